@@ -1,0 +1,102 @@
+"""The record that flows through the data pipeline: an image with its objects, and what a reader must offer.
+
+NumPy only. A reader lists `Item`s (light, picklable, cheap to list) and loads one into a `Sample`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+
+class BadItem(Exception):
+    """One item cannot be used: counted, named in a report and skipped; never fatal by itself."""
+
+    def __init__(self, item_id: str, reason: str) -> None:
+        super().__init__(f"{item_id}: {reason}")
+        self.item_id, self.reason = item_id, reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.item_id, self.reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One image as a reader lists it, not yet opened; `payload` is whatever the reader needs to load it."""
+
+    id: str
+    object_ids: tuple[str, ...]
+    payload: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectRef:
+    """Where one object lies in a Sample: pixels of layer `layer` that hold `value` (> 0)."""
+
+    id: str
+    layer: int
+    value: int
+    category: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sample:
+    """An image and its objects.
+
+    `image` uint8 (h, w, 3) RGB; `instance_masks` uint16 (layers, h, w), 0 = no object, objects of one layer do not
+    overlap; `ignore_mask` bool (h, w), pixels that count for nobody.
+    """
+
+    id: str
+    image: np.ndarray
+    instance_masks: np.ndarray
+    objects: tuple[ObjectRef, ...]
+    ignore_mask: np.ndarray
+
+    def object_mask(self, ref: ObjectRef) -> np.ndarray:
+        """Mask of one object, bool (h, w)."""
+        return self.instance_masks[ref.layer] == ref.value
+
+
+class Reader(Protocol):
+    """A data set on disk (or generated): a frozen dataclass of where it is and how to read it."""
+
+    def items(self) -> Sequence[Item]:
+        """List every image, sorted, in an order that never changes; raises InputError if this is no such data set."""
+        ...
+
+    def load(self, item: Item) -> Sample:
+        """Open one image; raises BadItem naming what is wrong with it."""
+        ...
+
+
+def pack_objects(
+    sample_id: str,
+    image: np.ndarray,
+    masks: Sequence[tuple[str, str, np.ndarray]],
+    ignore_mask: np.ndarray | None = None,
+) -> Sample:
+    """Build a Sample from (object id, category, bool mask) triples, largest first, each on the first layer it fits."""
+    height, width = image.shape[:2]
+    layers: list[np.ndarray] = []
+    counts: list[int] = []
+    refs: dict[str, ObjectRef] = {}
+    for object_id, category, mask in sorted(masks, key=lambda entry: -int(entry[2].sum())):
+        for index, layer in enumerate(layers):
+            if not layer[mask].any():
+                break
+        else:
+            index = len(layers)
+            layers.append(np.zeros((height, width), np.uint16))
+            counts.append(0)
+        counts[index] += 1
+        layers[index][mask] = counts[index]
+        refs[object_id] = ObjectRef(id=object_id, layer=index, value=counts[index], category=category)
+    return Sample(
+        id=sample_id,
+        image=image,
+        instance_masks=np.stack(layers) if layers else np.zeros((1, height, width), np.uint16),
+        objects=tuple(refs[object_id] for object_id, _, _ in masks),
+        ignore_mask=np.zeros((height, width), bool) if ignore_mask is None else ignore_mask,
+    )
