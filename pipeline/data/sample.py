@@ -45,7 +45,8 @@ class Sample:
     """An image and its objects.
 
     `image` uint8 (h, w, 3) RGB; `instance_masks` uint16 (layers, h, w), 0 = no object, objects of one layer do not
-    overlap; `ignore_mask` bool (h, w), pixels that count for nobody.
+    overlap; `ignore_mask` bool (h, w), pixels that count for nobody. `refused` names the objects of this item that
+    could not be used, each with its reason: "object id: reason".
     """
 
     id: str
@@ -53,6 +54,7 @@ class Sample:
     instance_masks: np.ndarray
     objects: tuple[ObjectRef, ...]
     ignore_mask: np.ndarray
+    refused: tuple[str, ...] = ()
 
     def object_mask(self, ref: ObjectRef) -> np.ndarray:
         """Mask of one object, bool (h, w)."""
@@ -76,8 +78,14 @@ def pack_objects(
     image: np.ndarray,
     masks: Sequence[tuple[str, str, np.ndarray]],
     ignore_mask: np.ndarray | None = None,
+    refused: Sequence[str] = (),
 ) -> Sample:
-    """Build a Sample from (object id, category, bool mask) triples, largest first, each on the first layer it fits."""
+    """Build a Sample from (object id, category, bool mask) triples, largest first, each on the first layer it fits.
+
+    An empty mask is refused, by name.
+    """
+    refused = [*refused, *(f"{object_id}: the mask is empty" for object_id, _, mask in masks if not mask.any())]
+    masks = [entry for entry in masks if entry[2].any()]
     height, width = image.shape[:2]
     layers: list[np.ndarray] = []
     counts: list[int] = []
@@ -99,4 +107,5 @@ def pack_objects(
         instance_masks=np.stack(layers) if layers else np.zeros((1, height, width), np.uint16),
         objects=tuple(refs[object_id] for object_id, _, _ in masks),
         ignore_mask=np.zeros((height, width), bool) if ignore_mask is None else ignore_mask,
+        refused=tuple(refused),
     )
