@@ -91,11 +91,8 @@ def pack_objects(
     counts: list[int] = []
     refs: dict[str, ObjectRef] = {}
     for object_id, category, mask in sorted(masks, key=lambda entry: -int(entry[2].sum())):
-        for index, layer in enumerate(layers):
-            if not layer[mask].any():
-                break
-        else:
-            index = len(layers)
+        index = next((i for i, layer in enumerate(layers) if not layer[mask].any()), len(layers))
+        if index == len(layers):
             layers.append(np.zeros((height, width), np.uint16))
             counts.append(0)
         counts[index] += 1
