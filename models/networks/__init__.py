@@ -1,0 +1,36 @@
+"""The networks by name. To add one: a file with a config that builds it, and a line in NETWORKS."""
+
+import dataclasses
+from typing import Any
+
+from models.errors import InputError, lookup, unknown
+from models.networks.base import Network
+from models.networks.simpleclick import SimpleClickConfig
+
+NETWORKS: dict[str, Any] = {
+    "simpleclick_vit_xtiny": SimpleClickConfig(
+        dim=160, depth=8, heads=4, neck_dims=(96, 192, 288, 384), head_dim=128
+    ),
+    "simpleclick_vit_base": SimpleClickConfig(dim=768, depth=12, heads=12, neck_dims=(128, 256, 512, 1024)),
+    "simpleclick_vit_large": SimpleClickConfig(dim=1024, depth=24, heads=16, neck_dims=(192, 384, 768, 1536)),
+    "simpleclick_vit_huge": SimpleClickConfig(
+        dim=1280, depth=32, heads=16, neck_dims=(240, 480, 960, 1920), patch=14
+    ),
+}
+
+
+def create(name: str, **overrides: Any) -> Network:
+    """Build a network with fresh weights; `overrides` replace fields of its config (for example `input_hw`)."""
+    config = lookup("network", name, NETWORKS)
+    fields = [field.name for field in dataclasses.fields(config)]
+    for key in overrides:
+        if key not in fields:
+            raise unknown(f"option of network {name}", key, fields)
+    # JSON knows lists only.
+    overrides = {key: tuple(value) if isinstance(value, list) else value for key, value in overrides.items()}
+    try:
+        network = dataclasses.replace(config, **overrides).build()
+    except TypeError as error:
+        raise InputError(f"network {name} cannot be built with {overrides}: {error}") from error
+    network.name = name
+    return network

@@ -1,0 +1,80 @@
+"""Boxes, sizes and the coordinate maps between an image and a view of it. NumPy only."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+SizeRule = int | tuple[int, int] | None
+"""What size a network wants: None = as it is, an int = that longest side, (h, w) = exactly that."""
+
+
+class Box(NamedTuple):
+    """An axis-aligned box of pixels; all four ends belong to it."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    @property
+    def hw(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.bottom - self.top + 1, self.right - self.left + 1
+
+    def slices(self) -> tuple[slice, slice]:
+        """Row and column slices that cut the box out of an image."""
+        return slice(self.top, self.bottom + 1), slice(self.left, self.right + 1)
+
+
+def whole(hw: tuple[int, int]) -> Box:
+    """Box of the whole image."""
+    return Box(0, hw[0] - 1, 0, hw[1] - 1)
+
+
+def apply_size_rule(rule: SizeRule, hw: tuple[int, int]) -> tuple[int, int]:
+    """Size (h, w) that an image or crop of `hw` gets; sides are rounded half to even, as in the public code."""
+    if rule is None:
+        return hw
+    if isinstance(rule, int):
+        scale = rule / max(hw)
+        return max(1, round(hw[0] * scale)), max(1, round(hw[1] * scale))
+    return rule
+
+
+def interval_iou(low_a: int, high_a: int, low_b: int, high_b: int) -> float:
+    """IoU of two intervals of pixels, ends included."""
+    intersection = max(0, min(high_a, high_b) - max(low_a, low_b) + 1)
+    union = max(1e-6, max(high_a, high_b) - min(low_a, low_b) + 1)
+    return intersection / union
+
+
+def box_iou(a: Box, b: Box) -> float:
+    """Product of the IoUs of the boxes' rows and columns: the public zoom-in's measure, not the IoU of areas."""
+    return interval_iou(a.top, a.bottom, b.top, b.bottom) * interval_iou(a.left, a.right, b.left, b.right)
+
+
+def expand(box: Box, expansion: float, min_side: int, hw: tuple[int, int]) -> Box:
+    """Grow a box about its centre by `expansion`, to at least `min_side` pixels a side, and clamp it to the image."""
+    ends: list[int] = []
+    for low, high, limit in ((box.top, box.bottom, hw[0]), (box.left, box.right, hw[1])):
+        centre = 0.5 * (low + high)
+        side = max(expansion * (high - low + 1), min_side)
+        ends += [max(0, round(centre - 0.5 * side)), min(limit - 1, round(centre + 0.5 * side))]
+    return Box(*ends)
+
+
+def contains(box: Box, yx: np.ndarray) -> bool:
+    """Whether all points (n, 2) lie inside; the far edges count as outside, as in the public code."""
+    inside = (box.top <= yx[:, 0]) & (yx[:, 0] < box.bottom) & (box.left <= yx[:, 1]) & (yx[:, 1] < box.right)
+    return bool(inside.all())
+
+
+def to_view(yx: np.ndarray, box: Box, view_hw: tuple[int, int]) -> np.ndarray:
+    """Map points (n, 2) of the image into a crop resized to `view_hw`; fractional, possibly outside.
+
+    No half-pixel term: the public code's map (spec 5.2).
+    """
+    height, width = box.hw
+    return np.stack(
+        [view_hw[0] * (yx[:, 0] - box.top) / height, view_hw[1] * (yx[:, 1] - box.left) / width], axis=1
+    )

@@ -1,0 +1,119 @@
+"""The protocol between a refinement (decides what to look at next) and a driver (owns the hardware).
+
+A refinement is a generator. It yields a tuple of requests, which may share a forward, and is sent their answers in the
+same order; what it returns is the session's next state. It never sees a network, a batch, a device or a session id.
+The drivers differ: `run` is one session here and now, `run_many` advances many at once and batches what they ask.
+"""
+
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+from models.interaction import Clicks
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """The whole network on one view: answered by logits float32 (1, h, w)."""
+
+    image: Tensor  # (3, h, w) RGB in 0..1, already at the network's size
+    prev_mask: Tensor  # (1, h, w) probability
+    clicks: Clicks  # in the view's frame, unpadded: padding is the driver's business and must not change the answer
+
+
+Request = Segment
+T = TypeVar("T")
+Steps = Generator[tuple[Request, ...], tuple[Any, ...], T]
+Answer = Callable[[list[Request]], list[Any]]
+"""Answers requests of one kind and shape, in order."""
+
+
+def ask(request: Request) -> Steps[Any]:
+    """Ask one thing and return its answer."""
+    return (yield (request,))[0]
+
+
+def together(*generators: Steps[Any]) -> Steps[list[Any]]:
+    """Advance several generators in lockstep, so that what they ask may share a forward (flip, several crops)."""
+    results: list[Any] = [None] * len(generators)
+    replies: dict[int, tuple[Any, ...] | None] = dict.fromkeys(range(len(generators)))
+    while True:
+        asked: dict[int, tuple[Request, ...]] = {}
+        for number, reply in replies.items():
+            done, out = advance(generators[number], reply)
+            if done:
+                results[number] = out
+            else:
+                asked[number] = out
+        if not asked:
+            return results
+        answers = iter((yield tuple(request for requests in asked.values() for request in requests)))
+        replies = {number: tuple(next(answers) for _ in requests) for number, requests in asked.items()}
+
+
+def advance(generator: Steps[T], reply: tuple[Any, ...] | None) -> tuple[bool, Any]:
+    """Send a reply (None to start): (False, requests) or (True, result). A StopIteration cannot cross a future."""
+    try:
+        return False, generator.send(reply)  # pyright: ignore[reportArgumentType]
+    except StopIteration as stop:
+        return True, stop.value
+
+
+def answer_all(requests: tuple[Request, ...], answer: Answer, max_batch: int) -> list[Any]:
+    """Answer requests in order, those of one kind and shape together, at most `max_batch` a call."""
+    groups: dict[Any, list[int]] = {}
+    for number, request in enumerate(requests):
+        groups.setdefault((type(request), request.image.shape), []).append(number)
+    results: list[Any] = [None] * len(requests)
+    for group in groups.values():
+        for start in range(0, len(group), max_batch):
+            part = group[start : start + max_batch]
+            for number, result in zip(part, answer([requests[i] for i in part]), strict=True):
+                results[number] = result
+    return results
+
+
+def run(generator: Steps[T], answer: Answer, max_batch: int = 1) -> T:
+    """Drive one session, here and now."""
+    done, out = advance(generator, None)
+    while not done:
+        done, out = advance(generator, tuple(answer_all(out, answer, max_batch)))
+    return out
+
+
+def run_many(
+    tasks: Iterable[Steps[T]], answer: Answer, pool: Executor, *, in_flight: int = 128, max_batch: int = 64
+) -> Iterator[tuple[int, T | Exception]]:
+    """Drive many sessions in two cohorts: while the requests of one run, the generators of the other advance in `pool`.
+
+    Yields (number of the task, its result) as tasks end. What shares a batch depends on the order of the tasks alone,
+    never on timing. A task that raises is its own result: the others go on.
+    """
+    source = enumerate(tasks)
+    cohorts: tuple[dict[int, tuple[Steps[T], Future[Any]]], ...] = ({}, {})
+    while True:
+        for cohort in cohorts:
+            asked: dict[int, tuple[Request, ...]] = {}
+            for number, (_, future) in list(cohort.items()):
+                try:
+                    done, out = future.result()
+                except Exception as error:  # handed to the caller as that task's result
+                    done, out = True, error
+                if done:
+                    del cohort[number]
+                    yield number, out
+                else:
+                    asked[number] = out
+            everything = tuple(request for requests in asked.values() for request in requests)
+            answers = iter(answer_all(everything, answer, max_batch))
+            for number, requests in asked.items():
+                generator = cohort[number][0]
+                reply = tuple(next(answers) for _ in requests)
+                cohort[number] = (generator, pool.submit(advance, generator, reply))
+            while len(cohort) < max(1, in_flight // 2) and (new := next(source, None)) is not None:
+                cohort[new[0]] = (new[1], pool.submit(advance, new[1], None))
+        if not any(cohorts):
+            return
