@@ -75,6 +75,4 @@ def to_view(yx: np.ndarray, box: Box, view_hw: tuple[int, int]) -> np.ndarray:
     No half-pixel term: the public code's map (spec 5.2).
     """
     height, width = box.hw
-    return np.stack(
-        [view_hw[0] * (yx[:, 0] - box.top) / height, view_hw[1] * (yx[:, 1] - box.left) / width], axis=1
-    )
+    return np.stack([view_hw[0] * (yx[:, 0] - box.top) / height, view_hw[1] * (yx[:, 1] - box.left) / width], axis=1)

@@ -41,7 +41,7 @@ def normalized_focal_loss(
 
 
 def binary_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Binary cross entropy with logits, per sample (b,); ignored pixels add 0 but are counted in the mean (spec 4.4)."""
+    """Binary cross entropy per sample (b,); ignored pixels add 0 but are counted in the mean (spec 4.4)."""
     valid = target != -1
     per_pixel = F.binary_cross_entropy_with_logits(logits.float(), target.clamp(min=0).float(), reduction="none")
     return (per_pixel * valid).flatten(1).mean(1)

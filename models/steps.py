@@ -101,7 +101,9 @@ def run_many(
                 try:
                     done, out = future.result()
                 except Exception as error:  # handed to the caller as that task's result
-                    done, out = True, error
+                    del cohort[number]
+                    yield number, error
+                    continue
                 if done:
                     del cohort[number]
                     yield number, out

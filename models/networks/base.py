@@ -26,7 +26,7 @@ class Traits:
 
 @dataclass(frozen=True, eq=False)
 class Output:
-    """Logits float (b, 1, h, w) at the input's size, before the sigmoid; `aux_logits` where a network has an aux head."""
+    """Logits (b, 1, h, w) at the input's size, before the sigmoid; `aux_logits` where a network has an aux head."""
 
     mask_logits: Tensor
     aux_logits: Tensor | None = None
@@ -62,5 +62,5 @@ class Network(nn.Module):
         return (image - self.image_mean) / self.image_std
 
     def fit_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Adapt weights saved for another input size (positional embeddings); networks without any return them as is."""
+        """Adapt weights that were saved for another input size (positional embeddings)."""
         return state

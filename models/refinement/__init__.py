@@ -1,0 +1,148 @@
+"""Refinements: what happens at a click. Each is written once, as a generator; `build` composes them.
+
+To add one: a file with its frozen config and its function, a field of Refinement, a line in `build`.
+"""
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from models.errors import InputError, lookup, unknown
+from models.networks.base import Traits
+from models.refinement.cascade import Cascade, cascade
+from models.refinement.flip import flip
+from models.refinement.standard import limit_longest_side, standard
+from models.refinement.state import Look, State, Step, View, segment
+from models.refinement.zoom_in import ZoomIn, zoom_in
+from models.steps import Steps
+
+__all__ = ["REFINEMENTS", "Cascade", "Refinement", "State", "ZoomIn", "build", "named"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refinement:
+    """What to do at a click, from the inside out: flip a look, zoom in, cascade the whole step."""
+
+    flip: bool = False
+    """Average the logits of each look with those of its mirror image."""
+    zoom_in: ZoomIn | None = None
+    cascade: Cascade | None = None
+    limit_longest_side: int | None = None
+    """Shrink larger images first (whole-image looks of networks that take any size)."""
+    max_network_clicks: int | None = None
+    """Show the network the first n clicks only."""
+    mask_threshold: float = 0.49
+    """Probability above which a pixel belongs to the mask."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.mask_threshold < 1:
+            raise InputError(f"mask_threshold {self.mask_threshold}: expected a probability between 0 and 1")
+        if self.zoom_in is not None and self.limit_longest_side is not None:
+            raise InputError("zoom_in and limit_longest_side exclude each other: zoom_in decides the size of each look")
+
+
+REFINEMENTS: dict[str, Refinement] = {
+    "standard": Refinement(),
+    "flip": Refinement(flip=True),
+    "zoom_in": Refinement(zoom_in=ZoomIn()),
+    "zoom_in_flip": Refinement(zoom_in=ZoomIn(), flip=True),
+    "cfr_1": Refinement(cascade=Cascade(steps=1)),
+    "cfr_4": Refinement(cascade=Cascade(steps=4)),
+    "a_cfr_4": Refinement(cascade=Cascade(steps=4, adaptive=True)),
+    "cfr_1_all_clicks": Refinement(cascade=Cascade(steps=1, on_first_clicks=None)),
+    "a_cfr_4_all_clicks": Refinement(cascade=Cascade(steps=4, adaptive=True, on_first_clicks=None)),
+    "zoom_in_flip_a_cfr_4": Refinement(zoom_in=ZoomIn(), flip=True, cascade=Cascade(steps=4, adaptive=True)),
+}
+
+
+def named(refinement: "str | Refinement | Mapping[str, Any] | None") -> Refinement:
+    """Resolve a refinement: a name of REFINEMENTS, (zoom_in_)(flip_)(a_)cfr_N(_all_clicks), a JSON file, or a dict."""
+    if refinement is None:
+        return Refinement()
+    if isinstance(refinement, Refinement):
+        return refinement
+    if isinstance(refinement, Mapping):
+        return from_dict(refinement)
+    if refinement in REFINEMENTS:
+        return REFINEMENTS[refinement]
+    if refinement.endswith(".json"):
+        path = Path(refinement)
+        if not path.is_file():
+            raise InputError(f"no refinement file at {path}")
+        try:
+            return from_dict(json.loads(path.read_text()))
+        except ValueError as error:
+            raise InputError(f"{path} is not a refinement: {error}") from error
+    match = re.fullmatch(r"(zoom_in_)?(flip_)?(a_)?cfr_(\d{1,2})(_all_clicks)?", refinement)
+    if match is None:
+        return lookup("refinement", refinement, REFINEMENTS)
+    zoom, flipped, adaptive, steps, all_clicks = match.groups()
+    return Refinement(
+        zoom_in=ZoomIn() if zoom else None,
+        flip=bool(flipped),
+        cascade=Cascade(steps=int(steps), adaptive=bool(adaptive), on_first_clicks=None if all_clicks else 1),
+    )
+
+
+def from_dict(values: Mapping[str, Any]) -> Refinement:
+    """Rebuild a Refinement from `dataclasses.asdict` or JSON; unknown names raise InputError."""
+    nested = {"zoom_in": ZoomIn, "cascade": Cascade}
+    return Refinement(
+        **{
+            key: _from_fields(nested[key], value) if key in nested and value is not None else value
+            for key, value in _checked(Refinement, values).items()
+        }
+    )
+
+
+def _from_fields(kind: Any, values: Mapping[str, Any]) -> Any:
+    values = _checked(kind, values)
+    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+
+
+def _checked(kind: Any, values: Any) -> dict[str, Any]:
+    if not isinstance(values, Mapping):
+        raise InputError(f"{kind.__name__}: expected an object with its settings, not {values!r}")
+    fields = [field.name for field in dataclasses.fields(kind)]
+    for key in values:
+        if key not in fields:
+            raise unknown(f"setting of {kind.__name__}", key, fields)
+    return dict(values)
+
+
+def build(refinement: Refinement, traits: Traits) -> Step:
+    """Compose the step of one click for a network with these traits."""
+    look: Look = segment
+    if refinement.flip:
+        look = flip(look)
+    if refinement.max_network_clicks is not None:
+        look = _first_clicks_only(look, refinement.max_network_clicks)
+    if refinement.zoom_in is not None:
+        config = refinement.zoom_in
+        if config.skip_clicks > 0 and isinstance(traits.size, tuple):
+            # A network of one fixed size sees every view resized: the published setting is to skip none.
+            config = dataclasses.replace(config, skip_clicks=-1)
+        step = zoom_in(look, config, size=traits.size, zoom_size=traits.zoom_size)
+    elif refinement.limit_longest_side is not None:
+        step = _limited(look, refinement.limit_longest_side)
+    else:
+        step = standard(look, traits.size)
+    return cascade(step, refinement.cascade) if refinement.cascade is not None else step
+
+
+def _limited(look: Look, longest: int) -> Step:
+    def step(state: State) -> Steps[State]:
+        return (yield from standard(look, limit_longest_side(longest, state.hw))(state))
+
+    return step
+
+
+def _first_clicks_only(look: Look, num: int) -> Look:
+    def seen(view: View) -> Steps[Any]:
+        return (yield from look(dataclasses.replace(view, clicks=view.clicks.first(num))))
+
+    return seen

@@ -1,0 +1,87 @@
+"""Our checkpoint: a folder with `weights.safetensors` and `checkpoint.json`. No pickle, ever.
+
+The JSON names the network and its whole config, the refinement to use by default, and where the weights came from;
+evaluate, serve and Predictor take the folder and nothing else.
+"""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from models.errors import InputError
+from models.networks import NETWORKS, create
+from models.networks.base import Network
+from models.published import load_strict
+
+FORMAT_VERSION = 1
+WEIGHTS, DESCRIPTION = "weights.safetensors", "checkpoint.json"
+
+
+def save(network: Network, folder: str | Path, **info: Any) -> Path:
+    """Write a checkpoint folder; `info` (JSON values) is kept beside the network's config.
+
+    The weights are written first and the description last, each by an atomic rename: a folder that has a description
+    is complete.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {key: tensor.detach().cpu().contiguous() for key, tensor in network.state_dict().items()}
+    save_file(state, folder / f"{WEIGHTS}.part")
+    digest = hashlib.sha256((folder / f"{WEIGHTS}.part").read_bytes()).hexdigest()
+    description = {
+        "format": FORMAT_VERSION,
+        "network": network.name,
+        "config": dataclasses.asdict(network.config),
+        "sha256": digest,
+        "info": info,
+    }
+    (folder / f"{DESCRIPTION}.part").write_text(json.dumps(description, indent=2) + "\n")
+    (folder / f"{WEIGHTS}.part").replace(folder / WEIGHTS)
+    (folder / f"{DESCRIPTION}.part").replace(folder / DESCRIPTION)
+    return folder
+
+
+def describe(folder: str | Path) -> dict[str, Any]:
+    """Read a checkpoint's description; raises InputError if the folder is no checkpoint of ours."""
+    folder = Path(folder)
+    path = folder / DESCRIPTION
+    if not path.is_file():
+        raise InputError(
+            f"no checkpoint at {folder}: expected a folder with {DESCRIPTION} and {WEIGHTS}, as jobs.train writes it"
+        )
+    try:
+        description = json.loads(path.read_text())
+        version = description["format"]
+        name, config = description["network"], description["config"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is not a checkpoint description: {error}") from error
+    if version != FORMAT_VERSION:
+        raise InputError(f"{path} has format {version}: this version reads format {FORMAT_VERSION}")
+    if name not in NETWORKS or not isinstance(config, dict):
+        raise InputError(f"{path} is of network {name!r}, which this version does not know: {', '.join(NETWORKS)}")
+    return description
+
+
+def load(folder: str | Path, expected_network: str | None = None) -> tuple[Network, dict[str, Any]]:
+    """Open a checkpoint: the network in eval mode, and its description.
+
+    Raises InputError if the folder is no checkpoint, is damaged, or is of another network than expected.
+    """
+    folder = Path(folder)
+    description = describe(folder)
+    if expected_network is not None and description["network"] != expected_network:
+        raise InputError(
+            f"{folder} is a checkpoint of network {description['network']!r}: expected {expected_network!r}"
+        )
+    try:
+        state = load_file(folder / WEIGHTS)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{folder / WEIGHTS} cannot be read: {error}") from error
+    network = create(description["network"], **description["config"])
+    load_strict(network, state, what="checkpoint")
+    return network.eval(), description

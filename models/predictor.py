@@ -1,0 +1,129 @@
+"""Checkpoint + refinement -> masks for a session. State is a value: undo drops the newest one."""
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models import checkpoint, steps
+from models.click_maps import collate_clicks
+from models.interaction import Click, Clicks, check_click, check_image, check_mask
+from models.networks.base import Network
+from models.refinement import Refinement, State, build, named
+from models.steps import Segment
+
+
+def answer_with(network: Network, *, autocast: bool = False) -> Callable[[list[Segment]], list[Tensor]]:
+    """Answer requests by a network, as `steps` drivers want it; logits float32, on the network's device."""
+    device = next(network.parameters()).device
+
+    def answer(requests: list[Segment]) -> list[Tensor]:
+        image = torch.stack([request.image for request in requests]).to(device)
+        prev_mask = torch.stack([request.prev_mask for request in requests]).to(device)
+        clicks = collate_clicks([request.clicks for request in requests]).to(device)
+        mixed = torch.autocast(device.type, torch.bfloat16) if autocast else contextlib.nullcontext()
+        with torch.inference_mode(), mixed:
+            logits = network(image, prev_mask, clicks).mask_logits
+        return list(logits.float())
+
+    return answer
+
+
+def open_state(image: np.ndarray, mask: np.ndarray | None = None, device: torch.device | str = "cpu") -> State:
+    """Start a session's state from a uint8 RGB image and, optionally, a mask to correct (bool)."""
+    check_image(image)
+    tensor = torch.from_numpy(np.ascontiguousarray(image)).to(device).permute(2, 0, 1).float() / 255
+    if mask is None:
+        return State(image=tensor)
+    check_mask(mask, image.shape[:2])
+    return State(image=tensor, mask_prob=torch.from_numpy(mask).to(device)[None].float())
+
+
+class Predictor:
+    """A network and a refinement, ready for sessions.
+
+    `source` is a checkpoint folder or a Network; `refinement` a name, a Refinement, a dict or a JSON file (None: what
+    the checkpoint recommends, else "standard"). Raises InputError if there is no such checkpoint or refinement.
+    """
+
+    def __init__(
+        self,
+        source: str | Path | Network,
+        refinement: str | Refinement | dict[str, Any] | None = None,
+        device: torch.device | str = "cpu",
+        *,
+        autocast: bool = False,
+    ) -> None:
+        if isinstance(source, Network):
+            self.network, description = source.eval(), {}
+        else:
+            self.network, description = checkpoint.load(source)
+        if refinement is None:
+            refinement = description.get("info", {}).get("refinement")
+        self.network.to(device)
+        self.device = torch.device(device)
+        self.refinement = named(refinement)
+        self.network_name = self.network.name
+        self.model_version = f"{self.network.name}-{description.get('sha256', 'unsaved')[:12]}"
+        self.step = build(self.refinement, self.network.traits)
+        self.answer = answer_with(self.network, autocast=autocast)
+
+    def open(self, image: np.ndarray, mask: np.ndarray | None = None) -> "Session":
+        """Open a session on a uint8 RGB image (h, w, 3), optionally with a mask (bool) to correct."""
+        return Session(self, open_state(image, mask, self.device))
+
+    def advance(self, state: State, click: Click) -> State:
+        """Answer one click: a state in, a state out."""
+        with torch.inference_mode():
+            return steps.run(self.step(state.with_click(click)), self.answer)
+
+
+class Session:
+    """One object in one image; keeps the state after every click, so that undo costs nothing."""
+
+    def __init__(self, predictor: Predictor, state: State) -> None:
+        self.predictor = predictor
+        self.states = [state]
+
+    @property
+    def hw(self) -> tuple[int, int]:
+        """Height and width of the image."""
+        return self.states[-1].hw
+
+    @property
+    def clicks(self) -> Clicks:
+        """The clicks so far."""
+        return self.states[-1].clicks
+
+    @property
+    def mask_prob(self) -> np.ndarray | None:
+        """Probability map float32 (h, w); None before the first mask."""
+        prob = self.states[-1].mask_prob
+        return None if prob is None else prob[0].cpu().numpy()
+
+    @property
+    def mask(self) -> np.ndarray:
+        """Mask bool (h, w); empty before the first click."""
+        prob = self.mask_prob
+        if prob is None:
+            return np.zeros(self.hw, bool)
+        return prob > self.predictor.refinement.mask_threshold
+
+    def click(self, y: float, x: float, positive: bool = True) -> np.ndarray:
+        """Add a click and return the new probability map; raises InputError if it is outside the image."""
+        check_click(y, x, self.hw)
+        click = Click(y=float(y), x=float(x), positive=bool(positive))
+        self.states.append(self.predictor.advance(self.states[-1], click))
+        prob = self.mask_prob
+        assert prob is not None
+        return prob
+
+    def undo(self) -> np.ndarray | None:
+        """Drop the newest click and return the probability map before it; without clicks nothing happens."""
+        if len(self.states) > 1:
+            self.states.pop()
+        return self.mask_prob

@@ -1,0 +1,111 @@
+"""Zoom-in: after the first clicks, look only at a box around the object (Sofiiuk et al., f-BRS / RITM; spec 5.2)."""
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from models.errors import InputError
+from models.geometry import Box, SizeRule, apply_size_rule, box_iou, contains, expand, to_view, whole
+from models.interaction import Clicks
+from models.refinement.state import Look, State, Step, View, resize
+from models.steps import Steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZoomIn:
+    """When and how closely to look at the object."""
+
+    skip_clicks: int = 1
+    """Clicks that see the whole image; -1: even the first click's view is resized to the zoom size."""
+    expansion: float = 1.4
+    """The box is this much longer than the object."""
+    min_crop_size: int = 200
+    """Shortest side of the box, in pixels."""
+    recompute_iou: float = 0.5
+    """Keep the box while its overlap with a newly computed one (product of the 1-D IoUs) is at least this."""
+    threshold: float = 0.5
+    """Probability above which a pixel belongs to the object, for the box alone."""
+    size: int | tuple[int, int] | None = None
+    """Size of the crop: longest side, or (height, width); None: what the network asks for."""
+
+    def __post_init__(self) -> None:
+        if self.expansion <= 0 or self.min_crop_size < 1 or not 0 <= self.recompute_iou <= 1:
+            raise InputError(
+                f"zoom_in: expansion {self.expansion}, min_crop_size {self.min_crop_size}, recompute_iou "
+                f"{self.recompute_iou}: expected > 0, >= 1 and 0..1"
+            )
+
+
+def object_box(config: ZoomIn, state: State) -> Box | None:
+    """Box around the last mask and the positive clicks, expanded; None if there is no mask to go by."""
+    if state.mask_prob is None:
+        return None
+    above = state.mask_prob[0] > config.threshold
+    if not above.any():
+        return None
+    rows, columns = (above.any(axis).nonzero()[:, 0] for axis in (1, 0))
+    positive = state.clicks.yx[state.clicks.positive].astype(int)
+    box = Box(
+        min([int(rows[0]), *positive[:, 0].tolist()]),
+        max([int(rows[-1]), *positive[:, 0].tolist()]),
+        min([int(columns[0]), *positive[:, 1].tolist()]),
+        max([int(columns[-1]), *positive[:, 1].tolist()]),
+    )
+    return expand(box, config.expansion, config.min_crop_size, state.hw)
+
+
+def next_box(config: ZoomIn, state: State) -> tuple[Box | None, Box | None]:
+    """(box to look at now, box to remember); no box to look at: the whole image."""
+    if len(state.clicks) <= config.skip_clicks:
+        return None, state.zoom_box
+    candidate = object_box(config, state)
+    if candidate is None:
+        if config.skip_clicks >= 0:
+            return None, state.zoom_box
+        candidate = whole(state.hw)
+    kept = state.zoom_box
+    if (
+        kept is None
+        or not contains(kept, state.clicks.yx[state.clicks.positive])
+        or box_iou(candidate, kept) < config.recompute_iou
+    ):
+        kept = candidate
+    return kept, kept
+
+
+def zoom_in(look: Look, config: ZoomIn, *, size: SizeRule, zoom_size: SizeRule) -> Step:
+    """Look at the object's box; probabilities are pasted into zeros: what lies outside the box is background."""
+    crop_size = zoom_size if config.size is None else config.size
+
+    def one_look(state: State) -> Steps[State]:
+        box, remembered = next_box(config, state)
+        view_box = box or whole(state.hw)
+        rows, columns = view_box.slices()
+        view_hw = apply_size_rule(size if box is None else crop_size, view_box.hw)
+        view = resize(torch.cat([state.image[:, rows, columns], state.prev_mask()[:, rows, columns]]), view_hw)
+        clicks = Clicks(to_view(state.clicks.yx, view_box, view_hw), state.clicks.positive)
+        logits = yield from look(View(image=view[:3], prev_mask=view[3:], clicks=clicks))
+        prob = resize(torch.sigmoid(logits), view_box.hw)
+        if view_box.hw != state.hw:
+            pasted = torch.zeros(1, *state.hw, device=prob.device)
+            pasted[:, rows, columns] = prob
+            prob = pasted
+        return replace(state, mask_prob=prob, zoom_box=remembered)
+
+    def step(state: State) -> Steps[State]:
+        answered = yield from one_look(state)
+        if needs_second_look(config, answered):
+            # Look again at the object just found, with the previous mask from before this click.
+            box = object_box(config, answered)
+            answered = yield from one_look(replace(state, zoom_box=box))
+        return answered
+
+    return step
+
+
+def needs_second_look(config: ZoomIn, answered: State) -> bool:
+    """Whether the first look was at the whole image and the mask asks for a box (only with skip_clicks = 0)."""
+    if config.skip_clicks > 0 or answered.zoom_box is not None:
+        return False
+    box = object_box(config, answered)
+    return box is not None and box_iou(box, whole(answered.hw)) < config.recompute_iou

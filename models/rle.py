@@ -1,0 +1,126 @@
+"""COCO run-length encoding of one mask: runs down the columns, the first run counts zeros.
+
+The compressed text packs each run, as its difference from the run two before (from the fourth run on), into signed
+groups of five bits, one character each (bit 5: more groups follow; plus 48). NumPy only, and strict: hostile text is
+refused before anything of the mask's size is allocated, which the C library behind pycocotools does not do.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
+
+import numpy as np
+
+from models.errors import InputError
+
+MAX_GROUPS = 7  # 35 bits hold every difference of two runs of an image below 2**34 pixels
+
+
+class Rle(TypedDict):
+    """`size` = [height, width]; `counts` the compressed text."""
+
+    size: list[int]
+    counts: str
+
+
+def encode(mask: np.ndarray) -> Rle:
+    """Encode a bool mask (h, w)."""
+    if mask.dtype != np.bool_ or mask.ndim != 2:
+        raise InputError(f"the mask to encode is {mask.dtype} {mask.shape}: expected a bool array (height, width)")
+    return {"size": [int(mask.shape[0]), int(mask.shape[1])], "counts": pack_counts(runs_of(mask))}
+
+
+def decode(rle: Mapping[str, Any], hw: tuple[int, int] | None = None, max_pixels: int = 1 << 28) -> np.ndarray:
+    """Decode to a bool mask (h, w); `counts` may be the compressed text or a plain list of runs.
+
+    Raises InputError if the size is not `hw` (where given) or exceeds `max_pixels`, or if the runs are malformed or do
+    not add up to h * w; nothing larger than the text is allocated before that is known.
+    """
+    height, width = _checked_size(rle.get("size"), hw, max_pixels)
+    runs = _checked_runs(rle.get("counts"), height * width)
+    values = np.arange(len(runs)) % 2 == 1
+    return np.ascontiguousarray(np.repeat(values, runs).reshape(width, height).T)
+
+
+def runs_of(mask: np.ndarray) -> np.ndarray:
+    """Lengths of the runs of a bool mask in column-major order, int64, starting with zeros (may be 0)."""
+    flat = mask.ravel(order="F")
+    if flat.size == 0:
+        return np.zeros(0, np.int64)
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    start = [0, 0] if flat[0] else [0]
+    return np.diff(np.concatenate([start, edges, [flat.size]])).astype(np.int64)
+
+
+def pack_counts(runs: np.ndarray) -> str:
+    """Compress runs (int64, not negative) into the COCO text."""
+    if len(runs) == 0:
+        return ""
+    deltas = runs.copy()
+    deltas[3:] -= runs[1:-2]
+    # n groups hold a signed number of 5n bits; folding negatives onto positives makes "fits" one comparison.
+    folded = np.where(deltas < 0, ~deltas, deltas)
+    groups = np.ones(len(deltas), np.int64)
+    for n in range(1, MAX_GROUPS):
+        groups += folded >= 1 << (5 * n - 1)
+    index = np.arange(MAX_GROUPS)
+    digits = (deltas[:, None] >> (5 * index)) & 31
+    more = index < groups[:, None] - 1
+    return (digits + 32 * more + 48)[index < groups[:, None]].astype(np.uint8).tobytes().decode("ascii")
+
+
+def unpack_counts(text: str) -> np.ndarray:
+    """Read the COCO text back into runs (int64); raises InputError if it is not such a text."""
+    if not text:
+        return np.zeros(0, np.int64)
+    try:
+        digits = np.frombuffer(text.encode("ascii"), np.uint8).astype(np.int64) - 48
+    except UnicodeEncodeError:
+        raise InputError("the RLE counts hold characters outside ASCII") from None
+    if digits.min() < 0 or digits.max() > 63:
+        raise InputError("the RLE counts hold a character outside '0' to 'o'")
+    if digits[-1] & 32:
+        raise InputError("the RLE counts end in the middle of a number")
+    ends = np.flatnonzero((digits & 32) == 0)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    lengths = ends - starts + 1
+    if lengths.max() > MAX_GROUPS:
+        raise InputError(f"the RLE counts hold a number of more than {5 * MAX_GROUPS} bits")
+    shift = 5 * (np.arange(len(digits)) - np.repeat(starts, lengths))
+    runs = np.add.reduceat((digits & 31) << shift, starts)
+    runs -= np.where(digits[ends] & 16, 1 << (5 * lengths), 0)
+    runs[1::2] = np.cumsum(runs[1::2])
+    runs[2::2] = np.cumsum(runs[2::2])
+    return runs
+
+
+def _checked_size(size: Any, hw: tuple[int, int] | None, max_pixels: int) -> tuple[int, int]:
+    pair = isinstance(size, Sequence) and not isinstance(size, str) and len(size) == 2
+    if not pair or not all(isinstance(v, int) and not isinstance(v, bool) and v > 0 for v in size):
+        raise InputError(f"the RLE size is {str(size)[:60]}: expected [height, width], two positive integers")
+    height, width = size
+    if hw is not None and (height, width) != tuple(hw):
+        raise InputError(f"the RLE size is [{height}, {width}]: expected the image's [{hw[0]}, {hw[1]}]")
+    if height * width > max_pixels:
+        raise InputError(f"the RLE size [{height}, {width}] exceeds {max_pixels} pixels")
+    return height, width
+
+
+def _checked_runs(counts: Any, num_pixels: int) -> np.ndarray:
+    # An honest mask has at most one run per pixel and a leading zero, of at most MAX_GROUPS characters each.
+    if isinstance(counts, bytes):
+        counts = counts.decode("ascii", errors="replace")
+    if isinstance(counts, str):
+        if len(counts) > MAX_GROUPS * (num_pixels + 1):
+            raise InputError(f"the RLE counts hold {len(counts)} characters, too many for {num_pixels} pixels")
+        runs = unpack_counts(counts)
+    elif isinstance(counts, list) and all(isinstance(v, int) and not isinstance(v, bool) for v in counts):
+        if any(not 0 <= v <= num_pixels for v in counts):
+            raise InputError(f"a run of the RLE lies outside 0 to {num_pixels}")
+        runs = np.array(counts, np.int64)
+    else:
+        raise InputError("the RLE counts are neither the COCO text nor a list of integers")
+    if len(runs) and (runs.min() < 0 or runs.max() > num_pixels):
+        raise InputError(f"a run of the RLE lies outside 0 to {num_pixels}")
+    if len(runs) > 2 * num_pixels + 2 or int(runs.sum()) != num_pixels:
+        raise InputError(f"the runs of the RLE add up to {int(runs.sum())}: expected height x width = {num_pixels}")
+    return runs
