@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from models.errors import InputError
 from models.networks import NETWORKS, create
 from models.networks.base import Network
-from models.published import load_strict
+from models.published import load_strict, refuse_lfs_pointer
 
 FORMAT_VERSION = 1
 WEIGHTS, DESCRIPTION = "weights.safetensors", "checkpoint.json"
@@ -78,6 +78,7 @@ def load(folder: str | Path, expected_network: str | None = None) -> tuple[Netwo
         raise InputError(
             f"{folder} is a checkpoint of network {description['network']!r}: expected {expected_network!r}"
         )
+    refuse_lfs_pointer(folder / WEIGHTS)
     try:
         state = load_file(folder / WEIGHTS)
     except (SafetensorError, OSError) as error:

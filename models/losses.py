@@ -19,15 +19,20 @@ def normalized_focal_loss(
     """Focal loss whose weights sum to the number of pixels, per sample (Sofiiuk et al., RITM; spec 4.4): (b,).
 
     `logits` and `target` (b, 1, h, w). Computed from log-sigmoid: the published float32 form differentiates
-    log(p + 1e-12) with p rounded to 0 and then yields gradients a thousand times too large (spec 4.5). A sample that
-    is ignored everywhere has loss 0.
+    log(p + 1e-12) with p rounded to 0 and then yields gradients a thousand times too large (spec 4.5). A target
+    between 0 and 1 is allowed: pt = 1 - |target - p|. A sample that is ignored everywhere has loss 0.
     """
     logits, target = logits.float(), target.float()
     valid = target != -1
     sign = torch.where(target > 0.5, 1.0, -1.0)
-    log_pt = torch.where(valid, F.logsigmoid(sign * logits), torch.zeros_like(logits))
+    soft = valid & (target > 0) & (target < 1)
+    # 0 where the target is hard, so that its logarithm and its gradient stay finite there.
+    soft_error = torch.where(soft, (target - torch.sigmoid(logits)).abs(), torch.zeros_like(logits))
+    log_pt = torch.where(soft, torch.log1p(-soft_error), F.logsigmoid(sign * logits))
+    log_pt = torch.where(valid, log_pt, torch.zeros_like(logits))
     weight = torch.where(target > 0.5, alpha, 1 - alpha)
-    focal = torch.where(valid, torch.sigmoid(-sign * logits) ** gamma, torch.zeros_like(logits))
+    error = torch.where(soft, soft_error, torch.sigmoid(-sign * logits))
+    focal = torch.where(valid, error**gamma, torch.zeros_like(logits))
     num_valid = valid.float().sum((-2, -1), keepdim=True)
     normalizer = num_valid / (focal.sum((-2, -1), keepdim=True) + 1e-12)
     if detach_normalizer:

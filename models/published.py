@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from models.errors import InputError
+from models.interaction import Clicks
 from models.networks.base import Network
 
 DEAD = ""
@@ -55,6 +56,25 @@ def family(network: Network) -> str:
     if name not in KEY_RULES:
         raise InputError(f"no published checkpoints are known for network {network.name!r}: known {list(KEY_RULES)}")
     return name
+
+
+def pack_points(clicks: Clicks, limit: int | None = None) -> Tensor:
+    """Pack clicks the way the authors' networks take them: float32 (1, 2n, 3), rows (y, x, order).
+
+    First the positive clicks, then, from row n on, the negative ones; unused rows are -1. `limit` keeps the first
+    clicks only and bounds n, which otherwise is that of the whole list (spec section 1).
+    """
+    num_positive = int(clicks.positive.sum())
+    half = max(1, num_positive, len(clicks) - num_positive)
+    half = half if limit is None else min(half, max(1, limit))
+    packed = torch.full((1, 2 * half, 3), -1.0)
+    kept = clicks.first(limit)
+    for start, sign in ((0, True), (half, False)):
+        order = torch.from_numpy((kept.positive == sign).nonzero()[0])
+        rows = slice(start, start + len(order))
+        packed[0, rows, :2] = torch.from_numpy(kept.yx)[order].float()
+        packed[0, rows, 2] = order.float()
+    return packed
 
 
 def load(network: Network, source: str | Path | Mapping[str, Tensor]) -> Report:
@@ -101,10 +121,19 @@ def load_strict(network: Network, state: dict[str, Tensor], what: str) -> None:
     network.load_state_dict(state)
 
 
+def refuse_lfs_pointer(path: Path) -> None:
+    """Raise InputError if Git left a pointer where the weights should be."""
+    if path.is_file():
+        with path.open("rb") as file:
+            if file.read(24).startswith(b"version https://git-lfs"):
+                raise InputError(f"{path} is a Git LFS pointer, not the weights: fetch them with `git lfs pull`")
+
+
 def read_state(path: Path) -> dict[str, Tensor]:
     """Open a `.pth` without running what is in it: its state dict, on the CPU; raises InputError if it is none."""
     if not path.is_file():
         raise InputError(f"no checkpoint file at {path}")
+    refuse_lfs_pointer(path)
     try:
         with _StandIns():
             content = torch.load(path, map_location="cpu", weights_only=True)

@@ -5,7 +5,7 @@ groups of five bits, one character each (bit 5: more groups follow; plus 48). Nu
 refused before anything of the mask's size is allocated, which the C library behind pycocotools does not do.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, TypedDict
 
 import numpy as np
@@ -94,10 +94,10 @@ def unpack_counts(text: str) -> np.ndarray:
 
 
 def _checked_size(size: Any, hw: tuple[int, int] | None, max_pixels: int) -> tuple[int, int]:
-    pair = isinstance(size, Sequence) and not isinstance(size, str) and len(size) == 2
-    if not pair or not all(isinstance(v, int) and not isinstance(v, bool) and v > 0 for v in size):
+    pair = list(size) if isinstance(size, list | tuple) else []
+    if len(pair) != 2 or not all(isinstance(v, int) and not isinstance(v, bool) and v > 0 for v in pair):
         raise InputError(f"the RLE size is {str(size)[:60]}: expected [height, width], two positive integers")
-    height, width = size
+    height, width = int(pair[0]), int(pair[1])
     if hw is not None and (height, width) != tuple(hw):
         raise InputError(f"the RLE size is [{height}, {width}]: expected the image's [{hw[0]}, {hw[1]}]")
     if height * width > max_pixels:

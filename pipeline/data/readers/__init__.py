@@ -1,0 +1,49 @@
+"""Readers: one per format of data set. `open_reader("coco", root=..., options=...)` makes one from text alone."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from models.errors import InputError, lookup
+from pipeline.data.readers.coco import Coco
+from pipeline.data.readers.coco_panoptic import CocoPanoptic
+from pipeline.data.readers.masks import Masks
+from pipeline.data.readers.options import convert_options
+from pipeline.data.readers.scenes import Scenes
+from pipeline.data.sample import Reader
+
+
+@dataclasses.dataclass(frozen=True)
+class ReaderFactory:
+    """A reader's class and the option values that its preset starts from; `root` says whether it reads a folder."""
+
+    cls: type[Any]
+    preset: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    root: bool = True
+
+
+_GRABCUT_RULE = "above:128,ignore:128"
+
+READERS: dict[str, ReaderFactory] = {
+    "scenes": ReaderFactory(Scenes, root=False),
+    "coco": ReaderFactory(Coco),
+    "coco_panoptic": ReaderFactory(CocoPanoptic),
+    "masks": ReaderFactory(Masks),
+    "grabcut": ReaderFactory(Masks, {"images": "data_GT", "masks": "boundary_GT", "rule": _GRABCUT_RULE}),
+    "berkeley": ReaderFactory(Masks, {"images": "images", "masks": "masks", "rule": _GRABCUT_RULE}),
+    "davis": ReaderFactory(Masks, {"images": "img", "masks": "gt", "rule": "nonzero"}),
+    "coco_mval": ReaderFactory(Masks, {"images": "img", "masks": "gt", "rule": "nonzero"}),
+}
+
+
+def open_reader(
+    name: str, root: str | None = None, split: str = "", options: Mapping[str, str] | None = None
+) -> Reader:
+    """Make the reader `name` over the folder `root`; InputError if the name, folder, split or an option is wrong."""
+    factory = lookup("reader", name, READERS)
+    fields = {**factory.preset, **convert_options(name, factory.cls, options or {}), "split": split}
+    if factory.root:
+        fields["root"] = root or ""
+    elif root:
+        raise InputError(f"reader {name!r} generates its images and reads no folder: leave out root {root!r}")
+    return factory.cls(**fields)

@@ -1,0 +1,82 @@
+"""The command line of every job: typed flags from dataclasses (tyro), and errors for people without a traceback."""
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from models.errors import InputError, lookup
+
+T = TypeVar("T")
+
+
+def run_job(main: Callable[[Sequence[str]], int | None]) -> None:
+    """Run a job's `main(argv)` and exit: 0, or 2 with one clear message if what the user gave cannot be used."""
+    try:
+        sys.exit(main(sys.argv[1:]) or 0)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def parse(kind: type[T], argv: Sequence[str], *, prog: str, default: T | None = None, description: str = "") -> T:
+    """Parse flags into a dataclass, `default` giving the defaults."""
+    import tyro
+
+    extra = {} if default is None else {"default": default}
+    return tyro.cli(
+        kind,
+        args=list(argv),
+        prog=f"python -m jobs.{prog}",
+        description=description or kind.__doc__,
+        config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagConversionOff),
+        **extra,  # pyright: ignore[reportArgumentType]
+    )
+
+
+def take_preset(argv: Sequence[str], presets: Mapping[str, Callable[[], T]], prog: str) -> tuple[str, T, list[str]]:
+    """Split `PRESET --flags...`; lists the presets when none is given. Raises InputError for an unknown one."""
+    if not argv or argv[0] in ("-h", "--help") or argv[0].startswith("-"):
+        print(f"usage: python -m jobs.{prog} PRESET [--flags]   (all flags: python -m jobs.{prog} PRESET --help)\n")
+        for name, preset in presets.items():
+            print(f"  {name:<36} {(preset.__doc__ or '').strip().splitlines()[0]}")
+        if argv and argv[0] in ("-h", "--help"):
+            sys.exit(0)
+        given = f"{argv[0]!r} came first" if argv else "nothing was given"
+        raise InputError(f"the first argument names a preset ({given})")
+    return argv[0], lookup("preset", argv[0], presets)(), list(argv[1:])
+
+
+def absolute_path(flag: str, given: str | Path) -> Path:
+    """Make a path absolute in the process the user started; refuse a relative one inside a submitted job.
+
+    A job submitted with `ray job submit` runs in a temporary copy of the working directory, which is deleted.
+    """
+    path = Path(given).expanduser()
+    if not path.is_absolute() and "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
+        raise InputError(
+            f"{flag} {given}: expected an absolute path under `ray job submit`, where the working directory is a "
+            "temporary copy; a path that all nodes share is best"
+        )
+    return path.absolute()
+
+
+def progress_line(label: str, done: int, total: int, note: str = "") -> None:
+    """Show progress: one line rewritten on a terminal, a line at each tenth elsewhere."""
+    text = f"{label}: {done}/{total}{'  ' + note if note else ''}"
+    if sys.stdout.isatty():
+        print(f"\r\033[K{text}", end="\n" if done == total else "", flush=True)
+    elif done == total or done * 10 // total > (done - 1) * 10 // total:
+        print(text, flush=True)
+
+
+def as_dict(config: Any) -> dict[str, Any]:
+    """Plain values of a config dataclass, for JSON and MLflow."""
+    import dataclasses
+    import json
+
+    return json.loads(json.dumps(dataclasses.asdict(config), default=str))

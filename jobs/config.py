@@ -1,0 +1,78 @@
+"""Configs of the jobs: what each command can be told. Components' own settings are beside the components."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from models.errors import InputError, lookup
+from models.networks import NETWORKS
+from pipeline.data.config import DataConfig
+from pipeline.evaluation.config import EvaluationConfig
+from pipeline.evaluation.ray_evaluate import EvaluationScaling
+from pipeline.training.config import TrainingConfig
+from pipeline.training.objectives import OBJECTIVES
+from pipeline.training.ray_train import ScalingConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkChoice:
+    """Which network, and from which weights."""
+
+    name: str = "simpleclick_vit_base"
+    """One of NETWORKS."""
+    start_from: str | None = None
+    """Checkpoint folder to fine-tune; none: fresh weights."""
+
+    def __post_init__(self) -> None:
+        lookup("network", self.name, NETWORKS)
+
+    def options(self, crop_hw: tuple[int, int]) -> dict[str, Any]:
+        """Network options that follow from the training crop: it is the size the network takes."""
+        return {"input_hw": crop_hw}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Fine-tune an interactive segmentation network by clicks."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    network: NetworkChoice = field(default_factory=NetworkChoice)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    scaling: ScalingConfig = field(default_factory=ScalingConfig)
+    refine: str = "standard"
+    """Refinement that the checkpoint recommends to evaluate, serve and Predictor."""
+    out: str = ""
+    """Folder of the run; default runs/PRESET-DATE. A run that stopped goes on where it was if it is named again."""
+    register: str | None = None
+    """Name under which MLflow's registry gets the model (alias "latest"); none: not registered."""
+    num_cpus: int | None = None
+    """CPUs of the local Ray; none: all. Ignored on a cluster."""
+
+    def __post_init__(self) -> None:
+        lookup("objective", self.training.objective, OBJECTIVES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """Measure clicks: a robot user plays every object, NoC and IoU are counted."""
+
+    checkpoint: str | None = None
+    """Checkpoint folder, as jobs.train writes it."""
+    baseline: str | None = None
+    """A learning-free predictor to evaluate beside it, or alone: grabcut."""
+    reader: str = "masks"
+    root: str | None = None
+    split: str = ""
+    options: dict[str, str] = field(default_factory=dict)
+    """More settings of the reader: --options KEY VALUE ..."""
+    refine: tuple[str, ...] = ()
+    """Refinements to evaluate, by name or JSON file; none: what the checkpoint recommends."""
+    config: EvaluationConfig = field(default_factory=EvaluationConfig)
+    scaling: EvaluationScaling = field(default_factory=EvaluationScaling)
+    out: str = ""
+    """Folder for summary.json, objects.parquet and report.html; default runs/evaluate-DATE."""
+    num_overlays: int = 4
+    """Best, median and worst objects that the report shows, so many of each."""
+
+    def __post_init__(self) -> None:
+        if self.checkpoint is None and self.baseline is None:
+            raise InputError("nothing to evaluate: give --checkpoint DIR, --baseline grabcut, or both")

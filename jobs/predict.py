@@ -1,0 +1,61 @@
+"""`python -m jobs.predict --checkpoint DIR --image FILE --clicks Y,X,+ Y,X,-`: a mask from clicks, without a server."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs.cli import parse, run_job
+from models.errors import InputError
+from models.interaction import Clicks
+from models.predictor import Predictor
+from pipeline.data.readers.images import read_image
+from pipeline.evaluation.overlays import overlay
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictConfig:
+    """Segment one object of one image."""
+
+    checkpoint: str
+    image: Path
+    clicks: tuple[str, ...]
+    """Clicks as y,x,+ or y,x,- in pixels, in order."""
+    refine: str | None = None
+    """Refinement, by name or JSON file; none: what the checkpoint recommends."""
+    out: Path = Path("mask.png")
+    """Where the mask goes (PNG, 0 and 255); an overlay is written beside it as *_overlay.jpg."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parse, click, write."""
+    import cv2
+
+    config = parse(PredictConfig, argv, prog="predict")
+    if not config.image.is_file():
+        raise InputError(f"no image at {config.image}")
+    image = read_image(config.image)
+    session = Predictor(config.checkpoint, refinement=config.refine).open(image)
+    for text in config.clicks:
+        session.click(*parse_click(text))
+    config.out.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(config.out), session.mask.astype("uint8") * 255)
+    picture = overlay(image, session.mask, None, Clicks.of(session.clicks.rows()), longest_side=max(image.shape[:2]))
+    pictured = config.out.with_name(f"{config.out.stem}_overlay.jpg")
+    cv2.imwrite(str(pictured), picture[..., ::-1])
+    print(f"{int(session.mask.sum())} pixels -> {config.out}, {pictured}")
+    return 0
+
+
+def parse_click(text: str) -> tuple[float, float, bool]:
+    """Read "y,x,+" or "y,x,-"."""
+    parts = text.split(",")
+    try:
+        y, x = float(parts[0]), float(parts[1])
+        positive = {"+": True, "-": False}[parts[2]] if len(parts) > 2 else True
+    except (ValueError, IndexError, KeyError):
+        raise InputError(f"click {text!r}: expected Y,X,+ or Y,X,- in pixels, such as 120,80,+") from None
+    return y, x, positive
+
+
+if __name__ == "__main__":
+    run_job(main)

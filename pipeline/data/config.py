@@ -1,0 +1,51 @@
+"""Everything the training stream is made from: which data, which size, how augmented, pasted and clicked."""
+
+from dataclasses import dataclass, field
+
+from models.errors import InputError
+from pipeline.clicks.random_clicks import RandomClicksConfig
+from pipeline.data.augment import AugmentConfig
+from pipeline.data.copy_paste import CopyPasteConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """The training stream; with a seed it says every pixel and click of every sample."""
+
+    reader: str = "scenes"
+    """The data set's format, by its name in READERS."""
+    root: str | None = None
+    """Where the data set lies; nothing for generated ones."""
+    split: str = ""
+    """Which part of it; "" for the reader's own choice."""
+    options: dict[str, str] = field(default_factory=dict)
+    """What else the reader is told."""
+    crop_hw: tuple[int, int] = (448, 448)
+    """Height and width of a training image."""
+    window_size: int = 64
+    """How many samples are made together: decoded once, each other's copy-paste partners."""
+    seed: int = 0
+    """Another seed gives another stream."""
+    min_object_area: int = 1000
+    """Objects of fewer pixels after augmentation are no targets (COCO+LVIS 1000; SBD 80, in CFR-ICL 20)."""
+    keep_background_prob: float = 0.05
+    """How often a crop without any object is kept (COCO+LVIS .05, SBD .01)."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    copy_paste: CopyPasteConfig = field(default_factory=CopyPasteConfig)
+    clicks: RandomClicksConfig = field(default_factory=RandomClicksConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse values that mean nothing."""
+        if len(self.crop_hw) != 2 or min(self.crop_hw) < 1:
+            raise InputError(f"crop_hw is {self.crop_hw}: expected a height and a width of at least 1 pixel")
+        for flag, given, least in (
+            ("window_size", self.window_size, 1),
+            ("seed", self.seed, 0),
+            ("min_object_area", self.min_object_area, 0),
+        ):
+            if given < least:
+                raise InputError(f"{flag} is {given}: expected a whole number >= {least}")
+        if not 0 <= self.keep_background_prob <= 1:
+            raise InputError(
+                f"keep_background_prob is {self.keep_background_prob}: expected a probability between 0 and 1"
+            )

@@ -1,0 +1,234 @@
+"""SUEM copy-paste (CFR-ICL, section 3.4): simple, union, exclusion and mixing of two samples of one size.
+
+The modes are functions of (image, mask) pairs; a recipe says which of them a sample meets. Images are uint8
+(h, w, 3), masks bool (h, w). Nothing is moved or scaled: an object is pasted where it lay.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from models.errors import InputError, lookup
+from pipeline.data.objects import Selection
+from pipeline.data.sample import ObjectRef, Sample
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopyPasteConfig:
+    """Which copy-paste a sample meets, and how often."""
+
+    recipe: str = "none"
+    """none, three_gates (as CFR-ICL's public code runs) or exclusive (one of its paper's four modes at most)."""
+    prob: float = 0.5
+    """exclusive: how often any mode is used; three_gates: how often each of the first two gates opens."""
+    mix_prob: float = 0.5
+    """three_gates: how often the third gate (mixing) opens."""
+    simple_weight: float = 1.0
+    """exclusive: odds of pasting the object onto the partner's image."""
+    union_weight: float = 1.0
+    """exclusive: odds of pasting a foreign object that then belongs to the target."""
+    exclusion_weight: float = 1.0
+    """exclusive: odds of pasting a foreign object that covers a part of the target."""
+    mixing_weight: float = 1.0
+    """exclusive: odds of blending the two images as wholes."""
+    min_left: int = 20
+    """A foreign object that leaves this many target pixels or fewer uncovered is refused."""
+    max_partners: int = 5
+    """How many partners are tried before copy-paste gives up."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that mean nothing."""
+        lookup("copy-paste recipe", self.recipe, COPY_PASTE_RECIPES)
+        for flag, given in (("prob", self.prob), ("mix_prob", self.mix_prob)):
+            if not 0 <= given <= 1:
+                raise InputError(f"copy_paste.{flag} is {given}: expected a probability between 0 and 1")
+        weights = self.simple_weight, self.union_weight, self.exclusion_weight, self.mixing_weight
+        if min(weights) < 0 or sum(weights) <= 0:
+            raise InputError(
+                "copy_paste.simple_weight, union_weight, exclusion_weight, mixing_weight are "
+                f"{weights}: expected numbers >= 0, not all 0"
+            )
+        for flag, given, least in (("min_left", self.min_left, 0), ("max_partners", self.max_partners, 1)):
+            if given < least:
+                raise InputError(f"copy_paste.{flag} is {given}: expected a whole number >= {least}")
+
+
+class Draws(Protocol):
+    """What a recipe asks of a random generator; numpy's Generator is one, a test may script another."""
+
+    def random(self) -> float:
+        """Draw from [0, 1)."""
+        ...
+
+    def integers(self, high: int, /) -> int:
+        """Draw from 0..`high` - 1."""
+        ...
+
+
+DrawPartner = Callable[[], Sample]
+Select = Callable[[Sample], Selection]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pasted:
+    """A sample after copy-paste, the modes that were used and the ids of the partners that gave pixels."""
+
+    sample: Sample
+    modes: tuple[str, ...] = ()
+    partners: tuple[str, ...] = ()
+
+
+def blend(a: np.ndarray, b: np.ndarray, alpha: float) -> np.ndarray:
+    """Mix two images, `alpha` of the first, rounded half to even and clipped to 0..255."""
+    return cv2.addWeighted(a, alpha, b, 1 - alpha, 0)
+
+
+def _inside(mask: np.ndarray, image: np.ndarray, elsewhere: np.ndarray) -> np.ndarray:
+    return np.where(mask[..., None], image, elsewhere)
+
+
+def simple(image: np.ndarray, target: np.ndarray, partner: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
+    """Blend the target object onto the partner's image; the target stays what it is."""
+    return _inside(target, blend(image, partner, alpha), partner), target
+
+
+def union(
+    image: np.ndarray, target: np.ndarray, partner: np.ndarray, foreign: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Paste the partner's `foreign` object and count it to the target."""
+    return _inside(foreign, partner, image), target | foreign
+
+
+def exclusion(
+    image: np.ndarray, target: np.ndarray, partner: np.ndarray, foreign: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Paste the partner's `foreign` object over the target, which loses what is covered."""
+    return _inside(foreign, partner, image), target & ~foreign
+
+
+def mixing(image: np.ndarray, target: np.ndarray, partner: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
+    """Blend the whole images; the target stays what it is."""
+    return blend(image, partner, alpha), target
+
+
+def distract(
+    image: np.ndarray, target: np.ndarray, partner: np.ndarray, foreign: np.ndarray, alpha: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Blend the partner's `foreign` object in as a distraction; the target stays what it is.
+
+    The mode of CFR-ICL's public code that its paper does not name.
+    """
+    return _inside(foreign, blend(image, partner, alpha), image), target
+
+
+def _alpha(rng: Draws) -> float:
+    return float(rng.random()) / 2 + 0.5
+
+
+def _single(sample: Sample, image: np.ndarray, target: np.ndarray, foreign: np.ndarray | None = None) -> Sample:
+    """Make the sample whose only object is `target`; a pasted pixel is certain, so it is never ignored."""
+    ignore = sample.ignore_mask if foreign is None else sample.ignore_mask & ~foreign
+    return replace(
+        sample,
+        image=image,
+        instance_masks=target[None].astype(np.uint16),
+        objects=(ObjectRef(id="target", layer=0, value=1),),
+        ignore_mask=ignore,
+    )
+
+
+def _paste_simple(pasted: Pasted, draw_partner: DrawPartner, select: Select, rng: Draws) -> Pasted:
+    sample = pasted.sample
+    if not sample.objects:
+        return pasted
+    partner = draw_partner()
+    target = select(sample).target
+    image, target = simple(sample.image, target, partner.image, _alpha(rng))
+    # All around the object is known not to be it, so only what was unsure within it stays unsure.
+    return Pasted(_single(sample, image, target, ~target), (*pasted.modes, "simple"), (*pasted.partners, partner.id))
+
+
+def _paste_foreign(
+    pasted: Pasted,
+    draw_partner: DrawPartner,
+    select: Select,
+    rng: Draws,
+    config: CopyPasteConfig,
+    choose: Callable[[], str],
+) -> Pasted:
+    """Union, exclusion or distract, as `choose` says once a partner with a fitting object is found."""
+    sample = pasted.sample
+    if not sample.objects:
+        return pasted
+    target = select(sample).target
+    for _ in range(config.max_partners):
+        partner = draw_partner()
+        foreign = select(partner).target
+        if not foreign.any() or np.count_nonzero(target & ~foreign) <= config.min_left:
+            continue
+        mode = choose()
+        if mode == "distract":
+            image, new_target = distract(sample.image, target, partner.image, foreign, _alpha(rng))
+        else:
+            paste = {"union": union, "exclusion": exclusion}[mode]
+            image, new_target = paste(sample.image, target, partner.image, foreign)
+        opaque = None if mode == "distract" else foreign
+        made = _single(sample, image, new_target, opaque)
+        return Pasted(made, (*pasted.modes, mode), (*pasted.partners, partner.id))
+    return pasted
+
+
+def _paste_mixing(pasted: Pasted, draw_partner: DrawPartner, rng: Draws) -> Pasted:
+    partner = draw_partner()
+    image = blend(pasted.sample.image, partner.image, _alpha(rng))
+    sample = replace(pasted.sample, image=image)
+    return Pasted(sample, (*pasted.modes, "mixing"), (*pasted.partners, partner.id))
+
+
+def three_gates(
+    sample: Sample, draw_partner: DrawPartner, select: Select, rng: Draws, config: CopyPasteConfig
+) -> Pasted:
+    """Run a sample through three gates, one after the other, as CFR-ICL's public code does.
+
+    Gate one: simple. Gate two, on its result: exclusion, union or distract, alike. Gate three: mixing.
+    """
+    pasted = Pasted(sample)
+    if rng.random() < config.prob:
+        pasted = _paste_simple(pasted, draw_partner, select, rng)
+    if rng.random() < config.prob:
+        modes = "exclusion", "union", "distract"
+        pasted = _paste_foreign(pasted, draw_partner, select, rng, config, lambda: modes[int(rng.integers(3))])
+    if rng.random() < config.mix_prob:
+        pasted = _paste_mixing(pasted, draw_partner, rng)
+    return pasted
+
+
+def exclusive(sample: Sample, draw_partner: DrawPartner, select: Select, rng: Draws, config: CopyPasteConfig) -> Pasted:
+    """Use one of the paper's four modes, or none (ours: the paper gives no probabilities)."""
+    pasted = Pasted(sample)
+    if rng.random() >= config.prob:
+        return pasted
+    weights = config.simple_weight, config.union_weight, config.exclusion_weight, config.mixing_weight
+    limits = np.cumsum(weights) / sum(weights)
+    drawn = int(np.searchsorted(limits, rng.random(), side="right"))
+    mode = ("simple", "union", "exclusion", "mixing")[min(drawn, 3)]
+    if mode == "simple":
+        return _paste_simple(pasted, draw_partner, select, rng)
+    if mode == "mixing":
+        return _paste_mixing(pasted, draw_partner, rng)
+    return _paste_foreign(pasted, draw_partner, select, rng, config, lambda: mode)
+
+
+def none(sample: Sample, draw_partner: DrawPartner, select: Select, rng: Draws, config: CopyPasteConfig) -> Pasted:
+    """Leave the sample as it is."""
+    return Pasted(sample)
+
+
+COPY_PASTE_RECIPES: dict[str, Callable[[Sample, DrawPartner, Select, Draws, CopyPasteConfig], Pasted]] = {
+    "three_gates": three_gates,
+    "exclusive": exclusive,
+    "none": none,
+}

@@ -1,0 +1,23 @@
+"""The training stream in this process, without Ray: for laptops, tests and as the measure of the Ray one."""
+
+from collections.abc import Iterator, Sequence
+
+from pipeline.data.config import DataConfig
+from pipeline.data.rows import Row
+from pipeline.data.sample import Item, Reader
+from pipeline.data.sampling import windows
+from pipeline.data.windows import make_window
+
+
+def stream(
+    reader: Reader, config: DataConfig, start_index: int = 0, *, items: Sequence[Item] | None = None
+) -> Iterator[Row]:
+    """Yield rows without end, from the sample `start_index` on, a window at a time.
+
+    `items` saves listing the data set again. Raises InputError at the first row if a window has nothing to use.
+    """
+    items = reader.items() if items is None else items
+    for window in windows(len(items), config.window_size, config.seed, start_index):
+        for row in make_window(items, reader, config, window):
+            if row["index"] >= start_index:
+                yield row

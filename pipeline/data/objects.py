@@ -1,0 +1,36 @@
+"""Choose the object of a sample that the clicks are for (RITM's rule: any object alike, sometimes two as one)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.data.sample import Sample
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Selection:
+    """The chosen objects: `masks` one by one and `target` their union, all bool (h, w); `masks` may be empty."""
+
+    masks: tuple[np.ndarray, ...]
+    target: np.ndarray
+
+
+def select_object(sample: Sample, rng: np.random.Generator, merge_prob: float, max_merged: int) -> Selection:
+    """Choose one object uniformly, or with `merge_prob` 2..`max_merged` of them, to be segmented as one.
+
+    A sample without objects gives an empty target: a lesson in clicking nothing.
+    """
+    num_objects = len(sample.objects)
+    if num_objects == 0:
+        return Selection((), np.zeros(sample.image.shape[:2], bool))
+    num_chosen = 1
+    if num_objects >= 2 and max_merged >= 2 and rng.random() < merge_prob:
+        num_chosen = int(rng.integers(2, min(max_merged, num_objects) + 1))
+    chosen = rng.choice(num_objects, size=num_chosen, replace=False)
+    masks = tuple(sample.object_mask(sample.objects[i]) for i in chosen)
+    return Selection(masks, masks[0] if num_chosen == 1 else np.logical_or.reduce(masks))
+
+
+def other_objects(sample: Sample, target: np.ndarray) -> np.ndarray:
+    """Mark the pixels of all objects outside `target`, bool (h, w)."""
+    return (sample.instance_masks > 0).any(axis=0) & ~target

@@ -1,0 +1,97 @@
+"""The training stream on Ray Data: one block per window, made by a pool of actors; rows equal those of local.py.
+
+`dataset` runs in the driver (or in Ray Train's controller, which calls it at every start of its workers); `_Windows`
+runs in the actors. The source lists window numbers in memory: a source with a read task could wait for ever for a CPU
+that the actors hold.
+"""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import ray
+import ray.data
+
+from models.errors import InputError
+from pipeline.data.config import DataConfig
+from pipeline.data.rows import Batch, collate
+from pipeline.data.sample import Item, Reader
+from pipeline.data.sampling import window_at
+from pipeline.data.windows import make_window
+
+MAX_WINDOWS = 2000  # Ray Data plans blocks one by one: 10,000 of them delayed the first batch by 8 seconds
+
+
+class _Windows:
+    """Make windows in one actor, which gets the reader and its list of items once."""
+
+    def __init__(self, source: list[Any], config: DataConfig) -> None:
+        import cv2
+
+        cv2.setNumThreads(1)  # the pool is the parallelism
+        self.reader, self.items = ray.get(source[0])
+        self.config = config
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> Batch:
+        rows = []
+        for number in batch["window"].tolist():
+            window = window_at(number, len(self.items), self.config.window_size, self.config.seed)
+            rows += make_window(self.items, self.reader, self.config, window)
+        return collate(rows)
+
+
+def ordered_options() -> ray.data.ExecutionOptions:
+    """Copy this process's execution options with the order of rows preserved.
+
+    Ray Train replaces the options of every Dataset it is given, so a trainer needs them too:
+    `dataset_config=ray.train.DataConfig(execution_options=ordered_options())`.
+    """
+    options = copy.deepcopy(ray.data.DataContext.get_current().execution_options)
+    options.preserve_order = True
+    return options
+
+
+def dataset(
+    reader: Reader,
+    config: DataConfig,
+    windows: Sequence[int],
+    *,
+    num_cpus: float = 0.2,
+    actors: int | tuple[int, int] = 1,
+    items: Sequence[Item] | None = None,
+) -> ray.data.Dataset:
+    """Build the stream of `windows` (numbers as in sampling.window_at) as a lazy Dataset of rows in index order.
+
+    `num_cpus` is what one actor reserves: keep the pool's sum below the CPUs that the training workers leave free, or
+    nothing moves. `actors` is the pool's size or its (least, most). `items` saves listing the data set again. At most
+    2000 windows; raises InputError otherwise.
+    """
+    if not 1 <= len(windows) <= MAX_WINDOWS:
+        raise InputError(
+            f"the stream was given {len(windows)} windows: expected 1 to {MAX_WINDOWS}; chain several datasets"
+        )
+    if num_cpus <= 0:
+        raise InputError(f"num_cpus is {num_cpus}: expected a number above 0, such as 0.2")
+    least, most = (actors, actors) if isinstance(actors, int) else actors
+    if not 1 <= least <= most:
+        raise InputError(f"actors is {actors}: expected a number >= 1, or (least, most) with 1 <= least <= most")
+    pool = (
+        ray.data.ActorPoolStrategy(size=least)
+        if least == most
+        else ray.data.ActorPoolStrategy(min_size=least, max_size=most)
+    )
+    source = ray.put((reader, list(reader.items() if items is None else items)))
+    # A Dataset keeps the context it was made in: a copy leaves the caller's own settings alone.
+    context = copy.deepcopy(ray.data.DataContext.get_current())
+    context.execution_options = ordered_options()
+    with ray.data.DataContext.current(context):
+        numbers = ray.data.from_items([{"window": int(n)} for n in windows], override_num_blocks=len(windows))
+        return numbers.map_batches(
+            _Windows,
+            fn_constructor_args=([source], config),
+            batch_size=1,
+            batch_format="numpy",
+            compute=pool,
+            num_cpus=num_cpus,
+        )

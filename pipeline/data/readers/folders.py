@@ -1,0 +1,56 @@
+"""Finding a data set's folders and files, and saying clearly what was not found."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from models.errors import InputError
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+
+
+def require_root(reader: str, root: str, expected: str) -> Path:
+    """Return the existing folder `root`; InputError telling what the reader expects to find there."""
+    if not root:
+        raise InputError(f"reader {reader!r} needs a root folder and got none; expected {expected}")
+    path = Path(root).expanduser()
+    if not path.is_dir():
+        what = "is a file" if path.exists() else "does not exist"
+        raise InputError(f"root {root!r} {what}; reader {reader!r} expects a folder with {expected}")
+    return path
+
+
+def missing_split(reader: str, split: str, known: Iterable[str], expected: str) -> InputError:
+    """Build the error for a split that is not there, with the ones that are."""
+    names = sorted(known)
+    there = f"splits found: {', '.join(names)}" if names else "no splits were found"
+    return InputError(f"reader {reader!r} found no split {split!r}: expected {expected}; {there}")
+
+
+def list_names(folder: Path) -> list[str]:
+    """Name what lies in a folder, for a message: at most 12 names."""
+    names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+    return names[:12] + (["..."] if len(names) > 12 else [])
+
+
+def list_images(folder: Path) -> list[Path]:
+    """List the image files right inside a folder, sorted by name; hidden files are left out."""
+    return sorted(
+        path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    )
+
+
+def stem(path: Path) -> str:
+    """Cut a file name at its first dot: `12.seg.png` belongs to `12.jpg`."""
+    return path.name.split(".", 1)[0]
+
+
+def file_inside(folder: Path, name: str) -> Path:
+    """Join a file name found in an annotation file; ValueError if it leads out of the folder.
+
+    Lexical on purpose: data sets made of symbolic links stay usable.
+    """
+    normal = Path(os.path.normpath(name))
+    if not name or normal.is_absolute() or normal.parts[0:1] == ("..",) or "\0" in name:
+        raise ValueError(f"the file name {name!r} leads out of the images folder")
+    return folder / normal

@@ -1,0 +1,83 @@
+"""Opening image files: formats people use, pixels as uint8 RGB, and one kind of error for everything else."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+MAX_PIXELS = 64_000_000
+
+
+def _open(source: Path | str | bytes) -> Image.Image:
+    """Open and fully decode; the pixel limit is checked on the header, before any pixel is allocated."""
+    try:
+        image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
+        with image:
+            num_pixels = image.width * image.height
+            if num_pixels == 0 or num_pixels > MAX_PIXELS:
+                raise ValueError(
+                    f"the image is {image.width} x {image.height}: the limit is {MAX_PIXELS // 1_000_000} megapixels"
+                )
+            image.load()
+            return image
+    except FileNotFoundError as error:
+        raise ValueError("the file does not exist") from error
+    except Image.UnidentifiedImageError as error:
+        raise ValueError(f"the file is no {', '.join(FORMATS)} image") from error
+    except ValueError:
+        raise
+    # On broken bytes the decoders raise many kinds, from OSError to struct.error; all mean the same to a caller.
+    except Exception as error:
+        raise ValueError(f"the image file is broken or cut short ({error})") from error
+
+
+def _to_rgb(image: Image.Image) -> np.ndarray:
+    """Convert any supported pixel mode to uint8 (h, w, 3); 16 bits keep their upper 8, alpha is dropped."""
+    if image.mode.startswith("I"):
+        gray = (np.clip(np.asarray(image).astype(np.int64), 0, 65535) >> 8).astype(np.uint8)
+        return np.repeat(gray[..., None], 3, axis=2)
+    if image.mode == "F":
+        raise ValueError("the image holds floating-point pixels, whose range is not known: save it with 8 or 16 bits")
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    # A copy: asarray would be a read-only view of Pillow's memory, and torch refuses those.
+    return np.array(image.convert("RGB"))
+
+
+def read_image(
+    source: Path | str | bytes, *, expected_hw: tuple[int, int] | None = None, upright: bool = False
+) -> np.ndarray:
+    """Read a file or its bytes as uint8 RGB (h, w, 3); ValueError if that cannot be done.
+
+    Pixels stay as stored unless `upright`, which applies the EXIF orientation. With `expected_hw`, the size that the
+    annotations declare, the orientation is applied exactly when only the rotated image has that size; ValueError if
+    neither has.
+    """
+    image = _open(source)
+    stored_hw = (image.height, image.width)
+    if expected_hw is not None and stored_hw != tuple(expected_hw):
+        turned = ImageOps.exif_transpose(image)
+        if (turned.height, turned.width) != tuple(expected_hw):
+            raise ValueError(
+                f"the image is {stored_hw[0]} x {stored_hw[1]} (height x width), "
+                f"its annotations are {expected_hw[0]} x {expected_hw[1]}"
+            )
+        return _to_rgb(turned)
+    return _to_rgb(ImageOps.exif_transpose(image) if upright else image)
+
+
+def read_labels(source: Path | str | bytes, *, palette_index: bool = True) -> np.ndarray:
+    """Read a mask file's raw values: integer (h, w), or uint8 (h, w, 3) for a colour mask; ValueError if unreadable.
+
+    A palette file gives its indices, or its colours with `palette_index` False. Alpha is dropped.
+    """
+    image = _open(source)
+    if image.mode == "P":
+        return np.array(image) if palette_index else _to_rgb(image)
+    if image.mode == "1" or image.mode == "LA":
+        return np.array(image.convert("L"))
+    if image.mode == "L" or image.mode.startswith("I"):
+        return np.array(image)
+    return _to_rgb(image)

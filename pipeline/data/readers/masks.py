@@ -1,0 +1,152 @@
+"""Folders of masks: an image folder, a mask folder, and a rule that says which mask values are an object."""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from models.errors import InputError
+from pipeline.data.readers.folders import list_images, list_names, missing_split, require_root, stem
+from pipeline.data.readers.images import read_image, read_labels
+from pipeline.data.sample import BadItem, Item, Sample, pack_objects
+
+_logger = logging.getLogger(__name__)
+
+_FOLDER_PAIRS = (("images", "masks"), ("img", "gt"), ("data_GT", "boundary_GT"))
+_RULE_HELP = "expected nonzero, above:N, above:N,ignore:M, ids or ids,ignore:M"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskRule:
+    """Which values are an object: `kind` nonzero / above / ids; `threshold` for above; `ignore` value or -1."""
+
+    kind: str
+    threshold: int = 0
+    ignore: int = -1
+
+    @classmethod
+    def parse(cls, text: str) -> "MaskRule":
+        """Read `nonzero`, `above:N[,ignore:M]` or `ids[,ignore:M]`; InputError otherwise."""
+        head, *rest = [part.strip() for part in text.split(",")]
+        kind, _, threshold = head.partition(":")
+        try:
+            if kind not in ("nonzero", "above", "ids") or (kind == "above") != bool(threshold) or len(rest) > 1:
+                raise ValueError(text)
+            ignore = -1
+            if rest:
+                word, _, value = rest[0].partition(":")
+                if word != "ignore" or kind == "nonzero":
+                    raise ValueError(text)
+                ignore = int(value)
+            return cls(kind=kind, threshold=int(threshold or 0), ignore=ignore)
+        except ValueError as error:
+            raise InputError(f"mask rule {text!r} is not understood: {_RULE_HELP}") from error
+
+    def read(self, path: Path) -> np.ndarray:
+        """Read a mask file as integers (h, w); ValueError if it cannot be read.
+
+        For `ids` a colour counts as red + 256 green + 65536 blue (its value if it is gray).
+        """
+        labels = read_labels(path, palette_index=self.kind != "above")
+        if labels.ndim == 2:
+            return labels.astype(np.int64)
+        if self.kind == "above":
+            return labels[..., 0].astype(np.int64)
+        if self.kind == "nonzero":
+            return labels.max(axis=2).astype(np.int64)
+        if (labels == labels[..., :1]).all():
+            return labels[..., 0].astype(np.int64)
+        return labels.astype(np.int64) @ np.array([1, 256, 65536])
+
+    def values(self, labels: np.ndarray) -> list[int]:
+        """List the object numbers in a mask: its values for `ids`, otherwise the one number 1."""
+        if self.kind != "ids":
+            return [1]
+        return [int(value) for value in np.unique(labels) if value > 0 and value != self.ignore]
+
+    def object_mask(self, labels: np.ndarray, value: int) -> np.ndarray:
+        """Mark the pixels of object number `value`; bool (h, w)."""
+        return labels == value if self.kind == "ids" else (labels > self.threshold) & (labels != self.ignore)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Masks:
+    """An image folder and a mask folder whose files share their stem (the name up to its first dot).
+
+    `images` and `masks` name the folders under root (or under root/split); left empty, the first pair that exists of
+    images + masks, img + gt, data_GT + boundary_GT. With the rule `ids` listing opens every mask.
+    """
+
+    root: str = ""
+    split: str = ""
+    images: str = ""
+    masks: str = ""
+    rule: str = "nonzero"
+
+    def __post_init__(self) -> None:
+        MaskRule.parse(self.rule)
+        self._folders()
+
+    def _folders(self) -> tuple[Path, Path]:
+        pairs = [(self.images or images, self.masks or masks) for images, masks in _FOLDER_PAIRS]
+        expected = " or ".join(f"{images}/ + {masks}/" for images, masks in dict.fromkeys(pairs))
+        root = require_root("masks", self.root, expected)
+        base = root / self.split
+        if not base.is_dir():
+            known = [entry.name for entry in root.iterdir() if entry.is_dir()]
+            raise missing_split("masks", self.split, known, f"a folder {self.split!r} under {self.root!r}")
+        for images, masks in pairs:
+            if (base / images).is_dir() and (base / masks).is_dir():
+                return base / images, base / masks
+        raise InputError(f"{str(base)!r} holds {list_names(base)}; expected the folders {expected}")
+
+    def items(self) -> Sequence[Item]:
+        """List the images, sorted by id, the stem; InputError if no image has a mask or two share a stem."""
+        images_dir, masks_dir = self._folders()
+        images = list_images(images_dir)
+        masks = list_images(masks_dir)
+        for paths, folder in ((images, images_dir), (masks, masks_dir)):
+            twice = [name for name, count in Counter(map(stem, paths)).items() if count > 1]
+            if twice:
+                raise InputError(f"{len(twice)} names occur twice in {str(folder)!r}, for example {twice[0]!r}")
+        mask_of = {stem(path): path for path in masks}
+        found = sum(stem(path) in mask_of for path in images)
+        if not found:
+            raise InputError(
+                f"none of the {len(images)} images in {str(images_dir)!r} has a mask of the same name among the "
+                f"{len(masks)} files in {str(masks_dir)!r}"
+            )
+        if found < len(masks):
+            _logger.warning("%d masks in %s belong to no image", len(masks) - found, masks_dir)
+        return sorted((self._item(path, mask_of.get(stem(path))) for path in images), key=lambda item: item.id)
+
+    def _item(self, image: Path, mask: Path | None) -> Item:
+        rule, item_id = MaskRule.parse(self.rule), stem(image)
+        values: list[int] = [1] if mask else []
+        if mask and rule.kind == "ids":
+            try:
+                values = rule.values(rule.read(mask))
+            except ValueError as error:
+                _logger.warning("mask %s cannot be listed: %s", mask, error)
+                values = []
+        payload = {"image": str(image), "mask": str(mask) if mask else ""}
+        return Item(id=item_id, object_ids=tuple(f"{item_id}/{value}" for value in values), payload=payload)
+
+    def load(self, item: Item) -> Sample:
+        """Read one image and its mask; BadItem if either is missing or broken or their sizes differ."""
+        rule = MaskRule.parse(self.rule)
+        if not item.payload["mask"]:
+            raise BadItem(item.id, "the image has no mask file of the same name")
+        try:
+            labels = rule.read(Path(item.payload["mask"]))
+        except ValueError as error:
+            raise BadItem(item.id, f"mask {Path(item.payload['mask']).name}: {error}") from error
+        try:
+            image = read_image(Path(item.payload["image"]), expected_hw=(labels.shape[0], labels.shape[1]))
+        except ValueError as error:
+            raise BadItem(item.id, f"image {Path(item.payload['image']).name}: {error}") from error
+        masks = [(f"{item.id}/{value}", "", rule.object_mask(labels, value)) for value in rule.values(labels)]
+        return pack_objects(item.id, image, masks, labels == rule.ignore)

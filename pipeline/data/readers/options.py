@@ -1,0 +1,49 @@
+"""From `--option name=text` on a command line to the typed fields of a reader."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, get_type_hints
+
+from models.errors import InputError, unknown
+
+_WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def _to_bool(text: str) -> bool:
+    return _WORDS[text.strip().lower()]
+
+
+def _to_range(text: str) -> tuple[int, int]:
+    first, _, last = text.partition(",")
+    return int(first), int(last or first)
+
+
+# Annotation of the field -> (what to tell people, how to read the text).
+_CONVERTERS: dict[Any, tuple[str, Callable[[str], Any]]] = {
+    str: ("text", str),
+    int: ("a whole number", int),
+    float: ("a number", float),
+    bool: ("true or false", _to_bool),
+    tuple[int, int]: ("a whole number or a range such as 3,6", _to_range),
+}
+
+
+def option_fields(cls: type[Any]) -> dict[str, Any]:
+    """Map the option names of a reader class to their types: all its fields except root and split."""
+    hints = get_type_hints(cls)
+    return {f.name: hints[f.name] for f in dataclasses.fields(cls) if f.name not in ("root", "split")}
+
+
+def convert_options(reader: str, cls: type[Any], options: Mapping[str, str]) -> dict[str, Any]:
+    """Convert option texts by the types of the fields; InputError on an unknown name or a text that does not fit."""
+    hints = option_fields(cls)
+    converted: dict[str, Any] = {}
+    for name, text in options.items():
+        if name not in hints:
+            raise unknown(f"option of reader {reader!r}", name, hints)
+        expected, convert = _CONVERTERS[hints[name]]
+        try:
+            converted[name] = convert(text)
+        except (ValueError, KeyError) as error:
+            raise InputError(f"option {name}={text!r} of reader {reader!r}: expected {expected}") from error
+    return converted

@@ -1,0 +1,71 @@
+"""Generated scenes with exact masks: the data of the demo and the tests, made from (seed, index) alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.errors import InputError
+from pipeline.data.readers.folders import missing_split
+from pipeline.data.readers.scene_drawing import Layout, draw, lay_out
+from pipeline.data.sample import Item, ObjectRef, Sample
+
+# A split is a far-away range of indices, so that training scenes never come back in validation.
+_FIRST_INDEX = {"": 0, "train": 0, "val": 100_000_000, "test": 200_000_000}
+_MIN_SIDE = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenes:
+    """`num_images` scenes of `height` x `width` pixels, each made with a number of objects from `num_objects`.
+
+    Objects hidden by others are left out of the scene, so it may show fewer. Splits: train (or none), val, test.
+    """
+
+    split: str = ""
+    num_images: int = 32
+    seed: int = 0
+    height: int = 240
+    width: int = 320
+    num_objects: tuple[int, int] = (3, 8)
+
+    def __post_init__(self) -> None:
+        if self.split not in _FIRST_INDEX:
+            raise missing_split("scenes", self.split, filter(None, _FIRST_INDEX), "a name of its three splits, or none")
+        if not 1 <= self.num_images <= 100_000_000 or self.seed < 0:
+            raise InputError(f"num_images={self.num_images}, seed={self.seed}: expected 1..100000000 and seed >= 0")
+        if not (_MIN_SIDE <= self.height <= 4096 and _MIN_SIDE <= self.width <= 4096):
+            raise InputError(f"height={self.height}, width={self.width}: expected {_MIN_SIDE} to 4096 pixels")
+        if not 1 <= self.num_objects[0] <= self.num_objects[1] <= 200:
+            raise InputError(f"num_objects={self.num_objects}: expected 1 <= smallest <= largest <= 200")
+
+    def _layout(self, index: int) -> Layout:
+        rng = np.random.default_rng([self.seed, index, 0])
+        return lay_out(rng, (self.height, self.width), self.num_objects)
+
+    def items(self) -> Sequence[Item]:
+        """List the scenes in order of their index; lays each one out, about a millisecond, without painting it."""
+        first = _FIRST_INDEX[self.split]
+        return [self._item(index) for index in range(first, first + self.num_images)]
+
+    def _item(self, index: int) -> Item:
+        item_id = f"scene-{self.seed}-{index:09d}"
+        num = len(self._layout(index).families)
+        object_ids = tuple(f"{item_id}/{number}" for number in range(1, num + 1))
+        return Item(id=item_id, object_ids=object_ids, payload={"index": index})
+
+    def load(self, item: Item) -> Sample:
+        """Draw one scene; its objects lie on one layer, the farthest first."""
+        index = item.payload["index"]
+        layout = self._layout(index)
+        objects = tuple(
+            ObjectRef(id=f"{item.id}/{number}", layer=0, value=number, category=family)
+            for number, family in enumerate(layout.families, start=1)
+        )
+        return Sample(
+            id=item.id,
+            image=draw(np.random.default_rng([self.seed, index, 1]), layout),
+            instance_masks=layout.labels[None],
+            objects=objects,
+            ignore_mask=np.zeros((self.height, self.width), bool),
+        )

@@ -1,0 +1,35 @@
+"""What a training batch is made of: one row per sample, NumPy values only, so that it travels through Arrow unchanged.
+
+| column | type | meaning |
+|---|---|---|
+| index | int64 | the sample's place, counted from the start of training |
+| window | int64 | the window it was made in; a restart begins at a window |
+| item | str | id of the item it shows |
+| partner | str | ids of the items pasted from, joined by "; " ("" if none) |
+| mode | str | copy-paste modes used, joined by "+" ("" if none) |
+| refused | str | what of this slot could not be used and why, joined by "; " ("" if nothing) |
+| image | uint8 (h, w, 3) | RGB |
+| object_mask | uint8 (h, w) | 1 on the object |
+| ignore_mask | uint8 (h, w) | 1 where a pixel counts for nobody |
+| clicks_yx | float32 (2K, 2) | positive clicks from row 0, negative ones from row K; unused rows -1 |
+| clicks_valid | bool (2K,) | which rows hold a click |
+| clicks_order | int16 (2K,) | order of the clicks; unused rows -1 |
+"""
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+Row: TypeAlias = dict[str, Any]
+Batch: TypeAlias = dict[str, np.ndarray]
+
+
+def collate(rows: Sequence[Row]) -> Batch:
+    """Stack rows of equal shapes into one dict of arrays, the rows along the first axis; at least one row."""
+    return {name: np.stack([np.asarray(row[name]) for row in rows]) for name in rows[0]}
+
+
+def split(batch: Batch) -> list[Row]:
+    """Undo `collate`: one dict per row."""
+    return [{name: column[i] for name, column in batch.items()} for i in range(len(batch["index"]))]

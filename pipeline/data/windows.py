@@ -1,0 +1,122 @@
+"""Make the samples of one window: the one path from items to training rows, whoever runs it and where.
+
+Every item of the window is decoded once. Each slot of the window always gives one row: where its own item cannot be
+used, another one of the window stands in and the row says why.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from models.errors import InputError
+from models.interaction import check_image
+from pipeline.clicks.random_clicks import random_clicks
+from pipeline.data.augment import augment
+from pipeline.data.config import DataConfig
+from pipeline.data.copy_paste import COPY_PASTE_RECIPES
+from pipeline.data.objects import Selection, other_objects, select_object
+from pipeline.data.rows import Row
+from pipeline.data.sample import BadItem, Item, Reader, Sample
+from pipeline.data.sampling import Purpose, Window, rng_for
+
+REASONS_SHOWN = 3
+
+
+def _load(reader: Reader, item: Item) -> tuple[Sample | None, tuple[str, ...]]:
+    """Open an item: the sample if it can be trained on, and all that was refused of it, with reasons."""
+    try:
+        sample = reader.load(item)
+        check_image(sample.image)
+        hw = sample.image.shape[:2]
+        if sample.instance_masks.shape[1:] != hw or sample.ignore_mask.shape != hw:
+            given = f"{sample.instance_masks.shape[1:]} and {sample.ignore_mask.shape}"
+            return None, (f"{item.id}: masks of {given} pixels, expected the image's {hw}",)
+    except BadItem as error:
+        return None, (str(error),)
+    except Exception as error:  # one file that trips a decoder in a new way must not end a run of days: it is named
+        return None, (f"{item.id}: {type(error).__name__}: {error}",)
+    if not sample.objects:
+        return None, (*sample.refused, f"{item.id}: no object in it can be used")
+    return sample, sample.refused
+
+
+def _augment(sample: Sample, config: DataConfig, rng: np.random.Generator) -> Sample:
+    return augment(
+        sample,
+        config.augment,
+        config.crop_hw,
+        rng,
+        min_object_area=config.min_object_area,
+        keep_background_prob=config.keep_background_prob,
+    )
+
+
+class _Slot:
+    """One sample in the making: its place in the window, and its own generators."""
+
+    def __init__(self, config: DataConfig, window: Window, place: int, samples: Sequence[Sample | None]) -> None:
+        self.config, self.window, self.samples = config, window, samples
+        self.index = window.first_index + place
+        self.usable = [i for i, sample in enumerate(samples) if sample is not None]
+        self.num_partners = 0
+        replace_rng = self.rng(Purpose.REPLACE)
+        self.place = place if samples[place] is not None else int(replace_rng.choice(self.usable))
+
+    def rng(self, purpose: Purpose, *more: int) -> np.random.Generator:
+        return rng_for(self.config.seed, self.window.epoch, self.index, purpose, *more)
+
+    def sample_at(self, place: int) -> Sample:
+        sample = self.samples[place]
+        assert sample is not None, "only usable places are drawn"
+        return sample
+
+    def draw_partner(self) -> Sample:
+        """Draw another sample of the window, augmented anew (the slot's own one if it is alone)."""
+        rng = self.rng(Purpose.PARTNER, self.num_partners)
+        self.num_partners += 1
+        others = [i for i in self.usable if i != self.place] or [self.place]
+        return _augment(self.sample_at(others[int(rng.integers(len(others)))]), self.config, rng)
+
+    def row(self, refused: Sequence[str]) -> Row:
+        clicks_config = self.config.clicks
+        augmented = _augment(self.sample_at(self.place), self.config, self.rng(Purpose.AUGMENT))
+        paste_rng = self.rng(Purpose.COPY_PASTE)
+
+        def select(sample: Sample, rng: np.random.Generator = paste_rng) -> Selection:
+            return select_object(sample, rng, clicks_config.merge_objects_prob, clicks_config.max_merged)
+
+        paste = COPY_PASTE_RECIPES[self.config.copy_paste.recipe]
+        pasted = paste(augmented, self.draw_partner, select, paste_rng, self.config.copy_paste)
+        chosen = select(pasted.sample, self.rng(Purpose.OBJECT))
+        others = other_objects(pasted.sample, chosen.target)
+        clicks = random_clicks(chosen.masks, others, self.rng(Purpose.CLICKS), clicks_config)
+        return {
+            "index": np.int64(self.index),
+            "window": np.int64(self.window.number),
+            "item": pasted.sample.id,
+            "partner": "; ".join(pasted.partners),
+            "mode": "+".join(pasted.modes),
+            "refused": "; ".join(refused),
+            "image": pasted.sample.image,
+            "object_mask": chosen.target.astype(np.uint8),
+            "ignore_mask": pasted.sample.ignore_mask.astype(np.uint8),
+            "clicks_yx": clicks.yx,
+            "clicks_valid": clicks.valid,
+            "clicks_order": clicks.order,
+        }
+
+
+def make_window(items: Sequence[Item], reader: Reader, config: DataConfig, window: Window) -> list[Row]:
+    """Make one row per slot of the window, in the order of their indices.
+
+    `items` is the reader's whole list. Raises InputError if no item of the window can be used.
+    """
+    loaded = [_load(reader, items[number]) for number in window.item_numbers]
+    samples = [sample for sample, _ in loaded]
+    if all(sample is None for sample in samples):
+        reasons = [reason for _, refused in loaded for reason in refused]
+        raise InputError(
+            f"none of the {len(loaded)} items of window {window.number} can be used: expected at least one image with "
+            f"an object; first reasons: {'; '.join(reasons[:REASONS_SHOWN])}"
+        )
+    return [_Slot(config, window, place, samples).row(refused) for place, (_, refused) in enumerate(loaded)]

@@ -1,0 +1,85 @@
+"""Is one evaluation better than another? Paired differences on the same objects, with bootstrap intervals."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.errors import InputError
+from pipeline import metrics
+from pipeline.evaluation.results import ObjectRow
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """Mean of `metric` in A and in B, and the interval (95 %) of the mean paired difference B - A."""
+
+    metric: str
+    mean_a: float
+    mean_b: float
+    low: float
+    high: float
+    num_objects: int
+
+    @property
+    def verdict(self) -> str:
+        """Whether the interval excludes zero."""
+        return "higher" if self.low > 0 else "lower" if self.high < 0 else "no difference shown"
+
+
+def paired_bootstrap(
+    a: np.ndarray, b: np.ndarray, rng: np.random.Generator, *, repeats: int = 10_000, level: float = 0.95
+) -> tuple[float, float]:
+    """Percentile interval of the mean of b - a (n,) under resampling of the pairs; raises InputError below 2 pairs."""
+    if len(a) != len(b) or len(a) < 2:
+        raise InputError(f"a paired bootstrap needs at least 2 pairs: given {len(a)} and {len(b)} values")
+    differences = np.asarray(b, float) - np.asarray(a, float)
+    means = [differences[rng.integers(len(differences), size=len(differences))].mean() for _ in range(repeats)]
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def compare(
+    rows_a: Sequence[ObjectRow],
+    rows_b: Sequence[ObjectRow],
+    *,
+    at_clicks: Sequence[int] = (1, 5),
+    qualities: Sequence[float] = (0.85, 0.9),
+    max_clicks: int = 20,
+    seed: int = 0,
+) -> list[Difference]:
+    """Compare two evaluations object by object; raises InputError unless both hold the same objects."""
+    by_object = [{(row.dataset, row.object): row for row in rows} for rows in (rows_a, rows_b)]
+    if by_object[0].keys() != by_object[1].keys():
+        different = sorted(by_object[0].keys() ^ by_object[1].keys())
+        raise InputError(
+            f"the evaluations hold different objects ({len(different)} are in only one, such as {different[0]}): "
+            "evaluate both with the same data, --config.max-objects and --config.seed"
+        )
+    keys = sorted(by_object[0])
+    measures: dict[str, Callable[[list[float]], float]] = {}
+    for k in at_clicks:
+        measures[f"IoU&{k}"] = lambda ious, k=k: ious[min(k, len(ious)) - 1]
+    for q in qualities:
+        measures[f"NoC@{round(q * 100)}"] = lambda ious, q=q: float(metrics.clicks_to(ious, q, max_clicks))
+    out = []
+    for number, (name, measure) in enumerate(measures.items()):
+        a, b = (np.array([measure(rows[key].ious) for key in keys]) for rows in by_object)
+        low, high = paired_bootstrap(a, b, np.random.default_rng([seed, number]))
+        out.append(
+            Difference(
+                metric=name, mean_a=float(a.mean()), mean_b=float(b.mean()), low=low, high=high, num_objects=len(keys)
+            )
+        )
+    return out
+
+
+def table(differences: Sequence[Difference]) -> str:
+    """Lay the differences out as text."""
+    lines = [f"{'metric':<8} {'A':>8} {'B':>8} {'B - A':>9}  95 % interval"]
+    for d in differences:
+        lines.append(
+            f"{d.metric:<8} {d.mean_a:8.3f} {d.mean_b:8.3f} {d.mean_b - d.mean_a:+9.3f}  "
+            f"[{d.low:+.3f}, {d.high:+.3f}]  {d.verdict}"
+        )
+    return "\n".join([*lines, f"{differences[0].num_objects} objects, paired bootstrap, 10000 resamples"])

@@ -1,0 +1,34 @@
+"""Settings of an evaluation, apart from what is evaluated."""
+
+from dataclasses import dataclass
+
+from models.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """The protocol: who clicks, for how long, and what is counted."""
+
+    policy: str = "oracle"
+    """The robot user, one of POLICIES."""
+    max_clicks: int = 20
+    target_iou: float = 0.95
+    """Stop clicking on an object once its IoU reaches this."""
+    qualities: tuple[float, ...] = (0.85, 0.90, 0.95)
+    """NoC and NoF are given at these IoUs; none above target_iou."""
+    at_clicks: tuple[int, ...] = (1, 3, 5)
+    """IoU&k is given for these k."""
+    max_objects: int | None = None
+    """Evaluate so many objects, drawn by `seed`; None: all."""
+    min_area: int = 0
+    """Leave out objects of fewer pixels."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_clicks < 1 or (self.max_objects is not None and self.max_objects < 1):
+            raise InputError(f"max_clicks {self.max_clicks}, max_objects {self.max_objects}: expected at least 1")
+        if not 0 < self.target_iou <= 1.01 or any(not 0 < q <= self.target_iou for q in self.qualities):
+            raise InputError(
+                f"qualities {self.qualities}, target_iou {self.target_iou}: expected IoUs in (0, 1], none of the "
+                "qualities above the target at which clicking stops"
+            )

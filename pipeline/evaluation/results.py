@@ -1,0 +1,109 @@
+"""What an evaluation leaves behind: rows per object, a summary, a table."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline import metrics
+from pipeline.evaluation.config import EvaluationConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectRow:
+    """One object under one refinement; `mask` is the last mask as COCO RLE counts of the image's size."""
+
+    dataset: str
+    refinement: str
+    policy: str
+    item: str
+    object: str
+    clicks: list[tuple[float, float, bool]]
+    ious: list[float]
+    height: int
+    width: int
+    mask: str
+
+
+def summarize(rows: Sequence[ObjectRow], config: EvaluationConfig, seconds: float) -> dict[str, Any]:
+    """Average the rows of one (data set, refinement, policy); `seconds` is the wall time they took together."""
+    sessions = [row.ious for row in rows]
+    return {
+        "dataset": rows[0].dataset,
+        "refinement": rows[0].refinement,
+        "policy": rows[0].policy,
+        "objects": len(rows),
+        "max_clicks": config.max_clicks,
+        "noc": {f"{q:.2f}": metrics.noc(sessions, q, config.max_clicks) for q in config.qualities},
+        "nof": {f"{q:.2f}": metrics.nof(sessions, q, config.max_clicks) for q in config.qualities},
+        "num_at_max": {f"{q:.2f}": metrics.num_at_max(sessions, q, config.max_clicks) for q in config.qualities},
+        "iou_at": {str(k): metrics.iou_at(sessions, k) for k in config.at_clicks},
+        "seconds": seconds,
+        "clicks": sum(len(ious) for ious in sessions),
+        "seconds_per_click": seconds / max(1, sum(len(ious) for ious in sessions)),
+    }
+
+
+def write(out: Path, rows: Sequence[ObjectRow], summaries: Sequence[dict[str, Any]]) -> None:
+    """Write OUT/objects.parquet and OUT/summary.json."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    out.mkdir(parents=True, exist_ok=True)
+    click = pa.struct([("y", pa.float64()), ("x", pa.float64()), ("positive", pa.bool_())])
+    table = pa.table(
+        {
+            **{
+                name: [getattr(r, name) for r in rows] for name in ("dataset", "refinement", "policy", "item", "object")
+            },
+            "clicks": pa.array(
+                [[{"y": y, "x": x, "positive": p} for y, x, p in row.clicks] for row in rows], pa.list_(click)
+            ),
+            "ious": pa.array([row.ious for row in rows], pa.list_(pa.float32())),
+            "height": [row.height for row in rows],
+            "width": [row.width for row in rows],
+            "mask": [row.mask for row in rows],
+        }
+    )
+    pq.write_table(table, out / "objects.parquet")
+    (out / "summary.json").write_text(json.dumps(list(summaries), indent=2) + "\n")
+
+
+def read(out: Path) -> tuple[list[ObjectRow], list[dict[str, Any]]]:
+    """Read what `write` wrote; raises OSError if it is not there."""
+    import pyarrow.parquet as pq
+
+    summaries = json.loads((out / "summary.json").read_text())
+    rows = []
+    for values in pq.read_table(out / "objects.parquet").to_pylist():
+        values["clicks"] = [(c["y"], c["x"], c["positive"]) for c in values["clicks"]]
+        rows.append(ObjectRow(**values))
+    return rows, summaries
+
+
+def table(summaries: Sequence[dict[str, Any]]) -> str:
+    """Lay the summaries out as text, a line each."""
+    qualities = list(summaries[0]["noc"])
+    ks = list(summaries[0]["iou_at"])
+    head = ["data", "predictor", "objects"] + [f"IoU&{k}" for k in ks]
+    head += [f"NoC@{round(float(q) * 100)}" for q in qualities] + [
+        f"NoF@{round(float(qualities[-1]) * 100)}",
+        "s/click",
+    ]
+    lines = [head]
+    for s in summaries:
+        lines.append(
+            [s["dataset"], s.get("predictor", "") + s["refinement"], str(s["objects"])]
+            + [f"{s['iou_at'][k]:.3f}" for k in ks]
+            + [f"{s['noc'][q]:.2f}" for q in qualities]
+            + [str(s["nof"][qualities[-1]]), f"{s['seconds_per_click']:.2f}"]
+        )
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i < 2 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )

@@ -1,0 +1,67 @@
+"""Iterative click loss: every output on the way is scored, later ones more (Sun et al., CFR-ICL, section 3.1)."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.click_maps import ClickBatch
+from models.losses import normalized_focal_loss
+from models.networks.base import Output
+from pipeline.clicks.training_clicks import add_clicks
+from pipeline.training.batch import TrainingBatch
+from pipeline.training.config import TrainingConfig
+
+
+def icl(
+    network: Callable[..., Output],
+    batch: TrainingBatch,
+    config: TrainingConfig,
+    shared_rng: np.random.Generator,
+    rng: np.random.Generator,
+) -> tuple[int, Iterator[Tensor]]:
+    """The paper's form, Eq. 1-3.
+
+    A random set of clicks gives Y0, which carries no loss; then one click at a time is placed where the last output is
+    wrong, and each output Y1, Y2, ... is scored with its beta. No gradient flows through the previous mask.
+    """
+
+    def terms() -> Iterator[Tensor]:
+        prev_mask = torch.zeros_like(batch.target)
+        with torch.no_grad():
+            prev_mask = torch.sigmoid(network(batch.image, prev_mask, batch.clicks).mask_logits.float())
+        clicks = batch.clicks
+        for beta in config.icl.betas:
+            clicks = add_clicks(clicks, prev_mask, batch.target, rng)
+            logits = network(batch.image, prev_mask, clicks).mask_logits.float()
+            yield beta * normalized_focal_loss(logits, batch.target).mean()
+            prev_mask = torch.sigmoid(logits.detach())
+
+    return len(config.icl.betas), terms()
+
+
+def icl_code(
+    network: Callable[..., Output],
+    batch: TrainingBatch,
+    config: TrainingConfig,
+    shared_rng: np.random.Generator,
+    rng: np.random.Generator,
+) -> tuple[int, Iterator[Tensor]]:
+    """The public code's form (spec 4.3): the output of the random clicks is scored too, and the sum stops at random.
+
+    The number of scored outputs is uniform in 1..len(betas), one for the whole batch on all workers.
+    """
+    num_terms = int(shared_rng.integers(1, len(config.icl.betas) + 1))
+
+    def terms() -> Iterator[Tensor]:
+        prev_mask = torch.zeros_like(batch.target)
+        clicks: ClickBatch = batch.clicks
+        for number, beta in enumerate(config.icl.betas[:num_terms], start=1):
+            logits = network(batch.image, prev_mask, clicks).mask_logits.float()
+            yield beta * normalized_focal_loss(logits, batch.target).mean()
+            prev_mask = torch.sigmoid(logits.detach())
+            if number < num_terms:
+                clicks = add_clicks(clicks, prev_mask, batch.target, rng)
+
+    return num_terms, terms()

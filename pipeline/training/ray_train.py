@@ -1,0 +1,261 @@
+"""Training under Ray Train: `train` runs in the driver, `_worker` in each worker, `_stream` in Train's controller.
+
+A worker that dies brings all workers back to the last *persisted* checkpoint; the stream goes on after the samples
+that checkpoint has used. Steps since then are made again, with the same random numbers.
+"""
+
+import json
+import os
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import ray.train
+import ray.train.torch
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file, save_file
+
+from models import checkpoint as checkpoints
+from models.errors import InputError
+from models.networks import create
+from models.networks.base import Network
+from pipeline.data.config import DataConfig
+from pipeline.data.position import StreamPosition, rebatch
+from pipeline.data.ray_data import dataset
+from pipeline.data.sample import Item, Reader
+from pipeline.data.sampling import window_number
+from pipeline.training.batch import TrainingBatch, to_device
+from pipeline.training.config import TrainingConfig
+from pipeline.training.loop import Trainer, fit
+
+RUN, OPTIMIZER, PROGRESS = "train", "optimizer.safetensors", "progress.json"
+MAX_NAMED = 1000  # refused items that are named; all are counted
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScalingConfig:
+    """How many workers train, and how many make data."""
+
+    workers: int = 1
+    """Training workers, one GPU each if `gpu`."""
+    gpu: bool = False
+    cpus_per_worker: float = 1.0
+    threads_per_worker: int = 0
+    """Torch threads of a worker on a CPU; 0: the machine's cores divided by the workers."""
+    data_actors: int = 2
+    """Actors that make training samples."""
+    cpus_per_data_actor: float = 1.0
+    max_failures: int = 3
+    """Times that training restarts from its last checkpoint after a worker or a node died."""
+
+    def __post_init__(self) -> None:
+        if self.workers < 1 or self.data_actors < 1 or self.max_failures < 0:
+            raise InputError(
+                f"scaling: workers {self.workers}, data_actors {self.data_actors}, max_failures {self.max_failures}: "
+                "expected at least 1, 1 and 0"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """All that a worker needs; travels by cloudpickle from the driver to the workers and stays inside the cluster."""
+
+    network: str
+    network_options: dict[str, Any]
+    start_from: str | None
+    data: DataConfig
+    training: TrainingConfig
+    scaling: ScalingConfig
+    storage: str
+    info: dict[str, Any]
+    log: Callable[[int, dict[str, float]], None] | None = None
+    """Called on rank 0 with (step, metrics)."""
+
+
+def train(job: Job, reader: Reader, items: list[Item]) -> Path:
+    """Train and return the folder of the final checkpoint; continues a run that `job.storage` holds already."""
+    per_worker, rest = divmod(job.training.batch_size, job.scaling.workers)
+    if rest or per_worker < 1:
+        raise InputError(
+            f"training.batch_size {job.training.batch_size} does not divide among {job.scaling.workers} workers"
+        )
+    scaling = job.scaling
+    resources = {"CPU": scaling.cpus_per_worker} | ({"GPU": 1} if scaling.gpu else {})
+    trainer = ray.train.torch.TorchTrainer(
+        _worker,
+        train_loop_config={"job": job},
+        datasets={"train": lambda: _stream(job, reader, items)},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=scaling.workers, use_gpu=scaling.gpu, resources_per_worker=resources
+        ),
+        run_config=ray.train.RunConfig(
+            name=RUN,
+            storage_path=job.storage,
+            failure_config=ray.train.FailureConfig(max_failures=scaling.max_failures),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+        ),
+    )
+    result = trainer.fit()
+    if result.checkpoint is None:
+        raise RuntimeError(f"training ended without a checkpoint: see the logs under {job.storage}")
+    return Path(result.checkpoint.path)
+
+
+def _stream(job: Job, reader: Reader, items: list[Item]) -> "ray.data.Dataset":
+    """Build what is left of the stream, from the last persisted checkpoint's position on."""
+    position, done = _persisted_position(Path(job.storage) / RUN)
+    first = window_number(position.below, len(items), job.data.window_size)
+    num_samples = (job.training.steps - done) * job.training.batch_size + len(position.beyond)
+    # Whole windows, and a few to spare: splits among workers may be uneven by a window.
+    last = window_number(position.below + num_samples, len(items), job.data.window_size) + 1 + job.scaling.workers
+    return dataset(
+        reader,
+        job.data,
+        range(first, last + 1),
+        num_cpus=job.scaling.cpus_per_data_actor,
+        actors=job.scaling.data_actors,
+        items=items,
+    )
+
+
+def _persisted_position(run: Path) -> tuple[StreamPosition, int]:
+    """Where the checkpoint stands that Ray Train will resume from: its position in the stream and its step.
+
+    Read from Train's own list of persisted checkpoints. If that cannot be read the stream starts at the beginning and
+    the workers skip what was used: slower, never wrong.
+    """
+    try:
+        snapshot = json.loads((run / "checkpoint_manager_snapshot.json").read_text())
+        name = snapshot["latest_checkpoint_result"]["checkpoint_dir_name"]
+        progress = json.loads((run / name / PROGRESS).read_text())
+        return StreamPosition.from_json(progress["position"]), int(progress["step"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return StreamPosition(), 0
+
+
+def _worker(params: dict[str, Any]) -> None:
+    """Train in one worker, from the last checkpoint if there is one."""
+    job: Job = params["job"]
+    context = ray.train.get_context()
+    rank, world = context.get_world_rank(), context.get_world_size()
+    device = ray.train.torch.get_device()
+    if device.type == "cpu":
+        torch.set_num_threads(job.scaling.threads_per_worker or max(1, (os.cpu_count() or 1) // world))
+    network, position, tensors, step, refused = _restore(job)
+    network.to(device)
+    module = ray.train.torch.prepare_model(network, move_to_device=False)
+    trainer = Trainer(network=network, module=module, config=job.training, rank=rank)
+    if tensors is not None:
+        trainer.load_state_tensors(tensors, step)
+    state = _Progress(job, trainer, rank, world, position, refused)
+    shard: Any = ray.train.get_dataset_shard("train")
+    blocks = shard.iter_batches(batch_size=None, batch_format="numpy")
+    batches = state.watch(rebatch(blocks, position, job.training.batch_size // world), device)
+    if rank == 0:
+        print(f"training on {world} worker(s), {device}: step {step} of {job.training.steps}", flush=True)  # noqa: T201
+    fit(trainer, batches, state.on_step, state.on_checkpoint)
+
+
+def _restore(job: Job) -> tuple[Network, StreamPosition, dict[str, torch.Tensor] | None, int, Counter[str]]:
+    persisted = ray.train.get_checkpoint()
+    if persisted is not None:
+        with persisted.as_directory() as folder:
+            network, _ = checkpoints.load(folder, expected_network=job.network)
+            progress = json.loads((Path(folder) / PROGRESS).read_text())
+            tensors = load_file(Path(folder) / OPTIMIZER)
+        position = StreamPosition.from_json(progress["position"])
+        return network, position, tensors, int(progress["step"]), Counter(progress["refused"])
+    torch.manual_seed(job.training.seed)
+    if job.start_from is not None:
+        network, _ = checkpoints.load(job.start_from, expected_network=job.network)
+    else:
+        network = create(job.network, **job.network_options)
+    return network, StreamPosition(), None, 0, Counter()
+
+
+class _Progress:
+    """What a worker has used and refused so far; rank 0 logs, prints and writes checkpoints."""
+
+    def __init__(
+        self, job: Job, trainer: Trainer, rank: int, world: int, position: StreamPosition, refused: Counter[str]
+    ) -> None:
+        self.job, self.trainer, self.rank, self.world = job, trainer, rank, world
+        self.position, self.refused = position, refused
+        self.own_refused: Counter[str] = Counter()
+        self.used: list[int] = []
+        self.started, self.first_step = time.monotonic(), trainer.step
+
+    def watch(self, batches: Any, device: torch.device) -> Iterator[TrainingBatch]:
+        """Note which samples are used, and put them on the device."""
+        for columns in batches:
+            self.used.extend(columns["index"].tolist())
+            self.own_refused.update(text for text in columns["refused"].tolist() if text)
+            yield to_device(columns, device)
+
+    def on_step(self, step: int, metrics: dict[str, float]) -> None:
+        """Log and print, on rank 0."""
+        if self.rank:
+            return
+        if self.job.log is not None:
+            self.job.log(step, metrics)
+        elapsed = time.monotonic() - self.started
+        left = elapsed / max(1, step - self.first_step) * (self.job.training.steps - step)
+        print(  # noqa: T201
+            f"step {step}/{self.job.training.steps}  loss {metrics['loss']:.4f}  lr {metrics['lr']:.2g}  "
+            f"{metrics['images_per_second']:.1f} images/s  {left / 60:.1f} min left",
+            flush=True,
+        )
+        history = Path(self.job.storage) / "history.jsonl"
+        if history.parent.is_dir():
+            with history.open("a") as file:
+                file.write(json.dumps({"step": step, **metrics}) + "\n")
+
+    def on_checkpoint(self, step: int, metrics: dict[str, float]) -> None:
+        """Gather what all workers have used and report; rank 0 brings the checkpoint."""
+        gathered: list[Any] = [(self.used, self.own_refused)]
+        if self.world > 1:
+            gathered = [None] * self.world
+            dist.all_gather_object(gathered, (self.used, self.own_refused))
+        for used, refused in gathered:
+            self.position = self.position.add(used)
+            self.refused.update(refused)
+        self.used, self.own_refused = [], Counter()
+        metrics = {**metrics, "step": float(step)}
+        if self.rank:
+            ray.train.report(metrics)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            info = {**self.job.info, "step": step, "refused": sum(self.refused.values())}
+            checkpoints.save(self.trainer.network, folder, **info)
+            save_file(self.trainer.state_tensors(), Path(folder) / OPTIMIZER)
+            progress = {
+                "step": step,
+                "position": self.position.to_json(),
+                "refused": dict(self.refused.most_common(MAX_NAMED)),
+            }
+            (Path(folder) / PROGRESS).write_text(json.dumps(progress))
+            ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
+
+
+def read_progress(folder: Path) -> dict[str, Any]:
+    """Read the step, the position and the refused items that a training checkpoint carries."""
+    return json.loads((folder / PROGRESS).read_text())
+
+
+def with_small_cluster(scaling: ScalingConfig, num_cpus: float) -> ScalingConfig:
+    """Fit the reservations into a small machine: a training worker and its data actors must all find CPUs.
+
+    On 2 cores: half a core reserved by each training worker, the rest but a reserve shared by the data actors. These
+    are reservations only; they do not slow anything down.
+    """
+    wanted = scaling.workers * scaling.cpus_per_worker + scaling.data_actors * scaling.cpus_per_data_actor
+    if wanted <= num_cpus - 1:
+        return scaling
+    share = min(scaling.cpus_per_worker, 0.4 * num_cpus / scaling.workers)
+    left = max(0.1, 0.4 * num_cpus / scaling.data_actors)
+    return replace(scaling, cpus_per_worker=round(share, 2), cpus_per_data_actor=round(min(left, 1.0), 2))

@@ -1,0 +1,122 @@
+"""Tiny data sets in a temporary folder, one per registered reader, and the arrays that must come back."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pipeline.data import rle
+from pipeline.data.readers import open_reader
+from pipeline.data.sample import Reader
+
+HW = (20, 30)
+
+
+def picture(seed: int = 0, hw: tuple[int, int] = HW) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (*hw, 3), dtype=np.uint8)
+
+
+def box(y: int, x: int, height: int, width: int, hw: tuple[int, int] = HW) -> np.ndarray:
+    mask = np.zeros(hw, bool)
+    mask[y : y + height, x : x + width] = True
+    return mask
+
+
+def save(array: np.ndarray, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path)
+    return path
+
+
+def write_coco_json(
+    root: Path, images: Sequence[dict[str, Any]], annotations: Sequence[dict[str, Any]], name: str = "annotations.json"
+) -> Path:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"images": list(images), "annotations": list(annotations)}))
+    return path
+
+
+def image_record(image_id: int | str, name: str, hw: tuple[int, int] = HW) -> dict[str, Any]:
+    return {"id": image_id, "file_name": name, "height": hw[0], "width": hw[1]}
+
+
+def annotation(annotation_id: int, image_id: int | str, mask: np.ndarray, **more: Any) -> dict[str, Any]:
+    record = {"id": annotation_id, "image_id": image_id, "category_id": 0, "segmentation": rle.encode(mask)}
+    return {**record, **more}
+
+
+def coco(root: Path) -> Reader:
+    for number in (3, 12):
+        save(picture(number), root / "images" / f"{number}.png")
+    annotations = [
+        annotation(7, 3, box(2, 3, 5, 6)),
+        annotation(9, 3, box(4, 5, 8, 9)),
+        annotation(5, 12, box(0, 0, 20, 30)),
+        annotation(6, 12, box(1, 1, 3, 3), segmentation=[]),
+        annotation(8, 12, box(10, 10, 5, 5), iscrowd=1),
+    ]
+    write_coco_json(root, [image_record(12, "12.png"), image_record(3, "3.png")], annotations)
+    return open_reader("coco", str(root))
+
+
+def panoptic_png(segments: dict[int, np.ndarray], hw: tuple[int, int] = HW) -> np.ndarray:
+    ids = np.zeros(hw, np.int64)
+    for segment, mask in segments.items():
+        ids[mask] = segment
+    return np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=2).astype(np.uint8)
+
+
+def coco_panoptic(root: Path) -> Reader:
+    for split, image_id in (("train", 40), ("val", 5)):
+        save(picture(image_id), root / "images" / split / f"{image_id}.png")
+        segments = {70000: box(0, 0, 5, 5), 300: box(6, 6, 10, 10), 9: box(17, 0, 3, 30), 8: box(0, 20, 4, 4)}
+        save(panoptic_png(segments), root / "annotations" / f"panoptic_{split}" / f"{image_id}.png")
+        infos = [
+            {"id": 70000, "category_id": 1, "iscrowd": 0, "area": 25},
+            {"id": 300, "category_id": 1, "iscrowd": 0, "area": 100},
+            {"id": 9, "category_id": 2, "iscrowd": 0, "area": 90},
+            {"id": 8, "category_id": 1, "iscrowd": 1, "area": 16},
+            {"id": 77, "category_id": 1, "iscrowd": 0, "area": 50},
+        ]
+        categories = [{"id": 1, "name": "cat", "isthing": 1}, {"id": 2, "name": "sky", "isthing": 0}]
+        data = {
+            "images": [image_record(image_id, f"{image_id}.png")],
+            "annotations": [{"image_id": image_id, "file_name": f"{image_id}.png", "segments_info": infos}],
+            "categories": categories,
+        }
+        (root / "annotations" / f"panoptic_{split}.json").write_text(json.dumps(data))
+    return open_reader("coco_panoptic", str(root))
+
+
+def _folders(name: str, images: str, masks: str, values: tuple[int, ...], **options: str) -> Callable[[Path], Reader]:
+    def build(root: Path) -> Reader:
+        for number, stem in enumerate(("a bear", "b")):
+            save(picture(number), root / images / f"{stem}.png")
+            labels = np.zeros(HW, np.uint8)
+            for index, value in enumerate(values):
+                labels[5 * index : 5 * index + 4, 3:20] = value
+            save(labels, root / masks / f"{stem}.seg.png")
+        return open_reader(name, str(root), options=options)
+
+    return build
+
+
+def scenes(root: Path) -> Reader:
+    return open_reader("scenes", options={"num_images": "4", "height": "96", "width": "120"})
+
+
+# A registered reader that is missing here fails the contract test.
+SMALL: dict[str, Callable[[Path], Reader]] = {
+    "scenes": scenes,
+    "coco": coco,
+    "coco_panoptic": coco_panoptic,
+    "masks": _folders("masks", "images", "masks", (1, 7, 255), rule="ids,ignore:255"),
+    "grabcut": _folders("grabcut", "data_GT", "boundary_GT", (64, 128, 255)),
+    "berkeley": _folders("berkeley", "images", "masks", (128, 255)),
+    "davis": _folders("davis", "img", "gt", (1,)),
+    "coco_mval": _folders("coco_mval", "img", "gt", (255,)),
+}
