@@ -27,14 +27,14 @@ def parse(kind: type[T], argv: Sequence[str], *, prog: str, default: T | None = 
     """Parse flags into a dataclass, `default` giving the defaults."""
     import tyro
 
-    extra = {} if default is None else {"default": default}
+    extra: dict[str, Any] = {} if default is None else {"default": default}
     return tyro.cli(
         kind,
         args=list(argv),
         prog=f"python -m jobs.{prog}",
         description=description or kind.__doc__,
-        config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagConversionOff),
-        **extra,  # pyright: ignore[reportArgumentType]
+        config=(tyro.conf.OmitSubcommandPrefixes,),
+        **extra,
     )
 
 

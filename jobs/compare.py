@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def pick(folder: Path, refinement: str) -> tuple[list[ObjectRow], dict[str, object]]:
+def pick(folder: Path, refinement: str) -> tuple[list[ObjectRow], dict[str, Any]]:
     """Read one refinement's rows and summary from an evaluation's folder."""
     try:
         rows, summaries = results.read(folder)

@@ -6,11 +6,9 @@ from typing import Any
 from models.errors import InputError, lookup
 from models.networks import NETWORKS
 from pipeline.data.config import DataConfig
-from pipeline.evaluation.config import EvaluationConfig
-from pipeline.evaluation.ray_evaluate import EvaluationScaling
-from pipeline.training.config import TrainingConfig
+from pipeline.evaluation.config import EvaluationConfig, EvaluationScaling
+from pipeline.training.config import ScalingConfig, TrainingConfig
 from pipeline.training.objectives import OBJECTIVES
-from pipeline.training.ray_train import ScalingConfig
 
 
 @dataclass(frozen=True, kw_only=True)

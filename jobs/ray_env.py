@@ -6,45 +6,45 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import ray
-
 
 @contextmanager
-def connected(*, num_cpus: int | None = None, quiet: bool = True) -> Iterator[None]:
+def connected(*, num_cpus: int | None = None) -> Iterator[None]:
     """Keep a connection to Ray while the block runs.
 
     Inside `ray job submit`, or with RAY_ADDRESS set, it is that cluster; else a local one is started, reachable from
     this process alone: its token lives in the environment, so that none is written into the home folder.
+    MASKWRIGHT_VERBOSE=1 shows what Ray and its workers say.
     """
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     # Workers must know the ops' schemas before timm, and must not ask the network for updates.
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    address = os.environ.get("RAY_ADDRESS")
+    if not address and "RAY_AUTH_MODE" not in os.environ and "RAY_AUTH_TOKEN" not in os.environ:
+        # Read once, when ray is first imported.
+        os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN"] = "token", secrets.token_hex(32)
+    import ray
+    from ray import data
+
     if ray.is_initialized():
         yield
         return
-    address = os.environ.get("RAY_ADDRESS")
-    level = logging.ERROR if quiet else logging.INFO
+    verbose = bool(os.environ.get("MASKWRIGHT_VERBOSE"))
+    level = logging.INFO if verbose else logging.ERROR
     if address:
-        ray.init(logging_level=level, log_to_driver=True)
+        ray.init(logging_level=level, log_to_driver=verbose)
     else:
-        if "RAY_AUTH_MODE" not in os.environ and "RAY_AUTH_TOKEN" not in os.environ:
-            os.environ["RAY_AUTH_MODE"] = "token"
-            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
         ray.init(
             address="local",
             num_cpus=num_cpus,
-            include_dashboard=False,
             logging_level=level,
-            log_to_driver=True,
+            log_to_driver=verbose,
         )
     try:
-        from ray import data
-
         data.DataContext.get_current().enable_progress_bars = False
         for name in ("ray.data", "ray.train", "ray.tune", "ray.serve"):
-            logging.getLogger(name).setLevel(logging.WARNING if quiet else logging.INFO)
+            logging.getLogger(name).setLevel(logging.INFO if verbose else logging.WARNING)
         yield
     finally:
         ray.shutdown()
@@ -52,4 +52,6 @@ def connected(*, num_cpus: int | None = None, quiet: bool = True) -> Iterator[No
 
 def cluster_cpus() -> float:
     """CPUs of the connected cluster."""
+    import ray
+
     return float(ray.cluster_resources().get("CPU", 1))

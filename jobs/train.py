@@ -11,6 +11,7 @@ from jobs import tracking
 from jobs.cli import absolute_path, as_dict, parse, run_job, take_preset
 from jobs.config import TrainConfig
 from jobs.presets import PRESETS
+from jobs.progress import followed
 from models import checkpoint as checkpoints
 from models.errors import InputError
 from models.refinement import named
@@ -55,7 +56,7 @@ def check(config: TrainConfig) -> TrainConfig:
 def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
     """Train inside a connection to Ray; returns the folder of the final checkpoint, OUT/checkpoint."""
     from jobs.ray_env import cluster_cpus
-    from pipeline.training.ray_train import Job, read_progress, with_small_cluster
+    from pipeline.training.ray_train import HISTORY, Job, read_progress, with_small_cluster
     from pipeline.training.ray_train import train as train_on_ray
 
     out.mkdir(parents=True, exist_ok=True)
@@ -78,7 +79,8 @@ def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
     )
     (out / "ray").mkdir(exist_ok=True)
     try:
-        last = train_on_ray(job, reader, items)
+        with followed(out / "ray" / HISTORY, config.training.steps):
+            last = train_on_ray(job, reader, items)
     except BaseException:
         tracking.end_run(uri, run_id, "FAILED")
         raise

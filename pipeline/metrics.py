@@ -15,8 +15,8 @@ def iou(mask: np.ndarray, object_mask: np.ndarray, ignore_mask: np.ndarray) -> f
 
 
 def clicks_to(ious: Sequence[float], quality: float, max_clicks: int) -> int:
-    """Clicks (1-based) until the IoU first reaches `quality`, compared in float32 as published; the maximum if never."""
-    reached = np.asarray(ious, np.float32) >= np.float32(quality)
+    """Clicks (1-based) until the IoU first reaches `quality`, compared in float32 as published; else the maximum."""
+    reached = np.asarray(ious[:max_clicks], np.float32) >= np.float32(quality)
     return int(reached.argmax()) + 1 if reached.any() else max_clicks
 
 
@@ -28,11 +28,11 @@ def noc(sessions: Sequence[Sequence[float]], quality: float, max_clicks: int = 2
 
 def nof(sessions: Sequence[Sequence[float]], quality: float, max_clicks: int = 20) -> int:
     """NoF: sessions that never reach `quality` within the maximum of clicks."""
-    return sum(max(ious[:max_clicks], default=0.0) < np.float32(quality) for ious in sessions)
+    return sum(bool(max(ious[:max_clicks], default=0.0) < np.float32(quality)) for ious in sessions)
 
 
 def num_at_max(sessions: Sequence[Sequence[float]], quality: float, max_clicks: int = 20) -> int:
-    """Published ">= 20 clicks": sessions whose count is the maximum, those solved exactly at the last click included."""
+    """Published ">= 20 clicks": sessions whose count is the maximum, those solved at the very last click included."""
     return sum(clicks_to(ious, quality, max_clicks) == max_clicks for ious in sessions)
 
 

@@ -44,6 +44,8 @@ class PatchEmbed(nn.Module):
     def __init__(self, channels: int, dim: int, patch: int) -> None:
         super().__init__()
         self.proj = nn.Conv2d(channels, dim, patch, patch)
+        nn.init.xavier_uniform_(self.proj.weight.view(dim, -1))  # a linear map of a flattened patch
+        nn.init.zeros_(self.proj.bias)
 
     def forward(self, x: Tensor) -> Tensor:  # noqa: D102
         return self.proj(x).permute(0, 2, 3, 1)
@@ -73,6 +75,19 @@ def from_windows(x: Tensor, window_hw: tuple[int, int], grid_hw: tuple[int, int]
     return x.view(-1, gh // wh, gw // ww, wh, ww, x.shape[-1]).transpose(2, 3).reshape(-1, gh, gw, x.shape[-1])
 
 
+def sin_cos_grid(grid_height: int, grid_width: int, dim: int) -> Tensor:
+    """Sines and cosines of the rows and the columns, (1, h * w, dim): MAE's positional embedding.
+
+    A start that knows which tokens are neighbours: from fresh weights it leaves the all-background plateau sooner.
+    """
+    frequencies = 10_000 ** -(torch.arange(dim // 4) / (dim // 4))
+    rows = torch.arange(grid_height)[:, None] * frequencies
+    columns = torch.arange(grid_width)[:, None] * frequencies
+    rows = torch.cat([rows.sin(), rows.cos()], 1)[:, None].expand(-1, grid_width, -1)
+    columns = torch.cat([columns.sin(), columns.cos()], 1)[None].expand(grid_height, -1, -1)
+    return torch.cat([rows, columns], 2).reshape(1, grid_height * grid_width, -1)
+
+
 class Backbone(nn.Module):
     """The ViT: most blocks attend inside windows, every `period`-th one globally; no class token, no final norm."""
 
@@ -90,10 +105,11 @@ class Backbone(nn.Module):
         self.period = 6 if config.depth == 12 else config.depth // 4
         tokens = WINDOW_PIXELS // config.patch
         self.window_hw = (window_size(grid[0], tokens), window_size(grid[1], tokens))
-        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        with torch.no_grad():
+            self.pos_embed.copy_(sin_cos_grid(grid[0], grid[1], config.dim))
         for module in self.blocks.modules():
             if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
 
     def forward(self, tokens: Tensor) -> Tensor:

@@ -91,12 +91,11 @@ def named(refinement: "str | Refinement | Mapping[str, Any] | None") -> Refineme
 def from_dict(values: Mapping[str, Any]) -> Refinement:
     """Rebuild a Refinement from `dataclasses.asdict` or JSON; unknown names raise InputError."""
     nested = {"zoom_in": ZoomIn, "cascade": Cascade}
-    return Refinement(
-        **{
-            key: _from_fields(nested[key], value) if key in nested and value is not None else value
-            for key, value in _checked(Refinement, values).items()
-        }
-    )
+    fields: dict[str, Any] = {
+        key: _from_fields(nested[key], value) if key in nested and value is not None else value
+        for key, value in _checked(Refinement, values).items()
+    }
+    return Refinement(**fields)
 
 
 def _from_fields(kind: Any, values: Mapping[str, Any]) -> Any:
@@ -115,7 +114,7 @@ def _checked(kind: Any, values: Any) -> dict[str, Any]:
 
 
 def build(refinement: Refinement, traits: Traits) -> Step:
-    """Compose the step of one click for a network with these traits."""
+    """Compose the step of one click for a network with these traits; raises InputError where they exclude it."""
     look: Look = segment
     if refinement.flip:
         look = flip(look)
@@ -128,6 +127,8 @@ def build(refinement: Refinement, traits: Traits) -> Step:
             config = dataclasses.replace(config, skip_clicks=-1)
         step = zoom_in(look, config, size=traits.size, zoom_size=traits.zoom_size)
     elif refinement.limit_longest_side is not None:
+        if isinstance(traits.size, tuple):
+            raise InputError(f"limit_longest_side: this network takes views of {traits.size} only; leave it out")
         step = _limited(look, refinement.limit_longest_side)
     else:
         step = standard(look, traits.size)

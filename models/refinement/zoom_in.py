@@ -77,8 +77,8 @@ def zoom_in(look: Look, config: ZoomIn, *, size: SizeRule, zoom_size: SizeRule) 
     """Look at the object's box; probabilities are pasted into zeros: what lies outside the box is background."""
     crop_size = zoom_size if config.size is None else config.size
 
-    def one_look(state: State) -> Steps[State]:
-        box, remembered = next_box(config, state)
+    def one_look(state: State, look_at: Box | None = None) -> Steps[State]:
+        box, remembered = next_box(config, state) if look_at is None else (look_at, look_at)
         view_box = box or whole(state.hw)
         rows, columns = view_box.slices()
         view_hw = apply_size_rule(size if box is None else crop_size, view_box.hw)
@@ -96,8 +96,7 @@ def zoom_in(look: Look, config: ZoomIn, *, size: SizeRule, zoom_size: SizeRule) 
         answered = yield from one_look(state)
         if needs_second_look(config, answered):
             # Look again at the object just found, with the previous mask from before this click.
-            box = object_box(config, answered)
-            answered = yield from one_look(replace(state, zoom_box=box))
+            answered = yield from one_look(state, object_box(config, answered))
         return answered
 
     return step

@@ -26,12 +26,17 @@ class AugmentConfig:
 
     recipe: str = "coco_lvis"
     """coco_lvis, sbd (training), coco_lvis_val, sbd_val (no colour, no flip)."""
+    scale: tuple[float, float] | None = None
+    """Range of the random resize in front; none: the recipe's own. Small crops want small images: a crop of 224
+    pixels sees what the whole image will look like at 224 when photos of 640 are scaled by 0.35 to 0.8."""
     max_redraws: int = 20
     """How often an augmentation that lost every object is drawn anew before the empty sample is used."""
 
     def __post_init__(self) -> None:
         """Refuse names and numbers that mean nothing."""
         lookup("augmentation recipe", self.recipe, AUGMENT_RECIPES)
+        if self.scale is not None and not 0 < self.scale[0] <= self.scale[1]:
+            raise InputError(f"augment.scale is {self.scale}: expected 0 < smallest <= largest")
         if self.max_redraws < 0:
             raise InputError(f"augment.max_redraws is {self.max_redraws}: expected a whole number >= 0")
 
@@ -107,14 +112,14 @@ def _resize(image: np.ndarray, masks: np.ndarray, scale: float) -> tuple[np.ndar
     )
 
 
-def _draw(sample: Sample, recipe: str, crop_hw: tuple[int, int], rng: np.random.Generator) -> Sample:
+def _draw(sample: Sample, config: AugmentConfig, crop_hw: tuple[int, int], rng: np.random.Generator) -> Sample:
     """Augment once, whatever remains of the objects."""
     image = sample.image
     masks = np.concatenate([sample.instance_masks, sample.ignore_mask[None].astype(np.uint16)])  # (layers + 1, h, w)
-    scale = AUGMENT_RECIPES[recipe].scale
+    scale = config.scale or AUGMENT_RECIPES[config.recipe].scale
     if scale is not None:
         image, masks = _resize(image, masks, rng.uniform(*scale))
-    transform = _transform(recipe, crop_hw)
+    transform = _transform(config.recipe, crop_hw)
     # Not set_random_seed: that gives every step the same seed, and scale, flip, crop and colour would move together.
     transform.set_random_state(rng, random.Random(int(rng.integers(2**63))))
     out = transform(image=image, masks=masks)
@@ -168,7 +173,7 @@ def augment(
     """
     lookup("augmentation recipe", config.recipe, AUGMENT_RECIPES)
     for redraw in range(config.max_redraws + 1):
-        drawn = _draw(sample, config.recipe, crop_hw, rng)
+        drawn = _draw(sample, config, crop_hw, rng)
         areas = object_areas(drawn)
         if areas.any() or redraw == config.max_redraws or rng.random() < keep_background_prob:
             return keep_objects(drawn, (areas > 0) & (areas >= min_object_area))

@@ -32,3 +32,26 @@ class EvaluationConfig:
                 f"qualities {self.qualities}, target_iou {self.target_iou}: expected IoUs in (0, 1], none of the "
                 "qualities above the target at which clicking stops"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationScaling:
+    """How many actors evaluate, and on what."""
+
+    actors: int = 0
+    """Actors; 0: one per CPU of the cluster, or per GPU."""
+    gpu: bool = False
+    num_cpus: float = 1.0
+    num_gpus: float = 1.0
+    """GPUs per actor if `gpu`; fractions share one."""
+    max_batch: int = 32
+    """Views per forward on a GPU; on a CPU it is 1."""
+    threads: int = 1
+    """Torch threads of an actor on a CPU."""
+
+    def __post_init__(self) -> None:
+        if self.actors < 0 or self.max_batch < 1 or self.threads < 1:
+            raise InputError(
+                f"scaling: actors {self.actors}, max_batch {self.max_batch}, threads {self.threads}: "
+                "expected >= 0, >= 1 and >= 1"
+            )

@@ -5,7 +5,6 @@ A network is loaded once per actor, for all refinements. A piece whose actor die
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -15,34 +14,11 @@ from models.errors import InputError, lookup
 from models.predictor import Predictor
 from models.refinement import Refinement, build
 from pipeline.data.sample import Item, Reader
-from pipeline.evaluation.config import EvaluationConfig
+from pipeline.evaluation.config import EvaluationConfig, EvaluationScaling
 from pipeline.evaluation.evaluator import Contestant, choose_objects, evaluate
 from pipeline.evaluation.results import ObjectRow
 
 Piece = list[tuple[Item, tuple[str, ...]]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationScaling:
-    """How many actors evaluate, and on what."""
-
-    actors: int = 0
-    """Actors; 0: one per CPU of the cluster, or per GPU."""
-    gpu: bool = False
-    num_cpus: float = 1.0
-    num_gpus: float = 1.0
-    """GPUs per actor if `gpu`; fractions share one."""
-    max_batch: int = 32
-    """Views per forward on a GPU; on a CPU it is 1."""
-    threads: int = 1
-    """Torch threads of an actor on a CPU."""
-
-    def __post_init__(self) -> None:
-        if self.actors < 0 or self.max_batch < 1 or self.threads < 1:
-            raise InputError(
-                f"scaling: actors {self.actors}, max_batch {self.max_batch}, threads {self.threads}: "
-                "expected >= 0, >= 1 and >= 1"
-            )
 
 
 class _Evaluator:

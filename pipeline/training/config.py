@@ -60,3 +60,27 @@ class TrainingConfig:
         for name in ("steps", "batch_size", "checkpoint_every", "log_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"training.{name} {getattr(self, name)}: expected a number >= 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScalingConfig:
+    """How many workers train, and how many make data."""
+
+    workers: int = 1
+    """Training workers, one GPU each if `gpu`."""
+    gpu: bool = False
+    cpus_per_worker: float = 1.0
+    threads_per_worker: int = 0
+    """Torch threads of a worker on a CPU; 0: the machine's cores divided by the workers."""
+    data_actors: int = 2
+    """Actors that make training samples."""
+    cpus_per_data_actor: float = 1.0
+    max_failures: int = 3
+    """Times that training restarts from its last checkpoint after a worker or a node died."""
+
+    def __post_init__(self) -> None:
+        if self.workers < 1 or self.data_actors < 1 or self.max_failures < 0:
+            raise InputError(
+                f"scaling: workers {self.workers}, data_actors {self.data_actors}, max_failures {self.max_failures}: "
+                "expected at least 1, 1 and 0"
+            )

@@ -121,7 +121,11 @@ def fit(
         if saving or trainer.step % config.log_every == 0:
             elapsed = max(1e-9, time.monotonic() - started)
             metrics = {name: value / count for name, value in sums.items()}
-            metrics |= {"images_per_second": num_images / elapsed, "data_wait": waited / elapsed}
+            metrics |= {
+                "images_per_second": num_images / elapsed,
+                "seconds_per_step": elapsed / count,
+                "data_wait": waited / elapsed,
+            }
             on_step(trainer.step, metrics)
             if saving:
                 on_checkpoint(trainer.step, metrics)

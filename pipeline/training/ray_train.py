@@ -7,7 +7,6 @@ that checkpoint has used. Steps since then are made again, with the same random 
 import json
 import os
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -26,39 +25,15 @@ from models.networks import create
 from models.networks.base import Network
 from pipeline.data.config import DataConfig
 from pipeline.data.position import StreamPosition, rebatch
-from pipeline.data.ray_data import dataset
+from pipeline.data.ray_data import dataset, ordered_options
 from pipeline.data.sample import Item, Reader
 from pipeline.data.sampling import window_number
 from pipeline.training.batch import TrainingBatch, to_device
-from pipeline.training.config import TrainingConfig
+from pipeline.training.config import ScalingConfig, TrainingConfig
 from pipeline.training.loop import Trainer, fit
 
-RUN, OPTIMIZER, PROGRESS = "train", "optimizer.safetensors", "progress.json"
+RUN, OPTIMIZER, PROGRESS, HISTORY = "train", "optimizer.safetensors", "progress.json", "history.jsonl"
 MAX_NAMED = 1000  # refused items that are named; all are counted
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScalingConfig:
-    """How many workers train, and how many make data."""
-
-    workers: int = 1
-    """Training workers, one GPU each if `gpu`."""
-    gpu: bool = False
-    cpus_per_worker: float = 1.0
-    threads_per_worker: int = 0
-    """Torch threads of a worker on a CPU; 0: the machine's cores divided by the workers."""
-    data_actors: int = 2
-    """Actors that make training samples."""
-    cpus_per_data_actor: float = 1.0
-    max_failures: int = 3
-    """Times that training restarts from its last checkpoint after a worker or a node died."""
-
-    def __post_init__(self) -> None:
-        if self.workers < 1 or self.data_actors < 1 or self.max_failures < 0:
-            raise InputError(
-                f"scaling: workers {self.workers}, data_actors {self.data_actors}, max_failures {self.max_failures}: "
-                "expected at least 1, 1 and 0"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +65,7 @@ def train(job: Job, reader: Reader, items: list[Item]) -> Path:
         _worker,
         train_loop_config={"job": job},
         datasets={"train": lambda: _stream(job, reader, items)},
+        dataset_config=ray.train.DataConfig(execution_options=ordered_options()),
         scaling_config=ray.train.ScalingConfig(
             num_workers=scaling.workers, use_gpu=scaling.gpu, resources_per_worker=resources
         ),
@@ -156,8 +132,6 @@ def _worker(params: dict[str, Any]) -> None:
     shard: Any = ray.train.get_dataset_shard("train")
     blocks = shard.iter_batches(batch_size=None, batch_format="numpy")
     batches = state.watch(rebatch(blocks, position, job.training.batch_size // world), device)
-    if rank == 0:
-        print(f"training on {world} worker(s), {device}: step {step} of {job.training.steps}", flush=True)  # noqa: T201
     fit(trainer, batches, state.on_step, state.on_checkpoint)
 
 
@@ -179,7 +153,7 @@ def _restore(job: Job) -> tuple[Network, StreamPosition, dict[str, torch.Tensor]
 
 
 class _Progress:
-    """What a worker has used and refused so far; rank 0 logs, prints and writes checkpoints."""
+    """What a worker has used and refused so far; rank 0 logs and writes checkpoints."""
 
     def __init__(
         self, job: Job, trainer: Trainer, rank: int, world: int, position: StreamPosition, refused: Counter[str]
@@ -188,7 +162,6 @@ class _Progress:
         self.position, self.refused = position, refused
         self.own_refused: Counter[str] = Counter()
         self.used: list[int] = []
-        self.started, self.first_step = time.monotonic(), trainer.step
 
     def watch(self, batches: Any, device: torch.device) -> Iterator[TrainingBatch]:
         """Note which samples are used, and put them on the device."""
@@ -198,22 +171,13 @@ class _Progress:
             yield to_device(columns, device)
 
     def on_step(self, step: int, metrics: dict[str, float]) -> None:
-        """Log and print, on rank 0."""
+        """Log, and append to the history that the driver shows, on rank 0."""
         if self.rank:
             return
         if self.job.log is not None:
             self.job.log(step, metrics)
-        elapsed = time.monotonic() - self.started
-        left = elapsed / max(1, step - self.first_step) * (self.job.training.steps - step)
-        print(  # noqa: T201
-            f"step {step}/{self.job.training.steps}  loss {metrics['loss']:.4f}  lr {metrics['lr']:.2g}  "
-            f"{metrics['images_per_second']:.1f} images/s  {left / 60:.1f} min left",
-            flush=True,
-        )
-        history = Path(self.job.storage) / "history.jsonl"
-        if history.parent.is_dir():
-            with history.open("a") as file:
-                file.write(json.dumps({"step": step, **metrics}) + "\n")
+        with (Path(self.job.storage) / HISTORY).open("a") as file:
+            file.write(json.dumps({"step": step, **metrics}) + "\n")
 
     def on_checkpoint(self, step: int, metrics: dict[str, float]) -> None:
         """Gather what all workers have used and report; rank 0 brings the checkpoint."""

@@ -1,0 +1,51 @@
+# Every target makes the environment it needs: .venv, from constraints.txt.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+SERVE ?= 1
+# Threads of a test process: several small ones share the machine.
+TEST_ENV := OMP_NUM_THREADS=1 NO_ALBUMENTATIONS_UPDATE=1
+
+.PHONY: help demo test test-quick test-full check format serve bench clean
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; assert (3, 11) <= sys.version_info < (3, 13), "Python 3.11 or 3.12 is needed: make PYTHON=python3.12 ..."'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --constraint constraints.txt --requirement requirements.txt
+	touch $(STAMP)
+
+demo: $(STAMP)  ## generate, train, evaluate, register and serve, in minutes (SERVE=0: stop at the end)
+	$(RUN) -m jobs.demo $(if $(filter 0,$(SERVE)),--no-serve)
+
+test: $(STAMP)  ## all tests but the slow ones; what CI runs
+	$(TEST_ENV) $(RUN) -m pytest -q -m "not slow" --durations=10
+
+test-quick: $(STAMP)  ## the part that needs no Ray, under a minute
+	$(TEST_ENV) $(RUN) -m pytest -q -m "not slow and not ray" --ignore tests/parity --durations=5
+
+test-full: $(STAMP)  ## everything: kills, browser
+	$(TEST_ENV) $(RUN) -m pytest -q --durations=20
+
+check: $(STAMP)  ## lint, format, types
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m pyright
+
+format: $(STAMP)  ## format and sort imports
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+serve: $(STAMP)  ## serve the newest demo's checkpoint at http://127.0.0.1:8000 (CHECKPOINT=DIR for another)
+	$(RUN) -m serve --checkpoint $(or $(CHECKPOINT),runs/demo/training/checkpoint) $(if $(wildcard runs/demo/examples),--examples runs/demo/examples)
+
+bench: $(STAMP)  ## the benchmarks; results belong in benchmarks/RESULTS.md
+	$(RUN) -m benchmarks.stream
+
+clean:  ## remove caches, not runs
+	rm -rf .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -type d -exec rm -rf {} +

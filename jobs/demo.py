@@ -1,0 +1,224 @@
+"""`python -m jobs.demo`: the main job, end to end, in minutes: generate, train, evaluate, register, serve, click."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jobs import tracking
+from jobs.cli import absolute_path, parse, run_job
+from jobs.config import EvaluateConfig, TrainConfig
+from jobs.presets import demo as demo_preset
+from jobs.train import check, train
+from pipeline.evaluation.config import EvaluationConfig, EvaluationScaling
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoConfig:
+    """Generate scenes, fine-tune by clicks, measure before and after, register, serve."""
+
+    out: str = "runs/demo"
+    """Folder of the demo; an earlier demo in it is moved aside."""
+    serve: bool = True
+    """Keep serving at the end; False: one HTTP session, then stop."""
+    steps: int = 0
+    """Training steps; 0: the preset's."""
+    objects: int = 16
+    """Objects per evaluation."""
+    port: int = 8000
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run all of it."""
+    config = parse(DemoConfig, argv, prog="demo")
+    out = absolute_path("--out", config.out)
+    if out.exists():
+        out.rename(out.with_name(f"{out.name}-{time.strftime('%Y%m%d-%H%M%S')}"))
+    out.mkdir(parents=True)
+    uri = tracking.default_uri()
+    started = time.monotonic()
+    from jobs.ray_env import connected
+
+    with connected():
+        checkpoint, rows, summaries = learn_and_measure(config, out, uri)
+    report = write(out, rows, summaries)
+    examples = write_examples(out / "examples")
+    model = register(uri, out, checkpoint, summaries)
+    from pipeline.evaluation import results
+
+    print(f"\n{results.table(summaries)}\n")
+    print(f"report      {report}\ncheckpoint  {checkpoint}\nmodel       {model}")
+    print(f"MLflow      {uri}   (look: mlflow ui --backend-store-uri {uri})")
+    print(f"took        {(time.monotonic() - started) / 60:.1f} min so far\n", flush=True)
+    return serve(config, uri, model, examples)
+
+
+def learn_and_measure(config: DemoConfig, out: Path, uri: str) -> tuple[Path, dict[str, Any], list[dict[str, Any]]]:
+    """Train the demo preset and evaluate before and after, with and without cascade refinement."""
+    from jobs.evaluate import evaluate
+    from models import checkpoint as checkpoints
+    from models.networks import create
+    from pipeline.evaluation import results
+
+    preset: TrainConfig = demo_preset()
+    if config.steps:
+        preset = dataclasses.replace(preset, training=dataclasses.replace(preset.training, steps=config.steps))
+    untrained = out / "untrained"
+    import torch
+
+    torch.manual_seed(preset.training.seed)
+    name, options = preset.network.name, preset.network.options(preset.data.crop_hw)
+    checkpoints.save(create(name, **options), untrained, refinement="standard")
+    preset = dataclasses.replace(
+        preset, network=dataclasses.replace(preset.network, start_from=str(untrained)), out=str(out / "training")
+    )
+    print("1/4  evaluating the untrained network on scenes that training never shows", flush=True)
+    protocol = EvaluateConfig(
+        checkpoint=str(untrained),
+        reader="scenes",
+        split="val",
+        refine=("standard", "cfr_1"),
+        config=EvaluationConfig(
+            max_clicks=10,
+            target_iou=0.85,
+            qualities=(0.50, 0.70, 0.85),
+            at_clicks=(1, 5),
+            max_objects=config.objects,
+            min_area=300,
+        ),
+        scaling=EvaluationScaling(num_cpus=0.9),
+        num_overlays=4,
+    )
+    before = evaluate(protocol, out / "before", dataset="scenes", title="Before training")
+    print("2/4  training with the iterative click loss", flush=True)
+    checkpoint = train(check(preset), out / "training", uri, name="demo")
+    print("3/4  evaluating the trained network on the same objects", flush=True)
+    after = evaluate(
+        dataclasses.replace(protocol, checkpoint=str(checkpoint)),
+        out / "after",
+        dataset="scenes",
+        title="After training",
+    )
+    rows: dict[str, Any] = {}
+    summaries: list[dict[str, Any]] = []
+    for when, folder, part in (("untrained", "before", before), ("trained", "after", after)):
+        read, _ = results.read(out / folder)
+        for summary in part:
+            rows[f"{when}, {summary['refinement']}"] = [r for r in read if r.refinement == summary["refinement"]]
+            summaries.append({**summary, "predictor": f"{when}, "})
+    return checkpoint, rows, summaries
+
+
+def write(out: Path, rows: dict[str, Any], summaries: list[dict[str, Any]]) -> Path:
+    """Write the demo's report: everything in one page."""
+    from jobs.progress import read_history
+    from pipeline.data.readers import open_reader
+    from pipeline.evaluation.report import write_report
+
+    (out / "summary.json").write_text(json.dumps(summaries, indent=2) + "\n")
+    write_report(
+        out / "report.html",
+        title="Maskwright demo",
+        subtitle=f"simpleclick_vit_xtiny from fresh weights, {len(rows['trained, standard'])} objects of generated "
+        "scenes that training never showed, robot user of the RITM protocol",
+        rows=rows,
+        summaries=summaries,
+        reader=open_reader("scenes", None, "val"),
+        shown="trained, standard",
+        history=read_history(out / "training" / "ray" / "history.jsonl"),
+    )
+    return out / "report.html"
+
+
+def write_examples(folder: Path, num: int = 6) -> Path:
+    """Write a few scenes for the page to offer."""
+    import cv2
+
+    from pipeline.data.readers import open_reader
+
+    folder.mkdir(parents=True, exist_ok=True)
+    reader = open_reader("scenes", None, "test", {"num_images": str(num), "height": "480", "width": "640"})
+    for number, item in enumerate(reader.items(), start=1):
+        cv2.imwrite(str(folder / f"scene-{number}.jpg"), reader.load(item).image[..., ::-1])
+    return folder
+
+
+def register(uri: str, out: Path, checkpoint: Path, summaries: list[dict[str, Any]]) -> str:
+    """Log the evaluations to the training's run and register its checkpoint."""
+    from jobs.evaluate import flat_metrics
+
+    run_id = json.loads((out / "training" / "config.json").read_text())["run_id"]
+    for summary in summaries:
+        when = summary["predictor"].strip(", ")
+        tracking.log_metrics(uri, run_id, 0, flat_metrics(summary), prefix=f"{when}/{summary['refinement']}/")
+    tracking.log_files(uri, run_id, out / "report.html", "report")
+    return tracking.register(uri, run_id, checkpoint, name="maskwright-demo", alias="latest")
+
+
+def serve(config: DemoConfig, uri: str, model: str, examples: Path) -> int:
+    """Serve the registered model in a process of its own; make one session, or stay until Ctrl-C."""
+    address = f"http://127.0.0.1:{config.port}"
+    print(f"4/4  serving {model} at {address}", flush=True)
+    command = [sys.executable, "-m", "serve", "--checkpoint", model, "--examples", str(examples)]
+    server = subprocess.Popen([*command, "--tracking-uri", uri, "--port", str(config.port)])
+    try:
+        wait_until_ready(address, server)
+        session(address, next(examples.glob("*.jpg")))
+        if config.serve:
+            print(f"\nclick on it: {address}   (Ctrl-C ends it)", flush=True)
+            return server.wait()
+        return 0
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        server.terminate()
+        try:
+            server.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            server.kill()
+
+
+def wait_until_ready(address: str, server: "subprocess.Popen[bytes]", seconds: float = 120) -> None:
+    """Wait for the server's health."""
+    import httpx
+
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            raise RuntimeError(f"the server ended with exit code {server.returncode} before it was ready")
+        try:
+            if httpx.get(f"{address}/v1/health/ready", timeout=2).status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.5)
+        else:
+            time.sleep(0.5)
+    raise RuntimeError(f"the server at {address} was not ready after {seconds:.0f} s")
+
+
+def session(address: str, image: Path) -> None:
+    """Make one session over HTTP, as any client would: open, two clicks, undo, mask, close."""
+    import httpx
+
+    with httpx.Client(base_url=address, timeout=60) as http:
+        answer = http.post("/v1/sessions", content=image.read_bytes(), headers={"content-type": "image/jpeg"})
+        opened = answer.raise_for_status().json()
+        url = f"/v1/sessions/{opened['session_id']}"
+        middle = {"x": opened["width"] // 2, "y": opened["height"] // 2}
+        for click in ({**middle, "positive": True}, {"x": 5, "y": 5, "positive": False}):
+            clicked = http.post(f"{url}/clicks", json=click).raise_for_status().json()
+            print(f"  click {click}: {clicked['area']} pixels in {clicked['milliseconds']:.0f} ms", flush=True)
+        http.post(f"{url}/undo").raise_for_status()
+        mask = http.get(f"{url}/mask", params={"format": "png"}).raise_for_status()
+        assert mask.headers["content-type"] == "image/png"
+        assert http.delete(url).status_code == 204
+        print(f"  one HTTP session: mask of {len(mask.content)} bytes PNG, session closed", flush=True)
+
+
+if __name__ == "__main__":
+    run_job(main)

@@ -1,0 +1,55 @@
+"""Show a training run while it runs: follow the history that rank 0 appends to."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def followed(history: Path, num_steps: int) -> Iterator[None]:
+    """Print a line for each entry that is appended to `history` while the block runs."""
+    stop = threading.Event()
+    start = history.stat().st_size if history.is_file() else 0
+    thread = threading.Thread(target=_follow, args=(history, start, num_steps, stop), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _follow(history: Path, offset: int, num_steps: int, stop: threading.Event) -> None:
+    while True:
+        last_round = stop.wait(0.5)
+        if history.is_file():
+            with history.open("rb") as file:
+                file.seek(offset)
+                lines = file.readlines()
+            for line in lines:
+                if not line.endswith(b"\n"):
+                    break
+                offset += len(line)
+                print(text(json.loads(line), num_steps), flush=True)
+        if last_round:
+            return
+
+
+def text(entry: dict[str, float], num_steps: int) -> str:
+    """Lay one entry out as a line."""
+    left = (num_steps - entry["step"]) * entry["seconds_per_step"]
+    return (
+        f"step {entry['step']:.0f}/{num_steps}  loss {entry['loss']:.3f}  lr {entry['lr']:.1e}  "
+        f"{entry['images_per_second']:.1f} images/s  waiting for data {entry['data_wait']:.0%}  "
+        f"{left // 60:.0f} min {left % 60:02.0f} s left"
+    )
+
+
+def read_history(history: Path) -> list[dict[str, float]]:
+    """Read a run's metrics by step; where a restart made steps again, the later entry counts."""
+    if not history.is_file():
+        return []
+    entries = [json.loads(line) for line in history.read_text().splitlines()]
+    return [entry for _, entry in sorted({entry["step"]: entry for entry in entries}.items())]

@@ -1,0 +1,104 @@
+"""`python -m serve --checkpoint DIR`: the server on this machine, on Ray Serve or (--plain) on uvicorn alone."""
+
+import ipaddress
+import sys
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from models.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serve:
+    """Serve a model: the page for clicking at /, the HTTP interface under /v1, its description at /openapi.json."""
+
+    checkpoint: str
+    """Checkpoint folder, or models:/name@alias in the MLflow registry."""
+    refine: str | None = None
+    """Name of the refinement; by default what the checkpoint recommends."""
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: int = 8000
+    """Port to listen on."""
+    examples: str | None = None
+    """Folder of images that the page offers to try."""
+    num_threads: int = 0
+    """Threads of the network on a CPU; 0 lets torch decide."""
+    tracking_uri: str | None = None
+    """MLflow tracking URI; by default MLFLOW_TRACKING_URI, else sqlite:///mlflow.db."""
+    plain: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Run uvicorn in this process, without Ray."""
+    insecure: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Allow an address that other machines can reach, although the server asks nobody who they are."""
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine can reach `host`."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def check(options: Serve) -> None:
+    """Raise InputError for options that cannot be served."""
+    if not is_loopback(options.host) and not options.insecure:
+        raise InputError(
+            f"--host {options.host} lets other machines in, and this server has no login: "
+            "use 127.0.0.1, or add --insecure on a network you trust"
+        )
+    if not 1 <= options.port <= 65535:
+        raise InputError(f"--port is {options.port}: expected 1 to 65535")
+
+
+def say(line: str) -> None:
+    """Tell the person at the terminal."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def run(options: Serve) -> None:
+    """Serve until Ctrl-C; raises InputError before anything is started."""
+    check(options)
+    from pathlib import Path
+
+    from models.refinement import named
+    from serve.model_source import resolve
+
+    if options.examples is not None and not Path(options.examples).is_dir():
+        raise InputError(f"--examples {options.examples} is no folder: give a folder of JPEG, PNG or WebP images")
+    named(options.refine)
+    # Ray's workers start in other folders, so what they are told must not depend on this one.
+    checkpoint = str(resolve(options.checkpoint, options.tracking_uri).resolve())
+    examples = str(Path(options.examples).resolve()) if options.examples else None
+    from serve.deployments import ServeArgs, build_engine, build_settings, run_local
+
+    args = ServeArgs(
+        checkpoint=checkpoint, refinement=options.refine, examples=examples, num_threads=options.num_threads
+    )
+    url = f"http://{f'[{options.host}]' if ':' in options.host else options.host}:{options.port}"
+    say(f"Starting {url} ... (Ctrl-C stops)")
+    if options.plain:
+        import uvicorn
+
+        from serve.api import create_app
+
+        app = create_app(build_engine(args), build_settings(args))
+        uvicorn.run(app, host=options.host, port=options.port, log_level="warning", server_header=False)
+    else:
+        run_local(args, options.host, options.port, lambda: say(f"Ready: open {url}"))
+
+
+def main() -> None:
+    """Entry point: what the user got wrong is one line and exit status 2."""
+    try:
+        run(tyro.cli(Serve, prog="python -m serve"))
+    except InputError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""Request bodies: read with a limit, parsed strictly, by content type. Nothing past the limit is ever held."""
+
+import json
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from email.message import Message as MimeMessage
+from typing import Any, TypeVar
+
+from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel, ValidationError
+
+from serve.images import from_base64
+from serve.problems import Problem
+from serve.protocol import MaskRle, SessionRequest
+
+M = TypeVar("M", bound=BaseModel)
+
+MAX_PARTS = 8
+CLICK_FIELDS = {"x", "y", "positive", "clicks"}
+LARGE = 64 * 1024  # JSON longer than this is parsed off the event loop
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionBody:
+    """An image file and, where given, a mask: PNG bytes or RLE."""
+
+    image: bytes
+    mask: bytes | MaskRle | None = None
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """Read the whole body; raises body_too_large as soon as it is known to exceed `limit` bytes."""
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise Problem("unsupported_body", "compressed bodies are not accepted: send it without Content-Encoding")
+    declared = request.headers.get("content-length", "")
+    too_large = Problem("body_too_large", f"the body exceeds {limit} bytes")
+    if declared.isdigit() and int(declared) > limit:
+        raise too_large
+    body = bytearray()
+    async for chunk in request.stream():
+        if len(body) + len(chunk) > limit:
+            raise too_large
+        body += chunk
+    return bytes(body)
+
+
+def json_body(model: type[M], limit: int, optional: bool = False) -> Callable[[Request], Coroutine[Any, Any, M]]:
+    """Build the dependency that reads a JSON body into `model`; `optional`: an empty body means all defaults."""
+
+    async def read(request: Request) -> M:
+        body = await read_body(request, limit)
+        if optional and not body.strip():
+            return model()
+        _expect_type(request, "application/json")
+        return await parse_json(body, model)
+
+    return read
+
+
+async def parse_json(body: bytes, model: type[M]) -> M:
+    """Parse JSON into `model`; raises bad_json, bad_click, bad_request."""
+    document = await run_in_threadpool(_load, body) if len(body) > LARGE else _load(body)
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        raise validation_problem(error.errors(include_url=False, include_input=False)) from None
+
+
+def validation_problem(errors: Any) -> Problem:
+    """Turn pydantic's first complaint into a Problem with a JSON pointer."""
+    first = errors[0]
+    place = [str(part).replace("~", "~0").replace("/", "~1") for part in first["loc"]]
+    code = "bad_click" if place and place[0] in CLICK_FIELDS else "bad_request"
+    where = "/" + "/".join(place) if place else ""
+    return Problem(code, f"{where or 'the body'}: {first['msg']}"[:300], where)
+
+
+async def read_session_body(request: Request, limit: int) -> SessionBody:
+    """Read an image, and a mask where given, from multipart, JSON or a bare image file; raises Problem."""
+    body = await read_body(request, limit)
+    kind = _media_type(request)
+    if kind == "multipart/form-data":
+        parts = parse_form(body, request.headers["content-type"])
+        unknown = sorted(set(parts) - {"image", "mask"})
+        if unknown:
+            raise Problem("bad_request", f"unknown part {unknown[0][:60]!r}: expected image and mask")
+        return SessionBody(image=_present(parts.get("image")), mask=parts.get("mask") or None)
+    if kind == "application/json":
+        return await decode_session(await parse_json(body, SessionRequest))
+    if kind.startswith("image/") or kind == "application/octet-stream" or not body:
+        return SessionBody(image=_present(body))
+    raise Problem("unsupported_body", "expected multipart/form-data, application/json or image/*")
+
+
+async def decode_session(body: SessionRequest) -> SessionBody:
+    """Take the image of a JSON request out of its base64; raises image_missing, bad_encoding."""
+    data = await run_in_threadpool(from_base64, body.image or "")
+    return SessionBody(image=_present(data), mask=body.mask)
+
+
+def parse_form(body: bytes, content_type: str) -> dict[str, bytes]:
+    """Split a multipart/form-data body into its named parts; raises bad_form. File names are ignored."""
+    boundary = _mime("Content-Type", content_type).get_boundary()
+    if not boundary or not boundary.isascii():
+        raise Problem("bad_form", "the content type names no boundary")
+    pieces = (b"\r\n" + body).split(b"\r\n--" + boundary.encode(), MAX_PARTS + 2)
+    if len(pieces) < 2 or not pieces[-1].startswith(b"--"):
+        raise Problem("bad_form", f"the closing boundary is missing, or there are more than {MAX_PARTS} parts")
+    parts: dict[str, bytes] = {}
+    for piece in pieces[1:-1]:
+        head, separator, content = piece.partition(b"\r\n\r\n")
+        name = _part_name(head.decode("latin-1"))
+        if not separator or name is None or name in parts:
+            raise Problem("bad_form", "a part has no name, no content, or the name of another part")
+        parts[name] = content
+    return parts
+
+
+def _part_name(head: str) -> str | None:
+    for line in head.split("\r\n"):
+        key, _, value = line.partition(":")
+        if key.strip().lower() == "content-disposition":
+            name = _mime("Content-Disposition", value.strip()).get_param("name", header="Content-Disposition")
+            return name if isinstance(name, str) else None
+    return None
+
+
+def _mime(key: str, value: str) -> MimeMessage:
+    message = MimeMessage()
+    message[key] = value
+    return message
+
+
+def _present(data: bytes | None) -> bytes:
+    if not data:
+        raise Problem("image_missing", "the request holds no image: expected a JPEG, PNG or WebP file", "/image")
+    return data
+
+
+def _media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").split(";")[0].strip().lower()
+
+
+def _expect_type(request: Request, expected: str) -> None:
+    kind = _media_type(request)
+    if kind != expected:
+        raise Problem("unsupported_body", f"the content type is {kind[:60] or 'missing'}: expected {expected}")
+
+
+def _load(body: bytes) -> Any:
+    try:
+        return json.loads(body, object_pairs_hook=_unique)
+    except RecursionError:
+        raise Problem("bad_json", "the JSON is nested too deeply") from None
+    except ValueError as error:  # also bytes that are not UTF-8, and integers of thousands of digits
+        raise Problem("bad_json", f"the body is not JSON: {error}"[:200]) from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise ValueError("an object holds the same key twice")
+    return fields

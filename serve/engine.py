@@ -1,0 +1,117 @@
+"""The engine: a predictor and the lock around its network. No HTTP, no Ray: the seam along which serving is split.
+
+On a CPU one forward at a time is as fast as several and keeps every user's wait predictable. Whoever calls this is a
+worker thread, never the event loop.
+"""
+
+import threading
+from typing import Any, Protocol
+
+import numpy as np
+
+from models.errors import InputError
+from models.interaction import Click, Clicks
+
+FAILURES_UNTIL_UNWELL = 3
+
+
+class PredictorSession(Protocol):
+    """What the engine needs of models.predictor.Session."""
+
+    @property
+    def clicks(self) -> Clicks:
+        """Clicks made so far."""
+        ...
+
+    @property
+    def mask(self) -> np.ndarray:
+        """Mask after these clicks, bool (h, w)."""
+        ...
+
+    def click(self, y: float, x: float, positive: bool = True) -> np.ndarray:
+        """Add a click; returns mask_prob float32 (h, w)."""
+        ...
+
+    def undo(self) -> np.ndarray | None:
+        """Drop the last click."""
+        ...
+
+
+class PredictorLike(Protocol):
+    """What the engine needs of models.predictor.Predictor."""
+
+    @property
+    def model_version(self) -> str:
+        """Names the weights."""
+        ...
+
+    @property
+    def network_name(self) -> str:
+        """Name in the registry of networks."""
+        ...
+
+    def open(self, image: np.ndarray, mask: np.ndarray | None = None) -> Any:
+        """Start a PredictorSession on uint8 (h, w, 3) RGB, from bool (h, w) or from nothing."""
+        ...
+
+
+class ModelNan(RuntimeError):
+    """The network produced values that are not numbers."""
+
+
+class Engine:
+    """Runs sessions of one predictor, one forward at a time."""
+
+    def __init__(self, predictor: PredictorLike, refinement: str = "standard") -> None:
+        self.refinement = refinement
+        self._predictor = predictor
+        self._network = threading.Lock()
+        self._failures = 0
+
+    @property
+    def model_version(self) -> str:
+        """Names the weights; part of every answer."""
+        return self._predictor.model_version
+
+    @property
+    def network(self) -> str:
+        """Name of the network."""
+        return self._predictor.network_name
+
+    @property
+    def healthy(self) -> bool:
+        """False after several failures in a row: time for a new process."""
+        return self._failures < FAILURES_UNTIL_UNWELL
+
+    def open(self, image: np.ndarray, mask: np.ndarray | None) -> PredictorSession:
+        """Start a session on uint8 (h, w, 3) RGB, from a mask bool (h, w) or from nothing."""
+        with self._network:
+            return self._predictor.open(image, mask)
+
+    def walk(self, session: PredictorSession, clicks: tuple[Click, ...]) -> PredictorSession:
+        """Bring a session to exactly these clicks: undo down to what it shares with them, then click the rest.
+
+        Raises ModelNan, after which the session is of no use. Other sessions get their turn between two clicks.
+        """
+        target = Clicks.of(clicks).rows()
+        made = session.clicks.rows()
+        shared = next((i for i, (a, b) in enumerate(zip(made, target, strict=False)) if a != b), None)
+        keep = min(len(made), len(target)) if shared is None else shared
+        for _ in range(len(made) - keep):
+            session.undo()
+        for y, x, positive in target[keep:]:
+            with self._network:
+                self._click(session, y, x, positive)
+        return session
+
+    def _click(self, session: PredictorSession, y: float, x: float, positive: bool) -> None:
+        try:
+            mask_prob = session.click(y, x, positive)
+            if not np.isfinite(mask_prob).all():
+                raise ModelNan(f"mask_prob holds NaN or infinity after a click at (y={y}, x={x})")
+        except InputError:
+            raise
+        except Exception:
+            self._failures += 1
+            raise
+        self._failures = 0

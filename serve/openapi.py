@@ -1,0 +1,71 @@
+"""The OpenAPI document: bodies and errors that FastAPI cannot see because we parse and raise them ourselves."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from serve.problems import CODES
+from serve.protocol import ChangeRequest, ClickRequest, PredictRequest, ProblemBody, SessionRequest
+
+REFERENCE = "#/components/schemas/{model}"
+BODIES: tuple[type[BaseModel], ...] = (SessionRequest, ClickRequest, ChangeRequest, PredictRequest, ProblemBody)
+
+
+def json_request(model: type[BaseModel], required: bool = True) -> dict[str, Any]:
+    """Describe a JSON body of `model`, for a route's `openapi_extra`."""
+    schema = {"$ref": REFERENCE.format(model=model.__name__)}
+    return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
+
+
+def image_request() -> dict[str, Any]:
+    """Describe the three ways to send an image."""
+    described = json_request(SessionRequest)
+    binary = {"type": "string", "format": "binary"}
+    form = {"type": "object", "required": ["image"], "properties": {"image": binary, "mask": binary}}
+    described["requestBody"]["content"] |= {
+        "multipart/form-data": {"schema": form},
+        "image/*": {"schema": binary},
+    }
+    return described
+
+
+def problems(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """Describe the errors of a route, for its `responses`, one entry per status; `internal` is always among them."""
+    described: dict[int | str, dict[str, Any]] = {}
+    for code in (*codes, "internal"):
+        status, title = CODES[code]
+        entry = described.setdefault(
+            status,
+            {
+                "description": "",
+                "content": {"application/problem+json": {"schema": {"$ref": REFERENCE.format(model="ProblemBody")}}},
+            },
+        )
+        entry["description"] = "; ".join(filter(None, [entry["description"], f"`{code}`: {title}"]))
+    return described
+
+
+def document(app: FastAPI) -> dict[str, Any]:
+    """Build the document once; installed as `app.openapi`."""
+    if app.openapi_schema is None:
+        schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        _, definitions = models_json_schema([(model, "validation") for model in BODIES], ref_template=REFERENCE)
+        components = schema.setdefault("components", {}).setdefault("schemas", {})
+        for name, definition in definitions["$defs"].items():
+            components.setdefault(name, definition)
+        _drop_validation_errors(schema)
+        app.openapi_schema = schema
+    return app.openapi_schema
+
+
+def _drop_validation_errors(schema: dict[str, Any]) -> None:
+    # FastAPI adds its own 422 to every route with a path parameter; ours are text and cannot fail.
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            if "HTTPValidationError" in str(operation["responses"].get("422")):
+                del operation["responses"]["422"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        schema["components"]["schemas"].pop(name, None)

@@ -1,0 +1,65 @@
+"""Errors on the wire (RFC 9457): one table of stable codes, one exception, one body."""
+
+from dataclasses import dataclass
+
+CODES: dict[str, tuple[int, str]] = {
+    "bad_request": (422, "The request does not have the expected fields"),
+    "bad_click": (422, "The click cannot be used"),
+    "bad_json": (400, "The body is not JSON"),
+    "bad_form": (400, "The multipart body cannot be read"),
+    "bad_encoding": (422, "The base64 text or data URI cannot be decoded"),
+    "bad_image": (422, "The image cannot be decoded"),
+    "bad_mask": (422, "The mask cannot be used"),
+    "bad_rle": (422, "The run-length encoding cannot be used"),
+    "image_missing": (422, "The request holds no image"),
+    "image_too_large": (422, "The image has too many pixels"),
+    "body_too_large": (413, "The body is too large"),
+    "unsupported_image": (415, "The image format is not supported"),
+    "unsupported_body": (415, "The content type or encoding of the body is not supported"),
+    "not_found": (404, "There is nothing at this address"),
+    "method_not_allowed": (405, "The address does not answer to this method"),
+    "session_unknown": (404, "There is no such session"),
+    "session_expired": (410, "The session was idle for too long"),
+    "stale_sequence": (409, "The change is out of order"),
+    "at_capacity": (503, "The server holds as many sessions as it may"),
+    "not_ready": (503, "The model does not answer"),
+    "model_nan": (500, "The network produced values that are not numbers"),
+    "internal": (500, "The server failed"),
+}
+
+
+@dataclass(eq=False)
+class Problem(Exception):
+    """A refusal with a stable `code` of CODES; `pointer` is a JSON pointer to the offending value."""
+
+    code: str
+    detail: str
+    pointer: str | None = None
+    retry_after_s: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.detail}"
+
+    @property
+    def status(self) -> int:
+        """HTTP status of the code."""
+        return CODES[self.code][0]
+
+    def headers(self) -> dict[str, str]:
+        """Response headers beside the content type."""
+        headers = {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
+        # The rest of a refused body is never read, so the connection cannot be used again.
+        return headers | {"Connection": "close"} if self.code == "body_too_large" else headers
+
+    def body(self, instance: str) -> dict[str, object]:
+        """The problem+json document; `instance` names this one occurrence, as the log does."""
+        status, title = CODES[self.code]
+        document: dict[str, object] = {
+            "type": f"urn:maskwright:problem:{self.code}",
+            "title": title,
+            "status": status,
+            "code": self.code,
+            "detail": self.detail,
+            "instance": instance,
+        }
+        return document if self.pointer is None else document | {"pointer": self.pointer}

@@ -1,0 +1,21 @@
+"""Limits of the server, in one place; the defaults suit one machine that serves a few annotators."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a server accepts and keeps. Bytes are bytes, times are seconds."""
+
+    max_body_bytes: int = 32 * MIB
+    max_click_body_bytes: int = 64 * 1024
+    max_pixels: int = 64_000_000
+    max_clicks: int = 200
+    max_sessions: int = 1000
+    max_stored_bytes: int = 2048 * MIB  # encoded images and initial masks: what a session cannot be without
+    max_cache_bytes: int = 2048 * MIB  # decoded images and predictor states: rebuilt when needed
+    idle_timeout_s: float = 3600.0
+    examples: Path | None = None

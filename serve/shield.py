@@ -1,0 +1,71 @@
+"""The outermost layer: security headers on every answer, every failure as problem+json, a name for each in the log."""
+
+import json
+import logging
+import secrets
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve.engine import ModelNan
+from serve.problems import Problem
+
+CSP = (
+    "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+SECURITY_HEADERS = {
+    "Content-Security-Policy": CSP,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+logger = logging.getLogger("maskwright.serve")
+
+
+class Shield:
+    """ASGI middleware; see the module. It also answers what the app lets fall, so that no traceback leaves."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        instance = f"urn:uuid:{secrets.token_hex(16)}"
+        scope.setdefault("state", {})["instance"] = instance
+        started = False
+
+        async def send_shielded(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                headers = MutableHeaders(scope=message)
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
+                if scope["path"].startswith("/v1/"):
+                    headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_shielded)
+        except Exception as error:
+            logger.exception("%s %s failed (%s)", scope["method"], scope["path"], instance)
+            if started:
+                raise
+            problem = Problem("internal", "an unexpected failure; the server's log names it by the instance")
+            if isinstance(error, ModelNan):
+                problem = Problem("model_nan", "the click was not applied; another click may work")
+            await send_problem(problem, instance, send_shielded)
+
+
+async def send_problem(problem: Problem, instance: str, send: Send) -> None:
+    """Send a problem+json answer."""
+    body = json.dumps(problem.body(instance)).encode()
+    headers = {"content-type": "application/problem+json", "content-length": str(len(body)), **problem.headers()}
+    pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": problem.status, "headers": pairs})
+    await send({"type": "http.response.body", "body": body})

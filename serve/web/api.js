@@ -1,0 +1,42 @@
+// The calls of /v1. Every failure becomes an ApiError with the server's stable code and its words for people.
+
+export class ApiError extends Error {
+  constructor(code, detail, status) {
+    super(detail);
+    this.code = code;
+    this.status = status;
+  }
+  /** Nothing was decided yet: the same call may succeed later. */
+  get transient() {
+    return this.status === 0 || this.status === 408 || this.status === 429 || this.status === 502 ||
+      this.status === 503 || this.status === 504;
+  }
+  get lost() {
+    return this.code === "session_expired" || this.code === "session_unknown";
+  }
+}
+
+async function call(path, options = {}) {
+  let response;
+  try {
+    response = await fetch(path, options);
+  } catch {
+    throw new ApiError("unreachable", "The server does not answer. Is it still running?", 0);
+  }
+  if (response.ok) return response.status === 204 ? null : response.json();
+  let problem = {};
+  try {
+    problem = await response.json();
+  } catch { /* a proxy in between may answer in HTML; the status says enough */ }
+  throw new ApiError(problem.code ?? "unknown", problem.detail ?? `The server answered ${response.status}.`, response.status);
+}
+
+const json = (body) => ({ method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+
+export const health = () => call("v1/health");
+export const examples = () => call("v1/examples");
+export const openSession = (blob) =>
+  call("v1/sessions", { method: "POST", headers: { "Content-Type": blob.type || "application/octet-stream" }, body: blob });
+export const closeSession = (id) => call(`v1/sessions/${id}`, { method: "DELETE", keepalive: true });
+/** kind: "clicks" (body x, y, positive), "undo", "redo" or "clear". */
+export const change = (id, kind, body) => call(`v1/sessions/${id}/${kind}`, json(body));

@@ -1,0 +1,91 @@
+// The list of finished objects, and how it is shown.
+
+const COLORS = ["#5b8cff", "#ff9f43", "#2ec4b6", "#e667c8", "#f6d743", "#9b7bff", "#ff6b6b", "#7bd14b", "#4cc9f0", "#c9a27e"];
+const ICONS = {
+  edit: "M4 20l1-4L16 5l3 3L8 19l-4 1z",
+  shown: "M2 12s4-7 10-7 10 7 10 7-4 7-10 7S2 12 2 12zm10 3a3 3 0 1 0 0-6 3 3 0 0 0 0 6z",
+  hidden: "M3 3l18 18M10 5.2C18 4 22 12 22 12s-1 2-3 4M6 7c-3 2-4 5-4 5s4 7 10 7c1.500 0 3-.5 4-1",
+  remove: "M5 7h14M10 7V4h4v3M7 7l1 13h8l1-13",
+};
+
+export class ObjectList {
+  /** onChange() after the list changed; onEdit(object) when one should be worked on again. */
+  constructor(element, { onChange, onEdit }) {
+    this.element = element;
+    this.onChange = onChange;
+    this.onEdit = onEdit;
+    this.reset();
+  }
+
+  reset() {
+    this.objects = [];
+    this.numMade = 0;
+    this.show();
+  }
+
+  /** A name and color for an object that is being made. */
+  next() {
+    const used = new Set(this.objects.map((object) => object.color));
+    const free = COLORS.find((color) => !used.has(color)) ?? COLORS[this.numMade % COLORS.length];
+    return { name: `Object ${this.numMade + 1}`, color: free };
+  }
+
+  add(object) {
+    if (!object.remade) this.numMade++;
+    const at = Math.min(object.at ?? this.objects.length, this.objects.length);
+    this.objects.splice(at, 0, { ...object, visible: true });
+    this.changed();
+  }
+
+  take(object) {
+    const at = this.objects.indexOf(object);
+    this.objects.splice(at, 1);
+    this.changed();
+    return at;
+  }
+
+  changed() {
+    this.show();
+    this.onChange();
+  }
+
+  show() {
+    this.element.replaceChildren(...this.objects.map((object) => this.#row(object)));
+  }
+
+  #row(object) {
+    const row = document.createElement("li");
+    row.classList.toggle("off", !object.visible);
+    const color = Object.assign(document.createElement("input"), { type: "color", className: "swatch", value: object.color });
+    color.setAttribute("aria-label", `Color of ${object.name}`);
+    color.addEventListener("change", () => { object.color = color.value; this.changed(); });
+    const name = Object.assign(document.createElement("input"), { className: "name", value: object.name, maxLength: 80 });
+    name.setAttribute("aria-label", "Name, used as category in the export");
+    name.addEventListener("change", () => { object.name = name.value.trim() || object.name; this.changed(); });
+    name.addEventListener("keydown", (event) => { if (event.key === "Enter") name.blur(); });
+    row.append(
+      color,
+      name,
+      button(object.visible ? "shown" : "hidden", `${object.visible ? "Hide" : "Show"} ${object.name}`, () => {
+        object.visible = !object.visible;
+        this.changed();
+      }),
+      button("edit", `Edit ${object.name}`, () => this.onEdit(object)),
+      button("remove", `Delete ${object.name}`, () => this.take(object)),
+    );
+    return row;
+  }
+}
+
+function button(icon, label, onClick) {
+  const element = Object.assign(document.createElement("button"), { className: "icon", title: label });
+  element.setAttribute("aria-label", label);
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("viewBox", "0 0 24 24");
+  const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+  path.setAttribute("d", ICONS[icon]);
+  svg.append(path);
+  element.append(svg);
+  element.addEventListener("click", onClick);
+  return element;
+}

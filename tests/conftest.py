@@ -1,0 +1,39 @@
+"""Shared fixtures: one local Ray for all tests that need it, small data, and where real images are."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+# Before anything imports ray or albumentations: Ray reads how it authenticates once, and albumentations asks the network.
+os.environ.setdefault("RAY_AUTH_MODE", "token")
+os.environ.setdefault("RAY_AUTH_TOKEN", "0" * 64)
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "1")
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One local Ray, overcommitted so that small pools find CPUs on a 2-core machine."""
+    import ray
+
+    ray.init(
+        address="local",
+        num_cpus=6,
+        object_store_memory=300 * 2**20,
+        include_dashboard=False,
+        logging_level="ERROR",
+        log_to_driver=bool(os.environ.get("MASKWRIGHT_TEST_LOGS")),
+    )
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of real images with masks; tests that want it are skipped where it is absent."""
+    path = Path(os.environ.get("MASKWRIGHT_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not path.is_dir():
+        pytest.skip(f"no real images at {path}; set MASKWRIGHT_DATA")
+    return path

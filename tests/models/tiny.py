@@ -1,0 +1,47 @@
+"""Networks small enough for tests, and inputs for them."""
+
+import numpy as np
+import torch
+
+from models.click_maps import ClickBatch
+from models.interaction import Clicks
+from models.networks import create
+from models.networks.base import Network
+
+HW = (224, 224)
+TINY = {"dim": 32, "depth": 4, "heads": 2, "neck_dims": (8, 8, 16, 16), "head_dim": 16, "input_hw": HW}
+
+
+def tiny_network(seed: int = 0, **overrides: object) -> Network:
+    """A plain ViT with all its parts; fresh weights by seed, its answers spread to both sides of the threshold."""
+    torch.manual_seed(seed)
+    network = create("simpleclick_vit_base", **{**TINY, **overrides}).eval()
+    with torch.no_grad():
+        network.get_parameter("head.conv_seg.weight").mul_(20)
+    return network
+
+
+def photo(hw: tuple[int, int], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """An image with one bright disk on a noisy ground, and the disk's mask."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[: hw[0], : hw[1]]
+    centre = rng.uniform(0.35, 0.65, 2) * hw
+    mask = (y - centre[0]) ** 2 + (x - centre[1]) ** 2 < (0.22 * min(hw)) ** 2
+    image = rng.integers(20, 60, (*hw, 3)) + 120 * mask[..., None]
+    return image.astype(np.uint8), mask
+
+
+def click_list(rng: np.random.Generator, num: int, hw: tuple[int, int]) -> Clicks:
+    """`num` clicks of random signs."""
+    return Clicks(rng.uniform(0, 1, (num, 2)) * (np.array(hw) - 1), rng.random(num) < 0.5)
+
+
+def views(batch: int, hw: tuple[int, int], seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random images and previous masks."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(batch, 3, *hw, generator=generator), torch.rand(batch, 1, *hw, generator=generator)
+
+
+def permuted(clicks: ClickBatch, order: torch.Tensor) -> ClickBatch:
+    """The same clicks in other rows."""
+    return ClickBatch(clicks.yx[:, order], clicks.positive[:, order], clicks.valid[:, order])

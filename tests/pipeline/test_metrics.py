@@ -1,0 +1,92 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from models.errors import InputError
+from pipeline.metrics import clicks_to, iou, iou_at, noc, nof, num_at_max
+
+HW = (6, 7)
+masks = hnp.arrays(bool, HW)
+NOTHING = np.zeros(HW, bool)
+curves = st.lists(st.floats(0, 1, width=32), min_size=1, max_size=20)
+
+
+@given(masks, masks, masks)
+def test_iou_against_counting(mask: np.ndarray, object_mask: np.ndarray, ignore: np.ndarray) -> None:
+    counted = [(m, o) for m, o, i in zip(mask.flat, object_mask.flat, ignore.flat, strict=True) if not i]
+    union = sum(bool(m or o) for m, o in counted)
+    ours = iou(mask, object_mask, ignore)
+    assert math.isnan(ours) if union == 0 else ours == sum(bool(m and o) for m, o in counted) / union
+
+
+@given(masks)
+def test_iou_of_a_mask_with_itself_and_with_its_complement(mask: np.ndarray) -> None:
+    assert iou(mask, ~mask, NOTHING) == 0
+    if mask.any():
+        assert iou(mask, mask, NOTHING) == 1
+
+
+def test_iou_of_two_empty_masks_is_nan() -> None:
+    assert math.isnan(iou(NOTHING, NOTHING, NOTHING))
+    assert math.isnan(iou(~NOTHING, ~NOTHING, ~NOTHING))
+
+
+@pytest.mark.parametrize(
+    ("ious", "quality", "expected"),
+    [([0.5, 0.9, 0.8, 0.95], 0.9, 2), ([0.95], 0.9, 1), ([0.5, 0.6], 0.9, 20), ([0.1] * 19 + [0.9], 0.9, 20)],
+)
+def test_clicks_to_a_quality(ious: list[float], quality: float, expected: int) -> None:
+    assert clicks_to(ious, quality, 20) == expected
+
+
+def test_qualities_are_compared_in_float32() -> None:
+    """0.8500000000000001 is what np.arange makes of 0.85: in float32 they are the same."""
+    assert clicks_to([float(np.float32(0.85))], 0.8500000000000001, 20) == 1
+    assert nof([[float(np.float32(0.85))]], 0.8500000000000001) == 0
+
+
+@given(st.lists(curves, min_size=1, max_size=5), st.floats(0.125, 1, width=32))
+def test_averages_and_counts_agree(sessions: list[list[float]], quality: float) -> None:
+    counts = [clicks_to(ious, quality, 20) for ious in sessions]
+    assert noc(sessions, quality) == pytest.approx(np.mean(counts))
+    assert 1 <= noc(sessions, quality) <= 20
+    assert nof(sessions, quality) <= num_at_max(sessions, quality) == counts.count(20)
+    assert num_at_max(sessions, quality) - nof(sessions, quality) == sum(
+        len(ious) == 20 and ious[-1] >= quality > max(ious[:-1]) for ious in sessions
+    )
+
+
+@given(st.lists(curves, min_size=1, max_size=5), st.floats(0.125, 0.875, width=32))
+def test_more_quality_takes_more_clicks(sessions: list[list[float]], quality: float) -> None:
+    assert noc(sessions, quality) <= noc(sessions, quality + 0.05)
+    assert nof(sessions, quality) <= nof(sessions, quality + 0.05)
+
+
+def test_a_session_solved_at_the_last_click_is_at_the_maximum_but_no_failure() -> None:
+    sessions = [[0.1] * 19 + [0.9], [0.1] * 20, [0.9]]
+    assert num_at_max(sessions, 0.85) == 2
+    assert nof(sessions, 0.85) == 1
+    assert noc(sessions, 0.85) == pytest.approx((20 + 20 + 1) / 3)
+
+
+def test_a_shorter_maximum_cuts_sessions() -> None:
+    sessions = [[0.1, 0.2, 0.9]]
+    assert clicks_to(sessions[0], 0.85, 3) == 3
+    assert noc(sessions, 0.85, max_clicks=2) == 2
+    assert nof(sessions, 0.85, max_clicks=2) == 1
+
+
+def test_iou_after_k_clicks_keeps_the_last_one_of_a_session_that_stopped() -> None:
+    sessions = [[0.2, 0.4, 0.95], [0.91]]
+    assert iou_at(sessions, 1) == pytest.approx((0.2 + 0.91) / 2)
+    assert iou_at(sessions, 3) == iou_at(sessions, 20) == pytest.approx((0.95 + 0.91) / 2)
+
+
+@pytest.mark.parametrize("measure", [lambda s: noc(s, 0.9), lambda s: iou_at(s, 1)])
+def test_no_sessions_is_an_error_and_not_nan(measure) -> None:
+    with pytest.raises(InputError, match="no objects"):
+        measure([])

@@ -1,0 +1,80 @@
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from models import rle
+from serve.api import create_app
+from serve.engine import Engine
+from serve.settings import Settings
+from tests.serve.fakes import FakePredictor
+
+
+def picture(height: int = 40, width: int = 60) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def encoded(image: np.ndarray | Image.Image, format: str = "PNG", **options: Any) -> bytes:
+    stream = io.BytesIO()
+    (Image.fromarray(image) if isinstance(image, np.ndarray) else image).save(stream, format, **options)
+    return stream.getvalue()
+
+
+@dataclass
+class Server:
+    """The app on a fake predictor, a client, and a clock that only moves when told to."""
+
+    settings: Settings = field(default_factory=Settings)
+    now: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.predictor = FakePredictor()
+        self.app = create_app(Engine(self.predictor), self.settings, clock=lambda: self.now)
+        self.client = TestClient(self.app, raise_server_exceptions=False)
+
+    def open(self, image: bytes | None = None) -> str:
+        answer = self.client.post(
+            "/v1/sessions", content=image or encoded(picture()), headers={"Content-Type": "image/png"}
+        )
+        assert answer.status_code == 201, answer.text
+        return answer.json()["session_id"]
+
+    def click(self, session: str, x: float, y: float, positive: bool = True, **rest: Any) -> dict[str, Any]:
+        answer = self.client.post(f"/v1/sessions/{session}/clicks", json={"x": x, "y": y, "positive": positive, **rest})
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def change(self, session: str, kind: str, **body: Any) -> dict[str, Any]:
+        answer = self.client.post(f"/v1/sessions/{session}/{kind}", json=body)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+
+def refused(answer: Any, status: int, code: str) -> dict[str, Any]:
+    """Assert that this is a well-formed problem, and hand it over."""
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json"), answer.text
+    problem = answer.json()
+    assert problem["code"] == code, problem
+    assert problem["status"] == status
+    assert {"type", "title", "detail", "instance"} <= set(problem)
+    return problem
+
+
+def mask_of(answer: dict[str, Any]) -> np.ndarray:
+    return rle.decode(answer["mask"])
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+@pytest.fixture
+def make_server() -> Callable[..., Server]:
+    return lambda **settings: Server(settings=Settings(**settings))

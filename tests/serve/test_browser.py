@@ -1,0 +1,239 @@
+"""The page in a real browser, on the fake predictor: what an annotator does, and what is on the canvases then."""
+
+import io
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import uvicorn
+from PIL import Image
+
+from serve.api import create_app
+from serve.engine import Engine
+from serve.settings import Settings
+from tests.serve.browser import CHROMIUM, Page, chromium
+from tests.serve.conftest import encoded, picture
+from tests.serve.fakes import FakePredictor
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")]
+
+ALT, CTRL, SHIFT = 1, 2, 8
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    examples = tmp_path_factory.mktemp("examples")
+    (examples / "scene.png").write_bytes(encoded(picture(40, 60)))
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        app = create_app(Engine(FakePredictor()), Settings(examples=examples))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        server.should_exit = True
+        thread.join(timeout=20)
+
+
+@pytest.fixture
+def page(address: str, tmp_path: Path) -> Iterator[Page]:
+    with chromium(tmp_path / "profile", address) as opened:
+        yield opened
+        assert opened.problems == []
+
+
+def open_example(page: Page) -> None:
+    page.wait("document.querySelectorAll('#examples button').length === 1")
+    page.press("#examples button")
+    page.wait("document.querySelector('#stage').classList.contains('loaded')")
+    page.wait("document.querySelector('#zoom').textContent === '800%'")
+
+
+def place(page: Page, x: int, y: int) -> tuple[float, float]:
+    """Where image pixel (x, y) is in the window: the image is centred at eight times its size."""
+    edges = page.eval("Object.values(document.querySelector('#stage').getBoundingClientRect().toJSON())")
+    x0, y0, width, height = edges[:4]
+    left, top = x0 + (width - 60 * 8) / 2, y0 + (height - 40 * 8) / 2
+    return left + (x + 0.5) * 8, top + (y + 0.5) * 8
+
+
+def alpha(page: Page, layer: str, x: int, y: int) -> int:
+    """Opacity (0 to 255) of what is painted on a layer at image pixel (x, y)."""
+    across, down = place(page, x, y)
+    return page.eval(
+        f"(() => {{ const l = document.querySelector('#{layer}'), b = l.getBoundingClientRect();"
+        f"return l.getContext('2d').getImageData({across} - b.x, {down} - b.y, 1, 1).data[3]; }})()"
+    )
+
+
+def settled(page: Page, num_clicks: int) -> None:
+    words = f"{num_clicks} click" + ("" if num_clicks == 1 else "s")
+    page.wait(f"document.querySelector('#status-clicks').textContent === '{words}'")
+    page.wait(f"document.querySelector('#finish').disabled === {json.dumps(num_clicks == 0)}")
+    page.eval("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def test_click_correct_undo_redo(page: Page) -> None:
+    open_example(page)
+    page.click(*place(page, 30, 20))
+    settled(page, 1)
+    assert alpha(page, "mask-layer", 33, 20) == pytest.approx(115, abs=3), "45 % inside"
+    assert alpha(page, "mask-layer", 45, 20) == 0
+    assert alpha(page, "click-layer", 30, 20) == 255
+    page.click(*place(page, 35, 20), button="right")
+    settled(page, 2)
+    assert alpha(page, "mask-layer", 33, 20) == 0
+    page.key("z", "KeyZ", CTRL)
+    settled(page, 1)
+    assert alpha(page, "mask-layer", 33, 20) > 0
+    page.key("Z", "KeyZ", CTRL | SHIFT)
+    settled(page, 2)
+    assert alpha(page, "mask-layer", 33, 20) == 0
+    page.key("Escape")
+    settled(page, 0)
+    assert alpha(page, "mask-layer", 26, 20) == 0
+    page.click(*place(page, 30, 20))
+    page.click(*place(page, 35, 20), modifiers=ALT)
+    settled(page, 2)
+    assert alpha(page, "mask-layer", 33, 20) == 0, "Alt-click removes"
+
+
+def test_clicks_in_a_hurry_are_all_made(page: Page) -> None:
+    open_example(page)
+    for x in range(8, 56, 4):
+        page.click(*place(page, x, 20))
+    settled(page, 12)
+    assert all(alpha(page, "mask-layer", x, 24) > 0 for x in range(10, 54, 4))
+
+
+def test_objects_edit_and_export(page: Page) -> None:
+    open_example(page)
+    page.eval("URL.createObjectURL = (blob) => { window.saved = blob; return 'data:,'; }")
+    for number, x in enumerate((12, 45), start=1):
+        page.click(*place(page, x, 20))
+        settled(page, 1)
+        page.key("Enter")
+        page.wait(f"document.querySelectorAll('#objects li').length === {number}")
+        settled(page, 0)
+    assert alpha(page, "mask-layer", 12, 22) > 0
+    page.press("#objects li:first-child .icon[title^=Hide]")
+    page.eval("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    assert alpha(page, "mask-layer", 12, 22) == 0
+    page.press("#objects li:first-child .icon[title^=Edit]")
+    settled(page, 1)
+    page.click(*place(page, 12, 30))
+    settled(page, 2)
+    page.key("Enter")
+    settled(page, 0)
+    page.press("#export-coco")
+    coco: dict[str, Any] = json.loads(page.eval("window.saved.text()"))
+    assert coco["images"] == [{"id": 1, "file_name": "scene.png", "width": 60, "height": 40}]
+    assert [category["name"] for category in coco["categories"]] == ["Object 1", "Object 2"]
+    assert [annotation["bbox"] for annotation in coco["annotations"]] == [[6, 14, 13, 23], [39, 14, 13, 13]]
+    saved = "window.saved.arrayBuffer().then((b) => [...new Uint8Array(b)])"
+    page.eval("window.saved = null")
+    page.press("#export-index")
+    page.wait("window.saved !== null")
+    index = Image.open(io.BytesIO(bytes(page.eval(saved))))
+    values = np.asarray(index)
+    assert (index.mode, values.shape) == ("P", (40, 60))
+    assert [int(values[y, x]) for x, y in ((12, 20), (12, 30), (45, 20), (30, 5))] == [1, 1, 2, 0]
+    page.press("#objects li:first-child .icon[title^=Delete]")
+    assert page.eval("document.querySelectorAll('#objects li').length") == 1
+
+
+def test_the_keyboard_alone(page: Page) -> None:
+    open_example(page)
+    page.key("a")  # shows the cursor, in the middle
+    page.key("a")
+    settled(page, 1)
+    assert alpha(page, "mask-layer", 30, 22) > 0
+    for _ in range(12):
+        page.key("ArrowRight")
+    page.key("a")
+    settled(page, 2)
+    assert alpha(page, "mask-layer", 42, 22) > 0
+    page.key("s")
+    settled(page, 3)
+    assert alpha(page, "mask-layer", 42, 22) == 0
+    page.key("Enter")
+    page.wait("document.querySelectorAll('#objects li').length === 1")
+
+
+def test_zoom_and_pan_keep_clicks_on_their_pixels(page: Page) -> None:
+    open_example(page)
+    across, down = place(page, 10, 10)
+    page.mouse("mouseWheel", across, down, "none", deltaX=0, deltaY=-400)
+    page.wait("document.querySelector('#zoom').textContent !== '800%'")
+    page.click(across, down)  # what was under the cursor still is
+    settled(page, 1)
+    page.send("Input.dispatchKeyEvent", type="keyDown", key=" ", code="Space")
+    page.mouse("mousePressed", across, down)
+    page.mouse("mouseMoved", across + 200, down + 90, buttons=1)
+    page.mouse("mouseReleased", across + 200, down + 90)
+    page.send("Input.dispatchKeyEvent", type="keyUp", key=" ", code="Space")
+    settled(page, 1)
+    page.key("f")
+    page.wait("document.querySelector('#zoom').textContent === '800%'")
+    settled(page, 1)
+    assert alpha(page, "click-layer", 10, 10) == 255
+
+
+def test_files_that_are_no_images_are_refused_readably(page: Page, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(encoded(picture())[:200])
+    page.upload("#file", broken)
+    page.wait("document.querySelector('.toast p')?.textContent.includes('damaged')")
+    page.problems.clear()  # the browser logs the refusal itself
+    whole = tmp_path / "whole.png"
+    whole.write_bytes(encoded(picture()))
+    page.upload("#file", whole)
+    page.wait("document.querySelector('#stage').classList.contains('loaded')")
+    page.wait("document.querySelector('#zoom').textContent === '800%'")
+    page.click(*place(page, 30, 20))
+    settled(page, 1)
+
+
+def test_a_forgotten_session_comes_back(page: Page) -> None:
+    open_example(page)
+    page.eval(
+        "window.ids = []; const real = window.fetch; window.fetch = (url, options) => {"
+        "const id = String(url).match(/sessions\\/([^/]+)/)?.[1]; if (id) window.ids.push(id);"
+        "return real(url, options); }"
+    )
+    page.click(*place(page, 30, 20))
+    settled(page, 1)
+    page.eval("real(`v1/sessions/${window.ids[0]}`, {method: 'DELETE'})")
+    page.click(*place(page, 12, 20))
+    settled(page, 2)
+    assert alpha(page, "mask-layer", 30, 23) > 0
+    assert alpha(page, "mask-layer", 12, 23) > 0
+    assert len(set(page.eval("window.ids"))) == 2
+    page.problems.clear()  # the browser logs the 404 itself
+
+
+def test_a_finger_taps_and_drags(page: Page) -> None:
+    open_example(page)
+    page.send("Emulation.setTouchEmulationEnabled", enabled=True, maxTouchPoints=2)
+
+    def touch(*places: tuple[float, float]) -> None:
+        page.send("Input.dispatchTouchEvent", type="touchStart", touchPoints=[{"x": places[0][0], "y": places[0][1]}])
+        for x, y in places[1:]:
+            page.send("Input.dispatchTouchEvent", type="touchMove", touchPoints=[{"x": x, "y": y}])
+        page.send("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+
+    touch(place(page, 30, 20))
+    settled(page, 1)
+    page.press("#mode-remove")
+    touch(place(page, 35, 20))
+    settled(page, 2)
+    assert alpha(page, "mask-layer", 33, 20) == 0
+    assert alpha(page, "mask-layer", 26, 20) > 0
+    touch(place(page, 10, 10), place(page, 15, 12), place(page, 25, 15))
+    settled(page, 2)
+    assert alpha(page, "mask-layer", 26 + 15, 20 + 5) > 0, "a drag moves the image and clicks nothing"

@@ -1,0 +1,107 @@
+"""The rules of the building, held: who may import whom, where Ray and MLflow are known, nothing at import time."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("models", "pipeline", "jobs", "serve")
+MAY_IMPORT = {
+    "models": {"models"},
+    "pipeline": {"pipeline", "models"},
+    "jobs": {"jobs", "pipeline", "models"},
+    "serve": {"serve", "models"},
+}
+RAY_FILES = {
+    "jobs/ray_env.py",
+    "pipeline/data/ray_data.py",
+    "pipeline/training/ray_train.py",
+    "pipeline/evaluation/ray_evaluate.py",
+    "serve/deployments.py",
+}
+MLFLOW_FILES = {"jobs/tracking.py", "serve/model_source.py"}
+NUMPY_ONLY = (
+    "models.interaction",
+    "models.geometry",
+    "models.errors",
+    "models.rle",
+    "pipeline.data.sample",
+    "pipeline.data.local",
+    "pipeline.data.readers",
+    "pipeline.clicks.random_clicks",
+    "pipeline.metrics",
+)
+MAX_LINES = 400
+FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+MODULES = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for path in FILES
+    if path.name != "__main__.py"
+)
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level and dotted names that a file imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names.add(node.module or "")
+    return names
+
+
+def test_there_is_something_to_check() -> None:
+    assert len(FILES) > 50
+    assert {path.relative_to(ROOT).parts[0] for path in FILES} == set(PACKAGES)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_flow_one_way(path: Path) -> None:
+    package = path.relative_to(ROOT).parts[0]
+    ours = {name.split(".")[0] for name in imported(path)} & set(PACKAGES)
+    assert ours <= MAY_IMPORT[package]
+
+
+@pytest.mark.parametrize(("library", "allowed"), [("ray", RAY_FILES), ("mlflow", MLFLOW_FILES)])
+def test_frameworks_stay_at_the_rim(library: str, allowed: set[str]) -> None:
+    found = {
+        str(path.relative_to(ROOT)) for path in FILES if library in {name.split(".")[0] for name in imported(path)}
+    }
+    assert found == allowed
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_stay_small(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= MAX_LINES
+
+
+def run_python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_data_workers_never_load_torch() -> None:
+    code = f"import sys\nfor m in {NUMPY_ONLY!r}: __import__(m)\n"
+    loaded = run_python(code + "print([m for m in ('torch', 'ray', 'mlflow', 'timm') if m in sys.modules])")
+    assert loaded.strip() == "[]"
+
+
+def test_importing_everything_starts_nothing(tmp_path: Path) -> None:
+    code = (
+        f"import os, sys, threading; sys.path.insert(0, {str(ROOT)!r}); os.chdir({str(tmp_path)!r})\n"
+        f"for m in {MODULES!r}: __import__(m)\n"
+        "import ray; print(ray.is_initialized(), os.listdir('.'), 'matplotlib.pyplot' in sys.modules)"
+    )
+    assert run_python(code).splitlines()[-1] == "False [] False"
+
+
+def test_top_level_names_are_ours() -> None:
+    """Generic names can be shadowed by an installed package: then nothing works and nobody knows why."""
+    code = f"import {', '.join(PACKAGES)}\nprint([m.__path__[0] for m in ({', '.join(PACKAGES)})])"
+    assert run_python(code).strip() == str([str(ROOT / package) for package in PACKAGES])

@@ -1,0 +1,106 @@
+"""What a user meets first is true: the pinned requirements, the README's commands, the cluster file."""
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+
+
+def lines(name: str) -> list[str]:
+    text = (ROOT / name).read_text().splitlines()
+    return [line for line in text if line and not line.startswith("#")]
+
+
+def test_requirements_are_those_of_pyproject() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert lines("requirements.txt") == project["project"]["dependencies"] + project["dependency-groups"]["dev"]
+
+
+def test_constraints_pin_every_requirement_and_name_no_index() -> None:
+    pins = dict(line.split("==") for line in lines("constraints.txt"))
+    names = {re.split(r"[\[<>=]", line)[0].lower().replace("_", "-") for line in lines("requirements.txt")}
+    assert names <= {name.lower().replace("_", "-") for name in pins}
+    assert pins["torch"] == "2.13.0"
+    assert pins["torchvision"] == "0.28.0"
+    assert not any("://" in line or "+" in line for line in lines("constraints.txt"))
+
+
+def test_readme_commands_exist() -> None:
+    readme = (ROOT / "README.md").read_text()
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    asked = set(re.findall(r"\bmake ([a-z-]+)\b", readme))
+    assert {"demo", "test"} <= asked <= targets
+    modules = set(re.findall(r"python -m ([\w.]+)", readme))
+    assert len(modules) >= 3
+    for module in modules - {"pytest", "pip", "venv"}:
+        path = ROOT / Path(*module.split("."))
+        assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), module
+
+
+def test_readme_tree_names_existing_paths() -> None:
+    readme = (ROOT / "README.md").read_text()
+    tree = re.search(r"```text\n(.*?)```", readme, re.S)
+    assert tree is not None
+    folder, checked = "", 0
+    for line in tree.group(1).splitlines():
+        if not line.strip():
+            continue
+        name = line.split()[0]
+        folder = name if not line.startswith(" ") and name.endswith("/") else folder if line.startswith(" ") else ""
+        path = ROOT / (folder + name if line.startswith(" ") else name)
+        assert path.exists(), path
+        checked += 1
+    assert checked > 20
+
+
+def test_readme_presets_exist() -> None:
+    from jobs.presets import PRESETS
+
+    named = set(re.findall(r"jobs\.train ([a-z_]+)", (ROOT / "README.md").read_text()))
+    assert named
+    assert named <= set(PRESETS)
+
+
+class TestClusterFile:
+    @pytest.fixture
+    def cluster(self) -> dict:
+        return yaml.safe_load((ROOT / "cluster.yaml").read_text())
+
+    def test_fits_the_schema(self, cluster: dict) -> None:
+        import jsonschema
+        import ray
+
+        schema = json.loads((Path(ray.__file__).parent / "autoscaler" / "ray-schema.json").read_text())
+        jsonschema.validate(cluster, schema)
+        cluster["available_node_types"]["head"]["surprise"] = 1
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(cluster, schema)
+
+    def test_passes_the_launcher(self, cluster: dict) -> None:
+        """The schema misses a wrong head type and minimum workers above the maximum; the launcher does not."""
+        from ray.autoscaler._private.util import prepare_config, validate_config
+
+        validate_config(prepare_config(cluster))
+        with pytest.raises(Exception, match="head_node_type"):
+            validate_config(prepare_config({**cluster, "head_node_type": "nobody"}))
+
+    def test_has_the_groups_that_the_jobs_ask_for(self, cluster: dict) -> None:
+        types = cluster["available_node_types"]
+        assert types["head"]["resources"]["CPU"] == 0
+        assert types["gpu_workers"]["resources"]["GPU"] > 0
+        assert "augment" in types["cpu_workers"]["resources"]
+        assert sum(t["min_workers"] for t in types.values()) <= cluster["max_workers"]
+
+
+@pytest.mark.parametrize("module", ["jobs.train", "jobs.evaluate", "jobs.compare", "jobs.predict", "jobs.demo", "serve"])
+def test_help_works_everywhere(module: str) -> None:
+    done = subprocess.run([sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "--" in done.stdout or "PRESET" in done.stdout
