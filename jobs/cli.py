@@ -1,5 +1,7 @@
 """The command line of every job: typed flags from dataclasses (tyro), and errors for people without a traceback."""
 
+import contextlib
+import io
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -15,12 +17,31 @@ def run_job(main: Callable[[Sequence[str]], int | None]) -> None:
     """Run a job's `main(argv)` and exit: 0, or 2 with one clear message if what the user gave cannot be used."""
     try:
         sys.exit(main(sys.argv[1:]) or 0)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        meant = for_people(error)
+        if meant is None:
+            raise
+        print(f"error: {meant}", file=sys.stderr)
+        sys.exit(2)
+
+
+def for_people(error: BaseException) -> InputError | None:
+    """Find the InputError that a worker or an actor raised inside what Ray made of it; None if there is none."""
+    waiting: list[Any] = [error]
+    seen: set[int] = set()
+    while waiting:
+        current = waiting.pop()
+        if not isinstance(current, BaseException) or id(current) in seen:
+            continue
+        if type(current) is InputError:
+            return current
+        seen.add(id(current))
+        waiting += [getattr(current, name, None) for name in ("cause", "_base_exc", "controller_failure", "__cause__")]
+        waiting += getattr(current, "worker_failures", {}).values()
+    return None
 
 
 def parse(kind: type[T], argv: Sequence[str], *, prog: str, default: T | None = None, description: str = "") -> T:
@@ -28,14 +49,28 @@ def parse(kind: type[T], argv: Sequence[str], *, prog: str, default: T | None = 
     import tyro
 
     extra: dict[str, Any] = {} if default is None else {"default": default}
-    return tyro.cli(
-        kind,
-        args=list(argv),
-        prog=f"python -m jobs.{prog}",
-        description=description or kind.__doc__,
-        config=(tyro.conf.OmitSubcommandPrefixes,),
-        **extra,
-    )
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(
+                kind,
+                args=list(argv),
+                prog=f"python -m jobs.{prog}",
+                description=description or kind.__doc__,
+                config=(tyro.conf.OmitSubcommandPrefixes,),
+                **extra,
+            )
+    except SystemExit as stop:
+        # tyro frames what a config refuses in a box that breaks lines; ours are told like all other errors.
+        cause: BaseException | None = stop
+        while cause is not None and not isinstance(cause, InputError):
+            cause = cause.__context__
+        if cause is not None:
+            said = io.StringIO()
+            raise cause from None
+        raise
+    finally:
+        sys.stderr.write(said.getvalue())
 
 
 def take_preset(argv: Sequence[str], presets: Mapping[str, Callable[[], T]], prog: str) -> tuple[str, T, list[str]]:
@@ -56,6 +91,8 @@ def absolute_path(flag: str, given: str | Path) -> Path:
 
     A job submitted with `ray job submit` runs in a temporary copy of the working directory, which is deleted.
     """
+    if "://" in str(given):
+        raise InputError(f"{flag} {given}: expected a path that this machine has mounted; URLs are not read yet")
     path = Path(given).expanduser()
     if not path.is_absolute() and "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
         raise InputError(

@@ -19,6 +19,8 @@ class NetworkChoice:
     """One of NETWORKS."""
     start_from: str | None = None
     """Checkpoint folder to fine-tune; none: fresh weights."""
+    fresh: bool = True
+    """Whether fresh weights make sense; a fine-tuning recipe says no and asks for start_from."""
 
     def __post_init__(self) -> None:
         lookup("network", self.name, NETWORKS)
@@ -41,7 +43,7 @@ class TrainConfig:
     out: str = ""
     """Folder of the run; default runs/PRESET-DATE. A run that stopped goes on where it was if it is named again."""
     register: str | None = None
-    """Name under which MLflow's registry gets the model (alias "latest"); none: not registered."""
+    """Name under which MLflow's registry gets the model (alias "champion"); none: not registered."""
     num_cpus: int | None = None
     """CPUs of the local Ray; none: all. Ignored on a cluster."""
 
@@ -64,7 +66,7 @@ class EvaluateConfig:
     """More settings of the reader: --options KEY VALUE ..."""
     refine: tuple[str, ...] = ()
     """Refinements to evaluate, by name or JSON file; none: what the checkpoint recommends."""
-    config: EvaluationConfig = field(default_factory=EvaluationConfig)
+    protocol: EvaluationConfig = field(default_factory=EvaluationConfig)
     scaling: EvaluationScaling = field(default_factory=EvaluationScaling)
     out: str = ""
     """Folder for summary.json, objects.parquet and report.html; default runs/evaluate-DATE."""

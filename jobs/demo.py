@@ -1,7 +1,9 @@
 """`python -m jobs.demo`: the main job, end to end, in minutes: generate, train, evaluate, register, serve, click."""
 
+import contextlib
 import dataclasses
 import json
+import socket
 import subprocess
 import sys
 import time
@@ -15,7 +17,10 @@ from jobs.cli import absolute_path, parse, run_job
 from jobs.config import EvaluateConfig, TrainConfig
 from jobs.presets import demo as demo_preset
 from jobs.train import check, train
+from models.errors import InputError
 from pipeline.evaluation.config import EvaluationConfig, EvaluationScaling
+
+MARKER = ".maskwright-demo"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +42,14 @@ def main(argv: Sequence[str]) -> int:
     """Run all of it."""
     config = parse(DemoConfig, argv, prog="demo")
     out = absolute_path("--out", config.out)
+    refuse_taken_port(config.port)
     if out.exists():
+        if not (out / MARKER).is_file():
+            raise InputError(f"--out {config.out} exists and holds no demo: name another folder")
         out.rename(out.with_name(f"{out.name}-{time.strftime('%Y%m%d-%H%M%S')}"))
     out.mkdir(parents=True)
-    uri = tracking.default_uri()
+    (out / MARKER).write_text("made by jobs.demo\n")
+    uri = tracking.default_uri(out)
     started = time.monotonic()
     from jobs.ray_env import connected
 
@@ -83,7 +92,7 @@ def learn_and_measure(config: DemoConfig, out: Path, uri: str) -> tuple[Path, di
         reader="scenes",
         split="val",
         refine=("standard", "cfr_1"),
-        config=EvaluationConfig(
+        protocol=EvaluationConfig(
             max_clicks=10,
             target_iou=0.85,
             qualities=(0.50, 0.70, 0.85),
@@ -157,7 +166,7 @@ def register(uri: str, out: Path, checkpoint: Path, summaries: list[dict[str, An
         when = summary["predictor"].strip(", ")
         tracking.log_metrics(uri, run_id, 0, flat_metrics(summary), prefix=f"{when}/{summary['refinement']}/")
     tracking.log_files(uri, run_id, out / "report.html", "report")
-    return tracking.register(uri, run_id, checkpoint, name="maskwright-demo", alias="latest")
+    return tracking.register(uri, run_id, checkpoint, name="maskwright-demo")
 
 
 def serve(config: DemoConfig, uri: str, model: str, examples: Path) -> int:
@@ -183,6 +192,18 @@ def serve(config: DemoConfig, uri: str, model: str, examples: Path) -> int:
             server.kill()
 
 
+def refuse_taken_port(port: int) -> None:
+    """Raise InputError if something listens there already: the demo would end by talking to it."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise InputError(
+                f"--port {port} is taken ({error.strerror}): end what runs there, or name another"
+            ) from None
+
+
 def wait_until_ready(address: str, server: "subprocess.Popen[bytes]", seconds: float = 120) -> None:
     """Wait for the server's health."""
     import httpx
@@ -191,13 +212,10 @@ def wait_until_ready(address: str, server: "subprocess.Popen[bytes]", seconds: f
     while time.monotonic() < deadline:
         if server.poll() is not None:
             raise RuntimeError(f"the server ended with exit code {server.returncode} before it was ready")
-        try:
+        time.sleep(0.5)
+        with contextlib.suppress(httpx.TransportError):  # nobody listens yet
             if httpx.get(f"{address}/v1/health/ready", timeout=2).status_code == 200:
                 return
-        except httpx.TransportError:
-            time.sleep(0.5)
-        else:
-            time.sleep(0.5)
     raise RuntimeError(f"the server at {address} was not ready after {seconds:.0f} s")
 
 

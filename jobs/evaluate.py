@@ -11,11 +11,13 @@ from jobs.cli import absolute_path, as_dict, parse, progress_line, run_job
 from jobs.config import EvaluateConfig
 from models import checkpoint as checkpoints
 from models.errors import lookup
-from models.refinement import named
+from models.refinement import REFINEMENTS, Refinement, named
 from pipeline.clicks import POLICIES
 from pipeline.data.readers import open_reader
 from pipeline.evaluation import results
 from pipeline.evaluation.report import write_report
+
+RECOMMENDED = "recommended"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -24,7 +26,7 @@ def main(argv: Sequence[str]) -> int:
     from jobs.ray_env import connected
 
     out = absolute_path("--out", config.out or f"runs/evaluate-{datetime.now():%Y%m%d-%H%M%S}")
-    uri = tracking.default_uri()
+    uri = tracking.default_uri(out)
     with connected():
         summaries = evaluate(config, out)
     run_id = tracking.start_run(uri, "evaluate", as_dict(config))
@@ -42,15 +44,16 @@ def check(config: EvaluateConfig) -> EvaluateConfig:
 
     if config.checkpoint is not None:
         description = checkpoints.describe(absolute_path("--checkpoint", config.checkpoint))
-        refine = config.refine or (description["info"].get("refinement", "standard"),)
+        refine = config.refine or (label(description["info"].get("refinement")),)
         config = dataclasses.replace(
             config, checkpoint=str(absolute_path("--checkpoint", config.checkpoint)), refine=refine
         )
     if config.baseline is not None:
         lookup("baseline", config.baseline, BASELINES)
-    lookup("policy", config.config.policy, POLICIES)
+    lookup("policy", config.protocol.policy, POLICIES)
     for name in config.refine:
-        named(name)
+        if name != RECOMMENDED:
+            named(name)
     if config.root is not None:
         config = dataclasses.replace(config, root=str(absolute_path("--root", config.root)))
     open_reader(config.reader, config.root, config.split, config.options).items()
@@ -65,15 +68,15 @@ def evaluate(config: EvaluateConfig, out: Path, *, dataset: str = "", title: str
     dataset = dataset or (Path(config.root).name if config.root else config.reader)
     rows, seconds, refused = evaluate_on_ray(
         checkpoint=config.checkpoint,
-        refinements={name: named(name) for name in config.refine} if config.checkpoint else {},
+        refinements=_refinements(config),
         baselines=[config.baseline] if config.baseline else [],
         reader=reader,
         dataset=dataset,
-        config=config.config,
+        config=config.protocol,
         scaling=config.scaling,
         progress=lambda name, done, total: progress_line(f"evaluating {dataset}, {name}", done, total),
     )
-    summaries = [results.summarize(group, config.config, seconds[name]) for name, group in rows.items()]
+    summaries = [results.summarize(group, config.protocol, seconds[name]) for name, group in rows.items()]
     results.write(out, [row for group in rows.values() for row in group], summaries)
     if refused:
         (out / "refused.txt").write_text("\n".join(refused) + "\n")
@@ -83,8 +86,8 @@ def evaluate(config: EvaluateConfig, out: Path, *, dataset: str = "", title: str
     write_report(
         out / "report.html",
         title=title or f"{network} on {dataset}",
-        subtitle=f"{len(rows[shown])} objects, robot user '{config.config.policy}', at most "
-        f"{config.config.max_clicks} clicks" + (f", checkpoint {config.checkpoint}" if config.checkpoint else ""),
+        subtitle=f"{len(rows[shown])} objects, robot user '{config.protocol.policy}', at most "
+        f"{config.protocol.max_clicks} clicks" + (f", checkpoint {config.checkpoint}" if config.checkpoint else ""),
         rows=rows,
         summaries=summaries,
         reader=reader,
@@ -92,6 +95,19 @@ def evaluate(config: EvaluateConfig, out: Path, *, dataset: str = "", title: str
         num_overlays=config.num_overlays,
     )
     return summaries
+
+
+def label(recommended: Any) -> str:
+    """Name of the refinement that a checkpoint recommends: its own if it has one, else "recommended"."""
+    refinement = named(recommended)
+    return next((name for name, known in REFINEMENTS.items() if known == refinement), RECOMMENDED)
+
+
+def _refinements(config: EvaluateConfig) -> dict[str, Refinement]:
+    if config.checkpoint is None:
+        return {}
+    recommended = checkpoints.describe(config.checkpoint)["info"].get("refinement")
+    return {name: named(recommended if name == RECOMMENDED else name) for name in config.refine}
 
 
 def flat_metrics(summary: dict[str, Any]) -> dict[str, float]:

@@ -33,7 +33,12 @@ def main(argv: Sequence[str]) -> int:
     config = parse(PredictConfig, argv, prog="predict")
     if not config.image.is_file():
         raise InputError(f"no image at {config.image}")
-    image = read_image(config.image)
+    if config.out.suffix.lower() != ".png":
+        raise InputError(f"--out {config.out}: expected a name that ends in .png")
+    try:
+        image = read_image(config.image, upright=True)  # as a page shows it
+    except ValueError as error:
+        raise InputError(f"{config.image} cannot be read: {error}") from error
     session = Predictor(config.checkpoint, refinement=config.refine).open(image)
     for text in config.clicks:
         session.click(*parse_click(text))

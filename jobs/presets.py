@@ -61,7 +61,7 @@ def cfr_icl_vit_base() -> TrainConfig:
     """CFR-ICL's fine-tuning of ViT-B (paper, section 4.1): batch 140, one epoch of COCO-sized data, lr 5e-6."""
     return TrainConfig(
         data=DataConfig(reader="coco", copy_paste=SUEM),
-        network=NetworkChoice(name="simpleclick_vit_base"),
+        network=NetworkChoice(name="simpleclick_vit_base", fresh=False),
         training=TrainingConfig(steps=845, batch_size=140, optimizer=OptimizerConfig(lr=5e-6), precision="bf16"),
         scaling=ScalingConfig(workers=4, gpu=True, cpus_per_worker=2.0, data_actors=16),
     )
@@ -71,7 +71,7 @@ def cfr_icl_vit_huge() -> TrainConfig:
     """CFR-ICL's fine-tuning of ViT-H (paper, section 4.1): batch 32, one epoch of COCO-sized data, lr 5e-6."""
     return TrainConfig(
         data=DataConfig(reader="coco", copy_paste=SUEM),
-        network=NetworkChoice(name="simpleclick_vit_huge"),
+        network=NetworkChoice(name="simpleclick_vit_huge", fresh=False),
         training=TrainingConfig(steps=3696, batch_size=32, optimizer=OptimizerConfig(lr=5e-6), precision="bf16"),
         scaling=ScalingConfig(workers=8, gpu=True, cpus_per_worker=2.0, data_actors=16),
     )

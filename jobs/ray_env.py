@@ -16,12 +16,11 @@ def connected(*, num_cpus: int | None = None) -> Iterator[None]:
     MASKWRIGHT_VERBOSE=1 shows what Ray and its workers say.
     """
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
-    # Workers must know the ops' schemas before timm, and must not ask the network for updates.
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
-    address = os.environ.get("RAY_ADDRESS")
-    if not address and "RAY_AUTH_MODE" not in os.environ and "RAY_AUTH_TOKEN" not in os.environ:
+    chosen = ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+    if not any(os.environ.get(name) for name in chosen):
         # Read once, when ray is first imported.
         os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN"] = "token", secrets.token_hex(32)
     import ray
@@ -32,7 +31,7 @@ def connected(*, num_cpus: int | None = None) -> Iterator[None]:
         return
     verbose = bool(os.environ.get("MASKWRIGHT_VERBOSE"))
     level = logging.INFO if verbose else logging.ERROR
-    if address:
+    if on_cluster():
         ray.init(logging_level=level, log_to_driver=verbose)
     else:
         ray.init(
@@ -50,8 +49,13 @@ def connected(*, num_cpus: int | None = None) -> Iterator[None]:
         ray.shutdown()
 
 
-def cluster_cpus() -> float:
-    """CPUs of the connected cluster."""
+def on_cluster() -> bool:
+    """Whether RAY_ADDRESS names a cluster, as it does inside a submitted job; else Ray is this process's own."""
+    return bool(os.environ.get("RAY_ADDRESS"))
+
+
+def resources() -> dict[str, float]:
+    """What the connected Ray has: CPU, GPU, ..."""
     import ray
 
-    return float(ray.cluster_resources().get("CPU", 1))
+    return dict(ray.cluster_resources())

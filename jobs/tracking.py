@@ -5,27 +5,33 @@ and the run's id; nothing here is global, so that a job may run beside others.
 """
 
 import functools
+import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 EXPERIMENT = "maskwright"
+ALIAS = "champion"  # "latest" is reserved by MLflow
 
 
-def default_uri() -> str:
-    """Tracking URI, absolute: workers run in other folders."""
+def default_uri(out: Path) -> str:
+    """Tracking URI, absolute: workers run in other folders.
+
+    MLFLOW_TRACKING_URI, else a database in the folder the user stands in; for a job that was submitted to a cluster,
+    whose folder is a temporary copy, beside `out`.
+    """
     given = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
     if given and not given.startswith("sqlite:///"):
         return given
-    path = Path(given.removeprefix("sqlite:///") if given else "mlflow.db")
+    submitted = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+    path = Path(given.removeprefix("sqlite:///")) if given else (out.parent if submitted else Path()) / "mlflow.db"
+    path.absolute().parent.mkdir(parents=True, exist_ok=True)
     return f"sqlite:///{path.absolute()}"
 
 
 def client(uri: str) -> Any:
     """MLflow client for a tracking URI."""
-    import logging
-
     import mlflow
 
     logging.getLogger("alembic").setLevel(logging.WARNING)  # it narrates the creation of the database
@@ -84,7 +90,14 @@ def training_logger(uri: str, run_id: str) -> Callable[[int, dict[str, float]], 
 
 
 def _log_training(uri: str, run_id: str, step: int, metrics: dict[str, float]) -> None:
-    log_metrics(uri, run_id, step, metrics, prefix="train/")
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        log_metrics(uri, run_id, step, metrics, prefix="train/")
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        # Training of days must not end because a tracker is away; the history file has every number.
+        logging.getLogger(__name__).warning("step %d is not in MLflow at %s: %s", step, uri, error)
 
 
 def log_files(uri: str, run_id: str, folder: Path, artifact_path: str) -> None:
@@ -100,7 +113,7 @@ def end_run(uri: str, run_id: str, status: str = "FINISHED") -> None:
     client(uri).set_terminated(run_id, status)
 
 
-def register(uri: str, run_id: str, checkpoint: Path, *, name: str = "maskwright", alias: str = "latest") -> str:
+def register(uri: str, run_id: str, checkpoint: Path, *, name: str = "maskwright", alias: str = ALIAS) -> str:
     """Register a checkpoint folder as a new version of a model and point the alias at it; returns its URI."""
     from mlflow.exceptions import MlflowException
 

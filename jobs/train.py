@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
+import torch
+
 from jobs import tracking
 from jobs.cli import absolute_path, as_dict, parse, run_job, take_preset
 from jobs.config import TrainConfig
@@ -14,29 +16,51 @@ from jobs.presets import PRESETS
 from jobs.progress import followed
 from models import checkpoint as checkpoints
 from models.errors import InputError
-from models.refinement import named
+from models.networks import create
+from models.refinement import build, named
 from pipeline.data.readers import open_reader
+from pipeline.training.config import ScalingConfig
 
 
 def main(argv: Sequence[str]) -> int:
     """Parse, train, print where everything is."""
     preset, config, rest = take_preset(argv, PRESETS, "train")
+    other_reader = _given(rest, "--data.reader") not in (None, config.data.reader)
+    if other_reader or _given(rest, "--data.options") is not None:
+        # What the preset tells its own reader means nothing to another; and tyro offers KEY VALUE ... for empty ones.
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, options={}))
     config = parse(TrainConfig, rest, prog=f"train {preset}", default=config)
     config = dataclasses.replace(config, out=config.out or f"runs/{preset}-{datetime.now():%Y%m%d-%H%M%S}")
     from jobs.ray_env import connected
 
-    uri = tracking.default_uri()
     out = absolute_path("--out", config.out)
+    uri = tracking.default_uri(out)
     checked = check(config)
     with connected(num_cpus=config.num_cpus):
         train(checked, out, uri, name=preset)
     return 0
 
 
+def _given(argv: Sequence[str], flag: str) -> str | None:
+    """Value of a flag before it is parsed, as "--flag value" or "--flag=value"."""
+    for place, word in enumerate(argv):
+        if word.replace("_", "-") == flag:
+            return argv[place + 1] if place + 1 < len(argv) else None
+        if word.split("=")[0].replace("_", "-") == flag:
+            return word.split("=", 1)[1]
+    return None
+
+
 def check(config: TrainConfig) -> TrainConfig:
     """Refuse what cannot work before anything is started, and make paths absolute: workers run elsewhere."""
-    named(config.refine)
     data, network = config.data, config.network
+    with torch.device("meta"):  # shapes only: refuses a size or a refinement that the network does not take
+        shape = create(network.name, **network.options(data.crop_hw))
+    build(named(config.refine), shape.traits)
+    if network.start_from is None and not network.fresh:
+        raise InputError(
+            "this preset fine-tunes: give --network.start-from DIR, or --network.fresh to train fresh weights with it"
+        )
     if data.root is not None:
         data = dataclasses.replace(data, root=str(absolute_path("--data.root", data.root)))
     if network.start_from is not None:
@@ -48,6 +72,10 @@ def check(config: TrainConfig) -> TrainConfig:
                 f"{network.name}, or say --network.name {description['network']}"
             )
         network = dataclasses.replace(network, start_from=str(start))
+    if config.training.batch_size % config.scaling.workers:
+        raise InputError(
+            f"training.batch_size {config.training.batch_size} does not divide among {config.scaling.workers} workers"
+        )
     if not open_reader(data.reader, data.root, data.split, data.options).items():
         raise InputError(f"the data set at {data.root} lists no images")
     return dataclasses.replace(config, data=data, network=network)
@@ -55,8 +83,7 @@ def check(config: TrainConfig) -> TrainConfig:
 
 def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
     """Train inside a connection to Ray; returns the folder of the final checkpoint, OUT/checkpoint."""
-    from jobs.ray_env import cluster_cpus
-    from pipeline.training.ray_train import HISTORY, Job, read_progress, with_small_cluster
+    from pipeline.training.ray_train import HISTORY, Job, read_progress
     from pipeline.training.ray_train import train as train_on_ray
 
     out.mkdir(parents=True, exist_ok=True)
@@ -72,9 +99,9 @@ def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
         start_from=config.network.start_from,
         data=config.data,
         training=config.training,
-        scaling=with_small_cluster(config.scaling, cluster_cpus()),
+        scaling=fit_scaling(config.scaling),
         storage=str(out / "ray"),
-        info={"refinement": config.refine, "preset": name, "run_id": run_id},
+        info={"refinement": dataclasses.asdict(named(config.refine)), "preset": name, "run_id": run_id},
         log=tracking.training_logger(uri, run_id),
     )
     (out / "ray").mkdir(exist_ok=True)
@@ -91,13 +118,30 @@ def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
     refused = read_progress(last)["refused"]
     (out / "refused.json").write_text(json.dumps(refused, indent=2) + "\n")
     tracking.log_files(uri, run_id, out / "refused.json", "data")
+    print(f"checkpoint  {final}", flush=True)
     if config.register:
-        print(f"registered as {tracking.register(uri, run_id, final, name=config.register)}")
+        print(f"registered  {tracking.register(uri, run_id, final, name=config.register)}")
     tracking.end_run(uri, run_id)
     if refused:
         print(f"refused {len(refused)} items or objects, by name in {out / 'refused.json'}")
-    print(f"checkpoint  {final}\nMLflow      run {run_id} at {uri}")
+    print(f"MLflow      run {run_id} at {uri}")
     return final
+
+
+def fit_scaling(scaling: ScalingConfig) -> ScalingConfig:
+    """Fit a run into the Ray that this process started; a cluster may still grow, so there the wish stands."""
+    from jobs.ray_env import on_cluster, resources
+    from pipeline.training.ray_train import with_small_cluster
+
+    have = resources()
+    if on_cluster():
+        return scaling
+    if scaling.gpu and have.get("GPU", 0) < scaling.workers:
+        raise InputError(
+            f"--scaling.gpu with {scaling.workers} workers needs as many GPUs, Ray finds {have.get('GPU', 0):.0f}: "
+            "lower --scaling.workers or say --no-scaling.gpu"
+        )
+    return with_small_cluster(scaling, have.get("CPU", 1))
 
 
 def _resume_or_start(out: Path, uri: str, name: str, plain: dict[str, object]) -> str:

@@ -32,7 +32,7 @@ def save(network: Network, folder: str | Path, **info: Any) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     state = {key: tensor.detach().cpu().contiguous() for key, tensor in network.state_dict().items()}
     save_file(state, folder / f"{WEIGHTS}.part")
-    digest = hashlib.sha256((folder / f"{WEIGHTS}.part").read_bytes()).hexdigest()
+    digest = _sha256(folder / f"{WEIGHTS}.part")
     description = {
         "format": FORMAT_VERSION,
         "network": network.name,
@@ -67,9 +67,15 @@ def describe(folder: str | Path) -> dict[str, Any]:
     return description
 
 
-def load(folder: str | Path, expected_network: str | None = None) -> tuple[Network, dict[str, Any]]:
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load(folder: str | Path, expected_network: str | None = None, **options: Any) -> tuple[Network, dict[str, Any]]:
     """Open a checkpoint: the network in eval mode, and its description.
 
+    `options` replace parts of the saved config, such as `input_hw` (the positional embedding is resized).
     Raises InputError if the folder is no checkpoint, is damaged, or is of another network than expected.
     """
     folder = Path(folder)
@@ -81,8 +87,11 @@ def load(folder: str | Path, expected_network: str | None = None) -> tuple[Netwo
     refuse_lfs_pointer(folder / WEIGHTS)
     try:
         state = load_file(folder / WEIGHTS)
+        given = _sha256(folder / WEIGHTS)
     except (SafetensorError, OSError) as error:
         raise InputError(f"{folder / WEIGHTS} cannot be read: {error}") from error
-    network = create(description["network"], **description["config"])
+    if given != description.get("sha256"):
+        raise InputError(f"{folder / WEIGHTS} is damaged, or not of this checkpoint: its SHA-256 is {given}")
+    network = create(description["network"], **description["config"] | options)
     load_strict(network, state, what="checkpoint")
     return network.eval(), description

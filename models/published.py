@@ -58,7 +58,7 @@ def family(network: Network) -> str:
     return name
 
 
-def pack_points(clicks: Clicks, limit: int | None = None) -> Tensor:
+def pack_clicks(clicks: Clicks, limit: int | None = None) -> Tensor:
     """Pack clicks the way the authors' networks take them: float32 (1, 2n, 3), rows (y, x, order).
 
     First the positive clicks, then, from row n on, the negative ones; unused rows are -1. `limit` keeps the first

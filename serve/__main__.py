@@ -1,9 +1,11 @@
 """`python -m serve --checkpoint DIR`: the server on this machine, on Ray Serve or (--plain) on uvicorn alone."""
 
 import ipaddress
+import os
+import socket
 import sys
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -25,9 +27,13 @@ class Serve:
     examples: str | None = None
     """Folder of images that the page offers to try."""
     num_threads: int = 0
-    """Threads of the network on a CPU; 0 lets torch decide."""
+    """Threads of the network on a CPU; 0: one per CPU."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the network runs; auto: on a GPU where there is one."""
+    max_megapixels: int = 32
+    """Largest image that is accepted; the network needs 16 bytes per pixel for it."""
     tracking_uri: str | None = None
-    """MLflow tracking URI; by default MLFLOW_TRACKING_URI, else sqlite:///mlflow.db."""
+    """MLflow tracking URI; by default MLFLOW_TRACKING_URI, else sqlite:///mlflow.db in this folder."""
     plain: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Run uvicorn in this process, without Ray."""
     insecure: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -51,6 +57,27 @@ def check(options: Serve) -> None:
         )
     if not 1 <= options.port <= 65535:
         raise InputError(f"--port is {options.port}: expected 1 to 65535")
+    if options.num_threads < 0:
+        raise InputError(f"--num-threads is {options.num_threads}: expected 0 or more")
+    if options.max_megapixels < 1:
+        raise InputError(f"--max-megapixels is {options.max_megapixels}: expected 1 or more")
+    # The proxies of a cluster listen on its machines, and may be there already.
+    if options.plain or not os.environ.get("RAY_ADDRESS"):
+        check_port(options.host, options.port)
+
+
+def check_port(host: str, port: int) -> None:
+    """Raise InputError unless a server can listen there now."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # of a server that has just ended
+            probe.bind(address)
+            probe.listen(1)
+    except OSError as error:
+        raise InputError(
+            f"cannot listen on {host} port {port} ({error.strerror}): stop what runs there, or choose another --port"
+        ) from None
 
 
 def say(line: str) -> None:
@@ -64,19 +91,31 @@ def run(options: Serve) -> None:
     check(options)
     from pathlib import Path
 
+    from models.checkpoint import describe
     from models.refinement import named
-    from serve.model_source import resolve
+    from serve.model_source import SCHEME, local_registry_uri, resolve
+    from serve.ray_auth import prepare_ray_auth
 
     if options.examples is not None and not Path(options.examples).is_dir():
         raise InputError(f"--examples {options.examples} is no folder: give a folder of JPEG, PNG or WebP images")
-    named(options.refine)
+    registry = local_registry_uri(options.tracking_uri) if options.checkpoint.startswith(SCHEME) else None
     # Ray's workers start in other folders, so what they are told must not depend on this one.
-    checkpoint = str(resolve(options.checkpoint, options.tracking_uri).resolve())
+    checkpoint = str(resolve(options.checkpoint, registry).resolve())
+    refinement = options.refine
+    if refinement is not None and refinement.endswith(".json"):
+        refinement = str(Path(refinement).resolve())
+    named(refinement or describe(checkpoint).get("info", {}).get("refinement"))
     examples = str(Path(options.examples).resolve()) if options.examples else None
+    prepare_ray_auth()  # before deployments imports ray
     from serve.deployments import ServeArgs, build_engine, build_settings, run_local
 
     args = ServeArgs(
-        checkpoint=checkpoint, refinement=options.refine, examples=examples, num_threads=options.num_threads
+        checkpoint=checkpoint,
+        refinement=refinement,
+        examples=examples,
+        num_threads=options.num_threads,
+        device=options.device,
+        max_megapixels=options.max_megapixels,
     )
     url = f"http://{f'[{options.host}]' if ':' in options.host else options.host}:{options.port}"
     say(f"Starting {url} ... (Ctrl-C stops)")

@@ -67,9 +67,10 @@ def _add_health(app: FastAPI, engine: Engine, store: SessionStore) -> None:
 
     @app.get("/v1/health/ready", responses=problems("not_ready"))
     async def ready() -> dict[str, str]:
-        """The model answers."""
-        if not engine.healthy:
-            raise Problem("not_ready", "the last clicks all failed in the network", retry_after_s=5)
+        """The model answers: its first click is made, and the last ones did not all fail."""
+        if not engine.ready:
+            reason = "the network is warming up" if engine.healthy else "the last clicks all failed in the network"
+            raise Problem("not_ready", reason, retry_after_s=5)
         return {"status": "ok"}
 
     @app.get("/v1/health", responses=problems())
@@ -106,8 +107,10 @@ def _add_sessions(app: FastAPI, engine: Engine, settings: Settings, store: Sessi
         body = await read_session_body(request, settings.max_body_bytes)
 
         def create() -> Record:
-            image, mask = _arrays(body, settings)
-            return store.create(body.image, image, mask)
+            store.check_room(len(body.image))
+            with engine.opening:
+                image, mask = _arrays(body, settings)
+                return store.create(body.image, image, mask)
 
         return protocol.SessionOpened.model_validate(opened(await run_in_threadpool(create)))
 
@@ -210,11 +213,12 @@ def _add_predict(app: FastAPI, engine: Engine, settings: Settings) -> None:
         files = await decode_session(body)
 
         def run() -> MaskAnswer:
-            image, mask = _arrays(files, settings)
-            for click in clicks:
-                check_wire_click(click, (image.shape[0], image.shape[1]))
-            session = engine.walk(engine.open(image, mask), clicks)
-            outcome = Outcome(mask=session.mask, clicks=clicks, num_redo=0, sequence=0)
+            with engine.opening:  # to the end: nothing else bounds how many images wait for the network
+                image, mask = _arrays(files, settings)
+                for click in clicks:
+                    check_wire_click(click, (image.shape[0], image.shape[1]))
+                session = engine.walk(engine.open(image, mask), clicks)
+                outcome = Outcome(mask=session.mask, clicks=clicks, num_redo=0, sequence=0)
             return _answer(outcome, engine.model_version, started)
 
         return await run_in_threadpool(run)

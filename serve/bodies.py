@@ -18,7 +18,7 @@ M = TypeVar("M", bound=BaseModel)
 
 MAX_PARTS = 8
 CLICK_FIELDS = {"x", "y", "positive", "clicks"}
-LARGE = 64 * 1024  # JSON longer than this is parsed off the event loop
+LARGE = 64 * 1024  # JSON longer than this is parsed and validated off the event loop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,11 +60,7 @@ def json_body(model: type[M], limit: int, optional: bool = False) -> Callable[[R
 
 async def parse_json(body: bytes, model: type[M]) -> M:
     """Parse JSON into `model`; raises bad_json, bad_click, bad_request."""
-    document = await run_in_threadpool(_load, body) if len(body) > LARGE else _load(body)
-    try:
-        return model.model_validate(document)
-    except ValidationError as error:
-        raise validation_problem(error.errors(include_url=False, include_input=False)) from None
+    return await run_in_threadpool(_parse, body, model) if len(body) > LARGE else _parse(body, model)
 
 
 def validation_problem(errors: Any) -> Problem:
@@ -146,6 +142,13 @@ def _expect_type(request: Request, expected: str) -> None:
     kind = _media_type(request)
     if kind != expected:
         raise Problem("unsupported_body", f"the content type is {kind[:60] or 'missing'}: expected {expected}")
+
+
+def _parse(body: bytes, model: type[M]) -> M:
+    try:
+        return model.model_validate(_load(body))
+    except ValidationError as error:
+        raise validation_problem(error.errors(include_url=False, include_input=False)) from None
 
 
 def _load(body: bytes) -> Any:

@@ -6,34 +6,40 @@ More replicas would need a session to find its replica; until serving is split i
 
 import logging
 import os
-import secrets
+import re
 import signal
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import ray
 import ray.serve as ray_serve
 from fastapi import FastAPI
+from ray.exceptions import RayError
 from ray.serve import Application
 from ray.serve.config import HTTPOptions
 
 from models.errors import InputError
 from serve.api import create_app
-from serve.engine import Engine
-from serve.model_source import resolve
+from serve.engine import Engine, ModelNan
+from serve.model_source import SCHEME, registry_uri, resolve
 from serve.settings import Settings
 
 APP_NAME = "maskwright"
+DEVICES = ("auto", "cpu", "cuda")
+REFUSAL = re.compile(rf"\b{InputError.__module__}\.{InputError.__name__}: (.+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeArgs:
     """What a deployment is told; every field may come as text, as `serve run module:builder key=value` sends it.
 
-    `checkpoint` a folder or models:/name@alias; `refinement` a name (None: what the checkpoint recommends).
+    `checkpoint` a folder or models:/name@alias, whose registry is at `tracking_uri` (None: at MLFLOW_TRACKING_URI);
+    `refinement` a name (None: what the checkpoint recommends); `num_threads` of the network on a CPU (0: one per CPU);
+    `device` auto (a GPU where there is one), cpu or cuda; `max_megapixels` of an image.
     """
 
     checkpoint: str
@@ -41,6 +47,8 @@ class ServeArgs:
     examples: str | None = None
     tracking_uri: str | None = None
     num_threads: int = 0
+    device: str = "auto"
+    max_megapixels: int = 32
 
     @classmethod
     def of(cls, args: dict[str, Any]) -> "ServeArgs":
@@ -51,14 +59,17 @@ class ServeArgs:
             raise InputError(f"unknown argument {unknown[0]!r}; known: {', '.join(sorted(known))}")
         if not args.get("checkpoint"):
             raise InputError("no checkpoint: expected checkpoint=FOLDER or checkpoint=models:/name@alias")
-        num_threads = str(args.get("num_threads") or 0)
-        if not num_threads.isdigit():
-            raise InputError(f"num_threads is {num_threads!r}: expected 0 (let torch decide) or a positive number")
-        return cls(**{**args, "num_threads": int(num_threads)})
+        numbers = {"num_threads": args.get("num_threads") or 0, "max_megapixels": args.get("max_megapixels") or 32}
+        for name, value in numbers.items():
+            if not str(value).isdigit():
+                raise InputError(f"{name} is {value!r}: expected a positive number, or 0 for the default")
+        if args.get("device", "auto") not in DEVICES:
+            raise InputError(f"device is {args['device']!r}: expected {', '.join(DEVICES)}")
+        return cls(**{**args, **{name: int(value) for name, value in numbers.items()}})
 
 
 def build_engine(args: ServeArgs) -> Engine:
-    """Load the model in this process; raises InputError."""
+    """Load the model in this process and make its first click; raises InputError."""
     import torch
 
     from models.predictor import Predictor
@@ -66,15 +77,24 @@ def build_engine(args: ServeArgs) -> Engine:
 
     if args.num_threads:
         torch.set_num_threads(args.num_threads)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    has_cuda = torch.cuda.is_available()
+    if args.device == "cuda" and not has_cuda:
+        raise InputError("device cuda: torch finds no GPU here; use device auto or cpu")
+    device = "cuda" if has_cuda and args.device != "cpu" else "cpu"
     predictor = Predictor(resolve(args.checkpoint, args.tracking_uri), refinement=args.refinement, device=device)
     names = [name for name, refinement in REFINEMENTS.items() if refinement == predictor.refinement]
-    return Engine(predictor, names[0] if names else args.refinement or "as the checkpoint says")
+    engine = Engine(predictor, names[0] if names else args.refinement or "as the checkpoint says")
+    try:
+        engine.warm_up()
+    except ModelNan as error:
+        raise InputError(f"the network of {args.checkpoint} gives values that are not numbers: {error}") from error
+    return engine
 
 
 def build_settings(args: ServeArgs) -> Settings:
     """The settings that follow from the arguments."""
-    return Settings(examples=Path(args.examples) if args.examples else None)
+    examples = Path(args.examples) if args.examples else None
+    return Settings(examples=examples, max_pixels=args.max_megapixels * 1_000_000)
 
 
 @ray_serve.deployment(
@@ -91,7 +111,8 @@ class Maskwright:
 
     def __init__(self, args: ServeArgs) -> None:
         self.args = args
-        self.engine = build_engine(args)
+        # Ray sets OMP_NUM_THREADS to the CPUs that a replica reserves, so torch would decide on one thread.
+        self.engine = build_engine(replace(args, num_threads=args.num_threads or os.cpu_count() or 1))
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Build the app around the engine that __init__ has loaded; Ray Serve calls this in the replica."""
@@ -104,46 +125,80 @@ class Maskwright:
 
 
 def build_app(args: dict[str, Any]) -> Application:
-    """Build the application for `serve run`, `serve deploy` and `run_local`; `args` as in ServeArgs."""
-    return Maskwright.bind(ServeArgs.of(args))
+    """Build the application for `serve run` and `serve deploy`; `args` as in ServeArgs; raises InputError."""
+    checked = ServeArgs.of(args)
+    if checked.checkpoint.startswith(SCHEME):
+        # Settled here, because a replica elsewhere may have another environment.
+        checked = replace(checked, tracking_uri=registry_uri(checked.tracking_uri))
+    return bind(checked)
 
 
-def prepare_ray_auth() -> None:
-    """Give a Ray that is about to start here a token of its own, unless the environment already decides.
+def bind(args: ServeArgs) -> Application:
+    """Bind the deployment, with a GPU reserved where it should use one."""
+    num_gpus = 1 if wants_gpu(args.device) else 0
+    return Maskwright.options(ray_actor_options={"num_cpus": 1, "num_gpus": num_gpus}).bind(args)
 
-    Otherwise Ray would write a token file into the home folder, readable by everyone. The mode is left unset: a local
-    `ray.init` then turns tokens on by itself, also in this process, which has read the environment at import.
+
+def wants_gpu(device: str) -> bool:
+    """Whether the replica should ask Ray for a GPU: told to, or free to choose where the connected Ray has one."""
+    has_gpu = ray.is_initialized() and ray.cluster_resources().get("GPU", 0) >= 1
+    return device == "cuda" or (device == "auto" and has_gpu)
+
+
+def connect() -> bool:
+    """Connect to the Ray of RAY_ADDRESS, else start one; returns whether it is our own. Raises InputError."""
+    address = os.environ.get("RAY_ADDRESS")
+    try:
+        ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+    except ConnectionError as error:
+        raise InputError(f"no Ray answers at RAY_ADDRESS={address}: {error}; start it, or unset RAY_ADDRESS") from error
+    return not address
+
+
+@contextmanager
+def serving(args: ServeArgs, host: str, port: int) -> Iterator[None]:
+    """Serve while the block runs, which begins when requests are answered; raises InputError.
+
+    It runs on the Ray of this process, else on that of RAY_ADDRESS, else on one started for it. Of a Ray that is not
+    ours only our own application is removed at the end.
     """
-    decided = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_ADDRESS")
-    if not any(name in os.environ for name in decided):
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    connected_before = ray.is_initialized()
+    ours = not connected_before and connect()
+    deployed = False
+    try:
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
+        if ours and args.device == "cuda" and ray.cluster_resources().get("GPU", 0) < 1:
+            raise InputError("device cuda: Ray finds no GPU on this machine; use device auto or cpu")
+        ray_serve.start(http_options=HTTPOptions(host=host, port=port), logging_config={"enable_access_log": False})
+        deployed = True
+        try:
+            ray_serve.run(bind(args), name=APP_NAME, route_prefix="/")
+        except (RuntimeError, RayError) as error:
+            raise refusal(error) or error from None
+        yield
+    finally:
+        if ours:
+            ray_serve.shutdown()
+        elif deployed:
+            ray_serve.delete(APP_NAME)
+        if not connected_before:
+            ray.shutdown()
 
 
-def start(args: ServeArgs, host: str, port: int) -> None:
-    """Serve on the Ray of RAY_ADDRESS, or on one started in this process tree, until `stop`; returns when ready."""
-    prepare_ray_auth()
-    if not ray.is_initialized():
-        address = os.environ.get("RAY_ADDRESS") or "local"
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    ray_serve.start(http_options=HTTPOptions(host=host, port=port), logging_config={"enable_access_log": False})
-    ray_serve.run(Maskwright.bind(args), name=APP_NAME, route_prefix="/")
-
-
-def stop() -> None:
-    """Stop serving, and the Ray of this process."""
-    ray_serve.shutdown()
-    ray.shutdown()
+def refusal(error: Exception) -> InputError | None:
+    """Find the InputError of a replica in what Ray made of it: a cause, or a line of the traceback in its message."""
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, InputError):
+        return cause
+    told = REFUSAL.findall(str(error))
+    return InputError(told[-1].strip()) if told else None
 
 
 def run_local(args: ServeArgs, host: str, port: int, on_ready: Callable[[], None]) -> None:
     """Serve until Ctrl-C or SIGTERM; `on_ready` is called once requests are answered."""
     stopped = threading.Event()
-    try:
-        start(args, host, port)
+    with serving(args, host, port):
         for number in (signal.SIGINT, signal.SIGTERM):  # after Ray, which installs its own
             signal.signal(number, lambda *_: stopped.set())
         on_ready()
         stopped.wait()
-    finally:
-        stop()

@@ -13,6 +13,8 @@ from models.errors import InputError
 from models.interaction import Click, Clicks
 
 FAILURES_UNTIL_UNWELL = 3
+NUM_OPENING = 2  # images that are decoded at the same time: one of 32 megapixels takes half a GB
+WARM_UP_HW = (256, 256)
 
 
 class PredictorSession(Protocol):
@@ -67,6 +69,9 @@ class Engine:
         self._predictor = predictor
         self._network = threading.Lock()
         self._failures = 0
+        self._warm = False
+        self.opening = threading.BoundedSemaphore(NUM_OPENING)
+        """Hold this while an image is decoded and opened; of other locks, only a record's may be held before it."""
 
     @property
     def model_version(self) -> str:
@@ -82,6 +87,17 @@ class Engine:
     def healthy(self) -> bool:
         """False after several failures in a row: time for a new process."""
         return self._failures < FAILURES_UNTIL_UNWELL
+
+    @property
+    def ready(self) -> bool:
+        """True once a click has gone through the network, unless it became unwell since."""
+        return self._warm and self.healthy
+
+    def warm_up(self) -> None:
+        """Make one click on a grey image: what is slow the first time happens now; raises ModelNan."""
+        height, width = WARM_UP_HW
+        session = self.open(np.full((height, width, 3), 128, np.uint8), None)
+        self.walk(session, (Click(y=height // 2, x=width // 2, positive=True),))
 
     def open(self, image: np.ndarray, mask: np.ndarray | None) -> PredictorSession:
         """Start a session on uint8 (h, w, 3) RGB, from a mask bool (h, w) or from nothing."""
@@ -114,4 +130,4 @@ class Engine:
         except Exception:
             self._failures += 1
             raise
-        self._failures = 0
+        self._failures, self._warm = 0, True

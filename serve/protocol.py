@@ -10,6 +10,7 @@ from models.interaction import Click
 
 Coordinate = Annotated[float, Field(strict=True, allow_inf_nan=False, description="pixels; an integer is its centre")]
 Flag = Annotated[bool, Field(strict=True)]
+MAX_CLICKS = 200  # of one request, whatever the server's settings: a list this long is checked in no time
 Sequence = Annotated[int, Field(strict=True, ge=1, description="number of this change in its session: last one + 1")]
 
 
@@ -70,7 +71,7 @@ class SessionRequest(Message):
 class PredictRequest(SessionRequest):
     """An image and all its clicks: an answer without a session."""
 
-    clicks: list[ClickBody] = Field(default_factory=list)
+    clicks: list[ClickBody] = Field(default_factory=list, max_length=MAX_CLICKS)
 
 
 class SessionOpened(Message):

@@ -91,6 +91,12 @@ class SessionStore:
             self._drop_expired()
             return len(self._records)
 
+    def check_room(self, num_bytes: int) -> None:
+        """Raise at_capacity unless a session with so many bytes to store fits: to be asked before decoding."""
+        with self._lock:
+            self._drop_expired()
+            self._check_room(num_bytes)
+
     def create(self, data: bytes, image: np.ndarray, initial_mask: np.ndarray | None) -> Record:
         """Start a session on an image file and its decoded pixels; raises at_capacity."""
         session = self._engine.open(image, initial_mask)
@@ -106,10 +112,7 @@ class SessionStore:
         )
         with self._lock:
             self._drop_expired()
-            stored = sum(other.stored_bytes for other in self._records.values()) + record.stored_bytes
-            full = len(self._records) >= self._settings.max_sessions
-            if full or (self._records and stored > self._settings.max_stored_bytes):
-                raise Problem("at_capacity", f"{len(self._records)} sessions are open; try again", retry_after_s=5)
+            self._check_room(record.stored_bytes)
             self._records[record.id] = record
             self._evict(keep=record)
         return record
@@ -171,8 +174,9 @@ class SessionStore:
         with self._lock:
             session, record.cache = record.cache, None
         if session is None:
-            image = decode_image(record.data, self._settings.max_pixels)
-            session = self._engine.open(image, record.initial_mask)
+            with self._engine.opening:
+                image = decode_image(record.data, self._settings.max_pixels)
+                session = self._engine.open(image, record.initial_mask)
         mask = self._engine.walk(session, clicks).mask
         with self._lock:
             record.cache = session
@@ -182,6 +186,12 @@ class SessionStore:
     def _outcome(self, record: Record, mask: np.ndarray) -> Outcome:
         num_redo = len(record.history) - record.position
         return Outcome(mask=mask, clicks=record.clicks, num_redo=num_redo, sequence=record.sequence)
+
+    def _check_room(self, num_bytes: int) -> None:
+        stored = sum(other.stored_bytes for other in self._records.values()) + num_bytes
+        full = len(self._records) >= self._settings.max_sessions
+        if full or (self._records and stored > self._settings.max_stored_bytes):
+            raise Problem("at_capacity", f"{len(self._records)} sessions are open; try again", retry_after_s=5)
 
     def _evict(self, keep: Record) -> None:
         total = sum(record.cache_bytes for record in self._records.values())

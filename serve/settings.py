@@ -12,7 +12,7 @@ class Settings:
 
     max_body_bytes: int = 32 * MIB
     max_click_body_bytes: int = 64 * 1024
-    max_pixels: int = 64_000_000
+    max_pixels: int = 32_000_000  # 96 MB as bytes, and 384 MB as the network's float32
     max_clicks: int = 200
     max_sessions: int = 1000
     max_stored_bytes: int = 2048 * MIB  # encoded images and initial masks: what a session cannot be without

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-# Before anything imports ray or albumentations: Ray reads how it authenticates once, and albumentations asks the network.
+# Before anything imports them: Ray reads how it authenticates once, and albumentations asks the network.
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_AUTH_TOKEN", "0" * 64)
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")

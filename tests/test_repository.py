@@ -99,8 +99,12 @@ class TestClusterFile:
         assert sum(t["min_workers"] for t in types.values()) <= cluster["max_workers"]
 
 
-@pytest.mark.parametrize("module", ["jobs.train", "jobs.evaluate", "jobs.compare", "jobs.predict", "jobs.demo", "serve"])
+@pytest.mark.parametrize(
+    "module", ["jobs.train", "jobs.evaluate", "jobs.compare", "jobs.predict", "jobs.demo", "serve"]
+)
 def test_help_works_everywhere(module: str) -> None:
-    done = subprocess.run([sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     assert "--" in done.stdout or "PRESET" in done.stdout

@@ -8,7 +8,9 @@ from models.networks.base import Network
 from models.networks.simpleclick import SimpleClickConfig
 
 NETWORKS: dict[str, Any] = {
-    "simpleclick_vit_xtiny": SimpleClickConfig(dim=160, depth=8, heads=4, neck_dims=(96, 192, 288, 384), head_dim=128),
+    "simpleclick_vit_xtiny": SimpleClickConfig(
+        dim=160, depth=8, heads=4, neck_dims=(96, 192, 288, 384), head_dim=128, mimetic_start=True
+    ),
     "simpleclick_vit_base": SimpleClickConfig(dim=768, depth=12, heads=12, neck_dims=(128, 256, 512, 1024)),
     "simpleclick_vit_large": SimpleClickConfig(dim=1024, depth=24, heads=16, neck_dims=(192, 384, 768, 1536)),
     "simpleclick_vit_huge": SimpleClickConfig(dim=1280, depth=32, heads=16, neck_dims=(240, 480, 960, 1920), patch=14),

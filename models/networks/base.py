@@ -46,6 +46,8 @@ class Network(nn.Module):
     traits: Traits
     config: Any
     name: str = ""
+    image_mean: Tensor
+    image_std: Tensor
 
     def __init__(self) -> None:
         super().__init__()

@@ -4,7 +4,9 @@ Layout and names after the paper and the published weights; what those files car
 its positional embedding, classification head, up-convolutions) is not built.
 """
 
+import functools
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +34,8 @@ class SimpleClickConfig:
     """Size of the views it takes; another size than the weights' own resizes the positional embedding."""
     click_radius: float = 5.0
     dropout: float = 0.1
+    mimetic_start: bool = False
+    """Start fresh attention as trained attention looks like; for small networks that start from nothing."""
 
     def build(self) -> "SimpleClick":
         """Build the network with fresh weights."""
@@ -45,7 +49,8 @@ class PatchEmbed(nn.Module):
         super().__init__()
         self.proj = nn.Conv2d(channels, dim, patch, patch)
         nn.init.xavier_uniform_(self.proj.weight.view(dim, -1))  # a linear map of a flattened patch
-        nn.init.zeros_(self.proj.bias)
+        if self.proj.bias is not None:
+            nn.init.zeros_(self.proj.bias)
 
     def forward(self, x: Tensor) -> Tensor:  # noqa: D102
         return self.proj(x).permute(0, 2, 3, 1)
@@ -89,7 +94,7 @@ def sin_cos_grid(grid_height: int, grid_width: int, dim: int) -> Tensor:
 
 
 @torch.no_grad()
-def mimetic_attention_(attention: nn.Module, heads: int) -> None:
+def mimetic_attention_(attention: Any, heads: int) -> None:
     """Start attention as it ends in trained ViTs: tokens look at tokens like themselves (Trockman & Kolter, 2023).
 
     Queries times keys is about 0.7 Z + 0.7 I, values times projection about 0.4 Z - 0.4 I, with Z Gaussian of variance
@@ -120,7 +125,7 @@ class Backbone(nn.Module):
         grid = [side // config.patch for side in config.input_hw]
         self.patch_embed = PatchEmbed(3, config.dim, config.patch)
         self.pos_embed = nn.Parameter(torch.zeros(1, grid[0] * grid[1], config.dim))
-        norm = lambda dim, **kwargs: nn.LayerNorm(dim, eps=1e-6, **kwargs)  # noqa: E731
+        norm: Any = functools.partial(nn.LayerNorm, eps=1e-6)
         self.blocks = nn.ModuleList(
             Block(config.dim, config.heads, mlp_ratio=4, qkv_bias=True, norm_layer=norm) for _ in range(config.depth)
         )
@@ -133,8 +138,9 @@ class Backbone(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
-        for block in self.blocks:
-            mimetic_attention_(block.attn, config.heads)
+        if config.mimetic_start:
+            for block in self.blocks:
+                mimetic_attention_(block.attn, config.heads)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(b, gh, gw, dim) -> the same shape."""

@@ -6,6 +6,7 @@ To add one: a file with its frozen config and its function, a field of Refinemen
 import dataclasses
 import json
 import re
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,18 +100,29 @@ def from_dict(values: Mapping[str, Any]) -> Refinement:
 
 
 def _from_fields(kind: Any, values: Mapping[str, Any]) -> Any:
-    values = _checked(kind, values)
-    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    return kind(**_checked(kind, values))
 
 
 def _checked(kind: Any, values: Any) -> dict[str, Any]:
     if not isinstance(values, Mapping):
         raise InputError(f"{kind.__name__}: expected an object with its settings, not {values!r}")
-    fields = [field.name for field in dataclasses.fields(kind)]
-    for key in values:
-        if key not in fields:
-            raise unknown(f"setting of {kind.__name__}", key, fields)
-    return dict(values)
+    hints = typing.get_type_hints(kind)
+    checked: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in hints:
+            raise unknown(f"setting of {kind.__name__}", key, hints)
+        checked[key] = tuple(value) if isinstance(value, list) else value
+        if not isinstance(value, Mapping) and not _fits(checked[key], hints[key]):
+            raise InputError(f"{kind.__name__}.{key} is {value!r}: expected {hints[key]}")
+    return checked
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a JSON value is of a field's type; a whole number does for a float, a bool does not for a number."""
+    kinds = [typing.get_origin(kind) or kind for kind in typing.get_args(hint) or (hint,)]
+    if isinstance(value, bool):
+        return bool in kinds
+    return isinstance(value, tuple(kinds)) or (isinstance(value, int) and float in kinds)
 
 
 def build(refinement: Refinement, traits: Traits) -> Step:
@@ -122,6 +134,8 @@ def build(refinement: Refinement, traits: Traits) -> Step:
         look = _first_clicks_only(look, refinement.max_network_clicks)
     if refinement.zoom_in is not None:
         config = refinement.zoom_in
+        if isinstance(traits.size, tuple) and config.size not in (None, traits.size):
+            raise InputError(f"zoom_in.size {config.size}: this network takes views of exactly {traits.size}")
         if config.skip_clicks > 0 and isinstance(traits.size, tuple):
             # A network of one fixed size sees every view resized: the published setting is to skip none.
             config = dataclasses.replace(config, skip_clicks=-1)

@@ -1,4 +1,4 @@
-"""The training stream on Ray Data: one block per window, made by a pool of actors; rows equal those of local.py.
+"""The training stream on Ray Data: a block per window, made by a pool of actors; rows equal those of local.py.
 
 `dataset` runs in the driver (or in Ray Train's controller, which calls it at every start of its workers); `_Windows`
 runs in the actors. The source lists window numbers in memory: a source with a read task could wait for ever for a CPU
@@ -6,7 +6,7 @@ that the actors hold.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,8 @@ from pipeline.data.sample import Item, Reader
 from pipeline.data.sampling import window_at
 from pipeline.data.windows import make_window
 
-MAX_WINDOWS = 2000  # Ray Data plans blocks one by one: 10,000 of them delayed the first batch by 8 seconds
+MAX_TASKS = 2000  # Ray Data plans tasks one by one: 10,000 of them delayed the first batch by 8 seconds
+STORE_BYTES = 512 * 2**20  # what may wait in the object store: the stream keeps pace with training, not ahead of it
 
 
 class _Windows:
@@ -33,12 +34,10 @@ class _Windows:
         self.reader, self.items = ray.get(source[0])
         self.config = config
 
-    def __call__(self, batch: dict[str, np.ndarray]) -> Batch:
-        rows = []
-        for number in batch["window"].tolist():
+    def __call__(self, batch: dict[str, np.ndarray]) -> Iterator[Batch]:
+        for number in np.concatenate([np.asarray(numbers) for numbers in batch["windows"]]).tolist():
             window = window_at(number, len(self.items), self.config.window_size, self.config.seed)
-            rows += make_window(self.items, self.reader, self.config, window)
-        return collate(rows)
+            yield collate(make_window(self.items, self.reader, self.config, window))
 
 
 def ordered_options() -> ray.data.ExecutionOptions:
@@ -49,6 +48,7 @@ def ordered_options() -> ray.data.ExecutionOptions:
     """
     options = copy.deepcopy(ray.data.DataContext.get_current().execution_options)
     options.preserve_order = True
+    options.resource_limits = ray.data.ExecutionResources(object_store_memory=STORE_BYTES)
     return options
 
 
@@ -64,13 +64,11 @@ def dataset(
     """Build the stream of `windows` (numbers as in sampling.window_at) as a lazy Dataset of rows in index order.
 
     `num_cpus` is what one actor reserves: keep the pool's sum below the CPUs that the training workers leave free, or
-    nothing moves. `actors` is the pool's size or its (least, most). `items` saves listing the data set again. At most
-    2000 windows; raises InputError otherwise.
+    nothing moves. `actors` is the pool's size or its (least, most). `items` saves listing the data set again. A long
+    stream has at most 2000 tasks, of several windows each. Raises InputError for no windows.
     """
-    if not 1 <= len(windows) <= MAX_WINDOWS:
-        raise InputError(
-            f"the stream was given {len(windows)} windows: expected 1 to {MAX_WINDOWS}; chain several datasets"
-        )
+    if len(windows) == 0:
+        raise InputError("the stream was given no windows: expected at least 1")
     if num_cpus <= 0:
         raise InputError(f"num_cpus is {num_cpus}: expected a number above 0, such as 0.2")
     least, most = (actors, actors) if isinstance(actors, int) else actors
@@ -86,7 +84,9 @@ def dataset(
     context = copy.deepcopy(ray.data.DataContext.get_current())
     context.execution_options = ordered_options()
     with ray.data.DataContext.current(context):
-        numbers = ray.data.from_items([{"window": int(n)} for n in windows], override_num_blocks=len(windows))
+        share = -(-len(windows) // MAX_TASKS)
+        tasks = [{"windows": [int(n) for n in windows[i : i + share]]} for i in range(0, len(windows), share)]
+        numbers = ray.data.from_items(tasks, override_num_blocks=len(tasks))
         return numbers.map_batches(
             _Windows,
             fn_constructor_args=([source], config),

@@ -9,35 +9,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from models.errors import InputError
-from models.interaction import check_image
 from pipeline.clicks.random_clicks import random_clicks
 from pipeline.data.augment import augment
 from pipeline.data.config import DataConfig
 from pipeline.data.copy_paste import COPY_PASTE_RECIPES
+from pipeline.data.loading import load_or_refuse
 from pipeline.data.objects import Selection, other_objects, select_object
 from pipeline.data.rows import Row
-from pipeline.data.sample import BadItem, Item, Reader, Sample
+from pipeline.data.sample import Item, Reader, Sample
 from pipeline.data.sampling import Purpose, Window, rng_for
 
 REASONS_SHOWN = 3
-
-
-def _load(reader: Reader, item: Item) -> tuple[Sample | None, tuple[str, ...]]:
-    """Open an item: the sample if it can be trained on, and all that was refused of it, with reasons."""
-    try:
-        sample = reader.load(item)
-        check_image(sample.image)
-        hw = sample.image.shape[:2]
-        if sample.instance_masks.shape[1:] != hw or sample.ignore_mask.shape != hw:
-            given = f"{sample.instance_masks.shape[1:]} and {sample.ignore_mask.shape}"
-            return None, (f"{item.id}: masks of {given} pixels, expected the image's {hw}",)
-    except BadItem as error:
-        return None, (str(error),)
-    except Exception as error:  # one file that trips a decoder in a new way must not end a run of days: it is named
-        return None, (f"{item.id}: {type(error).__name__}: {error}",)
-    if not sample.objects:
-        return None, (*sample.refused, f"{item.id}: no object in it can be used")
-    return sample, sample.refused
 
 
 def _augment(sample: Sample, config: DataConfig, rng: np.random.Generator) -> Sample:
@@ -111,7 +93,7 @@ def make_window(items: Sequence[Item], reader: Reader, config: DataConfig, windo
 
     `items` is the reader's whole list. Raises InputError if no item of the window can be used.
     """
-    loaded = [_load(reader, items[number]) for number in window.item_numbers]
+    loaded = [load_or_refuse(reader, items[number]) for number in window.item_numbers]
     samples = [sample for sample, _ in loaded]
     if all(sample is None for sample in samples):
         reasons = [reason for _, refused in loaded for reason in refused]

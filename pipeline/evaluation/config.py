@@ -21,7 +21,7 @@ class EvaluationConfig:
     max_objects: int | None = None
     """Evaluate so many objects, drawn by `seed`; None: all."""
     min_area: int = 0
-    """Leave out objects of fewer pixels."""
+    """Leave out, and name, objects of fewer pixels."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -31,6 +31,11 @@ class EvaluationConfig:
             raise InputError(
                 f"qualities {self.qualities}, target_iou {self.target_iou}: expected IoUs in (0, 1], none of the "
                 "qualities above the target at which clicking stops"
+            )
+        if not self.qualities or any(k < 1 for k in self.at_clicks):
+            raise InputError(
+                f"qualities {self.qualities}, at_clicks {self.at_clicks}: expected at least one quality and numbers of "
+                "clicks from 1 on"
             )
 
 
@@ -50,8 +55,8 @@ class EvaluationScaling:
     """Torch threads of an actor on a CPU."""
 
     def __post_init__(self) -> None:
-        if self.actors < 0 or self.max_batch < 1 or self.threads < 1:
+        if self.actors < 0 or self.max_batch < 1 or self.threads < 1 or self.num_cpus < 0 or self.num_gpus <= 0:
             raise InputError(
-                f"scaling: actors {self.actors}, max_batch {self.max_batch}, threads {self.threads}: "
-                "expected >= 0, >= 1 and >= 1"
+                f"scaling: actors {self.actors}, max_batch {self.max_batch}, threads {self.threads}, num_cpus "
+                f"{self.num_cpus}, num_gpus {self.num_gpus}: expected >= 0, >= 1, >= 1, >= 0 and > 0"
             )

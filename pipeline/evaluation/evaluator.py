@@ -12,7 +12,8 @@ from models.predictor import open_state
 from models.refinement.state import Step
 from models.steps import Answer, Steps, run_many
 from pipeline.clicks import POLICIES
-from pipeline.data.sample import BadItem, Item, Reader, Sample
+from pipeline.data.loading import load_or_refuse
+from pipeline.data.sample import Item, Reader, Sample
 from pipeline.data.sampling import rng_for
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.play import Played, play
@@ -60,25 +61,25 @@ def evaluate(
 
     def tasks() -> Iterator[Steps[Played]]:
         for item, object_ids in work:
-            try:
-                sample = reader.load(item)
-            except BadItem as error:
-                refused.append(str(error))
+            sample, reasons = load_or_refuse(reader, item)
+            wanted = {item.id, *object_ids}
+            refused.extend(text for text in reasons if text.split(": ")[0] in wanted)
+            if sample is None:
                 continue
             refs = {ref.id: ref for ref in sample.objects}
-            refused.extend(text for text in sample.refused if text.split(": ")[0] in object_ids)
             state = open_state(sample.image, device=contestant.device)
             for object_id in object_ids:
                 if object_id not in refs:
                     continue
-                mask = sample.object_mask(refs[object_id])
-                if mask.sum() < config.min_area:
+                mask = sample.object_mask(refs[object_id]) & ~sample.ignore_mask
+                if mask.sum() < max(1, config.min_area):
+                    refused.append(f"{object_id}: {int(mask.sum())} pixels that count, fewer than {config.min_area}")
                     continue
                 played.append((sample, object_id))
                 yield play(
                     state,
                     contestant.step,
-                    mask & ~sample.ignore_mask,
+                    mask,
                     sample.ignore_mask,
                     policy,
                     max_clicks=config.max_clicks,

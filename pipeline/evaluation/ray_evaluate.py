@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ray
+import ray.exceptions
 
 from models.baselines import BASELINES
 from models.errors import InputError, lookup
@@ -19,6 +20,7 @@ from pipeline.evaluation.evaluator import Contestant, choose_objects, evaluate
 from pipeline.evaluation.results import ObjectRow
 
 Piece = list[tuple[Item, tuple[str, ...]]]
+UP = -1
 
 
 class _Evaluator:
@@ -38,24 +40,33 @@ class _Evaluator:
 
         cv2.setNumThreads(1)
         torch.set_num_threads(scaling.threads)
-        self.reader, self.config = reader, config
-        self.contestants = {
-            name: Contestant(name=name, step=BASELINES[name](), answer=_nothing_to_ask) for name in baselines
-        }
-        if checkpoint is not None:
-            predictor = Predictor(checkpoint, device="cuda" if scaling.gpu else "cpu")
-            for name, refinement in refinements.items():
+        self.reader, self.config, self.scaling = reader, config, scaling
+        self.checkpoint, self.refinements, self.baselines = checkpoint, refinements, baselines
+        self.contestants: dict[str, Contestant] = {}
+
+    def _load(self) -> None:
+        """Load at the first piece: what an actor raises while it is made reaches the driver as a text only."""
+        for name in self.baselines:
+            self.contestants[name] = Contestant(name=name, step=BASELINES[name](), answer=_nothing_to_ask)
+        if self.checkpoint is not None:
+            predictor = Predictor(self.checkpoint, device="cuda" if self.scaling.gpu else "cpu")
+            for name, refinement in self.refinements.items():
                 self.contestants[name] = Contestant(
                     name=name,
                     step=build(refinement, predictor.network.traits),
                     answer=predictor.answer,
                     mask_threshold=refinement.mask_threshold,
                     device=predictor.device,
-                    max_batch=scaling.max_batch if scaling.gpu else 1,
+                    max_batch=self.scaling.max_batch if self.scaling.gpu else 1,
                 )
+
+    def ready(self) -> None:
+        """Answer, which tells that this actor is up."""
 
     def evaluate(self, name: str, piece: Piece, dataset: str) -> tuple[list[ObjectRow], list[str], float]:
         """Play a piece; answers rows, refusals and the seconds it took."""
+        if not self.contestants:
+            self._load()
         started = time.monotonic()
         out = list(evaluate(self.contestants[name], self.reader, piece, self.config, dataset))
         rows = [row for row in out if isinstance(row, ObjectRow)]
@@ -105,7 +116,7 @@ def evaluate_on_ray(
                 results[number] = piece_rows
                 seconds[name] += busy
                 refused.update(dict.fromkeys(piece_refused))
-                progress(name, sum(map(len, results.values())), total)
+                progress(name, sum(len(ids) for done in results for _, ids in pieces[done]), total)
             rows[name] = [row for number in sorted(results) for row in results[number]]
     finally:
         for actor in actors:
@@ -116,21 +127,33 @@ def evaluate_on_ray(
 
 
 def _pull(actors: list[Any], name: str, pieces: list[Piece], dataset: str) -> Any:
-    """Yield (piece number, result) as they come; each actor holds one piece running and one waiting."""
+    """Yield (piece number, result) as they come; an actor that is up holds one piece running and one waiting.
+
+    An actor for which the cluster has no room yet gets none, so that the others do the work.
+    """
     waiting = iter(enumerate(pieces))
-    running: dict[Any, tuple[int, Any]] = {}
+    running: dict[Any, tuple[int, Any]] = {actor.ready.remote(): (UP, actor) for actor in actors}
 
     def give(actor: Any) -> None:
         if (entry := next(waiting, None)) is not None:
             running[actor.evaluate.remote(name, entry[1], dataset)] = (entry[0], actor)
 
-    for actor in [*actors, *actors]:
-        give(actor)
-    while running:
+    left = len(pieces)
+    while left:
         done, _ = ray.wait(list(running), num_returns=1)
         number, actor = running.pop(done[0])
         give(actor)
-        yield number, ray.get(done[0])
+        try:
+            result = ray.get(done[0])
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, InputError):
+                raise error.cause from None
+            raise
+        if number == UP:
+            give(actor)
+        else:
+            left -= 1
+            yield number, result
 
 
 def _pieces(work: Piece, size: int) -> list[Piece]:
@@ -149,5 +172,7 @@ def _pieces(work: Piece, size: int) -> list[Piece]:
 def _default_actors(scaling: EvaluationScaling) -> int:
     resources = ray.cluster_resources()
     if scaling.gpu:
-        return max(1, int(resources.get("GPU", 0) / scaling.num_gpus))
+        if not resources.get("GPU"):
+            raise InputError("--scaling.gpu: Ray finds no GPU here; leave the flag out to evaluate on CPUs")
+        return max(1, int(resources["GPU"] / scaling.num_gpus))
     return max(1, int(resources.get("CPU", 1) / max(scaling.num_cpus, 1.0)))

@@ -39,6 +39,7 @@ def write_report(
     """
     import jinja2
 
+    max_clicks = max(s["max_clicks"] for s in summaries)
     environment = jinja2.Environment(autoescape=True)
     head, lines = _table(summaries)
     page = environment.from_string(TEMPLATE.read_text()).render(
@@ -46,9 +47,9 @@ def write_report(
         subtitle=subtitle,
         head=head,
         lines=lines,
-        curve=_curve(rows, max(s["max_clicks"] for s in summaries)),
+        curve=_curve(rows, max_clicks),
         loss=_loss(history) if history else "",
-        sections=_sections(rows[shown], reader, shown, num_overlays),
+        sections=_sections(rows[shown], reader, shown, num_overlays, max_clicks),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page)
@@ -111,8 +112,8 @@ def _png(figure: Any) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _sections(rows: Sequence[ObjectRow], reader: Reader, shown: str, num: int) -> list[dict[str, Any]]:
-    ranked = sorted(rows, key=lambda row: -float(np.mean(row.ious + [row.ious[-1]] * (20 - len(row.ious)))))
+def _sections(rows: Sequence[ObjectRow], reader: Reader, shown: str, num: int, max_clicks: int) -> list[dict[str, Any]]:
+    ranked = sorted(rows, key=lambda row: -float(np.mean(row.ious + [row.ious[-1]] * (max_clicks - len(row.ious)))))
     num = min(num, len(ranked))
     middle = max(0, (len(ranked) - num) // 2)
     items = {item.id: item for item in reader.items()}

@@ -27,7 +27,7 @@ class ObjectRow:
 
 
 def summarize(rows: Sequence[ObjectRow], config: EvaluationConfig, seconds: float) -> dict[str, Any]:
-    """Average the rows of one (data set, refinement, policy); `seconds` is the wall time they took together."""
+    """Average the rows of one (data set, refinement, policy); `seconds` is busy time, summed over actors."""
     sessions = [row.ious for row in rows]
     return {
         "dataset": rows[0].dataset,

@@ -59,12 +59,13 @@ class Trainer:
                 term.backward()
             loss += float(term.detach())
         terms.close()  # pyright: ignore[reportAttributeAccessIssue]
-        if not np.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss is {loss} at step {self.step}: lower training.optimizer.lr or set max_grad_norm"
-            )
         limit = self.config.optimizer.max_grad_norm
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), limit if limit is not None else float("inf"))
+        if not (np.isfinite(loss) and torch.isfinite(norm)):
+            raise FloatingPointError(
+                f"loss {loss} and gradient norm {float(norm)} at step {self.step}: lower training.optimizer.lr or set "
+                "training.optimizer.max_grad_norm"
+            )
         self.optimizer.step()
         self.step += 1
         return {"loss": loss, "grad_norm": float(norm), "lr": self.config.optimizer.lr * factor}

@@ -84,19 +84,23 @@ def train(job: Job, reader: Reader, items: list[Item]) -> Path:
 
 def _stream(job: Job, reader: Reader, items: list[Item]) -> "ray.data.Dataset":
     """Build what is left of the stream, from the last persisted checkpoint's position on."""
-    position, done = _persisted_position(Path(job.storage) / RUN)
-    first = window_number(position.below, len(items), job.data.window_size)
-    num_samples = (job.training.steps - done) * job.training.batch_size + len(position.beyond)
-    # Whole windows, and a few to spare: splits among workers may be uneven by a window.
-    last = window_number(position.below + num_samples, len(items), job.data.window_size) + 1 + job.scaling.workers
     return dataset(
         reader,
         job.data,
-        range(first, last + 1),
+        _windows_left(job, len(items)),
         num_cpus=job.scaling.cpus_per_data_actor,
         actors=job.scaling.data_actors,
         items=items,
     )
+
+
+def _windows_left(job: Job, num_items: int) -> range:
+    position, done = _persisted_position(Path(job.storage) / RUN)
+    first = window_number(position.below, num_items, job.data.window_size)
+    num_samples = (job.training.steps - done) * job.training.batch_size + len(position.beyond)
+    # Whole windows, and a few to spare: splits among workers may be uneven by a window.
+    last = window_number(position.below + num_samples, num_items, job.data.window_size) + 1 + job.scaling.workers
+    return range(first, last + 1)
 
 
 def _persisted_position(run: Path) -> tuple[StreamPosition, int]:
@@ -121,7 +125,9 @@ def _worker(params: dict[str, Any]) -> None:
     rank, world = context.get_world_rank(), context.get_world_size()
     device = ray.train.torch.get_device()
     if device.type == "cpu":
-        torch.set_num_threads(job.scaling.threads_per_worker or max(1, (os.cpu_count() or 1) // world))
+        torch.set_num_threads(
+            job.scaling.threads_per_worker or max(1, (os.cpu_count() or 1) // context.get_local_world_size())
+        )
     network, position, tensors, step, refused = _restore(job)
     network.to(device)
     module = ray.train.torch.prepare_model(network, move_to_device=False)
@@ -146,7 +152,7 @@ def _restore(job: Job) -> tuple[Network, StreamPosition, dict[str, torch.Tensor]
         return network, position, tensors, int(progress["step"]), Counter(progress["refused"])
     torch.manual_seed(job.training.seed)
     if job.start_from is not None:
-        network, _ = checkpoints.load(job.start_from, expected_network=job.network)
+        network, _ = checkpoints.load(job.start_from, expected_network=job.network, **job.network_options)
     else:
         network = create(job.network, **job.network_options)
     return network, StreamPosition(), None, 0, Counter()

@@ -24,11 +24,13 @@ view.onDraw = () => { $("zoom").textContent = view.image ? `${Math.round(view.sc
 // Images in
 
 async function open(blob, name) {
+  if (document.querySelector("dialog[open]") || !(await mayLeave())) return;
   const turn = ++state.loading;
   busy("Opening the image");
+  let session = null;
   try {
     if (blob.type && !ACCEPTED.includes(blob.type)) throw new Error("This is not a JPEG, PNG or WebP image.");
-    const session = new Session(blob, { onChange: onSession, onError: (error) => toast(error.message) });
+    session = new Session(blob, { onChange: onSession, onError: (error) => toast(error.message) });
     await session.open();
     // The server has turned the image as its EXIF says; so does this.
     const image = await createImageBitmap(blob, { imageOrientation: "from-image" });
@@ -47,10 +49,44 @@ async function open(blob, name) {
     $("stage").focus({ preventScroll: true });
     refresh();
   } catch (error) {
+    if (session !== state.session) session?.close();
     toast(`${name}: ${error.message}`);
   } finally {
     if (turn === state.loading) busy(null);
   }
+}
+
+/** Finished objects, or one that is being edited, that no export holds. */
+function unsaved() {
+  return objects.unsaved && (objects.objects.length > 0 || Boolean(state.draft?.remade));
+}
+
+/** Ask before another image takes the place of objects that were not exported; true: go on. */
+function mayLeave() {
+  if (!unsaved()) return true;
+  const dialog = $("leave");
+  dialog.returnValue = "";
+  dialog.showModal();
+  return new Promise((resolve) => dialog.addEventListener("close", () => {
+    if (dialog.returnValue === "export") {
+      putBack();
+      actions["export-coco"]();
+    }
+    resolve(dialog.returnValue !== "");
+  }, { once: true }));
+}
+
+/** Return the object that is being edited to the list, as it is now, or as it was while its mask is awaited. */
+function putBack() {
+  if (!state.draft.remade) return;
+  if (state.mask && state.session.waiting === 0) keep();
+  else objects.add({ ...state.draft.original, at: state.draft.at, remade: true });
+  Object.assign(state, { draft: objects.next(), mask: null, quiet: false });
+  state.session.restart();
+}
+
+function warn(event) {
+  event.preventDefault();
 }
 
 async function openAddress(url, name) {
@@ -122,7 +158,7 @@ function edit(object) {
   }
   if (state.mask) keep();
   const at = objects.take(object);
-  state.draft = { name: object.name, color: object.color, at, remade: true };
+  state.draft = { name: object.name, color: object.color, at, remade: true, original: object };
   state.mask = object.mask;
   state.quiet = true; // while its clicks are repeated, the mask that is known already stays
   message(`Editing ${object.name}`);
@@ -149,6 +185,9 @@ function refresh() {
   $("export-mask").disabled = !mask && count === 0;
   $("status-clicks").textContent = `${session.clicks.length} ${session.clicks.length === 1 ? "click" : "clicks"}`;
   $("status-area").textContent = mask && session.answer ? `${session.answer.area.toLocaleString("en")} px` : "";
+  // Only where it is needed: browsers keep no page in memory that listens to this.
+  if (unsaved()) window.addEventListener("beforeunload", warn);
+  else window.removeEventListener("beforeunload", warn);
   // A short wait needs no sign; a long one does.
   clearTimeout(state.waitTimer);
   if (session.waiting > 0) state.waitTimer = setTimeout(() => busy(`Computing ${session.waiting > 1 ? `(${session.waiting} waiting)` : ""}`), 400);
@@ -189,6 +228,7 @@ function setMode(adding) {
 // Buttons, files, keys
 
 const stem = () => state.image.name.replace(/\.[^.]*$/, "");
+const saved = () => { objects.unsaved = Boolean(state.draft.remade); refresh(); };
 const attempt = (action) => async () => { try { await action(); } catch (error) { toast(error.message); } };
 const actions = {
   "open": () => $("file").click(),
@@ -203,9 +243,15 @@ const actions = {
   "help": () => $("keys").showModal(),
   "mode-add": () => setMode(true),
   "mode-remove": () => setMode(false),
-  "export-coco": () => save(new Blob([JSON.stringify(cocoJson(state.image, objects.objects))], { type: "application/json" }), `${stem()}.json`),
+  "export-coco": () => {
+    save(new Blob([JSON.stringify(cocoJson(state.image, objects.objects))], { type: "application/json" }), `${stem()}.json`);
+    saved();
+  },
   "export-mask": async () => save(await maskPng(state.image, state.mask ?? objects.objects.at(-1).mask), `${stem()}-mask.png`),
-  "export-index": async () => save(await indexPng(state.image, objects.objects), `${stem()}-index.png`),
+  "export-index": async () => {
+    save(await indexPng(state.image, objects.objects), `${stem()}-index.png`);
+    saved();
+  },
 };
 for (const [id, action] of Object.entries(actions)) $(id).addEventListener("click", attempt(action));
 
@@ -259,7 +305,7 @@ function setHidden(hidden) {
 document.addEventListener("keydown", (event) => {
   const { target, key } = event;
   const typing = target.matches("input:not([type=range], [type=checkbox], [type=color])");
-  if (typing || $("keys").open) return;
+  if (typing || document.querySelector("dialog[open]")) return;
   const lower = key.length === 1 ? key.toLowerCase() : key;
   if (event.ctrlKey || event.metaKey) {
     if (lower === "z") (event.shiftKey ? actions.redo : actions.undo)();
@@ -283,7 +329,8 @@ document.addEventListener("keyup", ({ key }) => {
   if (key === " ") input.setSpace(false);
   if (key === "h") setHidden(false);
 });
-window.addEventListener("pagehide", () => state.session?.close());
+// A page that the browser keeps in memory may come back, and its session with it.
+window.addEventListener("pagehide", ({ persisted }) => { if (!persisted) state.session?.close(); });
 
 api.health().then(({ network, refinement }) => { $("status-model").textContent = `${network}, ${refinement}`; },
   (error) => toast(error.message));

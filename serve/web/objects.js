@@ -20,6 +20,7 @@ export class ObjectList {
   reset() {
     this.objects = [];
     this.numMade = 0;
+    this.unsaved = false; // something in the list is in no export yet
     this.show();
   }
 
@@ -34,12 +35,14 @@ export class ObjectList {
     if (!object.remade) this.numMade++;
     const at = Math.min(object.at ?? this.objects.length, this.objects.length);
     this.objects.splice(at, 0, { ...object, visible: true });
+    this.unsaved = true;
     this.changed();
   }
 
   take(object) {
     const at = this.objects.indexOf(object);
     this.objects.splice(at, 1);
+    this.unsaved = true;
     this.changed();
     return at;
   }
@@ -61,7 +64,7 @@ export class ObjectList {
     color.addEventListener("change", () => { object.color = color.value; this.changed(); });
     const name = Object.assign(document.createElement("input"), { className: "name", value: object.name, maxLength: 80 });
     name.setAttribute("aria-label", "Name, used as category in the export");
-    name.addEventListener("change", () => { object.name = name.value.trim() || object.name; this.changed(); });
+    name.addEventListener("change", () => { object.name = name.value.trim() || object.name; this.unsaved = true; this.changed(); });
     name.addEventListener("keydown", (event) => { if (event.key === "Enter") name.blur(); });
     row.append(
       color,

@@ -77,8 +77,13 @@ export class Session {
 
   #enqueue(kind, click, apply) {
     this.waiting++;
+    this.closed = false; // used again, say on a page that came back: the server has forgotten it, so it is rebuilt
     const run = async () => {
-      if (this.closed) return;
+      if (this.closed) {
+        this.waiting--;
+        this.clicks = this.settled;
+        return;
+      }
       let failure = null;
       try {
         this.answer = await this.#send(kind, click ?? {});

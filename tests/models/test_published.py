@@ -12,7 +12,7 @@ from models import published
 from models.errors import InputError
 from models.interaction import Clicks
 from models.networks import NETWORKS
-from models.published import pack_points
+from models.published import pack_clicks
 from tests.models.tiny import tiny_network
 
 PICKLED_IN = "isegm.model.modeling.transformer_helper.cross_entropy_loss"
@@ -167,6 +167,6 @@ def test_every_plain_vit_has_a_key_rule() -> None:
 def test_packed_rows() -> None:
     clicks = Clicks.of([(1, 2, False), (3, 4, True), (5, 6, False)])
     pad = [-1.0, -1, -1]
-    assert pack_points(clicks).tolist() == [[[3, 4, 1], pad, [1, 2, 0], [5, 6, 2]]]
-    assert pack_points(clicks, 1).tolist() == [[pad, [1, 2, 0]]]
-    assert pack_points(Clicks.none()).tolist() == [[pad, pad]]
+    assert pack_clicks(clicks).tolist() == [[[3, 4, 1], pad, [1, 2, 0], [5, 6, 2]]]
+    assert pack_clicks(clicks, 1).tolist() == [[pad, [1, 2, 0]]]
+    assert pack_clicks(Clicks.none()).tolist() == [[pad, pad]]

@@ -35,7 +35,8 @@ class Server:
 
     def __post_init__(self) -> None:
         self.predictor = FakePredictor()
-        self.app = create_app(Engine(self.predictor), self.settings, clock=lambda: self.now)
+        self.engine = Engine(self.predictor)
+        self.app = create_app(self.engine, self.settings, clock=lambda: self.now)
         self.client = TestClient(self.app, raise_server_exceptions=False)
 
     def open(self, image: bytes | None = None) -> str:

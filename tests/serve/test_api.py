@@ -9,7 +9,7 @@ import pytest
 from models import rle
 from serve.images import decode_mask_png, encode_mask_png
 from serve.shield import SECURITY_HEADERS
-from tests.serve.conftest import Server, encoded, mask_of, picture
+from tests.serve.conftest import Server, encoded, mask_of, picture, refused
 from tests.serve.fakes import FakeSession
 
 
@@ -29,8 +29,14 @@ def test_health_says_which_model(server: Server) -> None:
         "refinement": "standard",
         "sessions": 1,
     }
-    for name in ("live", "ready"):
-        assert server.client.get(f"/v1/health/{name}").json() == {"status": "ok"}
+    assert server.client.get("/v1/health/live").json() == {"status": "ok"}
+
+
+def test_the_model_is_ready_after_its_first_click(server: Server) -> None:
+    refused(server.client.get("/v1/health/ready"), 503, "not_ready")
+    server.engine.warm_up()
+    assert server.predictor.num_forwards == 1
+    assert server.client.get("/v1/health/ready").json() == {"status": "ok"}
 
 
 def test_open_by_raw_body(server: Server) -> None:

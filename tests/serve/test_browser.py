@@ -217,6 +217,81 @@ def test_a_forgotten_session_comes_back(page: Page) -> None:
     page.problems.clear()  # the browser logs the 404 itself
 
 
+def test_a_closed_session_is_opened_again(page: Page) -> None:
+    open_example(page)
+    page.click(*place(page, 30, 20))
+    settled(page, 1)
+    page.eval(
+        "window.deleted = []; window.real = window.fetch; window.fetch = (url, options) => {"
+        "if (options?.method === 'DELETE') window.deleted.push(window.real(url, options)); "
+        "return window.real(url, options); }"
+    )
+    page.eval("window.dispatchEvent(new PageTransitionEvent('pagehide', {persisted: true}))")
+    assert page.eval("window.deleted.length") == 0, "a page that may come back keeps its session"
+    page.eval("window.dispatchEvent(new PageTransitionEvent('pagehide', {persisted: false}))")
+    assert page.eval("Promise.all(window.deleted).then((all) => all.length)") == 1
+    page.click(*place(page, 12, 20))
+    settled(page, 2)
+    assert alpha(page, "mask-layer", 30, 23) > 0
+    assert alpha(page, "mask-layer", 12, 23) > 0
+    page.problems.clear()  # the browser logs the 404 itself
+
+
+def finished_object(page: Page, x: int) -> None:
+    page.click(*place(page, x, 20))
+    settled(page, 1)
+    page.key("Enter")
+    settled(page, 0)
+
+
+WARNS = (
+    "(() => { const event = new Event('beforeunload', {cancelable: true});"
+    "window.dispatchEvent(event); return event.defaultPrevented; })()"
+)
+NUM_OBJECTS = "document.querySelectorAll('#objects li').length"
+
+
+def test_another_image_asks_for_what_is_not_exported(page: Page, tmp_path: Path) -> None:
+    open_example(page)
+    page.eval("URL.createObjectURL = (blob) => { window.saved = blob; return 'data:,'; }")
+    other = tmp_path / "other.png"
+    other.write_bytes(encoded(picture()))
+    assert page.eval(WARNS) is False
+    finished_object(page, 12)
+    assert page.eval(WARNS) is True
+    page.upload("#file", other)
+    page.wait("document.querySelector('#leave').open")
+    page.press("#leave button[value='']")
+    assert (page.eval(NUM_OBJECTS), page.eval("window.saved")) == (1, None), "cancelled"
+    page.press("#objects li:first-child .icon[title^=Edit]")
+    settled(page, 1)
+    page.upload("#file", other)
+    page.wait("document.querySelector('#leave').open")
+    page.press("#leave button[value=export]")
+    page.wait("document.querySelector('#file-name').textContent === 'other.png'")
+    assert page.eval(NUM_OBJECTS) == 0
+    coco = json.loads(page.eval("window.saved.text()"))
+    assert len(coco["annotations"]) == 1, "the object that was being edited is not lost"
+    assert page.eval(WARNS) is False
+    finished_object(page, 12)
+    page.press("#export-coco")
+    assert page.eval(WARNS) is False, "exported"
+    finished_object(page, 45)
+    page.upload("#file", other)
+    page.wait("document.querySelector('#leave').open")
+    page.press("#leave button[value=discard]")
+    page.wait(f"{NUM_OBJECTS} === 0")
+
+
+def test_an_image_that_the_browser_cannot_show_leaves_no_session(page: Page) -> None:
+    page.eval("window.createImageBitmap = () => Promise.reject(new Error('cannot show it'))")
+    page.wait("document.querySelectorAll('#examples button').length === 1")
+    before = page.eval("fetch('v1/health').then((answer) => answer.json()).then(({sessions}) => sessions)")
+    page.press("#examples button")
+    page.wait("document.querySelector('.toast p')?.textContent.includes('cannot show it')")
+    page.wait(f"fetch('v1/health').then((a) => a.json()).then(({{sessions}}) => sessions === {before})")
+
+
 def test_a_finger_taps_and_drags(page: Page) -> None:
     open_example(page)
     page.send("Emulation.setTouchEmulationEnabled", enabled=True, maxTouchPoints=2)

@@ -4,6 +4,7 @@ import base64
 import gzip
 import itertools
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,24 @@ def test_too_many_clicks(make_server: Callable[..., Server]) -> None:
     server.click(session, 5, 5)
     problem = refused(predict(server, clicks=[{"x": 1, "y": 1}] * 4), 422, "bad_click")
     assert problem["pointer"] == "/clicks"
+
+
+def test_long_bodies_are_validated_off_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    import anyio
+
+    from serve import bodies
+    from serve.problems import Problem
+    from serve.protocol import PredictRequest
+
+    threads: list[int] = []
+    parse = bodies._parse
+    monkeypatch.setattr(bodies, "_parse", lambda *args: (threads.append(threading.get_ident()), parse(*args))[1])
+    many = json.dumps({"clicks": [{"x": 1, "y": "a"}] * 5000}).encode()
+    with pytest.raises(Problem) as caught:
+        anyio.run(bodies.parse_json, many, PredictRequest)
+    assert (caught.value.code, caught.value.pointer) == ("bad_click", "/clicks"), "not each of the 5000"
+    anyio.run(bodies.parse_json, b"{}", PredictRequest)
+    assert threads[0] != threading.get_ident() == threads[1]
 
 
 def test_predict_names_the_bad_click(server: Server) -> None:

@@ -1,6 +1,9 @@
 """The model side: where checkpoints come from, the command line, and the app on a real (untrained) network."""
 
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,10 +19,13 @@ from models.errors import InputError
 from models.networks import create
 from models.predictor import Predictor
 from serve import __main__ as command
+from serve import deployments
 from serve.api import create_app
-from serve.deployments import ServeArgs, build_engine, prepare_ray_auth
+from serve.deployments import ServeArgs, build_app, build_engine, build_settings
 from serve.engine import Engine
-from serve.model_source import resolve
+from serve.model_source import local_registry_uri, registry_uri, resolve
+from serve.ray_auth import CHOSEN, prepare_ray_auth
+from serve.settings import Settings
 from tests.serve.conftest import encoded, picture
 
 ROOT = Path(__file__).parents[2]
@@ -83,9 +89,30 @@ def registry(tmp_path: Path, small_checkpoint: Path) -> Iterator[str]:
 
 def test_checkpoints_by_registry(registry: str, small_checkpoint: Path) -> None:
     folder = resolve("models:/clicks@champion", registry)
-    assert checkpoint.describe(folder) == checkpoint.describe(small_checkpoint)
+    files = {path.name: path.read_bytes() for path in small_checkpoint.iterdir()}
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
     with pytest.raises(InputError, match="no model 'models:/clicks@nobody'"):
         resolve("models:/clicks@nobody", registry)
+
+
+def test_a_registry_may_not_depend_on_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for uri, words in ((None, "needs to know its registry"), ("sqlite:///mlflow.db", "depends on the current folder")):
+        with pytest.raises(InputError, match=words):
+            resolve("models:/clicks@champion", uri)
+        with pytest.raises(InputError, match=words):
+            build_app({"checkpoint": "models:/clicks@champion", "tracking_uri": uri})
+    here = local_registry_uri(None)
+    assert here == f"sqlite:///{tmp_path}/mlflow.db"
+    assert registry_uri(here) == local_registry_uri("sqlite:///mlflow.db") == here
+    assert registry_uri("http://localhost:5000") == local_registry_uri("http://localhost:5000")
+    with pytest.raises(InputError, match="no MLflow registry at"):
+        resolve("models:/clicks@champion", here)
+    assert list(tmp_path.iterdir()) == [], "no empty database is left behind"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://localhost:5000")
+    (args,) = build_app({"checkpoint": "models:/clicks@champion"})._bound_deployment.init_args
+    assert args.tracking_uri == "http://localhost:5000", "the builder's environment decides for the replica"
 
 
 def test_the_config_is_one_that_ray_serve_reads() -> None:
@@ -94,14 +121,78 @@ def test_the_config_is_one_that_ray_serve_reads() -> None:
     assert application.import_path == "serve.deployments:build_app"
     assert [deployment.name for deployment in application.deployments] == ["Maskwright"]
     assert config.http_options.host == "127.0.0.1"
-    assert ServeArgs.of(application.args).checkpoint.startswith("models:/")
+    args = ServeArgs.of(application.args)
+    assert args.checkpoint.startswith("models:/")
+    assert registry_uri(args.tracking_uri) == args.tracking_uri
 
 
 def test_arguments_of_the_builder() -> None:
     assert ServeArgs.of({"checkpoint": "a", "num_threads": "3"}).num_threads == 3
-    for args in ({}, {"checkpoint": "a", "refine": "flip"}, {"checkpoint": "a", "num_threads": "many"}):
+    assert build_settings(ServeArgs.of({"checkpoint": "a", "max_megapixels": "5"})).max_pixels == 5_000_000
+    assert build_settings(ServeArgs.of({"checkpoint": "a"})).max_pixels == Settings().max_pixels
+    for wrong in ({"refine": "flip"}, {"num_threads": "many"}, {"device": "gpu"}, {"max_megapixels": -1}):
         with pytest.raises(InputError):
-            ServeArgs.of(args)
+            ServeArgs.of({"checkpoint": "a"} | wrong)
+    with pytest.raises(InputError):
+        ServeArgs.of({})
+
+
+@pytest.mark.parametrize(
+    ("device", "num_gpus", "expected"),
+    [("auto", 0, 0), ("auto", 2, 1), ("cpu", 2, 0), ("cuda", 0, 1), ("cuda", 2, 1)],
+)
+def test_the_replica_reserves_a_gpu(device: str, num_gpus: int, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: True)
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 4.0} | ({"GPU": float(num_gpus)} if num_gpus else {}))
+    bound = build_app({"checkpoint": "a", "device": device})._bound_deployment
+    assert (bound.ray_actor_options or {}).get("num_gpus", 0) == expected
+
+
+@pytest.mark.parametrize("address", [None, "192.0.2.1:6379"])
+def test_other_applications_of_a_cluster_are_left_alone(address: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[object, ...]] = []
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if address:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.init", lambda **options: calls.append(("init", options["address"])))
+    monkeypatch.setattr("ray.shutdown", lambda: calls.append(("ray.shutdown",)))
+    monkeypatch.setattr("ray.serve.start", lambda **_: None)
+    monkeypatch.setattr("ray.serve.run", lambda *_, **__: None)
+    monkeypatch.setattr("ray.serve.delete", lambda name: calls.append(("delete", name)))
+    monkeypatch.setattr("ray.serve.shutdown", lambda: calls.append(("serve.shutdown",)))
+    with deployments.serving(ServeArgs(checkpoint="a"), "127.0.0.1", 8000):
+        calls.append(("served",))
+    ending = ("delete", "maskwright") if address else ("serve.shutdown",)
+    assert calls == [("init", address or "local"), ("served",), ending, ("ray.shutdown",)]
+
+
+def test_what_a_replica_refuses_is_told_in_one_line() -> None:
+    told = (
+        "Deploying application maskwright failed: failed to start 3 times. Error:\n"
+        "ray::ServeReplica:maskwright:Maskwright.initialize_and_get_metadata() (pid=1)\n"
+        "models.errors.InputError: weights.safetensors cannot be read: header\n\nDuring handling ... occurred:\n"
+        "RuntimeError: Traceback (most recent call last):\n  File x\n"
+        "models.errors.InputError: weights.safetensors cannot be read: header\n"
+    )
+    assert str(deployments.refusal(RuntimeError(told))) == "weights.safetensors cannot be read: header"
+    assert deployments.refusal(RuntimeError("a node died")) is None
+
+
+def test_weights_that_give_no_numbers_are_refused(tmp_path: Path) -> None:
+    network = create("simpleclick_vit_xtiny", input_hw=(64, 64), depth=4)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.fill_(float("nan"))
+    folder = checkpoint.save(network, tmp_path / "nan")
+    with pytest.raises(InputError, match="not numbers"):
+        build_engine(ServeArgs(checkpoint=str(folder), device="cpu"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there_is_refused(small_checkpoint: Path) -> None:
+    with pytest.raises(InputError, match="no GPU"):
+        build_engine(ServeArgs(checkpoint=str(small_checkpoint), device="cuda"))
 
 
 @pytest.mark.parametrize(
@@ -113,19 +204,32 @@ def test_arguments_of_the_builder() -> None:
         (["--checkpoint", "SMALL", "--port", "0"], "--port"),
         (["--checkpoint", "SMALL", "--refine", "zoom_inn"], "did you mean 'zoom_in'"),
         (["--checkpoint", "SMALL", "--examples", "/nowhere"], "--examples"),
+        (["--checkpoint", "SMALL", "--port", "TAKEN"], "choose another --port"),
+        (["--checkpoint", "SMALL", "--port", "TAKEN", "--plain"], "choose another --port"),
+        (["--checkpoint", "BROKEN"], "not a checkpoint description"),
+        (["--checkpoint", "models:/clicks@champion"], "no MLflow registry at sqlite:////"),
     ],
 )
 def test_bad_options_end_with_one_line(
     options: list[str],
     words: str,
     small_checkpoint: Path,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    given = [str(small_checkpoint) if option == "SMALL" else option for option in options]
-    monkeypatch.setattr("sys.argv", ["serve", *given])
-    with pytest.raises(SystemExit) as caught:
-        command.main()
+    for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "checkpoint.json").write_text("{}")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen(1)
+        values = {"SMALL": str(small_checkpoint), "TAKEN": str(taken.getsockname()[1]), "BROKEN": str(tmp_path)}
+        free = [] if "--port" in options else ["--port", str(free_port())]
+        monkeypatch.setattr("sys.argv", ["serve", *(values.get(option, option) for option in options), *free])
+        with pytest.raises(SystemExit) as caught:
+            command.main()
     assert caught.value.code == 2
     error = capsys.readouterr().err
     assert words in error
@@ -141,31 +245,39 @@ def test_loopback(host: str, expected: bool) -> None:
 
 
 def test_ray_gets_a_token_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
+    def cleared() -> None:
+        for name in CHOSEN:
+            monkeypatch.setenv(name, "x")  # remembered, so that what the function sets is undone
+            monkeypatch.delenv(name)
 
-    names = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_ADDRESS")
-    for name in names:
-        monkeypatch.setenv(name, "x")  # remembered, so that what the function sets is undone
-        monkeypatch.delenv(name)
+    cleared()
     prepare_ray_auth()
-    assert "RAY_AUTH_MODE" not in os.environ
+    assert os.environ["RAY_AUTH_MODE"] == "token"
     assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
-    monkeypatch.setenv("RAY_AUTH_TOKEN", "mine")
-    prepare_ray_auth()
-    assert os.environ["RAY_AUTH_TOKEN"] == "mine"
+    for name in CHOSEN:
+        cleared()
+        monkeypatch.setenv(name, "mine")
+        prepare_ray_auth()
+        assert {other: os.environ[other] for other in CHOSEN if other in os.environ} == {name: "mine"}
+
+
+def test_the_token_is_set_before_ray_is_imported() -> None:
+    code = "import serve.__main__, serve.ray_auth, serve.model_source, sys; assert 'ray' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=300)
 
 
 @pytest.fixture
 def own_ray() -> Iterator[None]:
     """A Ray with room for the replica: the one that runs already, else one of our own."""
     import ray
+    import ray.serve as ray_serve
 
     started = not ray.is_initialized()
     if started:
-        prepare_ray_auth()
         options = {"object_store_memory": 200 << 20, "include_dashboard": False, "log_to_driver": False}
         ray.init(address="local", num_cpus=4, **options)
     yield
+    ray_serve.shutdown()
     if started:
         ray.shutdown()
 
@@ -174,27 +286,37 @@ def own_ray() -> Iterator[None]:
 @pytest.mark.usefixtures("own_ray")
 def test_a_session_on_ray_serve(small_checkpoint: Path) -> None:
     import httpx
-    import ray.serve as ray_serve
-
-    from serve import deployments
 
     port = free_port()
-    deployments.start(ServeArgs(checkpoint=str(small_checkpoint), num_threads=1), "127.0.0.1", port)
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as client:
-            image = picture()
-            opened = client.post("/v1/sessions", content=encoded(image), headers={"Content-Type": "image/png"})
-            assert opened.status_code == 201, opened.text
-            address = f"/v1/sessions/{opened.json()['session_id']}"
-            session = Predictor(small_checkpoint).open(image)
-            for sequence, (x, y) in enumerate([(30, 20), (5, 5)], start=1):
-                answer = client.post(f"{address}/clicks", json={"x": x, "y": y, "sequence": sequence}).json()
-                session.click(y, x)
-                assert (answer["num_clicks"], answer["mask"]) == (sequence, rle.encode(session.mask))
-            assert client.post(f"{address}/undo").json()["num_clicks"] == 1
-            problem = client.post(f"{address}/clicks", json={"x": 1000, "y": 0})
-            assert (problem.status_code, problem.json()["code"]) == (422, "bad_click")
-            assert client.get("/").headers["content-security-policy"].startswith("default-src 'self'")
-            assert client.delete(address).status_code == 204
-    finally:
-        ray_serve.shutdown()
+    args = ServeArgs(checkpoint=str(small_checkpoint), num_threads=1)
+    with (
+        deployments.serving(args, "127.0.0.1", port),
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as client,
+    ):
+        image = picture()
+        opened = client.post("/v1/sessions", content=encoded(image), headers={"Content-Type": "image/png"})
+        assert opened.status_code == 201, opened.text
+        address = f"/v1/sessions/{opened.json()['session_id']}"
+        session = Predictor(small_checkpoint).open(image)
+        for sequence, (x, y) in enumerate([(30, 20), (5, 5)], start=1):
+            answer = client.post(f"{address}/clicks", json={"x": x, "y": y, "sequence": sequence}).json()
+            session.click(y, x)
+            assert (answer["num_clicks"], answer["mask"]) == (sequence, rle.encode(session.mask))
+        assert client.post(f"{address}/undo").json()["num_clicks"] == 1
+        problem = client.post(f"{address}/clicks", json={"x": 1000, "y": 0})
+        assert (problem.status_code, problem.json()["code"]) == (422, "bad_click")
+        assert client.get("/v1/health/ready").status_code == 200
+        assert client.get("/").headers["content-security-policy"].startswith("default-src 'self'")
+        assert client.delete(address).status_code == 204
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("own_ray")
+def test_damaged_weights_are_refused_by_the_replica(small_checkpoint: Path, tmp_path: Path) -> None:
+    for path in small_checkpoint.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes()[:5000])
+    with (
+        pytest.raises(InputError, match="weights.safetensors cannot be read"),
+        deployments.serving(ServeArgs(checkpoint=str(tmp_path), num_threads=1), "127.0.0.1", free_port()),
+    ):
+        raise AssertionError("it serves")

@@ -1,11 +1,16 @@
 """Sessions as values: replay, eviction, expiry, idempotency, many at once."""
 
+import base64
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
+from serve import api, sessions
+from serve.engine import NUM_OPENING
 from serve.settings import Settings
 from tests.serve.conftest import Server, encoded, mask_of, picture, refused
 
@@ -67,6 +72,38 @@ def test_a_full_store_says_when_to_come_back(make_server: Callable[..., Server])
         server.open()
 
 
+def test_a_full_store_decodes_nothing(make_server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch) -> None:
+    server = make_server(max_sessions=1)
+    server.open()
+    monkeypatch.setattr(api, "decode_image", lambda *_: pytest.fail("decoded"))
+    answer = server.client.post("/v1/sessions", content=encoded(picture()), headers={"Content-Type": "image/png"})
+    refused(answer, 503, "at_capacity")
+
+
+def test_few_images_are_decoded_at_once(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    most, now, lock = 0, 0, threading.Lock()
+
+    def decode(data: bytes, max_pixels: int) -> np.ndarray:
+        nonlocal most, now
+        with lock:
+            now += 1
+            most = max(most, now)
+        time.sleep(0.05)
+        with lock:
+            now -= 1
+        return picture()
+
+    for module in (api, sessions):
+        monkeypatch.setattr(module, "decode_image", decode)
+    body = {"image": base64.b64encode(encoded(picture())).decode(), "clicks": []}
+    with ThreadPoolExecutor(8) as pool:
+        opened = [pool.submit(server.open) for _ in range(4)]
+        predicted = [pool.submit(server.client.post, "/v1/predict", json=body) for _ in range(4)]
+        assert all(future.result() for future in opened)
+        assert {future.result().status_code for future in predicted} == {200}
+    assert most == NUM_OPENING
+
+
 def test_a_repeated_click_answers_the_same_again(server: Server) -> None:
     session = server.open()
     first = server.click(session, 30, 20, sequence=1)
@@ -126,5 +163,5 @@ def test_two_repetitions_at_once_make_one_click(server: Server) -> None:
 
 def test_the_default_limits_are_the_documented_ones() -> None:
     settings = Settings()
-    assert (settings.max_body_bytes, settings.max_pixels, settings.max_clicks) == (32 << 20, 64_000_000, 200)
+    assert (settings.max_body_bytes, settings.max_pixels, settings.max_clicks) == (32 << 20, 32_000_000, 200)
     assert settings.idle_timeout_s == 3600

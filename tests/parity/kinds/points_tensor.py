@@ -3,12 +3,12 @@
 import torch
 
 from models.interaction import Clicks
-from models.published import pack_points
+from models.published import pack_clicks
 from tests.parity.cases import Case, Deviations, Kind
 
 
 def replay(case: Case) -> Deviations:
-    packed = pack_points(Clicks.of(case.record["clicks"]), case.record["net_clicks_limit"])
+    packed = pack_clicks(Clicks.of(case.record["clicks"]), case.record["net_clicks_limit"])
     assert torch.equal(packed, torch.tensor(case.record["points"], dtype=torch.float32))
     return {}
 

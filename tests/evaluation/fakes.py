@@ -1,0 +1,67 @@
+"""Steps that need no network, rows made up, and readers that misbehave."""
+
+import os
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from models import rle
+from models.refinement.state import State, Step
+from models.steps import Steps
+from pipeline.data.sample import Item, Reader, Sample
+from pipeline.evaluation.results import ObjectRow
+
+
+def answering(masks: Callable[[int], np.ndarray]) -> Step:
+    """A step that answers the n-th click (from 1) with the mask `masks(n)`, whatever was clicked."""
+
+    def step(state: State) -> Steps[State]:
+        mask = masks(len(state.clicks))
+        return replace(state, mask_prob=torch.from_numpy(mask).float()[None])
+        yield ()  # a generator that never asks
+
+    return step
+
+
+def nobody(requests: list[Any]) -> list[Any]:
+    raise AssertionError(f"asked for a network: {requests}")
+
+
+def row(object_id: str, ious: Sequence[float], refinement: str = "standard", dataset: str = "scenes") -> ObjectRow:
+    return ObjectRow(
+        dataset=dataset,
+        refinement=refinement,
+        policy="oracle",
+        item=object_id.split("/")[0],
+        object=object_id,
+        clicks=[(4.0, 5.5, number % 2 == 0) for number in range(len(ious))],
+        ious=[float(np.float32(value)) for value in ious],
+        height=12,
+        width=10,
+        mask=rle.encode(np.eye(12, 10, dtype=bool))["counts"],
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DyingReader:
+    """A reader that kills its own process once, when `item_id` is loaded anywhere but in the process of the test."""
+
+    reader: Reader
+    item_id: str
+    marker: str
+    home: int = field(default_factory=os.getpid)
+
+    def items(self) -> Sequence[Item]:
+        return self.reader.items()
+
+    def load(self, item: Item) -> Sample:
+        marker = Path(self.marker)
+        if item.id == self.item_id and os.getpid() != self.home and not marker.exists():
+            marker.write_text(str(os.getpid()))
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.reader.load(item)

@@ -1,0 +1,171 @@
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from models import rle, steps
+from models.errors import InputError
+from models.predictor import Predictor, open_state
+from models.refinement import build, named
+from pipeline.clicks import POLICIES
+from pipeline.data.sample import Item
+from pipeline.evaluation.config import EvaluationConfig
+from pipeline.evaluation.evaluator import Contestant, choose_objects, evaluate
+from pipeline.evaluation.play import play
+from pipeline.evaluation.results import ObjectRow
+from tests.evaluation.fakes import answering, nobody
+from tests.pipeline.fakes import FakeReader
+from tests.training.tiny import tiny_network
+
+CONFIG = EvaluationConfig(max_clicks=3)
+READER = FakeReader(num_items=4, hw=(40, 50), bad=(1,), with_refused=(2,))
+
+
+def items(*sizes: int) -> list[Item]:
+    return [Item(id=f"i{n}", object_ids=tuple(f"i{n}/{k}" for k in range(size))) for n, size in enumerate(sizes)]
+
+
+def chosen(config: EvaluationConfig, *sizes: int) -> list[str]:
+    return [object_id for _, ids in choose_objects(items(*sizes), config) for object_id in ids]
+
+
+def spread(predictor: Predictor) -> None:
+    """Let the fresh network's answers lie on both sides of the threshold."""
+    with torch.no_grad():
+        predictor.network.get_parameter("head.conv_seg.weight").mul_(20)
+
+
+def rows_of(out: list[ObjectRow | str]) -> list[ObjectRow]:
+    return [row for row in out if isinstance(row, ObjectRow)]
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    predictor = Predictor(tiny_network())
+    spread(predictor)
+    return predictor
+
+
+def contestant(predictor: Predictor, refinement: str, max_batch: int) -> Contestant:
+    step = build(named(refinement), predictor.network.traits)
+    return Contestant(name=refinement, step=step, answer=predictor.answer, max_batch=max_batch)
+
+
+def test_all_objects_or_a_drawn_few_in_the_data_sets_order() -> None:
+    everything = chosen(EvaluationConfig(), 3, 0, 4, 2)
+    assert everything == ["i0/0", "i0/1", "i0/2", "i2/0", "i2/1", "i2/2", "i2/3", "i3/0", "i3/1"]
+    assert chosen(EvaluationConfig(max_objects=99), 3, 0, 4, 2) == everything
+    few = chosen(EvaluationConfig(max_objects=4), 3, 0, 4, 2)
+    assert len(few) == 4
+    assert few == [object_id for object_id in everything if object_id in few]
+    assert few == chosen(EvaluationConfig(max_objects=4), 3, 0, 4, 2)
+    assert len({tuple(chosen(EvaluationConfig(max_objects=4, seed=seed), 3, 0, 4, 2)) for seed in range(8)}) > 3
+
+
+def test_a_data_set_without_objects_is_refused() -> None:
+    with pytest.raises(InputError, match="the data set lists no objects"):
+        choose_objects(items(0, 0), CONFIG)
+
+
+def test_bad_items_and_objects_are_named_and_the_others_are_played() -> None:
+    everything = np.ones((40, 50), bool)
+    bare = Contestant(name="all", step=answering(lambda number: everything), answer=nobody)
+    work = [(item, item.object_ids) for item in READER.items()]
+    work[2] = (work[2][0], ("a", "object z of item0002"))
+    out = list(evaluate(bare, READER, work, CONFIG, "fake"))
+    rows = rows_of(out)
+    assert [(row.item, row.object) for row in rows if row.item == "item0002"] == [("item0002", "a")]
+    assert {row.item for row in rows} == {"item0000", "item0002", "item0003"}
+    assert [text for text in out if isinstance(text, str)] == [
+        "item0001: the file is cut short",
+        "object z of item0002: no pixels",
+    ]
+    assert rows[0].dataset == "fake"
+    assert rows[0].policy == "oracle"
+    assert rle.decode({"size": [rows[0].height, rows[0].width], "counts": rows[0].mask}).all()
+
+
+def test_objects_below_the_least_area_are_left_out() -> None:
+    bare = Contestant(name="all", step=answering(lambda number: np.ones((40, 50), bool)), answer=nobody)
+    work = choose_objects(READER.items(), CONFIG)
+    areas = {}
+    for ref in (sample := READER.load(READER.items()[0])).objects:
+        areas[ref.id] = int((sample.object_mask(ref) & ~sample.ignore_mask).sum())
+    least = sorted(areas.values())[1]
+    config = EvaluationConfig(max_clicks=1, min_area=least)
+    out = list(evaluate(bare, READER, work[:1], config, "fake"))
+    rows = rows_of(out)
+    assert {row.object for row in rows} == {name for name, area in areas.items() if area >= least}
+    assert len(rows) < len(areas)
+    assert len([text for text in out if isinstance(text, str) and "fewer than" in text]) == len(areas) - len(rows)
+
+
+@pytest.mark.parametrize("refinement", ["standard", "flip", "zoom_in_flip_a_cfr_4"])
+def test_many_objects_at_once_give_what_one_by_one_gives(predictor: Predictor, refinement: str) -> None:
+    work = choose_objects(READER.items(), CONFIG)
+    one = contestant(predictor, refinement, 1)
+    expected: dict[tuple[str, str], tuple[Any, Any, Any]] = {}
+    for item, ids in work:
+        if item.id == "item0001":
+            continue
+        sample = READER.load(item)
+        for ref in sample.objects:
+            assert ref.id in ids
+            truth = sample.object_mask(ref) & ~sample.ignore_mask
+            game = play(
+                open_state(sample.image),
+                one.step,
+                truth,
+                sample.ignore_mask,
+                POLICIES["oracle"],
+                max_clicks=3,
+                target_iou=0.95,
+                mask_threshold=0.49,
+            )
+            with torch.inference_mode():
+                result = steps.run(game, predictor.answer)
+            counts = rle.encode(result.mask)["counts"]
+            expected[item.id, ref.id] = (result.clicks.rows(), list(result.ious), counts)
+    assert len(expected) == 9
+    assert any(max(ious) > 0 for _, ious, _ in expected.values())
+
+    found = rows_of(list(evaluate(one, READER, work, CONFIG, "fake")))
+    assert {(row.item, row.object): (row.clicks, row.ious, row.mask) for row in found} == expected
+
+    # In batches: the same clicks; masks may differ by a few pixels at the threshold.
+    batched = rows_of(list(evaluate(contestant(predictor, refinement, 8), READER, work, CONFIG, "fake")))
+    assert {(row.item, row.object): row.clicks for row in batched} == {k: v[0] for k, v in expected.items()}
+    for row in batched:
+        assert row.ious == pytest.approx(expected[row.item, row.object][1], abs=0.01)
+
+
+def test_a_broken_step_says_which_object_it_was() -> None:
+    def masks(number: int) -> np.ndarray:
+        raise ZeroDivisionError("the step broke")
+
+    work = choose_objects(READER.items(), CONFIG)
+    broken = Contestant(name="broken", step=answering(masks), answer=nobody)
+    with pytest.raises(RuntimeError, match="evaluating object a of item0000 failed: the step broke"):
+        list(evaluate(broken, READER, work, CONFIG, "fake"))
+
+
+def test_an_unknown_robot_is_refused() -> None:
+    bare = Contestant(name="x", step=answering(lambda number: np.ones((40, 50), bool)), answer=nobody)
+    with pytest.raises(InputError, match="unknown policy 'oracel'; did you mean 'oracle'"):
+        list(evaluate(bare, READER, [], EvaluationConfig(policy="oracel"), "fake"))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"max_clicks": 0}, "max_clicks 0"),
+        ({"max_objects": 0}, "max_objects 0"),
+        ({"target_iou": 0.8}, "none of the qualities above the target"),
+        ({"qualities": ()}, "qualities"),
+        ({"at_clicks": (0,)}, "at_clicks"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        EvaluationConfig(**values)

@@ -1,0 +1,118 @@
+from collections.abc import Callable
+
+import numpy as np
+
+from models import steps
+from models.interaction import Click, Clicks
+from models.predictor import open_state
+from pipeline.clicks import POLICIES
+from pipeline.evaluation.play import Played, play
+from tests.evaluation.fakes import answering, nobody
+
+HW = (24, 30)
+IMAGE = np.zeros((*HW, 3), np.uint8)
+TRUTH = np.zeros(HW, bool)
+TRUTH[4:20, 6:24] = True
+NOTHING = np.zeros(HW, bool)
+
+
+def played(
+    masks: Callable[[int], np.ndarray],
+    *,
+    truth: np.ndarray = TRUTH,
+    ignore: np.ndarray = NOTHING,
+    start: np.ndarray | None = None,
+    max_clicks: int = 5,
+    target_iou: float = 0.9,
+) -> Played:
+    game = play(
+        open_state(IMAGE, start),
+        answering(masks),
+        truth,
+        ignore,
+        POLICIES["oracle"],
+        max_clicks=max_clicks,
+        target_iou=target_iou,
+        mask_threshold=0.49,
+    )
+    return steps.run(game, nobody)
+
+
+def part(columns: int) -> np.ndarray:
+    mask = TRUTH.copy()
+    mask[:, 6 + columns :] = False
+    return mask
+
+
+def test_a_perfect_predictor_needs_one_click_inside_the_object() -> None:
+    result = played(lambda number: TRUTH)
+    assert result.ious == (1.0,)
+    assert np.array_equal(result.mask, TRUTH)
+    ((y, x, positive),) = result.clicks.rows()
+    assert positive
+    assert TRUTH[int(y), int(x)]
+
+
+def test_a_hopeless_one_gets_all_its_clicks() -> None:
+    result = played(lambda number: NOTHING, max_clicks=4)
+    assert result.ious == (0.0,) * 4
+    assert len(result.clicks) == 4
+    assert len({(y, x) for y, x, _ in result.clicks.rows()}) == 4
+
+
+def test_clicking_stops_at_the_first_mask_that_is_good_enough() -> None:
+    result = played(lambda number: part(6 * number), target_iou=2 / 3)
+    assert result.ious == (1 / 3, 2 / 3)
+    assert np.array_equal(result.mask, part(12))
+
+
+def test_a_target_that_is_met_exactly_is_met() -> None:
+    truth = np.zeros(HW, bool)
+    truth[0, :10] = True
+    mask = truth.copy()
+    mask[0, 9] = False
+    assert played(lambda number: mask, truth=truth, target_iou=0.9).ious == (0.9,)
+
+
+def test_ignored_pixels_count_for_nobody_and_are_not_clicked() -> None:
+    ignore = np.zeros(HW, bool)
+    ignore[:, 15:] = True
+    wrong_there = TRUTH | ignore
+    assert played(lambda number: wrong_there, ignore=ignore).ious == (1.0,)
+    clicked = played(lambda number: NOTHING, ignore=ignore, truth=TRUTH & ~ignore, max_clicks=3).clicks
+    assert not any(ignore[int(y), int(x)] for y, x, _ in clicked.rows())
+
+
+def test_an_object_that_is_ignored_everywhere_counts_as_failed_not_as_nan() -> None:
+    result = played(lambda number: NOTHING, ignore=np.ones(HW, bool), max_clicks=2)
+    assert result.ious == (0.0, 0.0)
+
+
+def test_the_first_click_corrects_the_mask_that_is_given() -> None:
+    everything = np.ones(HW, bool)
+    ((y, x, positive),) = played(lambda number: TRUTH, start=everything).clicks.rows()
+    assert not positive
+    assert not TRUTH[int(y), int(x)]
+
+
+def test_the_robot_sees_the_thresholded_mask_and_its_own_clicks() -> None:
+    seen: list[tuple[np.ndarray, int]] = []
+
+    def policy(truth: np.ndarray, ignore: np.ndarray, mask: np.ndarray, clicks: Clicks) -> Click:
+        seen.append((mask, len(clicks)))
+        return Click(y=1, x=2)
+
+    game = play(
+        open_state(IMAGE),
+        answering(lambda number: 0.5 * part(number)),
+        TRUTH,
+        NOTHING,
+        policy,
+        max_clicks=3,
+        target_iou=1.0,
+        mask_threshold=0.49,
+    )
+    steps.run(game, nobody)
+    assert [count for _, count in seen] == [0, 1, 2]
+    for number, (mask, _) in enumerate(seen):
+        assert np.array_equal(mask, part(number))

@@ -1,0 +1,94 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from jobs.cli import absolute_path, progress_line, run_job
+from jobs.predict import parse_click
+from jobs.progress import followed, read_history, text
+from models.errors import InputError
+
+
+def exit_code(error: BaseException | int | None) -> object:
+    def main(argv: object) -> int | None:
+        if isinstance(error, BaseException):
+            raise error
+        return error
+
+    with pytest.raises(SystemExit) as ended:
+        run_job(main)
+    return ended.value.code
+
+
+def test_what_the_user_got_wrong_is_one_message_and_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(InputError("no data at /x: expected a folder")) == 2
+    assert capsys.readouterr().err == "error: no data at /x: expected a folder\n"
+    assert exit_code(None) == 0
+    assert exit_code(3) == 3
+    assert exit_code(KeyboardInterrupt()) == 130
+
+
+def test_a_mistake_of_ours_keeps_its_traceback() -> None:
+    def main(argv: object) -> int:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_job(main)
+
+
+def test_relative_paths_are_made_absolute_where_the_user_started(tmp_path: Path) -> None:
+    assert absolute_path("--out", "runs/a") == tmp_path / "runs" / "a"
+    assert absolute_path("--out", "/data/a") == Path("/data/a")
+    assert absolute_path("--out", "~/a") == Path.home() / "a"
+
+
+def test_relative_paths_are_refused_inside_a_submitted_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    with pytest.raises(InputError, match=r"--out runs/a: expected an absolute path under `ray job submit`"):
+        absolute_path("--out", "runs/a")
+    assert absolute_path("--out", "/data/a") == Path("/data/a")
+
+
+def test_progress_off_a_terminal_is_a_line_a_tenth(capsys: pytest.CaptureFixture[str]) -> None:
+    for done in range(1, 101):
+        progress_line("evaluating", done, 100)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 10
+    assert lines[-1] == "evaluating: 100/100"
+
+
+def entry(step: int, loss: float = 1.0) -> dict[str, float]:
+    metrics = {"loss": loss, "lr": 1e-4, "images_per_second": 4.0, "seconds_per_step": 2.0, "data_wait": 0.25}
+    return {"step": step, **metrics}
+
+
+def test_a_run_is_followed_from_where_its_history_stood(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    history = tmp_path / "history.jsonl"
+    history.write_text(json.dumps(entry(1)) + "\n")
+    with followed(history, 100), history.open("a") as file:
+        file.write(json.dumps(entry(10)) + "\n" + json.dumps(entry(20))[:9])
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line == text(entry(10), 100)
+    assert line == "step 10/100  loss 1.000  lr 1.0e-04  4.0 images/s  waiting for data 25%  3 min 00 s left"
+
+
+def test_steps_that_were_made_again_count_once(tmp_path: Path) -> None:
+    history = tmp_path / "history.jsonl"
+    assert read_history(history) == []
+    entries = [entry(1), entry(2), entry(3, loss=9.0), entry(3, loss=3.0), entry(4)]
+    history.write_text("".join(json.dumps(e) + "\n" for e in entries))
+    assert [(e["step"], e["loss"]) for e in read_history(history)] == [(1, 1.0), (2, 1.0), (3, 3.0), (4, 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("given", "click"),
+    [("12,8.5,+", (12.0, 8.5, True)), ("0,3,-", (0.0, 3.0, False)), ("4,5", (4.0, 5.0, True))],
+)
+def test_clicks_are_read(given: str, click: tuple[float, float, bool]) -> None:
+    assert parse_click(given) == click
+
+
+@pytest.mark.parametrize("given", ["", "12", "a,b,+", "1,2,?", "1;2;+"])
+def test_clicks_that_cannot_be_read_say_what_was_expected(given: str) -> None:
+    with pytest.raises(InputError, match=r"expected Y,X,\+ or Y,X,- in pixels"):
+        parse_click(given)

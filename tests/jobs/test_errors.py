@@ -1,0 +1,207 @@
+"""What the user got wrong: one message that names what was given and what was expected, before anything starts."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from jobs import compare, evaluate, predict, train
+from models import checkpoint as checkpoints
+from models.errors import InputError
+from tests.pipeline.small_data import picture, save
+from tests.training.tiny import tiny_network
+
+Main = Callable[[list[str]], int]
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Holds what the cases name: a checkpoint, a JSON that is no COCO, an empty folder, images good and broken."""
+    checkpoints.save(tiny_network(), tmp_path / "checkpoint")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "not_coco").mkdir()
+    (tmp_path / "not_coco" / "annotations.json").write_text(json.dumps({"shapes": []}))
+    (tmp_path / "not_json").mkdir()
+    (tmp_path / "not_json" / "annotations.json").write_text("{")
+    image = save(picture(), tmp_path / "image.png")
+    (tmp_path / "broken.png").write_bytes(image.read_bytes()[:80])
+    return tmp_path
+
+
+TRAIN = [
+    ([], "the first argument names a preset.*nothing was given"),
+    (["--out", "x"], "the first argument names a preset.*'--out' came first"),
+    (["dem"], "unknown preset 'dem'; did you mean 'demo'"),
+    (["demo", "--network.name", "simpleclick_vit_xtinny"], "unknown network.*did you mean 'simpleclick_vit_xtiny'"),
+    (["demo", "--data.reader", "coc"], "unknown reader 'coc'; did you mean 'coco'"),
+    (["demo", "--data.reader", "coco"], "reader 'coco' needs a root folder and got none; expected a COCO JSON"),
+    (["cpu_xtiny", "--data.root", "absent"], "absent' does not exist; reader 'coco' expects a folder with"),
+    (["cpu_xtiny", "--data.root", "empty"], "empty' holds.*expects a COCO JSON"),
+    (["cpu_xtiny", "--data.root", "not_coco"], "is no COCO file: expected an object with 'images' and 'annotations'"),
+    (["cpu_xtiny", "--data.root", "not_json"], "cannot be read as JSON"),
+    (["cpu_xtiny", "--data.reader", "masks", "--data.root", "empty"], "expected the folders images/ [+] masks/"),
+    (["demo", "--data.options", "num_images", "many"], "num_images='many'.*expected a whole number"),
+    (["demo", "--data.options", "num_image", "3"], "unknown option of reader.*did you mean 'num_images'"),
+    (["demo", "--data.split", "vall"], "no split 'vall'"),
+    (["demo", "--refine", "cfr"], "unknown refinement 'cfr'"),
+    (["demo", "--training.objective", "ic"], "unknown objective 'ic'; did you mean 'icl'"),
+    (["demo", "--training.steps", "0"], "training.steps 0: expected a number >= 1"),
+    (["demo", "--training.optimizer.lr", "-1"], "expected lr > 0"),
+    (["demo", "--data.crop-hw", "100", "100"], r"input_hw \(100, 100\): expected multiples of 32"),
+    (["demo", "--data.copy-paste.recipe", "exclusiv"], "recipe"),
+    (["demo", "--scaling.workers", "3"], "batch_size 8 does not divide among 3 workers"),
+    (["demo", "--network.start-from", "absent"], "no checkpoint at .*absent: expected a folder with checkpoint.json"),
+    (
+        ["demo", "--network.name", "simpleclick_vit_base", "--network.start-from", "checkpoint"],
+        "is a checkpoint of simpleclick_vit_xtiny: expected simpleclick_vit_base, or say --network.name",
+    ),
+    (["cfr_icl_vit_base", "--data.reader", "scenes"], "this preset fine-tunes: give --network.start-from DIR"),
+    (["demo", "--out", "s3://bucket/run"], "expected a path that this machine has mounted"),
+]
+
+EVALUATE = [
+    ([], "nothing to evaluate: give --checkpoint DIR, --baseline grabcut, or both"),
+    (["--checkpoint", "absent"], "no checkpoint at .*absent: expected a folder with checkpoint.json"),
+    (["--checkpoint", "empty"], "no checkpoint at .*empty"),
+    (["--baseline", "grabcat"], "unknown baseline 'grabcat'; did you mean 'grabcut'"),
+    (["--baseline", "grabcut", "--reader", "scene"], "unknown reader 'scene'; did you mean 'scenes'"),
+    (["--baseline", "grabcut", "--reader", "davis", "--root", "absent"], "absent' does not exist; reader 'masks'"),
+    (["--baseline", "grabcut", "--reader", "davis", "--root", "empty"], "expected the folders img/ [+] gt/"),
+    (["--baseline", "grabcut", "--reader", "coco", "--root", "not_coco"], "is no COCO file"),
+    (["--checkpoint", "checkpoint", "--refine", "cfr1"], "unknown refinement 'cfr1'; did you mean 'cfr_1'"),
+    (["--checkpoint", "checkpoint", "--refine", "absent.json"], "no refinement file at absent.json"),
+    (["--baseline", "grabcut", "--protocol.policy", "orakel"], "unknown policy 'orakel'; did you mean 'oracle'"),
+    (["--baseline", "grabcut", "--protocol.max-clicks", "0"], "max_clicks 0"),
+    (["--baseline", "grabcut", "--protocol.target-iou", "0.5"], "none of the qualities above the target"),
+]
+
+PREDICT = [
+    (["--checkpoint", "absent", "--image", "image.png", "--clicks", "3,3,+"], "no checkpoint at absent"),
+    (["--checkpoint", "checkpoint", "--image", "absent.png", "--clicks", "3,3,+"], "no image at absent.png"),
+    (
+        ["--checkpoint", "checkpoint", "--image", "broken.png", "--clicks", "3,3,+"],
+        "broken.png cannot be read",
+    ),
+    (["--checkpoint", "checkpoint", "--image", "image.png", "--clicks", "3;3"], "click '3;3': expected Y,X,[+]"),
+    (
+        ["--checkpoint", "checkpoint", "--image", "image.png", "--clicks", "99,3,+"],
+        "outside the image: expected 0 <= y",
+    ),
+    (
+        ["--checkpoint", "checkpoint", "--image", "image.png", "--clicks", "3,3,+", "--out", "mask"],
+        "--out mask: expected a name that ends in .png",
+    ),
+]
+
+COMPARE = [(["empty", "checkpoint"], "empty holds no evaluation: expected summary.json and objects.parquet")]
+
+CASES = [
+    pytest.param(main, argv, message, id=f"{name}-{' '.join(argv)}")
+    for name, main, cases in (
+        ("train", train.main, TRAIN),
+        ("evaluate", evaluate.main, EVALUATE),
+        ("predict", predict.main, PREDICT),
+        ("compare", compare.main, COMPARE),
+    )
+    for argv, message in cases
+]
+
+
+@pytest.mark.parametrize(("main", "argv", "message"), CASES)
+def test_what_the_user_got_wrong_is_said(main: Main, argv: list[str], message: str, folder: Path) -> None:
+    before = sorted(folder.iterdir())
+    with pytest.raises(InputError, match=message):
+        main(argv)
+    assert sorted(folder.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("main", "argv", "message"),
+    [
+        (train.main, ["demo", "--training.steps", "many"], "many"),
+        (train.main, ["demo", "--trainin.steps", "3"], "--trainin.steps"),
+        (evaluate.main, ["--baseline", "grabcut", "--protocol.max-clicks", "x"], "max-clicks"),
+        (predict.main, ["--image", "image.png"], "checkpoint"),
+        (compare.main, ["empty"], "b"),
+    ],
+)
+def test_flags_that_cannot_be_read_end_with_code_2(
+    main: Main, argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(argv)
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_folder_that_holds_another_run_is_refused(folder: Path) -> None:
+    out = folder / "run"
+    out.mkdir()
+    (out / "config.json").write_text(json.dumps({"run_id": "1", "config": {"training": {"steps": 5}}}))
+    with pytest.raises(InputError, match=r"run holds a run with another config .*name another folder"):
+        train._resume_or_start(out, "sqlite:///unused.db", "demo", {"training": {"steps": 6}, "out": "run"})
+    same = {"training": {"steps": 5}, "out": "elsewhere", "scaling": {"workers": 2}, "num_cpus": 1}
+    assert train._resume_or_start(out, "sqlite:///unused.db", "demo", same) == "1"
+
+
+def test_a_relative_out_is_refused_inside_a_submitted_job(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    for main, argv in (
+        (train.main, ["demo", "--out", "runs/x"]),
+        (evaluate.main, ["--baseline", "grabcut", "--reader", "scenes", "--out", "runs/x"]),
+    ):
+        with pytest.raises(InputError, match="--out runs/x: expected an absolute path under `ray job submit`"):
+            main(argv)
+
+
+def test_help_lists_the_presets_and_succeeds(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        train.main(["--help"])
+    assert ended.value.code == 0
+    assert "cfr_icl_vit_huge" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["jobs.train", "demo", "--network.name", "simpleclick_vit_xtinny"], "did you mean 'simpleclick_vit_xtiny'"),
+        (["jobs.evaluate", "--checkpoint", "absent", "--reader", "scenes"], "no checkpoint at"),
+    ],
+)
+def test_on_the_command_line_it_is_one_error_and_code_2(command: list[str], message: str, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+
+
+def test_an_error_from_a_worker_is_told_like_one_of_our_own() -> None:
+    error = InputError("all 3 items of the window are broken")
+    from ray.exceptions import RayTaskError
+
+    from jobs.cli import for_people
+
+    wrapped = RayTaskError("work", "Traceback (most recent call last): ...", error).as_instanceof_cause()
+    assert isinstance(wrapped, ValueError)
+    found = for_people(wrapped)
+    assert found is not None
+    assert str(found) == "all 3 items of the window are broken"
+    outer = RuntimeError("training failed")
+    outer.__cause__ = wrapped
+    assert str(for_people(outer)) == "all 3 items of the window are broken"
+    assert for_people(ZeroDivisionError("ours")) is None

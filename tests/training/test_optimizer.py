@@ -1,0 +1,98 @@
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from models.errors import InputError
+from pipeline.training.config import OptimizerConfig, ScalingConfig, TrainingConfig
+from pipeline.training.optimizer import layerwise_groups, make_optimizer, rate_factor, set_rate
+from tests.training.tiny import tiny_network
+
+
+def test_layers_nearer_the_input_learn_slower() -> None:
+    network = tiny_network()
+    groups = layerwise_groups(network, 1.0, 0.1, 0.5)
+    of = {name: group for group in groups for name in group["names"]}
+    assert set(of) == {name for name, _ in network.named_parameters()}
+    assert sum(len(group["params"]) for group in groups) == len(of)
+    # depth 4: embeddings 0.5^5, block i 0.5^(4-i), everything outside the backbone 1.
+    assert of["backbone.pos_embed"]["lr"] == of["backbone.patch_embed.proj.weight"]["lr"] == 0.5**5
+    for block in range(4):
+        assert of[f"backbone.blocks.{block}.attn.qkv.weight"]["lr"] == 0.5 ** (4 - block)
+    assert of["head.conv_seg.weight"]["lr"] == of["patch_embed_coords.proj.weight"]["lr"] == 1.0
+    assert of["backbone.blocks.0.attn.qkv.weight"]["weight_decay"] == 0.1
+    assert of["backbone.blocks.0.attn.qkv.bias"]["weight_decay"] == 0.0
+    assert of["backbone.pos_embed"]["weight_decay"] == 0.0
+    assert of["head.conv_seg.bias"]["weight_decay"] == 0.1
+
+
+def test_the_public_codes_frozen_click_embedding_is_an_option() -> None:
+    names = [n for g in layerwise_groups(tiny_network(), 1.0, 0.0, 0.75, freeze_coords=True) for n in g["names"]]
+    assert not [name for name in names if name.startswith("patch_embed_coords.")]
+
+
+def test_layer_decay_wants_a_plain_vit() -> None:
+    with pytest.raises(InputError, match="layer_decay: expected a network with a plain-ViT backbone"):
+        layerwise_groups(nn.Linear(2, 2), 1.0, 0.0, 0.75)
+
+
+def test_one_group_without_layer_decay_and_frozen_parameters_stay_out() -> None:
+    network = tiny_network()
+    network.get_parameter("head.conv_seg.bias").requires_grad_(False)
+    optimizer = make_optimizer(network, OptimizerConfig(lr=0.01, weight_decay=0.2))
+    (group,) = optimizer.param_groups
+    assert len(group["params"]) == len(list(network.parameters())) - 1
+    assert (group["lr"], group["weight_decay"], group["betas"]) == (0.01, 0.2, (0.9, 0.999))
+
+
+def test_the_schedule_scales_every_groups_own_rate() -> None:
+    optimizer = make_optimizer(tiny_network(), OptimizerConfig(lr=0.01, layer_decay=0.5))
+    before = [group["lr"] for group in optimizer.param_groups]
+    set_rate(optimizer, 0.5)
+    set_rate(optimizer, 0.1)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.1 * rate for rate in before])
+    assert len(set(before)) > 4
+
+
+@pytest.mark.parametrize(
+    ("config", "factors"),
+    [
+        ({}, [1, 1, 1, 1, 1]),
+        ({"warmup_steps": 4}, [0.25, 1, 1, 1, 1]),
+        ({"schedule": "cosine"}, [1, 0.853553, 0.5, 0.146447, 0.01]),
+        ({"schedule": "cosine", "warmup_steps": 50}, [0.02, 0.853553 * 0.52, 0.5, 0.146447, 0.01]),
+        ({"schedule": "milestones", "milestones": (0.5, 0.75)}, [1, 1, 0.1, 0.01, 0.01]),
+    ],
+)
+def test_the_rate_over_a_run(config: dict[str, Any], factors: list[float]) -> None:
+    steps = [0, 25, 50, 75, 99]
+    found = [rate_factor(OptimizerConfig(**config), step, 100) for step in steps]
+    assert found == pytest.approx(factors, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "message"),
+    [
+        (OptimizerConfig, {"lr": 0.0}, "lr 0.0.*expected lr > 0"),
+        (OptimizerConfig, {"warmup_steps": -1}, "warmup_steps -1"),
+        (OptimizerConfig, {"milestones": (1.5,)}, "milestones.*fractions of the run"),
+        (TrainingConfig, {"steps": 0}, "training.steps 0: expected a number >= 1"),
+        (TrainingConfig, {"batch_size": 0}, "training.batch_size 0"),
+        (TrainingConfig, {"checkpoint_every": 0}, "training.checkpoint_every 0"),
+        (ScalingConfig, {"workers": 0}, "workers 0"),
+    ],
+)
+def test_values_that_mean_nothing_are_refused(kind: Any, values: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        kind(**values)
+
+
+def test_the_optimizer_moves_parameters_by_the_set_rate() -> None:
+    parameter = nn.Parameter(torch.ones(3))
+    module = nn.ParameterList([parameter])
+    optimizer = make_optimizer(module, OptimizerConfig(lr=0.1))
+    set_rate(optimizer, 0.5)
+    parameter.grad = torch.ones(3)
+    optimizer.step()
+    assert torch.allclose(parameter.detach(), torch.full((3,), 0.95))  # Adam's first step is one rate long

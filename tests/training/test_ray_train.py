@@ -1,0 +1,182 @@
+"""Training under Ray Train, measured by the same run without Ray: equal weights, bit for bit, whatever dies."""
+
+import dataclasses
+import functools
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from models import checkpoint as checkpoints
+from models.errors import InputError
+from models.networks.base import Network
+from pipeline.data.position import StreamPosition
+from pipeline.data.readers import open_reader
+from pipeline.data.sample import Reader
+from pipeline.training.config import OptimizerConfig, ScalingConfig, TrainingConfig
+from pipeline.training.ray_train import HISTORY, RUN, Job, read_progress, train, with_small_cluster
+from tests.pipeline.small_data import box, picture, save
+from tests.training.tiny import DATA, NAME, OPTIONS, trained_without_ray
+
+TRAINING = TrainingConfig(
+    steps=6, batch_size=4, checkpoint_every=2, log_every=1, optimizer=OptimizerConfig(lr=1e-3, warmup_steps=3)
+)
+SCALING = ScalingConfig(workers=1, cpus_per_worker=0.5, threads_per_worker=1, data_actors=1, cpus_per_data_actor=0.3)
+SCENES = open_reader("scenes", options={"num_images": "8", "height": "64", "width": "64"})
+
+
+def job_in(storage: Path, **changes: Any) -> Job:
+    defaults: dict[str, Any] = {
+        "network": NAME,
+        "network_options": OPTIONS,
+        "start_from": None,
+        "data": DATA,
+        "training": TRAINING,
+        "scaling": SCALING,
+        "storage": str(storage),
+        "info": {"refinement": "standard"},
+    }
+    return Job(**{**defaults, **changes})
+
+
+def run(job: Job, reader: Reader = SCENES) -> Path:
+    return train(job, reader, list(reader.items()))
+
+
+def logged_steps(storage: Path) -> list[int]:
+    return [json.loads(line)["step"] for line in (storage / HISTORY).read_text().splitlines()]
+
+
+def assert_equal_weights(folder: Path, expected: Network) -> None:
+    network, _ = checkpoints.load(folder, expected_network=NAME)
+    found = network.state_dict()
+    assert found.keys() == expected.state_dict().keys()
+    for key, value in expected.state_dict().items():
+        assert torch.equal(found[key], value), key
+
+
+def position_of(folder: Path) -> StreamPosition:
+    return StreamPosition.from_json(read_progress(folder)["position"])
+
+
+def kill_once(storage: str, at_step: int, whose: str, step: int, metrics: dict[str, float]) -> None:
+    """Log callable of rank 0: once, at `at_step`, wait for a persisted checkpoint and SIGKILL a training worker."""
+    marker = Path(storage) / "killed"
+    if step != at_step or marker.exists():
+        return
+    snapshot = Path(storage) / RUN / "checkpoint_manager_snapshot.json"
+    deadline = time.monotonic() + 60
+    while not (snapshot.is_file() and "checkpoint_dir_name" in snapshot.read_text()):
+        assert time.monotonic() < deadline, "no checkpoint was persisted"
+        time.sleep(0.1)
+    victim = os.getpid() if whose == "own" else sibling()
+    marker.write_text(str(victim))
+    os.kill(victim, signal.SIGKILL)
+    if victim != os.getpid():
+        time.sleep(2)
+
+
+def sibling() -> int:
+    """Process of the other training worker: a child of the same raylet with the same name."""
+    import psutil
+
+    me = psutil.Process()
+    name = me.cmdline()[0].split("(")[0].split(".")[0]
+    parent = me.parent()
+    assert parent is not None
+    others = [p for p in parent.children() if p.pid != me.pid and p.cmdline() and p.cmdline()[0].startswith(name)]
+    assert len(others) == 1, [p.cmdline() for p in parent.children()]
+    return others[0].pid
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(240)
+def test_a_stopped_run_goes_on_and_a_finished_one_stays(ray_cluster: None, tmp_path: Path) -> None:
+    # A constant rate after warm-up: the same run whether it was meant to end at step 3 or not.
+    run(job_in(tmp_path, training=dataclasses.replace(TRAINING, steps=3)))
+    assert logged_steps(tmp_path) == [1, 2, 3]
+    last = run(job_in(tmp_path))
+    assert logged_steps(tmp_path) == [1, 2, 3, 4, 5, 6]
+    assert position_of(last) == StreamPosition(24)
+    assert_equal_weights(last, trained_without_ray(SCENES, DATA, TRAINING))
+    assert checkpoints.describe(last)["info"] == {"refinement": "standard", "step": 6, "refused": 0}
+    assert {path.suffix for path in last.iterdir()} <= {".safetensors", ".json"}
+
+    again = run(job_in(tmp_path))
+    assert again == last
+    assert logged_steps(tmp_path) == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(240)
+def test_a_killed_worker_changes_nothing_in_the_result(ray_cluster: None, tmp_path: Path) -> None:
+    last = run(job_in(tmp_path, log=functools.partial(kill_once, str(tmp_path), 4, "own")))
+    assert (tmp_path / "killed").is_file()
+    # Killed while it logged step 4; the checkpoint of step 2 was persisted, so steps 3 and 4 are made again.
+    assert logged_steps(tmp_path) == [1, 2, 3, 3, 4, 5, 6]
+    assert position_of(last) == StreamPosition(24)
+    assert_equal_weights(last, trained_without_ray(SCENES, DATA, TRAINING))
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(240)
+def test_two_workers_share_the_stream_and_broken_images_are_named(ray_cluster: None, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    for number in range(8):
+        save(picture(number, (48, 48)), root / "images" / f"{number}.png")
+        save(box(8, 8, 30, 30, (48, 48)).astype("uint8"), root / "masks" / f"{number}.png")
+    broken = root / "images" / "5.png"
+    broken.write_bytes(broken.read_bytes()[:200])
+    reader = open_reader("masks", str(root))
+    storage = tmp_path / "run"
+    storage.mkdir()
+    scaling = dataclasses.replace(SCALING, workers=2)
+    last = run(job_in(storage, scaling=scaling), reader)
+    assert logged_steps(storage) == [1, 2, 3, 4, 5, 6]
+    position = position_of(last)
+    assert position.below + len(position.beyond) == 24
+    refused = read_progress(last)["refused"]
+    assert len(refused) == 1
+    ((text, count),) = refused.items()
+    assert text.startswith("5: image 5.png: ")
+    assert 1 <= count <= 3  # once an epoch
+    assert checkpoints.describe(last)["info"]["refused"] == count
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_the_other_one_of_two_workers_is_killed(ray_cluster: None, tmp_path: Path) -> None:
+    job = job_in(tmp_path, scaling=dataclasses.replace(SCALING, workers=2))
+    last = run(dataclasses.replace(job, log=functools.partial(kill_once, str(tmp_path), 4, "other")))
+    assert (tmp_path / "killed").is_file()
+    steps = logged_steps(tmp_path)
+    assert sorted(set(steps)) == [1, 2, 3, 4, 5, 6]
+    assert steps.count(3) == 2
+    assert steps[-1] == 6
+    position = position_of(last)
+    assert position.below + len(position.beyond) == 24
+
+
+def test_a_batch_that_does_not_divide_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    job = job_in(tmp_path, scaling=dataclasses.replace(SCALING, workers=3))
+    with pytest.raises(InputError, match="batch_size 4 does not divide among 3 workers"):
+        run(job)
+
+
+@pytest.mark.parametrize(("num_cpus", "workers", "actors"), [(2, 1, 1), (2, 1, 4), (1, 1, 2), (4, 2, 4), (16, 4, 16)])
+def test_reservations_leave_cpus_over(num_cpus: float, workers: int, actors: int) -> None:
+    fitted = with_small_cluster(ScalingConfig(workers=workers, data_actors=actors), num_cpus)
+    reserved = workers * fitted.cpus_per_worker + actors * fitted.cpus_per_data_actor
+    assert reserved <= max(0.9 * num_cpus, num_cpus - 1)
+    assert (fitted.workers, fitted.data_actors) == (workers, actors)
+
+
+def test_a_roomy_cluster_is_left_as_asked() -> None:
+    scaling = ScalingConfig(workers=2, data_actors=4)
+    assert with_small_cluster(scaling, 16) is scaling
