@@ -10,6 +10,9 @@ from pipeline.training.config import OptimizerConfig, ScalingConfig, TrainingCon
 
 CPU = ScalingConfig(workers=1, data_actors=1)
 SUEM = CopyPasteConfig(recipe="exclusive")
+# From fresh weights the output of the first clicks must be scored too, as the public code's form of the loss does: the
+# paper's form, made for fine-tuning, never scores an output without a previous mask.
+FROM_NOTHING = "icl_code"
 
 
 def demo() -> TrainConfig:
@@ -26,7 +29,8 @@ def demo() -> TrainConfig:
         ),
         network=NetworkChoice(name="simpleclick_vit_xtiny"),
         training=TrainingConfig(
-            steps=110,
+            objective=FROM_NOTHING,
+            steps=150,
             batch_size=8,
             checkpoint_every=40,
             optimizer=OptimizerConfig(lr=5e-4, warmup_steps=10, schedule="cosine", max_grad_norm=5.0),
@@ -48,7 +52,8 @@ def cpu_xtiny() -> TrainConfig:
         ),
         network=NetworkChoice(name="simpleclick_vit_xtiny"),
         training=TrainingConfig(
-            steps=1000,
+            objective=FROM_NOTHING,
+            steps=1200,
             batch_size=8,
             checkpoint_every=100,
             optimizer=OptimizerConfig(lr=5e-4, warmup_steps=50, schedule="cosine", max_grad_norm=5.0),

@@ -316,7 +316,7 @@ def test_damaged_weights_are_refused_by_the_replica(small_checkpoint: Path, tmp_
     for path in small_checkpoint.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes()[:5000])
     with (
-        pytest.raises(InputError, match="weights.safetensors cannot be read"),
+        pytest.raises(InputError, match="cannot be read"),
         deployments.serving(ServeArgs(checkpoint=str(tmp_path), num_threads=1), "127.0.0.1", free_port()),
     ):
         raise AssertionError("it serves")
