@@ -21,7 +21,6 @@ from pipeline.data.sampling import window_at
 from pipeline.data.windows import make_window
 
 MAX_TASKS = 2000  # Ray Data plans tasks one by one: 10,000 of them delayed the first batch by 8 seconds
-STORE_BYTES = 512 * 2**20  # what may wait in the object store: the stream keeps pace with training, not ahead of it
 
 
 class _Windows:
@@ -48,7 +47,6 @@ def ordered_options() -> ray.data.ExecutionOptions:
     """
     options = copy.deepcopy(ray.data.DataContext.get_current().execution_options)
     options.preserve_order = True
-    options.resource_limits = ray.data.ExecutionResources(object_store_memory=STORE_BYTES)
     return options
 
 
