@@ -54,7 +54,7 @@ def compare(
         different = sorted(by_object[0].keys() ^ by_object[1].keys())
         raise InputError(
             f"the evaluations hold different objects ({len(different)} are in only one, such as {different[0]}): "
-            "evaluate both with the same data, --config.max-objects and --config.seed"
+            "evaluate both with the same data, --protocol.max-objects and --protocol.seed"
         )
     keys = sorted(by_object[0])
     measures: dict[str, Callable[[list[float]], float]] = {}
