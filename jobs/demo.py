@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -185,7 +186,7 @@ def serve(config: DemoConfig, uri: str, model: str, examples: Path) -> int:
     except KeyboardInterrupt:
         return 0
     finally:
-        server.terminate()
+        server.send_signal(signal.SIGINT)  # as Ctrl-C: Ray ends in order
         try:
             server.wait(timeout=30)
         except subprocess.TimeoutExpired:

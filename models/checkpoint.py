@@ -90,8 +90,8 @@ def load(folder: str | Path, expected_network: str | None = None, **options: Any
         given = _sha256(folder / WEIGHTS)
     except (SafetensorError, OSError) as error:
         raise InputError(f"{folder / WEIGHTS} cannot be read: {error}") from error
-    if given != description.get("sha256"):
-        raise InputError(f"{folder / WEIGHTS} is damaged, or not of this checkpoint: its SHA-256 is {given}")
     network = create(description["network"], **description["config"] | options)
     load_strict(network, state, what="checkpoint")
+    if given != description.get("sha256"):
+        raise InputError(f"{folder / WEIGHTS} is damaged, or not of this checkpoint: its SHA-256 is {given}")
     return network.eval(), description

@@ -44,7 +44,9 @@ def grabcut(
         if foreground.any() and not foreground.all():  # GrabCut needs pixels of both kinds
             cv2.setRNGSeed(0)
             models = np.zeros((2, 1, 65))
-            labels, _, _ = cv2.grabCut(image, labels, (0, 0, 0, 0), models[0], models[1], iterations, cv2.GC_INIT_WITH_MASK)
+            labels, _, _ = cv2.grabCut(
+                image, labels, (0, 0, 0, 0), models[0], models[1], iterations, cv2.GC_INIT_WITH_MASK
+            )
             foreground = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD))
             foreground = _parts_with(foreground, state.clicks.yx[positive] * scale)
         full = cv2.resize(foreground.astype(np.float32), state.hw[::-1], interpolation=cv2.INTER_LINEAR) > 0.5

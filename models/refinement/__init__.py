@@ -46,6 +46,8 @@ class Refinement:
             raise InputError("zoom_in and limit_longest_side exclude each other: zoom_in decides the size of each look")
 
 
+NESTED = {"zoom_in": ZoomIn, "cascade": Cascade}
+
 REFINEMENTS: dict[str, Refinement] = {
     "standard": Refinement(),
     "flip": Refinement(flip=True),
@@ -91,9 +93,8 @@ def named(refinement: "str | Refinement | Mapping[str, Any] | None") -> Refineme
 
 def from_dict(values: Mapping[str, Any]) -> Refinement:
     """Rebuild a Refinement from `dataclasses.asdict` or JSON; unknown names raise InputError."""
-    nested = {"zoom_in": ZoomIn, "cascade": Cascade}
     fields: dict[str, Any] = {
-        key: _from_fields(nested[key], value) if key in nested and value is not None else value
+        key: _from_fields(NESTED[key], value) if key in NESTED and value is not None else value
         for key, value in _checked(Refinement, values).items()
     }
     return Refinement(**fields)
@@ -112,7 +113,7 @@ def _checked(kind: Any, values: Any) -> dict[str, Any]:
         if key not in hints:
             raise unknown(f"setting of {kind.__name__}", key, hints)
         checked[key] = tuple(value) if isinstance(value, list) else value
-        if not isinstance(value, Mapping) and not _fits(checked[key], hints[key]):
+        if key not in NESTED and not _fits(checked[key], hints[key]):
             raise InputError(f"{kind.__name__}.{key} is {value!r}: expected {hints[key]}")
     return checked
 
