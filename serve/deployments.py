@@ -174,7 +174,7 @@ def serving(args: ServeArgs, host: str, port: int) -> Iterator[None]:
         try:
             ray_serve.run(bind(args), name=APP_NAME, route_prefix="/")
         except (RuntimeError, RayError) as error:
-            raise refusal(error) or error from None
+            raise refusal(error, deployment_messages()) or error from None
         yield
     finally:
         if ours:
@@ -185,12 +185,18 @@ def serving(args: ServeArgs, host: str, port: int) -> Iterator[None]:
             ray.shutdown()
 
 
-def refusal(error: Exception) -> InputError | None:
-    """Find the InputError of a replica in what Ray made of it: a cause, or a line of the traceback in its message."""
+def deployment_messages() -> str:
+    """Read what Ray Serve noted about our deployments: tracebacks of replicas, of which its exception says nothing."""
+    application = ray_serve.status().applications.get(APP_NAME)
+    return "" if application is None else "\n".join(each.message for each in application.deployments.values())
+
+
+def refusal(error: Exception, messages: str = "") -> InputError | None:
+    """Find the InputError of a replica in what Ray made of it: a cause, or a line of the traceback in a message."""
     cause = getattr(error, "cause", None)
     if isinstance(cause, InputError):
         return cause
-    told = REFUSAL.findall(str(error))
+    told = REFUSAL.findall(f"{error}\n{messages}")
     return InputError(told[-1].strip()) if told else None
 
 

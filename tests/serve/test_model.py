@@ -169,13 +169,14 @@ def test_other_applications_of_a_cluster_are_left_alone(address: str | None, mon
 
 def test_what_a_replica_refuses_is_told_in_one_line() -> None:
     told = (
-        "Deploying application maskwright failed: failed to start 3 times. Error:\n"
+        "The deployment failed to start 3 times in a row. Error:\n"
         "ray::ServeReplica:maskwright:Maskwright.initialize_and_get_metadata() (pid=1)\n"
         "models.errors.InputError: weights.safetensors cannot be read: header\n\nDuring handling ... occurred:\n"
         "RuntimeError: Traceback (most recent call last):\n  File x\n"
         "models.errors.InputError: weights.safetensors cannot be read: header\n"
     )
-    assert str(deployments.refusal(RuntimeError(told))) == "weights.safetensors cannot be read: header"
+    failed = RuntimeError("Deploying application maskwright failed: Failed to update the deployments ['Maskwright'].")
+    assert str(deployments.refusal(failed, told)) == "weights.safetensors cannot be read: header"
     assert deployments.refusal(RuntimeError("a node died")) is None
 
 
@@ -267,23 +268,16 @@ def test_the_token_is_set_before_ray_is_imported() -> None:
 
 
 @pytest.fixture
-def own_ray() -> Iterator[None]:
-    """A Ray with room for the replica: the one that runs already, else one of our own."""
-    import ray
+def serving_ray(ray_cluster: None) -> Iterator[None]:
+    """The shared Ray, without Serve before and after."""
     import ray.serve as ray_serve
 
-    started = not ray.is_initialized()
-    if started:
-        options = {"object_store_memory": 200 << 20, "include_dashboard": False, "log_to_driver": False}
-        ray.init(address="local", num_cpus=4, **options)
     yield
     ray_serve.shutdown()
-    if started:
-        ray.shutdown()
 
 
 @pytest.mark.ray
-@pytest.mark.usefixtures("own_ray")
+@pytest.mark.usefixtures("serving_ray")
 def test_a_session_on_ray_serve(small_checkpoint: Path) -> None:
     import httpx
 
@@ -311,7 +305,7 @@ def test_a_session_on_ray_serve(small_checkpoint: Path) -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.usefixtures("own_ray")
+@pytest.mark.usefixtures("serving_ray")
 def test_damaged_weights_are_refused_by_the_replica(small_checkpoint: Path, tmp_path: Path) -> None:
     for path in small_checkpoint.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes()[:5000])

@@ -70,6 +70,7 @@ def trained_without_ray(reader: Reader, data: DataConfig, config: TrainingConfig
     """Train tiny_network in this process on the local stream: what the run under Ray must equal."""
     blocks = (collate([row]) for row in local.stream(reader, data))
     stream = (to_device(batch, "cpu") for batch in rebatch(blocks, StreamPosition(), config.batch_size))
+    torch.set_num_threads(1)  # as the worker: sums in another order would differ in the last bit
     network = tiny_network(config.seed)
     trainer = Trainer(network=network, module=network, config=config)
     fit(trainer, stream, lambda step, metrics: None, lambda step, metrics: None)
