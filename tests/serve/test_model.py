@@ -1,6 +1,8 @@
 """The model side: where checkpoints come from, the command line, and the app on a real (untrained) network."""
 
+import contextlib
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -39,9 +41,12 @@ def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A free port outside the ranges from which the system and Ray take theirs at any moment."""
+    for port in random.sample(range(21_000, 31_000), 100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 def test_a_session_over_http_is_a_session_in_process(small_checkpoint: Path) -> None:
