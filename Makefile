@@ -6,6 +6,8 @@ STAMP := $(VENV)/.installed
 SERVE ?= 1
 # Threads of a test process: several small ones share the machine.
 TEST_ENV := OMP_NUM_THREADS=1 NO_ALBUMENTATIONS_UPDATE=1
+# Two processes: one has the tests that need Ray, which share one cluster.
+PYTEST := $(TEST_ENV) $(RUN) -m pytest -q -n 2 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help demo test test-quick test-full check format serve bench clean
 .DEFAULT_GOAL := help
@@ -23,13 +25,13 @@ demo: $(STAMP)  ## generate, train, evaluate, register and serve, in minutes (SE
 	$(RUN) -m jobs.demo $(if $(filter 0,$(SERVE)),--no-serve)
 
 test: $(STAMP)  ## all tests but the slow ones; what CI runs
-	$(TEST_ENV) $(RUN) -m pytest -q -m "not slow" --durations=10
+	$(PYTEST) -m "not slow" --durations=10
 
 test-quick: $(STAMP)  ## the part that needs no Ray, under a minute
-	$(TEST_ENV) $(RUN) -m pytest -q -m "not slow and not ray" --ignore tests/parity --durations=5
+	$(PYTEST) -m "not slow and not ray" --ignore tests/parity --durations=5
 
 test-full: $(STAMP)  ## everything: kills, browser
-	$(TEST_ENV) $(RUN) -m pytest -q --durations=20
+	$(PYTEST) --durations=20
 
 check: $(STAMP)  ## lint, format, types
 	$(RUN) -m ruff check .

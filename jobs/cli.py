@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from models.errors import InputError, lookup
+from models.errors import InputError, find_input_error, lookup
 
 T = TypeVar("T")
 
@@ -21,27 +21,11 @@ def run_job(main: Callable[[Sequence[str]], int | None]) -> None:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        meant = for_people(error)
+        meant = find_input_error(error)
         if meant is None:
             raise
         print(f"error: {meant}", file=sys.stderr)
         sys.exit(2)
-
-
-def for_people(error: BaseException) -> InputError | None:
-    """Find the InputError that a worker or an actor raised inside what Ray made of it; None if there is none."""
-    waiting: list[Any] = [error]
-    seen: set[int] = set()
-    while waiting:
-        current = waiting.pop()
-        if not isinstance(current, BaseException) or id(current) in seen:
-            continue
-        if type(current) is InputError:
-            return current
-        seen.add(id(current))
-        waiting += [getattr(current, name, None) for name in ("cause", "_base_exc", "controller_failure", "__cause__")]
-        waiting += getattr(current, "worker_failures", {}).values()
-    return None
 
 
 def parse(kind: type[T], argv: Sequence[str], *, prog: str, default: T | None = None, description: str = "") -> T:

@@ -35,6 +35,11 @@ def main(argv: Sequence[str]) -> int:
     rows_a, summary_a = pick(config.a, config.refine_a)
     rows_b, summary_b = pick(config.b, config.refine_b)
     qualities = config.qualities or tuple(float(q) for q in summary_a["noc"] if q in summary_b["noc"])
+    known = [q for q in qualities if f"{q:.2f}" in summary_a["noc"] and f"{q:.2f}" in summary_b["noc"]]
+    if len(known) < len(qualities):
+        # A session ends at its evaluation's target: it says nothing of a quality above it.
+        both = sorted(set(summary_a["noc"]) & set(summary_b["noc"]))
+        raise InputError(f"--qualities {qualities}: both evaluations give NoC at {', '.join(both) or 'none in common'}")
     max_clicks = min(summary_a["max_clicks"], summary_b["max_clicks"])
     differences = compare.compare(
         rows_a, rows_b, at_clicks=config.at_clicks, qualities=qualities, max_clicks=max_clicks

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,7 +32,8 @@ def _follow(history: Path, offset: int, num_steps: int, stop: threading.Event) -
                 if not line.endswith(b"\n"):
                     break
                 offset += len(line)
-                print(text(json.loads(line), num_steps), flush=True)
+                for entry in parse([line.decode()]):
+                    print(text(entry, num_steps), flush=True)
         if last_round:
             return
 
@@ -51,5 +52,16 @@ def read_history(history: Path) -> list[dict[str, float]]:
     """Read a run's metrics by step; where a restart made steps again, the later entry counts."""
     if not history.is_file():
         return []
-    entries = [json.loads(line) for line in history.read_text().splitlines()]
+    entries = parse(history.read_text().splitlines())
     return [entry for _, entry in sorted({entry["step"]: entry for entry in entries}.items())]
+
+
+def parse(lines: Iterable[str]) -> Iterator[dict[str, float]]:
+    """Read the entries of a history; a line that a killed worker left half-written is none."""
+    for line in lines:
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict) and "step" in entry:
+            yield entry

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -24,3 +24,20 @@ def lookup(kind: str, name: str, table: Mapping[str, T]) -> T:
     if name not in table:
         raise unknown(kind, name, table)
     return table[name]
+
+
+def find_input_error(error: BaseException) -> InputError | None:
+    """Find the InputError that a worker or an actor raised inside what Ray made of it; None if there is none."""
+    waiting: list[Any] = [error]
+    seen: set[int] = set()
+    while waiting:
+        current = waiting.pop()
+        if not isinstance(current, BaseException) or id(current) in seen:
+            continue
+        if type(current) is InputError:
+            # Ray Data appends advice on its own retry settings, which would not help.
+            return InputError(str(current).split("\nFailed to apply UDF")[0])
+        seen.add(id(current))
+        waiting += [getattr(current, name, None) for name in ("cause", "_base_exc", "controller_failure", "__cause__")]
+        waiting += getattr(current, "worker_failures", {}).values()
+    return None

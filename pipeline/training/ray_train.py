@@ -20,7 +20,7 @@ import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 
 from models import checkpoint as checkpoints
-from models.errors import InputError
+from models.errors import InputError, find_input_error
 from models.networks import create
 from models.networks.base import Network
 from pipeline.data.config import DataConfig
@@ -33,6 +33,7 @@ from pipeline.training.config import ScalingConfig, TrainingConfig
 from pipeline.training.loop import Trainer, fit
 
 RUN, OPTIMIZER, PROGRESS, HISTORY = "train", "optimizer.safetensors", "progress.json", "history.jsonl"
+REFUSAL = "refused-{rank}.txt"  # why a worker gave up, where a retry would only fail again
 MAX_NAMED = 1000  # refused items that are named; all are counted
 
 
@@ -76,7 +77,14 @@ def train(job: Job, reader: Reader, items: list[Item]) -> Path:
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
         ),
     )
-    result = trainer.fit()
+    for old in _refusals(job):
+        old.unlink()
+    try:
+        result = trainer.fit()
+    except Exception:
+        _raise_refusal(job)
+        raise
+    _raise_refusal(job)
     if result.checkpoint is None:
         raise RuntimeError(f"training ended without a checkpoint: see the logs under {job.storage}")
     return Path(result.checkpoint.path)
@@ -119,8 +127,32 @@ def _persisted_position(run: Path) -> tuple[StreamPosition, int]:
 
 
 def _worker(params: dict[str, Any]) -> None:
-    """Train in one worker, from the last checkpoint if there is one."""
+    """Train in one worker; where a retry would only fail again, leave the reason for the driver."""
     job: Job = params["job"]
+    if _refusals(job):
+        return
+    try:
+        _train(job)
+    except Exception as error:
+        reason = error if isinstance(error, FloatingPointError) else find_input_error(error)
+        if reason is not None:
+            rank = ray.train.get_context().get_world_rank()
+            (Path(job.storage) / REFUSAL.format(rank=rank)).write_text(str(reason))
+        # Raised all the same: the other workers may be waiting for this one.
+        raise
+
+
+def _raise_refusal(job: Job) -> None:
+    for refusal in _refusals(job):
+        raise InputError(refusal.read_text())
+
+
+def _refusals(job: Job) -> list[Path]:
+    return sorted(Path(job.storage).glob(REFUSAL.format(rank="*")))
+
+
+def _train(job: Job) -> None:
+    """Train from the last checkpoint if there is one."""
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     device = ray.train.torch.get_device()
@@ -182,8 +214,11 @@ class _Progress:
             return
         if self.job.log is not None:
             self.job.log(step, metrics)
-        with (Path(self.job.storage) / HISTORY).open("a") as file:
-            file.write(json.dumps({"step": step, **metrics}) + "\n")
+        with (Path(self.job.storage) / HISTORY).open("ab+") as file:
+            # A killed worker may have left half a line: what follows begins on its own.
+            file.seek(max(0, file.tell() - 1))
+            start = b"" if file.read(1) in (b"", b"\n") else b"\n"
+            file.write(start + json.dumps({"step": step, **metrics}).encode() + b"\n")
 
     def on_checkpoint(self, step: int, metrics: dict[str, float]) -> None:
         """Gather what all workers have used and report; rank 0 brings the checkpoint."""

@@ -11,7 +11,7 @@ import pytest
 
 from jobs import compare, evaluate, predict, train
 from models import checkpoint as checkpoints
-from models.errors import InputError
+from models.errors import InputError, find_input_error
 from tests.pipeline.small_data import picture, save
 from tests.training.tiny import tiny_network
 
@@ -194,14 +194,12 @@ def test_an_error_from_a_worker_is_told_like_one_of_our_own() -> None:
     error = InputError("all 3 items of the window are broken")
     from ray.exceptions import RayTaskError
 
-    from jobs.cli import for_people
-
     wrapped = RayTaskError("work", "Traceback (most recent call last): ...", error).as_instanceof_cause()
     assert isinstance(wrapped, ValueError)
-    found = for_people(wrapped)
+    found = find_input_error(wrapped)
     assert found is not None
     assert str(found) == "all 3 items of the window are broken"
     outer = RuntimeError("training failed")
     outer.__cause__ = wrapped
-    assert str(for_people(outer)) == "all 3 items of the window are broken"
-    assert for_people(ZeroDivisionError("ours")) is None
+    assert str(find_input_error(outer)) == "all 3 items of the window are broken"
+    assert find_input_error(ZeroDivisionError("ours")) is None

@@ -149,6 +149,15 @@ def test_two_workers_share_the_stream_and_broken_images_are_named(ray_cluster: N
 
 
 @pytest.mark.ray
+@pytest.mark.timeout(120)
+def test_a_run_that_diverges_ends_with_advice_and_is_not_tried_again(ray_cluster: None, tmp_path: Path) -> None:
+    wild = dataclasses.replace(TRAINING, optimizer=OptimizerConfig(lr=1e30, warmup_steps=0))
+    with pytest.raises(InputError, match=r"loss .* at step 1: lower training\.optimizer\.lr"):
+        run(job_in(tmp_path, training=wild))
+    assert logged_steps(tmp_path) == [1]
+
+
+@pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_the_other_one_of_two_workers_is_killed(ray_cluster: None, tmp_path: Path) -> None:
