@@ -14,7 +14,7 @@ import pytest
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Several processes share the tests (pytest-xdist): one has all that need Ray, first as the longest; files stay whole."""
+    """Share the tests among processes (pytest-xdist): all that need Ray in one, and first; files stay whole."""
     for item in items:
         ray = item.get_closest_marker("ray") is not None
         item.add_marker(pytest.mark.xdist_group("ray" if ray else str(item.path.relative_to(item.config.rootpath))))
