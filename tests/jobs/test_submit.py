@@ -72,15 +72,21 @@ def cluster() -> Iterator[str]:
 def submit(address: str, tmp_path: Path, *argv: str) -> "subprocess.CompletedProcess[str]":
     command = [str(RAY), "job", "submit", "--address", address, "--working-dir", "."]
     command += ["--runtime-env-json", f'{{"env_vars": {{"MLFLOW_TRACKING_URI": "sqlite:///{tmp_path}/mlflow.db"}}}}']
-    return subprocess.run(
-        [*command, "--", sys.executable, "-m", "jobs.train", *argv],
-        cwd=REPOSITORY,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
+    deadline = time.monotonic() + 120
+    while True:
+        done = subprocess.run(
+            [*command, "--", sys.executable, "-m", "jobs.train", *argv],
+            cwd=REPOSITORY,
+            env=ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            timeout=500,
+            check=False,
+        )
+        # The head answers some seconds before it has an agent to run jobs.
+        if "No available agent to submit job" not in done.stderr or time.monotonic() > deadline:
+            return done
+        time.sleep(3)
 
 
 @pytest.mark.slow
