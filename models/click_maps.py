@@ -14,16 +14,18 @@ class ClickBatch:
     """Click lists of a batch, padded to one length n.
 
     `yx` float32 (b, n, 2) in the frame of the image; `positive` bool (b, n); `valid` bool (b, n), False = padding.
+    `first` bool (b, n) marks first clicks: one a sample, or one for each of several objects that are segmented as one.
     Where the valid clicks stand among the padding means nothing to a network.
     """
 
     yx: Tensor
     positive: Tensor
     valid: Tensor
+    first: Tensor
 
     def to(self, device: torch.device | str) -> "ClickBatch":
         """Copy to a device."""
-        return ClickBatch(self.yx.to(device), self.positive.to(device), self.valid.to(device))
+        return ClickBatch(*(part.to(device) for part in (self.yx, self.positive, self.valid, self.first)))
 
 
 def collate_clicks(batch: Sequence[Clicks]) -> ClickBatch:
@@ -36,7 +38,9 @@ def collate_clicks(batch: Sequence[Clicks]) -> ClickBatch:
         yx[row, : len(clicks)] = torch.from_numpy(clicks.yx).float()
         positive[row, : len(clicks)] = torch.from_numpy(clicks.positive)
         valid[row, : len(clicks)] = True
-    return ClickBatch(yx, positive, valid)
+    first = torch.zeros_like(valid)
+    first[:, 0] = valid[:, 0]
+    return ClickBatch(yx, positive, valid, first)
 
 
 def disk_maps(clicks: ClickBatch, hw: tuple[int, int], radius: float = 5.0) -> Tensor:

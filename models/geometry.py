@@ -1,11 +1,30 @@
 """Boxes, sizes and the coordinate maps between an image and a view of it. NumPy only."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-SizeRule = int | tuple[int, int] | None
-"""What size a network wants: None = as it is, an int = that longest side, (h, w) = exactly that."""
+
+@dataclass(frozen=True)
+class ShortSide:
+    """A size rule: scale to a short side of `side`; then cut both sides down to multiples of `multiple`."""
+
+    side: int
+    multiple: int = 1
+    truncate: bool = False
+    """Cut a fractional side off instead of rounding it (FocusCut; EMC-Click rounds)."""
+
+    def apply(self, hw: tuple[int, int]) -> tuple[int, int]:
+        """Size (h, w) that an image of `hw` gets."""
+        scale = self.side / min(hw)
+        sides = [self.side if n == min(hw) else int(n * scale) if self.truncate else round(n * scale) for n in hw]
+        height, width = (max(self.multiple, n // self.multiple * self.multiple) for n in sides)
+        return height, width
+
+
+SizeRule = int | tuple[int, int] | ShortSide | None
+"""What size a network wants: None = as it is, an int = that longest side, (h, w) = exactly that, or a ShortSide."""
 
 
 class Box(NamedTuple):
@@ -35,6 +54,8 @@ def apply_size_rule(rule: SizeRule, hw: tuple[int, int]) -> tuple[int, int]:
     """Size (h, w) that an image or crop of `hw` gets; sides are rounded half to even, as in the public code."""
     if rule is None:
         return hw
+    if isinstance(rule, ShortSide):
+        return rule.apply(hw)
     if isinstance(rule, int):
         scale = rule / max(hw)
         return max(1, round(hw[0] * scale)), max(1, round(hw[1] * scale))

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.click_maps import ClickBatch
@@ -22,14 +23,24 @@ class Traits:
     zoom_size: SizeRule
     """Size of a zoomed-in crop before it goes in."""
     prev_mask: Literal["probability", "binary", "unused"] = "probability"
+    multiple: int = 1
+    """Both sides of a view must be multiples of this."""
+    split: bool = False
+    """Has a heavy first-click half and a light correction half (SplitNetwork)."""
+    exemplar: bool = False
+    """Takes a finished object as an example of what to find."""
 
 
 @dataclass(frozen=True, eq=False)
 class Output:
-    """Logits (b, 1, h, w) at the input's size, before the sigmoid; `aux_logits` where a network has an aux head."""
+    """Logits (b, 1, h, w) at the input's size, before the sigmoid.
+
+    `aux_logits` where a network has an aux head; `base_logits`, before correction, where it is split.
+    """
 
     mask_logits: Tensor
     aux_logits: Tensor | None = None
+    base_logits: Tensor | None = None
 
 
 class NetworkConfig(Protocol):
@@ -66,3 +77,40 @@ class Network(nn.Module):
     def fit_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Adapt weights that were saved for another input size (positional embeddings)."""
         return state
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """What the heavy half leaves for corrections: `features` (b, c, h/4, w/4), `low_logits` (b, 1, h/4, w/4).
+
+    The low-resolution logits are replaced by those of each correction; `aux_logits` matter to training only.
+    """
+
+    features: Tensor
+    low_logits: Tensor
+    aux_logits: Tensor | None = None
+
+
+class SplitNetwork(Network):
+    """A network whose corrections do not run its heavy half again (EMC-Click)."""
+
+    def encode(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch) -> Encoded:
+        """Run the heavy half; of `clicks` it sees the first ones only (`ClickBatch.first`)."""
+        raise NotImplementedError
+
+    def correct(self, image: Tensor, features: Tensor, low_logits: Tensor, clicks: ClickBatch) -> tuple[Tensor, Tensor]:
+        """Run the light half on all clicks so far: (logits (b, 1, h, w), the new low-resolution logits)."""
+        raise NotImplementedError
+
+    def forward(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch) -> Output:
+        """Encode and correct once."""
+        encoded = self.encode(image, prev_mask, clicks)
+        logits, _ = self.correct(image, encoded.features, encoded.low_logits, clicks)
+        hw = (image.shape[2], image.shape[3])
+        aux = None if encoded.aux_logits is None else upsample(encoded.aux_logits, hw)
+        return Output(logits, aux_logits=aux, base_logits=upsample(encoded.low_logits, hw))
+
+
+def upsample(x: Tensor, hw: tuple[int, int]) -> Tensor:
+    """Resize (b, c, h, w) bilinearly, align_corners True, as the published networks resize their logits."""
+    return x if tuple(x.shape[2:]) == tuple(hw) else F.interpolate(x, size=hw, mode="bilinear", align_corners=True)

@@ -67,4 +67,4 @@ def add_clicks(
         y, x = divmod(int(pixels[rng.integers(len(pixels))]), prob.shape[1])
         yx[sample, row] = torch.tensor([float(y), float(x)], device=yx.device)
         valid[sample, row] = True
-    return ClickBatch(yx, clicks.positive, valid)
+    return ClickBatch(yx, clicks.positive, valid, clicks.first)

@@ -31,4 +31,6 @@ def to_device(columns: dict[str, np.ndarray], device: torch.device | str) -> Tra
     yx = torch.from_numpy(np.array(columns["clicks_yx"])).to(device).float()
     half = valid.shape[1] // 2
     positive = (torch.arange(valid.shape[1], device=valid.device) < half).expand_as(valid)
-    return TrainingBatch(image=image, target=target, clicks=ClickBatch(yx, positive, valid))
+    first = torch.zeros_like(valid)
+    first[:, 0] = valid[:, 0]
+    return TrainingBatch(image=image, target=target, clicks=ClickBatch(yx, positive, valid, first))

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from models import published
 from models.errors import InputError
 from models.interaction import Clicks
-from models.networks import NETWORKS
+from models.networks import NETWORKS, create
 from models.published import pack_clicks
 from tests.models.tiny import tiny_network
 
+DEAD = ("backbone.cls_token", "backbone.fc_norm.weight", "backbone.head.bias", "head.up_conv1.0.weight")
+OURS = ("emc_vit_", "icmformerpp_")
 PICKLED_IN = "isegm.model.modeling.transformer_helper.cross_entropy_loss"
 
 
@@ -23,8 +25,8 @@ def published_state(seed: int = 3) -> dict[str, Tensor]:
     state = {key: tensor.clone() for key, tensor in tiny_network(seed).state_dict().items()}
     position = state["backbone.pos_embed"]
     state["backbone.pos_embed"] = torch.cat([torch.full((1, 1, position.shape[2]), 9.0), position], 1)
-    dead = ("backbone.cls_token", "backbone.fc_norm.weight", "backbone.head.bias", "head.up_conv1.0.weight")
-    return {**state, **{key: torch.ones(3) for key in dead}}
+    shapes = published.family(tiny_network()).dead(tiny_network().config)
+    return {**state, **{key: torch.ones(shapes[key]) for key in DEAD}}
 
 
 def test_load_fills_every_tensor_and_reports_the_dead_ones() -> None:
@@ -34,7 +36,9 @@ def test_load_fills_every_tensor_and_reports_the_dead_ones() -> None:
     assert all(torch.equal(tensor, wanted[key]) for key, tensor in network.state_dict().items())
     assert report.num_loaded == len(wanted)
     assert report.num_dead == 4
-    assert report.dead_parameters == 4 * 3 + 32
+    assert report.dead_parameters == 32 + 32 + 1000 + 16 * 8 * 2 * 2 + 32
+    assert "backbone.head.weight" in report.missing_dead
+    assert "backbone.cls_token" not in report.missing_dead
     assert report.sha256 == ""
 
 
@@ -52,6 +56,13 @@ def test_every_misfit_is_named_and_then_nothing_is_loaded() -> None:
     assert [line for line in lines if "1 tensors not used" in line and "neck.down_64.0.bias" in line]
     assert [line for line in lines if "head.conv_seg.bias: (2,) given, (1,) expected" in line]
     assert all(torch.equal(tensor, before[key]) for key, tensor in network.state_dict().items())
+
+
+def test_an_unused_tensor_of_another_shape_is_named() -> None:
+    state = published_state()
+    state["backbone.head.bias"] = torch.ones(3)
+    with pytest.raises(InputError, match=r"backbone\.head\.bias: \(3,\) given, \(1000,\) expected"):
+        published.load(tiny_network(), state)
 
 
 def test_a_long_list_of_misfits_is_cut_with_its_count() -> None:
@@ -158,10 +169,12 @@ def test_a_family_without_published_files_is_refused() -> None:
         published.load(network, published_state())
 
 
-def test_every_plain_vit_has_a_key_rule() -> None:
+def test_every_network_with_published_files_has_a_family() -> None:
     for name in NETWORKS:
-        if name.startswith("simpleclick_"):
-            assert name.split("_")[0] in published.KEY_RULES
+        if name.startswith(OURS):
+            continue
+        with torch.device("meta"):
+            assert name.startswith(published.family(create(name)).prefix)
 
 
 def test_packed_rows() -> None:

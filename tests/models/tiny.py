@@ -44,4 +44,4 @@ def views(batch: int, hw: tuple[int, int], seed: int = 0) -> tuple[torch.Tensor,
 
 def permuted(clicks: ClickBatch, order: torch.Tensor) -> ClickBatch:
     """The same clicks in other rows."""
-    return ClickBatch(clicks.yx[:, order], clicks.positive[:, order], clicks.valid[:, order])
+    return ClickBatch(*(part[:, order] for part in (clicks.yx, clicks.positive, clicks.valid, clicks.first)))

@@ -126,4 +126,4 @@ def unpack(points: np.ndarray) -> ClickBatch:
     packed = torch.from_numpy(points)
     half = packed.shape[1] // 2
     positive = (torch.arange(2 * half) < half).expand(packed.shape[0], -1)
-    return ClickBatch(packed[..., :2].float(), positive, ~(packed == -1).all(-1))
+    return ClickBatch(packed[..., :2].float(), positive, ~(packed == -1).all(-1), packed[..., 2] == 0)

@@ -126,6 +126,7 @@ def empty_rows(batch: int, half: int) -> ClickBatch:
         torch.full((batch, 2 * half, 2), -1.0),
         positive.expand(batch, -1),
         torch.zeros(batch, 2 * half, dtype=torch.bool),
+        torch.zeros(batch, 2 * half, dtype=torch.bool),
     )
 
 

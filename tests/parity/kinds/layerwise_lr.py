@@ -3,7 +3,7 @@
 import math
 
 from models.networks import create
-from models.published import DEAD, KEY_RULES, family
+from models.published import family
 from pipeline.training.optimizer import layerwise_groups
 from tests.parity.cases import Case, Deviations, Kind, whole_file
 
@@ -17,13 +17,13 @@ def replay(case: Case) -> Deviations:
     ours = {name: (group["lr"], group["weight_decay"]) for group in groups for name in group["names"]}
     assert sum(len(group["names"]) for group in groups) == len(ours), "a parameter is in two groups"
     assert all(len(group["names"]) == len(group["params"]) for group in groups)
-    rename, _ = KEY_RULES[family(network)]
+    rename, dead = family(network).rename, family(network).dead(network.config)
 
     worst, matched = 0.0, set()
     for key, (lr, decay) in content["lr_and_wd"].items():
-        name = rename(key)
-        if name == DEAD:
+        if key in dead:
             continue
+        name = rename(key)
         assert math.isclose(ours[name][0], lr, rel_tol=1e-12), key
         assert ours[name][1] == decay, key
         worst = max(worst, abs(ours[name][0] / lr - 1))

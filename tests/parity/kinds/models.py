@@ -16,8 +16,7 @@ from tests.parity.cases import Case, Deviations, Kind
 from tests.parity.sessions import unpack
 from tests.parity.weights import state_dict
 
-DEAD_VIT = ("backbone.cls_token", "backbone.fc_norm.", "backbone.head.", "head.up_conv")
-"""What plain-ViT files carry and no forward uses (spec 2.2), besides one slot of the positional embedding."""
+BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 def vit_overrides(content: dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -118,21 +117,17 @@ def _check_inventory(state: dict[str, Tensor], content: dict[str, Any]) -> None:
     """What is built and what is dead make up the published parameters, and the dead ones are those we know of."""
     with torch.device("meta"):
         network = build(content, None)
-    rename, reshape = published.KEY_RULES[published.family(network)]
-    wanted = network.state_dict()
-    dead = 0
-    for key, tensor in state.items():
-        name = rename(key)
-        if is_vit(content):
-            assert (name == published.DEAD) == key.startswith(DEAD_VIT), key
-        if name != published.DEAD:
-            assert reshape(key, tensor).shape == wanted[name].shape, key
-        dead += tensor.numel() - (0 if name == published.DEAD else wanted[name].numel())
-    built = sum(tensor.numel() for tensor in wanted.values())
-    assert built + dead == content["weight_checksum"]["n_values"]
-    if is_vit(content):
-        parameters = sum(parameter.numel() for parameter in network.parameters())
-        assert parameters + dead == content["weight_checksum"]["n_params"]
+    ours, report = published.translate(network, {key: tensor.to("meta") for key, tensor in state.items()})
+    assert report.missing_dead == ()
+    assert {key: tensor.shape for key, tensor in ours.items()} == {
+        key: tensor.shape for key, tensor in network.state_dict().items()
+    }
+    built = sum(tensor.numel() for tensor in ours.values())
+    assert built + report.dead_parameters == content["weight_checksum"]["n_values"]
+    # Buffers (batch statistics) are values, no parameters.
+    buffers = sum(buffer.numel() for name, buffer in network.named_buffers() if name in ours)
+    dead_buffers = sum(tensor.numel() for key, tensor in state.items() if key not in ours and key.endswith(BUFFERS))
+    assert built + report.dead_parameters - buffers - dead_buffers == content["weight_checksum"]["n_params"]
 
 
 KIND = Kind(

@@ -1,0 +1,156 @@
+"""Read the authors' checkpoints into our networks: key mapping, strict, with a report.
+
+To add a family: a file with its Family, and a line in FAMILIES.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from models.errors import InputError
+from models.interaction import Clicks
+from models.networks.base import Network
+from models.published.family import Family
+from models.published.files import read_state, refuse_lfs_pointer
+from models.published.plain_vit import SIMPLECLICK
+
+__all__ = ["FAMILIES", "Report", "family", "load", "load_strict", "pack_clicks", "read_state", "refuse_lfs_pointer"]
+
+FAMILIES: tuple[Family, ...] = (SIMPLECLICK,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What came of loading: counts of tensors, and the SHA-256 of the file ("" for a state dict).
+
+    `num_loaded` of the file's tensors are in the network, `num_dead` are known and used by no forward, `num_aliases`
+    repeat another; `dead_parameters` counts the values of the last two and of unused parts. `missing_dead` names unused
+    tensors that this file lacks: harmless.
+    """
+
+    num_loaded: int
+    num_dead: int
+    num_aliases: int
+    dead_parameters: int
+    missing_dead: tuple[str, ...] = ()
+    sha256: str = ""
+
+
+def family(network: Network) -> Family:
+    """Family whose published files fit a network; raises InputError if there is none."""
+    fitting = [known for known in FAMILIES if network.name.startswith(known.prefix)]
+    if not fitting:
+        raise InputError(
+            f"no published checkpoints are known for network {network.name!r}: known are those of "
+            f"{', '.join(known.prefix + '*' for known in FAMILIES)}"
+        )
+    return max(fitting, key=lambda known: len(known.prefix))
+
+
+def load(network: Network, source: str | Path | Mapping[str, Tensor]) -> Report:
+    """Load published weights, in place; `source` is a file or a state dict under the authors' names.
+
+    Raises InputError that names every tensor that is missing, left over or of another shape: then nothing was loaded.
+    """
+    if isinstance(source, str | Path):
+        state, sha256 = read_state(Path(source)), _sha256(Path(source))
+    else:
+        state, sha256 = dict(source), ""
+    ours, report = translate(network, state)
+    load_strict(network, ours, what="published checkpoint")
+    return dataclasses.replace(report, sha256=sha256)
+
+
+def translate(network: Network, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Report]:
+    """Published tensors under our names, without those that no forward uses; the network is left as it is.
+
+    Raises InputError if an unused tensor has another shape than such files give it, or an alias differs from what it
+    repeats. Tensors on the meta device (shapes alone) are allowed.
+    """
+    known = family(network)
+    dead = known.dead(network.config)
+    ours: dict[str, Tensor] = {}
+    num_dead = num_aliases = dead_parameters = 0
+    wrong: list[str] = []
+    for key, tensor in state.items():
+        original = known.alias(key)
+        if original is not None:
+            num_aliases, dead_parameters = num_aliases + 1, dead_parameters + tensor.numel()
+            if not _repeats(tensor, state.get(original)):
+                wrong.append(f"{key} differs from {original}, which it repeats in such files")
+        elif key in dead:
+            num_dead, dead_parameters = num_dead + 1, dead_parameters + tensor.numel()
+            if tuple(tensor.shape) != dead[key]:
+                wrong.append(f"{key}: {tuple(tensor.shape)} given, {dead[key]} expected")
+        else:
+            name = known.rename(key)
+            ours[name] = known.reshape(key, tensor)
+            dead_parameters += tensor.numel() - ours[name].numel()
+    if wrong:
+        raise InputError(
+            f"this published checkpoint does not fit network {network.name}:\n  "
+            f"{len(wrong)} unused tensors are not as expected: {'; '.join(wrong[:5])}"
+        )
+    return ours, Report(
+        num_loaded=len(ours),
+        num_dead=num_dead,
+        num_aliases=num_aliases,
+        dead_parameters=dead_parameters,
+        missing_dead=tuple(sorted(dead.keys() - state.keys())),
+    )
+
+
+def _repeats(tensor: Tensor, original: Tensor | None) -> bool:
+    if original is None or tensor.shape != original.shape:
+        return False
+    return tensor.is_meta or torch.equal(tensor, original)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load_strict(network: Network, state: dict[str, Tensor], what: str) -> None:
+    """Load weights under our names or raise InputError listing what does not fit; then nothing was loaded."""
+    state = network.fit_state(state)
+    wanted = network.state_dict()
+    missing = sorted(wanted.keys() - state.keys())
+    left_over = sorted(state.keys() - wanted.keys())
+    shapes = [
+        f"{key}: {tuple(state[key].shape)} given, {tuple(wanted[key].shape)} expected"
+        for key in sorted(wanted.keys() & state.keys())
+        if state[key].shape != wanted[key].shape
+    ]
+    if missing or left_over or shapes:
+        lines = [f"this {what} does not fit network {network.name or type(network).__name__}:"]
+        for title, names in (("missing", missing), ("not used", left_over), ("of another shape", shapes)):
+            if names:
+                more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+                lines.append(f"  {len(names)} tensors {title}: {', '.join(names[:5])}{more}")
+        raise InputError("\n".join(lines))
+    network.load_state_dict(state)
+
+
+def pack_clicks(clicks: Clicks, limit: int | None = None) -> Tensor:
+    """Pack clicks the way the authors' networks take them: float32 (1, 2n, 3), rows (y, x, order).
+
+    First the positive clicks, then, from row n on, the negative ones; unused rows are -1. `limit` keeps the first
+    clicks only and bounds n, which otherwise is that of the whole list (spec section 1).
+    """
+    num_positive = int(clicks.positive.sum())
+    half = max(1, num_positive, len(clicks) - num_positive)
+    half = half if limit is None else min(half, max(1, limit))
+    packed = torch.full((1, 2 * half, 3), -1.0)
+    kept = clicks.first(limit)
+    for start, sign in ((0, True), (half, False)):
+        order = torch.from_numpy((kept.positive == sign).nonzero()[0])
+        rows = slice(start, start + len(order))
+        packed[0, rows, :2] = torch.from_numpy(kept.yx)[order].float()
+        packed[0, rows, 2] = order.float()
+    return packed

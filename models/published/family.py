@@ -1,0 +1,48 @@
+"""What a family of published checkpoints is: how their names and shapes become ours."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def no_dead(config: Any) -> Shapes:
+    """Every tensor of the file is used."""
+    return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """How the authors' files of one family are read; every key is theirs."""
+
+    prefix: str
+    """Names of our networks that belong to it start so."""
+    rename: Callable[[str], str] = str
+    """Our name of a tensor."""
+    reshape: Callable[[str, Tensor], Tensor] = lambda key, tensor: tensor
+    """Our form of a tensor."""
+    dead: Callable[[Any], Shapes] = no_dead
+    """Tensors that files carry but no forward uses, with their shapes, for a network's config."""
+    alias: Callable[[str], str | None] = lambda key: None
+    """Of a tensor that repeats another: that other's key."""
+
+
+def conv(name: str, dim_in: int, dim_out: int, *, side: int = 1, bias: bool = True) -> Shapes:
+    """Shapes of a convolution's tensors."""
+    return {f"{name}.weight": (dim_out, dim_in, side, side)} | ({f"{name}.bias": (dim_out,)} if bias else {})
+
+
+def linear(name: str, dim_in: int, dim_out: int) -> Shapes:
+    """Shapes of a linear map's tensors."""
+    return {f"{name}.weight": (dim_out, dim_in), f"{name}.bias": (dim_out,)}
+
+
+def norm(name: str, dim: int, *, batch: bool = False) -> Shapes:
+    """Shapes of a normalisation's tensors; a batch normalisation has statistics too."""
+    shapes: Shapes = {f"{name}.weight": (dim,), f"{name}.bias": (dim,)}
+    if batch:
+        shapes |= {f"{name}.running_mean": (dim,), f"{name}.running_var": (dim,), f"{name}.num_batches_tracked": ()}
+    return shapes

@@ -1,0 +1,26 @@
+"""Published plain-ViT files: SimpleClick, CFR-ICL (spec 2.2); their dead tensors are iCMFormer's too."""
+
+from typing import Any
+
+from torch import Tensor
+
+from models.published.family import Family, Shapes, linear, norm
+
+
+def dead(config: Any) -> Shapes:
+    """Class token, the classifier that was pre-trained with, and the up-convolutions of an unused option."""
+    shapes: Shapes = {"backbone.cls_token": (1, 1, config.dim)}
+    shapes |= norm("backbone.fc_norm", config.dim) | linear("backbone.head", config.dim, 1000)
+    for number, dim in ((1, config.head_dim), (2, config.head_dim // 2)):
+        half, name = dim // 2, f"head.up_conv{number}"
+        shapes |= {f"{name}.0.weight": (dim, half, 2, 2), f"{name}.0.bias": (half,)} | norm(f"{name}.1", half)
+        shapes |= {f"{name}.2.weight": (half, half, 1, 1), f"{name}.2.bias": (half,)} | norm(f"{name}.3", half)
+    return shapes
+
+
+def reshape(key: str, tensor: Tensor) -> Tensor:
+    """Drop the unused class token's slot of the positional embedding."""
+    return tensor[:, 1:] if key == "backbone.pos_embed" else tensor
+
+
+SIMPLECLICK = Family(prefix="simpleclick_vit", reshape=reshape, dead=dead)
