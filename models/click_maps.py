@@ -43,6 +43,32 @@ def collate_clicks(batch: Sequence[Clicks]) -> ClickBatch:
     return ClickBatch(yx, positive, valid, first)
 
 
+FAR = 1e6
+"""Squared distance where no click of a sign is drawn."""
+
+
+def squared_distances(clicks: ClickBatch, hw: tuple[int, int]) -> Tensor:
+    """Squared distance of every pixel to the nearest click: float32 (b, 2, h, w), channel 0 positive, 1 negative.
+
+    FAR where a sign has no click. Which clicks are drawn: as in `disk_maps`.
+    """
+    height, width = hw
+    drawn = clicks.valid & (clicks.yx.amax(-1) >= 0)
+    rows = torch.arange(height, device=clicks.yx.device, dtype=clicks.yx.dtype)
+    columns = torch.arange(width, device=clicks.yx.device, dtype=clicks.yx.dtype)
+    dy2 = (rows - clicks.yx[..., 0:1]).square()  # (b, n, h)
+    dx2 = (columns - clicks.yx[..., 1:2]).square()  # (b, n, w)
+    nearest = clicks.yx.new_full((clicks.yx.shape[0], 2, height, width), FAR)
+    for k in range(clicks.yx.shape[1]):
+        distance = dy2[:, k, :, None] + dx2[:, k, None, :]
+        for channel, sign in enumerate((clicks.positive, ~clicks.positive)):
+            chosen = (sign & drawn)[:, k]
+            if chosen.any():
+                limit = torch.where(chosen, 0.0, FAR)[:, None, None]  # what is not of this sign stays far
+                nearest[:, channel] = torch.minimum(nearest[:, channel], torch.maximum(distance, limit))
+    return nearest
+
+
 def disk_maps(clicks: ClickBatch, hw: tuple[int, int], radius: float = 5.0) -> Tensor:
     """Draw clicks as filled disks: float32 (b, 2, h, w), channel 0 positive, 1 negative (spec section 1).
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import models.torchvision_ops  # noqa: F401  (before timm)
 from models.click_maps import ClickBatch, disk_maps
 from models.errors import InputError
-from models.networks.base import Network, Output, Traits
+from models.networks.base import Network, Output, Traits, upsample
 
 WINDOW_PIXELS = 224
 
@@ -206,7 +206,15 @@ class Head(nn.Module):
         self.conv_seg = nn.Conv2d(dim, 1, 1)
 
     def forward(self, features: list[Tensor]) -> Tensor:
-        """Fuse and classify.
+        """Fuse and classify."""
+        return self.classify(self.fuse(features))
+
+    def classify(self, fused: Tensor) -> Tensor:
+        """Logits (b, 1, h/4, w/4) of the fused feature."""
+        return self.conv_seg(self.dropout(fused))
+
+    def fuse(self, features: list[Tensor]) -> Tensor:
+        """Bring four scales together at 1/4.
 
         The paper upsamples, concatenates, then fuses by a 1x1 convolution. A 1x1 convolution commutes with bilinear
         upsampling, so each level meets its slice of the fusion weights at its own size and the sum is upsampled: the
@@ -217,7 +225,7 @@ class Head(nn.Module):
         for level in (1, 2, 3):
             part = F.conv2d(self.convs[level](features[level]), slices[level])
             fused = fused + F.interpolate(part, size=fused.shape[2:], mode="bilinear", align_corners=False)
-        return self.conv_seg(self.dropout(F.relu(fused)))
+        return F.relu(fused)
 
 
 class SimpleClick(Network):
@@ -236,13 +244,19 @@ class SimpleClick(Network):
 
     def forward(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch) -> Output:
         """Segment views of exactly `config.input_hw`."""
+        _, logits = self.decode(image, prev_mask, clicks)
+        return Output(upsample(logits, (image.shape[2], image.shape[3])))
+
+    def decode(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch) -> tuple[Tensor, Tensor]:
+        """Fused feature (b, c, h/4, w/4 for patch 16) and its logits."""
         hw = (image.shape[2], image.shape[3])
         if hw != self.config.input_hw:
             raise InputError(f"the view is {hw}: this network takes exactly {self.config.input_hw}")
         coords = torch.cat([prev_mask, disk_maps(clicks, hw, self.config.click_radius).to(prev_mask.dtype)], 1)
         tokens = self.backbone.patch_embed(self.normalise(image)) + self.patch_embed_coords(coords)
         features = self.neck(self.backbone(tokens).permute(0, 3, 1, 2).contiguous())
-        return Output(F.interpolate(self.head(features), size=hw, mode="bilinear", align_corners=True))
+        fused = self.head.fuse(features)
+        return fused, self.head.classify(fused)
 
     def fit_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Resize a positional embedding that was made for another (square) grid."""

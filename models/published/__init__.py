@@ -15,13 +15,15 @@ from torch import Tensor
 from models.errors import InputError
 from models.interaction import Clicks
 from models.networks.base import Network
+from models.published.emc import EMC_HRNET, EMC_SEGFORMER
 from models.published.family import Family
 from models.published.files import read_state, refuse_lfs_pointer
+from models.published.hrnet import RITM
 from models.published.plain_vit import SIMPLECLICK
 
 __all__ = ["FAMILIES", "Report", "family", "load", "load_strict", "pack_clicks", "read_state", "refuse_lfs_pointer"]
 
-FAMILIES: tuple[Family, ...] = (SIMPLECLICK,)
+FAMILIES: tuple[Family, ...] = (SIMPLECLICK, RITM, EMC_HRNET, EMC_SEGFORMER)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ from tests.parity.cases import Kind
 from tests.parity.kinds import (
     cfr,
     disks,
+    emc,
     layerwise_lr,
     losses,
     models,
@@ -21,6 +22,11 @@ from tests.parity.kinds import (
 KINDS: dict[str, Kind] = {
     "models": models.KIND,
     "disks": disks.KIND,
+    "emc": emc.CACHED,
+    "emc_restore": emc.RESTORE,
+    "emc_keys": emc.KEYS,
+    "emc_templates": emc.TEMPLATES,
+    "emc_losses": emc.LOSSES,
     "points_tensor": points_tensor.KIND,
     "losses": losses.KIND,
     "nextclick": nextclick.KIND,
