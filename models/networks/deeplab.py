@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import models.torchvision_ops  # noqa: F401  (before timm)
 from models.errors import InputError
+from models.fit import check_fit, shapes_of
 from models.networks.base import upsample
 
 STEM = "layers.0.0.weight"
@@ -68,23 +69,12 @@ class DilatedResNet(nn.Module):
         """
         given = backbone_state(state)
         wanted = self.state_dict()
-        shapes = {name: tuple(tensor.shape) for name, tensor in wanted.items()}
-        shapes[STEM] = (shapes[STEM][0], 3, *shapes[STEM][2:])
-        # Old torchvision files do not count batches; the count matters to no forward here.
-        missing = sorted(name for name in shapes.keys() - given.keys() if not name.endswith("num_batches_tracked"))
-        left_over = sorted(given.keys() - shapes.keys())
-        wrong = [
-            f"{name}: {tuple(given[name].shape)} given, {shape} expected"
-            for name, shape in shapes.items()
-            if name in given and tuple(given[name].shape) != shape
-        ]
-        if missing or left_over or wrong:
-            lines = ["these weights do not fit the backbone: expected those of a plain ResNet of the same depth"]
-            for title, names in (("missing", missing), ("not used", left_over), ("of another shape", wrong)):
-                if names:
-                    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-                    lines.append(f"  {len(names)} tensors {title}: {', '.join(names[:5])}{more}")
-            raise InputError("\n".join(lines))
+        expected = shapes_of(wanted)
+        expected[STEM] = (expected[STEM][0], 3, *expected[STEM][2:])
+        # Old torchvision files do not count batches; here no forward asks for the count.
+        counts = {name: () for name in expected if name.endswith("num_batches_tracked")}
+        title = "these weights do not fit the backbone: expected those of a plain ResNet of the same depth"
+        check_fit(title, expected, counts | shapes_of(given))
         given[STEM] = torch.cat([given[STEM].to(wanted[STEM]), wanted[STEM][:, 3:]], 1)
         self.load_state_dict({**wanted, **given})
         return [name for name in wanted if name in given]
