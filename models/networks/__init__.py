@@ -6,6 +6,7 @@ from typing import Any
 from models.errors import InputError, lookup, unknown
 from models.networks.base import Network
 from models.networks.emc import EmcHRNetConfig, EmcSegFormerConfig, EmcVitConfig
+from models.networks.focuscut import FocusCutConfig
 from models.networks.ritm import RitmConfig
 from models.networks.simpleclick import SimpleClickConfig
 
@@ -28,6 +29,8 @@ NETWORKS: dict[str, Any] = {
     ),
     "emc_vit_base": EmcVitConfig(dim=768, depth=12, heads=12, neck_dims=(128, 256, 512, 1024)),
     "emc_vit_huge": EmcVitConfig(dim=1280, depth=32, heads=16, neck_dims=(240, 480, 960, 1920), patch=14),
+    "focuscut_resnet50": FocusCutConfig(layers=(3, 4, 6, 3)),
+    "focuscut_resnet101": FocusCutConfig(layers=(3, 4, 23, 3)),
 }
 
 

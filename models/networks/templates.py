@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.click_maps import FAR, ClickBatch
+from models.click_maps import ClickBatch
 
 
 class Templates(NamedTuple):
@@ -50,7 +50,7 @@ def select_templates(feature: Tensor, clicks: ClickBatch, distances: Tensor, num
         # must not: the floor depends on the sample's counts alone.
         similar.append(torch.where((count < most)[:, None], chosen.clamp(min=0), chosen))
     hw = (distances.shape[2], distances.shape[3])
-    far = torch.where(distances == FAR, 1.0, distances).sqrt() / math.hypot(*hw)
+    far = torch.where(distances.isinf(), 1.0, distances).sqrt() / math.hypot(*hw)
     near = 1 - F.interpolate(far, size=(h, w), mode="bilinear", align_corners=True).flatten(2)  # (b, 2, h * w)
     positive = ((similar[0] + 1 - similar[1]) * near[:, 0]).topk(num, dim=1).indices
     negative = ((similar[1] + 1 - similar[0]) * near[:, 1]).topk(num, dim=1).indices

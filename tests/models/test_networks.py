@@ -9,7 +9,7 @@ from models.errors import InputError
 from models.interaction import Clicks
 from models.networks import NETWORKS, create
 from models.networks.base import Network
-from tests.models.tiny import HW, click_list, permuted, tiny_network, views
+from tests.models.tiny import HW, TINY_NETWORKS, click_list, permuted, tiny_network, views
 
 PUBLISHED = {
     "simpleclick_vit_xtiny": 4_053_577,
@@ -39,12 +39,13 @@ def test_built_and_dead_parameters_add_up_to_the_published_count(name: str) -> N
     assert built + dead_parameters(network.config.dim, network.config.head_dim) == PUBLISHED[name]
 
 
-@pytest.fixture(scope="module", params=["xtiny", "tiny base"])
+@pytest.fixture(scope="module", params=TINY_NETWORKS)
 def network(request: pytest.FixtureRequest) -> Network:
-    if request.param == "xtiny":
-        torch.manual_seed(0)
-        return create("simpleclick_vit_xtiny", input_hw=HW).eval()
-    return tiny_network(depth=12)
+    return TINY_NETWORKS[request.param]()
+
+
+def test_every_family_is_under_contract() -> None:
+    assert {type(build().config) for build in TINY_NETWORKS.values()} == {type(config) for config in NETWORKS.values()}
 
 
 def test_forward_and_backward(network: Network) -> None:
@@ -55,7 +56,9 @@ def test_forward_and_backward(network: Network) -> None:
     logits = network(image, prev_mask, clicks).mask_logits
     assert logits.shape == (2, 1, *HW)
     assert logits.dtype == torch.float32
-    logits.square().mean().backward()
+    close_up = network.focus_view(image, prev_mask, clicks).mask_logits
+    assert close_up.shape == logits.shape
+    (logits.square().mean() + close_up.square().mean()).backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, f"{name} has no gradient: it is built for nothing"
         assert torch.isfinite(parameter.grad).all(), name
@@ -123,9 +126,9 @@ def test_a_grid_that_does_not_divide_into_windows_is_refused() -> None:
         tiny_network(input_hw=(736, 736))
 
 
-def test_a_view_of_another_size_is_refused(network: Network) -> None:
+def test_a_view_of_another_size_is_refused() -> None:
     with pytest.raises(InputError, match=r"\(192, 224\).*\(224, 224\)"):
-        network(*views(1, (192, 224)), collate_clicks([Clicks.none()]))
+        tiny_network()(*views(1, (192, 224)), collate_clicks([Clicks.none()]))
 
 
 def test_json_lists_build_the_same_network() -> None:

@@ -1,5 +1,7 @@
 """Networks small enough for tests, and inputs for them."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
@@ -19,6 +21,22 @@ def tiny_network(seed: int = 0, **overrides: object) -> Network:
     with torch.no_grad():
         network.get_parameter("head.conv_seg.weight").mul_(20)
     return network
+
+
+def seeded(name: str, **overrides: object) -> Network:
+    """A network with fresh weights, the same at each call."""
+    torch.manual_seed(0)
+    return create(name, **overrides).eval()
+
+
+TINY_FOCUSCUT = {"layers": (1, 1, 1, 1), "width": 8, "head_dim": 16, "side_dim": 8}
+TINY_NETWORKS: dict[str, Callable[[], Network]] = {
+    "simpleclick xtiny": lambda: seeded("simpleclick_vit_xtiny", input_hw=HW),
+    "simpleclick": lambda: tiny_network(depth=12),
+    "focuscut": lambda: seeded("focuscut_resnet50", **TINY_FOCUSCUT),
+    "focuscut apart": lambda: seeded("focuscut_resnet50", **TINY_FOCUSCUT, shared_weights=False),
+}
+"""Small networks that take views of HW, at least one of each kind of config: they run the contract tests."""
 
 
 def photo(hw: tuple[int, int], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -5,6 +5,7 @@ from tests.parity.kinds import (
     cfr,
     disks,
     emc,
+    focuscut_networks,
     layerwise_lr,
     losses,
     models,
@@ -39,5 +40,7 @@ KINDS: dict[str, Kind] = {
     "suem": suem.KIND,
     "point_sampler_stats": point_sampler.KIND,
     "layerwise_lr": layerwise_lr.KIND,
+    "focuscut_networks": focuscut_networks.KIND,
+    "focuscut_keys": focuscut_networks.KEYS,
     **not_built.KINDS,
 }
