@@ -1,9 +1,13 @@
+import copy
 import dataclasses
+import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from models import checkpoint, published
 from models.click_maps import collate_clicks
 from models.errors import InputError
 from models.interaction import Clicks
@@ -12,23 +16,22 @@ from models.networks.base import Network
 from tests.models.tiny import HW, TINY_NETWORKS, click_list, permuted, tiny_network, views
 
 PUBLISHED = {
+    "ritm_hrnet18s": 4_220_047,
+    "ritm_hrnet18": 10_032_019,
+    "ritm_hrnet32": 30_951_363,
     "simpleclick_vit_xtiny": 4_053_577,
     "simpleclick_vit_base": 98_025_513,
     "simpleclick_vit_large": 324_206_377,
     "simpleclick_vit_huge": 662_184_793,
+    "emc_hrnet18s": 4_322_416,
+    "emc_hrnet18": 10_239_828,
+    "emc_hrnet32": 31_171_460,
+    "emc_segformer_b0": 3_828_770,
+    "emc_segformer_b3": 45_896_738,
+    "focuscut_resnet50": 40_356_449,
+    "focuscut_resnet101": 59_348_577,
 }
-
-
-def up_convolution(dim: int) -> int:
-    """Parameters of one unused up-convolution: 2x2 transposed to half the channels, norm, 1x1, norm."""
-    half = dim // 2
-    return (4 * dim * half + half) + 2 * half + (half * half + half) + 2 * half
-
-
-def dead_parameters(dim: int, head_dim: int) -> int:
-    """Parameters of published plain-ViT files that no forward uses (spec 2.2), from their shapes."""
-    class_token_and_its_position, norm, classes = 2 * dim, 2 * dim, 1000 * (dim + 1)
-    return class_token_and_its_position + norm + classes + up_convolution(head_dim) + up_convolution(head_dim // 2)
+"""Parameters of the published files, those that no forward uses included."""
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -36,7 +39,22 @@ def test_built_and_dead_parameters_add_up_to_the_published_count(name: str) -> N
     with torch.device("meta"):
         network = create(name)
     built = sum(parameter.numel() for parameter in network.parameters())
-    assert built + dead_parameters(network.config.dim, network.config.head_dim) == PUBLISHED[name]
+    dead = published.family(network).dead(network.config)
+    buffers = ("running_mean", "running_var", "num_batches_tracked")
+    unused = sum(math.prod(shape) for key, shape in dead.items() if not key.endswith(buffers))
+    if "_vit_" in name:
+        unused += network.config.dim  # the class token's position
+    assert built + unused == PUBLISHED[name]
+
+
+@pytest.mark.parametrize(("name", "correction"), [
+    ("emc_hrnet18s", 102_401), ("emc_hrnet18", 207_841), ("emc_hrnet32", 220_129),
+    ("emc_segformer_b0", 112_641), ("emc_segformer_b3", 244_705),
+])  # fmt: skip
+def test_the_light_half_has_its_published_count(name: str, correction: int) -> None:
+    with torch.device("meta"):
+        network = create(name)
+    assert sum(parameter.numel() for parameter in network.get_submodule("refiner").parameters()) == correction
 
 
 @pytest.fixture(scope="module", params=TINY_NETWORKS)
@@ -53,12 +71,14 @@ def test_forward_and_backward(network: Network) -> None:
     rng = np.random.default_rng(0)
     clicks = collate_clicks([click_list(rng, 3, HW), click_list(rng, 1, HW)])
     network.train()
-    logits = network(image, prev_mask, clicks).mask_logits
-    assert logits.shape == (2, 1, *HW)
-    assert logits.dtype == torch.float32
-    close_up = network.focus_view(image, prev_mask, clicks).mask_logits
-    assert close_up.shape == logits.shape
-    (logits.square().mean() + close_up.square().mean()).backward()
+    loss = torch.zeros(())
+    for output in (network(image, prev_mask, clicks), network.focus_view(image, prev_mask, clicks)):
+        for logits in (output.mask_logits, output.aux_logits, output.base_logits):
+            if logits is not None:
+                assert logits.shape == (2, 1, *HW)
+                assert logits.dtype == torch.float32
+                loss = loss + logits.square().mean()
+    loss.backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, f"{name} has no gradient: it is built for nothing"
         assert torch.isfinite(parameter.grad).all(), name
@@ -80,18 +100,67 @@ def test_an_answer_depends_on_neither_padding_nor_row_order_nor_neighbours(netwo
             torch.testing.assert_close(alone[0], together[i], rtol=1e-4, atol=1e-4)
 
 
-def test_image_prev_mask_and_clicks_all_matter(network: Network) -> None:
+def test_image_prev_mask_and_clicks_matter_as_the_traits_say(network: Network) -> None:
     image, prev_mask = views(1, HW)
     clicks = collate_clicks([Clicks.of([(100, 100, True)])])
     with torch.inference_mode():
         base = network(image, prev_mask, clicks).mask_logits
         for other in (
             network(1 - image, prev_mask, clicks),
-            network(image, 1 - prev_mask, clicks),
             network(image, prev_mask, collate_clicks([Clicks.none()])),
             network(image, prev_mask, collate_clicks([Clicks.of([(100, 100, False)])])),
         ):
             assert (other.mask_logits - base).abs().max() > 1e-5
+        changed = network(image, 1 - prev_mask, clicks).mask_logits
+        assert torch.equal(changed, base) == (network.traits.prev_mask == "unused")
+        softer = network(image, 0.5 + 0.4 * (prev_mask - 0.5), clicks).mask_logits
+        assert torch.equal(softer, base) == (network.traits.prev_mask in ("unused", "binary"))
+
+
+def test_the_answer_has_the_size_of_the_view(network: Network) -> None:
+    if isinstance(network.traits.size, tuple):
+        pytest.skip("takes views of one size")
+    hw = (97, 131) if network.traits.multiple == 1 else (24 * network.traits.multiple, 33 * network.traits.multiple)
+    with torch.inference_mode():
+        output = network(*views(1, hw), collate_clicks([Clicks.of([(10, 20, True)])]))
+    assert output.mask_logits.shape == (1, 1, *hw)
+
+
+def test_answers_repeat_and_survive_saving(network: Network, tmp_path: Path) -> None:
+    image, prev_mask = views(2, HW)
+    clicks = collate_clicks([click_list(np.random.default_rng(2), num, HW) for num in (2, 5)])
+    loaded, description = checkpoint.load(checkpoint.save(network, tmp_path))
+    assert description["network"] == network.name
+    assert loaded.config == network.config
+    with torch.inference_mode():
+        first = network(image, prev_mask, clicks).mask_logits
+        assert torch.equal(network(image, prev_mask, clicks).mask_logits, first)
+        assert torch.equal(loaded(image, prev_mask, clicks).mask_logits, first)
+
+
+def test_half_precision_stays_near(network: Network) -> None:
+    network = copy.deepcopy(network)
+    for module in network.modules():
+        # Normalised to unit variance, random features of a few channels are noise that any rounding changes.
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.reset_running_stats()
+    image, prev_mask = views(1, HW)
+    clicks = collate_clicks([click_list(np.random.default_rng(3), 3, HW)])
+    with torch.inference_mode():
+        exact = network(image, prev_mask, clicks).mask_logits
+        with torch.autocast("cpu", torch.bfloat16):
+            near = network(image, prev_mask, clicks).mask_logits.float()
+    assert (near - exact).square().mean().sqrt() <= 0.05 * exact.std()
+
+
+@pytest.mark.slow
+def test_the_compiled_network_answers_the_same(network: Network) -> None:
+    image, prev_mask = views(1, HW)
+    clicks = collate_clicks([click_list(np.random.default_rng(3), 3, HW)])
+    with torch.inference_mode():
+        exact = network(image, prev_mask, clicks).mask_logits
+        compiled = torch.compile(network)(image, prev_mask, clicks).mask_logits
+    torch.testing.assert_close(compiled, exact, rtol=1e-3, atol=float(1e-3 * exact.std()))
 
 
 @pytest.mark.parametrize("name", list(NETWORKS))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from models.click_maps import ClickBatch
+from models.click_maps import ClickBatch, collate_clicks
 from models.interaction import Clicks
 from models.networks import create
 from models.networks.base import Network
@@ -24,15 +24,34 @@ def tiny_network(seed: int = 0, **overrides: object) -> Network:
 
 
 def seeded(name: str, **overrides: object) -> Network:
-    """A network with fresh weights, the same at each call."""
+    """A network with fresh weights, the same at each call; batch norms know the statistics of random views.
+
+    Without them a fresh network of many layers answers nearly the same whatever it sees.
+    """
     torch.manual_seed(0)
-    return create(name, **overrides).eval()
+    network = create(name, **overrides)
+    norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    if norms:
+        for norm in norms:
+            norm.momentum = 1.0
+        rng = np.random.default_rng(0)
+        with torch.no_grad():
+            network.train()(*views(4, HW), collate_clicks([click_list(rng, 3, HW) for _ in range(4)]))
+        for norm in norms:
+            norm.momentum = 0.1
+    return network.eval()
 
 
 TINY_FOCUSCUT = {"layers": (1, 1, 1, 1), "width": 8, "head_dim": 16, "side_dim": 8}
+TINY_HRNET = {"width": 4, "ocr_width": 8, "small": True}
+TINY_SEGFORMER = {"dims": (8, 16, 20, 32), "depths": (1, 1, 1, 1), "head_dim": 16}
 TINY_NETWORKS: dict[str, Callable[[], Network]] = {
     "simpleclick xtiny": lambda: seeded("simpleclick_vit_xtiny", input_hw=HW),
     "simpleclick": lambda: tiny_network(depth=12),
+    "ritm": lambda: seeded("ritm_hrnet18s", **TINY_HRNET),
+    "emc hrnet": lambda: seeded("emc_hrnet18s", **TINY_HRNET, correction_width=8),
+    "emc segformer": lambda: seeded("emc_segformer_b0", **TINY_SEGFORMER, correction_width=8),
+    "emc vit": lambda: seeded("emc_vit_base", **TINY, correction_width=8),
     "focuscut": lambda: seeded("focuscut_resnet50", **TINY_FOCUSCUT),
     "focuscut apart": lambda: seeded("focuscut_resnet50", **TINY_FOCUSCUT, shared_weights=False),
 }
