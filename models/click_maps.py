@@ -71,3 +71,9 @@ def disk_maps(clicks: ClickBatch, hw: tuple[int, int], radius: float = 5.0) -> T
             hit |= near & chosen[batch, index][:, None, None]
         maps.append(hit)
     return torch.stack(maps, 1).to(torch.float32)
+
+
+def coordinate_maps(prev_mask: Tensor, clicks: ClickBatch, radius: float = 5.0) -> Tensor:
+    """Stack the previous mask (b, 1, h, w) and the clicks' disks: (b, 3, h, w), in the mask's type."""
+    disks = disk_maps(clicks, (prev_mask.shape[2], prev_mask.shape[3]), radius)
+    return torch.cat([prev_mask, disks.to(prev_mask.dtype)], 1)

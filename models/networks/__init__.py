@@ -5,6 +5,7 @@ from typing import Any
 
 from models.errors import InputError, lookup, unknown
 from models.networks.base import Network
+from models.networks.icmformer import ICMFormerConfig
 from models.networks.simpleclick import SimpleClickConfig
 
 NETWORKS: dict[str, Any] = {
@@ -14,6 +15,9 @@ NETWORKS: dict[str, Any] = {
     "simpleclick_vit_base": SimpleClickConfig(dim=768, depth=12, heads=12, neck_dims=(128, 256, 512, 1024)),
     "simpleclick_vit_large": SimpleClickConfig(dim=1024, depth=24, heads=16, neck_dims=(192, 384, 768, 1536)),
     "simpleclick_vit_huge": SimpleClickConfig(dim=1280, depth=32, heads=16, neck_dims=(240, 480, 960, 1920), patch=14),
+    "icmformer_vit_base": ICMFormerConfig(dim=768, depth=12, heads=12, neck_dims=(128, 256, 512, 1024)),
+    "icmformer_vit_large": ICMFormerConfig(dim=1024, depth=24, heads=16, neck_dims=(192, 384, 768, 1536)),
+    "icmformer_vit_huge": ICMFormerConfig(dim=1280, depth=32, heads=16, neck_dims=(240, 480, 960, 1920), patch=14),
 }
 
 

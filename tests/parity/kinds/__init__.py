@@ -4,6 +4,7 @@ from tests.parity.cases import Kind
 from tests.parity.kinds import (
     cfr,
     disks,
+    icmformer,
     layerwise_lr,
     losses,
     models,
@@ -33,5 +34,7 @@ KINDS: dict[str, Kind] = {
     "suem": suem.KIND,
     "point_sampler_stats": point_sampler.KIND,
     "layerwise_lr": layerwise_lr.KIND,
+    "icmformer": icmformer.KIND,
+    "icmformer_keys": icmformer.KEYS,
     **not_built.KINDS,
 }

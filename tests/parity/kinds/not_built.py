@@ -18,7 +18,5 @@ KINDS: dict[str, Kind] = {
     "focuscut": _waiting("FocusCut", r"focuscut_(?!.*_keys$).*", *SAMPLES),
     "focuscut_keys": _waiting("FocusCut", r"focuscut_.*_keys", "config", "n_params", "keys"),
     "focuscut_algorithms": _waiting("FocusCut", r"alg[123]_.*|paste_back.*", *SAMPLES),
-    "icmformer": _waiting("iCMFormer", r"icmformer(?!.*_keys$).*", *SAMPLES),
-    "icmformer_keys": _waiting("iCMFormer", r"icmformer.*_keys", "config", "n_params", "keys"),
     "boundary_metrics": _waiting("BIoU and ASSD", r"biou_assd.*", *SAMPLES),
 }
