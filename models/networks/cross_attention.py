@@ -40,8 +40,8 @@ class CrossBlock(nn.Module):
 
     def __init__(self, dim: int, heads: int, eps: float) -> None:
         super().__init__()
-        from timm.layers import Mlp
-        from timm.models.vision_transformer import Attention
+        from timm.layers.attention import Attention
+        from timm.layers.mlp import Mlp
 
         norm: Any = functools.partial(nn.LayerNorm, eps=eps)
         self.norm1, self.norm2, self.norm3 = norm(dim), norm(dim), norm(dim)

@@ -38,7 +38,7 @@ class Backbone(PlainViT):
 
     def __init__(self, config: ICMFormerConfig) -> None:
         super().__init__(config)
-        self.half = config.depth // 2
+        self.num_first = config.depth // 2
         self.blocks2 = nn.ModuleList(
             CrossBlock(config.dim, config.heads, eps=1e-6) for _ in range(config.depth // 6 + 1)
         )
@@ -46,7 +46,7 @@ class Backbone(PlainViT):
 
     def first_half(self, tokens: Tensor) -> Tensor:
         """Run one stream, image or clicks, through the weights that both share: (b, gh, gw, dim) -> the same."""
-        return self.run(self.blocks[: self.half], self.add_positions(tokens))
+        return self.run(self.blocks[: self.num_first], self.add_positions(tokens))
 
     def merge(self, image: Tensor, clicks: Tensor) -> Tensor:
         """Let the clicks look at the image, within windows, and run the second half on the sum."""
@@ -55,7 +55,7 @@ class Backbone(PlainViT):
         for block in self.blocks2:
             clicks = block(clicks, image)
         x = from_windows(image + clicks, self.window_hw, grid_hw)
-        return self.run(self.blocks[self.half :], x, start=self.half + 1)
+        return self.run(self.blocks[self.num_first :], x, start=self.num_first + 1)
 
 
 class ICMFormer(Network):

@@ -9,7 +9,7 @@ from models.errors import InputError
 from models.interaction import Clicks
 from models.networks import NETWORKS, create
 from models.networks.base import Network
-from tests.models.tiny import HW, click_list, permuted, tiny_network, views
+from tests.models.tiny import HW, TINY_NETWORKS, click_list, permuted, tiny_network, views
 
 PUBLISHED = {
     "simpleclick_vit_xtiny": 4_053_577,
@@ -39,12 +39,9 @@ def test_built_and_dead_parameters_add_up_to_the_published_count(name: str) -> N
     assert built + dead_parameters(network.config.dim, network.config.head_dim) == PUBLISHED[name]
 
 
-@pytest.fixture(scope="module", params=["xtiny", "tiny base"])
+@pytest.fixture(scope="module", params=list(TINY_NETWORKS))
 def network(request: pytest.FixtureRequest) -> Network:
-    if request.param == "xtiny":
-        torch.manual_seed(0)
-        return create("simpleclick_vit_xtiny", input_hw=HW).eval()
-    return tiny_network(depth=12)
+    return TINY_NETWORKS[request.param]()
 
 
 def test_forward_and_backward(network: Network) -> None:
@@ -124,6 +121,8 @@ def test_a_grid_that_does_not_divide_into_windows_is_refused() -> None:
 
 
 def test_a_view_of_another_size_is_refused(network: Network) -> None:
+    if network.traits.size != HW:
+        pytest.skip("takes views of several sizes")
     with pytest.raises(InputError, match=r"\(192, 224\).*\(224, 224\)"):
         network(*views(1, (192, 224)), collate_clicks([Clicks.none()]))
 

@@ -1,5 +1,7 @@
 """Networks small enough for tests, and inputs for them."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
@@ -12,13 +14,26 @@ HW = (224, 224)
 TINY = {"dim": 32, "depth": 4, "heads": 2, "neck_dims": (8, 8, 16, 16), "head_dim": 16, "input_hw": HW}
 
 
-def tiny_network(seed: int = 0, **overrides: object) -> Network:
+def tiny_network(seed: int = 0, name: str = "simpleclick_vit_base", **overrides: object) -> Network:
     """A plain ViT with all its parts; fresh weights by seed, its answers spread to both sides of the threshold."""
     torch.manual_seed(seed)
-    network = create("simpleclick_vit_base", **{**TINY, **overrides}).eval()
+    network = create(name, **{**TINY, **overrides}).eval()
     with torch.no_grad():
         network.get_parameter("head.conv_seg.weight").mul_(20)
     return network
+
+
+def _xtiny() -> Network:
+    torch.manual_seed(0)
+    return create("simpleclick_vit_xtiny", input_hw=HW).eval()
+
+
+TINY_NETWORKS: dict[str, Callable[[], Network]] = {
+    "simpleclick xtiny": _xtiny,
+    "simpleclick": lambda: tiny_network(depth=12),
+    "icmformer": lambda: tiny_network(name="icmformer_vit_base", depth=8),
+}
+"""Networks that every test of what a network promises runs on, for views of HW; eval mode."""
 
 
 def photo(hw: tuple[int, int], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,8 @@ from tests.parity.conftest import DEFAULT
 from tests.parity.kinds import KINDS
 
 COMMITTED = {
-    "cfr": 12, "disks": 12, "icmformer": 1, "icmformer_keys": 3, "layerwise_lr": 1, "losses": 10, "models": 5, "nextclick": 52, "noc": 8,
+    "icmformer": 1, "icmformer_keys": 3,
+    "cfr": 12, "disks": 12, "layerwise_lr": 1, "losses": 10, "models": 5, "nextclick": 52, "noc": 8,
     "point_sampler_stats": 2, "points_tensor": 12, "suem": 10, "toy_eval": 11, "train_click_cfr": 24,
     "train_click_ritm": 16, "zoomin": 30,
 }  # fmt: skip
