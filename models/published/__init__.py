@@ -17,12 +17,12 @@ from models.interaction import Clicks
 from models.networks.base import Network
 from models.published.family import Family
 from models.published.files import read_state, refuse_lfs_pointer
-from models.published.icmformer import ICMFORMER
+from models.published.icmformer import ICMFORMER, ICMFORMER_SWIN
 from models.published.plain_vit import SIMPLECLICK
 
 __all__ = ["FAMILIES", "Report", "family", "load", "load_strict", "pack_clicks", "read_state", "refuse_lfs_pointer"]
 
-FAMILIES: tuple[Family, ...] = (SIMPLECLICK, ICMFORMER)
+FAMILIES: tuple[Family, ...] = (SIMPLECLICK, ICMFORMER, ICMFORMER_SWIN)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,19 +30,19 @@ def replay_keys(case: Case) -> Deviations:
 
 def tapped(network: Network, name: str) -> tuple[nn.Module, int]:
     """(module, which of its calls) whose output a fixture calls `name`."""
-    blocks = network.get_submodule("backbone.blocks")
-    half = f"backbone.blocks.{len(list(blocks.children())) // 2 - 1}"
     if match := re.fullmatch(r"cross(\d+)_tokens.*", name):
         return network.get_submodule(f"backbone.blocks2.{match[1]}"), 0
     if match := re.fullmatch(r"neck(\d)", name):
         return network.get_submodule(f"neck.down_{4 * 2 ** int(match[1])}"), 0
-    modules = {
-        "s1_image_tokens": (half, 0),
-        "s1_click_tokens": (half, 1),
-        "s2_tokens": (f"backbone.blocks.{len(list(blocks.children())) - 1}", 0),
-        "lowres_logits": ("head", 0),
-    }
-    return network.get_submodule(modules[name][0]), modules[name][1]
+    if name == "lowres_logits":
+        return network.get_submodule("head"), 0
+    depth = network.config.depth
+    number, call = {
+        "s1_image_tokens": (depth // 2, 0),
+        "s1_click_tokens": (depth // 2, 1),
+        "s2_tokens": (depth, 0),
+    }[name]
+    return network.get_submodule(f"backbone.blocks.{number - 1}"), call
 
 
 def replay(case: Case) -> Deviations:
