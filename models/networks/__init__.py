@@ -7,6 +7,7 @@ from models.errors import InputError, lookup, unknown
 from models.networks.base import Network
 from models.networks.icmformer import ICMFormerConfig
 from models.networks.icmformer_swin import ICMFormerSwinConfig
+from models.networks.icmformerpp import ICMFormerPPConfig
 from models.networks.simpleclick import SimpleClickConfig
 
 NETWORKS: dict[str, Any] = {
@@ -20,6 +21,7 @@ NETWORKS: dict[str, Any] = {
     "icmformer_vit_large": ICMFormerConfig(dim=1024, depth=24, heads=16, neck_dims=(192, 384, 768, 1536)),
     "icmformer_vit_huge": ICMFormerConfig(dim=1280, depth=32, heads=16, neck_dims=(240, 480, 960, 1920), patch=14),
     "icmformer_swin_base": ICMFormerSwinConfig(),
+    "icmformerpp_vit_base": ICMFormerPPConfig(dim=768, depth=12, heads=12, neck_dims=(128, 256, 512, 1024)),
 }
 
 

@@ -54,3 +54,26 @@ class CrossBlock(nn.Module):
         clicks = clicks + self.attn1(self.norm1(clicks))
         clicks = clicks + self.attn2(self.norm2(clicks), self.norm2(image))
         return clicks + self.mlp(self.norm3(clicks))
+
+
+class GuidedCrossBlock(nn.Module):
+    """Recall tokens look at the exemplar's, by queries that a guide may steer, then go through an MLP (spec 4.6).
+
+    iCMFormer++. Paper: queries from recall and guide, keys and values from the exemplar, a feed-forward network with
+    ReLU and dropout. Ours: norms before, the guide added before the norm, the dropout's rate.
+    """
+
+    def __init__(self, dim: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        from timm.layers.mlp import Mlp
+
+        norm: Any = functools.partial(nn.LayerNorm, eps=1e-6)
+        self.norm1, self.norm2, self.norm3 = norm(dim), norm(dim), norm(dim)
+        self.attn = CrossAttention(dim, heads)
+        self.mlp = Mlp(dim, 4 * dim, act_layer=nn.ReLU, drop=dropout)
+
+    def forward(self, recall: Tensor, exemplar: Tensor, guide: Tensor | None) -> Tensor:
+        """(b, n, dim) each -> the recall tokens' next state."""
+        queries = recall if guide is None else recall + guide
+        recall = recall + self.attn(self.norm1(queries), self.norm2(exemplar))
+        return recall + self.mlp(self.norm3(recall))

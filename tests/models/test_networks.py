@@ -9,7 +9,7 @@ from models.errors import InputError
 from models.interaction import Clicks
 from models.networks import NETWORKS, create
 from models.networks.base import Network
-from tests.models.tiny import HW, TINY_NETWORKS, click_list, permuted, tiny_network, views
+from tests.models.tiny import HW, TINY_NETWORKS, click_list, more, permuted, tiny_network, views
 
 PUBLISHED = {
     "simpleclick_vit_xtiny": 4_053_577,
@@ -49,7 +49,7 @@ def test_forward_and_backward(network: Network) -> None:
     rng = np.random.default_rng(0)
     clicks = collate_clicks([click_list(rng, 3, HW), click_list(rng, 1, HW)])
     network.train()
-    logits = network(image, prev_mask, clicks).mask_logits
+    logits = network(image, prev_mask, clicks, **more(network, 2)).mask_logits
     assert logits.shape == (2, 1, *HW)
     assert logits.dtype == torch.float32
     logits.square().mean().backward()

@@ -1,14 +1,15 @@
 """Networks small enough for tests, and inputs for them."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 
-from models.click_maps import ClickBatch
+from models.click_maps import ClickBatch, collate_clicks
 from models.interaction import Clicks
 from models.networks import create
-from models.networks.base import Network
+from models.networks.base import Exemplar, Network
 
 HW = (224, 224)
 TINY = {"dim": 32, "depth": 4, "heads": 2, "neck_dims": (8, 8, 16, 16), "head_dim": 16, "input_hw": HW}
@@ -47,6 +48,7 @@ TINY_NETWORKS: dict[str, Callable[[], Network]] = {
     "simpleclick": lambda: tiny_network(depth=12),
     "icmformer": lambda: tiny_network(name="icmformer_vit_base", depth=8),
     "icmformer swin": tiny_swin,
+    "icmformerpp": lambda: tiny_network(name="icmformerpp_vit_base", depth=8),
 }
 """Networks that every test of what a network promises runs on, for views of HW; eval mode."""
 
@@ -64,6 +66,21 @@ def photo(hw: tuple[int, int], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 def click_list(rng: np.random.Generator, num: int, hw: tuple[int, int]) -> Clicks:
     """`num` clicks of random signs."""
     return Clicks(rng.uniform(0, 1, (num, 2)) * (np.array(hw) - 1), rng.random(num) < 0.5)
+
+
+def example(batch: int, hw: tuple[int, int], seed: int = 0) -> Exemplar:
+    """Finished objects: squares of several sizes, with clicks of all three kinds."""
+    rng = np.random.default_rng(seed)
+    mask = torch.zeros(batch, 1, *hw)
+    for row in range(batch):
+        mask[row, :, 40 : 90 + 9 * row, 60 : 120 + 5 * row] = 1
+    kinds = [collate_clicks([click_list(rng, 3, hw) for _ in range(batch)]) for _ in range(3)]
+    return Exemplar(mask, *kinds)
+
+
+def more(network: Network, batch: int) -> dict[str, Any]:
+    """What a network takes beside image, previous mask and clicks."""
+    return {"exemplar": example(batch, HW)} if network.traits.exemplar else {}
 
 
 def views(batch: int, hw: tuple[int, int], seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
