@@ -8,6 +8,9 @@ from torch import Tensor
 
 from models.interaction import Clicks
 
+FARTHEST = 255.0
+"""Distance from which on, for Gaussian maps, all pixels are equally far from a click."""
+
 
 @dataclass(frozen=True, eq=False)
 class ClickBatch:
@@ -50,27 +53,47 @@ def disk_maps(clicks: ClickBatch, hw: tuple[int, int], radius: float = 5.0) -> T
     above *and* left of the frame (both coordinates negative) draws nothing, as in the public code, though its disk
     might reach in.
     """
+    return (squared_distances(clicks, hw) <= radius * radius).to(torch.float32)
+
+
+def gaussian_maps(clicks: ClickBatch, hw: tuple[int, int], sigma: float = 10.0) -> Tensor:
+    """Draw clicks as Gaussian spots: float32 (b, 2, h, w), channel 0 positive, 1 negative (FocusCut, spec 2.1).
+
+    exp(-4 ln2 d^2 / sigma^2), hence 1/2 at sigma / 2 pixels; d is the Euclidean distance to the nearest click of the
+    sign, at most 255, and 255 where there is none. Fractional clicks are used as they are, their tops between pixels; a
+    click outside the frame draws the part of its spot that reaches in. The public code has whole pixels inside only.
+    """
+    squared = squared_distances(clicks, hw, drawn=clicks.valid).clamp_(max=FARTHEST**2)
+    # exp2 for exp and ln 2: the same function, and not slow where it underflows.
+    return squared.mul_(-4 / sigma**2).exp2_()
+
+
+def squared_distances(clicks: ClickBatch, hw: tuple[int, int], drawn: Tensor | None = None) -> Tensor:
+    """Squared distance of each pixel to the nearest click of each sign, (b, 2, h, w); infinite without any.
+
+    `drawn` bool (b, n): the clicks that count; None: as in `disk_maps`.
+    """
     height, width = hw
-    drawn = clicks.valid & (clicks.yx.amax(-1) >= 0)
-    # Far outside any disk's reach instead of a mask, so that padding costs no extra pass over the pixels.
-    yx = torch.where(drawn[..., None], clicks.yx, torch.full_like(clicks.yx, -1e6))
+    if drawn is None:
+        drawn = clicks.valid & (clicks.yx.amax(-1) >= 0)
+    yx = clicks.yx
     rows = torch.arange(height, device=yx.device, dtype=yx.dtype)
     columns = torch.arange(width, device=yx.device, dtype=yx.dtype)
-    dy2 = (rows - yx[..., 0:1]).square()  # (b, n, h)
     dx2 = (columns - yx[..., 1:2]).square()  # (b, n, w)
-    maps = []
+    signs = []
     for sign in (clicks.positive, ~clicks.positive):
-        hit = torch.zeros(yx.shape[0], height, width, dtype=torch.bool, device=yx.device)
-        # Only the clicks of this sign, longest list of the batch: at most a few dozen small outer sums.
+        # Infinitely far instead of a mask, so that padding costs no extra pass over the pixels.
         chosen = sign & drawn
+        dy2 = (rows - yx[..., 0:1]).square().masked_fill(~chosen[..., None], torch.inf)  # (b, n, h)
+        nearest = torch.full((yx.shape[0], height, width), torch.inf, device=yx.device, dtype=yx.dtype)
+        # Only the clicks of this sign, longest list of the batch: at most a few dozen small outer sums.
         order = chosen.to(torch.int8).argsort(dim=1, descending=True, stable=True)
+        batch = torch.arange(yx.shape[0], device=yx.device)
         for k in range(int(chosen.sum(1).max())):
             index = order[:, k]
-            batch = torch.arange(len(index), device=yx.device)
-            near = (dy2[batch, index][:, :, None] + dx2[batch, index][:, None, :]) <= radius * radius
-            hit |= near & chosen[batch, index][:, None, None]
-        maps.append(hit)
-    return torch.stack(maps, 1).to(torch.float32)
+            torch.minimum(nearest, dy2[batch, index][:, :, None] + dx2[batch, index][:, None, :], out=nearest)
+        signs.append(nearest)
+    return torch.stack(signs, 1)
 
 
 def coordinate_maps(prev_mask: Tensor, clicks: ClickBatch, radius: float = 5.0) -> Tensor:

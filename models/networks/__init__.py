@@ -5,18 +5,35 @@ from typing import Any
 
 from models.errors import InputError, lookup, unknown
 from models.networks.base import Network
+from models.networks.emc import EmcHRNetConfig, EmcSegFormerConfig, EmcVitConfig
+from models.networks.focuscut import FocusCutConfig
 from models.networks.icmformer import ICMFormerConfig
 from models.networks.icmformer_swin import ICMFormerSwinConfig
 from models.networks.icmformerpp import ICMFormerPPConfig
+from models.networks.ritm import RitmConfig
 from models.networks.simpleclick import SimpleClickConfig
 
 NETWORKS: dict[str, Any] = {
+    "ritm_hrnet18s": RitmConfig(width=18, ocr_width=48, small=True),
+    "ritm_hrnet18": RitmConfig(width=18, ocr_width=64),
+    "ritm_hrnet32": RitmConfig(width=32, ocr_width=128),
     "simpleclick_vit_xtiny": SimpleClickConfig(
         dim=160, depth=8, heads=4, neck_dims=(96, 192, 288, 384), head_dim=128, mimetic_start=True
     ),
     "simpleclick_vit_base": SimpleClickConfig(dim=768, depth=12, heads=12, neck_dims=(128, 256, 512, 1024)),
     "simpleclick_vit_large": SimpleClickConfig(dim=1024, depth=24, heads=16, neck_dims=(192, 384, 768, 1536)),
     "simpleclick_vit_huge": SimpleClickConfig(dim=1280, depth=32, heads=16, neck_dims=(240, 480, 960, 1920), patch=14),
+    "emc_hrnet18s": EmcHRNetConfig(width=18, ocr_width=48, small=True),
+    "emc_hrnet18": EmcHRNetConfig(width=18, ocr_width=64, correction_width=96),
+    "emc_hrnet32": EmcHRNetConfig(width=32, ocr_width=128, correction_width=96),
+    "emc_segformer_b0": EmcSegFormerConfig(dims=(32, 64, 160, 256), depths=(2, 2, 2, 2), head_dim=256),
+    "emc_segformer_b3": EmcSegFormerConfig(
+        dims=(64, 128, 320, 512), depths=(3, 4, 18, 3), head_dim=512, correction_width=96
+    ),
+    "emc_vit_base": EmcVitConfig(dim=768, depth=12, heads=12, neck_dims=(128, 256, 512, 1024)),
+    "emc_vit_huge": EmcVitConfig(dim=1280, depth=32, heads=16, neck_dims=(240, 480, 960, 1920), patch=14),
+    "focuscut_resnet50": FocusCutConfig(layers=(3, 4, 6, 3)),
+    "focuscut_resnet101": FocusCutConfig(layers=(3, 4, 23, 3)),
     "icmformer_vit_base": ICMFormerConfig(dim=768, depth=12, heads=12, neck_dims=(128, 256, 512, 1024)),
     "icmformer_vit_large": ICMFormerConfig(dim=1024, depth=24, heads=16, neck_dims=(192, 384, 768, 1536)),
     "icmformer_vit_huge": ICMFormerConfig(dim=1280, depth=32, heads=16, neck_dims=(240, 480, 960, 1920), patch=14),

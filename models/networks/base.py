@@ -89,6 +89,10 @@ class Network(nn.Module):
         """Segment: `image` (b, 3, h, w) RGB in 0..1, `prev_mask` (b, 1, h, w) probability."""
         raise NotImplementedError
 
+    def focus_view(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch) -> Output:
+        """Segment a close-up around a click: `forward`, unless a network has weights of its own for it (FocusCut)."""
+        return self(image, prev_mask, clicks)
+
     def normalise(self, image: Tensor) -> Tensor:
         """Subtract the ImageNet mean and divide by its deviation."""
         return (image - self.image_mean) / self.image_std

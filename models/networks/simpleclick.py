@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.click_maps import ClickBatch, coordinate_maps
-from models.networks.base import Network, Output
+from models.networks.base import Network, Output, upsample
 from models.networks.plain_vit import (
     PatchEmbed,
     PlainViT,
@@ -95,7 +95,15 @@ class Head(nn.Module):
         self.conv_seg = nn.Conv2d(dim, 1, 1)
 
     def forward(self, features: list[Tensor]) -> Tensor:
-        """Fuse and classify.
+        """Fuse and classify."""
+        return self.classify(self.fuse(features))
+
+    def classify(self, fused: Tensor) -> Tensor:
+        """Logits (b, 1, h/4, w/4) of the fused feature."""
+        return self.conv_seg(self.dropout(fused))
+
+    def fuse(self, features: list[Tensor]) -> Tensor:
+        """Bring four scales together at 1/4.
 
         The paper upsamples, concatenates, then fuses by a 1x1 convolution. A 1x1 convolution commutes with bilinear
         upsampling, so each level meets its slice of the fusion weights at its own size and the sum is upsampled: the
@@ -106,7 +114,7 @@ class Head(nn.Module):
         for level in (1, 2, 3):
             part = F.conv2d(self.convs[level](features[level]), slices[level])
             fused = fused + F.interpolate(part, size=fused.shape[2:], mode="bilinear", align_corners=False)
-        return self.conv_seg(self.dropout(F.relu(fused)))
+        return F.relu(fused)
 
 
 class SimpleClick(Network):
@@ -123,11 +131,17 @@ class SimpleClick(Network):
 
     def forward(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch) -> Output:
         """Segment views of exactly `config.input_hw`."""
-        hw = self.config.check_view(image)
+        _, logits = self.decode(image, prev_mask, clicks)
+        return Output(upsample(logits, self.config.input_hw))
+
+    def decode(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch) -> tuple[Tensor, Tensor]:
+        """Fused feature (b, c, h/4, w/4 for patch 16) and its logits."""
+        self.config.check_view(image)
         coords = coordinate_maps(prev_mask, clicks, self.config.click_radius)
         tokens = self.backbone.patch_embed(self.normalise(image)) + self.patch_embed_coords(coords)
         features = self.neck(self.backbone(tokens).permute(0, 3, 1, 2).contiguous())
-        return Output(F.interpolate(self.head(features), size=hw, mode="bilinear", align_corners=True))
+        fused = self.head.fuse(features)
+        return fused, self.head.classify(fused)
 
     def fit_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Resize a positional embedding that was made for another (square) grid."""

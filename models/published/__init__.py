@@ -13,16 +13,20 @@ import torch
 from torch import Tensor
 
 from models.errors import InputError
+from models.fit import check_fit, shapes_of
 from models.interaction import Clicks
 from models.networks.base import Network
+from models.published.emc import EMC_HRNET, EMC_SEGFORMER
 from models.published.family import Family
 from models.published.files import read_state, refuse_lfs_pointer
+from models.published.focuscut import FOCUSCUT
+from models.published.hrnet import RITM
 from models.published.icmformer import ICMFORMER, ICMFORMER_SWIN
 from models.published.plain_vit import SIMPLECLICK
 
 __all__ = ["FAMILIES", "Report", "family", "load", "load_strict", "pack_clicks", "read_state", "refuse_lfs_pointer"]
 
-FAMILIES: tuple[Family, ...] = (SIMPLECLICK, ICMFORMER, ICMFORMER_SWIN)
+FAMILIES: tuple[Family, ...] = (SIMPLECLICK, RITM, EMC_HRNET, EMC_SEGFORMER, FOCUSCUT, ICMFORMER, ICMFORMER_SWIN)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,21 +124,8 @@ def _sha256(path: Path) -> str:
 def load_strict(network: Network, state: dict[str, Tensor], what: str) -> None:
     """Load weights under our names or raise InputError listing what does not fit; then nothing was loaded."""
     state = network.fit_state(state)
-    wanted = network.state_dict()
-    missing = sorted(wanted.keys() - state.keys())
-    left_over = sorted(state.keys() - wanted.keys())
-    shapes = [
-        f"{key}: {tuple(state[key].shape)} given, {tuple(wanted[key].shape)} expected"
-        for key in sorted(wanted.keys() & state.keys())
-        if state[key].shape != wanted[key].shape
-    ]
-    if missing or left_over or shapes:
-        lines = [f"this {what} does not fit network {network.name or type(network).__name__}:"]
-        for title, names in (("missing", missing), ("not used", left_over), ("of another shape", shapes)):
-            if names:
-                more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-                lines.append(f"  {len(names)} tensors {title}: {', '.join(names[:5])}{more}")
-        raise InputError("\n".join(lines))
+    title = f"this {what} does not fit network {network.name or type(network).__name__}:"
+    check_fit(title, shapes_of(network.state_dict()), shapes_of(state))
     network.load_state_dict(state)
 
 

@@ -1,10 +1,14 @@
+from random import Random
+
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.click_maps import collate_clicks, disk_maps
+from models.click_maps import ClickBatch, collate_clicks, disk_maps, gaussian_maps
 from models.interaction import Clicks
+from tests.models.tiny import permuted
 
 HW = (17, 23)
 
@@ -47,3 +51,45 @@ def test_padding_rows_hold_minus_one_and_clicks_keep_their_order() -> None:
     assert batch.valid.tolist() == [[True, True], [True, False]]
     assert batch.positive[0].tolist() == [True, False]
     assert torch.equal(batch.to("cpu").yx, batch.yx)
+
+
+def brute_force_spots(clicks: Clicks, sigma: float) -> np.ndarray:
+    y, x = np.mgrid[: HW[0], : HW[1]]
+    distance = np.full((2, *HW), 255.0)
+    for (cy, cx), positive in zip(clicks.yx, clicks.positive, strict=True):
+        sign = 0 if positive else 1
+        distance[sign] = np.minimum(distance[sign], np.hypot(y - cy, x - cx))
+    return np.exp(-4 * np.log(2) * distance**2 / sigma**2)
+
+
+far_coordinate = st.one_of(coordinate, st.integers(-400, 400).map(float))
+far_lists = st.lists(st.tuples(far_coordinate, far_coordinate, st.booleans()), max_size=6).map(Clicks.of)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(far_lists, min_size=1, max_size=3), st.sampled_from([3.0, 10.0, 300.0]), st.randoms())
+def test_spots_against_the_definition(batch: list[Clicks], sigma: float, random: Random) -> None:
+    clicks = collate_clicks(batch)
+    maps = gaussian_maps(clicks, HW, sigma)
+    assert maps.shape == (len(batch), 2, *HW)
+    assert maps.dtype == torch.float32
+    for drawn, one in zip(maps.numpy(), batch, strict=True):
+        np.testing.assert_allclose(drawn, brute_force_spots(one, sigma), rtol=1e-4, atol=1e-7)
+    order = list(range(clicks.yx.shape[1]))
+    random.shuffle(order)
+    assert torch.equal(gaussian_maps(permuted(clicks, torch.tensor(order)), HW, sigma), maps)
+
+
+def test_a_spot_is_half_as_high_at_half_of_sigma() -> None:
+    spot = gaussian_maps(collate_clicks([Clicks.of([(8, 11, True)])]), HW, 10.0)[0, 0]
+    assert spot[8, 11] == 1
+    assert spot[8, 16].item() == pytest.approx(0.5)
+    assert spot[13, 11].item() == pytest.approx(0.5)
+
+
+def test_what_padding_rows_hold_is_not_drawn() -> None:
+    batch = collate_clicks([Clicks.of([(5, 6, True)]), Clicks.of([(1, 2, True), (3, 4, False), (9, 9, True)])])
+    yx, positive = batch.yx.clone(), batch.positive.clone()
+    yx[0, 1:], positive[0, 1:] = 7.0, True
+    maps = gaussian_maps(ClickBatch(yx, positive, batch.valid, batch.first), HW)
+    assert torch.equal(maps, gaussian_maps(batch, HW))

@@ -39,9 +39,13 @@ def test_built_and_dead_parameters_add_up_to_the_published_count(name: str) -> N
     assert built + dead_parameters(network.config.dim, network.config.head_dim) == PUBLISHED[name]
 
 
-@pytest.fixture(scope="module", params=list(TINY_NETWORKS))
+@pytest.fixture(scope="module", params=TINY_NETWORKS)
 def network(request: pytest.FixtureRequest) -> Network:
     return TINY_NETWORKS[request.param]()
+
+
+def test_every_family_is_under_contract() -> None:
+    assert {type(build().config) for build in TINY_NETWORKS.values()} == {type(config) for config in NETWORKS.values()}
 
 
 def test_forward_and_backward(network: Network) -> None:
@@ -52,7 +56,9 @@ def test_forward_and_backward(network: Network) -> None:
     logits = network(image, prev_mask, clicks, **more(network, 2)).mask_logits
     assert logits.shape == (2, 1, *HW)
     assert logits.dtype == torch.float32
-    logits.square().mean().backward()
+    close_up = network.focus_view(image, prev_mask, clicks).mask_logits
+    assert close_up.shape == logits.shape
+    (logits.square().mean() + close_up.square().mean()).backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, f"{name} has no gradient: it is built for nothing"
         assert torch.isfinite(parameter.grad).all(), name
@@ -120,11 +126,9 @@ def test_a_grid_that_does_not_divide_into_windows_is_refused() -> None:
         tiny_network(input_hw=(736, 736))
 
 
-def test_a_view_of_another_size_is_refused(network: Network) -> None:
-    if network.traits.size != HW:
-        pytest.skip("takes views of several sizes")
+def test_a_view_of_another_size_is_refused() -> None:
     with pytest.raises(InputError, match=r"\(192, 224\).*\(224, 224\)"):
-        network(*views(1, (192, 224)), collate_clicks([Clicks.none()]))
+        tiny_network()(*views(1, (192, 224)), collate_clicks([Clicks.none()]))
 
 
 def test_json_lists_build_the_same_network() -> None:

@@ -38,19 +38,23 @@ def tiny_swin(seed: int = 0) -> Network:
     return network
 
 
-def _xtiny() -> Network:
+def seeded(name: str, **overrides: object) -> Network:
+    """A network with fresh weights, the same at each call."""
     torch.manual_seed(0)
-    return create("simpleclick_vit_xtiny", input_hw=HW).eval()
+    return create(name, **overrides).eval()
 
 
+TINY_FOCUSCUT = {"layers": (1, 1, 1, 1), "width": 8, "head_dim": 16, "side_dim": 8}
 TINY_NETWORKS: dict[str, Callable[[], Network]] = {
-    "simpleclick xtiny": _xtiny,
+    "simpleclick xtiny": lambda: seeded("simpleclick_vit_xtiny", input_hw=HW),
     "simpleclick": lambda: tiny_network(depth=12),
+    "focuscut": lambda: seeded("focuscut_resnet50", **TINY_FOCUSCUT),
+    "focuscut apart": lambda: seeded("focuscut_resnet50", **TINY_FOCUSCUT, shared_weights=False),
     "icmformer": lambda: tiny_network(name="icmformer_vit_base", depth=8),
     "icmformer swin": tiny_swin,
     "icmformerpp": lambda: tiny_network(name="icmformerpp_vit_base", depth=8),
 }
-"""Networks that every test of what a network promises runs on, for views of HW; eval mode."""
+"""Small networks that take views of HW, at least one of each kind of config: they run the contract tests."""
 
 
 def photo(hw: tuple[int, int], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -11,6 +11,8 @@ from torch import Tensor
 
 def tensor_for(key: str, shape: Sequence[int]) -> np.ndarray:
     """Values of one published tensor: scaled normal draws seeded by the CRC of its name."""
+    for alias in ("corr_conv_pos.", "corr_conv_neg."):  # the same tensors under other names
+        key = key.replace(f"refiner.{alias}", "refiner.corr_conv.")
     if key.endswith("num_batches_tracked"):
         return np.zeros(tuple(shape), np.int64)
     draws = np.random.default_rng(zlib.crc32(key.encode())).standard_normal(tuple(shape))

@@ -4,6 +4,8 @@ from tests.parity.cases import Kind
 from tests.parity.kinds import (
     cfr,
     disks,
+    emc,
+    focuscut_networks,
     icmformer,
     layerwise_lr,
     losses,
@@ -22,6 +24,11 @@ from tests.parity.kinds import (
 KINDS: dict[str, Kind] = {
     "models": models.KIND,
     "disks": disks.KIND,
+    "emc": emc.CACHED,
+    "emc_restore": emc.RESTORE,
+    "emc_keys": emc.KEYS,
+    "emc_templates": emc.TEMPLATES,
+    "emc_losses": emc.LOSSES,
     "points_tensor": points_tensor.KIND,
     "losses": losses.KIND,
     "nextclick": nextclick.KIND,
@@ -36,5 +43,7 @@ KINDS: dict[str, Kind] = {
     "layerwise_lr": layerwise_lr.KIND,
     "icmformer": icmformer.KIND,
     "icmformer_keys": icmformer.KEYS,
+    "focuscut_networks": focuscut_networks.KIND,
+    "focuscut_keys": focuscut_networks.KEYS,
     **not_built.KINDS,
 }

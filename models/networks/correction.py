@@ -1,0 +1,161 @@
+"""EMC-Click's mask-correction network: a new mask from cached features, for a fraction of the first click's price.
+
+Poster section 3 and spec 1.3; each published ablation is a field of CorrectionConfig. Names are those of the
+published files.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.click_maps import ClickBatch, squared_distances
+from models.errors import InputError
+from models.networks.base import upsample
+from models.networks.templates import Templates, clicked_templates, select_templates
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorrectionConfig:
+    """Shape of the mask-correction network, and which of its parts are there."""
+
+    correction_width: int = 64
+    """Channels (C) and number of templates (K)."""
+    click_radius: float = 5.0
+    first_click: bool = True
+    """The heavy half sees the first click; False: no click at all."""
+    correlation: bool = True
+    """Correlate every cell with the templates."""
+    attention: bool = True
+    """Let every cell attend to the templates."""
+    template_selection: bool = True
+    """Choose templates that look like the clicks; False: the clicked cells themselves (ours)."""
+    correlation_negatives: bool = True
+    """Correlate with the templates of negative clicks too."""
+    attention_negatives: bool = True
+    """Attend to the templates of negative clicks too."""
+
+    def __post_init__(self) -> None:
+        if self.correction_width < 4 or self.correction_width % 4:
+            raise InputError(f"correction_width {self.correction_width}: expected a multiple of 4 (attention heads)")
+
+
+class DepthwiseFusion(nn.Module):
+    """Depthwise 3x3, norm, depthwise 3x3, 1x1, norm, ReLU (X in the spec)."""
+
+    def __init__(self, dim_in: int, dim_out: int) -> None:
+        super().__init__()
+        self.conv3x3_1 = nn.Conv2d(dim_in, dim_in, 3, padding=1, groups=dim_in)
+        self.norm1 = nn.BatchNorm2d(dim_in)
+        self.conv3x3_2 = nn.Conv2d(dim_in, dim_in, 3, padding=1, groups=dim_in)
+        self.conv1x1 = nn.Conv2d(dim_in, dim_out, 1)
+        self.norm2 = nn.BatchNorm2d(dim_out)
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        return F.relu(self.norm2(self.conv1x1(self.conv3x3_2(self.norm1(self.conv3x3_1(x))))))
+
+
+class ConvNorm(nn.Module):
+    """1x1 convolution, norm, ReLU."""
+
+    def __init__(self, dim_in: int, dim_out: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(dim_in, dim_out, 1)
+        self.norm = nn.BatchNorm2d(dim_out)
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        return F.relu(self.norm(self.conv(x)))
+
+
+class MaskCorrection(nn.Module):
+    """New low-resolution logits from the image, all clicks, the cached feature and the last low-resolution logits."""
+
+    def __init__(self, config: CorrectionConfig, feature_channels: int) -> None:
+        super().__init__()
+        self.config = config
+        c = config.correction_width
+        self.image_conv1 = nn.Sequential(nn.PixelUnshuffle(4), DepthwiseFusion(6 * 16, c))
+        self.image_conv2 = DepthwiseFusion(c, c)
+        self.refine_fusion = ConvNorm(feature_channels, c)
+        self.fusion1 = nn.Sequential(DepthwiseFusion(2 * c, c), DepthwiseFusion(c, c))
+        if config.correlation:
+            self.feature_convq = nn.Conv2d(c, c, 1)
+            self.feature_convk = nn.Conv2d(c, c, 1)
+            self.corr_conv = DepthwiseFusion(c, c)
+            self.corr_fusion = DepthwiseFusion(2 * c if config.correlation_negatives else c, c)
+        if config.attention:
+            self.cross_attention = nn.MultiheadAttention(c, 4, batch_first=True)
+        self.all_fusion = DepthwiseFusion(2 * c if config.correlation else c, c)
+        self.refine_fusion1 = DepthwiseFusion(c, c)
+        self.refine_fusion2 = DepthwiseFusion(c, c)
+        self.refine_pred = nn.Conv2d(c, 1, 3, padding=1)
+
+    def forward(self, image: Tensor, feature: Tensor, low_logits: Tensor, clicks: ClickBatch) -> Tensor:
+        """`image` normalised (b, 3, h, w), sides multiples of 4; returns logits (b, 1, h/4, w/4)."""
+        hw = (image.shape[2], image.shape[3])
+        distances = squared_distances(clicks, hw)
+        disks = (distances <= self.config.click_radius**2).to(image.dtype)
+        last = torch.sigmoid(upsample(low_logits, hw))
+        x = self.image_conv2(self.image_conv1(torch.cat([image, disks, last], 1)))
+        base = upsample(self.refine_fusion(feature), (x.shape[2], x.shape[3]))
+        return self.correct(self.fusion1(torch.cat([base, x], 1)), clicks, distances)
+
+    def correct(self, x: Tensor, clicks: ClickBatch, distances: Tensor) -> Tensor:
+        """Steps 4-7 of the spec, from the fused feature `x` (b, c, h/4, w/4)."""
+        config = self.config
+        parts: list[Tensor] = []
+        if config.correlation or config.attention:
+            templates = self.templates(x, clicks, distances)
+            attended = self.attend(x, templates) if config.attention else x
+            parts = [self.correlate(x, templates)] if config.correlation else []
+            x = attended
+        x = self.all_fusion(torch.cat([x, *parts], 1))
+        return self.refine_pred(self.refine_fusion2(self.refine_fusion1(x)))
+
+    def templates(self, x: Tensor, clicks: ClickBatch, distances: Tensor) -> Templates:
+        """Choose the cells to compare with."""
+        num = min(self.config.correction_width, x.shape[2] * x.shape[3])
+        if num < self.config.correction_width:
+            raise InputError(
+                f"the view is {distances.shape[2]} x {distances.shape[3]} pixels: the mask-correction network needs "
+                f"at least {self.config.correction_width} cells of 4 x 4 pixels"
+            )
+        if self.config.template_selection:
+            return select_templates(x.detach().float(), clicks, distances, num)
+        return clicked_templates(clicks, (x.shape[2], x.shape[3]), num)
+
+    def correlate(self, x: Tensor, templates: Templates) -> Tensor:
+        """Inner product of every cell's key with every template's query, fused to (b, c, h, w)."""
+        groups = [(templates.positive, templates.positive_valid)]
+        if self.config.correlation_negatives:
+            groups.append((templates.negative, templates.negative_valid))
+        key = self.feature_convk(x).flatten(2)
+        maps = []
+        for cells, valid in groups:
+            # The query's 1x1 convolution, at the templates alone.
+            query = F.linear(gather(x, cells), self.feature_convq.weight.flatten(1), self.feature_convq.bias)
+            correlation = (query * valid[..., None]) @ key
+            maps.append(self.corr_conv(correlation.view(x.shape[0], -1, *x.shape[2:])))
+        return self.corr_fusion(torch.cat(maps, 1))
+
+    def attend(self, x: Tensor, templates: Templates) -> Tensor:
+        """Add to every cell what it finds among the templates."""
+        cells, valid = [templates.positive], [templates.positive_valid]
+        if self.config.attention_negatives:
+            cells, valid = [*cells, templates.negative], [*valid, templates.negative_valid]
+        keys, usable = gather(x, torch.cat(cells, 1)), torch.cat(valid, 1)
+        found = usable.any(1)
+        ignored = None
+        if not bool(usable.all()):
+            ignored = ~(usable | ~found[:, None])  # where there is nothing, attend to anything and drop it
+        queries = x.flatten(2).transpose(1, 2)
+        result, _ = self.cross_attention(queries, keys, keys, key_padding_mask=ignored, need_weights=False)
+        if ignored is not None or not bool(found.all()):
+            result = result * found[:, None, None]
+        return x + result.transpose(1, 2).view_as(x)
+
+
+def gather(x: Tensor, cells: Tensor) -> Tensor:
+    """Cells (b, k) of a map (b, c, h, w), as (b, k, c)."""
+    return x.flatten(2).gather(2, cells[:, None].expand(-1, x.shape[1], -1)).transpose(1, 2)

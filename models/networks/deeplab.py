@@ -1,0 +1,147 @@
+"""Parts of DeepLabV3+ (Chen et al., ECCV 2018) as FocusCut uses them (spec 2.1): dilated ResNet, ASPP, decoder.
+
+The names of the parts are those of the published weights.
+"""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+import models.torchvision_ops  # noqa: F401  (before timm)
+from models.errors import InputError
+from models.fit import check_fit, shapes_of
+from models.networks.base import upsample
+
+STEM = "layers.0.0.weight"
+STRIDES = (1, 2, 2, 1)
+MULTI_GRID = (2, 4, 8)
+"""Dilations of the last stage's blocks in turn."""
+
+
+def conv_norm_relu(dim_in: int, dim_out: int, side: int = 1) -> list[nn.Module]:
+    """List a convolution that keeps the size, batch normalisation and ReLU."""
+    conv = nn.Conv2d(dim_in, dim_out, side, padding=side // 2, bias=False)
+    return [conv, nn.BatchNorm2d(dim_out), nn.ReLU(inplace=True)]
+
+
+class DilatedResNet(nn.Module):
+    """ResNet of bottlenecks at output stride 16: a dilated last stage instead of a fourth halving.
+
+    `width` is the stem's; stages have 4, 8, 16 and 32 times as many channels.
+    """
+
+    def __init__(self, channels: int, layers: tuple[int, int, int, int], width: int) -> None:
+        super().__init__()
+        from timm.models.resnet import Bottleneck, downsample_conv
+
+        stem = [nn.Conv2d(channels, width, 7, 2, 3, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+        self.layers = nn.ModuleList([nn.Sequential(*stem, nn.MaxPool2d(3, 2, 1))])
+        dim = width
+        for stage, num_blocks in enumerate(layers):
+            planes = width * 2**stage
+            blocks: list[nn.Module] = []
+            for number in range(num_blocks):
+                stride = STRIDES[stage] if number == 0 else 1
+                shortcut = downsample_conv(dim, 4 * planes, 1, stride) if number == 0 else None
+                dilation = MULTI_GRID[number % len(MULTI_GRID)] if stage == 3 else 1
+                blocks.append(Bottleneck(dim, planes, stride, shortcut, dilation=dilation))
+                dim = 4 * planes
+            self.layers.append(nn.Sequential(*blocks))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of stride 4 (first stage) and of stride 16."""
+        side = self.layers[1](self.layers[0](x))
+        deep = side
+        for stage in self.layers[2:]:
+            deep = stage(deep)
+        return side, deep
+
+    def load_classifier(self, state: Mapping[str, Tensor]) -> list[str]:
+        """Take the weights of a ResNet classifier of the same depth (timm's or torchvision's names), in place.
+
+        The stem's filters for the first 3 channels are the classifier's; those for further channels stay as they are.
+        Returns the names of our tensors that were set. Raises InputError naming what does not fit: then nothing was.
+        """
+        given = backbone_state(state)
+        wanted = self.state_dict()
+        expected = shapes_of(wanted)
+        expected[STEM] = (expected[STEM][0], 3, *expected[STEM][2:])
+        # Old torchvision files do not count batches; here no forward asks for the count.
+        counts = {name: () for name in expected if name.endswith("num_batches_tracked")}
+        title = "these weights do not fit the backbone: expected those of a plain ResNet of the same depth"
+        check_fit(title, expected, counts | shapes_of(given))
+        given[STEM] = torch.cat([given[STEM].to(wanted[STEM]), wanted[STEM][:, 3:]], 1)
+        self.load_state_dict({**wanted, **given})
+        return [name for name in wanted if name in given]
+
+
+def backbone_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename a ResNet classifier's tensors (timm, torchvision) to those of a DilatedResNet; the classifier is dropped.
+
+    Tensors of unknown names keep them.
+    """
+    names = {"conv1": "layers.0.0", "bn1": "layers.0.1"} | {f"layer{stage}": f"layers.{stage}" for stage in range(1, 5)}
+    parts = {key: key.partition(".") for key in state}
+    return {f"{names.get(part, part)}.{rest}": state[key] for key, (part, _, rest) in parts.items() if part != "fc"}
+
+
+class AtrousBranch(nn.Module):
+    """One branch of the ASPP: a dilated convolution; dilation 0 means 1x1."""
+
+    def __init__(self, dim_in: int, dim_out: int, dilation: int) -> None:
+        super().__init__()
+        side = 3 if dilation else 1
+        self.atrous_conv = nn.Conv2d(dim_in, dim_out, side, padding=dilation, dilation=max(dilation, 1), bias=False)
+        self.bn = nn.BatchNorm2d(dim_out)
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        return self.bn(self.atrous_conv(x)).relu_()
+
+
+class ASPP(nn.Module):
+    """Atrous spatial pyramid pooling: a 1x1 branch, three dilated ones, and the mean over the view."""
+
+    def __init__(self, dim_in: int, dim: int, dilations: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.aspp1 = AtrousBranch(dim_in, dim, 0)
+        self.aspp2 = AtrousBranch(dim_in, dim, dilations[0])
+        self.aspp3 = AtrousBranch(dim_in, dim, dilations[1])
+        self.aspp4 = AtrousBranch(dim_in, dim, dilations[2])
+        self.global_avg_pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), *conv_norm_relu(dim_in, dim))
+        self.conv1 = nn.Conv2d(5 * dim, dim, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Fuse the branches; raises InputError for a batch of 1 in training."""
+        norm = self.global_avg_pool[2]
+        if norm.training and len(x) == 1 and isinstance(norm, nn.BatchNorm2d):
+            raise InputError(
+                "a batch of 1 view: in training the ASPP needs at least 2, as it normalises one pooled vector per view "
+                "over the batch; raise the batch size, or drop an incomplete last batch"
+            )
+        branches = [branch(x) for branch in (self.aspp1, self.aspp2, self.aspp3, self.aspp4)]
+        pooled = self.global_avg_pool(x).expand(-1, -1, *x.shape[2:])
+        return self.bn1(self.conv1(torch.cat([*branches, pooled], 1))).relu_()
+
+
+class Decoder(nn.Module):
+    """Merge the ASPP's answer with the features of stride 4, at stride 4."""
+
+    def __init__(self, dim_side: int, dim_narrow: int, dim: int) -> None:
+        super().__init__()
+        self.side_conv = nn.Sequential(*conv_norm_relu(dim_side, dim_narrow))
+        self.merge_conv = nn.Sequential(*conv_norm_relu(dim + dim_narrow, dim, 3), *conv_norm_relu(dim, dim, 3))
+
+    def forward(self, deep: Tensor, side: Tensor) -> Tensor:  # noqa: D102
+        hw = (side.shape[2], side.shape[3])
+        return self.merge_conv(torch.cat([upsample(deep, hw), self.side_conv(side)], 1))
+
+
+def prediction(dim: int) -> nn.Sequential:
+    """Classify each pixel: a 1x1 convolution under the published name `pred_conv.0`."""
+    return nn.Sequential(OrderedDict(pred_conv=nn.Sequential(nn.Conv2d(dim, 1, 1))))

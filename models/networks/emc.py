@@ -1,0 +1,157 @@
+"""EMC-Click: a heavy network at the first click, a light one at every click (Du et al., CVPR 2023; spec 1).
+
+Three bases: HRNet + OCR and SegFormer as published, and a plain ViT (ours, spec 1.8b), whose fine-tuned weights then
+run at the first click only.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from models.click_maps import ClickBatch, disk_maps
+from models.geometry import ShortSide
+from models.networks.base import Encoded, SplitNetwork, Traits, upsample
+from models.networks.correction import CorrectionConfig, MaskCorrection
+from models.networks.hrnet import HRNetOCR, load_hrnet_backbone, maps_transform
+from models.networks.mit import MixTransformer, SegFormerHead
+from models.networks.simpleclick import SimpleClick, SimpleClickConfig
+
+PUBLISHED_TRAITS = Traits(
+    size=ShortSide(384, multiple=4), zoom_size=ShortSide(384, multiple=4), prev_mask="unused", multiple=4, split=True
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmcHRNetConfig(CorrectionConfig):
+    """EMC-Click on HRNet + OCR."""
+
+    width: int
+    ocr_width: int
+    small: bool = False
+
+    def build(self) -> "EmcHRNet":
+        """Build the network with fresh weights."""
+        return EmcHRNet(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmcSegFormerConfig(CorrectionConfig):
+    """EMC-Click on SegFormer."""
+
+    dims: tuple[int, int, int, int]
+    depths: tuple[int, int, int, int]
+    head_dim: int
+    drop_path: float = 0.1
+
+    def build(self) -> "EmcSegFormer":
+        """Build the network with fresh weights."""
+        return EmcSegFormer(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmcVitConfig(CorrectionConfig, SimpleClickConfig):
+    """The mask-correction network on SimpleClick's plain ViT (ours)."""
+
+    correction_width: int = 96
+
+    def build(self) -> "EmcVit":  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Build the network with fresh weights."""
+        return EmcVit(self)
+
+
+class Emc(SplitNetwork):
+    """What the three have in common: the correction."""
+
+    refiner: MaskCorrection
+
+    def correct(self, image: Tensor, features: Tensor, low_logits: Tensor, clicks: ClickBatch) -> tuple[Tensor, Tensor]:
+        """Correct with all clicks so far."""
+        low_logits = self.refiner(self.normalise(image), features, low_logits, clicks)
+        return upsample(low_logits, (image.shape[2], image.shape[3])), low_logits
+
+    def first_clicks(self, clicks: ClickBatch) -> ClickBatch:
+        """Clicks that the heavy half may see."""
+        return replace(clicks, valid=clicks.valid & clicks.first & self.config.first_click)
+
+    def first_disk(self, clicks: ClickBatch, like: Tensor) -> Tensor:
+        """Disk map (b, 1, h, w) of the first click; blank if that is negative."""
+        hw = (like.shape[2], like.shape[3])
+        return disk_maps(self.first_clicks(clicks), hw, self.config.click_radius)[:, :1].to(like.dtype)
+
+
+class EmcHRNet(Emc):
+    """HRNet + OCR; the previous mask is not used."""
+
+    def __init__(self, config: EmcHRNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.traits = PUBLISHED_TRAITS
+        self.maps_transform = maps_transform(1)
+        self.feature_extractor = HRNetOCR(config.width, config.ocr_width, config.small)
+        self.refiner = MaskCorrection(config, 2 * config.ocr_width)
+
+    def encode(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch) -> Encoded:
+        """Run HRNet on the image and the first positive click."""
+        side = self.maps_transform(self.first_disk(clicks, image))
+        output = self.feature_extractor(self.normalise(image), side)
+        return Encoded(output.feature, output.logits, output.aux_logits)
+
+    def load_backbone(self, state: dict[str, Tensor]) -> list[str]:
+        """Start from an ImageNet HRNet (timm's or the authors' names); returns the names that were set."""
+        return load_hrnet_backbone(self, state, "feature_extractor.")
+
+
+class _SegFormer(torch.nn.Module):
+    def __init__(self, config: EmcSegFormerConfig) -> None:
+        super().__init__()
+        self.backbone = MixTransformer(config.dims, config.depths, config.drop_path, side_channels=1)
+        self.decode_head = SegFormerHead(config.dims, config.head_dim)
+
+
+class EmcSegFormer(Emc):
+    """SegFormer; the previous mask is not used. Its first stage needs no click (`encode_image`)."""
+
+    def __init__(self, config: EmcSegFormerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.traits = PUBLISHED_TRAITS
+        self.feature_extractor = _SegFormer(config)
+        self.refiner = MaskCorrection(config, config.head_dim)
+
+    def encode_image(self, image: Tensor) -> Tensor:
+        """Run what needs no click; `encode` takes it as `started`."""
+        return self.feature_extractor.backbone.first_stage(self.normalise(image))
+
+    def encode(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch, started: Tensor | None = None) -> Encoded:
+        """Run SegFormer on the image and the first positive click."""
+        first = self.encode_image(image) if started is None else started
+        maps = self.feature_extractor.backbone(first, self.first_disk(clicks, image))
+        feature, logits = self.feature_extractor.decode_head(maps)
+        return Encoded(feature, logits, logits)  # published: the auxiliary output is the main one
+
+
+class EmcVit(Emc):
+    """SimpleClick's network under the mask-correction network; the heavy half takes the previous mask (spec 1.8b)."""
+
+    def __init__(self, config: EmcVitConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.base = SimpleClick(config)
+        self.traits = replace(self.base.traits, multiple=4, split=True)
+        self.refiner = MaskCorrection(config, config.head_dim)
+
+    def encode(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch) -> Encoded:
+        """Run the ViT on the image, the previous mask and the first click; all at a quarter of the view's size."""
+        feature, logits = self.base.decode(image, prev_mask, self.first_clicks(clicks))
+        quarter = (image.shape[2] // 4, image.shape[3] // 4)
+        return Encoded(upsample(feature, quarter), upsample(logits, quarter))
+
+    def fit_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Resize a positional embedding that was made for another grid."""
+        own = {key.removeprefix("base."): value for key, value in state.items() if key.startswith("base.")}
+        return state | {f"base.{key}": value for key, value in self.base.fit_state(own).items()}
+
+    def load_base(self, state: dict[str, Tensor]) -> None:
+        """Take over a fine-tuned SimpleClick network's weights (our names), in place."""
+        self.base.load_state_dict(self.base.fit_state(state))

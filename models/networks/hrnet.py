@@ -1,0 +1,189 @@
+"""HRNet with an object-contextual head (HRNetV2 + OCR), as RITM and EMC-Click use it (spec: RITM 2.1, EMC 1.2a).
+
+Blocks, transitions and fusion layers are timm's; its forward upsamples by nearest neighbours where these networks
+interpolate, so the fusion is summed here.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import models.torchvision_ops  # noqa: F401  (before timm)
+from models.errors import InputError
+from models.networks.base import upsample
+
+BODY = (
+    "conv1", "bn1", "conv2", "bn2", "layer1", "transition1", "stage2", "transition2", "stage3", "transition3", "stage4"
+)  # fmt: skip
+
+
+class HRNetOutput(NamedTuple):
+    """All at stride 4: `logits` and `aux_logits` (b, 1, h, w), `feature` (b, 2 * ocr width, h, w)."""
+
+    logits: Tensor
+    aux_logits: Tensor
+    feature: Tensor
+
+
+def stages(width: int, small: bool) -> dict[str, Any]:
+    """Layout of the body in timm's words: branches of width, 2 width, ... ; "small" has half the blocks."""
+    blocks = 2 if small else 4
+    first = {"num_modules": 1, "num_branches": 1, "block_type": "BOTTLENECK", "num_blocks": (blocks,)}
+    layout: dict[str, Any] = {"stem_width": 64, "stage1": {**first, "num_channels": (64,), "fuse_method": "SUM"}}
+    for branches, modules in ((2, 1), (3, 3 if small else 4), (4, 2 if small else 3)):
+        layout[f"stage{branches}"] = {
+            "num_modules": modules,
+            "num_branches": branches,
+            "block_type": "BASIC",
+            "num_blocks": (blocks,) * branches,
+            "num_channels": tuple(width * 2**branch for branch in range(branches)),
+            "fuse_method": "SUM",
+        }
+    return layout
+
+
+class HRNetOCR(nn.Module):
+    """Body, auxiliary head, object context and classifier; names are those of the published files."""
+
+    # Of timm's body; BODY lists them.
+    conv1: Any
+    bn1: Any
+    conv2: Any
+    bn2: Any
+    layer1: Any
+    transition1: Any
+    stage2: Any
+    transition2: Any
+    stage3: Any
+    transition3: Any
+    stage4: Any
+
+    def __init__(self, width: int, ocr_width: int, small: bool) -> None:
+        super().__init__()
+        from timm.models.hrnet import HighResolutionNet
+
+        body: Any = HighResolutionNet(stages(width, small), head="")
+        for name in BODY:
+            setattr(self, name, getattr(body, name))
+        channels, feature = 15 * width, 2 * ocr_width
+        self.aux_head = nn.Sequential(
+            nn.Conv2d(channels, channels, 1), nn.BatchNorm2d(channels), nn.ReLU(), nn.Conv2d(channels, 1, 1)
+        )
+        self.conv3x3_ocr = nn.Sequential(nn.Conv2d(channels, feature, 3, padding=1), nn.BatchNorm2d(feature), nn.ReLU())
+        self.ocr_distri_head = ObjectContext(feature, ocr_width)
+        self.cls_head = nn.Conv2d(feature, 1, 1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.xavier_normal_(module.weight, gain=math.sqrt(2))  # spec 2.1
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, image: Tensor, click_feature: Tensor) -> HRNetOutput:
+        """`image` normalised (b, 3, h, w); `click_feature` (b, 64, h/2, w/2) joins the stem."""
+        x = F.relu(self.bn1(self.conv1(image))) + click_feature
+        x = self.layer1(F.relu(self.bn2(self.conv2(x))))
+        branches = [transition(x) for transition in self.transition1]
+        for stage, transition in ((self.stage2, self.transition2), (self.stage3, self.transition3), (self.stage4, ())):
+            for module in stage:
+                branches = fuse(module, [branch(y) for branch, y in zip(module.branches, branches, strict=True)])
+            # Branches that exist go on as they are; the new one comes from the smallest.
+            branches = branches + [grow(branches[-1]) for grow in list(transition)[len(branches) :]]
+        hw = (branches[0].shape[2], branches[0].shape[3])
+        x = torch.cat([upsample(y, hw) for y in branches], 1)
+        aux_logits = self.aux_head(x)
+        feature = self.ocr_distri_head(self.conv3x3_ocr(x), aux_logits)
+        return HRNetOutput(self.cls_head(feature), aux_logits, feature)
+
+
+def fuse(module: Any, branches: list[Tensor]) -> list[Tensor]:
+    """Exchange between resolutions: each output is the sum of all branches brought to its size."""
+    fused = []
+    for i, layers in enumerate(module.fuse_layers):
+        hw = (branches[i].shape[2], branches[i].shape[3])
+        total = branches[i]
+        for j, layer in enumerate(layers):
+            if j < i:
+                total = total + layer(branches[j])
+            elif j > i:
+                total = total + upsample(layer[1](layer[0](branches[j])), hw)
+        fused.append(F.relu(total))
+    return fused
+
+
+class ObjectContext(nn.Module):
+    """Object-contextual representations with one object class (Yuan et al., 2020).
+
+    Over one class the attention's softmax is constantly 1, so that every pixel receives the same context: the two
+    projections that would compare pixel and object are in the published files and decide nothing.
+    """
+
+    def __init__(self, feature: int, key: int) -> None:
+        super().__init__()
+        self.object_context_block = nn.ModuleDict({"f_down": conv_bn(feature, key), "f_up": conv_bn(key, feature)})
+        self.conv_bn_dropout = conv_bn(2 * feature, feature)
+        self.dropout = nn.Dropout2d(0.05)
+
+    def forward(self, x: Tensor, aux_logits: Tensor) -> Tensor:
+        """`x` (b, c, h, w), weighted by the softmax of `aux_logits` over all pixels."""
+        weights = aux_logits.flatten(2).softmax(-1)  # (b, 1, pixels)
+        context = (x.flatten(2) @ weights.transpose(1, 2))[..., None]  # (b, c, 1, 1)
+        context = self.object_context_block["f_down"](context)
+        if self.training:  # batch statistics are those of the whole map
+            context = context.expand(-1, -1, x.shape[2], x.shape[3])
+        context = self.object_context_block["f_up"](context)
+        # conv(cat(context, x)), with the context's part computed once instead of for every pixel
+        conv, norm_relu = self.conv_bn_dropout
+        of_context, of_pixels = conv.get_parameter("weight").chunk(2, dim=1)
+        joined = F.conv2d(context, of_context) + F.conv2d(x, of_pixels)
+        return self.dropout(norm_relu(joined))
+
+
+def conv_bn(dim_in: int, dim_out: int) -> nn.Sequential:
+    """1x1 convolution, then batch normalisation and ReLU, nested as in the published names."""
+    return nn.Sequential(nn.Conv2d(dim_in, dim_out, 1, bias=False), nn.Sequential(nn.BatchNorm2d(dim_out), nn.ReLU()))
+
+
+class Scale(nn.Module):
+    """Multiply by the magnitude of a learned number."""
+
+    def __init__(self, start: float = 0.05) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.full((1,), start))
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        return x * self.scale.abs()
+
+
+def maps_transform(channels: int) -> nn.Sequential:
+    """Side branch that brings click maps (b, channels, h, w) to the stem: (b, 64, h/2, w/2)."""
+    return nn.Sequential(
+        nn.Conv2d(channels, 16, 1), nn.LeakyReLU(0.2), nn.Conv2d(16, 64, 3, stride=2, padding=1), Scale()
+    )
+
+
+def load_hrnet_backbone(network: nn.Module, state: dict[str, Tensor], prefix: str) -> list[str]:
+    """Take over timm's or the authors' ImageNet HRNet, in place; returns the names that were set.
+
+    What such files have beyond the body (classification head) is left; raises InputError if a tensor of the body is
+    missing or of another shape.
+    """
+    wanted = {
+        name: tensor
+        for name, tensor in network.state_dict().items()
+        if name.startswith(prefix) and name.removeprefix(prefix).split(".")[0] in BODY
+    }
+    misfits = [
+        name.removeprefix(prefix)
+        for name, tensor in wanted.items()
+        if (given := state.get(name.removeprefix(prefix))) is None or given.shape != tensor.shape
+    ]
+    if misfits:
+        raise InputError(
+            f"this backbone is not the HRNet that the network has: {len(misfits)} of {len(wanted)} tensors are missing "
+            f"or of another shape, such as {', '.join(misfits[:3])}"
+        )
+    network.load_state_dict({name: state[name.removeprefix(prefix)] for name in wanted}, strict=False)
+    return sorted(wanted)

@@ -1,0 +1,77 @@
+"""EMC-Click's template selection: the cells that look most like what was clicked (poster section 3, spec 1.3)."""
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.click_maps import ClickBatch
+
+
+class Templates(NamedTuple):
+    """Cells (row-major numbers) by falling score, int64 (b, k); `*_valid` is False where a sign has none."""
+
+    positive: Tensor
+    negative: Tensor
+    positive_valid: Tensor
+    negative_valid: Tensor
+
+
+def click_cells(clicks: ClickBatch, grid_hw: tuple[int, int]) -> Tensor:
+    """Number of the cell of a grid at stride 4 that each click falls into, int64 (b, n).
+
+    A quarter of the coordinate, rounded half to even and bounded above; numbers below 0 become 0, as published.
+    """
+    rows = (0.25 * clicks.yx[..., 0]).round().clamp(max=grid_hw[0] - 1)
+    columns = (0.25 * clicks.yx[..., 1]).round().clamp(max=grid_hw[1] - 1)
+    return (rows * grid_hw[1] + columns).long().clamp(min=0)
+
+
+@torch.no_grad()
+def select_templates(feature: Tensor, clicks: ClickBatch, distances: Tensor, num: int) -> Templates:
+    """Choose `num` cells for each sign: similar to its clicks, unlike the other sign's, and near.
+
+    `feature` (b, c, h/4, w/4), `distances` (b, 2, h, w) of `squared_distances`. Negative cells are chosen even where
+    there is no negative click.
+    """
+    h, w = feature.shape[2:]
+    cells = F.normalize(feature.flatten(2), dim=1)  # (b, c, h * w)
+    index = click_cells(clicks, (h, w))
+    clicked = cells.gather(2, index[:, None].expand(-1, cells.shape[1], -1))  # (b, c, n)
+    similarity = clicked.transpose(1, 2) @ cells  # (b, n, h * w)
+    counts = [(clicks.valid & sign).sum(1) for sign in (clicks.positive, ~clicks.positive)]
+    most = torch.maximum(*counts).clamp(min=1)
+    similar = []
+    for sign, count in zip((clicks.positive, ~clicks.positive), counts, strict=True):
+        chosen = similarity.masked_fill(~(clicks.valid & sign)[..., None], -math.inf).amax(1)
+        # The published lists pad the shorter sign, and padding takes part with similarity 0. A batch's own padding
+        # must not: the floor depends on the sample's counts alone.
+        similar.append(torch.where((count < most)[:, None], chosen.clamp(min=0), chosen))
+    hw = (distances.shape[2], distances.shape[3])
+    far = torch.where(distances.isinf(), 1.0, distances).sqrt() / math.hypot(*hw)
+    near = 1 - F.interpolate(far, size=(h, w), mode="bilinear", align_corners=True).flatten(2)  # (b, 2, h * w)
+    positive = ((similar[0] + 1 - similar[1]) * near[:, 0]).topk(num, dim=1).indices
+    negative = ((similar[1] + 1 - similar[0]) * near[:, 1]).topk(num, dim=1).indices
+    every = torch.ones_like(positive, dtype=torch.bool)
+    return Templates(positive, negative, every, every)
+
+
+@torch.no_grad()
+def clicked_templates(clicks: ClickBatch, grid_hw: tuple[int, int], num: int) -> Templates:
+    """Take the clicked cells themselves, repeated to `num`: what is left without selection (ours).
+
+    Cells are sorted, so that neither the order of rows nor padding matters; a sign without clicks has no valid cell.
+    """
+    index = click_cells(clicks, grid_hw)
+    chosen, valid = [], []
+    for sign in (clicks.positive, ~clicks.positive):
+        of_sign = clicks.valid & sign
+        count = of_sign.sum(1)
+        last = grid_hw[0] * grid_hw[1]
+        ordered = index.masked_fill(~of_sign, last).sort(1).values  # this sign's cells first
+        place = torch.arange(num, device=index.device)[None] % count.clamp(min=1)[:, None]
+        chosen.append(ordered.gather(1, place).clamp(max=last - 1))
+        valid.append((count > 0)[:, None].expand(-1, num))
+    return Templates(chosen[0], chosen[1], valid[0], valid[1])

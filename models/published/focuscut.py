@@ -1,0 +1,5 @@
+"""Published FocusCut files: bare state dicts, every tensor used, under the names that our network has (spec 2.1)."""
+
+from models.published.family import Family
+
+FOCUSCUT = Family(prefix="focuscut_resnet")

@@ -1,0 +1,23 @@
+"""Published RITM files (spec 2.1): HRNet + OCR; EMC-Click's have the same head."""
+
+from typing import Any
+
+from models.published.family import Family, Shapes, conv, norm
+
+
+def dead_context(ocr_width: int) -> Shapes:
+    """The two projections of an attention over one class: they cannot change its result."""
+    shapes: Shapes = {}
+    for name in ("f_pixel", "f_object"):
+        block = f"feature_extractor.ocr_distri_head.object_context_block.{name}"
+        shapes |= conv(f"{block}.0", 2 * ocr_width, ocr_width, bias=False) | norm(f"{block}.1.0", ocr_width, batch=True)
+        shapes |= conv(f"{block}.2", ocr_width, ocr_width, bias=False) | norm(f"{block}.3.0", ocr_width, batch=True)
+    return shapes
+
+
+def dead(config: Any) -> Shapes:
+    """What a forward does not use, for a network's config."""
+    return dead_context(config.ocr_width)
+
+
+RITM = Family(prefix="ritm_hrnet", dead=dead)
