@@ -94,3 +94,9 @@ def squared_distances(clicks: ClickBatch, hw: tuple[int, int], drawn: Tensor | N
             torch.minimum(nearest, dy2[batch, index][:, :, None] + dx2[batch, index][:, None, :], out=nearest)
         signs.append(nearest)
     return torch.stack(signs, 1)
+
+
+def coordinate_maps(prev_mask: Tensor, clicks: ClickBatch, radius: float = 5.0) -> Tensor:
+    """Stack the previous mask (b, 1, h, w) and the clicks' disks: (b, 3, h, w), in the mask's type."""
+    disks = disk_maps(clicks, (prev_mask.shape[2], prev_mask.shape[3]), radius)
+    return torch.cat([prev_mask, disks.to(prev_mask.dtype)], 1)

@@ -7,6 +7,9 @@ from models.errors import InputError, lookup, unknown
 from models.networks.base import Network
 from models.networks.emc import EmcHRNetConfig, EmcSegFormerConfig, EmcVitConfig
 from models.networks.focuscut import FocusCutConfig
+from models.networks.icmformer import ICMFormerConfig
+from models.networks.icmformer_swin import ICMFormerSwinConfig
+from models.networks.icmformerpp import ICMFormerPPConfig
 from models.networks.ritm import RitmConfig
 from models.networks.simpleclick import SimpleClickConfig
 
@@ -31,6 +34,11 @@ NETWORKS: dict[str, Any] = {
     "emc_vit_huge": EmcVitConfig(dim=1280, depth=32, heads=16, neck_dims=(240, 480, 960, 1920), patch=14),
     "focuscut_resnet50": FocusCutConfig(layers=(3, 4, 6, 3)),
     "focuscut_resnet101": FocusCutConfig(layers=(3, 4, 23, 3)),
+    "icmformer_vit_base": ICMFormerConfig(dim=768, depth=12, heads=12, neck_dims=(128, 256, 512, 1024)),
+    "icmformer_vit_large": ICMFormerConfig(dim=1024, depth=24, heads=16, neck_dims=(192, 384, 768, 1536)),
+    "icmformer_vit_huge": ICMFormerConfig(dim=1280, depth=32, heads=16, neck_dims=(240, 480, 960, 1920), patch=14),
+    "icmformer_swin_base": ICMFormerSwinConfig(),
+    "icmformerpp_vit_base": ICMFormerPPConfig(dim=768, depth=12, heads=12, neck_dims=(128, 256, 512, 1024)),
 }
 
 

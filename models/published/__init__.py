@@ -21,11 +21,12 @@ from models.published.family import Family
 from models.published.files import read_state, refuse_lfs_pointer
 from models.published.focuscut import FOCUSCUT
 from models.published.hrnet import RITM
+from models.published.icmformer import ICMFORMER, ICMFORMER_SWIN
 from models.published.plain_vit import SIMPLECLICK
 
 __all__ = ["FAMILIES", "Report", "family", "load", "load_strict", "pack_clicks", "read_state", "refuse_lfs_pointer"]
 
-FAMILIES: tuple[Family, ...] = (SIMPLECLICK, RITM, EMC_HRNET, EMC_SEGFORMER, FOCUSCUT)
+FAMILIES: tuple[Family, ...] = (SIMPLECLICK, RITM, EMC_HRNET, EMC_SEGFORMER, FOCUSCUT, ICMFORMER, ICMFORMER_SWIN)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,15 +7,21 @@ from torch import Tensor
 from models.published.family import Family, Shapes, linear, norm
 
 
-def dead(config: Any) -> Shapes:
-    """Class token, the classifier that was pre-trained with, and the up-convolutions of an unused option."""
-    shapes: Shapes = {"backbone.cls_token": (1, 1, config.dim)}
-    shapes |= norm("backbone.fc_norm", config.dim) | linear("backbone.head", config.dim, 1000)
-    for number, dim in ((1, config.head_dim), (2, config.head_dim // 2)):
+def up_convolutions(head_dim: int) -> Shapes:
+    """Up-convolutions of the head, of an option that no published network uses."""
+    shapes: Shapes = {}
+    for number, dim in ((1, head_dim), (2, head_dim // 2)):
         half, name = dim // 2, f"head.up_conv{number}"
         shapes |= {f"{name}.0.weight": (dim, half, 2, 2), f"{name}.0.bias": (half,)} | norm(f"{name}.1", half)
         shapes |= {f"{name}.2.weight": (half, half, 1, 1), f"{name}.2.bias": (half,)} | norm(f"{name}.3", half)
     return shapes
+
+
+def dead(config: Any) -> Shapes:
+    """Class token, the classifier that was pre-trained with, and the head's up-convolutions."""
+    shapes: Shapes = {"backbone.cls_token": (1, 1, config.dim)}
+    shapes |= norm("backbone.fc_norm", config.dim) | linear("backbone.head", config.dim, 1000)
+    return shapes | up_convolutions(config.head_dim)
 
 
 def reshape(key: str, tensor: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from models.errors import InputError
 from models.interaction import Clicks
 from models.networks import NETWORKS, create
 from models.networks.base import Network
-from tests.models.tiny import HW, TINY_NETWORKS, click_list, permuted, tiny_network, views
+from tests.models.tiny import HW, TINY_NETWORKS, click_list, more, permuted, tiny_network, views
 
 PUBLISHED = {
     "ritm_hrnet18s": 4_220_047,
@@ -30,6 +30,10 @@ PUBLISHED = {
     "emc_segformer_b3": 45_896_738,
     "focuscut_resnet50": 40_356_449,
     "focuscut_resnet101": 59_348_577,
+    "icmformer_vit_base": 126_380_841,
+    "icmformer_vit_large": 408_189_737,
+    "icmformer_vit_huge": 819_617_113,
+    "icmformer_swin_base": 121_459_833,
 }
 """Parameters of the published files, those that no forward uses included."""
 
@@ -40,7 +44,7 @@ def test_built_and_dead_parameters_add_up_to_the_published_count(name: str) -> N
         network = create(name)
     built = sum(parameter.numel() for parameter in network.parameters())
     dead = published.family(network).dead(network.config)
-    buffers = ("running_mean", "running_var", "num_batches_tracked")
+    buffers = ("running_mean", "running_var", "num_batches_tracked", "relative_position_index")
     unused = sum(math.prod(shape) for key, shape in dead.items() if not key.endswith(buffers))
     if "_vit_" in name:
         unused += network.config.dim  # the class token's position
@@ -72,7 +76,7 @@ def test_forward_and_backward(network: Network) -> None:
     clicks = collate_clicks([click_list(rng, 3, HW), click_list(rng, 1, HW)])
     network.train()
     loss = torch.zeros(())
-    for output in (network(image, prev_mask, clicks), network.focus_view(image, prev_mask, clicks)):
+    for output in (network(image, prev_mask, clicks, **more(network, 2)), network.focus_view(image, prev_mask, clicks)):
         for logits in (output.mask_logits, output.aux_logits, output.base_logits):
             if logits is not None:
                 assert logits.shape == (2, 1, *HW)

@@ -1,6 +1,7 @@
 """Networks small enough for tests, and inputs for them."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,17 +9,31 @@ import torch
 from models.click_maps import ClickBatch, collate_clicks
 from models.interaction import Clicks
 from models.networks import create
-from models.networks.base import Network
+from models.networks.base import Exemplar, Network
 
 HW = (224, 224)
 TINY = {"dim": 32, "depth": 4, "heads": 2, "neck_dims": (8, 8, 16, 16), "head_dim": 16, "input_hw": HW}
 
 
-def tiny_network(seed: int = 0, **overrides: object) -> Network:
+def tiny_network(seed: int = 0, name: str = "simpleclick_vit_base", **overrides: object) -> Network:
     """A plain ViT with all its parts; fresh weights by seed, its answers spread to both sides of the threshold."""
     torch.manual_seed(seed)
-    network = create("simpleclick_vit_base", **{**TINY, **overrides}).eval()
+    network = create(name, **{**TINY, **overrides}).eval()
     with torch.no_grad():
+        network.get_parameter("head.conv_seg.weight").mul_(20)
+    return network
+
+
+def tiny_swin(seed: int = 0) -> Network:
+    """A Swin with all its parts, whose windows divide no level of a view of HW."""
+    torch.manual_seed(seed)
+    shape = {"dim": 8, "depths": (2, 2, 2, 2), "heads": (1, 2, 2, 4), "window": 6, "cross_depth": 2, "cross_heads": 2}
+    network = create("icmformer_swin_base", **shape, head_dim=16).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            # Fresh Swin hardly moves its tokens (deviation 0.02): a test would not see what it does.
+            if parameter.dim() == 2:
+                parameter.normal_(std=0.7 / parameter.shape[1] ** 0.5)
         network.get_parameter("head.conv_seg.weight").mul_(20)
     return network
 
@@ -54,6 +69,9 @@ TINY_NETWORKS: dict[str, Callable[[], Network]] = {
     "emc vit": lambda: seeded("emc_vit_base", **TINY, correction_width=8),
     "focuscut": lambda: seeded("focuscut_resnet50", **TINY_FOCUSCUT),
     "focuscut apart": lambda: seeded("focuscut_resnet50", **TINY_FOCUSCUT, shared_weights=False),
+    "icmformer": lambda: tiny_network(name="icmformer_vit_base", depth=8),
+    "icmformer swin": tiny_swin,
+    "icmformerpp": lambda: tiny_network(name="icmformerpp_vit_base", depth=8),
 }
 """Small networks that take views of HW, at least one of each kind of config: they run the contract tests."""
 
@@ -71,6 +89,21 @@ def photo(hw: tuple[int, int], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 def click_list(rng: np.random.Generator, num: int, hw: tuple[int, int]) -> Clicks:
     """`num` clicks of random signs."""
     return Clicks(rng.uniform(0, 1, (num, 2)) * (np.array(hw) - 1), rng.random(num) < 0.5)
+
+
+def example(batch: int, hw: tuple[int, int], seed: int = 0) -> Exemplar:
+    """Finished objects: squares of several sizes, with clicks of all three kinds."""
+    rng = np.random.default_rng(seed)
+    mask = torch.zeros(batch, 1, *hw)
+    for row in range(batch):
+        mask[row, :, 40 : 90 + 9 * row, 60 : 120 + 5 * row] = 1
+    kinds = [collate_clicks([click_list(rng, 3, hw) for _ in range(batch)]) for _ in range(3)]
+    return Exemplar(mask, *kinds)
+
+
+def more(network: Network, batch: int) -> dict[str, Any]:
+    """What a network takes beside image, previous mask and clicks."""
+    return {"exemplar": example(batch, HW)} if network.traits.exemplar else {}
 
 
 def views(batch: int, hw: tuple[int, int], seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -19,7 +19,7 @@ COMMITTED = {
 }  # fmt: skip
 """Cases per kind in the committed fixtures."""
 COMMITTED_NOT_BUILT = {
-    "BIoU and ASSD": 1, "EMC-Click's robot user": 1, "FocusCut": 11, "iCMFormer": 4, "the split refinement": 1
+    "BIoU and ASSD": 1, "EMC-Click's robot user": 1, "FocusCut": 11, "the split refinement": 1
 }  # fmt: skip
 """Committed cases that wait for something: to be emptied as it comes."""
 

@@ -16,7 +16,5 @@ KINDS: dict[str, Kind] = {
     "emc_predictor": _waiting("the split refinement", r"emc_predictor.*", *SAMPLES),
     "emc_clicker": _waiting("EMC-Click's robot user", r"emc_clicker.*", *SAMPLES),
     "focuscut_algorithms": _waiting("FocusCut", r"focuscut_(toy|clicks)_.*|alg[123]_.*|paste_back.*", *SAMPLES),
-    "icmformer": _waiting("iCMFormer", r"icmformer(?!.*_keys$).*", *SAMPLES),
-    "icmformer_keys": _waiting("iCMFormer", r"icmformer.*_keys", "config", "n_params", "keys"),
     "boundary_metrics": _waiting("BIoU and ASSD", r"biou_assd.*", *SAMPLES),
 }

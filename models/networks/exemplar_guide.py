@@ -1,0 +1,115 @@
+"""iCMFormer++'s exemplar-informed module: where in the image does it look like the exemplar? (spec 4.5)
+
+In the docstrings "paper" marks what the paper says and "ours" what it leaves open.
+"""
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import models.torchvision_ops  # noqa: F401  (before timm)
+from models.geometry import Box, expand
+from models.networks.pretrained import copy_tensors
+
+GuideBackbone = Literal["resnet18", "resnet50", "hrnet_w18"]
+TAPS_SIDE = 7
+"""Ours: an exemplar's features are pooled to at most 7 x 7, or padded to 49 values where they are fewer."""
+
+
+class ExemplarGuide(nn.Module):
+    """Convolve the image with crops of the exemplar; the responses become a guide for the queries.
+
+    Paper: a CNN on the image and on crops at several scales, the crops' features as convolution kernels, a
+    normalisation against collapse onto the exemplar's own place, a softmax along the exemplar's positions.
+    Ours: crops of `crop_size`, one 3x3 projection for both, one response for each of the kernel's taps, a linear map
+    of those to a token, the mean over scales.
+    """
+
+    def __init__(self, dim: int, backbone: GuideBackbone, crop_size: int, scales: tuple[float, ...]) -> None:
+        super().__init__()
+        import timm
+
+        self.crop_size, self.scales = crop_size, scales
+        # The last level only: stride 32. timm's HRNet keeps 0.4 M parameters of its other levels, which nothing uses.
+        self.backbone = timm.create_model(backbone, features_only=True, out_indices=(4,), pretrained=False)
+        feature_info: Any = self.backbone.feature_info
+        channels = feature_info.channels()[-1]
+        self.proj = nn.Conv2d(channels, dim, 3, padding=1)
+        self.taps = nn.Linear(TAPS_SIDE**2, dim)
+        self.norm = nn.LayerNorm(dim)
+
+    def features(self, image: Tensor) -> Tensor:
+        """Features of normalised images or crops: (b, 3, h, w) -> (b, dim, h/32, w/32), each position normalised.
+
+        Ours: a layer norm without weights over the channels, so that no place wins by its features' size.
+        """
+        x = self.proj(self.backbone(image)[-1])
+        return F.layer_norm(x.permute(0, 2, 3, 1), x.shape[1:2]).permute(0, 3, 1, 2)
+
+    def forward(self, features: Tensor, image: Tensor, mask: Tensor, grid_hw: tuple[int, int]) -> Tensor:
+        """Guide for every token: (b, gh, gw, dim), zero for samples without an exemplar (an empty mask).
+
+        `features` are those of the normalised `image` (b, 3, h, w); `mask` (b, 1, h, w) is the exemplar's.
+        """
+        guide = features.new_zeros(len(features), *grid_hw, features.shape[1])
+        boxes = {row: box for row, box in enumerate(mask_boxes(mask)) if box is not None}
+        if not boxes:
+            return guide
+        hw = (mask.shape[2], mask.shape[3])
+        crops = [self.crop(image[row], expand(box, s, 1, hw)) for row, box in boxes.items() for s in self.scales]
+        kernels = self.features(torch.stack(crops))
+        if max(kernels.shape[2:]) > TAPS_SIDE:
+            kernels = F.adaptive_max_pool2d(kernels, TAPS_SIDE)
+        rows = torch.tensor(list(boxes), device=features.device)
+        tokens = self.respond(features[rows], kernels.unflatten(0, (len(boxes), -1)))
+        tokens = F.interpolate(tokens.permute(0, 3, 1, 2), size=grid_hw, mode="bilinear", align_corners=False)
+        return guide.index_copy(0, rows, tokens.permute(0, 2, 3, 1).to(guide.dtype))
+
+    def crop(self, image: Tensor, box: Box) -> Tensor:
+        """Cut a box out of (3, h, w) and resize it to `crop_size`."""
+        part = image[(slice(None), *box.slices())][None]
+        return F.interpolate(part, size=(self.crop_size,) * 2, mode="bilinear", align_corners=False, antialias=True)[0]
+
+    def respond(self, features: Tensor, kernels: Tensor) -> Tensor:
+        """(b, c, h, w) image features and (b, scales, c, kh, kw) kernels -> tokens (b, h, w, dim)."""
+        responses = tap_responses(features, kernels) / features.shape[1] ** 0.5
+        # Without this the exemplar's own place, which fits its crop exactly, outshines every other object.
+        responses = F.instance_norm(responses.flatten(0, 1)).unflatten(0, responses.shape[:2])
+        along_taps = responses.softmax(2).permute(0, 1, 3, 4, 2)
+        along_taps = F.pad(along_taps, (0, TAPS_SIDE**2 - along_taps.shape[-1]))
+        return self.norm(self.taps(along_taps)).mean(1)
+
+    def load_backbone(self, state: dict[str, Tensor]) -> list[str]:
+        """Start from timm's ImageNet weights of the same CNN; returns the names set, within the CNN."""
+        wanted = {name: name for name in self.backbone.state_dict()}
+        return copy_tensors(self.backbone, state, wanted, what="CNN")
+
+
+def mask_boxes(mask: Tensor) -> list[Box | None]:
+    """Bounding box of each mask of (b, 1, h, w), None where it is empty."""
+    inside = mask[:, 0] > 0.5
+    rows, columns = inside.any(2).int(), inside.any(1).int()
+    ends = [rows.any(1).int()]
+    for line in (rows, columns):
+        ends += [line.argmax(1), line.shape[1] - 1 - line.flip(1).argmax(1)]
+    return [Box(*box) if found else None for found, *box in torch.stack(ends, 1).tolist()]
+
+
+def tap_responses(features: Tensor, kernels: Tensor) -> Tensor:
+    """Convolve, but keep the taps apart: (b, c, h, w) and (b, s, c, kh, kw) -> (b, s, kh * kw, h, w).
+
+    The sum over the taps is an ordinary convolution ("same" zero padding) of image b with kernel (b, s).
+    """
+    height, width = features.shape[2:]
+    kh, kw = kernels.shape[3:]
+    products = torch.einsum("bchw,bsckl->bsklhw", features, kernels)
+    top, left = (kh - 1) // 2, (kw - 1) // 2
+    products = F.pad(products, (left, kw - 1 - left, top, kh - 1 - top))
+    shifted = [
+        products[:, :, row, column, row : row + height, column : column + width]
+        for row in range(kh)
+        for column in range(kw)
+    ]
+    return torch.stack(shifted, 2)

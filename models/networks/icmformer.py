@@ -1,0 +1,99 @@
+"""iCMFormer on a plain ViT: the clicks' tokens look into the image's before both are one (Li et al., ICCVW 2023).
+
+Layout and names after the public code (spec 3.2); what its files carry but no forward uses is not built.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from models.click_maps import ClickBatch, coordinate_maps
+from models.networks.base import Network, Output, upsample
+from models.networks.cross_attention import CrossBlock
+from models.networks.plain_vit import (
+    PatchEmbed,
+    PlainViT,
+    PlainViTConfig,
+    fit_positions,
+    from_windows,
+    load_vit,
+    to_windows,
+    vit_names,
+    xavier_,
+)
+from models.networks.simpleclick import Head, Neck
+
+
+@dataclass(frozen=True, kw_only=True)
+class ICMFormerConfig(PlainViTConfig):
+    """Shape of an iCMFormer network on a plain ViT."""
+
+    def build(self) -> "ICMFormer":
+        """Build the network with fresh weights."""
+        return ICMFormer(self)
+
+
+class Backbone(PlainViT):
+    """The ViT in two halves, and between them the group of cross blocks (`blocks2`, as in the public code)."""
+
+    def __init__(self, config: ICMFormerConfig) -> None:
+        super().__init__(config)
+        self.num_first = config.depth // 2
+        self.blocks2 = nn.ModuleList(
+            CrossBlock(config.dim, config.heads, eps=1e-6) for _ in range(config.depth // 6 + 1)
+        )
+        xavier_(self.blocks2)
+
+    def first_half(self, tokens: Tensor) -> Tensor:
+        """Run one stream, image or clicks, through the weights that both share: (b, gh, gw, dim) -> the same."""
+        return self.run(self.blocks[: self.num_first], self.add_positions(tokens))
+
+    def merge(self, image: Tensor, clicks: Tensor) -> Tensor:
+        """Let the clicks look at the image, within windows, and run the second half on the sum."""
+        grid_hw = (image.shape[1], image.shape[2])
+        image, clicks = to_windows(image, self.window_hw), to_windows(clicks, self.window_hw)
+        for block in self.blocks2:
+            clicks = block(clicks, image)
+        x = from_windows(image + clicks, self.window_hw, grid_hw)
+        return self.run(self.blocks[self.num_first :], x, start=self.num_first + 1)
+
+
+class ICMFormer(Network):
+    """iCMFormer (Fig. 2), with a plain ViT."""
+
+    def __init__(self, config: ICMFormerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.traits = config.traits()
+        self.patch_embed_coords = PatchEmbed(3, config.dim, config.patch)
+        self.backbone = Backbone(config)
+        self.neck = Neck(config.dim, config.neck_dims)
+        self.head = Head(config.neck_dims, config.head_dim, config.dropout)
+
+    def forward(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch) -> Output:
+        """Segment views of exactly `config.input_hw`."""
+        return self.segment(self.encode_image(image), prev_mask, clicks)
+
+    def encode_image(self, image: Tensor) -> Tensor:
+        """Run what no click changes: the image's tokens (b, gh, gw, dim) half way through the ViT."""
+        self.config.check_view(image)
+        return self.backbone.first_half(self.backbone.patch_embed(self.normalise(image)))
+
+    def segment(self, encoded: Tensor, prev_mask: Tensor, clicks: ClickBatch) -> Output:
+        """Run the rest, on what `encode_image` returned."""
+        coords = coordinate_maps(prev_mask, clicks, self.config.click_radius)
+        tokens = self.backbone.merge(encoded, self.backbone.first_half(self.patch_embed_coords(coords)))
+        logits = self.head(self.neck(tokens.permute(0, 3, 1, 2).contiguous()))
+        return Output(upsample(logits, self.config.input_hw))
+
+    def fit_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Resize a positional embedding that was made for another (square) grid."""
+        return fit_positions(state, "backbone.pos_embed", self.config.grid_hw)
+
+    def load_backbone(self, state: dict[str, Tensor]) -> list[str]:
+        """Start from a timm or MAE ViT: copy its tensors in place and return the names of ours that were set.
+
+        The cross blocks and the clicks' patch embedding, which no such file has, keep theirs.
+        Raises InputError naming what is missing or of another shape: then nothing was copied.
+        """
+        return load_vit(self, state, vit_names(self.backbone), self.config.grid_hw)

@@ -1,0 +1,269 @@
+"""iCMFormer++: find all objects like a finished one (the exemplar) and correct what was found by clicks (spec 4).
+
+There is no public code. "Paper" marks what the paper says, "ours" what it leaves open and we chose.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal, get_args, get_origin, get_type_hints
+
+import torch
+from torch import Tensor, nn
+
+from models.click_maps import ClickBatch, collate_clicks, coordinate_maps, disk_maps
+from models.errors import InputError, unknown
+from models.interaction import Clicks
+from models.networks.base import Exemplar, Network, Output, upsample
+from models.networks.cross_attention import GuidedCrossBlock
+from models.networks.exemplar_guide import ExemplarGuide, GuideBackbone
+from models.networks.plain_vit import (
+    PatchEmbed,
+    PlainViT,
+    PlainViTConfig,
+    fit_positions,
+    load_vit,
+    vit_blocks,
+    vit_names,
+    xavier_,
+)
+from models.networks.simpleclick import Head, Neck
+from models.networks.stream_fusion import ChannelFusion, SelfAttentionFusion, SumFusion
+
+
+@dataclass(frozen=True, kw_only=True)
+class ICMFormerPPConfig(PlainViTConfig):
+    """Shape of an iCMFormer++ network; the switches are the paper's ablations."""
+
+    two_stream: bool = True
+    """Off: the exemplar's maps join the image and the recall's maps in one stream (ours)."""
+    cross_attention: bool = True
+    """Let the recall stream look at the exemplar stream."""
+    cross_depth: int = 3
+    cross_dropout: float = 0.1
+    fusion: Literal["channel", "self_attention", "none"] = "channel"
+    exemplar_module: bool = True
+    """Guide the queries by where the image looks like the exemplar."""
+    exemplar_backbone: GuideBackbone = "resnet18"
+    crop_scales: tuple[float, ...] = (0.8, 1.0, 1.2)
+    """Crops of the exemplar: its bounding box, scaled."""
+    crop_size: int = 128
+    exemplar_image: Literal["full", "masked"] = "full"
+    """What the exemplar stream sees of the image."""
+    exemplar_mask: bool = True
+    """Whether the network is shown the exemplar's mask."""
+    exemplar_positive: Literal["all", "first", "none"] = "all"
+    exemplar_negative: Literal["true", "pseudo_and_true", "none"] = "true"
+
+    def build(self) -> "ICMFormerPP":
+        """Build the network with fresh weights; raises InputError for switches that contradict each other."""
+        self.check()
+        return ICMFormerPP(self)
+
+    def check(self) -> None:
+        """Raise InputError for switches that are unknown or contradict each other."""
+        for name, kind in get_type_hints(type(self)).items():
+            if get_origin(kind) is Literal and getattr(self, name) not in get_args(kind):
+                raise unknown(name, getattr(self, name), get_args(kind))
+        if not self.two_stream and (self.cross_attention or self.fusion != "none"):
+            raise InputError(
+                "two_stream=False leaves one stream: there is nothing to attend to or to fuse. "
+                "Set cross_attention=False, fusion='none' and exemplar_module=False with it"
+            )
+        if self.exemplar_module and not self.cross_attention:
+            raise InputError(
+                "the exemplar-informed module guides the queries of the cross-attention: "
+                "set exemplar_module=False where cross_attention=False"
+            )
+        if self.exemplar_module and not self.exemplar_mask:
+            raise InputError(
+                "the exemplar-informed module crops the exemplar by its mask: "
+                "set exemplar_module=False where exemplar_mask=False"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedImage:
+    """What neither exemplar nor clicks change: patches (b, gh, gw, dim), the guide's features (b, dim, h/32, w/32)."""
+
+    patches: Tensor
+    features: Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedExemplar:
+    """What no click changes: the exemplar's tokens and its guide to the queries, (b, gh, gw, dim) each.
+
+    In a network of one stream the tokens are those of the exemplar's maps alone.
+    """
+
+    tokens: Tensor
+    guide: Tensor | None
+
+
+class Backbone(PlainViT):
+    """The ViT's first half for both streams, its second half for recall, and a second one for the exemplar.
+
+    Paper: two streams with self-attention of their own before the cross-attention, a shared first half as iCMFormer.
+    Ours: where the halves are, that the second half is not shared and runs before the cross-attention, that cross
+    attention is global.
+    """
+
+    def __init__(self, config: ICMFormerPPConfig) -> None:
+        super().__init__(config)
+        self.num_first = config.depth // 2
+        self.exemplar_blocks: nn.ModuleList | None = None
+        if config.two_stream:
+            self.exemplar_blocks = vit_blocks(config.dim, config.heads, config.depth - self.num_first)
+        self.cross_blocks: nn.ModuleList | None = None
+        if config.cross_attention:
+            self.cross_blocks = nn.ModuleList(
+                GuidedCrossBlock(config.dim, config.heads, config.cross_dropout) for _ in range(config.cross_depth)
+            )
+            xavier_(self.cross_blocks)
+
+    def recall(self, tokens: Tensor) -> Tensor:
+        """Run the recall stream: (b, gh, gw, dim) -> the same shape."""
+        return self.run(self.blocks, tokens)
+
+    def exemplar(self, tokens: Tensor) -> Tensor:
+        """Run the exemplar stream: (b, gh, gw, dim) -> the same shape."""
+        assert self.exemplar_blocks is not None
+        shared = self.run(self.blocks[: self.num_first], tokens)
+        return self.run(self.exemplar_blocks, shared, start=self.num_first + 1)
+
+    def cross(self, recall: Tensor, exemplar: Tensor, guide: Tensor | None) -> Tensor:
+        """Let recall look at the exemplar, if there is cross-attention: (b, gh, gw, dim) each."""
+        x, exemplar = recall.flatten(1, 2), exemplar.flatten(1, 2)
+        guide = None if guide is None else guide.flatten(1, 2)
+        for block in self.cross_blocks or ():
+            x = block(x, exemplar, guide)
+        return x.view_as(recall)
+
+
+def no_exemplar(image: Tensor) -> Exemplar:
+    """Stand in for an exemplar where there is none: an empty mask for each of the views, no clicks."""
+    none = collate_clicks([Clicks.none()] * len(image)).to(image.device)
+    return Exemplar(image.new_zeros(len(image), 1, *image.shape[2:]), none, none)
+
+
+class ICMFormerPP(Network):
+    """iCMFormer++: a recall stream (previous mask, clicks) and an exemplar stream (its mask and clicks).
+
+    Paper: the streams and their inputs, the exemplar-informed module, the cross-attention, the channel fusion, the
+    head. Ours: three patch embeddings and one positional embedding, image and maps joined by addition.
+    """
+
+    def __init__(self, config: ICMFormerPPConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.traits = dataclasses.replace(config.traits(), exemplar=True)
+        self.patch_embed_coords = PatchEmbed(3, config.dim, config.patch)
+        self.patch_embed_exemplar = PatchEmbed(3, config.dim, config.patch)
+        self.backbone = Backbone(config)
+        self.guide: ExemplarGuide | None = None
+        if config.exemplar_module:
+            self.guide = ExemplarGuide(config.dim, config.exemplar_backbone, config.crop_size, config.crop_scales)
+        self.fusion: nn.Module = SumFusion()
+        if config.fusion == "channel":
+            self.fusion = ChannelFusion(config.dim)
+        elif config.fusion == "self_attention":
+            self.fusion = SelfAttentionFusion(config.dim, config.heads)
+        self.neck = Neck(config.dim, config.neck_dims)
+        self.head = Head(config.neck_dims, config.head_dim, config.dropout)
+
+    def forward(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch, exemplar: Exemplar | None = None) -> Output:
+        """Segment views of exactly `config.input_hw`: the union of all objects like the exemplar, and it (ours).
+
+        Without an exemplar (ours): its mask is empty, it has no clicks, and nothing guides the queries.
+        """
+        encoded = self.encode_image(image)
+        return self.segment(encoded, self.encode_exemplar(image, encoded, exemplar), prev_mask, clicks)
+
+    def encode_image(self, image: Tensor) -> EncodedImage:
+        """Run what depends on the image alone."""
+        self.config.check_view(image)
+        normalised = self.normalise(image)
+        patches = self.backbone.add_positions(self.backbone.patch_embed(normalised))
+        return EncodedImage(patches, None if self.guide is None else self.guide.features(normalised))
+
+    def encode_exemplar(self, image: Tensor, encoded: EncodedImage, exemplar: Exemplar | None) -> EncodedExemplar:
+        """Run what depends on image and exemplar: once for a session, whose exemplar never changes (paper)."""
+        exemplar = no_exemplar(image) if exemplar is None else exemplar
+        if exemplar.mask.shape != (len(image), 1, *self.config.input_hw):
+            raise InputError(
+                f"the exemplar's mask is {tuple(exemplar.mask.shape)}: "
+                f"expected {(len(image), 1, *self.config.input_hw)}, one a view and of its size"
+            )
+        tokens, guide = self.backbone.add_positions(self.patch_embed_exemplar(self.exemplar_maps(exemplar))), None
+        if self.guide is not None:
+            assert encoded.features is not None
+            guide = self.guide(encoded.features, self.normalise(image), exemplar.mask, self.config.grid_hw)
+        if not self.config.two_stream:
+            return EncodedExemplar(tokens, guide)
+        patches = encoded.patches
+        if self.config.exemplar_image == "masked":
+            # Ours: what is masked out takes the mean colour of ImageNet.
+            masked = self.normalise(image) * exemplar.mask.to(image.dtype)
+            patches = self.backbone.add_positions(self.backbone.patch_embed(masked))
+        return EncodedExemplar(self.backbone.exemplar(patches + tokens), guide)
+
+    def exemplar_maps(self, exemplar: Exemplar) -> Tensor:
+        """Mask and clicks of the exemplar as far as the config shows them: (b, 3, h, w)."""
+        config, hw = self.config, self.config.input_hw
+        mask = exemplar.mask.to(self.image_mean.dtype)
+        empty = torch.zeros_like(mask)
+
+        def disks(clicks: ClickBatch) -> Tensor:
+            # The field says the sign, not the clicks' own flags.
+            return disk_maps(clicks, hw, config.click_radius).amax(1, keepdim=True).to(mask.dtype)
+
+        positive = negative = empty
+        if config.exemplar_positive == "all":
+            positive = disks(exemplar.positive)
+        elif config.exemplar_positive == "first":
+            clicks = exemplar.positive
+            positive = disks(dataclasses.replace(clicks, valid=clicks.valid & clicks.first))
+        if config.exemplar_negative != "none":
+            negative = disks(exemplar.true_negative)
+            if config.exemplar_negative == "pseudo_and_true" and exemplar.pseudo_negative is not None:
+                negative = torch.maximum(negative, disks(exemplar.pseudo_negative))
+        return torch.cat([mask if config.exemplar_mask else empty, positive, negative], 1)
+
+    def segment(self, image: EncodedImage, exemplar: EncodedExemplar, prev_mask: Tensor, clicks: ClickBatch) -> Output:
+        """Run the rest, on what `encode_image` and `encode_exemplar` returned."""
+        coords = self.patch_embed_coords(coordinate_maps(prev_mask, clicks, self.config.click_radius))
+        tokens = image.patches + self.backbone.add_positions(coords)
+        if self.config.two_stream:
+            recall = self.backbone.cross(self.backbone.recall(tokens), exemplar.tokens, exemplar.guide)
+            x = self.fusion(recall, exemplar.tokens)
+        else:
+            x = self.backbone.recall(tokens + exemplar.tokens)
+        logits = self.head(self.neck(x.permute(0, 3, 1, 2).contiguous()))
+        return Output(upsample(logits, self.config.input_hw))
+
+    def fit_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Resize a positional embedding that was made for another (square) grid."""
+        return fit_positions(state, "backbone.pos_embed", self.config.grid_hw)
+
+    def load_backbone(self, state: dict[str, Tensor]) -> list[str]:
+        """Start from a timm or MAE ViT: copy its tensors in place and return the names of ours that were set.
+
+        Its second half starts both streams' (ours). The patch embeddings of the maps, the cross-attention and the
+        fusion keep theirs. Raises InputError naming what is missing or of another shape: then nothing was copied.
+        """
+        names = vit_names(self.backbone)
+        for name in self.backbone.state_dict():
+            stem, _, rest = name.partition(".")
+            if stem == "exemplar_blocks":
+                number, _, tensor = rest.partition(".")
+                names[f"backbone.{name}"] = f"blocks.{int(number) + self.backbone.num_first}.{tensor}"
+        return load_vit(self, state, names, self.config.grid_hw)
+
+    def load_exemplar_backbone(self, state: dict[str, Tensor]) -> list[str]:
+        """Start the exemplar-informed module's CNN from timm's ImageNet weights (paper); returns the names set.
+
+        Raises InputError if there is no such module, or naming what is missing or of another shape.
+        """
+        if self.guide is None:
+            raise InputError("this network has no exemplar-informed module: it was built with exemplar_module=False")
+        return [f"guide.backbone.{name}" for name in self.guide.load_backbone(state)]

@@ -1,0 +1,217 @@
+"""What plain-ViT networks share: patches, positions, blocks that attend in windows, weights pre-trained elsewhere."""
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import models.torchvision_ops  # noqa: F401  (before timm)
+from models.errors import InputError
+from models.networks.base import Traits
+from models.networks.pretrained import copy_tensors
+
+WINDOW_PIXELS = 224
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlainViTConfig:
+    """Shape of a network around a plain ViT; the defaults of all but the first four are those of ViT-B."""
+
+    dim: int
+    depth: int
+    heads: int
+    neck_dims: tuple[int, int, int, int]
+    patch: int = 16
+    head_dim: int = 256
+    input_hw: tuple[int, int] = (448, 448)
+    """Size of the views it takes; another size than the weights' own resizes the positional embedding."""
+    click_radius: float = 5.0
+    dropout: float = 0.1
+
+    @property
+    def grid_hw(self) -> tuple[int, int]:
+        """Height and width of a view in tokens."""
+        return self.input_hw[0] // self.patch, self.input_hw[1] // self.patch
+
+    def traits(self) -> Traits:
+        """Traits of a network for views of `input_hw`; raises InputError if they do not divide into patches."""
+        if any(side % (2 * self.patch) for side in self.input_hw):
+            raise InputError(f"input_hw {self.input_hw}: expected multiples of {2 * self.patch} pixels")
+        return Traits(size=self.input_hw, zoom_size=self.input_hw)
+
+    def check_view(self, image: Tensor) -> tuple[int, int]:
+        """Size (h, w) of a view (b, 3, h, w); raises InputError unless it is `input_hw`."""
+        hw = (image.shape[2], image.shape[3])
+        if hw != self.input_hw:
+            raise InputError(f"the view is {hw}: this network takes exactly {self.input_hw}")
+        return hw
+
+
+class PatchEmbed(nn.Module):
+    """Cut into patches and project: (b, c, h, w) -> (b, grid h, grid w, dim)."""
+
+    def __init__(self, channels: int, dim: int, patch: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(channels, dim, patch, patch)
+        nn.init.xavier_uniform_(self.proj.weight.view(dim, -1))  # a linear map of a flattened patch
+        if self.proj.bias is not None:
+            nn.init.zeros_(self.proj.bias)
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        return self.proj(x).permute(0, 2, 3, 1)
+
+
+def window_size(grid: int, window_tokens: int) -> int:
+    """Side of an attention window on an axis of `grid` tokens (spec 2.2); raises InputError unless it divides."""
+    num = max(1, grid // window_tokens)
+    if grid % num:
+        raise InputError(
+            f"a grid of {grid} tokens does not divide into {num} attention windows: take an input size that is a "
+            f"multiple of {WINDOW_PIXELS} pixels (224, 448, 672, ...)"
+        )
+    return grid // num
+
+
+def to_windows(x: Tensor, window_hw: tuple[int, int]) -> Tensor:
+    """(b, gh, gw, c) -> (b * windows, window tokens, c), both row-major."""
+    b, gh, gw, c = x.shape
+    wh, ww = window_hw
+    return x.view(b, gh // wh, wh, gw // ww, ww, c).transpose(2, 3).reshape(-1, wh * ww, c)
+
+
+def from_windows(x: Tensor, window_hw: tuple[int, int], grid_hw: tuple[int, int]) -> Tensor:
+    """Undo `to_windows`."""
+    (gh, gw), (wh, ww) = grid_hw, window_hw
+    return x.view(-1, gh // wh, gw // ww, wh, ww, x.shape[-1]).transpose(2, 3).reshape(-1, gh, gw, x.shape[-1])
+
+
+def sin_cos_grid(grid_height: int, grid_width: int, dim: int) -> Tensor:
+    """Sines and cosines of the rows and the columns, (1, h * w, dim): MAE's positional embedding.
+
+    A start that knows which tokens are neighbours: from fresh weights it leaves the all-background plateau sooner.
+    """
+    frequencies = 10_000 ** -(torch.arange(dim // 4) / (dim // 4))
+    rows = torch.arange(grid_height)[:, None] * frequencies
+    columns = torch.arange(grid_width)[:, None] * frequencies
+    rows = torch.cat([rows.sin(), rows.cos()], 1)[:, None].expand(-1, grid_width, -1)
+    columns = torch.cat([columns.sin(), columns.cos()], 1)[None].expand(grid_height, -1, -1)
+    return torch.cat([rows, columns], 2).reshape(1, grid_height * grid_width, -1)
+
+
+@torch.no_grad()
+def mimetic_attention_(attention: Any, heads: int) -> None:
+    """Start attention as it ends in trained ViTs: tokens look at tokens like themselves (Trockman & Kolter, 2023).
+
+    Queries times keys is about 0.7 Z + 0.7 I, values times projection about 0.4 Z - 0.4 I, with Z Gaussian of variance
+    1/dim. With few images and steps this matters: a click's mark spreads to similar neighbours from the first step on.
+    """
+    qkv, proj = attention.qkv.weight, attention.proj.weight
+    dim = proj.shape[0]
+    head_dim = dim // heads
+    eye = torch.eye(dim)
+    for head in range(heads):
+        u, s, vt = torch.linalg.svd(0.7 * torch.randn(dim, dim) / dim**0.5 + 0.7 * eye)
+        root = s[:head_dim].sqrt()
+        rows = slice(head * head_dim, (head + 1) * head_dim)
+        qkv[:dim][rows].copy_((u[:, :head_dim] * root).T)
+        qkv[dim : 2 * dim][rows].copy_(root[:, None] * vt[:head_dim])
+    u, s, vt = torch.linalg.svd(0.4 * torch.randn(dim, dim) / dim**0.5 - 0.4 * eye)
+    qkv[2 * dim :].copy_(s.sqrt()[:, None] * vt)
+    proj.copy_(u * s.sqrt())
+
+
+def vit_blocks(dim: int, heads: int, depth: int) -> nn.ModuleList:
+    """Pre-norm blocks as ViT and MAE have them, freshly drawn as MAE draws them."""
+    from timm.models.vision_transformer import Block
+
+    norm: Any = functools.partial(nn.LayerNorm, eps=1e-6)
+    blocks = nn.ModuleList(Block(dim, heads, mlp_ratio=4, qkv_bias=True, norm_layer=norm) for _ in range(depth))
+    xavier_(blocks)
+    return blocks
+
+
+def xavier_(module: nn.Module) -> None:
+    """Draw every linear map afresh: Xavier weights, no bias."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            nn.init.xavier_uniform_(part.weight)
+            nn.init.zeros_(part.bias)
+
+
+class PlainViT(nn.Module):
+    """Patches, positions and blocks, of which every `period`-th attends globally; no class token, no final norm."""
+
+    def __init__(self, config: PlainViTConfig) -> None:
+        super().__init__()
+        height, width = config.grid_hw
+        self.patch_embed = PatchEmbed(3, config.dim, config.patch)
+        self.pos_embed = nn.Parameter(torch.zeros(1, height * width, config.dim))
+        self.blocks = vit_blocks(config.dim, config.heads, config.depth)
+        self.period = 6 if config.depth == 12 else config.depth // 4
+        tokens = WINDOW_PIXELS // config.patch
+        self.window_hw = (window_size(height, tokens), window_size(width, tokens))
+        with torch.no_grad():
+            self.pos_embed.copy_(sin_cos_grid(height, width, config.dim))
+
+    def add_positions(self, tokens: Tensor) -> Tensor:
+        """(b, gh, gw, dim) -> the same shape."""
+        return tokens + self.pos_embed.view(1, *tokens.shape[1:3], -1)
+
+    def run(self, blocks: nn.ModuleList, x: Tensor, start: int = 1) -> Tensor:
+        """Run blocks, numbered from `start`, on (b, gh, gw, dim): within windows, but globally every `period`-th."""
+        grid_hw = x.shape[1], x.shape[2]
+        windowed = False
+        for number, block in enumerate(blocks, start):
+            if number % self.period:
+                if not windowed:
+                    x, windowed = to_windows(x, self.window_hw), True
+                x = block(x)
+            else:
+                if windowed:
+                    x, windowed = from_windows(x, self.window_hw, grid_hw), False
+                x = block(x.flatten(1, 2)).view(-1, *grid_hw, x.shape[-1])
+        return from_windows(x, self.window_hw, grid_hw) if windowed else x
+
+
+def resize_pos_embed(pos_embed: Tensor, grid_hw: tuple[int, ...]) -> Tensor:
+    """Resize (1, g * g, dim) to another grid: bicubic, align_corners False, no antialiasing (spec 2.4)."""
+    side = round(pos_embed.shape[1] ** 0.5)
+    if side * side != pos_embed.shape[1]:
+        raise InputError(f"a positional embedding of {pos_embed.shape[1]} tokens is not square: cannot resize it")
+    grid = pos_embed.view(1, side, side, -1).permute(0, 3, 1, 2)
+    resized = F.interpolate(grid, size=tuple(grid_hw), mode="bicubic", align_corners=False)
+    return resized.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+def fit_positions(state: dict[str, Tensor], key: str, grid_hw: tuple[int, int]) -> dict[str, Tensor]:
+    """Resize tensor `key`, if it is there, from another (square) grid."""
+    if key in state and state[key].shape[1] != grid_hw[0] * grid_hw[1]:
+        state = {**state, key: resize_pos_embed(state[key], grid_hw)}
+    return state
+
+
+def vit_names(backbone: PlainViT, prefix: str = "backbone.") -> dict[str, str]:
+    """Our name, below `prefix`, of every tensor that a timm or MAE ViT has too: its name there."""
+    known = ("patch_embed.", "pos_embed", "blocks.")
+    return {prefix + name: name for name in backbone.state_dict() if name.startswith(known)}
+
+
+def load_vit(
+    network: nn.Module, state: dict[str, Tensor], names: dict[str, str], grid_hw: tuple[int, int]
+) -> list[str]:
+    """Copy a timm or MAE ViT's tensors into `network` (`names`: ours -> theirs); returns ours.
+
+    Their positional embedding loses its class token's slot and is resized. What else the file holds (class token, final
+    norm, head) stays out. Raises InputError naming what is missing or of another shape: then nothing was copied.
+    """
+    key = "pos_embed"
+    if key in state:
+        num = state[key].shape[1]
+        side = round((num - 1) ** 0.5)
+        if num > 1 and side * side == num - 1:
+            state = {**state, key: state[key][:, 1:]}
+        state = fit_positions(state, key, grid_hw)
+    return copy_tensors(network, state, names, what="ViT")
