@@ -28,6 +28,8 @@ def save(network: Network, folder: str | Path, **info: Any) -> Path:
     The weights are written first and the description last, each by an atomic rename: a folder that has a description
     is complete.
     """
+    if network.prepared:
+        raise InputError("this network was prepared for inference (models.inference): save it before that")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     state = {key: tensor.detach().cpu().contiguous() for key, tensor in network.state_dict().items()}

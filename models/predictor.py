@@ -1,6 +1,5 @@
 """Checkpoint + refinement -> masks for a session. State is a value: undo drops the newest one."""
 
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,15 @@ from torch import Tensor
 
 from models import checkpoint, steps
 from models.click_maps import collate_clicks
+from models.inference import prepare
 from models.interaction import Click, Clicks, check_click, check_image, check_mask
 from models.networks.base import Network
+from models.precision import Precision
 from models.refinement import Refinement, State, build, named
 from models.steps import Segment
 
 
-def answer_with(network: Network, *, autocast: bool = False) -> Callable[[list[Segment]], list[Tensor]]:
+def answer_with(network: Network) -> Callable[[list[Segment]], list[Tensor]]:
     """Answer requests by a network, as `steps` drivers want it; logits float32, on the network's device."""
     device = next(network.parameters()).device
 
@@ -25,7 +26,7 @@ def answer_with(network: Network, *, autocast: bool = False) -> Callable[[list[S
         image = torch.stack([request.image for request in requests]).to(device)
         prev_mask = torch.stack([request.prev_mask for request in requests]).to(device)
         clicks = collate_clicks([request.clicks for request in requests]).to(device)
-        mixed = torch.autocast(device.type, torch.bfloat16) if autocast else contextlib.nullcontext()
+        mixed = torch.autocast(device.type, torch.bfloat16, enabled=network.prepared == "bf16")
         with torch.inference_mode(), mixed:
             logits = network(image, prev_mask, clicks).mask_logits
         return list(logits.float())
@@ -47,7 +48,9 @@ class Predictor:
     """A network and a refinement, ready for sessions.
 
     `source` is a checkpoint folder or a Network; `refinement` a name, a Refinement, a dict or a JSON file (None: what
-    the checkpoint recommends, else "standard"). Raises InputError if there is no such checkpoint or refinement.
+    the checkpoint recommends, else "standard"). A network that is read from a checkpoint is prepared for inference in
+    this `precision` (models.inference); one that is given is used as it is. Raises InputError if there is no such
+    checkpoint or refinement.
     """
 
     def __init__(
@@ -56,12 +59,13 @@ class Predictor:
         refinement: str | Refinement | dict[str, Any] | None = None,
         device: torch.device | str = "cpu",
         *,
-        autocast: bool = False,
+        precision: Precision = "fp32",
     ) -> None:
         if isinstance(source, Network):
             self.network, description = source.eval(), {}
         else:
             self.network, description = checkpoint.load(source)
+            prepare(self.network, bf16=precision == "bf16")
         if refinement is None:
             refinement = description.get("info", {}).get("refinement")
         self.network.to(device)
@@ -70,7 +74,7 @@ class Predictor:
         self.network_name = self.network.name
         self.model_version = f"{self.network.name}-{description.get('sha256', 'unsaved')[:12]}"
         self.step = build(self.refinement, self.network.traits)
-        self.answer = answer_with(self.network, autocast=autocast)
+        self.answer = answer_with(self.network)
 
     def open(self, image: np.ndarray, mask: np.ndarray | None = None) -> "Session":
         """Open a session on a uint8 RGB image (h, w, 3), optionally with a mask (bool) to correct."""

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import tyro
 
 from models.errors import InputError
+from models.precision import Precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,8 @@ class Serve:
     """Threads of the network on a CPU; 0: one per CPU."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the network runs; auto: on a GPU where there is one."""
+    precision: Precision = "fp32"
+    """bf16 is about twice as fast where the processor has instructions for it, and a little off."""
     max_megapixels: int = 32
     """Largest image that is accepted; the network needs 16 bytes per pixel for it."""
     tracking_uri: str | None = None
@@ -115,6 +118,7 @@ def run(options: Serve) -> None:
         examples=examples,
         num_threads=options.num_threads,
         device=options.device,
+        precision=options.precision,
         max_megapixels=options.max_megapixels,
     )
     url = f"http://{f'[{options.host}]' if ':' in options.host else options.host}:{options.port}"

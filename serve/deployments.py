@@ -23,6 +23,7 @@ from ray.serve import Application
 from ray.serve.config import HTTPOptions
 
 from models.errors import InputError
+from models.precision import Precision
 from serve.api import create_app
 from serve.engine import Engine, ModelNan
 from serve.model_source import SCHEME, registry_uri, resolve
@@ -30,6 +31,7 @@ from serve.settings import Settings
 
 APP_NAME = "maskwright"
 DEVICES = ("auto", "cpu", "cuda")
+PRECISIONS = ("fp32", "bf16")
 REFUSAL = re.compile(rf"\b{InputError.__module__}\.{InputError.__name__}: (.+)")
 
 
@@ -39,7 +41,7 @@ class ServeArgs:
 
     `checkpoint` a folder or models:/name@alias, whose registry is at `tracking_uri` (None: at MLFLOW_TRACKING_URI);
     `refinement` a name (None: what the checkpoint recommends); `num_threads` of the network on a CPU (0: one per CPU);
-    `device` auto (a GPU where there is one), cpu or cuda; `max_megapixels` of an image.
+    `device` auto (a GPU where there is one), cpu or cuda; `precision` fp32 or bf16; `max_megapixels` of an image.
     """
 
     checkpoint: str
@@ -48,6 +50,7 @@ class ServeArgs:
     tracking_uri: str | None = None
     num_threads: int = 0
     device: str = "auto"
+    precision: Precision = "fp32"
     max_megapixels: int = 32
 
     @classmethod
@@ -65,6 +68,8 @@ class ServeArgs:
                 raise InputError(f"{name} is {value!r}: expected a positive number, or 0 for the default")
         if args.get("device", "auto") not in DEVICES:
             raise InputError(f"device is {args['device']!r}: expected {', '.join(DEVICES)}")
+        if args.get("precision", "fp32") not in PRECISIONS:
+            raise InputError(f"precision is {args['precision']!r}: expected {', '.join(PRECISIONS)}")
         return cls(**{**args, **{name: int(value) for name, value in numbers.items()}})
 
 
@@ -81,7 +86,8 @@ def build_engine(args: ServeArgs) -> Engine:
     if args.device == "cuda" and not has_cuda:
         raise InputError("device cuda: torch finds no GPU here; use device auto or cpu")
     device = "cuda" if has_cuda and args.device != "cpu" else "cpu"
-    predictor = Predictor(resolve(args.checkpoint, args.tracking_uri), refinement=args.refinement, device=device)
+    folder = resolve(args.checkpoint, args.tracking_uri)
+    predictor = Predictor(folder, refinement=args.refinement, device=device, precision=args.precision)
     names = [name for name, refinement in REFINEMENTS.items() if refinement == predictor.refinement]
     engine = Engine(predictor, names[0] if names else args.refinement or "as the checkpoint says")
     try:

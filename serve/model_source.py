@@ -65,7 +65,7 @@ def _registered(source: str, tracking_uri: str | None) -> Path:
     from mlflow.exceptions import MlflowException
 
     try:
-        folder = Path(artifacts.download_artifacts(artifact_uri=source, tracking_uri=uri))
+        folder = Path(artifacts.download_artifacts(artifact_uri=source, tracking_uri=uri, registry_uri=uri))
     except (MlflowException, OSError) as error:
         raise InputError(
             f"no model {source!r} in the MLflow registry at {uri}: {error}; "

@@ -76,6 +76,8 @@ class Network(nn.Module):
     traits: Traits
     config: Any
     name: str = ""
+    prepared: str = ""
+    """Set by models.inference.prepare: such a network cannot be saved."""
     image_mean: Tensor
     image_std: Tensor
 

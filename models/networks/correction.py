@@ -52,8 +52,25 @@ class DepthwiseFusion(nn.Module):
         self.conv1x1 = nn.Conv2d(dim_in, dim_out, 1)
         self.norm2 = nn.BatchNorm2d(dim_out)
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
-        return F.relu(self.norm2(self.conv1x1(self.conv3x3_2(self.norm1(self.conv3x3_1(x))))))
+    def forward(self, *parts: Tensor) -> Tensor:
+        """Fuse maps (b, c, h, w) that are taken as concatenated along their channels."""
+        if len(parts) == 1 or not isinstance(self.norm1, nn.Identity):
+            x = torch.cat(parts, 1) if len(parts) > 1 else next(iter(parts))
+            x = self.conv3x3_2(self.norm1(self.conv3x3_1(x)))
+            return F.relu(self.norm2(self.conv1x1(x)), inplace=True)
+        # Prepared for inference: each part by itself, which saves the concatenation and stays in the cache.
+        total, start = None, 0
+        for part in parts:
+            own = slice(start, start + part.shape[1])
+            for conv in (self.conv3x3_1, self.conv3x3_2):
+                assert conv.bias is not None
+                part = F.conv2d(part, conv.weight[own], conv.bias[own], padding=1, groups=own.stop - own.start)
+            bias = self.conv1x1.bias if start == 0 else None
+            mixed = F.conv2d(part, self.conv1x1.weight[:, own], bias)
+            total = mixed if total is None else total.add_(mixed)
+            start = own.stop
+        assert total is not None
+        return F.relu(total, inplace=True)
 
 
 class ConvNorm(nn.Module):
@@ -65,11 +82,17 @@ class ConvNorm(nn.Module):
         self.norm = nn.BatchNorm2d(dim_out)
 
     def forward(self, x: Tensor) -> Tensor:  # noqa: D102
-        return F.relu(self.norm(self.conv(x)))
+        return F.relu(self.norm(self.conv(x)), inplace=True)
 
 
 class MaskCorrection(nn.Module):
-    """New low-resolution logits from the image, all clicks, the cached feature and the last low-resolution logits."""
+    """New low-resolution logits from the image, all clicks, the cached feature and the last low-resolution logits.
+
+    Templates are ranked by scores a millionth apart, and their rank is their channel: what leads to them is always
+    float32, also where the rest runs in half precision.
+    """
+
+    FULL_PRECISION = ("image_conv1", "image_conv2", "refine_fusion", "fusion1")
 
     def __init__(self, config: CorrectionConfig, feature_channels: int) -> None:
         super().__init__()
@@ -78,7 +101,7 @@ class MaskCorrection(nn.Module):
         self.image_conv1 = nn.Sequential(nn.PixelUnshuffle(4), DepthwiseFusion(6 * 16, c))
         self.image_conv2 = DepthwiseFusion(c, c)
         self.refine_fusion = ConvNorm(feature_channels, c)
-        self.fusion1 = nn.Sequential(DepthwiseFusion(2 * c, c), DepthwiseFusion(c, c))
+        self.fusion1 = nn.ModuleList([DepthwiseFusion(2 * c, c), DepthwiseFusion(c, c)])
         if config.correlation:
             self.feature_convq = nn.Conv2d(c, c, 1)
             self.feature_convk = nn.Conv2d(c, c, 1)
@@ -95,11 +118,14 @@ class MaskCorrection(nn.Module):
         """`image` normalised (b, 3, h, w), sides multiples of 4; returns logits (b, 1, h/4, w/4)."""
         hw = (image.shape[2], image.shape[3])
         distances = squared_distances(clicks, hw)
-        disks = (distances <= self.config.click_radius**2).to(image.dtype)
-        last = torch.sigmoid(upsample(low_logits, hw))
-        x = self.image_conv2(self.image_conv1(torch.cat([image, disks, last], 1)))
-        base = upsample(self.refine_fusion(feature), (x.shape[2], x.shape[3]))
-        return self.correct(self.fusion1(torch.cat([base, x], 1)), clicks, distances)
+        with torch.autocast(image.device.type, enabled=False):
+            disks = (distances <= self.config.click_radius**2).float()
+            last = torch.sigmoid(upsample(low_logits.float(), hw))
+            x = self.image_conv2(self.image_conv1(torch.cat([image.float(), disks, last], 1)))
+            base = upsample(self.refine_fusion(feature.float()), (x.shape[2], x.shape[3]))
+            first, second = self.fusion1[0], self.fusion1[1]
+            fused = second(first(base, x))
+        return self.correct(fused, clicks, distances)
 
     def correct(self, x: Tensor, clicks: ClickBatch, distances: Tensor) -> Tensor:
         """Steps 4-7 of the spec, from the fused feature `x` (b, c, h/4, w/4)."""
@@ -110,7 +136,7 @@ class MaskCorrection(nn.Module):
             attended = self.attend(x, templates) if config.attention else x
             parts = [self.correlate(x, templates)] if config.correlation else []
             x = attended
-        x = self.all_fusion(torch.cat([x, *parts], 1))
+        x = self.all_fusion(x, *parts)
         return self.refine_pred(self.refine_fusion2(self.refine_fusion1(x)))
 
     def templates(self, x: Tensor, clicks: ClickBatch, distances: Tensor) -> Templates:
@@ -122,7 +148,8 @@ class MaskCorrection(nn.Module):
                 f"at least {self.config.correction_width} cells of 4 x 4 pixels"
             )
         if self.config.template_selection:
-            return select_templates(x.detach().float(), clicks, distances, num)
+            with torch.autocast(x.device.type, enabled=False):
+                return select_templates(x.detach().float(), clicks, distances, num)
         return clicked_templates(clicks, (x.shape[2], x.shape[3]), num)
 
     def correlate(self, x: Tensor, templates: Templates) -> Tensor:
@@ -130,14 +157,17 @@ class MaskCorrection(nn.Module):
         groups = [(templates.positive, templates.positive_valid)]
         if self.config.correlation_negatives:
             groups.append((templates.negative, templates.negative_valid))
-        key = self.feature_convk(x).flatten(2)
+        key, bias = self.feature_convk.weight.flatten(1), self.feature_convk.bias
+        pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # (b, h * w, c)
         maps = []
         for cells, valid in groups:
-            # The query's 1x1 convolution, at the templates alone.
+            # The query's 1x1 convolution at the templates alone; <q, K x + k> = <K'q, x> + <q, k> spares the key's.
             query = F.linear(gather(x, cells), self.feature_convq.weight.flatten(1), self.feature_convq.bias)
-            correlation = (query * valid[..., None]) @ key
-            maps.append(self.corr_conv(correlation.view(x.shape[0], -1, *x.shape[2:])))
-        return self.corr_fusion(torch.cat(maps, 1))
+            query = query * valid[..., None]
+            assert bias is not None
+            correlation = torch.baddbmm((query @ bias)[:, None], pixels, (query @ key).transpose(1, 2))
+            maps.append(self.corr_conv(correlation.view(x.shape[0], *x.shape[2:], -1).permute(0, 3, 1, 2)))
+        return self.corr_fusion(*maps)
 
     def attend(self, x: Tensor, templates: Templates) -> Tensor:
         """Add to every cell what it finds among the templates."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import models.torchvision_ops  # noqa: F401  (before timm)
 from models.errors import InputError
 from models.networks.base import upsample
+from models.networks.resize import sum_upsampled
 
 BODY = (
     "conv1", "bn1", "conv2", "bn2", "layer1", "transition1", "stage2", "transition2", "stage3", "transition3", "stage4"
@@ -92,10 +93,22 @@ class HRNetOCR(nn.Module):
             # Branches that exist go on as they are; the new one comes from the smallest.
             branches = branches + [grow(branches[-1]) for grow in list(transition)[len(branches) :]]
         hw = (branches[0].shape[2], branches[0].shape[3])
+        aux_logits = self.aux_logits(branches)
         x = torch.cat([upsample(y, hw) for y in branches], 1)
-        aux_logits = self.aux_head(x)
         feature = self.ocr_distri_head(self.conv3x3_ocr(x), aux_logits)
         return HRNetOutput(self.cls_head(feature), aux_logits, feature)
+
+    def aux_logits(self, branches: list[Tensor]) -> Tensor:
+        """Run the auxiliary head on all branches as if concatenated at the size of the first.
+
+        Its 1x1 convolution commutes with the upsampling: each branch meets its part of the weights at its own size.
+        """
+        conv: Any = self.aux_head[0]
+        own: Any = conv.weight.flatten(1).split([y.shape[1] for y in branches], 1)
+        bias = (conv.bias, None, None, None)
+        parts = [F.linear(y.permute(0, 2, 3, 1), w, b) for y, w, b in zip(branches, own, bias, strict=True)]
+        hidden = sum_upsampled(parts[0], parts[1:], align_corners=True).permute(0, 3, 1, 2)
+        return self.aux_head[1:](hidden)
 
 
 def fuse(module: Any, branches: list[Tensor]) -> list[Tensor]:
@@ -135,9 +148,10 @@ class ObjectContext(nn.Module):
             context = context.expand(-1, -1, x.shape[2], x.shape[3])
         context = self.object_context_block["f_up"](context)
         # conv(cat(context, x)), with the context's part computed once instead of for every pixel
-        conv, norm_relu = self.conv_bn_dropout
-        of_context, of_pixels = conv.get_parameter("weight").chunk(2, dim=1)
-        joined = F.conv2d(context, of_context) + F.conv2d(x, of_pixels)
+        conv: Any = self.conv_bn_dropout[0]
+        norm_relu = self.conv_bn_dropout[1]
+        of_context, of_pixels = conv.weight.chunk(2, dim=1)
+        joined = F.conv2d(context, of_context, conv.bias) + F.conv2d(x, of_pixels)
         return self.dropout(norm_relu(joined))
 
 

@@ -8,6 +8,8 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.networks.resize import sum_upsampled
+
 HEADS = (1, 2, 5, 8)
 REDUCTIONS = (8, 4, 2, 1)
 MLP_RATIO = 4
@@ -180,16 +182,15 @@ class SegFormerHead(nn.Module):
         own size: the same function, to float rounding, at a fraction of the work.
         """
         fuse = self.linear_fuse.conv.weight.flatten(1).chunk(len(maps), dim=1)
-        hw = (maps[0].shape[2], maps[0].shape[3])
-        total: Tensor | None = None
+        parts = []
         for level, x in enumerate(maps, start=1):
             own = self.get_submodule(f"linear_c{level}").get_submodule("proj")
             weight, bias = own.get_parameter("weight"), own.get_parameter("bias")
             of_level = fuse[len(maps) - level]
-            part = F.conv2d(x, (of_level @ weight)[..., None, None], of_level @ bias)
-            if level > 1:
-                part = F.interpolate(part, size=hw, mode="bilinear", align_corners=False)
-            total = part if total is None else total + part
-        assert total is not None
-        feature = self.dropout(F.relu(self.linear_fuse.bn(total)))
+            bias = of_level @ bias
+            if level == 1 and self.linear_fuse.conv.bias is not None:  # of a folded batch norm
+                bias = bias + self.linear_fuse.conv.bias
+            parts.append(F.linear(x.permute(0, 2, 3, 1), of_level @ weight, bias))
+        total = sum_upsampled(parts[0], parts[1:]).permute(0, 3, 1, 2)
+        feature = self.dropout(F.relu(self.linear_fuse.bn(total), inplace=True))
         return feature, self.linear_pred(feature)

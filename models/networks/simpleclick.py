@@ -20,6 +20,7 @@ from models.networks.plain_vit import (
     mimetic_attention_,
     vit_names,
 )
+from models.networks.resize import sum_upsampled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,11 +111,12 @@ class Head(nn.Module):
         same function (to float rounding) at about a third of the work.
         """
         slices = self.fusion_conv.conv.weight.chunk(4, dim=1)
-        fused = F.conv2d(self.convs[0](features[0]), slices[0], self.fusion_conv.conv.bias)
-        for level in (1, 2, 3):
-            part = F.conv2d(self.convs[level](features[level]), slices[level])
-            fused = fused + F.interpolate(part, size=fused.shape[2:], mode="bilinear", align_corners=False)
-        return F.relu(fused)
+        bias = (self.fusion_conv.conv.bias, None, None, None)
+        parts = [
+            F.linear(self.convs[level](features[level]).permute(0, 2, 3, 1), slices[level].flatten(1), bias[level])
+            for level in range(4)
+        ]
+        return F.relu(sum_upsampled(parts[0], parts[1:]), inplace=True).permute(0, 3, 1, 2)
 
 
 class SimpleClick(Network):

@@ -37,10 +37,11 @@ def select_templates(feature: Tensor, clicks: ClickBatch, distances: Tensor, num
     there is no negative click.
     """
     h, w = feature.shape[2:]
-    cells = F.normalize(feature.flatten(2), dim=1)  # (b, c, h * w)
+    cells = feature.permute(0, 2, 3, 1).flatten(1, 2)  # (b, h * w, c)
+    length = cells.square().sum(-1).sqrt().clamp(min=1e-8)
     index = click_cells(clicks, (h, w))
-    clicked = cells.gather(2, index[:, None].expand(-1, cells.shape[1], -1))  # (b, c, n)
-    similarity = clicked.transpose(1, 2) @ cells  # (b, n, h * w)
+    clicked = cells.gather(1, index[..., None].expand(-1, -1, cells.shape[2]))  # (b, n, c)
+    similarity = clicked @ cells.transpose(1, 2) / (length.gather(1, index)[..., None] * length[:, None])  # cosine
     counts = [(clicks.valid & sign).sum(1) for sign in (clicks.positive, ~clicks.positive)]
     most = torch.maximum(*counts).clamp(min=1)
     similar = []

@@ -49,7 +49,9 @@ class _Evaluator:
         for name in self.baselines:
             self.contestants[name] = Contestant(name=name, step=BASELINES[name](), answer=_nothing_to_ask)
         if self.checkpoint is not None:
-            predictor = Predictor(self.checkpoint, device="cuda" if self.scaling.gpu else "cpu")
+            predictor = Predictor(
+                self.checkpoint, device="cuda" if self.scaling.gpu else "cpu", precision=self.scaling.precision
+            )
             for name, refinement in self.refinements.items():
                 self.contestants[name] = Contestant(
                     name=name,

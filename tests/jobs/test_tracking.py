@@ -39,7 +39,8 @@ def test_a_registered_checkpoint_comes_back_by_alias_byte_for_byte(mlflow_uri: s
         uri = tracking.register(mlflow_uri, run_id, folder, name="tiny")
         assert uri == "models:/tiny@champion"
         assert int(client.get_model_version_by_alias("tiny", "champion").version) == version
-    found = download_artifacts(artifact_uri=uri, dst_path=str(tmp_path / "down"), tracking_uri=mlflow_uri)
+    where = {"tracking_uri": mlflow_uri, "registry_uri": mlflow_uri}
+    found = download_artifacts(artifact_uri=uri, dst_path=str(tmp_path / "down"), **where)
     for name in (checkpoints.WEIGHTS, checkpoints.DESCRIPTION):
         assert (Path(found) / name).read_bytes() == (folder / name).read_bytes()
 

@@ -1,0 +1,61 @@
+"""Networks prepared for inference: nothing but faster."""
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models import checkpoint
+from models.click_maps import collate_clicks
+from models.errors import InputError
+from models.inference import prepare
+from models.networks.base import Network
+from models.predictor import Predictor
+from tests.models.tiny import HW, TINY_NETWORKS, click_list, more, photo, tiny_network, views
+
+
+@pytest.fixture(scope="module", params=TINY_NETWORKS)
+def network(request: pytest.FixtureRequest) -> Network:
+    return TINY_NETWORKS[request.param]()
+
+
+def test_a_prepared_network_answers_the_same_without_batch_norms(network: Network) -> None:
+    image, prev_mask = views(2, HW)
+    clicks = collate_clicks([click_list(np.random.default_rng(0), num, HW) for num in (1, 4)])
+    ready = prepare(copy.deepcopy(network))
+    assert not [name for name, module in ready.named_modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    with torch.inference_mode():
+        exact = network(image, prev_mask, clicks, **more(network, 2)).mask_logits
+        found = ready(image, prev_mask, clicks, **more(network, 2)).mask_logits
+    assert (found - exact).square().mean().sqrt() <= 5e-4 * exact.std()  # of a few noisy channels
+
+
+def test_half_precision_holds_its_weights_in_half(network: Network) -> None:
+    ready = prepare(copy.deepcopy(network), bf16=True)
+    kinds = {parameter.dtype for parameter in ready.parameters()}
+    assert kinds == {torch.bfloat16, torch.float32}
+    image, prev_mask = views(1, HW)
+    clicks = collate_clicks([click_list(np.random.default_rng(0), 2, HW)])
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        logits = ready(image, prev_mask, clicks, **more(network, 1)).mask_logits
+    assert torch.isfinite(logits).all()
+
+
+def test_a_prepared_network_is_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="prepared for inference"):
+        checkpoint.save(prepare(tiny_network()), tmp_path)
+
+
+def test_a_predictor_prepares_what_it_reads_and_leaves_what_it_is_given(tmp_path: Path) -> None:
+    network = tiny_network()
+    folder = checkpoint.save(network, tmp_path)
+    image, _ = photo(HW)
+    answers = []
+    for predictor in (Predictor(network), Predictor(folder), Predictor(folder, precision="bf16")):
+        answers.append(predictor.open(image).click(y=100, x=110))
+        assert predictor.network.prepared == ["", "fp32", "bf16"][len(answers) - 1]
+    np.testing.assert_allclose(answers[1], answers[0], atol=1e-5)
+    assert np.abs(answers[2] - answers[0]).mean() < 0.02
+    assert not np.array_equal(answers[2], answers[0])
