@@ -106,7 +106,7 @@ class Network(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """What the heavy half leaves for corrections: `features` (b, c, h/4, w/4), `low_logits` (b, 1, h/4, w/4).
+    """What the heavy half leaves for corrections, in a quarter of the view's size: `features` and `low_logits`.
 
     The low-resolution logits are replaced by those of each correction; `aux_logits` matter to training only.
     """

@@ -86,7 +86,7 @@ class ConvNorm(nn.Module):
 
 
 class MaskCorrection(nn.Module):
-    """New low-resolution logits from the image, all clicks, the cached feature and the last low-resolution logits.
+    """New low-resolution logits from the image, all clicks, the cached features and the last low-resolution logits.
 
     Templates are ranked by scores a millionth apart, and their rank is their channel: what leads to them is always
     float32, also where the rest runs in half precision.
@@ -114,17 +114,24 @@ class MaskCorrection(nn.Module):
         self.refine_fusion2 = DepthwiseFusion(c, c)
         self.refine_pred = nn.Conv2d(c, 1, 3, padding=1)
 
-    def forward(self, image: Tensor, feature: Tensor, low_logits: Tensor, clicks: ClickBatch) -> Tensor:
-        """`image` normalised (b, 3, h, w), sides multiples of 4; returns logits (b, 1, h/4, w/4)."""
+    def take(self, feature: Tensor, image: Tensor) -> Tensor:
+        """Bring the heavy half's feature to this network's channels and to a quarter of the image's size.
+
+        No click has a part in it: done once, and what is cached is a few times smaller.
+        """
+        with torch.autocast(image.device.type, enabled=False):
+            return upsample(self.refine_fusion(feature.float()), (image.shape[2] // 4, image.shape[3] // 4))
+
+    def forward(self, image: Tensor, features: Tensor, low_logits: Tensor, clicks: ClickBatch) -> Tensor:
+        """`image` normalised (b, 3, h, w), sides multiples of 4, `features` of `take`; logits (b, 1, h/4, w/4)."""
         hw = (image.shape[2], image.shape[3])
         distances = squared_distances(clicks, hw)
         with torch.autocast(image.device.type, enabled=False):
             disks = (distances <= self.config.click_radius**2).float()
             last = torch.sigmoid(upsample(low_logits.float(), hw))
             x = self.image_conv2(self.image_conv1(torch.cat([image.float(), disks, last], 1)))
-            base = upsample(self.refine_fusion(feature.float()), (x.shape[2], x.shape[3]))
             first, second = self.fusion1[0], self.fusion1[1]
-            fused = second(first(base, x))
+            fused = second(first(features.float(), x))
         return self.correct(fused, clicks, distances)
 
     def correct(self, x: Tensor, clicks: ClickBatch, distances: Tensor) -> Tensor:

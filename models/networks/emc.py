@@ -95,7 +95,7 @@ class EmcHRNet(Emc):
         """Run HRNet on the image and the first positive click."""
         side = self.maps_transform(self.first_disk(clicks, image))
         output = self.feature_extractor(self.normalise(image), side)
-        return Encoded(output.feature, output.logits, output.aux_logits)
+        return Encoded(self.refiner.take(output.feature, image), output.logits, output.aux_logits)
 
     def load_backbone(self, state: dict[str, Tensor]) -> list[str]:
         """Start from an ImageNet HRNet (timm's or the authors' names); returns the names that were set."""
@@ -128,7 +128,9 @@ class EmcSegFormer(Emc):
         first = self.encode_image(image) if started is None else started
         maps = self.feature_extractor.backbone(first, self.first_disk(clicks, image))
         feature, logits = self.feature_extractor.decode_head(maps)
-        return Encoded(feature, logits, logits)  # published: the auxiliary output is the main one
+        return Encoded(
+            self.refiner.take(feature, image), logits, logits
+        )  # published: the auxiliary output is the main one
 
 
 class EmcVit(Emc):
@@ -145,7 +147,7 @@ class EmcVit(Emc):
         """Run the ViT on the image, the previous mask and the first click; all at a quarter of the view's size."""
         feature, logits = self.base.decode(image, prev_mask, self.first_clicks(clicks))
         quarter = (image.shape[2] // 4, image.shape[3] // 4)
-        return Encoded(upsample(feature, quarter), upsample(logits, quarter))
+        return Encoded(self.refiner.take(feature, image), upsample(logits, quarter))
 
     def fit_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Resize a positional embedding that was made for another grid."""

@@ -83,12 +83,16 @@ def replay_cached(case: Case) -> Deviations:
     image = image_tensor(arrays["in_image"])
     hw = (image.shape[2], image.shape[3])
     worst: Deviations = {}
+    heavy: list[Tensor] = []
+    network.get_submodule("refiner.refine_fusion").register_forward_pre_hook(
+        lambda module, given: heavy.append(given[0])
+    )
     with torch.inference_mode():
         encoded = network.encode(image, torch.zeros_like(image[:, :1]), unpack(arrays["in_points1"]))
         assert encoded.aux_logits is not None
         compare(case, "base_logits", upsample(encoded.low_logits, hw), worst)
         compare(case, "aux_logits", upsample(encoded.aux_logits, hw), worst)
-        compare(case, "feature", encoded.features, worst)
+        compare(case, "feature", heavy[0], worst)
         low_logits = encoded.low_logits
         for number in (1, 2, 3):
             clicks = unpack(arrays[f"in_points{number}"])
