@@ -6,7 +6,6 @@ is no fallback to a full unpickle. Weights in `.safetensors` are read as they ar
 
 import collections
 import hashlib
-import pickle
 import re
 import sys
 import types
@@ -135,10 +134,10 @@ def _reason(error: Exception) -> str:
     wanted = re.search(r"GLOBAL ([\w.]+)", text)
     if wanted:
         return f"it wants to create or run {wanted[1]}, which weights never need; it is refused, nothing of it was run"
-    if isinstance(error, pickle.UnpicklingError):
-        return "it is no file that torch.save wrote"
-    line = text.splitlines()[0] if text else type(error).__name__
-    return f"it is truncated or damaged: {AGAIN} ({line})"
+    if isinstance(error, RuntimeError | EOFError | OSError):
+        line = text.splitlines()[0] if text else type(error).__name__
+        return f"it is truncated or damaged: {AGAIN} ({line})"
+    return "torch.save did not write it, or it is damaged"
 
 
 class _CrossEntropyLoss:

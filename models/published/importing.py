@@ -169,11 +169,9 @@ def _other_networks(path: Path, config: PublishedConfig | None, name: str, state
     if config is None or names is None:
         return []
     if not names:
-        shown = {key: value for key, value in config.params.items() if isinstance(value, bool | int | float | str)}
-        raise InputError(
-            f"{path} is of class {config.class_name} with {', '.join(f'{key}={value}' for key, value in shown.items())}: "
-            "no registered network has this shape"
-        )
+        plain = {key: value for key, value in config.params.items() if isinstance(value, bool | int | float | str)}
+        shown = ", ".join(f"{key}={value}" for key, value in plain.items())
+        raise InputError(f"{path} is of class {config.class_name} with {shown}: no registered network has this shape")
     if name not in names:
         return [other for other in names if fits(other, state)] or names
     check_behaviour(config, name)

@@ -53,7 +53,13 @@ BACKBONES = {
 }
 """Tensors by which the files of timm, torchvision, MAE and the authors' pre-training are known."""
 
-OF_MODELS = ("feature_extractor.", "maps_transform.", "patch_embed_coords.", "refiner.", "my_aspp.", "my_decoder.")
+MODELS = {
+    "refiner.": ("emc_hrnet", "emc_segformer"),
+    "maps_transform.": ("ritm_hrnet",),
+    "my_aspp.": ("focuscut_resnet",),
+    "patch_embed_coords.": ("simpleclick_vit", "icmformer"),
+}
+"""Tensors that only click-to-mask networks have, and how our names of such networks start; the first found counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,14 +127,13 @@ def fits(name: str, state: Mapping[str, Tensor]) -> bool:
 
 def fitting(state: Mapping[str, Tensor]) -> list[str]:
     """Registered networks that a published file fits."""
-    if not is_model(state):
-        return []
-    return [name for name in NETWORKS if fits(name, state)]
+    starts = next((starts for mark, starts in MODELS.items() if any(key.startswith(mark) for key in state)), None)
+    return [] if starts is None else [name for name in NETWORKS if name.startswith(starts) and fits(name, state)]
 
 
 def is_model(state: Mapping[str, Tensor]) -> bool:
     """Whether a state dict has parts that only click-to-mask networks have."""
-    return any(key.startswith(OF_MODELS) for key in state)
+    return any(key.startswith((*MODELS, "feature_extractor.")) for key in state)
 
 
 def backbone_kind(state: Mapping[str, Tensor]) -> str | None:
