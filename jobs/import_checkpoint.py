@@ -24,11 +24,11 @@ from models.refinement import build, named
 class ImportConfig:
     """Make a checkpoint of a published file, or of fresh weights around a pre-trained backbone."""
 
-    file: Annotated[Path, tyro.conf.Positional]
+    file: Annotated[str, tyro.conf.Positional]
     """What to read: .pth or .safetensors; with --as base also a checkpoint folder of ours."""
     network: str
     """Which registered network it is for, such as ritm_hrnet18s."""
-    out: Path
+    out: str
     """Folder of the checkpoint."""
     kind: Annotated[Literal["model", "backbone", "base"], tyro.conf.arg(name="as")] = "model"
     """What it is: a whole published model; a backbone of timm, MAE, torchvision or the authors' pre-training; or the

@@ -52,9 +52,9 @@ def test_an_authors_file_becomes_a_checkpoint(
     said = capsys.readouterr().out
     for line in (
         f"SHA-256      {info['source']['sha256']}",
-        r"network      emc_hrnet18s, 4,304,080 parameters",
+        "network      emc_hrnet18s, 4,308,208 parameters",
         "dead         24 tensors",
-        "aliases      28 tensors that repeat another: verified",
+        "aliases      32 tensors that repeat another: verified",
         "licence      MIT",
         "refinement   flip",
         f"-> {tmp_path / 'imported'}",
@@ -85,8 +85,8 @@ def test_a_backbone_starts_a_network_by_seed(xtiny: dict[str, Tensor], capsys: p
     assert description["info"]["source"]["as"] == "backbone"
     assert description["info"]["source"]["seed"] == 4
     said = capsys.readouterr().out
-    assert "set          99 of 137 tensors, 2,6" in said
-    assert "fresh        head (12), neck (24), patch_embed_coords (2): by seed 4" in said
+    assert "set          99 of 145 tensors, 2,722,720 values" in said
+    assert "fresh        head (12), neck (32), patch_embed_coords (2): by seed 4" in said
     loaded = checkpoint.load("imported")[0].state_dict()
     assert torch.equal(loaded["backbone.blocks.7.attn.qkv.weight"], vit["blocks.7.attn.qkv.weight"])
     assert torch.equal(
@@ -184,7 +184,7 @@ def test_a_full_disk_leaves_nothing(
 
     monkeypatch.setattr(checkpoint, "save", half)
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(InputError, match="imported cannot be written: .*No space left"):
+    with pytest.raises(InputError, match=r"imported cannot be written: .*No space left"):
         run(Path("a.pth"), "simpleclick_vit_xtiny")
     assert sorted(tmp_path.rglob("*")) == before
     if there:

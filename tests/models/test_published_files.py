@@ -75,7 +75,7 @@ def test_files_that_are_something_else_are_told_apart(
     path = tmp_path / "x.pth"
     make(path)
     with pytest.raises(InputError, match=said) as caught:
-        importer(path, "ritm_hrnet4")
+        importer(path, "ritm_hrnet18s")
     assert str(path) in str(caught.value)
     assert "weights_only" not in str(caught.value), "torch's advice is to read the file unsafely"
 
@@ -86,4 +86,4 @@ def test_cut_safetensors_are_refused(keep: float, tmp_path: Path) -> None:
     save_file(WEIGHTS, path)
     _cut(path, keep)
     with pytest.raises(InputError, match=r"empty|truncated or damaged"):
-        import_model(path, "ritm_hrnet4")
+        import_model(path, "ritm_hrnet18s")
