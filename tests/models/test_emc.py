@@ -20,7 +20,7 @@ from models.errors import InputError
 from models.interaction import Clicks
 from models.networks import NETWORKS
 from models.networks.base import SplitNetwork, upsample
-from models.networks.correction import CorrectionConfig
+from models.networks.correction import CorrectionConfig, MaskCorrection
 from models.networks.emc import EmcSegFormer, EmcVit
 from models.networks.templates import click_cells, clicked_templates, select_templates
 from tests.models.tiny import HW, TINY, TINY_HRNET, TINY_SEGFORMER, permuted, seeded, views
@@ -267,6 +267,23 @@ class TestLightHalf:
             ]
         for i, answer in enumerate(answers):
             assert all((answer - other).abs().max() > 1e-4 for other in answers[:i])
+
+    def test_a_sign_without_clicks_is_not_attended_to(self) -> None:
+        """Without template selection a sign has the cells of its clicks: none, if there are none."""
+        torch.manual_seed(0)
+        parts: dict[str, Any] = {"correction_width": 8, "correlation": False, "template_selection": False}
+        both = MaskCorrection(CorrectionConfig(**parts), 4).eval()
+        positive = MaskCorrection(CorrectionConfig(**parts, attention_negatives=False), 4).eval()
+        positive.load_state_dict(both.state_dict())
+        x = torch.randn(4, 8, 6, 6)
+        clicks = collate_clicks([Clicks.of(row) for row in ([(8, 8, 1)], [(8, 8, 1), (20, 3, 0)], [(8, 8, 0)], [])])
+        with torch.inference_mode():
+            chosen = both.templates(x, clicks, squared_distances(clicks, (24, 24)))
+            attended, less = both.attend(x, chosen), positive.attend(x, chosen)
+        alike = (attended - less).abs().amax((1, 2, 3)) < 1e-6
+        assert alike.tolist() == [True, False, False, True]
+        assert torch.equal(less[2], x[2])
+        assert torch.equal(attended[3], x[3])
 
     @pytest.mark.parametrize("kind", ["hrnet", "segformer"])
     @pytest.mark.parametrize("hw", [(66, 64), (64, 70), (65, 65)])
