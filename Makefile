@@ -27,8 +27,8 @@ demo: $(STAMP)  ## generate, train, evaluate, register and serve, in minutes (SE
 test: $(STAMP)  ## all tests but the slow ones; what CI runs
 	$(PYTEST) -m "not slow" --durations=10
 
-test-quick: $(STAMP)  ## the part that needs no Ray, under a minute
-	$(PYTEST) -m "not slow and not ray" --ignore tests/parity --durations=5
+test-quick: $(STAMP)  ## without Ray, networks' contracts and parity: under a minute
+	$(PYTEST) -m "not slow and not ray and not networks" --ignore tests/parity --durations=5
 
 test-full: $(STAMP)  ## everything: kills, browser
 	$(PYTEST) --durations=20

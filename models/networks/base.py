@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.click_maps import ClickBatch
+from models.errors import InputError
 from models.geometry import SizeRule
 
 IMAGE_MEAN = (0.485, 0.456, 0.406)
@@ -96,12 +97,26 @@ class Network(nn.Module):
         return self(image, prev_mask, clicks)
 
     def normalise(self, image: Tensor) -> Tensor:
-        """Subtract the ImageNet mean and divide by its deviation."""
+        """Subtract the ImageNet mean and divide by its deviation: what every network does first with a view.
+
+        Raises InputError for a view whose sides are no multiples of `traits.multiple`.
+        """
+        hw, multiple = (image.shape[2], image.shape[3]), self.traits.multiple
+        if multiple > 1 and any(side % multiple for side in hw):
+            raise InputError(f"the view is {hw}: this network takes sides that are multiples of {multiple}")
         return (image - self.image_mean) / self.image_std
 
     def fit_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Adapt weights that were saved for another input size (positional embeddings)."""
         return state
+
+    def load_backbone(self, state: dict[str, Tensor]) -> list[str]:
+        """Start from a backbone that was trained for something else; returns the names of our tensors that were set.
+
+        Raises InputError naming what is missing or of another shape, or that there is no such start: then nothing was
+        copied.
+        """
+        raise InputError(f"network {self.name or type(self).__name__} has no backbone that starts from others' weights")
 
 
 @dataclass(frozen=True, eq=False)

@@ -120,18 +120,19 @@ class MaskCorrection(nn.Module):
         No click has a part in it: done once, and what is cached is a few times smaller.
         """
         with torch.autocast(image.device.type, enabled=False):
-            return upsample(self.refine_fusion(feature.float()), (image.shape[2] // 4, image.shape[3] // 4))
+            return upsample(self.refine_fusion(full(feature)), (image.shape[2] // 4, image.shape[3] // 4))
 
     def forward(self, image: Tensor, features: Tensor, low_logits: Tensor, clicks: ClickBatch) -> Tensor:
         """`image` normalised (b, 3, h, w), sides multiples of 4, `features` of `take`; logits (b, 1, h/4, w/4)."""
         hw = (image.shape[2], image.shape[3])
         distances = squared_distances(clicks, hw)
         with torch.autocast(image.device.type, enabled=False):
-            disks = (distances <= self.config.click_radius**2).float()
-            last = torch.sigmoid(upsample(low_logits.float(), hw))
-            x = self.image_conv2(self.image_conv1(torch.cat([image.float(), disks, last], 1)))
+            pixels = full(image)
+            disks = (distances <= self.config.click_radius**2).to(pixels.dtype)
+            last = torch.sigmoid(upsample(full(low_logits), hw))
+            x = self.image_conv2(self.image_conv1(torch.cat([pixels, disks, last], 1)))
             first, second = self.fusion1[0], self.fusion1[1]
-            fused = second(first(features.float(), x))
+            fused = second(first(full(features), x))
         return self.correct(fused, clicks, distances)
 
     def correct(self, x: Tensor, clicks: ClickBatch, distances: Tensor) -> Tensor:
@@ -156,7 +157,7 @@ class MaskCorrection(nn.Module):
             )
         if self.config.template_selection:
             with torch.autocast(x.device.type, enabled=False):
-                return select_templates(x.detach().float(), clicks, distances, num)
+                return select_templates(full(x.detach()), clicks, distances, num)
         return clicked_templates(clicks, (x.shape[2], x.shape[3]), num)
 
     def correlate(self, x: Tensor, templates: Templates) -> Tensor:
@@ -196,3 +197,8 @@ class MaskCorrection(nn.Module):
 def gather(x: Tensor, cells: Tensor) -> Tensor:
     """Cells (b, k) of a map (b, c, h, w), as (b, k, c)."""
     return x.flatten(2).gather(2, cells[:, None].expand(-1, x.shape[1], -1)).transpose(1, 2)
+
+
+def full(x: Tensor) -> Tensor:
+    """At least float32."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from models.click_maps import ClickBatch, disk_maps
+from models.fit import check_fit, shapes_of
 from models.geometry import ShortSide
 from models.networks.base import Encoded, SplitNetwork, Traits, upsample
 from models.networks.correction import CorrectionConfig, MaskCorrection
 from models.networks.hrnet import HRNetOCR, load_hrnet_backbone, maps_transform
 from models.networks.mit import MixTransformer, SegFormerHead
+from models.networks.pretrained import copy_tensors
 from models.networks.simpleclick import SimpleClick, SimpleClickConfig
 
 PUBLISHED_TRAITS = Traits(
@@ -132,6 +134,20 @@ class EmcSegFormer(Emc):
             self.refiner.take(feature, image), logits, logits
         )  # published: the auxiliary output is the main one
 
+    def load_backbone(self, state: dict[str, Tensor]) -> list[str]:
+        """Start from an ImageNet MiT (the authors' names, possibly below `backbone.`); returns our names that were set.
+
+        The side branch of the first click, which no such file has, keeps its weights. Raises InputError naming what is
+        missing or of another shape: then nothing was copied.
+        """
+        state = {key.removeprefix("backbone."): tensor for key, tensor in state.items()}
+        names = {
+            f"feature_extractor.backbone.{name}": name
+            for name in self.feature_extractor.backbone.state_dict()
+            if not name.startswith("patch_embed_side")
+        }
+        return copy_tensors(self, state, names, what="MiT")
+
 
 class EmcVit(Emc):
     """SimpleClick's network under the mask-correction network; the heavy half takes the previous mask (spec 1.8b)."""
@@ -154,6 +170,17 @@ class EmcVit(Emc):
         own = {key.removeprefix("base."): value for key, value in state.items() if key.startswith("base.")}
         return state | {f"base.{key}": value for key, value in self.base.fit_state(own).items()}
 
-    def load_base(self, state: dict[str, Tensor]) -> None:
-        """Take over a fine-tuned SimpleClick network's weights (our names), in place."""
-        self.base.load_state_dict(self.base.fit_state(state))
+    def load_backbone(self, state: dict[str, Tensor]) -> list[str]:
+        """Start from a timm or MAE ViT, as SimpleClick does: returns the names of our tensors that were set."""
+        return [f"base.{name}" for name in self.base.load_backbone(state)]
+
+    def load_base(self, state: dict[str, Tensor]) -> list[str]:
+        """Take over a fine-tuned SimpleClick network (our names), in place; returns the names of our tensors set.
+
+        Raises InputError naming what is missing, left over or of another shape: then nothing was loaded.
+        """
+        state = self.base.fit_state(state)
+        title = "these weights are not of the SimpleClick network that this one is built on:"
+        check_fit(title, shapes_of(self.base.state_dict()), shapes_of(state))
+        self.base.load_state_dict(state)
+        return [f"base.{name}" for name in state]

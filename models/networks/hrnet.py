@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import models.torchvision_ops  # noqa: F401  (before timm)
-from models.errors import InputError
 from models.networks.base import upsample
+from models.networks.pretrained import copy_tensors
 from models.networks.resize import sum_upsampled
 
 BODY = (
@@ -179,25 +179,16 @@ def maps_transform(channels: int) -> nn.Sequential:
 
 
 def load_hrnet_backbone(network: nn.Module, state: dict[str, Tensor], prefix: str) -> list[str]:
-    """Take over timm's or the authors' ImageNet HRNet, in place; returns the names that were set.
+    """Take over timm's or the authors' ImageNet HRNet, in place; returns the names of ours that were set.
 
-    What such files have beyond the body (classification head) is left; raises InputError if a tensor of the body is
-    missing or of another shape.
+    What such files have beyond the body (classification head) stays out. Raises InputError naming what is missing or of
+    another shape: then nothing was copied.
     """
-    wanted = {
-        name: tensor
-        for name, tensor in network.state_dict().items()
+    names = {
+        name: name.removeprefix(prefix)
+        for name in network.state_dict()
         if name.startswith(prefix) and name.removeprefix(prefix).split(".")[0] in BODY
     }
-    misfits = [
-        name.removeprefix(prefix)
-        for name, tensor in wanted.items()
-        if (given := state.get(name.removeprefix(prefix))) is None or given.shape != tensor.shape
-    ]
-    if misfits:
-        raise InputError(
-            f"this backbone is not the HRNet that the network has: {len(misfits)} of {len(wanted)} tensors are missing "
-            f"or of another shape, such as {', '.join(misfits[:3])}"
-        )
-    network.load_state_dict({name: state[name.removeprefix(prefix)] for name in wanted}, strict=False)
-    return sorted(wanted)
+    # Old files do not count batches; no forward of ours asks for the count.
+    names = {ours: theirs for ours, theirs in names.items() if theirs in state or not theirs.endswith("_tracked")}
+    return copy_tensors(network, state, names, what="HRNet")

@@ -188,7 +188,7 @@ def resize_pos_embed(pos_embed: Tensor, grid_hw: tuple[int, ...]) -> Tensor:
 
 def fit_positions(state: dict[str, Tensor], key: str, grid_hw: tuple[int, int]) -> dict[str, Tensor]:
     """Resize tensor `key`, if it is there, from another (square) grid."""
-    if key in state and state[key].shape[1] != grid_hw[0] * grid_hw[1]:
+    if key in state and state[key].dim() == 3 and state[key].shape[1] not in (0, grid_hw[0] * grid_hw[1]):
         state = {**state, key: resize_pos_embed(state[key], grid_hw)}
     return state
 
@@ -208,7 +208,7 @@ def load_vit(
     norm, head) stays out. Raises InputError naming what is missing or of another shape: then nothing was copied.
     """
     key = "pos_embed"
-    if key in state:
+    if key in state and state[key].dim() == 3:
         num = state[key].shape[1]
         side = round((num - 1) ** 0.5)
         if num > 1 and side * side == num - 1:

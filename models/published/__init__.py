@@ -4,7 +4,6 @@ To add a family: a file with its Family, and a line in FAMILIES.
 """
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from models.interaction import Clicks
 from models.networks.base import Network
 from models.published.emc import EMC_HRNET, EMC_SEGFORMER
 from models.published.family import Family
-from models.published.files import read_state, refuse_lfs_pointer
+from models.published.files import read_state, refuse_lfs_pointer, sha256
 from models.published.focuscut import FOCUSCUT
 from models.published.hrnet import RITM
 from models.published.icmformer import ICMFORMER, ICMFORMER_SWIN
@@ -63,12 +62,12 @@ def load(network: Network, source: str | Path | Mapping[str, Tensor]) -> Report:
     Raises InputError that names every tensor that is missing, left over or of another shape: then nothing was loaded.
     """
     if isinstance(source, str | Path):
-        state, sha256 = read_state(Path(source)), _sha256(Path(source))
+        state, digest = read_state(Path(source)), sha256(Path(source))
     else:
-        state, sha256 = dict(source), ""
+        state, digest = dict(source), ""
     ours, report = translate(network, state)
     load_strict(network, ours, what="published checkpoint")
-    return dataclasses.replace(report, sha256=sha256)
+    return dataclasses.replace(report, sha256=digest)
 
 
 def translate(network: Network, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Report]:
@@ -114,11 +113,6 @@ def _repeats(tensor: Tensor, original: Tensor | None) -> bool:
     if original is None or tensor.shape != original.shape:
         return False
     return tensor.is_meta or torch.equal(tensor, original)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_strict(network: Network, state: dict[str, Tensor], what: str) -> None:

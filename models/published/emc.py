@@ -19,5 +19,17 @@ def dead_segformer(config: Any) -> Shapes:
     return norm("feature_extractor.backbone.norm_add", config.dims[0])
 
 
-EMC_HRNET = Family(prefix="emc_hrnet", dead=lambda config: dead_context(config.ocr_width), alias=alias)
-EMC_SEGFORMER = Family(prefix="emc_segformer", dead=dead_segformer, alias=alias)
+EMC_HRNET = Family(
+    prefix="emc_hrnet",
+    dead=lambda config: dead_context(config.ocr_width),
+    alias=alias,
+    licence="MIT",
+    refinement="flip",
+)
+EMC_SEGFORMER = Family(
+    prefix="emc_segformer",
+    dead=dead_segformer,
+    alias=alias,
+    licence="MIT; the encoder it starts from has NVIDIA's non-commercial licence",
+    refinement="flip",
+)

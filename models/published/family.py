@@ -8,6 +8,8 @@ from torch import Tensor
 
 Shapes = dict[str, tuple[int, ...]]
 
+UNKNOWN_LICENCE = "unknown: see the file's source"
+
 
 def no_dead(config: Any) -> Shapes:
     """Every tensor of the file is used."""
@@ -28,6 +30,10 @@ class Family:
     """Tensors that files carry but no forward uses, with their shapes, for a network's config."""
     alias: Callable[[str], str | None] = lambda key: None
     """Of a tensor that repeats another: that other's key."""
+    licence: str = UNKNOWN_LICENCE
+    """Of the authors' weights."""
+    refinement: str = "standard"
+    """By name: how the authors evaluate their weights."""
 
 
 def conv(name: str, dim_in: int, dim_out: int, *, side: int = 1, bias: bool = True) -> Shapes:

@@ -20,4 +20,4 @@ def dead(config: Any) -> Shapes:
     return dead_context(config.ocr_width)
 
 
-RITM = Family(prefix="ritm_hrnet", dead=dead)
+RITM = Family(prefix="ritm_hrnet", dead=dead, licence="MIT", refinement="zoom_in_flip")

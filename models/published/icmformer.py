@@ -33,5 +33,15 @@ def swin_dead(config: Any) -> Shapes:
     return shapes | plain_vit.up_convolutions(config.head_dim)
 
 
-ICMFORMER = Family(prefix="icmformer_vit", reshape=plain_vit.reshape, dead=plain_vit.dead)
-ICMFORMER_SWIN = Family(prefix="icmformer_swin", rename=swin_rename, dead=swin_dead)
+LICENCE = "iCMFormer's own: see the LICENSE file of its project"
+
+ICMFORMER = Family(
+    prefix="icmformer_vit",
+    reshape=plain_vit.reshape,
+    dead=plain_vit.dead,
+    licence=LICENCE,
+    refinement="zoom_in_flip",
+)
+ICMFORMER_SWIN = Family(
+    prefix="icmformer_swin", rename=swin_rename, dead=swin_dead, licence=LICENCE, refinement="zoom_in_flip"
+)

@@ -26,7 +26,13 @@ def dead(config: Any) -> Shapes:
 
 def reshape(key: str, tensor: Tensor) -> Tensor:
     """Drop the unused class token's slot of the positional embedding."""
-    return tensor[:, 1:] if key == "backbone.pos_embed" else tensor
+    return tensor[:, 1:] if key == "backbone.pos_embed" and tensor.dim() == 3 else tensor
 
 
-SIMPLECLICK = Family(prefix="simpleclick_vit", reshape=reshape, dead=dead)
+SIMPLECLICK = Family(
+    prefix="simpleclick_vit",
+    reshape=reshape,
+    dead=dead,
+    licence="MIT if the file is SimpleClick's, CC BY-NC 4.0 (non-commercial) if it is CFR-ICL's",
+    refinement="zoom_in_flip",
+)

@@ -14,6 +14,8 @@ from models.networks.base import Network
 from models.networks.focuscut import FocusCut
 from tests.models.tiny import TINY_NETWORKS, click_list, views
 
+pytestmark = pytest.mark.networks
+
 PUBLISHED = {"focuscut_resnet50": 40_356_449, "focuscut_resnet101": 59_348_577}
 STEM = "backbone.layers.0.0.weight"
 

@@ -10,6 +10,8 @@ from models.networks import create
 from models.networks.base import Network
 from tests.models.tiny import HW, TINY, tiny_network, views
 
+pytestmark = pytest.mark.networks
+
 PUBLISHED = {
     "icmformer_vit_base": 126_380_841,
     "icmformer_vit_large": 408_189_737,

@@ -11,6 +11,8 @@ from models.networks.icmformer_swin import ICMFormerSwin
 from models.networks.swin import Block
 from tests.models.tiny import tiny_swin, views
 
+pytestmark = pytest.mark.networks
+
 
 def test_built_and_dead_parameters_add_up_to_the_published_count() -> None:
     with torch.device("meta"):

@@ -19,6 +19,8 @@ from models.networks.stream_fusion import ChannelFusion
 from tests.models.test_icmformer import vit_state
 from tests.models.tiny import HW, click_list, example, permuted, tiny_network, views
 
+pytestmark = pytest.mark.networks
+
 ALONE: dict[str, Any] = {"cross_attention": False, "exemplar_module": False, "fusion": "none"}
 ABLATIONS: dict[str, dict[str, Any]] = {
     "all": {},

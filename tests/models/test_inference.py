@@ -15,6 +15,8 @@ from models.networks.base import Network
 from models.predictor import Predictor
 from tests.models.tiny import HW, TINY_NETWORKS, click_list, more, photo, tiny_network, views
 
+pytestmark = pytest.mark.networks
+
 
 @pytest.fixture(scope="module", params=TINY_NETWORKS)
 def network(request: pytest.FixtureRequest) -> Network:

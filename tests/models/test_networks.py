@@ -15,6 +15,8 @@ from models.networks import NETWORKS, create
 from models.networks.base import Network
 from tests.models.tiny import HW, TINY_NETWORKS, click_list, more, permuted, tiny_network, views
 
+pytestmark = pytest.mark.networks
+
 PUBLISHED = {
     "ritm_hrnet18s": 4_220_047,
     "ritm_hrnet18": 10_032_019,

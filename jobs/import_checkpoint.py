@@ -1,0 +1,132 @@
+"""`python -m jobs.import_checkpoint FILE --network NAME --out DIR`: the authors' weights as a checkpoint of ours."""
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from safetensors import SafetensorError
+
+from jobs.cli import absolute_path, parse, run_job
+from models import checkpoint
+from models.errors import InputError, lookup
+from models.networks import NETWORKS
+from models.networks.base import Network
+from models.published.importing import Imported, fresh_groups, import_backbone, import_base, import_model
+from models.refinement import build, named
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportConfig:
+    """Make a checkpoint of a published file, or of fresh weights around a pre-trained backbone."""
+
+    file: Annotated[str, tyro.conf.Positional]
+    """What to read: .pth or .safetensors; with --as base also a checkpoint folder of ours."""
+    network: str
+    """Which registered network it is for, such as ritm_hrnet18s."""
+    out: str
+    """Folder of the checkpoint."""
+    kind: Annotated[Literal["model", "backbone", "base"], tyro.conf.arg(name="as")] = "model"
+    """What it is: a whole published model; a backbone of timm, MAE, torchvision or the authors' pre-training; or the
+    fine-tuned SimpleClick network under an emc_vit_* (ours)."""
+    seed: int = 0
+    """Of the weights that stay fresh."""
+    licence: str | None = None
+    """Licence to record; none: that of the authors' weights where it is known."""
+    refine: str | None = None
+    """Refinement to recommend, by name or JSON file; none: the one that the authors evaluate with."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parse, read, check, write, report."""
+    config = parse(ImportConfig, argv, prog="import_checkpoint")
+    file, out = absolute_path("FILE", config.file), absolute_path("--out", config.out)
+    lookup("network", config.network, NETWORKS)
+    refuse_other_content(out)
+    if config.kind == "model":
+        imported = import_model(file, config.network)
+    else:
+        start = import_backbone if config.kind == "backbone" else import_base
+        imported = start(file, config.network, config.seed)
+    refinement = named(config.refine or imported.refinement)
+    build(refinement, imported.network.traits)  # refuses what this network cannot do
+    source = imported.source
+    origin = {"file": source.file, "sha256": source.sha256, "class": source.published_class, "as": config.kind}
+    info = {
+        "source": origin if config.kind == "model" else origin | {"seed": config.seed},
+        "licence": config.licence or source.licence,
+        "refinement": dataclasses.asdict(refinement),
+    }
+    write(imported.network, out, info)
+    print("\n".join(describe(imported, info, config.refine or imported.refinement)))
+    print(f"-> {out}")
+    return 0
+
+
+def refuse_other_content(out: Path) -> None:
+    """Raise InputError unless `out` is new, empty or a checkpoint."""
+    try:
+        if out.exists() and not out.is_dir():
+            raise InputError(f"--out {out} is a file: name a folder")
+        if out.is_dir() and any(out.iterdir()) and not (out / checkpoint.DESCRIPTION).is_file():
+            raise InputError(f"--out {out} holds something else: name a new folder, or an empty one")
+    except OSError as error:
+        raise InputError(f"--out {out} cannot be used: {error}") from error
+
+
+def write(network: Network, out: Path, info: dict[str, Any]) -> None:
+    """Save a checkpoint, whole or not at all; another one at `out` is replaced only by the same import.
+
+    Raises InputError if `out` holds a checkpoint from elsewhere, or cannot be written.
+    """
+    if (out / checkpoint.DESCRIPTION).is_file():
+        there = checkpoint.describe(out)
+        if (there["network"], there["info"].get("source")) != (network.name, info["source"]):
+            raise InputError(f"--out {out} holds another checkpoint, of {there['network']}: name a new folder")
+    part = out.parent / f".{out.name}.part-{os.getpid()}"
+    try:
+        checkpoint.save(network, part, **info)
+        if out.exists():
+            for name in (checkpoint.WEIGHTS, checkpoint.DESCRIPTION):
+                (part / name).replace(out / name)
+        else:
+            part.rename(out)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"--out {out} cannot be written: {error}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def describe(imported: Imported, info: dict[str, Any], refinement: str) -> list[str]:
+    """Lines for people: what came in, what of it is used, and what is recorded."""
+    network, source, report = imported.network, imported.source, imported.report
+    built = sum(parameter.numel() for parameter in network.parameters())
+    lines = [f"file         {source.file}", f"SHA-256      {source.sha256}"]
+    lines += [f"class        {source.published_class}"] if source.published_class else []
+    lines += [f"network      {network.name}, {built:,} parameters"]
+    if report is not None:
+        lines += [
+            f"loaded       {report.num_loaded} tensors: all that the network has",
+            f"dead         {report.num_dead} tensors that are known and used by no forward",
+            f"aliases      {report.num_aliases} tensors that repeat another: verified",
+            f"left out     {report.dead_parameters:,} values: those of the dead, the aliases and unused parts",
+        ]
+        if report.missing_dead:
+            names = ", ".join(report.missing_dead[:3]) + (", ..." if len(report.missing_dead) > 3 else "")
+            lines += [f"missing      {len(report.missing_dead)} dead tensors, which is harmless: {names}"]
+    else:
+        state = network.state_dict()
+        values = sum(state[name].numel() for name in imported.started)
+        lines += [f"set          {len(imported.started)} of {len(state)} tensors, {values:,} values"]
+        groups = fresh_groups(network, imported.started)
+        named_groups = ", ".join(f"{group} ({count})" for group, count in groups.items()) or "nothing"
+        lines += [f"fresh        {named_groups}: by seed {info['source']['seed']}"]
+    return [*lines, f"licence      {info['licence']}", f"refinement   {refinement}"]
+
+
+if __name__ == "__main__":
+    run_job(main)

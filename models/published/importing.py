@@ -1,0 +1,185 @@
+"""From a file of others to a network of ours: a whole published model, a backbone, or the base of a split network."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models import checkpoint
+from models.errors import InputError, lookup
+from models.networks import NETWORKS, create
+from models.networks.base import Network
+from models.networks.emc import EmcVit
+from models.published import Report, family, load
+from models.published.family import UNKNOWN_LICENCE
+from models.published.files import read_file, sha256, state_of
+from models.published.recognise import (
+    PublishedConfig,
+    backbone_kind,
+    check_behaviour,
+    claimed,
+    config_of,
+    fits,
+    fitting,
+    is_model,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where weights came from; `published_class` as the file's config names it."""
+
+    file: str
+    sha256: str
+    published_class: str | None = None
+    licence: str = UNKNOWN_LICENCE
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Imported:
+    """A network with a file's weights: `report` of a whole model; `started`, the names of the tensors set, of a part.
+
+    `refinement`: the name of the one that the authors evaluate such weights with.
+    """
+
+    network: Network
+    source: Source
+    report: Report | None = None
+    started: tuple[str, ...] = ()
+    refinement: str = "standard"
+
+
+def import_model(path: Path, name: str) -> Imported:
+    """Load a published model into network `name`, strictly.
+
+    Raises InputError if the file is something else; if it is another network, the error names that.
+    """
+    return _published(path, name, None)
+
+
+def _published(path: Path, name: str, built_on_it: str | None) -> Imported:
+    """Load a whole published model; `built_on_it` names the network that it will be the base of."""
+    lookup("network", name, NETWORKS)
+    state, config = _read(path)
+    if kind := backbone_kind(state):
+        raise InputError(
+            f"{path} holds a backbone ({kind}), not a whole click-to-mask model: say --as backbone to start "
+            f"{built_on_it or name} from it"
+        )
+    names = _other_networks(path, config, name, state)
+    if names:
+        raise _misfit(path, names, name, built_on_it)
+    network = fresh(name)
+    try:
+        report = load(network, state)
+    except InputError as error:
+        names = [other for other in fitting(state) if other != name]
+        raise _misfit(path, names, name, built_on_it) if names else InputError(f"{path}: {error}") from error
+    known = family(network)
+    source = _source(path, config, known.licence)
+    return Imported(network=network.eval(), source=source, report=report, refinement=known.refinement)
+
+
+def import_backbone(path: Path, name: str, seed: int = 0) -> Imported:
+    """Build network `name` with fresh weights by seed, and its backbone from a file of timm, MAE, torchvision, ...
+
+    Raises InputError if the file holds no backbone that this network has.
+    """
+    lookup("network", name, NETWORKS)
+    state, config = _read(path)
+    if is_model(state):
+        names = fitting(state)
+        which = f" ({names[0]})" if names else ""
+        raise InputError(f"{path} holds a whole click-to-mask model{which}, not a backbone: leave --as backbone out")
+    network = fresh(name, seed)
+    try:
+        started = network.load_backbone(state)
+    except InputError as error:
+        kind = backbone_kind(state)
+        raise InputError(f"{path}{f' holds a {kind}' if kind else ''}: {error}") from error
+    return Imported(network=network.eval(), source=_source(path, config), started=tuple(started))
+
+
+def import_base(path: Path, name: str, seed: int = 0) -> Imported:
+    """Build network `name` (emc_vit_*) with fresh weights by seed, and its base from a fine-tuned SimpleClick network.
+
+    `path` is a checkpoint folder of ours or a published file. Raises InputError if it holds no such network.
+    """
+    lookup("network", name, NETWORKS)
+    wanted = base_name(name)
+    if wanted is None:
+        raise InputError(f"network {name} is not built on another: --as base is for emc_vit_*")
+    if path.is_dir():
+        base, description = checkpoint.load(path, expected_network=wanted)
+        licence = description.get("info", {}).get("licence", UNKNOWN_LICENCE)
+        source = Source(file=path.name, sha256=description["sha256"], licence=licence)
+    else:
+        whole = _published(path, wanted, name)
+        base, source = whole.network, whole.source
+    network = fresh(name, seed)
+    assert isinstance(network, EmcVit)
+    started = network.load_base(base.state_dict())
+    return Imported(network=network.eval(), source=source, started=tuple(started))
+
+
+def base_name(name: str) -> str | None:
+    """Name of the network that network `name` is built on, if it is an emc_vit_*."""
+    return name.replace("emc_vit", "simpleclick_vit") if name.startswith("emc_vit") else None
+
+
+def fresh(name: str, seed: int = 0) -> Network:
+    """Build a registered network with the fresh weights of a seed; torch's own random state stays as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return create(name)
+
+
+def fresh_groups(network: Network, started: tuple[str, ...]) -> dict[str, int]:
+    """Parts of a network none of whose tensors were set, and their counts of tensors; outermost names."""
+    groups: dict[str, int] = {}
+    for name in network.state_dict().keys() - set(started):
+        parts = name.split(".")
+        starts = (".".join(parts[:end]) for end in range(1, len(parts) + 1))
+        group = next((s for s in starts if not any(other == s or other.startswith(f"{s}.") for other in started)), name)
+        groups[group] = groups.get(group, 0) + 1
+    return dict(sorted(groups.items()))
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], PublishedConfig | None]:
+    folder = path if path.is_dir() else path.parent
+    if (folder / checkpoint.DESCRIPTION).is_file() and (path.is_dir() or path.name == checkpoint.WEIGHTS):
+        raise InputError(f"{folder} is a checkpoint of ours: use the folder as it is, there is nothing to import")
+    content: Any = read_file(path)
+    return state_of(content, path), config_of(content)
+
+
+def _source(path: Path, config: PublishedConfig | None, licence: str = UNKNOWN_LICENCE) -> Source:
+    class_name = None if config is None else config.class_name
+    return Source(file=path.name, sha256=sha256(path), published_class=class_name, licence=licence)
+
+
+def _other_networks(path: Path, config: PublishedConfig | None, name: str, state: dict[str, Tensor]) -> list[str]:
+    """Networks that the file's own config names instead of `name`; [] if that may be right.
+
+    Raises InputError if the config names a shape that no registered network has, or other behaviour than ours.
+    """
+    names = None if config is None else claimed(config)
+    if config is None or names is None:
+        return []
+    if not names:
+        plain = {key: value for key, value in config.params.items() if isinstance(value, bool | int | float | str)}
+        shown = ", ".join(f"{key}={value}" for key, value in plain.items())
+        raise InputError(f"{path} is of class {config.class_name} with {shown}: no registered network has this shape")
+    if name not in names:
+        return [other for other in names if fits(other, state)] or names
+    check_behaviour(config, name)
+    return []
+
+
+def _misfit(path: Path, names: list[str], name: str, built_on_it: str | None) -> InputError:
+    advice = f"say --network {names[0]}" if built_on_it is None else f"the base of {built_on_it} is {name}"
+    if base_name(name) in names:
+        advice += f", or --as base to build {name} on it"
+    return InputError(f"{path} holds {' or '.join(names)}: {advice}")

@@ -1,0 +1,409 @@
+"""EMC-Click: what each half sees, its ablations, and the selection of templates against slow rewrites of the rules."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from models import checkpoint
+from models.click_maps import ClickBatch, collate_clicks, squared_distances
+from models.errors import InputError
+from models.interaction import Clicks
+from models.networks import NETWORKS
+from models.networks.base import SplitNetwork, upsample
+from models.networks.correction import CorrectionConfig, MaskCorrection
+from models.networks.emc import EmcSegFormer, EmcVit
+from models.networks.templates import click_cells, clicked_templates, select_templates
+from tests.models.tiny import HW, TINY, TINY_HRNET, TINY_SEGFORMER, permuted, seeded, views
+
+pytestmark = pytest.mark.networks
+
+SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
+    "hrnet": ("emc_hrnet18s", TINY_HRNET),
+    "segformer": ("emc_segformer_b0", TINY_SEGFORMER),
+    "vit": ("emc_vit_base", TINY),
+}
+ABLATIONS = (
+    "first_click",
+    "correlation",
+    "attention",
+    "template_selection",
+    "correlation_negatives",
+    "attention_negatives",
+)
+
+
+@functools.cache
+def emc(kind: str, without: str | None = None) -> SplitNetwork:
+    """A small network, possibly without one of its parts: then with the whole one's weights where these fit."""
+    name, shape = SHAPES[kind]
+    network = seeded(name, **shape, correction_width=8, **({} if without is None else {without: False}))
+    if without is not None:
+        whole, own = emc(kind).state_dict(), network.state_dict()
+        network.load_state_dict(
+            {k: whole[k] if k in whole and whole[k].shape == v.shape else v for k, v in own.items()}
+        )
+    assert isinstance(network, SplitNetwork)
+    return network
+
+
+@pytest.fixture(params=SHAPES)
+def network(request: pytest.FixtureRequest) -> SplitNetwork:
+    return emc(request.param)
+
+
+@pytest.fixture(params=[(kind, part) for kind in SHAPES for part in ABLATIONS], ids=lambda p: f"{p[0]} without {p[1]}")
+def ablation(request: pytest.FixtureRequest) -> tuple[SplitNetwork, SplitNetwork]:
+    """A network without one part, and the whole one."""
+    kind, part = request.param
+    return emc(kind, part), emc(kind)
+
+
+def size(network: SplitNetwork) -> tuple[int, int]:
+    """A view's size that the network takes, small where it may be."""
+    return HW if isinstance(network, EmcVit) else (96, 80)
+
+
+def mixed(num: int) -> list[Clicks]:
+    """Click lists of several lengths; some lack one sign, and the first click of the third is negative."""
+    rows = [
+        [(60, 70, 1), (30, 50, 0), (20, 10, 1), (80, 40, 0)],
+        [(50, 60, 1), (70, 75, 1), (80, 20, 1), (12, 21, 0), (30, 30, 1)],
+        [(90, 33, 0), (10.5, 20.25, 1)],
+        [(40, 40, 1)],
+    ]
+    return [Clicks.of(row) for row in rows[:num]]
+
+
+def test_every_part_is_an_ablation() -> None:
+    parts = {field.name for field in dataclasses.fields(CorrectionConfig) if field.type in (bool, "bool")}
+    assert parts == set(ABLATIONS)
+    registered = {type(config) for config in NETWORKS.values() if isinstance(config, CorrectionConfig)}
+    assert {type(emc(kind).config) for kind in SHAPES} == registered
+
+
+class TestAblations:
+    def test_every_parameter_that_is_built_learns(self, ablation: tuple[SplitNetwork, SplitNetwork]) -> None:
+        network, _ = ablation
+        image, prev_mask = views(2, size(network))
+        network.train()
+        state = {key: tensor.clone() for key, tensor in network.state_dict().items()}
+        try:
+            output = network(image, prev_mask, collate_clicks(mixed(2)))
+            logits = [output.mask_logits, output.aux_logits, output.base_logits]
+            torch.stack([part.square().mean() for part in logits if part is not None]).sum().backward()
+            for name, parameter in network.named_parameters():
+                assert parameter.grad is not None, f"{name} has no gradient: it is built for nothing"
+                assert torch.isfinite(parameter.grad).all(), name
+        finally:
+            network.zero_grad(set_to_none=True)
+            network.load_state_dict(state)
+            network.eval()
+
+    def test_it_changes_the_answer(self, ablation: tuple[SplitNetwork, SplitNetwork]) -> None:
+        network, whole = ablation
+        image, prev_mask = views(2, size(network))
+        clicks = collate_clicks(mixed(2))
+        with torch.inference_mode():
+            change = (network(image, prev_mask, clicks).mask_logits - whole(image, prev_mask, clicks).mask_logits).abs()
+        assert change.amax((1, 2, 3)).min() > 1e-4
+
+    def test_it_adds_no_weights(self, ablation: tuple[SplitNetwork, SplitNetwork]) -> None:
+        network, whole = ablation
+        assert network.state_dict().keys() <= whole.state_dict().keys()
+
+    def test_it_survives_saving(self, ablation: tuple[SplitNetwork, SplitNetwork], tmp_path: Path) -> None:
+        network, _ = ablation
+        loaded, _ = checkpoint.load(checkpoint.save(network, tmp_path))
+        assert loaded.config == network.config
+        image, prev_mask = views(1, size(network))
+        clicks = collate_clicks(mixed(1))
+        with torch.inference_mode():
+            expected = network(image, prev_mask, clicks).mask_logits
+            assert torch.equal(loaded(image, prev_mask, clicks).mask_logits, expected)
+
+    def test_padding_row_order_and_neighbours_do_not_matter(self, ablation: tuple[SplitNetwork, SplitNetwork]) -> None:
+        check_rows_and_neighbours(ablation[0])
+
+
+def check_rows_and_neighbours(network: SplitNetwork) -> None:
+    """Samples with different numbers of clicks of either sign, in one batch and one by one.
+
+    In float64, where what is not rounding shows.
+    """
+    lists = mixed(4)
+    image, prev_mask = (part.double() for part in views(4, size(network)))
+    batch = collate_clicks(lists)
+    try:
+        network.double()
+        with torch.inference_mode():
+            together = network(image, prev_mask, batch).mask_logits
+            order = torch.from_numpy(np.random.default_rng(1).permutation(batch.yx.shape[1]))
+            assert torch.equal(network(image, prev_mask, permuted(batch, order)).mask_logits, together)
+            for i, clicks in enumerate(lists):
+                alone = network(image[i : i + 1], prev_mask[i : i + 1], collate_clicks([clicks])).mask_logits
+                torch.testing.assert_close(alone[0], together[i], rtol=1e-9, atol=1e-9)
+    finally:
+        network.float()
+
+
+def test_a_batch_equals_its_samples(network: SplitNetwork) -> None:
+    check_rows_and_neighbours(network)
+
+
+def encode(network: SplitNetwork, clicks: Clicks, prev_mask: float = 0.0) -> tuple[Tensor, Tensor]:
+    image, _ = views(1, size(network))
+    with torch.inference_mode():
+        encoded = network.encode(image, torch.full_like(image[:, :1], prev_mask), collate_clicks([clicks]))
+    return encoded.features, encoded.low_logits
+
+
+def same(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+class TestHeavyHalf:
+    def test_it_sees_the_first_click_alone(self, network: SplitNetwork) -> None:
+        first = encode(network, Clicks.of([(60, 70, True)]))
+        assert same(first, encode(network, Clicks.of([(60, 70, True), (90, 20, False), (70, 15, True)])))
+        assert not same(first, encode(network, Clicks.of([(15, 70, True)])))
+        assert not same(first, encode(network, Clicks.none()))
+
+    def test_a_negative_first_click_is_blank(self, network: SplitNetwork) -> None:
+        """But to the ViT, which takes the three maps that SimpleClick takes (spec 1.8b)."""
+        negative = encode(network, Clicks.of([(60, 70, False), (90, 20, True)]))
+        assert same(negative, encode(network, Clicks.none())) != isinstance(network, EmcVit)
+        assert same(negative, encode(network, Clicks.of([(60, 70, False)])))
+
+    def test_first_clicks_of_several_objects_are_seen(self, network: SplitNetwork) -> None:
+        """Objects that are segmented as one have a first click each."""
+        image, prev_mask = views(1, size(network))
+        clicks = collate_clicks([Clicks.of([(60, 70, True), (70, 15, True)])])
+        both = dataclasses.replace(clicks, first=clicks.valid.clone())
+        with torch.inference_mode():
+            assert not torch.equal(
+                network.encode(image, prev_mask, both).low_logits, network.encode(image, prev_mask, clicks).low_logits
+            )
+
+    def test_only_the_vit_takes_the_previous_mask(self, network: SplitNetwork) -> None:
+        clicks = Clicks.of([(60, 70, True)])
+        unchanged = same(encode(network, clicks, 0.0), encode(network, clicks, 0.8))
+        assert unchanged != isinstance(network, EmcVit)
+        assert network.traits.prev_mask == ("unused" if unchanged else "probability")
+
+    @pytest.mark.parametrize("kind", SHAPES)
+    def test_without_the_first_click_it_sees_none(self, kind: str) -> None:
+        network = emc(kind, "first_click")
+        blank = encode(network, Clicks.none())
+        for clicks in mixed(4):
+            assert same(blank, encode(network, clicks))
+        image, prev_mask = views(1, size(network))
+        with torch.inference_mode():
+            answers = [network(image, prev_mask, collate_clicks([clicks])).mask_logits for clicks in mixed(2)]
+        assert not torch.equal(*answers), "the light half does see them"
+
+    def test_segformer_may_start_before_the_first_click(self) -> None:
+        network = emc("segformer")
+        assert isinstance(network, EmcSegFormer)
+        image, prev_mask = views(2, size(network))
+        clicks = collate_clicks(mixed(2))
+        with torch.inference_mode():
+            started = network.encode(image, prev_mask, clicks, started=network.encode_image(image))
+            at_once = network.encode(image, prev_mask, clicks)
+        assert torch.equal(started.features, at_once.features)
+        assert torch.equal(started.low_logits, at_once.low_logits)
+
+
+class TestLightHalf:
+    def test_forward_is_encode_and_correct(self, network: SplitNetwork) -> None:
+        image, prev_mask = views(2, size(network))
+        clicks = collate_clicks(mixed(2))
+        with torch.inference_mode():
+            encoded = network.encode(image, prev_mask, clicks)
+            logits, low_logits = network.correct(image, encoded.features, encoded.low_logits, clicks)
+            output = network(image, prev_mask, clicks)
+        hw = size(network)
+        quarter = (hw[0] // 4, hw[1] // 4)
+        assert torch.equal(output.mask_logits, logits)
+        assert torch.equal(upsample(low_logits, hw), logits)
+        assert output.base_logits is not None
+        assert torch.equal(output.base_logits, upsample(encoded.low_logits, hw))
+        assert encoded.features.shape[2:] == encoded.low_logits.shape[2:] == low_logits.shape[2:] == quarter
+
+    def test_a_correction_builds_on_the_one_before(self, network: SplitNetwork) -> None:
+        """The cached logits matter, are handed back new, and are left as they were (undo)."""
+        image, prev_mask = views(1, size(network))
+        clicks = collate_clicks(mixed(1))
+        with torch.inference_mode():
+            encoded = network.encode(image, prev_mask, clicks)
+            cached = [encoded.features.clone(), encoded.low_logits.clone()]
+            first, low_logits = network.correct(image, encoded.features, encoded.low_logits, clicks)
+            second, _ = network.correct(image, encoded.features, low_logits, clicks)
+            again, _ = network.correct(image, encoded.features, encoded.low_logits, clicks)
+        assert (second - first).abs().max() > 1e-4
+        assert torch.equal(again, first)
+        assert torch.equal(encoded.features, cached[0])
+        assert torch.equal(encoded.low_logits, cached[1])
+
+    def test_it_sees_every_click(self, network: SplitNetwork) -> None:
+        image, prev_mask = views(1, size(network))
+        with torch.inference_mode():
+            encoded = network.encode(image, prev_mask, collate_clicks([Clicks.of([(60, 70, True)])]))
+            answers = [
+                network.correct(image, encoded.features, encoded.low_logits, collate_clicks([Clicks.of(rows)]))[0]
+                for rows in (
+                    [(60, 70, True)],
+                    [(60, 70, True), (70, 15, True)],
+                    [(60, 70, True), (70, 15, False)],
+                    [(70, 15, True)],
+                )
+            ]
+        for i, answer in enumerate(answers):
+            assert all((answer - other).abs().max() > 1e-4 for other in answers[:i])
+
+    def test_a_sign_without_clicks_is_not_attended_to(self) -> None:
+        """Without template selection a sign has the cells of its clicks: none, if there are none."""
+        torch.manual_seed(0)
+        parts: dict[str, Any] = {"correction_width": 8, "correlation": False, "template_selection": False}
+        both = MaskCorrection(CorrectionConfig(**parts), 4).eval()
+        positive = MaskCorrection(CorrectionConfig(**parts, attention_negatives=False), 4).eval()
+        positive.load_state_dict(both.state_dict())
+        x = torch.randn(4, 8, 6, 6)
+        clicks = collate_clicks([Clicks.of(row) for row in ([(8, 8, 1)], [(8, 8, 1), (20, 3, 0)], [(8, 8, 0)], [])])
+        with torch.inference_mode():
+            chosen = both.templates(x, clicks, squared_distances(clicks, (24, 24)))
+            attended, less = both.attend(x, chosen), positive.attend(x, chosen)
+        alike = (attended - less).abs().amax((1, 2, 3)) < 1e-6
+        assert alike.tolist() == [True, False, False, True]
+        assert torch.equal(less[2], x[2])
+        assert torch.equal(attended[3], x[3])
+
+    @pytest.mark.parametrize("kind", ["hrnet", "segformer"])
+    @pytest.mark.parametrize("hw", [(66, 64), (64, 70), (65, 65)])
+    def test_a_view_of_an_odd_size_is_refused(self, kind: str, hw: tuple[int, int]) -> None:
+        network, (image, prev_mask) = emc(kind), views(1, hw)
+        clicks, nothing = collate_clicks(mixed(1)), torch.zeros(1, 1, 16, 16)
+        calls: list[Callable[[], Any]] = [
+            lambda: network(image, prev_mask, clicks),
+            lambda: network.encode(image, prev_mask, clicks),
+            lambda: network.correct(image, nothing, nothing, clicks),
+        ]
+        for call in calls:
+            with pytest.raises(InputError, match=rf"the view is \({hw[0]}, {hw[1]}\).*multiples of 4"):
+                call()
+
+    def test_a_view_with_fewer_cells_than_templates_is_refused(self) -> None:
+        with pytest.raises(InputError, match=r"the view is 4 x 8 pixels: .* at least 8 cells"):
+            emc("hrnet")(*views(1, (4, 8)), collate_clicks(mixed(1)))
+
+
+coordinate = st.floats(-30, 130, width=32) | st.integers(-3, 30).map(lambda n: 2.0 * n)
+signed_clicks = st.lists(st.tuples(coordinate, coordinate, st.booleans()), max_size=7)
+
+
+def cell(y: float, x: float, grid_hw: tuple[int, int]) -> int:
+    """Spec 1.3, step 4, for one click; Python rounds half to even as well."""
+    row, column = min(round(0.25 * y), grid_hw[0] - 1), min(round(0.25 * x), grid_hw[1] - 1)
+    return max(0, row * grid_hw[1] + column)
+
+
+@settings(deadline=None)
+@given(signed_clicks, st.integers(1, 24), st.integers(1, 24))
+def test_cells_of_clicks(rows: list[tuple[float, float, bool]], height: int, width: int) -> None:
+    found = click_cells(collate_clicks([Clicks.of(rows)]), (height, width))
+    assert found[0, : len(rows)].tolist() == [cell(y, x, (height, width)) for y, x, _ in rows]
+    assert found.min() >= 0
+    assert found.max() < height * width
+
+
+def resized(array: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
+    """Bilinear, align_corners True, one pixel at a time."""
+    result = np.zeros(hw)
+    for i, j in np.ndindex(*hw):
+        y, x = (n * (size - 1) / max(1, new - 1) for n, size, new in zip((i, j), array.shape, hw, strict=True))
+        top, left = int(y), int(x)
+        bottom, right = min(top + 1, array.shape[0] - 1), min(left + 1, array.shape[1] - 1)
+        upper = array[top, left] * (1 - (x - left)) + array[top, right] * (x - left)
+        lower = array[bottom, left] * (1 - (x - left)) + array[bottom, right] * (x - left)
+        result[i, j] = upper * (1 - (y - top)) + lower * (y - top)
+    return result
+
+
+def slow_scores(feature: np.ndarray, rows: list[tuple[float, float, bool]]) -> list[np.ndarray]:
+    """Spec 1.3, step 4, for one sample as it is written: scores of the positive and of the negative sign (h * w)."""
+    _, h, w = feature.shape
+    height, width = 4 * h, 4 * w
+    cells = feature.reshape(len(feature), -1).T
+    cells = cells / np.maximum(np.linalg.norm(cells, axis=1, keepdims=True), 1e-12)
+    of_sign = [[row for row in rows if row[2] is sign] for sign in (True, False)]
+    num = max(*map(len, of_sign), 1)
+    similar, near = [], []
+    for clicked in of_sign:
+        likeness = [cells @ cells[cell(y, x, (h, w))] for y, x, _ in clicked]
+        likeness += [np.zeros(h * w)] * (num - len(clicked))  # padding takes part with the value 0
+        similar.append(np.max(likeness, axis=0))
+        far = np.full((height, width), 1e6)
+        for i, j in np.ndindex(height, width):
+            drawn = [(i - y) ** 2 + (j - x) ** 2 for y, x, _ in clicked if max(y, x) >= 0]
+            far[i, j] = min([1e6, *drawn])
+        far[far == 1e6] = 1
+        near.append(1 - resized(np.sqrt(far) / math.hypot(height, width), (h, w)).ravel())
+    return [(similar[0] + 1 - similar[1]) * near[0], (similar[1] + 1 - similar[0]) * near[1]]
+
+
+on_view = st.floats(0, 1, width=32)
+one_sample = st.lists(st.tuples(on_view, on_view, st.booleans()), min_size=1, max_size=5)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(one_sample, min_size=1, max_size=3), st.integers(2, 6), st.integers(2, 7), st.integers(0, 1000))
+def test_selected_templates(samples: list[list[tuple[float, float, bool]]], h: int, w: int, seed: int) -> None:
+    """In a batch of unequal click lists: the cells of the highest scores, by falling score; ties in any order."""
+    rng = np.random.default_rng(seed)
+    feature = rng.normal(size=(len(samples), 3, h, w)).astype(np.float32)
+    lists = [[(y * (4 * h - 1), x * (4 * w - 1), sign) for y, x, sign in rows] for rows in samples]
+    clicks = collate_clicks([Clicks.of(rows) for rows in lists])
+    num = min(4, h * w)
+    found = select_templates(torch.from_numpy(feature), clicks, squared_distances(clicks, (4 * h, 4 * w)), num)
+    assert bool(found.positive_valid.all())
+    assert bool(found.negative_valid.all())
+    for number, rows in enumerate(lists):
+        exact = [(float(np.float32(y)), float(np.float32(x)), sign) for y, x, sign in rows]
+        for cells, scores in zip((found.positive, found.negative), slow_scores(feature[number], exact), strict=True):
+            chosen = cells[number].tolist()
+            assert len(set(chosen)) == num
+            np.testing.assert_allclose(scores[chosen], np.sort(scores)[::-1][:num], atol=2e-5)
+
+
+def test_padding_of_a_batch_is_no_padding_of_a_sample() -> None:
+    """With as many clicks of either sign nothing is floored, whatever the neighbours in the batch bring along."""
+    feature = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 3, 6, 6)).astype(np.float32))
+    even = Clicks.of([(3, 3, True), (20, 20, False)])
+    many = Clicks.of([(3, 3, True), (20, 20, False), (8, 8, True), (1, 20, True), (20, 1, True)])
+
+    def chosen(clicks: ClickBatch, num: int) -> list[list[int]]:
+        found = select_templates(feature.expand(num, -1, -1, -1), clicks, squared_distances(clicks, (24, 24)), 36)
+        return [found.positive[0].tolist(), found.negative[0].tolist()]
+
+    assert chosen(collate_clicks([even]), 1) == chosen(collate_clicks([even, many]), 2)
+    # One more positive click, far from all others: now the negative sign is floored, and the order changes.
+    assert chosen(collate_clicks([even]), 1) != chosen(collate_clicks([many]), 1)
+
+
+def test_clicked_cells_repeat_in_order() -> None:
+    clicks = collate_clicks([Clicks.of([(20, 4, True), (0, 8, True), (4, 4, False)]), Clicks.of([(0, 0, False)])])
+    found = clicked_templates(clicks, (6, 6), 5)
+    assert found.positive[0].tolist() == [2, 31, 2, 31, 2]
+    assert found.negative[0].tolist() == [7] * 5
+    assert found.positive_valid[:, 0].tolist() == [True, False]
+    assert found.negative_valid[:, 0].tolist() == [True, True]
+    assert found.negative[1].tolist() == [0] * 5
