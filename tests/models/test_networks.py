@@ -160,13 +160,16 @@ def test_half_precision_stays_near(network: Network) -> None:
 
 
 @pytest.mark.slow
-def test_the_compiled_network_answers_the_same(network: Network) -> None:
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("label", ["simpleclick", "ritm"])
+def test_the_compiled_network_answers_the_same(label: str) -> None:
+    network = TINY_NETWORKS[label]()
     image, prev_mask = views(1, HW)
     clicks = collate_clicks([click_list(np.random.default_rng(3), 3, HW)])
     with torch.inference_mode():
         exact = network(image, prev_mask, clicks).mask_logits
         compiled = torch.compile(network)(image, prev_mask, clicks).mask_logits
-    torch.testing.assert_close(compiled, exact, rtol=1e-3, atol=float(1e-3 * exact.std()))
+    assert (compiled - exact).square().mean().sqrt() <= 1e-3 * exact.std()
 
 
 @pytest.mark.parametrize("name", list(NETWORKS))
