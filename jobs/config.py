@@ -26,8 +26,8 @@ class NetworkChoice:
         lookup("network", self.name, NETWORKS)
 
     def options(self, crop_hw: tuple[int, int]) -> dict[str, Any]:
-        """Network options that follow from the training crop: it is the size the network takes."""
-        return {"input_hw": crop_hw}
+        """Network options that follow from the training crop: its size, where the network takes one size only."""
+        return {"input_hw": crop_hw} if hasattr(NETWORKS[self.name], "input_hw") else {}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,10 +1,12 @@
 import json
 
 import pytest
+import torch
 
 from jobs.cli import as_dict
+from jobs.config import NetworkChoice
 from jobs.presets import PRESETS
-from models.networks import NETWORKS
+from models.networks import NETWORKS, create
 from models.refinement import named
 from pipeline.clicks import POLICIES
 from pipeline.data.copy_paste import COPY_PASTE_RECIPES
@@ -41,6 +43,16 @@ def test_a_presets_network_takes_its_crops(name: str) -> None:
     sides = options["input_hw"]
     patch = NETWORKS[config.network.name].patch
     assert all(side % (2 * patch) == 0 for side in sides)
+
+
+@pytest.mark.networks
+@pytest.mark.parametrize("name", list(NETWORKS))
+def test_every_network_takes_views_of_the_crop(name: str) -> None:
+    with torch.device("meta"):
+        network = create(name, **NetworkChoice(name=name).options((448, 448)))
+    size = network.traits.size
+    assert not isinstance(size, tuple) or size == (448, 448)
+    assert 448 % network.traits.multiple == 0
 
 
 def test_the_default_robot_is_known() -> None:
