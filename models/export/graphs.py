@@ -105,7 +105,7 @@ class _Correction(_Encoder):
 
 def _whole(network: Network) -> Graph:
     hw, sides = _sides(network)
-    inputs, draw = [*_view_ports(sides), *_click_ports("clicks")], _draw
+    inputs, draw = [*_view_ports(sides, network), *_click_ports("clicks")], _draw
     module = _Whole(network)
     if network.traits.exemplar:
         kinds = {"positive": "on the exemplar", "true_negative": "on no object of the kind sought"}
@@ -145,12 +145,12 @@ def _split(network: SplitNetwork) -> list[Graph]:
         meaning="logits at a quarter of the size: the encoder's for the first correction, then the last correction's",
     )  # fmt: skip
     clicks = _click_ports("clicks")
-    correction_inputs = (_view_ports(sides)[0], features, low, *clicks)
+    correction_inputs = (_view_ports(sides, network)[0], features, low, *clicks)
     outputs = (_logits_port(sides), replace(low, name="new_low_logits", meaning="low_logits of the next correction"))
     multiple = network.traits.multiple
     return [
         Graph(
-            name="encoder", module=encoder, inputs=(*_view_ports(sides), *clicks), outputs=(features, low),
+            name="encoder", module=encoder, inputs=(*_view_ports(sides, network), *clicks), outputs=(features, low),
             multiple=multiple, hw=hw, draw=_draw,
         ),
         Graph(
@@ -165,8 +165,10 @@ def _sides(network: Network) -> tuple[tuple[int, int] | None, tuple[int | str, i
     return (size, size) if isinstance(size, tuple) else (None, ("height", "width"))
 
 
-def _view_ports(sides: tuple[int | str, ...]) -> tuple[Port, Port]:
+def _view_ports(sides: tuple[int | str, ...], network: Network) -> tuple[Port, Port]:
     last = "probability (sigmoid) of the last answer; zeros at first"
+    if network.traits.prev_mask == "binary":
+        last += "; the object is where it is above 0.5"
     return (
         Port(name="image", shape=("batch", 3, *sides), meaning="RGB in 0..1; the graph normalises it"),
         Port(name="prev_mask", shape=("batch", 1, *sides), meaning=last),

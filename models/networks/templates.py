@@ -52,10 +52,20 @@ def select_templates(feature: Tensor, clicks: ClickBatch, distances: Tensor, num
     hw = (distances.shape[2], distances.shape[3])
     far = torch.where(distances.isinf(), 1.0, distances).sqrt() / math.hypot(*hw)
     near = 1 - F.interpolate(far, size=(h, w), mode="bilinear", align_corners=True).flatten(2)  # (b, 2, h * w)
-    positive = ((similar[0] + 1 - similar[1]) * near[:, 0]).topk(num, dim=1).indices
-    negative = ((similar[1] + 1 - similar[0]) * near[:, 1]).topk(num, dim=1).indices
+    positive = best_cells((similar[0] + 1 - similar[1]) * near[:, 0], num)
+    negative = best_cells((similar[1] + 1 - similar[0]) * near[:, 1], num)
     every = torch.ones_like(positive, dtype=torch.bool)
     return Templates(positive, negative, every, every)
+
+
+def best_cells(scores: Tensor, num: int) -> Tensor:
+    """Cells (b, num) of the highest scores (b, cells) in falling order; of equal ones the first comes first.
+
+    Many cells may be equally unlike a click, and `topk` leaves their order to the device. What is subtracted is less
+    than what tells two float32 scores apart.
+    """
+    cells = scores.shape[1]
+    return (scores.double() - torch.arange(cells, device=scores.device) * (2.0**-34 / cells)).topk(num, dim=1).indices
 
 
 @torch.no_grad()
