@@ -1,4 +1,7 @@
-"""`python -m jobs.export --checkpoint DIR --out DIR`: a network as ONNX files, checked in onnxruntime (docs/ONNX.md)."""
+"""`python -m jobs.export --checkpoint DIR --out DIR`: a network as ONNX files, checked in onnxruntime.
+
+What they take and give: docs/ONNX.md.
+"""
 
 import dataclasses
 import importlib.metadata
@@ -32,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
     out = absolute_path("--out", config.out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"--out {config.out} is taken: expected a new or an empty folder")
-    options = {} if config.input_hw is None else {"input_hw": config.input_hw}
+    options: dict[str, Any] = {} if config.input_hw is None else {"input_hw": config.input_hw}
     network, description = checkpoint.load(config.checkpoint, **options)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:

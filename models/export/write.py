@@ -54,8 +54,8 @@ def _dims(graph: Graph) -> dict[Any, Any]:
     for side in ("height", "width"):
         unit = Dim(f"{side}_units", min=-(-MIN_SIDE // multiple))
         dims[side] = unit if multiple == 1 else multiple * unit
-        if multiple % 4 == 0:
-            dims[f"{side}/4"] = unit if multiple == 4 else multiple // 4 * unit
+        # Found out by the tracer: beside a dimension of its own, it would not see that the view's is four times that.
+        dims[f"{side}/4"] = Dim.AUTO
     return dims
 
 
