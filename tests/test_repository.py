@@ -100,7 +100,8 @@ class TestClusterFile:
 
 
 @pytest.mark.parametrize(
-    "module", ["jobs.train", "jobs.evaluate", "jobs.compare", "jobs.predict", "jobs.demo", "serve"]
+    "module",
+    ["jobs.train", "jobs.evaluate", "jobs.compare", "jobs.predict", "jobs.export", "jobs.demo", "serve"],
 )
 def test_help_works_everywhere(module: str) -> None:
     done = subprocess.run(
