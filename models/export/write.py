@@ -75,7 +75,7 @@ def _name_dims(graph: Any, inputs: tuple[Port, ...], outputs: tuple[Port, ...]) 
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the exporters' notes on their own progress from the terminal."""
-    loggers = [logging.getLogger(name) for name in ("torch", "onnxscript", "onnx_ir")]
+    loggers = [logging.getLogger(name) for name in ("torch", "torch.__trace", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     try:
         for logger in loggers:

@@ -14,7 +14,6 @@ from models.networks.templates import best_cells
 from tests.models.tiny import HW, TINY, TINY_HRNET, TINY_NETWORKS, example, seeded, tiny_network, views
 
 CLICKS = ["clicks_yx", "clicks_positive", "clicks_valid"]
-QUICK = ["emc vit"]
 LEFT_OUT = {"emc hrnet": {"prev_mask"}, "emc segformer": {"prev_mask"}}
 """Of the encoder's inputs. All others leave out `clicks_first`, and nothing else."""
 
@@ -42,7 +41,8 @@ def assert_answers_like_torch(network: Network, folder: Path) -> dict[str, list[
     return used
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in TINY_NETWORKS])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TINY_NETWORKS)
 def test_onnxruntime_answers_as_torch(name: str, tmp_path: Path) -> None:
     network = TINY_NETWORKS[name]()
     used = assert_answers_like_torch(network, tmp_path)
