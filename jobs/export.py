@@ -75,7 +75,7 @@ def export_graph(graph: export.Graph, folder: Path) -> dict[str, Any] | None:
         height, width = check.sizes.hw
         print(
             f"  batch {check.sizes.batch}, clicks {check.sizes.clicks}, {height} x {width}: difference {said} of the "
-            f"standard deviation (at most {export.TOLERANCE:.0e})",
+            f"standard deviation (at most {check.allowed:.0e})",
             flush=True,
         )
     if any(check.failed for check in checks) or all(check.difference is None for check in checks):
@@ -89,7 +89,10 @@ def export_graph(graph: export.Graph, folder: Path) -> dict[str, Any] | None:
         "unused": [port["name"] for port in ports if port["name"] not in used],
         "outputs": [dataclasses.asdict(port) for port in graph.outputs],
         "sides": {"fixed": graph.hw, "multiple_of": graph.multiple, "at_least": export.MIN_SIDE},
-        "checks": [{**dataclasses.asdict(check.sizes), "difference": check.difference} for check in checks],
+        "checks": [
+            {**dataclasses.asdict(check.sizes), "difference": check.difference, "allowed": check.allowed}
+            for check in checks
+        ],
         "milliseconds": {"torch": of_torch, "onnxruntime": of_onnx},
     }
 

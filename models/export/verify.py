@@ -19,21 +19,28 @@ TOLERANCE = 1e-3
 Float rounding gives 1e-6 to 2e-4 (fresh weights are worst); an operator of another meaning gives 1e-2 and more. A shift
 of 1e-3 moves fewer than one pixel in 2000 over the threshold, were logits spread normally about it.
 """
+UNDECIDED = 0.05
+"""Where torch's own answer is this far from the one in double precision, rounding has decided between two answers."""
 DRAWS = 6
 """Inputs tried for a case before rounding is found to decide all of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One case: greatest difference of any output, in its standard deviations; None where rounding decides."""
+    """One case: greatest difference of any output from torch's, in its standard deviations, and what is allowed.
+
+    More than TOLERANCE is allowed where torch itself has greater rounding errors (deep networks of fresh weights):
+    twice those, and the difference is then the one from torch's answer in double precision. None: rounding decides.
+    """
 
     sizes: Sizes
     difference: float | None
+    allowed: float = TOLERANCE
 
     @property
     def failed(self) -> bool:
         """Whether the two disagree; not a number does too."""
-        return self.difference is not None and not self.difference <= TOLERANCE
+        return self.difference is not None and not self.difference <= self.allowed
 
 
 def check(graph: Graph, path: Path) -> list[Check]:
@@ -91,22 +98,21 @@ def _check(graph: Graph, session: Any, sizes: Sizes) -> Check:
         inputs = graph.draw(sizes, torch.Generator().manual_seed(seed))
         with torch.no_grad():
             expected = _tuple(graph.module(*inputs))
-        difference = _difference(run(session, graph, inputs), expected)
-        if difference <= TOLERANCE or not _rounding_decides(graph, inputs, expected):
+        got = run(session, graph, inputs)
+        if (difference := _difference(got, expected)) <= TOLERANCE:
             return Check(sizes=sizes, difference=difference)
+        exact = _in_double(graph, inputs)
+        if (own := _difference(expected, exact)) < UNDECIDED:
+            return Check(sizes=sizes, difference=_difference(got, exact), allowed=max(TOLERANCE, 2 * own))
     return Check(sizes=sizes, difference=None)
 
 
-def _rounding_decides(graph: Graph, inputs: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
-    """Whether torch itself answers otherwise in double precision.
-
-    EMC-Click's templates of a sign without clicks are the cells least like those of the other: where several are
-    equally unlike, the order among them is noise.
-    """
-    precise = copy.deepcopy(graph.module).double()
+def _in_double(graph: Graph, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """Torch's answer in double precision, but for a float32 rounding at the end."""
+    module = copy.deepcopy(graph.module).double()
     with torch.no_grad():
-        answer = precise(*(x.double() if x.is_floating_point() else x for x in inputs))
-    return _difference([x.float() for x in _tuple(answer)], expected) > TOLERANCE / 2
+        answer = module(*(x.double() if x.is_floating_point() else x for x in inputs))
+    return [x.float() for x in _tuple(answer)]
 
 
 def _difference(got: Sequence[Tensor], expected: Sequence[Tensor]) -> float:

@@ -7,6 +7,7 @@ import torch
 
 from models import export
 from models.click_maps import ClickBatch, squared_distances
+from models.export import verify
 from models.geometry import expand
 from models.networks.base import Network
 from models.networks.exemplar_guide import crop_all, mask_boxes
@@ -147,3 +148,28 @@ def test_of_equal_cells_the_first_comes_first() -> None:
     scores = 3 * torch.rand(2, 90_000, generator=generator)
     by_sorting = scores.sort(descending=True, stable=True).indices[:, :96]
     assert torch.equal(best_cells(scores, 96), by_sorting)
+
+
+class Ambiguous(torch.nn.Module):
+    """Answers by a difference that float32 cannot see and double can."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.where(x + 1e-9 > x, x, -x)
+
+
+def test_inputs_that_rounding_decides_are_not_held_against_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = export.Graph(
+        name="network", module=Ambiguous(), inputs=(), outputs=(), multiple=1, hw=(4, 4),
+        draw=lambda sizes, generator: (1 + torch.rand(sizes.batch, 8, generator=generator),),
+    )  # fmt: skip
+    monkeypatch.setattr(verify, "open_session", lambda path: None)
+    monkeypatch.setattr(verify, "run", lambda session, graph, inputs: [inputs[0]])
+    assert [check.difference for check in export.check(graph, Path("unused"))] == [None] * 3
+
+
+def test_what_is_allowed_is_what_fails() -> None:
+    sizes = export.Sizes(batch=1, clicks=1, hw=(4, 4))
+    assert not export.Check(sizes=sizes, difference=4e-3, allowed=5e-3).failed
+    assert export.Check(sizes=sizes, difference=4e-3).failed
+    assert export.Check(sizes=sizes, difference=float("nan")).failed
+    assert not export.Check(sizes=sizes, difference=None).failed
