@@ -76,7 +76,8 @@ def test_switches_of_the_configs_are_exported(network, tmp_path: Path) -> None:
     assert_answers_like_torch(network(), tmp_path)
 
 
-def test_the_smallest_network_and_an_answer_that_differs(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_file_of_other_weights_is_found(tmp_path: Path) -> None:
     network = tiny_network(input_hw=(32, 32))
     assert assert_answers_like_torch(network, tmp_path) == {"network": ["image", "prev_mask", *CLICKS]}
     with torch.no_grad():
@@ -148,6 +149,17 @@ def test_of_equal_cells_the_first_comes_first() -> None:
     scores = 3 * torch.rand(2, 90_000, generator=generator)
     by_sorting = scores.sort(descending=True, stable=True).indices[:, :96]
     assert torch.equal(best_cells(scores, 96), by_sorting)
+
+
+def test_an_answer_that_differs_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    (graph,) = export.graphs(tiny_network(input_hw=(32, 32)))
+    monkeypatch.setattr(verify, "open_session", lambda path: None)
+    with torch.no_grad():
+        spread = graph.module(*graph.draw(verify.cases(graph)[0], torch.Generator().manual_seed(0))).std()
+    for off, failed in ((0.0, False), (5e-4, False), (5e-3, True), (float("nan"), True)):
+        monkeypatch.setattr(verify, "run", lambda _, graph, inputs, off=off: [graph.module(*inputs) + off * spread])
+        with torch.no_grad():
+            assert [check.failed for check in export.check(graph, Path("unused"))] == [failed] * 3, off
 
 
 class Ambiguous(torch.nn.Module):
