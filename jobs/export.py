@@ -82,13 +82,14 @@ def export_graph(graph: export.Graph, folder: Path) -> dict[str, Any] | None:
         return None
     of_torch, of_onnx = export.milliseconds(graph, path)
     print(f"  one click: torch {of_torch:.0f} ms, onnxruntime {of_onnx:.0f} ms", flush=True)
+    free = {"multiple_of": graph.multiple, "at_least": export.MIN_SIDE}
     ports = [dataclasses.asdict(port) for port in graph.inputs]
     return {
         "files": files,
         "inputs": [port for port in ports if port["name"] in used],
         "unused": [port["name"] for port in ports if port["name"] not in used],
         "outputs": [dataclasses.asdict(port) for port in graph.outputs],
-        "sides": {"fixed": graph.hw, "multiple_of": graph.multiple, "at_least": export.MIN_SIDE},
+        "sides": free if graph.hw is None else {"fixed": graph.hw},
         "checks": [
             {**dataclasses.asdict(check.sizes), "difference": check.difference, "allowed": check.allowed}
             for check in checks
