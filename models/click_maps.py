@@ -85,6 +85,9 @@ def squared_distances(clicks: ClickBatch, hw: tuple[int, int], drawn: Tensor | N
         # Infinitely far instead of a mask, so that padding costs no extra pass over the pixels.
         chosen = sign & drawn
         dy2 = (rows - yx[..., 0:1]).square().masked_fill(~chosen[..., None], torch.inf)  # (b, n, h)
+        if torch.compiler.is_compiling():  # nor may a graph ask how many there are: all of them at once, n times as big
+            signs.append((dy2[..., None] + dx2[..., None, :]).amin(1))
+            continue
         nearest = torch.full((yx.shape[0], height, width), torch.inf, device=yx.device, dtype=yx.dtype)
         # Only the clicks of this sign, longest list of the batch: at most a few dozen small outer sums.
         order = chosen.to(torch.int8).argsort(dim=1, descending=True, stable=True)

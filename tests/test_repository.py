@@ -101,7 +101,16 @@ class TestClusterFile:
 
 @pytest.mark.parametrize(
     "module",
-    ["jobs.train", "jobs.evaluate", "jobs.compare", "jobs.predict", "jobs.import_checkpoint", "jobs.demo", "serve"],
+    [
+        "jobs.train",
+        "jobs.evaluate",
+        "jobs.compare",
+        "jobs.predict",
+        "jobs.import_checkpoint",
+        "jobs.export",
+        "jobs.demo",
+        "serve",
+    ],
 )
 def test_help_works_everywhere(module: str) -> None:
     done = subprocess.run(

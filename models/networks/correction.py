@@ -185,11 +185,13 @@ class MaskCorrection(nn.Module):
         keys, usable = gather(x, torch.cat(cells, 1)), torch.cat(valid, 1)
         found = usable.any(1)
         ignored = None
-        if not bool(usable.all()):
+        # A graph cannot ask whether all are usable; selected templates always are.
+        partly = not self.config.template_selection if torch.compiler.is_compiling() else not bool(usable.all())
+        if partly:
             ignored = ~(usable | ~found[:, None])  # where there is nothing, attend to anything and drop it
         queries = x.flatten(2).transpose(1, 2)
         result, _ = self.cross_attention(queries, keys, keys, key_padding_mask=ignored, need_weights=False)
-        if ignored is not None or not bool(found.all()):
+        if ignored is not None:
             result = result * found[:, None, None]
         return x + result.transpose(1, 2).view_as(x)
 

@@ -53,19 +53,27 @@ class ExemplarGuide(nn.Module):
 
         `features` are those of the normalised `image` (b, 3, h, w); `mask` (b, 1, h, w) is the exemplar's.
         """
+        if torch.compiler.is_exporting():  # a graph cannot ask which samples have an exemplar: crop for all
+            crops, found = crop_all(image, mask, self.scales, self.crop_size)
+            return self.tokens(features, crops, grid_hw) * found[:, None, None, None]
         guide = features.new_zeros(len(features), *grid_hw, features.shape[1])
         boxes = {row: box for row, box in enumerate(mask_boxes(mask)) if box is not None}
         if not boxes:
             return guide
         hw = (mask.shape[2], mask.shape[3])
         crops = [self.crop(image[row], expand(box, s, 1, hw)) for row, box in boxes.items() for s in self.scales]
-        kernels = self.features(torch.stack(crops))
+        rows = torch.tensor(list(boxes), device=features.device)
+        tokens = self.tokens(features[rows], torch.stack(crops).unflatten(0, (len(boxes), -1)), grid_hw)
+        return guide.index_copy(0, rows, tokens.to(guide.dtype))
+
+    def tokens(self, features: Tensor, crops: Tensor, grid_hw: tuple[int, int]) -> Tensor:
+        """Guide by crops (b, scales, 3, side, side) for every token: (b, gh, gw, dim)."""
+        kernels = self.features(crops.flatten(0, 1))
         if max(kernels.shape[2:]) > TAPS_SIDE:
             kernels = F.adaptive_max_pool2d(kernels, TAPS_SIDE)
-        rows = torch.tensor(list(boxes), device=features.device)
-        tokens = self.respond(features[rows], kernels.unflatten(0, (len(boxes), -1)))
+        tokens = self.respond(features, kernels.unflatten(0, (-1, len(self.scales))))
         tokens = F.interpolate(tokens.permute(0, 3, 1, 2), size=grid_hw, mode="bilinear", align_corners=False)
-        return guide.index_copy(0, rows, tokens.permute(0, 2, 3, 1).to(guide.dtype))
+        return tokens.permute(0, 2, 3, 1)
 
     def crop(self, image: Tensor, box: Box) -> Tensor:
         """Cut a box out of (3, h, w) and resize it to `crop_size`."""
@@ -95,6 +103,37 @@ def mask_boxes(mask: Tensor) -> list[Box | None]:
     for line in (rows, columns):
         ends += [line.argmax(1), line.shape[1] - 1 - line.flip(1).argmax(1)]
     return [Box(*box) if found else None for found, *box in torch.stack(ends, 1).tolist()]
+
+
+def crop_all(image: Tensor, mask: Tensor, scales: tuple[float, ...], side: int) -> tuple[Tensor, Tensor]:
+    """Crop every exemplar at every scale without a box that Python sees: what `crop` cuts, to float rounding.
+
+    Cutting and antialiased resizing are one linear map of the rows and one of the columns. Returns the crops
+    (b, scales, 3, side, side) and whether each sample has an exemplar (b,); without one its crops mean nothing.
+    """
+    inside = mask[:, 0] > 0.5
+    lines = (inside.any(2), inside.any(1))
+    rows, columns = (resize_weights(line.int(), scales, side)[:, :, None] for line in lines)
+    return rows @ image[:, None] @ columns.transpose(-1, -2), lines[0].any(1)
+
+
+def resize_weights(line: Tensor, scales: tuple[float, ...], side: int) -> Tensor:
+    """Weights (b, scales, side, n) that cut from each line (b, n) where it is not 0, scaled, and resize to `side`.
+
+    The cut is that of `geometry.expand`, the resizing bilinear with antialiasing: a triangle as wide as a target pixel.
+    """
+    length = line.shape[1]
+    low, high = line.argmax(1)[:, None].double(), (length - 1 - line.flip(1).argmax(1))[:, None].double()
+    half = 0.5 * (torch.tensor(scales, dtype=torch.float64, device=line.device) * (high - low + 1)).clamp(min=1)
+    centre = 0.5 * (low + high)
+    start = (centre - half).round().clamp(min=0).float()[..., None, None]  # (b, scales, 1, 1)
+    stop = (centre + half).round().clamp(max=length - 1).float()[..., None, None]
+    step = (stop - start + 1) / side
+    target = (torch.arange(side, device=line.device)[:, None] + 0.5) * step
+    place = torch.arange(length, device=line.device) - start
+    weights = (1 - (place + 0.5 - target).abs() / step.clamp(min=1)).clamp(min=0)
+    weights = weights * ((place >= 0) & (place <= stop - start))
+    return weights / weights.sum(-1, keepdim=True)
 
 
 def tap_responses(features: Tensor, kernels: Tensor) -> Tensor:

@@ -75,11 +75,12 @@ class ICMFormerSwin(Network):
         """Run the rest, on what `encode_image` returned."""
         patches, image_tokens = encoded
         coords = self.backbone.patch_embed(coordinate_maps(prev_mask, clicks, self.config.click_radius))
-        # Clicks and the sum run as one batch; of the sum only the pyramid's first two levels are used.
+        # Clicks and the sum run as one batch; of the sum only the pyramid's first two levels are used. (They are taken
+        # apart by unflatten: chunk would fix the batch of an exported graph.)
         x = self.backbone.stage(0)(torch.cat([coords, patches + coords]))
-        levels = [self.backbone.level(0, x.chunk(2)[1])]
+        levels = [self.backbone.level(0, x.unflatten(0, (2, -1))[1])]
         x = self.backbone.stage(1)(self.backbone.stage(0).merge(x))
-        of_clicks, of_sum = x.chunk(2)
+        of_clicks, of_sum = x.unflatten(0, (2, -1))
         levels.append(self.backbone.level(1, of_sum))
 
         hw = tuple(image_tokens.shape[1:3])

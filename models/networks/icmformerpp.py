@@ -189,10 +189,10 @@ class ICMFormerPP(Network):
     def encode_exemplar(self, image: Tensor, encoded: EncodedImage, exemplar: Exemplar | None) -> EncodedExemplar:
         """Run what depends on image and exemplar: once for a session, whose exemplar never changes (paper)."""
         exemplar = no_exemplar(image) if exemplar is None else exemplar
-        if exemplar.mask.shape != (len(image), 1, *self.config.input_hw):
+        expected = (image.shape[0], 1, *self.config.input_hw)  # not len(), which fixes the batch of an exported graph
+        if exemplar.mask.shape != expected:
             raise InputError(
-                f"the exemplar's mask is {tuple(exemplar.mask.shape)}: "
-                f"expected {(len(image), 1, *self.config.input_hw)}, one a view and of its size"
+                f"the exemplar's mask is {tuple(exemplar.mask.shape)}: expected {expected}, one a view and of its size"
             )
         tokens, guide = self.backbone.add_positions(self.patch_embed_exemplar(self.exemplar_maps(exemplar))), None
         if self.guide is not None:

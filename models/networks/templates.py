@@ -51,12 +51,22 @@ def select_templates(feature: Tensor, clicks: ClickBatch, distances: Tensor, num
         # must not: the floor depends on the sample's counts alone.
         similar.append(torch.where((count < most)[:, None], chosen.clamp(min=0), chosen))
     hw = (distances.shape[2], distances.shape[3])
-    far = torch.where(distances.isinf(), 1.0, distances).sqrt() / math.hypot(*hw)
+    diagonal = (hw[0] * hw[0] + hw[1] * hw[1]) ** 0.5  # math.hypot would fix the size of an exported graph
+    far = torch.where(distances.isinf(), 1.0, distances).sqrt() / diagonal
     near = 1 - F.interpolate(far, size=(h, w), mode="bilinear", align_corners=True).flatten(2)  # (b, 2, h * w)
-    positive = ((similar[0] + 1 - similar[1]) * near[:, 0]).topk(num, dim=1).indices
-    negative = ((similar[1] + 1 - similar[0]) * near[:, 1]).topk(num, dim=1).indices
+    positive = best_cells((similar[0] + 1 - similar[1]) * near[:, 0], num)
+    negative = best_cells((similar[1] + 1 - similar[0]) * near[:, 1], num)
     every = torch.ones_like(positive, dtype=torch.bool)
     return Templates(positive, negative, every, every)
+
+
+def best_cells(scores: Tensor, num: int) -> Tensor:
+    """Cells (b, num) of the highest scores (b, cells) in falling order; of equal ones the first comes first.
+
+    Many cells may be equally unlike a click, and `topk` leaves their order to the device. Scores are below 4, where
+    doubles still tell the steps apart that are subtracted; all steps together are less than a step of float32.
+    """
+    return (scores.double() - torch.arange(scores.shape[1], device=scores.device) * 2.0**-50).topk(num, dim=1).indices
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs import compare, evaluate, predict, train
+from jobs import compare, evaluate, export, predict, train
 from models import checkpoint as checkpoints
 from models.errors import InputError, find_input_error
 from tests.pipeline.small_data import picture, save
@@ -100,6 +100,13 @@ PREDICT = [
 
 COMPARE = [(["empty", "checkpoint"], "empty holds no evaluation: expected summary.json and objects.parquet")]
 
+EXPORT = [
+    (["--checkpoint", "absent", "--out", "onnx"], "no checkpoint at absent"),
+    (["--checkpoint", "checkpoint", "--out", "not_coco"], "--out not_coco is taken: expected a new or an empty folder"),
+    (["--checkpoint", "checkpoint", "--out", "image.png"], "--out image.png is taken"),
+    (["--checkpoint", "checkpoint", "--out", "onnx", "--input-hw", "30", "30"], r"input_hw \(30, 30\): expected multi"),
+]
+
 CASES = [
     pytest.param(main, argv, message, id=f"{name}-{' '.join(argv)}")
     for name, main, cases in (
@@ -107,6 +114,7 @@ CASES = [
         ("evaluate", evaluate.main, EVALUATE),
         ("predict", predict.main, PREDICT),
         ("compare", compare.main, COMPARE),
+        ("export", export.main, EXPORT),
     )
     for argv, message in cases
 ]

@@ -1,0 +1,102 @@
+"""`python -m jobs.export --checkpoint DIR --out DIR`: a network as ONNX files, checked in onnxruntime.
+
+What they take and give: docs/ONNX.md.
+"""
+
+import dataclasses
+import importlib.metadata
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jobs.cli import absolute_path, as_dict, parse, run_job
+from models import checkpoint, export
+from models.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """Write a network as ONNX and compare it with torch; exit code 1 if the two disagree."""
+
+    checkpoint: Path
+    out: Path
+    """A new folder for the .onnx files and export.json, which says what their inputs and outputs mean."""
+    input_hw: tuple[int, int] | None = None
+    """Height and width, for networks that take views of one size; none: the checkpoint's."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parse, write, check, and keep what passed."""
+    config = parse(ExportConfig, argv, prog="export")
+    out = absolute_path("--out", config.out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"--out {config.out} is taken: expected a new or an empty folder")
+    options: dict[str, Any] = {} if config.input_hw is None else {"input_hw": config.input_hw}
+    network, description = checkpoint.load(config.checkpoint, **options)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
+        folder = Path(scratch) / out.name
+        folder.mkdir()
+        entries = []
+        for graph in export.graphs(network):
+            entry = export_graph(graph, folder)
+            if entry is None:
+                print(f"error: {graph.name}.onnx does not answer as torch does; nothing is kept", file=sys.stderr)
+                return 1
+            entries.append(entry)
+        written = {
+            "network": network.name,
+            "config": as_dict(network.config),
+            "checkpoint_sha256": description["sha256"],
+            "opset": export.OPSET,
+            "versions": {name: importlib.metadata.version(name) for name in ("torch", "onnx", "onnxruntime")},
+            "tolerance": export.TOLERANCE,
+            "graphs": entries,
+        }
+        (folder / "export.json").write_text(json.dumps(written, indent=2) + "\n")
+        folder.replace(out)
+    print(f"-> {out}")
+    return 0
+
+
+def export_graph(graph: export.Graph, folder: Path) -> dict[str, Any] | None:
+    """Write, check and time one graph; returns its part of export.json, None if it answers otherwise than torch."""
+    path = folder / f"{graph.name}.onnx"
+    used = export.write(graph, path)
+    files = {file.name: file.stat().st_size for file in sorted(folder.glob(f"{path.name}*"))}
+    print(", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in files.items()), flush=True)
+    checks = export.check(graph, path)
+    for check in checks:
+        said = "rounding decides, not comparable" if check.difference is None else f"{check.difference:.1e}"
+        height, width = check.sizes.hw
+        print(
+            f"  batch {check.sizes.batch}, clicks {check.sizes.clicks}, {height} x {width}: difference {said} of the "
+            f"standard deviation (at most {check.allowed:.0e})",
+            flush=True,
+        )
+    if any(check.failed for check in checks) or all(check.difference is None for check in checks):
+        return None
+    of_torch, of_onnx = export.milliseconds(graph, path)
+    print(f"  one click: torch {of_torch:.0f} ms, onnxruntime {of_onnx:.0f} ms", flush=True)
+    free = {"multiple_of": graph.multiple, "at_least": export.MIN_SIDE}
+    ports = [dataclasses.asdict(port) for port in graph.inputs]
+    return {
+        "files": files,
+        "inputs": [port for port in ports if port["name"] in used],
+        "unused": [port["name"] for port in ports if port["name"] not in used],
+        "outputs": [dataclasses.asdict(port) for port in graph.outputs],
+        "sides": free if graph.hw is None else {"fixed": graph.hw},
+        "checks": [
+            {**dataclasses.asdict(check.sizes), "difference": check.difference, "allowed": check.allowed}
+            for check in checks
+        ],
+        "milliseconds": {"torch": of_torch, "onnxruntime": of_onnx},
+    }
+
+
+if __name__ == "__main__":
+    run_job(main)

@@ -1,0 +1,22 @@
+"""ONNX of any network: which graphs it falls into, writing them, and checking them against torch in onnxruntime.
+
+By torch.export, never TorchScript. onnx and onnxruntime are imported when they are used.
+"""
+
+from models.export.graphs import MIN_SIDE, Graph, Port, Sizes, graphs
+from models.export.verify import TOLERANCE, Check, check, milliseconds
+from models.export.write import OPSET, write
+
+__all__ = [
+    "MIN_SIDE",
+    "OPSET",
+    "TOLERANCE",
+    "Check",
+    "Graph",
+    "Port",
+    "Sizes",
+    "check",
+    "graphs",
+    "milliseconds",
+    "write",
+]

@@ -1,0 +1,124 @@
+"""Does a written graph answer as torch does? onnxruntime on the CPU, random inputs, several sizes."""
+
+import copy
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.export.graphs import Graph, Sizes
+
+TOLERANCE = 1e-3
+"""Greatest difference allowed, in standard deviations of the output.
+
+Float rounding gives 1e-6 to 2e-4 (fresh weights are worst); an operator of another meaning gives 1e-2 and more. A shift
+of 1e-3 moves fewer than one pixel in 2000 over the threshold, were logits spread normally about it.
+"""
+UNDECIDED = 0.05
+"""Where torch's own answer is this far from the one in double precision, rounding has decided between two answers."""
+DRAWS = 6
+"""Inputs tried for a case before rounding is found to decide all of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One case: greatest difference of any output from torch's, in its standard deviations, and what is allowed.
+
+    More than TOLERANCE is allowed where torch itself has greater rounding errors (deep networks of fresh weights):
+    twice those, and the difference is then the one from torch's answer in double precision. None: rounding decides.
+    """
+
+    sizes: Sizes
+    difference: float | None
+    allowed: float = TOLERANCE
+
+    @property
+    def failed(self) -> bool:
+        """Whether the two disagree; not a number does too."""
+        return self.difference is not None and not self.difference <= self.allowed
+
+
+def check(graph: Graph, path: Path) -> list[Check]:
+    """Compare one sample with one click, several with several clicks, and another size if sizes are free."""
+    session = open_session(path)
+    return [_check(graph, session, sizes) for sizes in cases(graph)]
+
+
+def cases(graph: Graph) -> list[Sizes]:
+    """Sizes that are compared; the first is also timed."""
+    hw, other = (
+        graph.hw or (rows // graph.multiple * graph.multiple, columns // graph.multiple * graph.multiple)
+        for rows, columns in ((384, 512), (331, 262))
+    )
+    return [
+        Sizes(batch=1, clicks=1, hw=hw),
+        Sizes(batch=2, clicks=6, hw=hw),
+        Sizes(batch=3, clicks=2, hw=other),
+    ]
+
+
+def milliseconds(graph: Graph, path: Path) -> tuple[float, float]:
+    """Time the answer to one click in torch and in onnxruntime, with as many threads: medians of 3 after a first."""
+    session, inputs = open_session(path), graph.draw(cases(graph)[0], torch.Generator().manual_seed(0))
+    times: list[list[float]] = [[], []]
+    with torch.inference_mode():
+        for _ in range(4):
+            for answer, runs in zip(
+                (lambda: graph.module(*inputs), lambda: run(session, graph, inputs)), times, strict=True
+            ):
+                start = time.perf_counter()
+                answer()
+                runs.append(1000 * (time.perf_counter() - start))
+    return statistics.median(times[0][1:]), statistics.median(times[1][1:])
+
+
+def open_session(path: Path) -> Any:
+    """Open an ONNX file in onnxruntime on the CPU, with torch's number of threads."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def run(session: Any, graph: Graph, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """Answer by onnxruntime; inputs that the file does not have are left out."""
+    tensors = {port.name: tensor for port, tensor in zip(graph.inputs, inputs, strict=True)}
+    given = {value.name: tensors[value.name].numpy() for value in session.get_inputs()}
+    return [torch.from_numpy(output) for output in session.run([port.name for port in graph.outputs], given)]
+
+
+def _check(graph: Graph, session: Any, sizes: Sizes) -> Check:
+    for seed in range(DRAWS):
+        inputs = graph.draw(sizes, torch.Generator().manual_seed(seed))
+        with torch.no_grad():
+            expected = _tuple(graph.module(*inputs))
+        got = run(session, graph, inputs)
+        if (difference := _difference(got, expected)) <= TOLERANCE:
+            return Check(sizes=sizes, difference=difference)
+        exact = _in_double(graph, inputs)
+        if (own := _difference(expected, exact)) < UNDECIDED:
+            return Check(sizes=sizes, difference=_difference(got, exact), allowed=max(TOLERANCE, 2 * own))
+    return Check(sizes=sizes, difference=None)
+
+
+def _in_double(graph: Graph, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """Torch's answer in double precision, but for a float32 rounding at the end."""
+    module = copy.deepcopy(graph.module).double()
+    with torch.no_grad():
+        answer = module(*(x.double() if x.is_floating_point() else x for x in inputs))
+    return [x.float() for x in _tuple(answer)]
+
+
+def _difference(got: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+    """Greatest difference of any output, in its standard deviations; not a number if an answer holds such."""
+    return torch.stack([(a - b).abs().max() / b.std() for a, b in zip(got, expected, strict=True)]).max().item()
+
+
+def _tuple(answer: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return answer if isinstance(answer, tuple) else (answer,)
