@@ -101,7 +101,12 @@ def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
         training=config.training,
         scaling=fit_scaling(config.scaling),
         storage=str(out / "ray"),
-        info={"refinement": dataclasses.asdict(named(config.refine)), "preset": name, "run_id": run_id},
+        info={
+            "refinement": dataclasses.asdict(named(config.refine)),
+            "preset": name,
+            "run_id": run_id,
+            **origin(config.network.start_from),
+        },
         log=tracking.training_logger(uri, run_id),
     )
     (out / "ray").mkdir(exist_ok=True)
@@ -126,6 +131,15 @@ def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
         print(f"refused {len(refused)} items or objects, by name in {out / 'refused.json'}")
     print(f"MLflow      run {run_id} at {uri}")
     return final
+
+
+def origin(start_from: str | None) -> dict[str, str]:
+    """What a fine-tuned checkpoint says of the one it started from: its weights' SHA-256, and its licence if known."""
+    if start_from is None:
+        return {}
+    description = checkpoints.describe(start_from)
+    licence = description.get("info", {}).get("licence")
+    return {"started_from": description["sha256"]} | ({"licence": licence} if licence else {})
 
 
 def fit_scaling(scaling: ScalingConfig) -> ScalingConfig:

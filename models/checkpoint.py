@@ -7,6 +7,7 @@ evaluate, serve and Predictor take the folder and nothing else.
 import dataclasses
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,8 @@ def save(network: Network, folder: str | Path, **info: Any) -> Path:
         "info": info,
     }
     (folder / f"{DESCRIPTION}.part").write_text(json.dumps(description, indent=2) + "\n")
+    # safetensors makes a file for its owner alone; a cluster's other users read checkpoints too.
+    shutil.copymode(folder / f"{DESCRIPTION}.part", folder / f"{WEIGHTS}.part")
     (folder / f"{WEIGHTS}.part").replace(folder / WEIGHTS)
     (folder / f"{DESCRIPTION}.part").replace(folder / DESCRIPTION)
     return folder

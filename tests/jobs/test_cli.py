@@ -6,7 +6,10 @@ import pytest
 from jobs.cli import absolute_path, progress_line, run_job
 from jobs.predict import parse_click
 from jobs.progress import followed, read_history, text
+from jobs.train import origin
+from models import checkpoint
 from models.errors import InputError
+from tests.models.tiny import tiny_network
 
 
 def exit_code(error: BaseException | int | None) -> object:
@@ -92,3 +95,10 @@ def test_clicks_are_read(given: str, click: tuple[float, float, bool]) -> None:
 def test_clicks_that_cannot_be_read_say_what_was_expected(given: str) -> None:
     with pytest.raises(InputError, match=r"expected Y,X,\+ or Y,X,- in pixels"):
         parse_click(given)
+
+
+def test_a_fine_tuned_checkpoint_says_what_it_came_from(tmp_path: Path) -> None:
+    folder = checkpoint.save(tiny_network(), tmp_path / "c", licence="CC BY-NC 4.0")
+    assert origin(None) == {}
+    assert origin(str(folder)) == {"started_from": checkpoint.describe(folder)["sha256"], "licence": "CC BY-NC 4.0"}
+    assert list(origin(str(checkpoint.save(tiny_network(), tmp_path / "d")))) == ["started_from"]

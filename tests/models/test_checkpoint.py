@@ -98,3 +98,9 @@ def test_a_broken_description_is_refused(folder: Path, text: str) -> None:
     (folder / checkpoint.DESCRIPTION).write_text(text)
     with pytest.raises(InputError, match="is not a checkpoint description"):
         checkpoint.load(folder)
+
+
+def test_others_may_read_what_they_may_list(tmp_path: Path) -> None:
+    folder = checkpoint.save(tiny_network(), tmp_path / "c")
+    modes = {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
+    assert modes[checkpoint.WEIGHTS] == modes[checkpoint.DESCRIPTION]
