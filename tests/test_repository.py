@@ -99,6 +99,7 @@ class TestClusterFile:
         assert sum(t["min_workers"] for t in types.values()) <= cluster["max_workers"]
 
 
+@pytest.mark.networks  # not in the quick part: a process each
 @pytest.mark.parametrize(
     "module",
     [

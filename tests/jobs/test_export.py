@@ -10,6 +10,8 @@ from models import checkpoint as checkpoints
 from models.export import TOLERANCE, Check, Graph, Sizes
 from tests.training.tiny import tiny_network
 
+pytestmark = pytest.mark.networks
+
 SIZES = Sizes(batch=1, clicks=1, hw=(32, 32))
 
 

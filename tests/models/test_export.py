@@ -14,6 +14,8 @@ from models.networks.exemplar_guide import crop_all, mask_boxes
 from models.networks.templates import best_cells
 from tests.models.tiny import HW, TINY, TINY_HRNET, TINY_NETWORKS, example, seeded, tiny_network, views
 
+pytestmark = pytest.mark.networks
+
 CLICKS = ["clicks_yx", "clicks_positive", "clicks_valid"]
 LEFT_OUT = {"emc hrnet": {"prev_mask"}, "emc segformer": {"prev_mask"}}
 """Of the encoder's inputs. All others leave out `clicks_first`, and nothing else."""

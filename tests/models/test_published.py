@@ -169,6 +169,7 @@ def test_a_family_without_published_files_is_refused() -> None:
         published.load(network, published_state())
 
 
+@pytest.mark.networks
 def test_every_network_with_published_files_has_a_family() -> None:
     for name in NETWORKS:
         if name.startswith(OURS):
