@@ -112,7 +112,7 @@ def describe(imported: Imported, info: dict[str, Any], refinement: str) -> list[
         lines += [
             f"loaded       {report.num_loaded} tensors: all that the network has",
             f"dead         {report.num_dead} tensors that are known and used by no forward",
-            f"aliases      {report.num_aliases} tensors that repeat another: verified",
+            *([f"aliases      {report.num_aliases} tensors that repeat another: verified"] * (report.num_aliases > 0)),
             f"left out     {report.dead_parameters:,} values: those of the dead, the aliases and unused parts",
         ]
         if report.missing_dead:

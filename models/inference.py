@@ -30,7 +30,7 @@ def prepare(network: Network, *, bf16: bool = False) -> Network:
     """Fold and lay out a network, in place, for inference; returns it.
 
     `bf16` keeps the weights of its matrix products in bfloat16 and runs them so: worth it where the processor has
-    instructions for it (`has_fast_bf16`).
+    instructions for it (avx512_bf16, amx_bf16; a GPU from compute capability 8 on).
     """
     network.eval().requires_grad_(False)
     fold_batch_norms(network)
@@ -49,14 +49,6 @@ def prepare(network: Network, *, bf16: bool = False) -> Network:
                         parameter.data = parameter.data.to(torch.bfloat16)
     network.prepared = "bf16" if bf16 else "fp32"
     return network
-
-
-def has_fast_bf16(device: torch.device | str = "cpu") -> bool:
-    """Whether a device multiplies bfloat16 faster than float32."""
-    device = torch.device(device)
-    if device.type == "cpu":
-        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8
 
 
 def fold_batch_norms(module: nn.Module) -> None:

@@ -130,9 +130,8 @@ class EmcSegFormer(Emc):
         first = self.encode_image(image) if started is None else started
         maps = self.feature_extractor.backbone(first, self.first_disk(clicks, image))
         feature, logits = self.feature_extractor.decode_head(maps)
-        return Encoded(
-            self.refiner.take(feature, image), logits, logits
-        )  # published: the auxiliary output is the main one
+        # Published: the auxiliary output is the main one.
+        return Encoded(self.refiner.take(feature, image), logits, logits)
 
     def load_backbone(self, state: dict[str, Tensor]) -> list[str]:
         """Start from an ImageNet MiT (the authors' names, possibly below `backbone.`); returns our names that were set.

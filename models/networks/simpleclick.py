@@ -75,7 +75,7 @@ class Neck(nn.Module):
 
 
 class ConvReLU(nn.Module):
-    """1x1 convolution; the ReLU is the caller's, where a linear map may stand in between."""
+    """1x1 convolution and ReLU, under the published name."""
 
     def __init__(self, dim_in: int, dim_out: int) -> None:
         super().__init__()

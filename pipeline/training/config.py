@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from models.errors import InputError
+from models.precision import Precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,7 @@ class TrainingConfig:
     batch_size: int = 32
     """Samples per step over all workers."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
     checkpoint_every: int = 200
     """Steps between checkpoints; the last step always writes one."""
     log_every: int = 10

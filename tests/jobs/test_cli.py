@@ -1,11 +1,9 @@
-import json
 from pathlib import Path
 
 import pytest
 
 from jobs.cli import absolute_path, progress_line, run_job
 from jobs.predict import parse_click
-from jobs.progress import followed, read_history, text
 from jobs.train import origin
 from models import checkpoint
 from models.errors import InputError
@@ -58,29 +56,6 @@ def test_progress_off_a_terminal_is_a_line_a_tenth(capsys: pytest.CaptureFixture
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 10
     assert lines[-1] == "evaluating: 100/100"
-
-
-def entry(step: int, loss: float = 1.0) -> dict[str, float]:
-    metrics = {"loss": loss, "lr": 1e-4, "images_per_second": 4.0, "seconds_per_step": 2.0, "data_wait": 0.25}
-    return {"step": step, **metrics}
-
-
-def test_a_run_is_followed_from_where_its_history_stood(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    history = tmp_path / "history.jsonl"
-    history.write_text(json.dumps(entry(1)) + "\n")
-    with followed(history, 100), history.open("a") as file:
-        file.write(json.dumps(entry(10)) + "\n" + json.dumps(entry(20))[:9])
-    (line,) = capsys.readouterr().out.splitlines()
-    assert line == text(entry(10), 100)
-    assert line == "step 10/100  loss 1.000  lr 1.0e-04  4.0 images/s  waiting for data 25%  3 min 00 s left"
-
-
-def test_steps_that_were_made_again_count_once(tmp_path: Path) -> None:
-    history = tmp_path / "history.jsonl"
-    assert read_history(history) == []
-    entries = [entry(1), entry(2), entry(3, loss=9.0), entry(3, loss=3.0), entry(4)]
-    history.write_text("".join(json.dumps(e) + "\n" for e in entries))
-    assert [(e["step"], e["loss"]) for e in read_history(history)] == [(1, 1.0), (2, 1.0), (3, 3.0), (4, 1.0)]
 
 
 @pytest.mark.parametrize(

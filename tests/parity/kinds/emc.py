@@ -160,19 +160,23 @@ def replay_losses(case: Case) -> Deviations:
         values = loss(logits, torch.from_numpy(arrays["in_label"]))
         values.mean().backward()
         assert logits.grad is not None
+        rounding = 0.0
         if loss is normalized_focal_loss:
             # The file's float32 gradients carry the rounding of their own formula: hold ours against it in float64 too.
             exact = torch.from_numpy(arrays["in_logits"]).double().requires_grad_()
             published_focal(exact, torch.from_numpy(arrays["in_label"]).double(), {}).mean().backward()
             assert exact.grad is not None
-            off = float((logits.grad - exact.grad).abs().max() / exact.grad.abs().max())
+            largest = exact.grad.abs().max()
+            off = float((logits.grad - exact.grad).abs().max() / largest)
             assert off <= 1e-5, f"{name} gradient against float64: {off:.2e}"
+            rounding = float((torch.from_numpy(arrays[f"out_{name}_grad"]) - exact.grad).abs().max() / largest)
         for quantity, ours, theirs in (
             ("value", values.detach().numpy(), arrays[f"out_{name}"]),
             ("gradient", logits.grad.numpy(), arrays[f"out_{name}_grad"]),
         ):
             off = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
-            assert off <= (1e-5 if quantity == "value" else 2e-5), f"{name} {quantity}: {off:.2e}"
+            room = rounding if quantity == "gradient" else 0.0  # the file's own distance from float64
+            assert off <= 1e-5 + room, f"{name} {quantity}: {off:.2e}"
             worst[f"{name} {quantity}"] = off
     return worst
 
