@@ -8,17 +8,15 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from models.click_maps import ClickBatch, coordinate_maps
-from models.networks.base import Network, Output, upsample
+from models.networks.base import Output, upsample
 from models.networks.cross_attention import CrossBlock
 from models.networks.plain_vit import (
     PatchEmbed,
     PlainViT,
     PlainViTConfig,
-    fit_positions,
+    PlainViTNetwork,
     from_windows,
-    load_vit,
     to_windows,
-    vit_names,
     xavier_,
 )
 from models.networks.simpleclick import Head, Neck
@@ -58,7 +56,7 @@ class Backbone(PlainViT):
         return self.run(self.blocks[self.num_first :], x, start=self.num_first + 1)
 
 
-class ICMFormer(Network):
+class ICMFormer(PlainViTNetwork):
     """iCMFormer (Fig. 2), with a plain ViT."""
 
     def __init__(self, config: ICMFormerConfig) -> None:
@@ -85,15 +83,3 @@ class ICMFormer(Network):
         tokens = self.backbone.merge(encoded, self.backbone.first_half(self.patch_embed_coords(coords)))
         logits = self.head(self.neck(tokens.permute(0, 3, 1, 2).contiguous()))
         return Output(upsample(logits, self.config.input_hw))
-
-    def fit_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Resize a positional embedding that was made for another (square) grid."""
-        return fit_positions(state, "backbone.pos_embed", self.config.grid_hw)
-
-    def load_backbone(self, state: dict[str, Tensor]) -> list[str]:
-        """Start from a timm or MAE ViT: copy its tensors in place and return the names of ours that were set.
-
-        The cross blocks and the clicks' patch embedding, which no such file has, keep theirs.
-        Raises InputError naming what is missing or of another shape: then nothing was copied.
-        """
-        return load_vit(self, state, vit_names(self.backbone), self.config.grid_hw)

@@ -13,17 +13,15 @@ from torch import Tensor, nn
 from models.click_maps import ClickBatch, collate_clicks, coordinate_maps, disk_maps
 from models.errors import InputError, unknown
 from models.interaction import Clicks
-from models.networks.base import Exemplar, Network, Output, upsample
+from models.networks.base import Exemplar, Output, upsample
 from models.networks.cross_attention import GuidedCrossBlock
 from models.networks.exemplar_guide import ExemplarGuide, GuideBackbone
 from models.networks.plain_vit import (
     PatchEmbed,
     PlainViT,
     PlainViTConfig,
-    fit_positions,
-    load_vit,
+    PlainViTNetwork,
     vit_blocks,
-    vit_names,
     xavier_,
 )
 from models.networks.simpleclick import Head, Neck
@@ -146,7 +144,7 @@ def no_exemplar(image: Tensor) -> Exemplar:
     return Exemplar(image.new_zeros(len(image), 1, *image.shape[2:]), none, none)
 
 
-class ICMFormerPP(Network):
+class ICMFormerPP(PlainViTNetwork):
     """iCMFormer++: a recall stream (previous mask, clicks) and an exemplar stream (its mask and clicks).
 
     Paper: the streams and their inputs, the exemplar-informed module, the cross-attention, the channel fusion, the
@@ -241,23 +239,15 @@ class ICMFormerPP(Network):
         logits = self.head(self.neck(x.permute(0, 3, 1, 2).contiguous()))
         return Output(upsample(logits, self.config.input_hw))
 
-    def fit_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Resize a positional embedding that was made for another (square) grid."""
-        return fit_positions(state, "backbone.pos_embed", self.config.grid_hw)
-
-    def load_backbone(self, state: dict[str, Tensor]) -> list[str]:
-        """Start from a timm or MAE ViT: copy its tensors in place and return the names of ours that were set.
-
-        Its second half starts both streams' (ours). The patch embeddings of the maps, the cross-attention and the
-        fusion keep theirs. Raises InputError naming what is missing or of another shape: then nothing was copied.
-        """
-        names = vit_names(self.backbone)
+    def pretrained_names(self) -> dict[str, str]:
+        """As a plain ViT's; its second half starts both streams' (ours)."""
+        names = super().pretrained_names()
         for name in self.backbone.state_dict():
             stem, _, rest = name.partition(".")
             if stem == "exemplar_blocks":
                 number, _, tensor = rest.partition(".")
                 names[f"backbone.{name}"] = f"blocks.{int(number) + self.backbone.num_first}.{tensor}"
-        return load_vit(self, state, names, self.config.grid_hw)
+        return names
 
     def load_exemplar_backbone(self, state: dict[str, Tensor]) -> list[str]:
         """Start the exemplar-informed module's CNN from timm's ImageNet weights (paper); returns the names set.

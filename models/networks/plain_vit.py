@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import models.torchvision_ops  # noqa: F401  (before timm)
 from models.errors import InputError
-from models.networks.base import Traits
+from models.networks.base import Network, Traits
 from models.networks.pretrained import copy_tensors
 
 WINDOW_PIXELS = 224
@@ -215,3 +215,25 @@ def load_vit(
             state = {**state, key: state[key][:, 1:]}
         state = fit_positions(state, key, grid_hw)
     return copy_tensors(network, state, names, what="ViT")
+
+
+class PlainViTNetwork(Network):
+    """A network around a plain ViT (`backbone`): how its weights come from elsewhere."""
+
+    backbone: Any
+
+    def fit_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Resize a positional embedding that was made for another (square) grid."""
+        return fit_positions(state, "backbone.pos_embed", self.config.grid_hw)
+
+    def pretrained_names(self) -> dict[str, str]:
+        """Our name of every tensor that a timm or MAE ViT has too: its name there."""
+        return vit_names(self.backbone)
+
+    def load_backbone(self, state: dict[str, Tensor]) -> list[str]:
+        """Start from a timm or MAE ViT: copy its tensors in place and return the names of ours that were set.
+
+        What no such file has (embeddings of clicks and masks, cross-attention, fusion, decoder) keeps its weights.
+        Raises InputError naming what is missing or of another shape: then nothing was copied.
+        """
+        return load_vit(self, state, self.pretrained_names(), self.config.grid_hw)

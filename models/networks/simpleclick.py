@@ -10,15 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.click_maps import ClickBatch, coordinate_maps
-from models.networks.base import Network, Output, upsample
+from models.networks.base import Output, upsample
 from models.networks.plain_vit import (
     PatchEmbed,
     PlainViT,
     PlainViTConfig,
-    fit_positions,
-    load_vit,
+    PlainViTNetwork,
     mimetic_attention_,
-    vit_names,
 )
 from models.networks.resize import sum_upsampled
 
@@ -119,7 +117,7 @@ class Head(nn.Module):
         return F.relu(sum_upsampled(parts[0], parts[1:]), inplace=True).permute(0, 3, 1, 2)
 
 
-class SimpleClick(Network):
+class SimpleClick(PlainViTNetwork):
     """Plain-ViT interactive segmentation (Liu et al. 2023, Fig. 2)."""
 
     def __init__(self, config: SimpleClickConfig) -> None:
@@ -144,14 +142,3 @@ class SimpleClick(Network):
         features = self.neck(self.backbone(tokens).permute(0, 3, 1, 2).contiguous())
         fused = self.head.fuse(features)
         return fused, self.head.classify(fused)
-
-    def fit_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Resize a positional embedding that was made for another (square) grid."""
-        return fit_positions(state, "backbone.pos_embed", self.config.grid_hw)
-
-    def load_backbone(self, state: dict[str, Tensor]) -> list[str]:
-        """Start from a timm or MAE ViT: copy its tensors in place and return the names of ours that were set.
-
-        Raises InputError naming what is missing or of another shape: then nothing was copied.
-        """
-        return load_vit(self, state, vit_names(self.backbone), self.config.grid_hw)
