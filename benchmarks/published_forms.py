@@ -44,6 +44,12 @@ def hrnet_aux(self: Any, branches: list[Tensor]) -> Tensor:
     return self.aux_head(torch.cat([upsample(y, hw) for y in branches], 1))
 
 
+def hrnet_merge(self: Any, branches: list[Tensor]) -> Tensor:
+    """Upsampling, concatenation, 3x3 convolution."""
+    hw = (branches[0].shape[2], branches[0].shape[3])
+    return self.conv3x3_ocr(torch.cat([upsample(y, hw) for y in branches], 1))
+
+
 def object_context(self: Any, x: Tensor, aux_logits: Tensor) -> Tensor:
     """The context as a map, concatenated with the features."""
     weights = aux_logits.flatten(2).softmax(-1)
@@ -76,6 +82,7 @@ FORMS: tuple[tuple[type, str, Any], ...] = (
     (SegFormerHead, "forward", segformer_head),
     (Head, "fuse", mlp_head_fuse),
     (HRNetOCR, "aux_logits", hrnet_aux),
+    (HRNetOCR, "merge", hrnet_merge),
     (ObjectContext, "forward", object_context),
     (MaskCorrection, "correlate", correlate),
     (MaskCorrection, "take", take),

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from models.fused_conv import fuse_convs
 from models.networks.base import Network
 
 NORM_AFTER = {
@@ -34,6 +35,7 @@ def prepare(network: Network, *, bf16: bool = False) -> Network:
     """
     network.eval().requires_grad_(False)
     fold_batch_norms(network)
+    fuse_convs(network)
     network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     if bf16:
         exact = {
@@ -58,6 +60,10 @@ def fold_batch_norms(module: nn.Module) -> None:
     if isinstance(module, nn.Sequential):
         for number in range(len(module) - 1):
             _fold(module, number, module, number + 1)
+            following: Any = module[number + 1]
+            if isinstance(module[number], nn.Conv2d) and hasattr(following, "fold_into"):
+                following.fold_into(module[number])
+                module[number + 1] = nn.Identity()
         return
     parts = dict(module.named_children())
     for name, part in parts.items():

@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import models.torchvision_ops  # noqa: F401  (before timm)
+from models.fused_conv import conv2d
 from models.networks.base import upsample
 from models.networks.pretrained import copy_tensors
-from models.networks.resize import sum_upsampled
+from models.networks.resize import conv_upsampled, sum_upsampled
 
 BODY = (
     "conv1", "bn1", "conv2", "bn2", "layer1", "transition1", "stage2", "transition2", "stage3", "transition3", "stage4"
@@ -47,7 +48,13 @@ def stages(width: int, small: bool) -> dict[str, Any]:
 
 
 class HRNetOCR(nn.Module):
-    """Body, auxiliary head, object context and classifier; names are those of the published files."""
+    """Body, auxiliary head, object context and classifier; names are those of the published files.
+
+    The last stage, whose coarsest maps reach every pixel, and what follows it stay float32 where the rest is in half
+    precision: there a rounding moves the whole mask (measured: .43 of the logits' deviation became .007).
+    """
+
+    FULL_PRECISION = ("stage4", "conv3x3_ocr", "ocr_distri_head", "cls_head")
 
     # Of timm's body; BODY lists them.
     conv1: Any
@@ -71,9 +78,11 @@ class HRNetOCR(nn.Module):
             setattr(self, name, getattr(body, name))
         channels, feature = 15 * width, 2 * ocr_width
         self.aux_head = nn.Sequential(
-            nn.Conv2d(channels, channels, 1), nn.BatchNorm2d(channels), nn.ReLU(), nn.Conv2d(channels, 1, 1)
+            nn.Conv2d(channels, channels, 1), nn.BatchNorm2d(channels), nn.ReLU(inplace=True), nn.Conv2d(channels, 1, 1)
         )
-        self.conv3x3_ocr = nn.Sequential(nn.Conv2d(channels, feature, 3, padding=1), nn.BatchNorm2d(feature), nn.ReLU())
+        self.conv3x3_ocr = nn.Sequential(
+            nn.Conv2d(channels, feature, 3, padding=1), nn.BatchNorm2d(feature), nn.ReLU(inplace=True)
+        )
         self.ocr_distri_head = ObjectContext(feature, ocr_width)
         self.cls_head = nn.Conv2d(feature, 1, 1)
         for module in self.modules():
@@ -84,19 +93,25 @@ class HRNetOCR(nn.Module):
 
     def forward(self, image: Tensor, click_feature: Tensor) -> HRNetOutput:
         """`image` normalised (b, 3, h, w); `click_feature` (b, 64, h/2, w/2) joins the stem."""
-        x = F.relu(self.bn1(self.conv1(image))) + click_feature
-        x = self.layer1(F.relu(self.bn2(self.conv2(x))))
+        x = F.relu(self.bn1(self.conv1(image)), inplace=True) + click_feature
+        x = self.layer1(F.relu(self.bn2(self.conv2(x)), inplace=True))
         branches = [transition(x) for transition in self.transition1]
         for stage, transition in ((self.stage2, self.transition2), (self.stage3, self.transition3), (self.stage4, ())):
             for module in stage:
                 branches = fuse(module, [branch(y) for branch, y in zip(module.branches, branches, strict=True)])
             # Branches that exist go on as they are; the new one comes from the smallest.
             branches = branches + [grow(branches[-1]) for grow in list(transition)[len(branches) :]]
-        hw = (branches[0].shape[2], branches[0].shape[3])
         aux_logits = self.aux_logits(branches)
-        x = torch.cat([upsample(y, hw) for y in branches], 1)
-        feature = self.ocr_distri_head(self.conv3x3_ocr(x), aux_logits)
+        feature = self.ocr_distri_head(self.merge(branches), aux_logits)
         return HRNetOutput(self.cls_head(feature), aux_logits, feature)
+
+    def merge(self, branches: list[Tensor]) -> Tensor:
+        """Bring all branches to the size of the first, concatenated, then convolve."""
+        if self.training:
+            hw = (branches[0].shape[2], branches[0].shape[3])
+            return self.conv3x3_ocr(torch.cat([upsample(y, hw) for y in branches], 1))
+        conv: Any = self.conv3x3_ocr[0]
+        return self.conv3x3_ocr[1:](conv_upsampled(branches[0], branches[1:], conv.weight, conv.bias))
 
     def aux_logits(self, branches: list[Tensor]) -> Tensor:
         """Run the auxiliary head on all branches as if concatenated at the size of the first.
@@ -122,7 +137,7 @@ def fuse(module: Any, branches: list[Tensor]) -> list[Tensor]:
                 total = total + layer(branches[j])
             elif j > i:
                 total = total + upsample(layer[1](layer[0](branches[j])), hw)
-        fused.append(F.relu(total))
+        fused.append(F.relu(total, inplace=True))
     return fused
 
 
@@ -151,13 +166,14 @@ class ObjectContext(nn.Module):
         conv: Any = self.conv_bn_dropout[0]
         norm_relu = self.conv_bn_dropout[1]
         of_context, of_pixels = conv.weight.chunk(2, dim=1)
-        joined = F.conv2d(context, of_context, conv.bias) + F.conv2d(x, of_pixels)
+        joined = conv2d(x, of_pixels, None) + F.conv2d(context, of_context, conv.bias)
         return self.dropout(norm_relu(joined))
 
 
 def conv_bn(dim_in: int, dim_out: int) -> nn.Sequential:
     """1x1 convolution, then batch normalisation and ReLU, nested as in the published names."""
-    return nn.Sequential(nn.Conv2d(dim_in, dim_out, 1, bias=False), nn.Sequential(nn.BatchNorm2d(dim_out), nn.ReLU()))
+    norm = nn.Sequential(nn.BatchNorm2d(dim_out), nn.ReLU(inplace=True))
+    return nn.Sequential(nn.Conv2d(dim_in, dim_out, 1, bias=False), norm)
 
 
 class Scale(nn.Module):
@@ -170,11 +186,16 @@ class Scale(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # noqa: D102
         return x * self.scale.abs()
 
+    def fold_into(self, conv: nn.Conv2d) -> None:
+        """Scale the convolution before it instead."""
+        for parameter in conv.parameters():
+            parameter.mul_(self.scale.abs())
+
 
 def maps_transform(channels: int) -> nn.Sequential:
     """Side branch that brings click maps (b, channels, h, w) to the stem: (b, 64, h/2, w/2)."""
     return nn.Sequential(
-        nn.Conv2d(channels, 16, 1), nn.LeakyReLU(0.2), nn.Conv2d(16, 64, 3, stride=2, padding=1), Scale()
+        nn.Conv2d(channels, 16, 1), nn.LeakyReLU(0.2, True), nn.Conv2d(16, 64, 3, stride=2, padding=1), Scale()
     )
 
 

@@ -6,10 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.fused_conv import conv2d
+
 
 def weights(num_in: int, num_out: int, like: Tensor, align_corners: bool) -> Tensor:
     """Matrix (num_out, num_in) that resizes an axis linearly, as torch's interpolation does."""
-    eye = torch.eye(num_in, device=like.device)[None]
+    exact = torch.promote_types(like.dtype, torch.float32)
+    eye = torch.eye(num_in, device=like.device, dtype=exact)[None]
     return F.interpolate(eye, size=num_out, mode="linear", align_corners=align_corners)[0].T.to(like.dtype)
 
 
@@ -24,3 +27,32 @@ def sum_upsampled(first: Tensor, others: Sequence[Tensor], *, align_corners: boo
     rows = torch.cat([weights(x.shape[1], height, x, align_corners) for x in others], 1)
     total = first.contiguous().view(b, height, -1)
     return total.baddbmm_(rows.expand(b, -1, -1), torch.cat(wide, 1)).view(first.shape)
+
+
+def conv_upsampled(first: Tensor, others: Sequence[Tensor], weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Convolve the first map (b, c, h, w) and the others, as if resized to it and concatenated, with a 3x3 kernel.
+
+    Corners aligned, zero padding of 1. The kernel's nine parts commute with the resizing: they meet each map at its own
+    size, and the shifts between them are shifts of the resizing matrices. Where most channels are of low resolution, as
+    in HRNet, that is a third of the products and spares the concatenated map.
+    """
+    h, w = first.shape[2:]
+    own = weight.split([first.shape[1], *(x.shape[1] for x in others)], 1)
+    rows, wide = [], []
+    with torch.autocast(first.device.type, enabled=False):  # all in the precision of the weights
+        total = conv2d(first.to(weight.dtype), own[0], bias, padding=(1, 1)).permute(0, 2, 3, 1).contiguous()
+        for low, kernel in zip(others, own[1:], strict=True):
+            x = low.permute(0, 2, 3, 1).to(total.dtype)
+            columns = shifted(weights(x.shape[2], w, x, True)).permute(0, 2, 1).flatten(1)  # (w, 3 * width of x)
+            for dy, row in enumerate(shifted(weights(x.shape[1], h, x, True)).unbind(1)):
+                products = F.linear(x, kernel[:, :, dy].permute(2, 0, 1).flatten(0, 1))  # (..., dx and output)
+                wide.append((columns @ products.unflatten(3, (3, -1)).flatten(2, 3)).flatten(2))
+                rows.append(row)
+        total.flatten(2).baddbmm_(torch.cat(rows, 1).expand(total.shape[0], -1, -1), torch.cat(wide, 1))
+    return total.permute(0, 3, 1, 2)
+
+
+def shifted(matrix: Tensor) -> Tensor:
+    """A resizing matrix (n, m) as the taps of a 3-wide kernel see it, (n, 3, m): one to the left, itself, one right."""
+    padded = F.pad(matrix, (0, 0, 1, 1))
+    return torch.stack([padded[:-2], matrix, padded[2:]], 1)
