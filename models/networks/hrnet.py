@@ -107,7 +107,7 @@ class HRNetOCR(nn.Module):
 
     def merge(self, branches: list[Tensor]) -> Tensor:
         """Bring all branches to the size of the first, concatenated, then convolve."""
-        if self.training:
+        if self.training or torch.compiler.is_exporting():  # a graph stays small, and its runtime has its own ways
             hw = (branches[0].shape[2], branches[0].shape[3])
             return self.conv3x3_ocr(torch.cat([upsample(y, hw) for y in branches], 1))
         conv: Any = self.conv3x3_ocr[0]
