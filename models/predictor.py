@@ -1,6 +1,5 @@
 """Checkpoint + refinement -> masks for a session. State is a value: undo drops the newest one."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +11,39 @@ from models import checkpoint, steps
 from models.click_maps import collate_clicks
 from models.inference import prepare
 from models.interaction import Click, Clicks, check_click, check_image, check_mask
-from models.networks.base import Network
+from models.networks.base import Exemplar, Network, SplitNetwork
 from models.precision import Precision
 from models.refinement import Refinement, State, build, named
-from models.steps import Segment
+from models.steps import Answer, Encode, Example, Segment
 
 
-def answer_with(network: Network) -> Callable[[list[Segment]], list[Tensor]]:
-    """Answer requests by a network, as `steps` drivers want it; logits float32, on the network's device."""
+def answer_with(network: Network) -> Answer:
+    """Answer requests by a network, as `steps` drivers want it; on the network's device, logits float32."""
     device = next(network.parameters()).device
 
-    def answer(requests: list[Segment]) -> list[Tensor]:
-        image = torch.stack([request.image for request in requests]).to(device)
-        prev_mask = torch.stack([request.prev_mask for request in requests]).to(device)
+    def answer(requests: list[Any]) -> list[Any]:
+        first, image = requests[0], stacked(requests, "image")
         clicks = collate_clicks([request.clicks for request in requests]).to(device)
         mixed = torch.autocast(device.type, torch.bfloat16, enabled=network.prepared == "bf16")
         with torch.inference_mode(), mixed:
-            logits = network(image, prev_mask, clicks).mask_logits
-        return list(logits.float())
+            if isinstance(first, Segment):
+                run = network.focus_view if first.focus else network
+                more = {} if first.example is None else {"exemplar": exemplars([r.example for r in requests])}
+                return list(run(image, stacked(requests, "prev_mask"), clicks, **more).mask_logits.float())
+            assert isinstance(network, SplitNetwork), f"{network.name} has no halves"
+            if isinstance(first, Encode):
+                encoded = network.encode(image, stacked(requests, "prev_mask"), clicks)
+                return list(zip(encoded.features, encoded.low_logits.float(), strict=True))
+            features, low_logits = stacked(requests, "features"), stacked(requests, "low_logits")
+            logits, low_logits = network.correct(image, features, low_logits, clicks)
+            return list(zip(logits.float(), low_logits.float(), strict=True))
+
+    def stacked(requests: list[Any], name: str) -> Tensor:
+        return torch.stack([getattr(request, name) for request in requests]).to(device)
+
+    def exemplars(examples: list[Example]) -> Exemplar:
+        lists = ([getattr(e, name) for e in examples] for name in ("positive", "true_negative", "pseudo_negative"))
+        return Exemplar(torch.stack([e.mask for e in examples]), *(collate_clicks(part) for part in lists)).to(device)
 
     return answer
 
@@ -41,7 +55,7 @@ def open_state(image: np.ndarray, mask: np.ndarray | None = None, device: torch.
     if mask is None:
         return State(image=tensor)
     check_mask(mask, image.shape[:2])
-    return State(image=tensor, mask_prob=torch.from_numpy(mask).to(device)[None].float())
+    return State(image=tensor, mask_prob=torch.from_numpy(mask).to(device)[None].float(), mask_given=True)
 
 
 class Predictor:
@@ -116,6 +130,11 @@ class Session:
         if prob is None:
             return np.zeros(self.hw, bool)
         return prob > self.predictor.refinement.mask_threshold
+
+    @property
+    def honoured(self) -> bool:
+        """Whether the mask has the newest click's sign at its pixel."""
+        return self.states[-1].honoured(self.predictor.refinement.mask_threshold)
 
     def click(self, y: float, x: float, positive: bool = True) -> np.ndarray:
         """Add a click and return the new probability map; raises InputError if it is outside the image."""

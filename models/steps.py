@@ -22,9 +22,60 @@ class Segment:
     image: Tensor  # (3, h, w) RGB in 0..1, already at the network's size
     prev_mask: Tensor  # (1, h, w) probability
     clicks: Clicks  # in the view's frame, unpadded: padding is the driver's business and must not change the answer
+    focus: bool = False  # a close-up around a click (Network.focus_view)
+    example: "Example | None" = None  # for networks that take an exemplar
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """What requests must have in common to share a forward."""
+        return (Segment, self.image.shape, self.focus, self.example is None)
 
 
-Request = Segment
+@dataclass(frozen=True, eq=False)
+class Encode:
+    """The heavy half of a split network: answered by (features (c, h/4, w/4), low-resolution logits (1, h/4, w/4))."""
+
+    image: Tensor
+    prev_mask: Tensor
+    clicks: Clicks
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """What requests must have in common to share a forward."""
+        return (Encode, self.image.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Correct:
+    """The light half, on what `Encode` left: answered by (logits (1, h, w), new low-resolution logits)."""
+
+    image: Tensor
+    features: Tensor
+    low_logits: Tensor
+    clicks: Clicks
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """What requests must have in common to share a forward."""
+        return (Correct, self.image.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """A finished object as an example of what to find, in the frame of the view (or of the image, in a State).
+
+    `mask` (1, h, w) in 0..1. A true negative lies on no other object of the kind sought, a pseudo negative does.
+    """
+
+    mask: Tensor
+    positive: Clicks
+    true_negative: Clicks
+    pseudo_negative: Clicks
+    sorted_by_mask: bool = False
+    """Which negatives are true is not known: those that do not lie in the current mask (spec 4.1, ours)."""
+
+
+Request = Segment | Encode | Correct
 T = TypeVar("T")
 Steps = Generator[tuple[Request, ...], tuple[Any, ...], T]
 Answer = Callable[[list[Request]], list[Any]]
@@ -66,7 +117,7 @@ def answer_all(requests: tuple[Request, ...], answer: Answer, max_batch: int) ->
     """Answer requests in order, those of one kind and shape together, at most `max_batch` a call."""
     groups: dict[Any, list[int]] = {}
     for number, request in enumerate(requests):
-        groups.setdefault((type(request), request.image.shape), []).append(number)
+        groups.setdefault(request.kind, []).append(number)
     results: list[Any] = [None] * len(requests)
     for group in groups.values():
         for start in range(0, len(group), max_batch):

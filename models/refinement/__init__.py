@@ -16,12 +16,14 @@ from models.errors import InputError, lookup, unknown
 from models.networks.base import Traits
 from models.refinement.cascade import Cascade, cascade
 from models.refinement.flip import flip
+from models.refinement.progressive_merge import progressive_merge
+from models.refinement.split import Split, forgetful, split
 from models.refinement.standard import limit_longest_side, standard
-from models.refinement.state import Look, State, Step, View, segment
+from models.refinement.state import Look, Seen, State, Step, View, segment
 from models.refinement.zoom_in import ZoomIn, zoom_in
 from models.steps import Steps
 
-__all__ = ["REFINEMENTS", "Cascade", "Refinement", "State", "ZoomIn", "build", "named"]
+__all__ = ["REFINEMENTS", "Cascade", "Refinement", "Split", "State", "ZoomIn", "build", "named", "why_not"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,10 @@ class Refinement:
     """Average the logits of each look with those of its mirror image."""
     zoom_in: ZoomIn | None = None
     cascade: Cascade | None = None
+    split: Split | None = None
+    """When the heavy half of a split network runs; None: once, and again where zoom_in changes the view."""
+    progressive_merge: bool = False
+    """Where the session began with a mask, let a click change only the part that it lies in."""
     limit_longest_side: int | None = None
     """Shrink larger images first (whole-image looks of networks that take any size)."""
     max_network_clicks: int | None = None
@@ -46,7 +52,7 @@ class Refinement:
             raise InputError("zoom_in and limit_longest_side exclude each other: zoom_in decides the size of each look")
 
 
-NESTED = {"zoom_in": ZoomIn, "cascade": Cascade}
+NESTED = {"zoom_in": ZoomIn, "cascade": Cascade, "split": Split}
 
 REFINEMENTS: dict[str, Refinement] = {
     "standard": Refinement(),
@@ -58,6 +64,9 @@ REFINEMENTS: dict[str, Refinement] = {
     "a_cfr_4": Refinement(cascade=Cascade(steps=4, adaptive=True)),
     "cfr_1_all_clicks": Refinement(cascade=Cascade(steps=1, on_first_clicks=None)),
     "a_cfr_4_all_clicks": Refinement(cascade=Cascade(steps=4, adaptive=True, on_first_clicks=None)),
+    "every_click_encoded": Refinement(split=Split(encode="every_click")),
+    "base_cfr_2": Refinement(split=Split(base_steps=2)),
+    "progressive_merge": Refinement(progressive_merge=True),
     "zoom_in_flip_a_cfr_4": Refinement(zoom_in=ZoomIn(), flip=True, cascade=Cascade(steps=4, adaptive=True)),
 }
 
@@ -126,28 +135,58 @@ def _fits(value: Any, hint: Any) -> bool:
     return isinstance(value, tuple(kinds)) or (isinstance(value, int) and float in kinds)
 
 
+def why_not(refinement: Refinement, traits: Traits) -> list[str]:
+    """Reasons for which a network with these traits cannot be refined so; none: it can (docs/REFINEMENTS.md)."""
+    zoom, halves, fixed = refinement.zoom_in, refinement.split or Split(), isinstance(traits.size, tuple)
+    refused = {
+        f"zoom_in.size {zoom and zoom.size}: this network takes views of exactly {traits.size}": (
+            zoom is not None and fixed and zoom.size not in (None, traits.size)
+        ),
+        "zoom_in: the exemplar may lie anywhere in the image, and a network that takes one sees the whole": (
+            zoom is not None and traits.exemplar
+        ),
+        f"limit_longest_side: this network takes views of {traits.size} only; leave it out": (
+            refinement.limit_longest_side is not None and (fixed or traits.multiple > 1)
+        ),
+        "split: this network has no heavy and light half; leave it out": (
+            refinement.split is not None and not traits.split
+        ),
+        "split.base_steps: the heavy half of this network does not look at a previous mask, so that its cascade would "
+        "change nothing; cascade the correction instead": (
+            halves.base_steps > 0 and traits.split and traits.prev_mask == "unused"
+        ),
+        "split.encode 'once': zoom_in changes the view, which has to be encoded again (on_zoom)": (
+            halves.encode == "once" and traits.split and zoom is not None
+        ),
+    }
+    return [reason for reason, applies in refused.items() if applies]
+
+
 def build(refinement: Refinement, traits: Traits) -> Step:
     """Compose the step of one click for a network with these traits; raises InputError where they exclude it."""
-    look: Look = segment
+    if reasons := why_not(refinement, traits):
+        raise InputError("; ".join(reasons))
+    halves = refinement.split or Split()
+    look: Look = split(halves) if traits.split else segment
     if refinement.flip:
         look = flip(look)
     if refinement.max_network_clicks is not None:
         look = _first_clicks_only(look, refinement.max_network_clicks)
     if refinement.zoom_in is not None:
         config = refinement.zoom_in
-        if isinstance(traits.size, tuple) and config.size not in (None, traits.size):
-            raise InputError(f"zoom_in.size {config.size}: this network takes views of exactly {traits.size}")
         if config.skip_clicks > 0 and isinstance(traits.size, tuple):
             # A network of one fixed size sees every view resized: the published setting is to skip none.
             config = dataclasses.replace(config, skip_clicks=-1)
         step = zoom_in(look, config, size=traits.size, zoom_size=traits.zoom_size)
     elif refinement.limit_longest_side is not None:
-        if isinstance(traits.size, tuple):
-            raise InputError(f"limit_longest_side: this network takes views of {traits.size} only; leave it out")
         step = _limited(look, refinement.limit_longest_side)
     else:
         step = standard(look, traits.size)
-    return cascade(step, refinement.cascade) if refinement.cascade is not None else step
+    if traits.split and halves.encode == "every_click":
+        step = forgetful(step)
+    if refinement.cascade is not None:
+        step = cascade(step, refinement.cascade)
+    return progressive_merge(step, refinement.mask_threshold) if refinement.progressive_merge else step
 
 
 def _limited(look: Look, longest: int) -> Step:
@@ -158,7 +197,7 @@ def _limited(look: Look, longest: int) -> Step:
 
 
 def _first_clicks_only(look: Look, num: int) -> Look:
-    def seen(view: View) -> Steps[Any]:
+    def seen(view: View) -> Steps[Seen]:
         return (yield from look(dataclasses.replace(view, clicks=view.clicks.first(num))))
 
     return seen

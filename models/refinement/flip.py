@@ -1,28 +1,43 @@
 """Flip: look at the view and at its mirror image, and average the logits."""
 
-import dataclasses
-
-from torch import Tensor
+from dataclasses import replace
 
 from models.interaction import Clicks
-from models.refinement.state import Look, View
-from models.steps import Steps, together
+from models.refinement.state import Look, Seen, View
+from models.steps import Example, Steps, together
 
 
 def mirrored(view: View) -> View:
-    """Mirror a view left to right: column c becomes w - 1 - c."""
-    yx = view.clicks.yx.copy()
-    yx[:, 1] = view.image.shape[-1] - 1 - yx[:, 1]
-    return dataclasses.replace(
-        view, image=view.image.flip(-1), prev_mask=view.prev_mask.flip(-1), clicks=Clicks(yx, view.clicks.positive)
+    """Mirror a view left to right: column c becomes w - 1 - c. What it remembers is the caller's business."""
+    width = view.image.shape[-1]
+
+    def turned(clicks: Clicks) -> Clicks:
+        yx = clicks.yx.copy()
+        yx[:, 1] = width - 1 - yx[:, 1]
+        return Clicks(yx, clicks.positive)
+
+    example = view.example
+    if example is not None:
+        lists = (example.positive, example.true_negative, example.pseudo_negative)
+        positive, true, pseudo = (turned(clicks) for clicks in lists)
+        example = Example(example.mask.flip(-1), positive, true, pseudo)
+    return replace(
+        view,
+        image=view.image.flip(-1),
+        prev_mask=view.prev_mask.flip(-1),
+        clicks=turned(view.clicks),
+        example=example,
     )
 
 
 def flip(look: Look) -> Look:
-    """Average the logits of two looks, before the sigmoid (spec 5.1); both may share a forward."""
+    """Average the logits of two looks, before the sigmoid (spec 5.1); both may share a forward, each remembers."""
 
-    def seen(view: View) -> Steps[Tensor]:
-        straight, mirror = yield from together(look(view), look(mirrored(view)))
-        return 0.5 * (straight + mirror.flip(-1))
+    def seen(view: View) -> Steps[Seen]:
+        memories = view.memory or (None, None)
+        views = (replace(view, memory=memories[0]), replace(mirrored(view), memory=memories[1]))
+        straight, mirror = yield from together(*(look(one) for one in views))
+        remembered = None if straight.memory is None else (straight.memory, mirror.memory)
+        return Seen(0.5 * (straight.logits + mirror.logits.flip(-1)), remembered)
 
     return seen

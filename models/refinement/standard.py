@@ -1,12 +1,7 @@
 """One look at the whole image per click."""
 
-from dataclasses import replace
-
-import torch
-
-from models.geometry import SizeRule, apply_size_rule, to_view, whole
-from models.interaction import Clicks
-from models.refinement.state import Look, State, Step, View, resize
+from models.geometry import SizeRule, apply_size_rule, whole
+from models.refinement.state import Look, State, Step
 from models.steps import Steps
 
 
@@ -15,10 +10,8 @@ def standard(look: Look, size: SizeRule) -> Step:
 
     def step(state: State) -> Steps[State]:
         hw = apply_size_rule(size, state.hw)
-        view = resize(torch.cat([state.image, state.prev_mask()]), hw)
-        clicks = Clicks(to_view(state.clicks.yx, whole(state.hw), hw), state.clicks.positive)
-        logits = yield from look(View(image=view[:3], prev_mask=view[3:], clicks=clicks))
-        return replace(state, mask_prob=resize(torch.sigmoid(logits), state.hw))
+        box = whole(state.hw)
+        return state.answered((yield from look(state.view(box, hw))), box, hw)
 
     return step
 

@@ -2,14 +2,24 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.geometry import Box
+from models.geometry import Box, to_view
 from models.interaction import Click, Clicks
-from models.steps import Segment, Steps, ask
+from models.steps import Example, Segment, Steps, ask
+
+
+class Memory(NamedTuple):
+    """What looks at one frame left for the next look at it (a split network's features); a cache that may vanish."""
+
+    box: Box
+    hw: tuple[int, int]
+    content: Any
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -19,7 +29,12 @@ class State:
     image: Tensor
     clicks: Clicks = field(default_factory=Clicks.none)
     mask_prob: Tensor | None = None
+    mask_given: bool = False
+    """The session began with a mask to correct."""
     zoom_box: Box | None = None
+    memory: Memory | None = None
+    example: Example | None = None
+    """In the frame of the image; the same during a whole session."""
 
     @property
     def hw(self) -> tuple[int, int]:
@@ -36,6 +51,45 @@ class State:
         """Return this state with one more click, not yet answered."""
         return replace(self, clicks=self.clicks.add(click))
 
+    def view(self, box: Box, hw: tuple[int, int]) -> "View":
+        """What the network sees of this box at size `hw`."""
+        rows, columns = box.slices()
+        pixels = resize(torch.cat([self.image[:, rows, columns], self.prev_mask()[:, rows, columns]]), hw)
+        return View(
+            image=pixels[:3],
+            prev_mask=pixels[3:],
+            clicks=moved(self.clicks, box, hw),
+            masked=self.mask_prob is not None,
+            memory=self.memory.content if self.memory is not None and self.memory[:2] == (box, hw) else None,
+            example=None if self.example is None else self._example(box, hw),
+        )
+
+    def _example(self, box: Box, hw: tuple[int, int]) -> Example:
+        assert self.example is not None
+        example = self.example if not self.example.sorted_by_mask else sort_negatives(self.example, self.prev_mask())
+        rows, columns = box.slices()
+        lists = (example.positive, example.true_negative, example.pseudo_negative)
+        positive, true, pseudo = (moved(clicks, box, hw) for clicks in lists)
+        return Example(resize(example.mask[:, rows, columns], hw), positive, true, pseudo)
+
+    def answered(self, seen: "Seen", box: Box, hw: tuple[int, int]) -> "State":
+        """Return this state with the answer of a look at `box`; what lies outside the box is background."""
+        prob = resize(torch.sigmoid(seen.logits), box.hw)
+        if box.hw != self.hw:
+            rows, columns = box.slices()
+            pasted = torch.zeros(1, *self.hw, device=prob.device)
+            pasted[:, rows, columns] = prob
+            prob = pasted
+        memory = None if seen.memory is None else Memory(box, hw, seen.memory)
+        return replace(self, mask_prob=prob, memory=memory)
+
+    def honoured(self, threshold: float) -> bool:
+        """Whether the mask has the newest click's sign at its pixel (True without clicks or mask)."""
+        if self.mask_prob is None or not len(self.clicks):
+            return True
+        y, x = (min(int(place), side - 1) for place, side in zip(self.clicks.yx[-1], self.hw, strict=True))
+        return bool(self.mask_prob[0, y, x] > threshold) == bool(self.clicks.positive[-1])
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class View:
@@ -44,12 +98,41 @@ class View:
     image: Tensor
     prev_mask: Tensor
     clicks: Clicks
+    masked: bool = False
+    """There is a previous mask; where there is none, `prev_mask` is zeros."""
+    focus: bool = False
+    """A close-up around a click."""
+    memory: Any = None
+    """What the last look at this very frame left."""
+    example: Example | None = None
 
 
-Look = Callable[[View], Steps[Tensor]]
-"""One look: a view in, logits (1, h, w) out."""
+class Seen(NamedTuple):
+    """Logits (1, h, w) of a look, and what it leaves for the next look at the same frame."""
+
+    logits: Tensor
+    memory: Any = None
+
+
+Look = Callable[[View], Steps[Seen]]
+"""One look: a view in, logits out."""
 Step = Callable[[State], Steps[State]]
 """One click: a state whose newest click is unanswered in, the answered state out."""
+
+
+def sort_negatives(example: Example, mask_prob: Tensor) -> Example:
+    """Take an example's negative clicks outside a mask (1, h, w) for true ones, those inside it for pseudo ones."""
+    lists = (example.true_negative, example.pseudo_negative)
+    yx = np.concatenate([clicks.yx for clicks in lists])
+    rows, columns = yx.astype(int).T
+    inside = (mask_prob[0, rows, columns] > 0.5).cpu().numpy()
+    true, pseudo = (Clicks(yx[chosen], np.zeros(int(chosen.sum()), bool)) for chosen in (~inside, inside))
+    return replace(example, true_negative=true, pseudo_negative=pseudo)
+
+
+def moved(clicks: Clicks, box: Box, hw: tuple[int, int]) -> Clicks:
+    """Clicks of the image in the frame of a box at size `hw`."""
+    return Clicks(to_view(clicks.yx, box, hw), clicks.positive)
 
 
 def resize(x: Tensor, hw: tuple[int, int]) -> Tensor:
@@ -59,6 +142,7 @@ def resize(x: Tensor, hw: tuple[int, int]) -> Tensor:
     return F.interpolate(x[None], size=tuple(hw), mode="bilinear", align_corners=True)[0]
 
 
-def segment(view: View) -> Steps[Tensor]:
+def segment(view: View) -> Steps[Seen]:
     """Look once with the whole network."""
-    return (yield from ask(Segment(view.image, view.prev_mask, view.clicks)))
+    logits = yield from ask(Segment(view.image, view.prev_mask, view.clicks, view.focus, view.example))
+    return Seen(logits)

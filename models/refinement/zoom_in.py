@@ -2,12 +2,9 @@
 
 from dataclasses import dataclass, replace
 
-import torch
-
 from models.errors import InputError
-from models.geometry import Box, SizeRule, apply_size_rule, box_iou, contains, expand, to_view, whole
-from models.interaction import Clicks
-from models.refinement.state import Look, State, Step, View, resize
+from models.geometry import Box, SizeRule, apply_size_rule, box_iou, contains, expand, whole
+from models.refinement.state import Look, State, Step
 from models.steps import Steps
 
 
@@ -80,17 +77,9 @@ def zoom_in(look: Look, config: ZoomIn, *, size: SizeRule, zoom_size: SizeRule) 
     def one_look(state: State, look_at: Box | None = None) -> Steps[State]:
         box, remembered = next_box(config, state) if look_at is None else (look_at, look_at)
         view_box = box or whole(state.hw)
-        rows, columns = view_box.slices()
         view_hw = apply_size_rule(size if box is None else crop_size, view_box.hw)
-        view = resize(torch.cat([state.image[:, rows, columns], state.prev_mask()[:, rows, columns]]), view_hw)
-        clicks = Clicks(to_view(state.clicks.yx, view_box, view_hw), state.clicks.positive)
-        logits = yield from look(View(image=view[:3], prev_mask=view[3:], clicks=clicks))
-        prob = resize(torch.sigmoid(logits), view_box.hw)
-        if view_box.hw != state.hw:
-            pasted = torch.zeros(1, *state.hw, device=prob.device)
-            pasted[:, rows, columns] = prob
-            prob = pasted
-        return replace(state, mask_prob=prob, zoom_box=remembered)
+        seen = yield from look(state.view(view_box, view_hw))
+        return replace(state.answered(seen, view_box, view_hw), zoom_box=remembered)
 
     def step(state: State) -> Steps[State]:
         answered = yield from one_look(state)

@@ -1,0 +1,36 @@
+"""Progressive merge: a click changes only its own part of a given mask (Chen et al., FocalClick; spec 1.5)."""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.refinement.state import State, Step
+from models.steps import Steps
+
+
+def progressive_merge(step: Step, threshold: float) -> Step:
+    """Of the changes to a given mask keep the connected one (8 neighbours) that holds the click.
+
+    Sessions that began without a mask are left alone. A click where nothing changes changes nothing.
+    """
+
+    def merged(state: State) -> Steps[State]:
+        answered = yield from step(state)
+        if not state.mask_given or state.mask_prob is None or answered.mask_prob is None:
+            return answered
+        kept = own_change(state.mask_prob, answered.mask_prob, state.clicks.yx[-1], threshold)
+        return replace(answered, mask_prob=torch.where(kept, answered.mask_prob, state.mask_prob))
+
+    return merged
+
+
+def own_change(before: Tensor, after: Tensor, yx: np.ndarray, threshold: float) -> Tensor:
+    """Connected change between two probability maps (1, h, w) that holds the pixel `yx`; bool (1, h, w)."""
+    changed = ((before > threshold) != (after > threshold))[0].cpu().numpy()
+    _, parts = cv2.connectedComponents(changed.astype(np.uint8), connectivity=8)
+    y, x = (min(int(place), side - 1) for place, side in zip(yx, changed.shape, strict=True))
+    own = changed & (parts == parts[y, x])
+    return torch.from_numpy(own)[None].to(after.device)
