@@ -1,5 +1,6 @@
 """Checkpoint + refinement -> masks for a session. State is a value: undo drops the newest one."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,13 @@ from torch import Tensor
 
 from models import checkpoint, steps
 from models.click_maps import collate_clicks
+from models.errors import InputError
 from models.inference import prepare
 from models.interaction import Click, Clicks, check_click, check_image, check_mask
 from models.networks.base import Exemplar, Network, SplitNetwork
 from models.precision import Precision
 from models.refinement import Refinement, State, build, named
+from models.refinement.exemplar import example_of
 from models.steps import Answer, Encode, Example, Segment
 
 
@@ -48,14 +51,28 @@ def answer_with(network: Network) -> Answer:
     return answer
 
 
-def open_state(image: np.ndarray, mask: np.ndarray | None = None, device: torch.device | str = "cpu") -> State:
-    """Start a session's state from a uint8 RGB image and, optionally, a mask to correct (bool)."""
+def open_state(
+    image: np.ndarray,
+    mask: np.ndarray | None = None,
+    device: torch.device | str = "cpu",
+    example: Example | None = None,
+) -> State:
+    """Start a session's state from a uint8 RGB image and, optionally, a mask to correct (bool) and an exemplar."""
     check_image(image)
     tensor = torch.from_numpy(np.ascontiguousarray(image)).to(device).permute(2, 0, 1).float() / 255
+    if example is not None:
+        if example.mask.shape[1:] != tensor.shape[1:]:
+            raise InputError(
+                f"the exemplar's mask is {tuple(example.mask.shape[1:])}: expected the size of the image, "
+                f"{tuple(tensor.shape[1:])}"
+            )
+        example = replace(example, mask=example.mask.to(device))
     if mask is None:
-        return State(image=tensor)
+        return State(image=tensor, example=example)
     check_mask(mask, image.shape[:2])
-    return State(image=tensor, mask_prob=torch.from_numpy(mask).to(device)[None].float(), mask_given=True)
+    return State(
+        image=tensor, mask_prob=torch.from_numpy(mask).to(device)[None].float(), mask_given=True, example=example
+    )
 
 
 class Predictor:
@@ -90,9 +107,18 @@ class Predictor:
         self.step = build(self.refinement, self.network.traits)
         self.answer = answer_with(self.network)
 
-    def open(self, image: np.ndarray, mask: np.ndarray | None = None) -> "Session":
-        """Open a session on a uint8 RGB image (h, w, 3), optionally with a mask (bool) to correct."""
-        return Session(self, open_state(image, mask, self.device))
+    def open(
+        self, image: np.ndarray, mask: np.ndarray | None = None, exemplar: tuple[np.ndarray, Clicks] | None = None
+    ) -> "Session":
+        """Open a session on a uint8 RGB image (h, w, 3), optionally with a mask (bool) to correct.
+
+        `exemplar`, for networks that take one: the mask (bool) and the clicks of a finished object of the kind sought.
+        Raises InputError if this network takes none.
+        """
+        if exemplar is not None and not self.network.traits.exemplar:
+            raise InputError(f"network {self.network_name} takes no exemplar")
+        example = None if exemplar is None else example_of(*exemplar)
+        return Session(self, open_state(image, mask, self.device, example))
 
     def advance(self, state: State, click: Click) -> State:
         """Answer one click: a state in, a state out."""
@@ -136,6 +162,12 @@ class Session:
         """Whether the mask has the newest click's sign at its pixel."""
         return self.states[-1].honoured(self.predictor.refinement.mask_threshold)
 
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes that split networks keep for later clicks, beside images and masks; states share features."""
+        contents = [state.memory.content for state in self.states if state.memory is not None]
+        return sum(tensor.nbytes for tensor in {id(t): t for c in contents for t in _tensors(c)}.values())
+
     def click(self, y: float, x: float, positive: bool = True) -> np.ndarray:
         """Add a click and return the new probability map; raises InputError if it is outside the image."""
         check_click(y, x, self.hw)
@@ -150,3 +182,7 @@ class Session:
         if len(self.states) > 1:
             self.states.pop()
         return self.mask_prob
+
+
+def _tensors(content: Any) -> list[Tensor]:
+    return [content] if isinstance(content, Tensor) else [tensor for part in content for tensor in _tensors(part)]

@@ -30,6 +30,11 @@ class PredictorSession(Protocol):
         """Mask after these clicks, bool (h, w)."""
         ...
 
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes kept for later clicks beside image and masks."""
+        ...
+
     def click(self, y: float, x: float, positive: bool = True) -> np.ndarray:
         """Add a click; returns mask_prob float32 (h, w)."""
         ...

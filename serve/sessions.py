@@ -62,9 +62,11 @@ class Record:
 
     @property
     def cache_bytes(self) -> int:
-        """Estimated memory of the cache: float32 RGB image, and a float32 mask per click and one more."""
+        """Estimated memory of the cache: float32 RGB image, a float32 mask per click and one more, cached features."""
         height, width = self.hw
-        return 0 if self.cache is None else height * width * (12 + 4 * (self.position + 1))
+        if self.cache is None:
+            return 0
+        return height * width * (12 + 4 * (self.position + 1)) + self.cache.memory_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -72,7 +72,10 @@ REFINEMENTS: dict[str, Refinement] = {
 
 
 def named(refinement: "str | Refinement | Mapping[str, Any] | None") -> Refinement:
-    """Resolve a refinement: a name of REFINEMENTS, (zoom_in_)(flip_)(a_)cfr_N(_all_clicks), a JSON file, or a dict."""
+    """Resolve a refinement: a name, a JSON file, or a dict.
+
+    Names are those of REFINEMENTS, (zoom_in_)(flip_)(a_)cfr_N(_all_clicks), and sums of names, such as zoom_in+cfr_2.
+    """
     if refinement is None:
         return Refinement()
     if isinstance(refinement, Refinement):
@@ -81,6 +84,8 @@ def named(refinement: "str | Refinement | Mapping[str, Any] | None") -> Refineme
         return from_dict(refinement)
     if refinement in REFINEMENTS:
         return REFINEMENTS[refinement]
+    if "+" in refinement:
+        return _sum(refinement)
     if refinement.endswith(".json"):
         path = Path(refinement)
         if not path.is_file():
@@ -98,6 +103,19 @@ def named(refinement: "str | Refinement | Mapping[str, Any] | None") -> Refineme
         flip=bool(flipped),
         cascade=Cascade(steps=int(steps), adaptive=bool(adaptive), on_first_clicks=None if all_clicks else 1),
     )
+
+
+def _sum(names: str) -> Refinement:
+    """Everything that the names ask for, together."""
+    total: dict[str, Any] = {}
+    for name in names.split("+"):
+        part, plain = named(name), Refinement()
+        own = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
+        own = {key: value for key, value in own.items() if value != getattr(plain, key)}
+        if twice := sorted(key for key in own if total.get(key, own[key]) != own[key]):
+            raise InputError(f"refinement {names!r}: more than one of its parts sets {', '.join(twice)}")
+        total |= own
+    return Refinement(**total)
 
 
 def from_dict(values: Mapping[str, Any]) -> Refinement:
@@ -129,6 +147,8 @@ def _checked(kind: Any, values: Any) -> dict[str, Any]:
 
 def _fits(value: Any, hint: Any) -> bool:
     """Whether a JSON value is of a field's type; a whole number does for a float, a bool does not for a number."""
+    if typing.get_origin(hint) is typing.Literal:
+        return value in typing.get_args(hint)
     kinds = [typing.get_origin(kind) or kind for kind in typing.get_args(hint) or (hint,)]
     if isinstance(value, bool):
         return bool in kinds

@@ -1,6 +1,7 @@
 """What every refinement promises, whatever it does."""
 
 import dataclasses
+import functools
 import json
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,13 +16,13 @@ from models.errors import InputError
 from models.interaction import Click, Clicks
 from models.networks.base import Network, Traits
 from models.predictor import answer_with, open_state
-from models.refinement import REFINEMENTS, Cascade, Refinement, State, ZoomIn, build, named
+from models.refinement import REFINEMENTS, Cascade, Refinement, Split, State, ZoomIn, build, named
 from models.refinement.cascade import num_changed
 from models.refinement.flip import mirrored
 from models.refinement.state import Step, View
 from models.steps import Steps
 from pipeline.clicks.oracle import oracle_click
-from tests.models.tiny import HW, photo, tiny_network
+from tests.models.tiny import HW, TINY_NETWORKS, photo, tiny_network
 from tests.parity.toy_network import ToyAnswer
 
 ANY_SIZE = Traits(size=None, zoom_size=None)
@@ -35,6 +36,12 @@ EVERY = pytest.mark.parametrize("refinement", REFINEMENTS_AND_MORE.values(), ids
 @pytest.fixture(scope="module")
 def network() -> Network:
     return tiny_network()
+
+
+@functools.cache
+def suited(split: bool) -> Network:
+    """A network that a refinement of this kind is for."""
+    return TINY_NETWORKS["emc vit"]() if split else tiny_network()
 
 
 def session(step: Step, image: np.ndarray, clicks: Iterable[tuple[float, float, bool]]) -> Steps[State]:
@@ -59,7 +66,8 @@ CLICKS = [(60, 70, True), (20.5, 30.25, False), (80, 90, True)]
 
 
 @EVERY
-def test_a_mask_is_a_probability_per_pixel_and_always_the_same(network: Network, refinement: Refinement) -> None:
+def test_a_mask_is_a_probability_per_pixel_and_always_the_same(refinement: Refinement) -> None:
+    network = suited(refinement.split is not None)
     image, _ = photo((120, 150))
     step, answer = build(refinement, network.traits), answer_with(network)
     first, second = (steps.run(session(step, image, CLICKS[:2]), answer) for _ in range(2))
@@ -74,7 +82,8 @@ def test_a_mask_is_a_probability_per_pixel_and_always_the_same(network: Network,
 
 
 @EVERY
-def test_one_session_and_many_give_bit_equal_masks(network: Network, refinement: Refinement) -> None:
+def test_one_session_and_many_give_bit_equal_masks(refinement: Refinement) -> None:
+    network = suited(refinement.split is not None)
     images = [photo((90 + 7 * i, 110), seed=i)[0] for i in range(2)]
     step, answer = build(refinement, network.traits), answer_with(network)
     alone = [steps.run(session(step, image, CLICKS[:2]), answer) for image in images]
@@ -89,7 +98,7 @@ def test_one_session_and_many_give_bit_equal_masks(network: Network, refinement:
         assert torch.equal(other.mask_prob, state.mask_prob)
 
 
-@EVERY
+@pytest.mark.parametrize("refinement", [r for r in REFINEMENTS_AND_MORE.values() if r.split is None])
 def test_batches_give_the_same_clicks(refinement: Refinement) -> None:
     scenes = [photo((100 + 4 * (i % 2), 120), seed=i) for i in range(3)]
     step = build(refinement, Traits(size=(96, 96), zoom_size=(96, 96)))
@@ -247,6 +256,8 @@ def test_num_changed_counts_pixels_that_cross_the_threshold() -> None:
         ("zoom_in_flip_cfr_3", Refinement(zoom_in=ZoomIn(), flip=True, cascade=Cascade(steps=3))),
         ({"flip": True, "zoom_in": {"size": [448, 448]}}, Refinement(flip=True, zoom_in=ZoomIn(size=(448, 448)))),
         (Refinement(flip=True), Refinement(flip=True)),
+        ("zoom_in+a_cfr_2", Refinement(zoom_in=ZoomIn(), cascade=Cascade(steps=2, adaptive=True))),
+        ("flip+flip+base_cfr_2", Refinement(flip=True, split=Split(base_steps=2))),
     ],
 )
 def test_names_and_dicts(name, expected: Refinement) -> None:
@@ -263,6 +274,8 @@ def test_every_refinement_survives_json(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
+        ("cfr_1+cfr_4", "more than one of its parts sets cascade"),
+        ("flip+zoom_inn", "did you mean 'zoom_in'"),
         ("zoom_inn", "did you mean 'zoom_in'"),
         ("nowhere.json", "no refinement file"),
         ({"flipp": True}, "did you mean 'flip'"),
