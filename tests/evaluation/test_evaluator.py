@@ -119,6 +119,7 @@ def test_many_objects_at_once_give_what_one_by_one_gives(predictor: Predictor, r
                 truth,
                 sample.ignore_mask,
                 POLICIES["oracle"],
+                rng=np.random.default_rng(0),
                 max_clicks=3,
                 target_iou=0.95,
                 mask_threshold=0.49,

@@ -2,9 +2,12 @@
 
 from tests.parity.cases import Kind
 from tests.parity.kinds import (
+    boundary_metrics,
     cfr,
     disks,
     emc,
+    emc_clicker,
+    focuscut_clicks,
     focuscut_networks,
     icmformer,
     layerwise_lr,
@@ -29,6 +32,7 @@ KINDS: dict[str, Kind] = {
     "emc_keys": emc.KEYS,
     "emc_templates": emc.TEMPLATES,
     "emc_losses": emc.LOSSES,
+    "emc_clicker": emc_clicker.KIND,
     "points_tensor": points_tensor.KIND,
     "losses": losses.KIND,
     "nextclick": nextclick.KIND,
@@ -45,5 +49,7 @@ KINDS: dict[str, Kind] = {
     "icmformer_keys": icmformer.KEYS,
     "focuscut_networks": focuscut_networks.KIND,
     "focuscut_keys": focuscut_networks.KEYS,
+    "focuscut_clicks": focuscut_clicks.KIND,
+    "boundary_metrics": boundary_metrics.KIND,
     **not_built.KINDS,
 }
