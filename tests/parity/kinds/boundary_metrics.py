@@ -15,7 +15,9 @@ def split(content: dict[str, Any]) -> Iterable[tuple[Any, Any]]:
 
 
 def replay(case: Case) -> Deviations:
-    mask, gt, ignore = (unpacked(case.arrays[f"in_{name}_{case.key}"], case.record) for name in ("pred", "gt", "ignore"))
+    mask, gt, ignore = (
+        unpacked(case.arrays[f"in_{name}_{case.key}"], case.record) for name in ("pred", "gt", "ignore")
+    )
     ours = {"iou": iou(mask, gt, ignore), "biou": biou(mask, gt), "assd": assd(mask, gt & ~ignore)}
     worst: Deviations = {}
     for name, value in ours.items():
