@@ -1,5 +1,13 @@
-"""How good masks and sessions are. Masks are bool (h, w); a session is the list of its IoUs, one per click."""
+"""How good masks and sessions are. Masks are bool (h, w); a session is the list of its IoUs, one per click.
 
+Borders are measured in `pipeline.boundaries`.
+
+"Solved at click 20 counts as failure" has two readings, and published tables mix them: `nof` counts sessions that
+never reach the quality (FocusCut's NoF), `num_at_max` also those that reach it at the very last click (RITM's ">= 20"
+and everything built on it). Both are given; NoC is the same under either.
+"""
+
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,14 +29,23 @@ def clicks_to(ious: Sequence[float], quality: float, max_clicks: int) -> int:
 
 
 def noc(sessions: Sequence[Sequence[float]], quality: float, max_clicks: int = 20) -> float:
-    """NoC@q: mean number of clicks to quality `quality`, failures counted as the maximum."""
+    """NoC@q: mean number of clicks to quality `quality`, failures counted as the maximum (NoC100@q: 100)."""
     _some(sessions)
     return float(np.mean([clicks_to(ious, quality, max_clicks) for ious in sessions]))
 
 
 def nof(sessions: Sequence[Sequence[float]], quality: float, max_clicks: int = 20) -> int:
-    """NoF: sessions that never reach `quality` within the maximum of clicks."""
-    return sum(bool(max(ious[:max_clicks], default=0.0) < np.float32(quality)) for ious in sessions)
+    """NoF@q: sessions that never reach `quality` within the maximum of clicks (NoF100@q: 100)."""
+    return sum(_fails(ious, quality, max_clicks) for ious in sessions)
+
+
+def nofi(items: Sequence[str], sessions: Sequence[Sequence[float]], quality: float, max_clicks: int = 20) -> int:
+    """NoFI@q: items (images, or samples) with a session that never reaches `quality`; `items[i]` is session i's.
+
+    An item of several objects fails if any of them does; published counts are of one session per item (spec 4.12),
+    where NoFI is NoF.
+    """
+    return len({item for item, ious in zip(items, sessions, strict=True) if _fails(ious, quality, max_clicks)})
 
 
 def num_at_max(sessions: Sequence[Sequence[float]], quality: float, max_clicks: int = 20) -> int:
@@ -40,6 +57,39 @@ def iou_at(sessions: Sequence[Sequence[float]], num_clicks: int) -> float:
     """IoU&k: mean IoU after `num_clicks` clicks; a session that stopped earlier keeps its last IoU."""
     _some(sessions)
     return float(np.mean([ious[min(num_clicks, len(ious)) - 1] for ious in sessions]))
+
+
+def miou_after(sessions: Sequence[Sequence[float]], num_further: int, num_given: int = 0) -> float:
+    """mIoU@k+: mean IoU after k = `num_further` clicks beyond those given free; IoU&k if none were.
+
+    A session's first `num_given` IoUs belong to what was given (an exemplar's clicks). What is given without a click
+    of this session, such as an initial mask, is no part of it: then `num_given` is 0.
+    """
+    return iou_at(sessions, num_given + num_further)
+
+
+def value_at(values: Sequence[Sequence[float | None]], num_clicks: int) -> float | None:
+    """Mean of a quantity that is known after some clicks only; a session that stopped earlier keeps its last value.
+
+    Sessions without a value there are left out; None if no session has one.
+    """
+    kept = [session[min(num_clicks, len(session)) - 1] for session in values if len(session)]
+    known = [value for value in kept if value is not None and not math.isnan(value)]
+    return float(np.mean(known)) if known else None
+
+
+def seconds_per_click(seconds: float, sessions: Sequence[Sequence[float]]) -> float:
+    """SPC: all the time an evaluation took over all its clicks; loading, the robot and the metrics count (spec 6.2)."""
+    return seconds / max(1, sum(len(ious) for ious in sessions))
+
+
+def label(name: str, quality: float, max_clicks: int = 20) -> str:
+    """Name a count as papers do: NoC@90 for the usual 20 clicks (or fewer), NoC100@90 where there are more."""
+    return f"{name}{max_clicks if max_clicks > 20 else ''}@{round(quality * 100)}"
+
+
+def _fails(ious: Sequence[float], quality: float, max_clicks: int) -> bool:
+    return not (np.asarray(ious[:max_clicks], np.float32) >= np.float32(quality)).any()
 
 
 def _some(sessions: Sequence[Sequence[float]]) -> None:

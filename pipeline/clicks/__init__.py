@@ -1,13 +1,39 @@
 """The click simulation: random clicks of the stream, clicks of the training loop, robot users of evaluation."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
+from models.errors import lookup
 from models.interaction import Click, Clicks
+from pipeline.clicks.border_mix import border_mix_click
+from pipeline.clicks.centre import first_click_centre
+from pipeline.clicks.dios_random import dios_random_click
+from pipeline.clicks.focuscut import focuscut_click
 from pipeline.clicks.oracle import oracle_click
+from pipeline.clicks.realistic import Realistic, realistic_click
 
-Policy = Callable[[np.ndarray, np.ndarray, np.ndarray, Clicks], Click]
-"""(object_mask, ignore_mask, mask, clicks so far) -> the next click."""
+Policy = Callable[[np.ndarray, np.ndarray, np.ndarray, Clicks, np.random.Generator], Click]
+"""(object_mask, ignore_mask, mask, clicks so far, rng) -> the next click.
 
-POLICIES: dict[str, Policy] = {"oracle": oracle_click}
+All masks bool (h, w). A click lies on a pixel that is wrong and not ignored, and has that error's sign. Whatever is
+random comes from `rng`: equal generators give equal clicks.
+"""
+
+POLICIES: dict[str, Policy] = {
+    "oracle": oracle_click,
+    "focuscut": focuscut_click,
+    "first_click_centre": first_click_centre,
+    "border_mix": border_mix_click,
+    "dios_random": dios_random_click,
+    "realistic": realistic_click,
+}
+
+
+def make_policy(name: str, realistic: Realistic | None = None) -> Policy:
+    """Fetch a robot user by name, with its settings if it has some; raises InputError for an unknown one."""
+    policy = lookup("policy", name, POLICIES)
+    if policy is realistic_click and realistic is not None:
+        return partial(realistic_click, config=realistic)
+    return policy

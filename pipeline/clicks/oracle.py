@@ -21,11 +21,18 @@ def squared_distances(region: np.ndarray) -> np.ndarray:
     return np.rint(distances.astype(np.float64) ** 2).astype(np.int64)
 
 
-def oracle_click(object_mask: np.ndarray, ignore_mask: np.ndarray, mask: np.ndarray, clicks: Clicks) -> Click:
+def oracle_click(
+    object_mask: np.ndarray,
+    ignore_mask: np.ndarray,
+    mask: np.ndarray,
+    clicks: Clicks,
+    rng: np.random.Generator | None = None,
+) -> Click:
     """Click the middle of the larger error: the pixel farthest from its border, first in row-major order among equals.
 
     All masks bool (h, w). A pixel already clicked is not clicked again; a tie of both errors is a negative click. If
-    nothing is wrong the click is negative at (0, 0), as in the public code.
+    nothing is wrong the click is negative at (0, 0), as in the public code, even where that is the object. Nothing is
+    drawn: `rng` is ignored.
     """
     errors = (object_mask & ~mask & ~ignore_mask, ~object_mask & mask & ~ignore_mask)
     missed, false_alarm = (squared_distances(error) for error in errors)

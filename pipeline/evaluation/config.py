@@ -1,9 +1,10 @@
 """Settings of an evaluation, apart from what is evaluated."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from models.errors import InputError
 from models.precision import Precision
+from pipeline.clicks.realistic import Realistic
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,18 +13,25 @@ class EvaluationConfig:
 
     policy: str = "oracle"
     """The robot user, one of POLICIES."""
+    realistic: Realistic = field(default_factory=Realistic)
+    """How the robot user `realistic` clicks; the others do not look."""
     max_clicks: int = 20
     target_iou: float = 0.95
     """Stop clicking on an object once its IoU reaches this."""
     qualities: tuple[float, ...] = (0.85, 0.90, 0.95)
     """NoC and NoF are given at these IoUs; none above target_iou."""
     at_clicks: tuple[int, ...] = (1, 3, 5)
-    """IoU&k is given for these k."""
+    """IoU&k, BIoU&k and ASSD&k are given for these k."""
+    further_clicks: tuple[int, ...] = (1, 5, 10)
+    """mIoU@k+ is given for these k."""
+    boundaries: bool = True
+    """Measure BIoU and ASSD, after the clicks `at_clicks` and an object's last; their time is part of s/click."""
     max_objects: int | None = None
     """Evaluate so many objects, drawn by `seed`; None: all."""
     min_area: int = 0
     """Leave out, and name, objects of fewer pixels."""
     seed: int = 0
+    """Draws the objects, and the clicks of a robot user that is random: each object's by its own generator."""
 
     def __post_init__(self) -> None:
         if self.max_clicks < 1 or (self.max_objects is not None and self.max_objects < 1):
@@ -33,10 +41,10 @@ class EvaluationConfig:
                 f"qualities {self.qualities}, target_iou {self.target_iou}: expected IoUs in (0, 1], none of the "
                 "qualities above the target at which clicking stops"
             )
-        if not self.qualities or any(k < 1 for k in self.at_clicks):
+        if not self.qualities or any(k < 1 for k in (*self.at_clicks, *self.further_clicks)):
             raise InputError(
-                f"qualities {self.qualities}, at_clicks {self.at_clicks}: expected at least one quality and numbers of "
-                "clicks from 1 on"
+                f"qualities {self.qualities}, at_clicks {self.at_clicks}, further_clicks {self.further_clicks}: "
+                "expected at least one quality and numbers of clicks from 1 on"
             )
 
 

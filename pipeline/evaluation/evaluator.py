@@ -1,17 +1,19 @@
 """Evaluate many objects with one predictor: the robot's sessions are driven side by side and share forwards."""
 
+import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 
 from models import rle
-from models.errors import InputError, lookup
+from models.errors import InputError
 from models.predictor import open_state
 from models.refinement.state import Step
 from models.steps import Answer, Steps, run_many
-from pipeline.clicks import POLICIES
+from pipeline.clicks import make_policy
 from pipeline.data.loading import load_or_refuse
 from pipeline.data.sample import Item, Reader, Sample
 from pipeline.data.sampling import rng_for
@@ -47,6 +49,11 @@ def choose_objects(items: Sequence[Item], config: EvaluationConfig) -> list[tupl
     return [(items[number], tuple(ids)) for number, ids in chosen.items()]
 
 
+def rng_of(seed: int, item_id: str, object_id: str) -> np.random.Generator:
+    """Make the generator of one object's robot user: the same for every refinement, order and number of workers."""
+    return rng_for(seed, *(zlib.crc32(name.encode()) for name in (item_id, object_id)))
+
+
 def evaluate(
     contestant: Contestant,
     reader: Reader,
@@ -55,7 +62,7 @@ def evaluate(
     dataset: str,
 ) -> Iterator[ObjectRow | str]:
     """Play every object; yields rows as they end, and for what could not be used its name and reason (a str)."""
-    policy = lookup("policy", config.policy, POLICIES)
+    policy = make_policy(config.policy, config.realistic)
     refused: list[str] = []
     played: list[tuple[Sample, str]] = []
 
@@ -82,9 +89,11 @@ def evaluate(
                     mask,
                     sample.ignore_mask,
                     policy,
+                    rng=rng_of(config.seed, item.id, object_id),
                     max_clicks=config.max_clicks,
                     target_iou=config.target_iou,
                     mask_threshold=contestant.mask_threshold,
+                    boundaries_at=config.at_clicks if config.boundaries else None,
                 )
 
     with ThreadPoolExecutor(max_workers=2) as pool, torch.inference_mode():
@@ -110,6 +119,8 @@ def _row(
         object=object_id,
         clicks=result.clicks.rows(),
         ious=list(result.ious),
+        bious=list(result.bious),
+        assds=list(result.assds),
         height=result.mask.shape[0],
         width=result.mask.shape[1],
         mask=encoded["counts"],

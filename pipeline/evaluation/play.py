@@ -1,6 +1,7 @@
 """The evaluation of one object, as a generator: robot click, refinement, a row of metrics, until good enough."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,17 +9,23 @@ import numpy as np
 from models.interaction import Clicks
 from models.refinement.state import State, Step
 from models.steps import Steps
+from pipeline.boundaries import assd, biou
 from pipeline.clicks import Policy
 from pipeline.metrics import iou
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Played:
-    """A session of the robot user: its clicks, the IoU after each, and the last mask (bool, h, w)."""
+    """A session of the robot user: its clicks, the IoU after each, and the last mask (bool, h, w).
+
+    `bious` and `assds` are as long as `ious`; None after the clicks where they were not measured.
+    """
 
     clicks: Clicks
     ious: tuple[float, ...]
     mask: np.ndarray
+    bious: tuple[float | None, ...]
+    assds: tuple[float | None, ...]
 
 
 def play(
@@ -28,22 +35,45 @@ def play(
     ignore_mask: np.ndarray,
     policy: Policy,
     *,
+    rng: np.random.Generator,
     max_clicks: int,
     target_iou: float,
     mask_threshold: float,
+    boundaries_at: Sequence[int] | None = None,
 ) -> Steps[Played]:
-    """Click until the IoU first reaches `target_iou` or `max_clicks` are made (spec 6.2)."""
+    """Click until the IoU first reaches `target_iou` or `max_clicks` are made (spec 6.2).
+
+    `rng` is the policy's alone. Borders are compared after the clicks `boundaries_at` (from 1) and after the last one;
+    None: never.
+    """
     mask = np.zeros(state.hw, bool)
     if state.mask_prob is not None:
         mask = state.mask_prob[0].cpu().numpy() > mask_threshold
     ious: list[float] = []
+    borders: list[tuple[float | None, float | None]] = []
     while len(ious) < max_clicks:
-        click = policy(object_mask, ignore_mask, mask, state.clicks)
+        click = policy(object_mask, ignore_mask, mask, state.clicks, rng)
         state = yield from step(state.with_click(click))
         assert state.mask_prob is not None
         mask = state.mask_prob[0].cpu().numpy() > mask_threshold
         quality = iou(mask, object_mask, ignore_mask)
         ious.append(0.0 if math.isnan(quality) else quality)
-        if np.float32(ious[-1]) >= np.float32(target_iou):
+        done = bool(np.float32(ious[-1]) >= np.float32(target_iou)) or len(ious) == max_clicks
+        wanted = boundaries_at is not None and (done or len(ious) in boundaries_at)
+        borders.append(_borders(mask, object_mask & ~ignore_mask) if wanted else (None, None))
+        if done:
             break
-    return Played(clicks=state.clicks, ious=tuple(ious), mask=mask)
+    return Played(
+        clicks=state.clicks,
+        ious=tuple(ious),
+        mask=mask,
+        bious=tuple(each for each, _ in borders),
+        assds=tuple(each for _, each in borders),
+    )
+
+
+def _borders(mask: np.ndarray, object_mask: np.ndarray) -> tuple[float | None, float | None]:
+    """BIoU and ASSD; None where both masks are empty, so that neither is defined."""
+    if not (mask.any() or object_mask.any()):
+        return None, None
+    return biou(mask, object_mask), assd(mask, object_mask)

@@ -1,8 +1,8 @@
 """What an evaluation leaves behind: rows per object, a summary, a table."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,10 @@ from pipeline.evaluation.config import EvaluationConfig
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectRow:
-    """One object under one refinement; `mask` is the last mask as COCO RLE counts of the image's size."""
+    """One object under one refinement; `mask` is the last mask as COCO RLE counts of the image's size.
+
+    `bious` and `assds` hold a value per click, None where it was not measured; empty in files that know neither.
+    """
 
     dataset: str
     refinement: str
@@ -21,6 +24,8 @@ class ObjectRow:
     object: str
     clicks: list[tuple[float, float, bool]]
     ious: list[float]
+    bious: list[float | None] = field(default_factory=list)
+    assds: list[float | None] = field(default_factory=list)
     height: int
     width: int
     mask: str
@@ -28,20 +33,29 @@ class ObjectRow:
 
 def summarize(rows: Sequence[ObjectRow], config: EvaluationConfig, seconds: float) -> dict[str, Any]:
     """Average the rows of one (data set, refinement, policy); `seconds` is busy time, summed over actors."""
-    sessions = [row.ious for row in rows]
+    sessions, items = [row.ious for row in rows], [row.item for row in rows]
+    most = config.max_clicks
+
+    def each(measure: Callable[[float], float]) -> dict[str, float]:
+        return {f"{quality:.2f}": measure(quality) for quality in config.qualities}
+
     return {
         "dataset": rows[0].dataset,
         "refinement": rows[0].refinement,
         "policy": rows[0].policy,
         "objects": len(rows),
-        "max_clicks": config.max_clicks,
-        "noc": {f"{q:.2f}": metrics.noc(sessions, q, config.max_clicks) for q in config.qualities},
-        "nof": {f"{q:.2f}": metrics.nof(sessions, q, config.max_clicks) for q in config.qualities},
-        "num_at_max": {f"{q:.2f}": metrics.num_at_max(sessions, q, config.max_clicks) for q in config.qualities},
+        "max_clicks": most,
+        "noc": each(lambda q: metrics.noc(sessions, q, most)),
+        "nof": each(lambda q: metrics.nof(sessions, q, most)),
+        "num_at_max": each(lambda q: metrics.num_at_max(sessions, q, most)),
+        "nofi": each(lambda q: metrics.nofi(items, sessions, q, most)),
         "iou_at": {str(k): metrics.iou_at(sessions, k) for k in config.at_clicks},
+        "miou_after": {str(k): metrics.miou_after(sessions, k) for k in config.further_clicks},
+        "biou_at": {str(k): metrics.value_at([row.bious for row in rows], k) for k in config.at_clicks},
+        "assd_at": {str(k): metrics.value_at([row.assds for row in rows], k) for k in config.at_clicks},
         "seconds": seconds,
         "clicks": sum(len(ious) for ious in sessions),
-        "seconds_per_click": seconds / max(1, sum(len(ious) for ious in sessions)),
+        "seconds_per_click": metrics.seconds_per_click(seconds, sessions),
     }
 
 
@@ -60,14 +74,17 @@ def write(out: Path, rows: Sequence[ObjectRow], summaries: Sequence[dict[str, An
             "clicks": pa.array(
                 [[{"y": y, "x": x, "positive": p} for y, x, p in row.clicks] for row in rows], pa.list_(click)
             ),
-            "ious": pa.array([row.ious for row in rows], pa.list_(pa.float32())),
+            **{
+                name: pa.array([getattr(row, name) for row in rows], pa.list_(pa.float32()))
+                for name in ("ious", "bious", "assds")
+            },
             "height": [row.height for row in rows],
             "width": [row.width for row in rows],
             "mask": [row.mask for row in rows],
         }
     )
     pq.write_table(table, out / "objects.parquet")
-    (out / "summary.json").write_text(json.dumps(list(summaries), indent=2) + "\n")
+    (out / "summary.json").write_text(json.dumps(list(summaries), indent=2, allow_nan=False) + "\n")
 
 
 def read(out: Path) -> tuple[list[ObjectRow], list[dict[str, Any]]]:
@@ -87,10 +104,10 @@ def table(summaries: Sequence[dict[str, Any]]) -> str:
     qualities = list(summaries[0]["noc"])
     ks = list(summaries[0]["iou_at"])
     head = ["data", "predictor", "objects"] + [f"IoU&{k}" for k in ks]
-    head += [f"NoC@{round(float(q) * 100)}" for q in qualities] + [
-        f"NoF@{round(float(qualities[-1]) * 100)}",
-        "s/click",
-    ]
+    most = {s["max_clicks"] for s in summaries}
+    num = most.pop() if len(most) == 1 else 20
+    head += [metrics.label("NoC", float(q), num) for q in qualities]
+    head += [metrics.label("NoF", float(qualities[-1]), num), "s/click"]
     lines = [head]
     for s in summaries:
         lines.append(

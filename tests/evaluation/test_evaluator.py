@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,10 @@ from models.errors import InputError
 from models.predictor import Predictor, open_state
 from models.refinement import build, named
 from pipeline.clicks import POLICIES
+from pipeline.clicks.realistic import Realistic
 from pipeline.data.sample import Item
 from pipeline.evaluation.config import EvaluationConfig
-from pipeline.evaluation.evaluator import Contestant, choose_objects, evaluate
+from pipeline.evaluation.evaluator import Contestant, choose_objects, evaluate, rng_of
 from pipeline.evaluation.play import play
 from pipeline.evaluation.results import ObjectRow
 from tests.evaluation.fakes import answering, nobody
@@ -119,6 +121,7 @@ def test_many_objects_at_once_give_what_one_by_one_gives(predictor: Predictor, r
                 truth,
                 sample.ignore_mask,
                 POLICIES["oracle"],
+                rng=np.random.default_rng(0),
                 max_clicks=3,
                 target_iou=0.95,
                 mask_threshold=0.49,
@@ -138,6 +141,34 @@ def test_many_objects_at_once_give_what_one_by_one_gives(predictor: Predictor, r
     assert {(row.item, row.object): row.clicks for row in batched} == {k: v[0] for k, v in expected.items()}
     for row in batched:
         assert row.ious == pytest.approx(expected[row.item, row.object][1], abs=0.01)
+
+
+def test_random_clicks_follow_from_seed_and_object_alone() -> None:
+    blank = Contestant(name="blank", step=answering(lambda number: np.zeros((40, 50), bool)), answer=nobody)
+    work = [(item, ids) for item, ids in choose_objects(READER.items(), CONFIG) if item.id != "item0001"]
+
+    def clicks(config: EvaluationConfig, order: Any) -> dict[tuple[str, str], Any]:
+        rows = rows_of(list(evaluate(blank, READER, order, config, "fake")))
+        return {(row.item, row.object): row.clicks for row in rows}
+
+    config = EvaluationConfig(max_clicks=3, policy="realistic")
+    found = clicks(config, work)
+    backwards = [(item, (object_id,)) for item, ids in reversed(work) for object_id in reversed(ids)]
+    assert clicks(config, backwards) == found
+    assert clicks(replace(config, seed=1), work) != found
+    assert clicks(replace(config, realistic=Realistic(power=50, jitter=0)), work) != found
+    assert rng_of(0, "a", "bc").random() != rng_of(0, "ab", "c").random()
+
+
+@pytest.mark.parametrize("boundaries", [True, False])
+def test_borders_are_measured_if_asked_for(boundaries: bool) -> None:
+    everything = Contestant(name="all", step=answering(lambda number: np.ones((40, 50), bool)), answer=nobody)
+    config = EvaluationConfig(max_clicks=3, at_clicks=(1,), boundaries=boundaries)
+    rows = rows_of(list(evaluate(everything, READER, choose_objects(READER.items(), CONFIG)[:1], config, "fake")))
+    assert rows
+    for row in rows:
+        assert [value is not None for value in row.bious] == [boundaries, False, boundaries]
+        assert [value is not None for value in row.assds] == [boundaries, False, boundaries]
 
 
 def test_a_broken_step_says_which_object_it_was() -> None:
@@ -164,6 +195,7 @@ def test_an_unknown_robot_is_refused() -> None:
         ({"target_iou": 0.8}, "none of the qualities above the target"),
         ({"qualities": ()}, "qualities"),
         ({"at_clicks": (0,)}, "at_clicks"),
+        ({"further_clicks": (0,)}, "further_clicks"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(values: dict[str, Any], message: str) -> None:

@@ -1,10 +1,11 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from models import steps
 from models.interaction import Click, Clicks
 from models.predictor import open_state
+from pipeline.boundaries import assd, biou
 from pipeline.clicks import POLICIES
 from pipeline.evaluation.play import Played, play
 from tests.evaluation.fakes import answering, nobody
@@ -24,6 +25,7 @@ def played(
     start: np.ndarray | None = None,
     max_clicks: int = 5,
     target_iou: float = 0.9,
+    boundaries_at: Sequence[int] | None = None,
 ) -> Played:
     game = play(
         open_state(IMAGE, start),
@@ -31,9 +33,11 @@ def played(
         truth,
         ignore,
         POLICIES["oracle"],
+        rng=np.random.default_rng(0),
         max_clicks=max_clicks,
         target_iou=target_iou,
         mask_threshold=0.49,
+        boundaries_at=boundaries_at,
     )
     return steps.run(game, nobody)
 
@@ -97,9 +101,13 @@ def test_the_first_click_corrects_the_mask_that_is_given() -> None:
 
 def test_the_robot_sees_the_thresholded_mask_and_its_own_clicks() -> None:
     seen: list[tuple[np.ndarray, int]] = []
+    given, drawn = np.random.default_rng(0), []
 
-    def policy(truth: np.ndarray, ignore: np.ndarray, mask: np.ndarray, clicks: Clicks) -> Click:
+    def policy(
+        truth: np.ndarray, ignore: np.ndarray, mask: np.ndarray, clicks: Clicks, rng: np.random.Generator
+    ) -> Click:
         seen.append((mask, len(clicks)))
+        drawn.append(rng)
         return Click(y=1, x=2)
 
     game = play(
@@ -108,11 +116,35 @@ def test_the_robot_sees_the_thresholded_mask_and_its_own_clicks() -> None:
         TRUTH,
         NOTHING,
         policy,
+        rng=given,
         max_clicks=3,
         target_iou=1.0,
         mask_threshold=0.49,
     )
     steps.run(game, nobody)
     assert [count for _, count in seen] == [0, 1, 2]
+    assert all(rng is given for rng in drawn)
     for number, (mask, _) in enumerate(seen):
         assert np.array_equal(mask, part(number))
+
+
+def test_borders_are_measured_after_the_named_clicks_and_the_last_one() -> None:
+    result = played(lambda number: part(4 * number), boundaries_at=(2, 9), max_clicks=4, target_iou=1.0)
+    assert len(result.ious) == len(result.bious) == len(result.assds) == 4
+    assert [value is not None for value in result.bious] == [False, True, False, True]
+    for number in (2, 4):
+        assert result.bious[number - 1] == biou(part(4 * number), TRUTH)
+        assert result.assds[number - 1] == assd(part(4 * number), TRUTH)
+    stopped = played(lambda number: part(18) if number == 3 else part(2), boundaries_at=(1, 5), target_iou=0.9)
+    assert stopped.bious == (biou(part(2), TRUTH), None, 1.0)
+    assert stopped.assds[1:] == (None, 0.0)
+
+
+def test_borders_that_nobody_asks_for_are_not_measured() -> None:
+    result = played(lambda number: NOTHING, max_clicks=2)
+    assert result.bious == result.assds == (None, None)
+
+
+def test_no_border_anywhere_is_no_value() -> None:
+    result = played(lambda number: NOTHING, ignore=np.ones(HW, bool), max_clicks=1, boundaries_at=(1,))
+    assert result.bious == result.assds == (None,)

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -8,7 +9,7 @@ from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.results import read, summarize, table, write
 from tests.evaluation.fakes import row
 
-CONFIG = EvaluationConfig(max_clicks=5, target_iou=0.9, qualities=(0.5, 0.9), at_clicks=(1, 3))
+CONFIG = EvaluationConfig(max_clicks=5, target_iou=0.9, qualities=(0.5, 0.9), at_clicks=(1, 3), further_clicks=(1, 4))
 ROWS = [row("i0/0", [0.4, 0.92]), row("i0/1", [0.1, 0.2, 0.3, 0.4, 0.45]), row("i1/0", [0.95])]
 
 
@@ -17,6 +18,8 @@ def test_a_summary_holds_the_protocols_figures() -> None:
     assert summary["noc"] == {"0.50": pytest.approx((2 + 5 + 1) / 3), "0.90": pytest.approx((2 + 5 + 1) / 3)}
     assert summary["nof"] == {"0.50": 1, "0.90": 1}
     assert summary["num_at_max"] == {"0.50": 1, "0.90": 1}
+    assert summary["nofi"] == {"0.50": 1, "0.90": 1}
+    assert summary["miou_after"] == pytest.approx({"1": (0.4 + 0.1 + 0.95) / 3, "4": (0.92 + 0.4 + 0.95) / 3})
     assert summary["iou_at"] == pytest.approx({"1": (0.4 + 0.1 + 0.95) / 3, "3": (0.92 + 0.3 + 0.95) / 3})
     assert (summary["objects"], summary["clicks"], summary["max_clicks"]) == (3, 8, 5)
     assert summary["seconds_per_click"] == 0.5
@@ -32,6 +35,41 @@ def test_rows_and_summaries_come_back_from_disk(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "new" / "folder" / "summary.json").read_text())[0]["nof"]["0.90"] == 1
     schema = pq.read_schema(tmp_path / "new" / "folder" / "objects.parquet")
     assert {"object", "clicks", "ious"} <= set(schema.names)
+
+
+def test_a_summary_has_these_keys_and_null_for_what_was_not_measured(tmp_path: Path) -> None:
+    summary = summarize(ROWS, CONFIG, 4.0)
+    assert list(summary) == [
+        *("dataset", "refinement", "policy", "objects", "max_clicks", "noc", "nof", "num_at_max", "nofi"),
+        *("iou_at", "miou_after", "biou_at", "assd_at", "seconds", "clicks", "seconds_per_click"),
+    ]
+    assert summary["biou_at"] == summary["assd_at"] == {"1": None, "3": None}
+    write(tmp_path, ROWS, [summary])
+    assert '"1": null' in (tmp_path / "summary.json").read_text()
+
+
+def test_border_measures_are_averaged_and_come_back(tmp_path: Path) -> None:
+    rows = [
+        replace(ROWS[0], bious=[0.25, 0.5], assds=[4.0, 2.0]),
+        replace(ROWS[1], bious=[0.75, None, 0.25, None, 0.5], assds=[8.0, None, 6.0, None, 1.0]),
+    ]
+    summary = summarize(rows, CONFIG, 4.0)
+    assert summary["biou_at"] == {"1": 0.5, "3": 0.375}
+    assert summary["assd_at"] == {"1": 6.0, "3": 4.0}
+    write(tmp_path, rows, [summary])
+    assert read(tmp_path) == (rows, [summary])
+
+
+def test_rows_written_before_borders_were_measured_can_be_read(tmp_path: Path) -> None:
+    write(tmp_path, ROWS, [summarize(ROWS, CONFIG, 4.0)])
+    path = tmp_path / "objects.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["bious", "assds"]), path)
+    assert read(tmp_path)[0] == ROWS
+
+
+def test_more_than_twenty_clicks_are_named() -> None:
+    lines = table([summarize(ROWS, replace(CONFIG, max_clicks=100), 4.0)]).splitlines()
+    assert {"NoC100@50", "NoC100@90", "NoF100@90"} <= set(lines[0].split())
 
 
 def test_reading_where_nothing_was_written_is_an_os_error(tmp_path: Path) -> None:

@@ -106,11 +106,11 @@ def test_nothing_wrong_is_a_negative_click_at_the_corner() -> None:
     assert (click.y, click.x, click.positive) == (0, 0, False)
 
 
-@pytest.mark.parametrize("name", list(POLICIES))
+@pytest.mark.parametrize("name", [name for name in POLICIES if name != "first_click_centre"])
 def test_a_policy_clicks_an_error_with_its_sign_and_leaves_its_inputs_alone(name: str) -> None:
     object_mask, mask = disks(HW, (10, 12)), disks(HW, (8, 14))
     given = [object_mask.copy(), NOTHING.copy(), mask.copy()]
-    click = POLICIES[name](given[0], given[1], given[2], Clicks.none())
+    click = POLICIES[name](given[0], given[1], given[2], Clicks.none(), np.random.default_rng(0))
     y, x = int(click.y), int(click.x)
     assert (object_mask & ~mask if click.positive else mask & ~object_mask)[y, x]
     for before, after in zip((object_mask, NOTHING, mask), given, strict=True):

@@ -7,7 +7,19 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from models.errors import InputError
-from pipeline.metrics import clicks_to, iou, iou_at, noc, nof, num_at_max
+from pipeline.metrics import (
+    clicks_to,
+    iou,
+    iou_at,
+    label,
+    miou_after,
+    noc,
+    nof,
+    nofi,
+    num_at_max,
+    seconds_per_click,
+    value_at,
+)
 
 HW = (6, 7)
 masks = hnp.arrays(bool, HW)
@@ -90,3 +102,39 @@ def test_iou_after_k_clicks_keeps_the_last_one_of_a_session_that_stopped() -> No
 def test_no_sessions_is_an_error_and_not_nan(measure) -> None:
     with pytest.raises(InputError, match="no objects"):
         measure([])
+
+
+def test_a_hundred_clicks_are_counted_like_twenty() -> None:
+    sessions = [[0.1] * 49 + [0.91] * 51, [0.1] * 99 + [0.91], [0.1] * 100]
+    assert noc(sessions, 0.9, max_clicks=100) == pytest.approx((50 + 100 + 100) / 3)
+    assert (nof(sessions, 0.9, max_clicks=100), num_at_max(sessions, 0.9, max_clicks=100)) == (1, 2)
+    assert (nof(sessions, 0.9), noc(sessions, 0.9)) == (3, 20)
+    assert (label("NoC", 0.9), label("NoC", 0.9, 100), label("NoF", 0.85, 100)) == ("NoC@90", "NoC100@90", "NoF100@85")
+
+
+def test_an_item_fails_if_one_of_its_objects_does_and_counts_once() -> None:
+    sessions = [[0.1] * 20, [0.2] * 20, [0.95], [0.95], [0.1] * 19 + [0.9]]
+    assert nofi(["a", "a", "a", "b", "c"], sessions, 0.9) == 1
+    assert nofi(list("abcde"), sessions, 0.9) == nof(sessions, 0.9) == 2
+    assert nofi(list("abcde"), sessions, 0.9, max_clicks=19) == 3
+    with pytest.raises(ValueError, match="zip"):
+        nofi(["a"], sessions, 0.9)
+
+
+def test_further_clicks_are_counted_from_what_was_given() -> None:
+    sessions = [[0.2, 0.4, 0.6, 0.8], [0.3, 0.9]]
+    assert miou_after(sessions, 1) == iou_at(sessions, 1)
+    assert miou_after(sessions, 2, num_given=1) == iou_at(sessions, 3) == pytest.approx((0.6 + 0.9) / 2)
+
+
+def test_values_known_after_some_clicks() -> None:
+    sessions: list[list[float | None]] = [[0.5, None, 0.7], [0.9], [None, None], [], [math.nan]]
+    assert value_at(sessions, 1) == pytest.approx((0.5 + 0.9) / 2)
+    assert value_at(sessions, 2) == pytest.approx(0.9)
+    assert value_at(sessions, 3) == value_at(sessions, 20) == pytest.approx((0.7 + 0.9) / 2)
+    assert value_at([[None], []], 1) is None
+
+
+def test_seconds_per_click_are_shared_among_all_clicks() -> None:
+    assert seconds_per_click(6.0, [[0.5, 0.9], [0.9]]) == 2.0
+    assert seconds_per_click(6.0, []) == 6.0

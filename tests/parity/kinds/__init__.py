@@ -2,10 +2,13 @@
 
 from tests.parity.cases import Kind
 from tests.parity.kinds import (
+    boundary_metrics,
     cfr,
     disks,
     emc,
+    emc_clicker,
     emc_predictor,
+    focuscut_clicks,
     focuscut_networks,
     icmformer,
     layerwise_lr,
@@ -31,6 +34,7 @@ KINDS: dict[str, Kind] = {
     "emc_predictor": emc_predictor.KIND,
     "emc_templates": emc.TEMPLATES,
     "emc_losses": emc.LOSSES,
+    "emc_clicker": emc_clicker.KIND,
     "points_tensor": points_tensor.KIND,
     "losses": losses.KIND,
     "nextclick": nextclick.KIND,
@@ -47,5 +51,7 @@ KINDS: dict[str, Kind] = {
     "icmformer_keys": icmformer.KEYS,
     "focuscut_networks": focuscut_networks.KIND,
     "focuscut_keys": focuscut_networks.KEYS,
+    "focuscut_clicks": focuscut_clicks.KIND,
+    "boundary_metrics": boundary_metrics.KIND,
     **not_built.KINDS,
 }

@@ -13,7 +13,5 @@ def _waiting(name: str, stem: str, *fields: str) -> Kind:
 
 SAMPLES = ("model", "samples", "stats", "tolerance")
 KINDS: dict[str, Kind] = {
-    "emc_clicker": _waiting("EMC-Click's robot user", r"emc_clicker.*", *SAMPLES),
-    "focuscut_algorithms": _waiting("FocusCut", r"focuscut_(toy|clicks)_.*|alg[123]_.*|paste_back.*", *SAMPLES),
-    "boundary_metrics": _waiting("BIoU and ASSD", r"biou_assd.*", *SAMPLES),
+    "focuscut_algorithms": _waiting("FocusCut", r"focuscut_toy_.*|alg[123]_.*|paste_back.*", *SAMPLES),
 }

@@ -1,0 +1,27 @@
+"""FocusCut's robot user (spec 2.4): the oracle, but with something to say when nothing is wrong.
+
+The public code compares float64 distances of an exact transform: the order of exact squared integers, which the
+oracle uses, is the same.
+"""
+
+import numpy as np
+
+from models.interaction import Click, Clicks
+from pipeline.clicks.centre import centre_click
+from pipeline.clicks.oracle import oracle_click
+
+
+def focuscut_click(
+    object_mask: np.ndarray,
+    ignore_mask: np.ndarray,
+    mask: np.ndarray,
+    clicks: Clicks,
+    rng: np.random.Generator | None = None,
+) -> Click:
+    """Click as the oracle; if no error is left, or each of its pixels is clicked, the object's centre once more."""
+    left = (object_mask ^ mask) & ~ignore_mask
+    done = clicks.yx.astype(int)
+    left[done[:, 0], done[:, 1]] = False
+    if not left.any():
+        return centre_click(object_mask, ignore_mask)
+    return oracle_click(object_mask, ignore_mask, mask, clicks)
