@@ -1,6 +1,6 @@
 """CFR and A-CFR: feed the mask back without a new click (Sun et al., CFR-ICL, Eq. 4-5; spec 5.3)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from models.errors import InputError
 from models.refinement.state import State, Step
@@ -34,12 +34,13 @@ def cascade(step: Step, config: Cascade) -> Step:
     def refined(state: State) -> Steps[State]:
         limit = config.on_first_clicks
         refine = limit is None or len(state.clicks) <= limit
-        answered = yield from step(state)
-        for _ in range(config.steps if refine else 0):
+        answered, passes = (yield from step(state)), 0
+        for passes in range(1, (config.steps if refine else 0) + 1):  # noqa: B007 (counted below)
             before, answered = answered, (yield from step(answered))
             if config.adaptive and num_changed(before, answered, config.threshold) <= config.pixels:
                 break
-        return answered
+        counts = replace(answered.counts, cascade_passes=answered.counts.cascade_passes + passes)
+        return replace(answered, counts=counts)
 
     return refined
 

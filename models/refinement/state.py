@@ -22,6 +22,27 @@ class Memory(NamedTuple):
     content: Any
 
 
+class FocusClick(NamedTuple):
+    """A click that corrects a detail: its number in the session, and how far the detail reaches, in pixels."""
+
+    number: int
+    distance: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """What refinements did in a session so far, for reports."""
+
+    cascade_passes: int = 0
+    """Passes beyond the first of a click."""
+    focus_clicks: int = 0
+    """Clicks that were judged to correct a detail."""
+    focus_views: int = 0
+    """Close-ups looked at."""
+    focus_distance: int = 0
+    """Reach of the newest click that was judged, in pixels; 0: none was."""
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class State:
     """A session after its clicks: `image` (3, h, w) RGB in 0..1, `mask_prob` (1, h, w) or None before any mask."""
@@ -35,6 +56,9 @@ class State:
     memory: Memory | None = None
     example: Example | None = None
     """In the frame of the image; the same during a whole session."""
+    focus_clicks: tuple[FocusClick, ...] = ()
+    """Clicks that get close-ups for the rest of the session."""
+    counts: Counts = Counts()
 
     @property
     def hw(self) -> tuple[int, int]:
@@ -83,11 +107,16 @@ class State:
         memory = None if seen.memory is None else Memory(box, hw, seen.memory)
         return replace(self, mask_prob=prob, memory=memory)
 
+    def newest_pixel(self) -> tuple[int, int]:
+        """Pixel (y, x) that the newest click lies on."""
+        y, x = (min(int(place), side - 1) for place, side in zip(self.clicks.yx[-1], self.hw, strict=True))
+        return y, x
+
     def honoured(self, threshold: float) -> bool:
         """Whether the mask has the newest click's sign at its pixel (True without clicks or mask)."""
         if self.mask_prob is None or not len(self.clicks):
             return True
-        y, x = (min(int(place), side - 1) for place, side in zip(self.clicks.yx[-1], self.hw, strict=True))
+        y, x = self.newest_pixel()
         return bool(self.mask_prob[0, y, x] > threshold) == bool(self.clicks.positive[-1])
 
 

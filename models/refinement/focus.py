@@ -1,0 +1,187 @@
+"""Focus: close-ups around the clicks that correct details (Lin et al., FocusCut, CVPR 2022, Sec. 3; spec 2.3)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+
+from models.errors import InputError
+from models.geometry import Box
+from models.networks.base import Traits
+from models.refinement.focus_range import focus_range
+from models.refinement.patches import Masking, Patch, paste_back, view_of
+from models.refinement.progressive_focus import REFERENCE_SIDE, next_ratio
+from models.refinement.state import FocusClick, Look, Seen, State, Step, View
+from models.steps import Steps, together
+
+FAST_RATIO = 3.8 % 1
+"""The fast mode's 0.8 as the public code reads it, 0.7999999999999998: some radii are one pixel shorter than by 0.8."""
+MIN_RADIUS = 5
+"""Close-ups of this radius and less are skipped."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Focus:
+    """Which clicks get close-ups, and how those progress."""
+
+    clicks: Literal["all", "newest"] = "all"
+    """Look again, at every click, around all clicks that correct details, as published; or around the newest alone."""
+    from_click: int = 2
+    """First click that may get close-ups; where a session begins with a mask, its first click already may."""
+    min_area_ratio: float = 0.2
+    """A click whose change is smaller than this part of the mask corrects a detail (lambda)."""
+    margin: float = 1.75
+    """The first close-up's radius is this many times the detail's reach (omega)."""
+    turns: int = 3
+    """Close-ups one after the other around a click, each with a radius of its own (T)."""
+    growth: float = 1.1
+    """The next close-up's radius is this many times the reach of what the last one changed (omega hat)."""
+    erosion: float = 2.0
+    """Changes thinner than about twice this do not count, in pixels of a close-up of side 384 (epsilon)."""
+    smallest: float = 0.2
+    """Radii do not fall below this many times the detail's reach."""
+    fixed_ratio: float | None = None
+    """Radius of the next close-up as a part of the last one's; None: by what the last one changed."""
+    iterative: bool = True
+    """Each close-up sees the mask as the last ones left it; else that of the whole view."""
+    size: int | tuple[int, int] | None = None
+    """Side (or height and width) of close-ups at the network; None: what it takes, 384 if it takes any."""
+
+    def __post_init__(self) -> None:
+        if self.clicks not in ("all", "newest") or self.from_click < 1 or self.turns < 1:
+            raise InputError(
+                f"focus: clicks {self.clicks!r}, from_click {self.from_click}, turns {self.turns}: expected all or "
+                "newest, and numbers >= 1"
+            )
+        factors = (self.margin, self.growth, self.smallest, 1 if self.fixed_ratio is None else self.fixed_ratio)
+        if min(factors) <= 0 or not 0 <= self.min_area_ratio <= 1 or self.erosion < 0:
+            raise InputError(
+                f"focus: margin {self.margin}, growth {self.growth}, smallest {self.smallest}, fixed_ratio "
+                f"{self.fixed_ratio}, min_area_ratio {self.min_area_ratio}, erosion {self.erosion}: expected factors "
+                "> 0, an area ratio 0..1 and an erosion >= 0"
+            )
+        if self.size is not None and min(np.atleast_1d(self.size)) < 8:
+            raise InputError(f"focus: size {self.size}: expected sides of at least 8 pixels")
+
+
+def view_hw(config: Focus, traits: Traits) -> tuple[int, int]:
+    """Height and width of close-ups at a network with these traits."""
+    if config.size is not None:
+        return config.size if isinstance(config.size, tuple) else (config.size, config.size)
+    if isinstance(traits.size, tuple):
+        return traits.size
+    side = max(1, REFERENCE_SIDE // traits.multiple) * traits.multiple
+    return side, side
+
+
+class Refined(NamedTuple):
+    """Probabilities float32 (h, w) after all close-ups, and how many there were."""
+
+    prob: np.ndarray
+    num_views: int
+
+
+def focus(step: Step, look: Look, config: Focus, masking: Masking, *, hw: tuple[int, int]) -> Step:
+    """Answer a click by `step`, then look closely (at size `hw`) around the clicks that correct details.
+
+    Alg. 2 judges the newest click by what `step` changed in the last final mask; the close-ups of Alg. 3 follow, and
+    their answers are averaged where they overlap. The final mask is the next click's previous mask.
+    """
+
+    def focused(state: State) -> Steps[State]:
+        answered = yield from step(state)
+        assert answered.mask_prob is not None
+        if len(state.clicks) < config.from_click and not state.mask_given:
+            return answered
+        before, prob = (one.prev_mask()[0].cpu().numpy() for one in (state, answered))
+        masks = (before > masking.threshold, prob > masking.threshold)
+        distance, corrects = focus_range(*masks, state.newest_pixel(), config.min_area_ratio)
+        number = len(state.clicks) - 1
+        accepted = state.focus_clicks + ((FocusClick(number, distance),) if corrects else ())
+        chosen = [click for click in accepted if config.clicks == "all" or click.number == number]
+        prob, num_views = yield from close_ups(answered, chosen, prob)
+        counts = answered.counts
+        return replace(
+            answered,
+            mask_prob=torch.from_numpy(prob)[None].to(answered.mask_prob.device) if num_views else answered.mask_prob,
+            focus_clicks=accepted,
+            counts=replace(
+                counts,
+                focus_clicks=len(accepted),
+                focus_views=counts.focus_views + num_views,
+                focus_distance=distance,
+            ),
+        )
+
+    def close_ups(state: State, chosen: Sequence[FocusClick], prob: np.ndarray) -> Steps[Refined]:
+        scales: list[float | None] = [config.margin] * len(chosen)
+        newest: dict[int, Patch] = {}
+        unrefined, num_views = prob, 0
+        ahead: list[Turn] = []
+        if config.fixed_ratio is not None and not config.iterative:
+            # Nothing depends on an answer: all turns may share a forward.
+            plan = [_scaled(scales, config.fixed_ratio, turn, config.smallest) for turn in range(config.turns)]
+            ahead = yield from look_all([boxes(state, chosen, part) for part in plan], state, unrefined)
+        for turn in range(config.turns):
+            if ahead:
+                seen = ahead[turn]
+            else:
+                shown = prob if config.iterative else unrefined
+                (seen,) = yield from look_all([boxes(state, chosen, scales)], state, shown)
+            for number, (box, view, after) in seen.items():
+                newest[number] = Patch(after, box)
+                scales[number] = next_scale(scales[number], view, after)
+            num_views += len(seen)
+            prob, _ = paste_back(prob, newest.values())
+            if all(scale is None for scale in scales):
+                break
+        return Refined(prob, num_views)
+
+    def boxes(state: State, chosen: Sequence[FocusClick], scales: Sequence[float | None]) -> dict[int, Box]:
+        found: dict[int, Box] = {}
+        for number, (click, scale) in enumerate(zip(chosen, scales, strict=True)):
+            # No wider than to hold the whole image from anywhere (ours): a patch costs memory.
+            radius = 0 if scale is None else min(int(click.distance * scale), max(state.hw))
+            if radius > MIN_RADIUS:
+                y, x = state.clicks.yx[click.number].astype(int).tolist()
+                found[number] = Box(y - radius, y + radius, x - radius, x + radius)
+        return found
+
+    def look_all(turns: list[dict[int, Box]], state: State, prob: np.ndarray) -> Steps[list[Turn]]:
+        views = [
+            {
+                number: view_of(state.image, prob, state.clicks, box, hw, masking, focus=True, masked=True)
+                for number, box in turn.items()
+            }
+            for turn in turns
+        ]
+        seen: list[Seen] = yield from together(*(look(view) for turn in views for view in turn.values()))
+        answers = iter(torch.sigmoid(one.logits)[0].cpu().numpy() for one in seen)
+        return [
+            {number: (box, views[i][number], next(answers)) for number, box in turn.items()}
+            for i, turn in enumerate(turns)
+        ]
+
+    def next_scale(scale: float | None, view: View, after: np.ndarray) -> float | None:
+        assert scale is not None
+        ratio = config.fixed_ratio
+        if ratio is None:
+            shown = (view.prev_mask[0] > masking.threshold).cpu().numpy()
+            ratio = next_ratio(shown, after > masking.threshold, growth=config.growth, erosion=config.erosion)
+        return None if ratio is None else max(scale * ratio, config.smallest)
+
+    return focused
+
+
+Turn = dict[int, tuple[Box, View, np.ndarray]]
+"""Close-ups of one turn by the number of their click among those chosen: where, what was shown, what was answered."""
+
+
+def _scaled(scales: Sequence[float | None], ratio: float, turn: int, smallest: float) -> list[float | None]:
+    """Scales after `turn` steps of a fixed ratio."""
+    result = list(scales)
+    for _ in range(turn):
+        result = [None if scale is None else max(scale * ratio, smallest) for scale in result]
+    return result

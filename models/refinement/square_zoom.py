@@ -1,0 +1,89 @@
+"""Square zoom: FocusCut's look at the whole object (Lin et al., CVPR 2022, its public code; spec 2.3)."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from models.errors import InputError
+from models.geometry import Box, SizeRule, apply_size_rule, box_iou, contains, whole
+from models.refinement.patches import Masking, Patch, paste_back, view_of
+from models.refinement.state import Look, Memory, State, Step
+from models.steps import Steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class SquareZoom:
+    """How closely to look at the object; the shortest side of the box is half the image's."""
+
+    expansion: float = 0.4
+    """The box's side is the object's longer side and this much of its shorter one."""
+    keep_iou: float = 0.5
+    """Keep the box while its overlap with a newly computed one (product of the 1-D IoUs) is at least this."""
+
+    def __post_init__(self) -> None:
+        if self.expansion < 0 or not 0 <= self.keep_iou <= 1:
+            raise InputError(
+                f"square_zoom: expansion {self.expansion}, keep_iou {self.keep_iou}: expected >= 0 and 0..1"
+            )
+
+
+def square_box(mask: np.ndarray, positive_yx: np.ndarray, expansion: float) -> Box | None:
+    """Square around a mask (bool, h, w) and the positive clicks (n, 2), inside the image; None for an empty mask."""
+    if not mask.any():
+        return None
+    ranges: list[tuple[int, int]] = []
+    for axis in (1, 0):
+        filled, clicked = np.flatnonzero(mask.any(axis)), positive_yx[:, 1 - axis].astype(int)
+        ranges.append((min(int(filled[0]), *clicked.tolist()), max(int(filled[-1]), *clicked.tolist())))
+    short, long = sorted(last - first + 1 for first, last in ranges)
+    side = min(max(long + int(expansion * short), min(mask.shape) // 2), max(mask.shape))
+    ends: list[int] = []
+    for (first, last), limit in zip(ranges, mask.shape, strict=True):
+        length = min(side, limit)
+        start = first + (last - first + 1) // 2 - side // 2 + 1
+        start = min(max(start, last + 1 - length), first)
+        start = min(max(start, 0), limit - length)
+        ends += [start, start + length - 1]
+    return Box(*ends)
+
+
+def next_box(config: SquareZoom, state: State, threshold: float) -> Box:
+    """Box to look at: the last one, which begins as the whole image, while it holds the object."""
+    assert state.mask_prob is not None
+    positive = state.clicks.yx[state.clicks.positive]
+    box = square_box((state.mask_prob[0] > threshold).cpu().numpy(), positive, config.expansion)
+    if box is None:
+        return whole(state.hw)
+    kept = state.zoom_box or whole(state.hw)
+    keep = contains(Box(kept.top, kept.bottom + 1, kept.left, kept.right + 1), positive)
+    return kept if keep and box_iou(box, kept) >= config.keep_iou else box
+
+
+def square_zoom(look: Look, config: SquareZoom, masking: Masking, *, size: SizeRule, zoom_size: SizeRule) -> Step:
+    """Look at the object's square; where there is no mask to go by, look at the whole image first, then there.
+
+    The probabilities are pasted into zeros. The previous mask is that of the state: with `focus` outside, the refined
+    one of the last click.
+    """
+
+    def one_look(state: State, box: Box) -> Steps[State]:
+        hw = apply_size_rule(size if box == whole(state.hw) else zoom_size, box.hw)
+        view = view_of(state.image, state.prev_mask()[0].cpu().numpy(), state.clicks, box, hw, masking)
+        memory = state.memory.content if state.memory is not None and state.memory[:2] == (box, hw) else None
+        seen = yield from look(replace(view, memory=memory, masked=state.mask_prob is not None))
+        prob = torch.sigmoid(seen.logits)[0].cpu().numpy()
+        pasted, _ = paste_back(np.zeros(state.hw, np.float32), [Patch(prob, box)])
+        return replace(
+            state,
+            mask_prob=torch.from_numpy(pasted)[None].to(state.image.device),
+            zoom_box=box,
+            memory=None if seen.memory is None else Memory(box, hw, seen.memory),
+        )
+
+    def step(state: State) -> Steps[State]:
+        if state.mask_prob is None:
+            state = yield from one_look(state, whole(state.hw))
+        return (yield from one_look(state, next_box(config, state, masking.threshold)))
+
+    return step
