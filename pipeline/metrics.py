@@ -8,7 +8,8 @@ and everything built on it). Both are given; NoC is the same under either.
 """
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -90,6 +91,14 @@ def label(name: str, quality: float, max_clicks: int = 20) -> str:
 
 def _fails(ious: Sequence[float], quality: float, max_clicks: int) -> bool:
     return not (np.asarray(ious[:max_clicks], np.float32) >= np.float32(quality)).any()
+
+
+def totals(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    """Add up what was counted object by object, by name."""
+    total: Counter[str] = Counter()
+    for each in counts:
+        total.update(each)  # which, unlike +, keeps what is 0
+    return dict(total)
 
 
 def _some(sessions: Sequence[Sequence[float]]) -> None:

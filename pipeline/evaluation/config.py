@@ -11,6 +11,8 @@ from pipeline.clicks.realistic import Realistic
 class EvaluationConfig:
     """The protocol: who clicks, for how long, and what is counted."""
 
+    task: str = "single"
+    """What is segmented and what is given, one of TASKS: single objects from nothing."""
     policy: str = "oracle"
     """The robot user, one of POLICIES."""
     realistic: Realistic = field(default_factory=Realistic)

@@ -1,38 +1,23 @@
 """Evaluate many objects with one predictor: the robot's sessions are driven side by side and share forwards."""
 
-import zlib
+import dataclasses
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 
 from models import rle
-from models.errors import InputError
-from models.predictor import open_state
-from models.refinement.state import Step
-from models.steps import Answer, Steps, run_many
-from pipeline.clicks import make_policy
+from models.errors import InputError, lookup
+from models.steps import Steps, run_many
+from pipeline.clicks import POLICIES
 from pipeline.data.loading import load_or_refuse
-from pipeline.data.sample import Item, Reader, Sample
+from pipeline.data.sample import Item, Reader
 from pipeline.data.sampling import rng_for
 from pipeline.evaluation.config import EvaluationConfig
-from pipeline.evaluation.play import Played, play
+from pipeline.evaluation.contestant import Contestant
+from pipeline.evaluation.play import Played
 from pipeline.evaluation.results import ObjectRow
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Contestant:
-    """What is evaluated: a step, who answers its requests, and the threshold of its masks."""
-
-    name: str
-    step: Step
-    answer: Answer
-    mask_threshold: float = 0.49
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    max_batch: int = 1
-    """Views per forward: on a CPU a batch saves nothing."""
+from pipeline.evaluation.tasks import TASKS, Game
 
 
 def choose_objects(items: Sequence[Item], config: EvaluationConfig) -> list[tuple[Item, tuple[str, ...]]]:
@@ -49,11 +34,6 @@ def choose_objects(items: Sequence[Item], config: EvaluationConfig) -> list[tupl
     return [(items[number], tuple(ids)) for number, ids in chosen.items()]
 
 
-def rng_of(seed: int, item_id: str, object_id: str) -> np.random.Generator:
-    """Make the generator of one object's robot user: the same for every refinement, order and number of workers."""
-    return rng_for(seed, *(zlib.crc32(name.encode()) for name in (item_id, object_id)))
-
-
 def evaluate(
     contestant: Contestant,
     reader: Reader,
@@ -62,9 +42,10 @@ def evaluate(
     dataset: str,
 ) -> Iterator[ObjectRow | str]:
     """Play every object; yields rows as they end, and for what could not be used its name and reason (a str)."""
-    policy = make_policy(config.policy, config.realistic)
+    task = lookup("task", config.task, TASKS)
+    lookup("policy", config.policy, POLICIES)
     refused: list[str] = []
-    played: list[tuple[Sample, str]] = []
+    games: list[tuple[str, Game]] = []
 
     def tasks() -> Iterator[Steps[Played]]:
         for item, object_ids in work:
@@ -73,54 +54,41 @@ def evaluate(
             refused.extend(text for text in reasons if text.split(": ")[0] in wanted)
             if sample is None:
                 continue
-            refs = {ref.id: ref for ref in sample.objects}
-            state = open_state(sample.image, device=contestant.device)
-            for object_id in object_ids:
-                if object_id not in refs:
-                    continue
-                mask = sample.object_mask(refs[object_id]) & ~sample.ignore_mask
-                if mask.sum() < max(1, config.min_area):
-                    refused.append(f"{object_id}: {int(mask.sum())} pixels that count, fewer than {config.min_area}")
-                    continue
-                played.append((sample, object_id))
-                yield play(
-                    state,
-                    contestant.step,
-                    mask,
-                    sample.ignore_mask,
-                    policy,
-                    rng=rng_of(config.seed, item.id, object_id),
-                    max_clicks=config.max_clicks,
-                    target_iou=config.target_iou,
-                    mask_threshold=contestant.mask_threshold,
-                    boundaries_at=config.at_clicks if config.boundaries else None,
-                )
+            for game in task(sample, object_ids, contestant, config):
+                if isinstance(game, str):
+                    refused.append(game)
+                else:
+                    games.append((sample.id, game))
+                    yield game.steps
 
     with ThreadPoolExecutor(max_workers=2) as pool, torch.inference_mode():
         in_flight = max(2, 2 * contestant.max_batch)
         driver = run_many(tasks(), contestant.answer, pool, in_flight=in_flight, max_batch=contestant.max_batch)
         for number, result in driver:
-            sample, object_id = played[number]
+            item_id, game = games[number]
             if isinstance(result, Exception):
-                raise RuntimeError(f"evaluating object {object_id} of {sample.id} failed: {result}") from result
-            yield _row(sample, object_id, result, contestant, config, dataset)
+                raise RuntimeError(f"evaluating object {game.object} of {item_id} failed: {result}") from result
+            yield _row(item_id, game, result, contestant, config, dataset)
     yield from refused
 
 
 def _row(
-    sample: Sample, object_id: str, result: Played, contestant: Contestant, config: EvaluationConfig, dataset: str
+    item_id: str, game: Game, result: Played, contestant: Contestant, config: EvaluationConfig, dataset: str
 ) -> ObjectRow:
     encoded = rle.encode(result.mask)
     return ObjectRow(
         dataset=dataset,
         refinement=contestant.name,
         policy=config.policy,
-        item=sample.id,
-        object=object_id,
+        item=item_id,
+        object=game.object,
+        category=game.category,
         clicks=result.clicks.rows(),
         ious=list(result.ious),
         bious=list(result.bious),
         assds=list(result.assds),
+        num_honoured=result.num_honoured,
+        counts=dataclasses.asdict(result.counts),
         height=result.mask.shape[0],
         width=result.mask.shape[1],
         mask=encoded["counts"],

@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from models.interaction import Clicks
-from models.refinement.state import State, Step
+from models.refinement.state import Counts, State, Step
 from models.steps import Steps
 from pipeline.boundaries import assd, biou
 from pipeline.clicks import Policy
@@ -18,7 +18,8 @@ from pipeline.metrics import iou
 class Played:
     """A session of the robot user: its clicks, the IoU after each, and the last mask (bool, h, w).
 
-    `bious` and `assds` are as long as `ious`; None after the clicks where they were not measured.
+    `bious` and `assds` are as long as `ious`; None after the clicks where they were not measured. `num_honoured` clicks
+    left the mask with their sign at their pixel; `counts` is what refinements did.
     """
 
     clicks: Clicks
@@ -26,6 +27,8 @@ class Played:
     mask: np.ndarray
     bious: tuple[float | None, ...]
     assds: tuple[float | None, ...]
+    num_honoured: int = 0
+    counts: Counts = field(default_factory=Counts)
 
 
 def play(
@@ -50,12 +53,14 @@ def play(
     if state.mask_prob is not None:
         mask = state.mask_prob[0].cpu().numpy() > mask_threshold
     ious: list[float] = []
+    num_honoured = 0
     borders: list[tuple[float | None, float | None]] = []
     while len(ious) < max_clicks:
         click = policy(object_mask, ignore_mask, mask, state.clicks, rng)
         state = yield from step(state.with_click(click))
         assert state.mask_prob is not None
         mask = state.mask_prob[0].cpu().numpy() > mask_threshold
+        num_honoured += state.honoured(mask_threshold)
         quality = iou(mask, object_mask, ignore_mask)
         ious.append(0.0 if math.isnan(quality) else quality)
         done = bool(np.float32(ious[-1]) >= np.float32(target_iou)) or len(ious) == max_clicks
@@ -69,6 +74,8 @@ def play(
         mask=mask,
         bious=tuple(each for each, _ in borders),
         assds=tuple(each for _, each in borders),
+        num_honoured=num_honoured,
+        counts=state.counts,
     )
 
 

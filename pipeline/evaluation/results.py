@@ -15,6 +15,7 @@ class ObjectRow:
     """One object under one refinement; `mask` is the last mask as COCO RLE counts of the image's size.
 
     `bious` and `assds` hold a value per click, None where it was not measured; empty in files that know neither.
+    `num_honoured` clicks left the mask with their sign at their pixel; `counts` is what refinements did (State.counts).
     """
 
     dataset: str
@@ -22,13 +23,22 @@ class ObjectRow:
     policy: str
     item: str
     object: str
+    category: str = ""
     clicks: list[tuple[float, float, bool]]
     ious: list[float]
     bious: list[float | None] = field(default_factory=list)
     assds: list[float | None] = field(default_factory=list)
+    num_honoured: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
     height: int
     width: int
     mask: str
+
+    @staticmethod
+    def from_json(values: dict[str, Any]) -> "ObjectRow":
+        """Rebuild a row from JSON or Parquet values."""
+        clicks = [tuple(click.values() if isinstance(click, dict) else click) for click in values["clicks"]]
+        return ObjectRow(**{**values, "clicks": clicks})
 
 
 def summarize(rows: Sequence[ObjectRow], config: EvaluationConfig, seconds: float) -> dict[str, Any]:
@@ -53,6 +63,10 @@ def summarize(rows: Sequence[ObjectRow], config: EvaluationConfig, seconds: floa
         "miou_after": {str(k): metrics.miou_after(sessions, k) for k in config.further_clicks},
         "biou_at": {str(k): metrics.value_at([row.bious for row in rows], k) for k in config.at_clicks},
         "assd_at": {str(k): metrics.value_at([row.assds for row in rows], k) for k in config.at_clicks},
+        "honoured": sum(row.num_honoured for row in rows) / max(1, sum(len(ious) for ious in sessions)),
+        "counts": {
+            name: sum(row.counts.get(name, 0) for row in rows) for name in sorted({n for r in rows for n in r.counts})
+        },
         "seconds": seconds,
         "clicks": sum(len(ious) for ious in sessions),
         "seconds_per_click": metrics.seconds_per_click(seconds, sessions),
@@ -69,7 +83,8 @@ def write(out: Path, rows: Sequence[ObjectRow], summaries: Sequence[dict[str, An
     table = pa.table(
         {
             **{
-                name: [getattr(r, name) for r in rows] for name in ("dataset", "refinement", "policy", "item", "object")
+                name: [getattr(row, name) for row in rows]
+                for name in ("dataset", "refinement", "policy", "item", "object", "category", "num_honoured")
             },
             "clicks": pa.array(
                 [[{"y": y, "x": x, "positive": p} for y, x, p in row.clicks] for row in rows], pa.list_(click)
@@ -78,6 +93,7 @@ def write(out: Path, rows: Sequence[ObjectRow], summaries: Sequence[dict[str, An
                 name: pa.array([getattr(row, name) for row in rows], pa.list_(pa.float32()))
                 for name in ("ious", "bious", "assds")
             },
+            "counts": [json.dumps(row.counts) for row in rows],
             "height": [row.height for row in rows],
             "width": [row.width for row in rows],
             "mask": [row.mask for row in rows],
@@ -94,8 +110,7 @@ def read(out: Path) -> tuple[list[ObjectRow], list[dict[str, Any]]]:
     summaries = json.loads((out / "summary.json").read_text())
     rows = []
     for values in pq.read_table(out / "objects.parquet").to_pylist():
-        values["clicks"] = [(c["y"], c["x"], c["positive"]) for c in values["clicks"]]
-        rows.append(ObjectRow(**values))
+        rows.append(ObjectRow.from_json({**values, "counts": json.loads(values.get("counts") or "{}")}))
     return rows, summaries
 
 

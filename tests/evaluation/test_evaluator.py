@@ -13,9 +13,11 @@ from pipeline.clicks import POLICIES
 from pipeline.clicks.realistic import Realistic
 from pipeline.data.sample import Item
 from pipeline.evaluation.config import EvaluationConfig
-from pipeline.evaluation.evaluator import Contestant, choose_objects, evaluate, rng_of
+from pipeline.evaluation.contestant import Contestant
+from pipeline.evaluation.evaluator import choose_objects, evaluate
 from pipeline.evaluation.play import play
 from pipeline.evaluation.results import ObjectRow
+from pipeline.evaluation.tasks.game import rng_of
 from tests.evaluation.fakes import answering, nobody
 from tests.pipeline.fakes import FakeReader
 from tests.training.tiny import tiny_network

@@ -10,7 +10,8 @@ from models.refinement import Refinement, build, named
 from pipeline.data.readers import open_reader
 from pipeline.data.sample import Item
 from pipeline.evaluation.config import EvaluationConfig, EvaluationScaling
-from pipeline.evaluation.evaluator import Contestant, choose_objects, evaluate
+from pipeline.evaluation.contestant import Contestant
+from pipeline.evaluation.evaluator import choose_objects, evaluate
 from pipeline.evaluation.ray_evaluate import _pieces, evaluate_on_ray
 from pipeline.evaluation.results import ObjectRow
 from tests.evaluation.fakes import DyingReader

@@ -1,0 +1,74 @@
+"""What an evaluation has done so far, on disk: killed and started again, it goes on where it was."""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from models.errors import InputError
+from pipeline.evaluation.results import ObjectRow
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PieceResult:
+    """What playing a piece of work gave: rows and busy seconds by contestant, and what was refused."""
+
+    rows: dict[str, list[ObjectRow]]
+    seconds: dict[str, float]
+    refused: list[str]
+
+
+class Journal:
+    """Lines of JSON: first the settings, then one for each finished piece, written before it counts as done.
+
+    `settings` must be equal at a restart: InputError otherwise, and nothing is touched. Without a path nothing is kept.
+    """
+
+    def __init__(self, path: Path | None, settings: Any) -> None:
+        self.path = path
+        self.done: dict[tuple[int, int], PieceResult] = {}
+        """Results by (part, piece)."""
+        if path is None:
+            return
+        head = {"settings": json.loads(json.dumps(settings))}
+        lines = path.read_text().split("\n") if path.exists() else []
+        whole, torn = lines[:-1], "".join(lines[-1:])  # a line that ends in no newline was being written
+        if whole and json.loads(whole[0]) != head:
+            raise InputError(
+                f"{path} is of an evaluation with other settings: give those, or another --out, or remove it"
+            )
+        for line in whole[1:]:
+            part, piece, result = _read(json.loads(line))
+            self.done[part, piece] = result
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if torn or not whole:
+            _replace(path, "".join(f"{line}\n" for line in whole or [json.dumps(head)]))
+
+    def add(self, part: int, piece: int, result: PieceResult) -> None:
+        """Record a finished piece; on disk when this returns."""
+        self.done[part, piece] = result
+        if self.path is None:
+            return
+        with self.path.open("a") as file:
+            file.write(json.dumps({"part": part, "piece": piece, **dataclasses.asdict(result)}) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def close(self) -> None:
+        """Remove the file: everything is written elsewhere."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+
+def _read(record: dict[str, Any]) -> tuple[int, int, PieceResult]:
+    rows = {name: [ObjectRow.from_json(row) for row in group] for name, group in record["rows"].items()}
+    return record["part"], record["piece"], PieceResult(
+        rows=rows, seconds=record["seconds"], refused=record["refused"]
+    )  # fmt: skip
+
+
+def _replace(path: Path, text: str) -> None:
+    new = path.with_name(path.name + ".new")
+    new.write_text(text)
+    new.replace(path)

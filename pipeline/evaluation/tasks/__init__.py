@@ -1,0 +1,16 @@
+"""Tasks: what the robot user is asked to segment, and what it is given. One file each; a line here registers it."""
+
+from collections.abc import Callable, Iterator
+
+from pipeline.data.sample import Sample
+from pipeline.evaluation.config import EvaluationConfig
+from pipeline.evaluation.contestant import Contestant
+from pipeline.evaluation.tasks.game import Game
+from pipeline.evaluation.tasks.single import single
+
+__all__ = ["TASKS", "Game", "Task"]
+
+Task = Callable[[Sample, tuple[str, ...], Contestant, EvaluationConfig], Iterator[Game | str]]
+"""(sample, ids of the objects wanted, contestant, config) -> games to play; a str names what is left out and why."""
+
+TASKS: dict[str, Task] = {"single": single}

@@ -1,0 +1,27 @@
+"""Each object by itself, from nothing (SOIS): what the literature's NoC means."""
+
+from collections.abc import Iterator
+
+from models.predictor import open_state
+from pipeline.data.sample import Sample
+from pipeline.evaluation.config import EvaluationConfig
+from pipeline.evaluation.contestant import Contestant
+from pipeline.evaluation.tasks.game import Game, played, rng_of
+
+
+def single(
+    sample: Sample, object_ids: tuple[str, ...], contestant: Contestant, config: EvaluationConfig
+) -> Iterator[Game | str]:
+    """Play every object of at least `config.min_area` pixels that count."""
+    refs = {ref.id: ref for ref in sample.objects}
+    state = open_state(sample.image, device=contestant.device)
+    for object_id in object_ids:
+        if object_id not in refs:
+            continue
+        mask = sample.object_mask(refs[object_id]) & ~sample.ignore_mask
+        if mask.sum() < max(1, config.min_area):
+            yield f"{object_id}: {int(mask.sum())} pixels that count, fewer than {config.min_area}"
+            continue
+        rng = rng_of(config.seed, sample.id, object_id)
+        steps = played(state, mask, sample.ignore_mask, contestant, config, rng)
+        yield Game(object=object_id, category=refs[object_id].category, steps=steps)
