@@ -73,10 +73,9 @@ def session(
 def played(
     refinement: Refinement,
     clicks: Iterable[tuple[float, float, bool]] = tuple(CLICKS),
-    hw: tuple[int, int] = (130, 150),
 ) -> tuple[State, Recording]:
     answer = Recording()
-    state = steps.run(session(build(refinement, ANY_SIZE), photo(hw)[0], clicks), answer, max_batch=64)
+    state = steps.run(session(build(refinement, ANY_SIZE), photo((130, 150))[0], clicks), answer, max_batch=64)
     return state, answer
 
 
