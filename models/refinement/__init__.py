@@ -16,24 +16,44 @@ from models.errors import InputError, lookup, unknown
 from models.networks.base import Traits
 from models.refinement.cascade import Cascade, cascade
 from models.refinement.flip import flip
+from models.refinement.focus import FAST_RATIO, Focus, focus, view_hw
+from models.refinement.patches import Masking
 from models.refinement.progressive_merge import progressive_merge
 from models.refinement.split import Split, forgetful, split
+from models.refinement.square_zoom import SquareZoom, square_zoom
 from models.refinement.standard import limit_longest_side, standard
 from models.refinement.state import Look, Seen, State, Step, View, segment
 from models.refinement.zoom_in import ZoomIn, zoom_in
 from models.steps import Steps
 
-__all__ = ["REFINEMENTS", "Cascade", "Refinement", "Split", "State", "ZoomIn", "build", "named", "why_not"]
+__all__ = [
+    "FAST_RATIO",
+    "REFINEMENTS",
+    "Cascade",
+    "Focus",
+    "Refinement",
+    "Split",
+    "SquareZoom",
+    "State",
+    "ZoomIn",
+    "build",
+    "named",
+    "why_not",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Refinement:
-    """What to do at a click, from the inside out: flip a look, zoom in, cascade the whole step."""
+    """What to do at a click, from the inside out: flip a look, zoom in, cascade the whole step, look at details."""
 
     flip: bool = False
     """Average the logits of each look with those of its mirror image."""
     zoom_in: ZoomIn | None = None
+    square_zoom: SquareZoom | None = None
+    """FocusCut's zoom instead: a square from the first click on."""
     cascade: Cascade | None = None
+    focus: Focus | None = None
+    """Close-ups around the clicks that correct details; a split network runs as a whole on each."""
     split: Split | None = None
     """When the heavy half of a split network runs; None: once, and again where zoom_in changes the view."""
     progressive_merge: bool = False
@@ -41,7 +61,7 @@ class Refinement:
     limit_longest_side: int | None = None
     """Shrink larger images first (whole-image looks of networks that take any size)."""
     max_network_clicks: int | None = None
-    """Show the network the first n clicks only."""
+    """Show the network the first n clicks only; close-ups show all that lie in them."""
     mask_threshold: float = 0.49
     """Probability above which a pixel belongs to the mask."""
 
@@ -50,9 +70,13 @@ class Refinement:
             raise InputError(f"mask_threshold {self.mask_threshold}: expected a probability between 0 and 1")
         if self.zoom_in is not None and self.limit_longest_side is not None:
             raise InputError("zoom_in and limit_longest_side exclude each other: zoom_in decides the size of each look")
+        if self.square_zoom is not None and (self.zoom_in is not None or self.limit_longest_side is not None):
+            raise InputError(
+                "square_zoom excludes zoom_in and limit_longest_side: it decides where to look and at which size"
+            )
 
 
-NESTED = {"zoom_in": ZoomIn, "cascade": Cascade, "split": Split}
+NESTED = {"zoom_in": ZoomIn, "square_zoom": SquareZoom, "cascade": Cascade, "split": Split, "focus": Focus}
 
 REFINEMENTS: dict[str, Refinement] = {
     "standard": Refinement(),
@@ -67,6 +91,10 @@ REFINEMENTS: dict[str, Refinement] = {
     "every_click_encoded": Refinement(split=Split(encode="every_click")),
     "base_cfr_2": Refinement(split=Split(base_steps=2)),
     "progressive_merge": Refinement(progressive_merge=True),
+    "focus": Refinement(focus=Focus()),
+    "focus_fast": Refinement(focus=Focus(fixed_ratio=FAST_RATIO, iterative=False)),
+    # As published for FocusCut's own networks.
+    "focuscut": Refinement(square_zoom=SquareZoom(), focus=Focus(), mask_threshold=0.5),
     "zoom_in_flip_a_cfr_4": Refinement(zoom_in=ZoomIn(), flip=True, cascade=Cascade(steps=4, adaptive=True)),
 }
 
@@ -158,12 +186,25 @@ def _fits(value: Any, hint: Any) -> bool:
 def why_not(refinement: Refinement, traits: Traits) -> list[str]:
     """Reasons for which a network with these traits cannot be refined so; none: it can (docs/REFINEMENTS.md)."""
     zoom, halves, fixed = refinement.zoom_in, refinement.split or Split(), isinstance(traits.size, tuple)
+    close = None if refinement.focus is None else view_hw(refinement.focus, traits)
     refused = {
         f"zoom_in.size {zoom and zoom.size}: this network takes views of exactly {traits.size}": (
             zoom is not None and fixed and zoom.size not in (None, traits.size)
         ),
         "zoom_in: the exemplar may lie anywhere in the image, and a network that takes one sees the whole": (
             zoom is not None and traits.exemplar
+        ),
+        "square_zoom: the exemplar may lie anywhere in the image, and a network that takes one sees the whole": (
+            refinement.square_zoom is not None and traits.exemplar
+        ),
+        "focus: a close-up does not show the exemplar that this network takes; leave it out": (
+            close is not None and traits.exemplar
+        ),
+        f"focus.size {close}: this network takes views of exactly {traits.size}": (
+            close is not None and fixed and close != traits.size
+        ),
+        f"focus.size {close}: this network takes sides that are multiples of {traits.multiple}": (
+            close is not None and any(side % traits.multiple for side in close)
         ),
         f"limit_longest_side: this network takes views of {traits.size} only; leave it out": (
             refinement.limit_longest_side is not None and (fixed or traits.multiple > 1)
@@ -175,8 +216,8 @@ def why_not(refinement: Refinement, traits: Traits) -> list[str]:
         "change nothing; cascade the correction instead": (
             halves.base_steps > 0 and traits.split and traits.prev_mask == "unused"
         ),
-        "split.encode 'once': zoom_in changes the view, which has to be encoded again (on_zoom)": (
-            halves.encode == "once" and traits.split and zoom is not None
+        "split.encode 'once': a zoom changes the view, which has to be encoded again (on_zoom)": (
+            halves.encode == "once" and traits.split and (zoom is not None or refinement.square_zoom is not None)
         ),
     }
     return [reason for reason, applies in refused.items() if applies]
@@ -188,8 +229,11 @@ def build(refinement: Refinement, traits: Traits) -> Step:
         raise InputError("; ".join(reasons))
     halves = refinement.split or Split()
     look: Look = split(halves) if traits.split else segment
+    # A close-up is another view each time: a split network has nothing to remember of it.
+    close_look: Look = segment
     if refinement.flip:
-        look = flip(look)
+        look, close_look = flip(look), flip(close_look)
+    masking = Masking(threshold=refinement.mask_threshold, binary=traits.prev_mask == "binary")
     if refinement.max_network_clicks is not None:
         look = _first_clicks_only(look, refinement.max_network_clicks)
     if refinement.zoom_in is not None:
@@ -198,6 +242,8 @@ def build(refinement: Refinement, traits: Traits) -> Step:
             # A network of one fixed size sees every view resized: the published setting is to skip none.
             config = dataclasses.replace(config, skip_clicks=-1)
         step = zoom_in(look, config, size=traits.size, zoom_size=traits.zoom_size)
+    elif refinement.square_zoom is not None:
+        step = square_zoom(look, refinement.square_zoom, masking, size=traits.size, zoom_size=traits.zoom_size)
     elif refinement.limit_longest_side is not None:
         step = _limited(look, refinement.limit_longest_side)
     else:
@@ -206,6 +252,8 @@ def build(refinement: Refinement, traits: Traits) -> Step:
         step = forgetful(step)
     if refinement.cascade is not None:
         step = cascade(step, refinement.cascade)
+    if refinement.focus is not None:
+        step = focus(step, close_look, refinement.focus, masking, hw=view_hw(refinement.focus, traits))
     return progressive_merge(step, refinement.mask_threshold) if refinement.progressive_merge else step
 
 

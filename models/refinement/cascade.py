@@ -35,7 +35,8 @@ def cascade(step: Step, config: Cascade) -> Step:
         limit = config.on_first_clicks
         refine = limit is None or len(state.clicks) <= limit
         answered, passes = (yield from step(state)), 0
-        for passes in range(1, (config.steps if refine else 0) + 1):  # noqa: B007 (counted below)
+        while refine and passes < config.steps:
+            passes += 1
             before, answered = answered, (yield from step(answered))
             if config.adaptive and num_changed(before, answered, config.threshold) <= config.pixels:
                 break

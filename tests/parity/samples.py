@@ -12,6 +12,9 @@ from models.networks.base import Network
 from tests.parity.cases import Case, Deviations
 from tests.parity.weights import state_dict
 
+FIELDS = frozenset({"model", "samples", "stats", "tolerance"})
+"""What every file of this format has."""
+
 
 def load_keys(case: Case) -> list[tuple[str, tuple[int, ...]]]:
     """(authors' key, shape) of every tensor: of the key file itself, or of the one that a case names."""

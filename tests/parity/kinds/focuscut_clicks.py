@@ -1,4 +1,4 @@
-"""FocusCut's helpers, a part of the file each: `PARTS` says who replays it, None that nothing does yet."""
+"""FocusCut's helpers, a part of the file each: `PARTS` says who replays it."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -8,6 +8,7 @@ import numpy as np
 from models.interaction import Clicks
 from pipeline.clicks.focuscut import focuscut_click
 from tests.parity.cases import Case, Deviations, Kind, unpacked
+from tests.parity.kinds.focuscut_views import replay_cropped, replay_resized, replay_zoom
 
 Replay = Callable[[Case], Deviations]
 
@@ -26,8 +27,9 @@ def replay_robot(case: Case) -> Deviations:
     return {}
 
 
-PARTS: dict[str, Replay | None] = {"robot": replay_robot, "resized": None, "cropped": None, "zoom": None}
-WAITING = "FocusCut's clicks in crops and its zoom box"
+PARTS: dict[str, Replay] = {
+    "robot": replay_robot, "resized": replay_resized, "cropped": replay_cropped, "zoom": replay_zoom
+}  # fmt: skip
 
 
 def split(content: dict[str, Any]) -> Iterable[tuple[Any, Any]]:
@@ -35,13 +37,7 @@ def split(content: dict[str, Any]) -> Iterable[tuple[Any, Any]]:
 
 
 def replay(case: Case) -> Deviations:
-    part = PARTS[case.key]
-    assert part is not None, case.key
-    return part(case)
-
-
-def not_built(case: Case) -> str | None:
-    return WAITING if PARTS[case.key] is None else None
+    return PARTS[case.key](case)
 
 
 KIND = Kind(
@@ -49,5 +45,4 @@ KIND = Kind(
     fields=frozenset({"model", "samples", "stats", "tolerance", "shape"}),
     split=split,
     replay=replay,
-    not_built=not_built,
 )
