@@ -59,20 +59,26 @@ class EvaluateConfig:
     """Checkpoint folder, as jobs.train writes it."""
     baseline: str | None = None
     """A learning-free predictor to evaluate beside it, or alone: grabcut."""
+    datasets: tuple[str, ...] = ()
+    """Data sets, READER=ROOT or READER/SPLIT=ROOT each (grabcut=/data/GrabCut sbd/val=/data/SBD); instead of the next 3."""
     reader: str = "masks"
     root: str | None = None
     split: str = ""
     options: dict[str, str] = field(default_factory=dict)
     """More settings of the reader: --options KEY VALUE ..."""
+    policies: tuple[str, ...] = ()
+    """Robot users, each of which plays everything; none: --protocol.policy."""
     refine: tuple[str, ...] = ()
     """Refinements to evaluate, by name or JSON file; none: what the checkpoint recommends."""
     protocol: EvaluationConfig = field(default_factory=EvaluationConfig)
     scaling: EvaluationScaling = field(default_factory=EvaluationScaling)
     out: str = ""
-    """Folder for summary.json, objects.parquet and report.html; default runs/evaluate-DATE."""
+    """Folder for results and report; default runs/evaluate-DATE. One that was interrupted goes on if named again."""
     num_overlays: int = 4
     """Best, median and worst objects that the report shows, so many of each."""
 
     def __post_init__(self) -> None:
         if self.checkpoint is None and self.baseline is None:
             raise InputError("nothing to evaluate: give --checkpoint DIR, --baseline grabcut, or both")
+        if self.datasets and (self.reader, self.root, self.split) != ("masks", None, ""):
+            raise InputError("--datasets names readers, splits and roots: leave out --reader, --split and --root")

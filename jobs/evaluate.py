@@ -10,12 +10,15 @@ from jobs import tracking
 from jobs.cli import absolute_path, as_dict, parse, progress_line, run_job
 from jobs.config import EvaluateConfig
 from models import checkpoint as checkpoints
-from models.errors import lookup
+from models.errors import InputError, lookup
 from models.refinement import REFINEMENTS, Refinement, named
 from pipeline.clicks import POLICIES
-from pipeline.data.readers import open_reader
+from pipeline.data.readers import READERS, open_reader
+from pipeline.data.sample import Reader
 from pipeline.evaluation import results
+from pipeline.evaluation.journal import Journal
 from pipeline.evaluation.report import write_report
+from pipeline.evaluation.tasks import TASKS
 
 RECOMMENDED = "recommended"
 
@@ -31,7 +34,10 @@ def main(argv: Sequence[str]) -> int:
         summaries = evaluate(config, out)
     run_id = tracking.start_run(uri, "evaluate", as_dict(config))
     for summary in summaries:
-        tracking.log_metrics(uri, run_id, 0, flat_metrics(summary), prefix=f"{summary['refinement']}/")
+        names = [summary["refinement"]]
+        names = [summary["dataset"], *names] if len({s["dataset"] for s in summaries}) > 1 else names
+        names = [*names, summary["policy"]] if len({s["policy"] for s in summaries}) > 1 else names
+        tracking.log_metrics(uri, run_id, 0, flat_metrics(summary), prefix="/".join(names) + "/")
     tracking.log_files(uri, run_id, out, "evaluation")
     tracking.end_run(uri, run_id)
     print(f"\n{results.table(summaries)}\n\nreport  {out / 'report.html'}\nMLflow  run {run_id} at {uri}")
@@ -50,51 +56,105 @@ def check(config: EvaluateConfig) -> EvaluateConfig:
         )
     if config.baseline is not None:
         lookup("baseline", config.baseline, BASELINES)
-    lookup("policy", config.protocol.policy, POLICIES)
+    for policy in (config.protocol.policy, *config.policies):
+        lookup("policy", policy, POLICIES)
+    lookup("task", config.protocol.task, TASKS)
     for name in config.refine:
         if name != RECOMMENDED:
             named(name)
     if config.root is not None:
         config = dataclasses.replace(config, root=str(absolute_path("--root", config.root)))
-    open_reader(config.reader, config.root, config.split, config.options).items()
+    for reader in open_datasets(config).values():
+        reader.items()
     return config
 
 
-def evaluate(config: EvaluateConfig, out: Path, *, dataset: str = "", title: str = "") -> list[dict[str, Any]]:
-    """Evaluate inside a connection to Ray; writes OUT and returns the summaries."""
-    from pipeline.evaluation.ray_evaluate import evaluate_on_ray
+def open_datasets(config: EvaluateConfig) -> dict[str, Reader]:
+    """Open the data sets of a config by the names that its results have: the last folder of the root."""
+    if not config.datasets:
+        name = Path(config.root).name if config.root else config.reader
+        return {name: open_reader(config.reader, config.root, config.split, config.options)}
+    readers: dict[str, Reader] = {}
+    for text in config.datasets:
+        left, equals, root = text.partition("=")
+        reader, _, split = left.partition("/")
+        if not equals and reader in READERS and READERS[reader].root:
+            raise InputError(f"--datasets {text}: expected READER=ROOT or READER/SPLIT=ROOT")
+        path = str(absolute_path("--datasets", root)) if root else None
+        name = f"{Path(path).name if path else reader}{'/' + split if split else ''}"
+        if name in readers:
+            name = f"{name} ({reader})"
+        readers[name] = open_reader(reader, path, split, config.options)
+    return readers
 
-    reader = open_reader(config.reader, config.root, config.split, config.options)
-    dataset = dataset or (Path(config.root).name if config.root else config.reader)
-    rows, seconds, refused = evaluate_on_ray(
+
+def evaluate(config: EvaluateConfig, out: Path, *, dataset: str = "", title: str = "") -> list[dict[str, Any]]:
+    """Evaluate inside a connection to Ray; writes OUT and returns the summaries.
+
+    One that was interrupted goes on where it was, if its settings are the same.
+    """
+    from pipeline.evaluation.ray_evaluate import Part, evaluate_on_ray, piece_size
+
+    readers = open_datasets(config)
+    if dataset:
+        readers = dict(zip([dataset], readers.values(), strict=True))
+    policies = config.policies or (config.protocol.policy,)
+    parts = [
+        Part(dataset=name, reader=reader, config=dataclasses.replace(config.protocol, policy=policy))
+        for name, reader in readers.items()
+        for policy in policies
+    ]
+    journal = Journal(out / "journal.jsonl", _settings(config, piece_size(config.scaling)))
+    if journal.done:
+        print(f"going on: {len(journal.done)} pieces of work are done", flush=True)
+    found = evaluate_on_ray(
         checkpoint=config.checkpoint,
         refinements=_refinements(config),
         baselines=[config.baseline] if config.baseline else [],
-        reader=reader,
-        dataset=dataset,
-        config=config.protocol,
+        parts=parts,
         scaling=config.scaling,
-        progress=lambda name, done, total: progress_line(f"evaluating {dataset}, {name}", done, total),
+        journal=journal,
+        progress=lambda part, done, total: progress_line(
+            f"evaluating {part.dataset}{f', {part.config.policy}' if len(policies) > 1 else ''}", done, total
+        ),
     )
-    summaries = [results.summarize(group, config.protocol, seconds[name]) for name, group in rows.items()]
-    results.write(out, [row for group in rows.values() for row in group], summaries)
-    if refused:
+    rows = [row for result in found for group in result.rows.values() for row in group]
+    summaries = [
+        results.summarize(group, part.config, result.seconds[name])
+        for part, result in zip(parts, found, strict=True)
+        for name, group in result.rows.items()
+        if group
+    ]
+    results.write(out, rows, summaries)
+    if refused := list(dict.fromkeys(text for result in found for text in result.refused)):
         (out / "refused.txt").write_text("\n".join(refused) + "\n")
         print(f"refused {len(refused)} items or objects, by name in {out / 'refused.txt'}")
-    shown = list(rows)[-1]
+    last = summaries[-1]
     network = checkpoints.describe(config.checkpoint)["network"] if config.checkpoint else config.baseline
     write_report(
         out / "report.html",
-        title=title or f"{network} on {dataset}",
-        subtitle=f"{len(rows[shown])} objects, robot user '{config.protocol.policy}', at most "
+        title=title or f"{network} on {', '.join(readers)}",
+        subtitle=f"{last['objects']} objects, robot user {', '.join(policies)}, at most "
         f"{config.protocol.max_clicks} clicks" + (f", checkpoint {config.checkpoint}" if config.checkpoint else ""),
         rows=rows,
         summaries=summaries,
-        reader=reader,
-        shown=shown,
+        readers=readers,
+        shown=(last["dataset"], last["refinement"], last["policy"]),
         num_overlays=config.num_overlays,
     )
+    journal.close()
     return summaries
+
+
+def _settings(config: EvaluateConfig, size: int) -> dict[str, Any]:
+    """Everything that decides the results of an evaluation."""
+    values = as_dict(config)
+    refinements = {name: dataclasses.asdict(refinement) for name, refinement in _refinements(config).items()}
+    weights = checkpoints.describe(config.checkpoint)["sha256"] if config.checkpoint else None
+    for name in ("out", "num_overlays", "checkpoint", "refine", "scaling"):
+        del values[name]
+    precision = config.scaling.precision
+    return {**values, "refinements": refinements, "weights": weights, "piece_size": size, "precision": precision}
 
 
 def label(recommended: Any) -> str:

@@ -4,7 +4,8 @@ A network is loaded once per actor, for all refinements. A piece whose actor die
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -14,13 +15,34 @@ from models.baselines import BASELINES
 from models.errors import InputError, lookup
 from models.predictor import Predictor
 from models.refinement import Refinement, build
-from pipeline.data.sample import Item, Reader
+from pipeline.data.sample import BadItem, Item, Reader, Sample
 from pipeline.evaluation.config import EvaluationConfig, EvaluationScaling
-from pipeline.evaluation.evaluator import Contestant, choose_objects, evaluate
+from pipeline.evaluation.contestant import Contestant
+from pipeline.evaluation.evaluator import choose_objects, evaluate
+from pipeline.evaluation.journal import Journal, PieceResult
 from pipeline.evaluation.results import ObjectRow
+from pipeline.evaluation.shared_answers import SharedAnswers
 
 Piece = list[tuple[Item, tuple[str, ...]]]
 UP = -1
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Part:
+    """One data set under one protocol."""
+
+    dataset: str
+    reader: Reader
+    config: EvaluationConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartResult:
+    """Rows by contestant in the data set's order, busy seconds by contestant (summed over actors), what was refused."""
+
+    rows: dict[str, list[ObjectRow]]
+    seconds: dict[str, float]
+    refused: list[str]
 
 
 class _Evaluator:
@@ -31,8 +53,7 @@ class _Evaluator:
         checkpoint: str | None,
         refinements: Mapping[str, Refinement],
         baselines: Sequence[str],
-        reader: Reader,
-        config: EvaluationConfig,
+        parts: Sequence[Part],
         scaling: EvaluationScaling,
     ) -> None:
         import cv2
@@ -40,39 +61,79 @@ class _Evaluator:
 
         cv2.setNumThreads(1)
         torch.set_num_threads(scaling.threads)
-        self.reader, self.config, self.scaling = reader, config, scaling
+        self.parts, self.scaling = parts, scaling
         self.checkpoint, self.refinements, self.baselines = checkpoint, refinements, baselines
-        self.contestants: dict[str, Contestant] = {}
+        self.contestants: list[Contestant] = []
+        self.shared: SharedAnswers | None = None
 
     def _load(self) -> None:
         """Load at the first piece: what an actor raises while it is made reaches the driver as a text only."""
         for name in self.baselines:
-            self.contestants[name] = Contestant(name=name, step=BASELINES[name](), answer=_nothing_to_ask)
+            self.contestants.append(Contestant(name=name, step=BASELINES[name](), answer=_nothing_to_ask))
         if self.checkpoint is not None:
             predictor = Predictor(
                 self.checkpoint, device="cuda" if self.scaling.gpu else "cpu", precision=self.scaling.precision
             )
+            self.shared = SharedAnswers(predictor.answer)
             for name, refinement in self.refinements.items():
-                self.contestants[name] = Contestant(
-                    name=name,
-                    step=build(refinement, predictor.network.traits),
-                    answer=predictor.answer,
-                    mask_threshold=refinement.mask_threshold,
-                    device=predictor.device,
-                    max_batch=self.scaling.max_batch if self.scaling.gpu else 1,
+                self.contestants.append(
+                    Contestant(
+                        name=name,
+                        step=build(refinement, predictor.network.traits),
+                        answer=self.shared if len(self.refinements) > 1 else predictor.answer,
+                        mask_threshold=refinement.mask_threshold,
+                        takes_exemplar=predictor.network.traits.exemplar,
+                        device=predictor.device,
+                        max_batch=self.scaling.max_batch if self.scaling.gpu else 1,
+                    )
                 )
 
     def ready(self) -> None:
         """Answer, which tells that this actor is up."""
 
-    def evaluate(self, name: str, piece: Piece, dataset: str) -> tuple[list[ObjectRow], list[str], float]:
-        """Play a piece; answers rows, refusals and the seconds it took."""
+    def evaluate(self, part_number: int, piece: Piece) -> PieceResult:
+        """Play a piece by all contestants, one after the other, so that they share what they ask alike."""
         if not self.contestants:
             self._load()
-        started = time.monotonic()
-        out = list(evaluate(self.contestants[name], self.reader, piece, self.config, dataset))
-        rows = [row for row in out if isinstance(row, ObjectRow)]
-        return rows, [row for row in out if isinstance(row, str)], time.monotonic() - started
+        part = self.parts[part_number]
+        reader = OnceRead(part.reader)
+        rows: dict[str, list[ObjectRow]] = {}
+        seconds: dict[str, float] = {}
+        refused: dict[str, None] = {}
+        for contestant in self.contestants:
+            started, saved = time.monotonic(), self._saved()
+            out = list(evaluate(contestant, reader, piece, part.config, part.dataset))
+            rows[contestant.name] = [row for row in out if isinstance(row, ObjectRow)]
+            refused.update(dict.fromkeys(text for text in out if isinstance(text, str)))
+            # An answer from memory is charged as if it had been computed: each refinement's time is its own.
+            seconds[contestant.name] = time.monotonic() - started + self._saved() - saved
+        return PieceResult(rows=rows, seconds=seconds, refused=list(refused))
+
+    def _saved(self) -> float:
+        return 0.0 if self.shared is None else self.shared.saved_seconds
+
+
+class OnceRead:
+    """A reader that opens each item once: every contestant of a piece looks at the same few."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader, self._opened = reader, dict[str, Sample | BadItem]()
+
+    def items(self) -> Sequence[Item]:
+        """List what the reader lists."""
+        return self._reader.items()
+
+    def load(self, item: Item) -> Sample:
+        """Open an item, or give what opening it gave before."""
+        if item.id not in self._opened:
+            try:
+                self._opened[item.id] = self._reader.load(item)
+            except BadItem as error:
+                self._opened[item.id] = error
+        opened = self._opened[item.id]
+        if isinstance(opened, BadItem):
+            raise opened
+        return opened
 
 
 def _nothing_to_ask(requests: list[Any]) -> list[Any]:
@@ -84,66 +145,75 @@ def evaluate_on_ray(
     checkpoint: str | None,
     refinements: Mapping[str, Refinement],
     baselines: Sequence[str] = (),
-    reader: Reader,
-    dataset: str,
-    config: EvaluationConfig,
+    parts: Sequence[Part],
     scaling: EvaluationScaling,
-    progress: Callable[[str, int, int], None] = lambda name, done, total: None,
-) -> tuple[dict[str, list[ObjectRow]], dict[str, float], list[str]]:
-    """Evaluate each refinement and each baseline on the same objects.
+    journal: Journal | None = None,
+    progress: Callable[[Part, int, int], None] = lambda part, done, total: None,
+) -> list[PartResult]:
+    """Evaluate each refinement and each baseline on the same objects of every part.
 
-    Returns rows by name (in the data set's order), busy seconds by name (summed over actors), and what was refused.
+    What `journal` holds is not played again; every finished piece is recorded there at once. Raises InputError for a
+    part of which no object could be evaluated.
     """
     for name in baselines:
         lookup("baseline", name, BASELINES)
-    work = choose_objects(reader.items(), config)
-    total = sum(len(ids) for _, ids in work)
-    pieces = _pieces(work, scaling.max_batch if scaling.gpu else 2)
-    num_actors = min(scaling.actors or _default_actors(scaling), len(pieces))
-    options: dict[str, Any] = {"num_cpus": scaling.num_cpus, "max_restarts": 3, "max_task_retries": 3}
-    if scaling.gpu:
-        options["num_gpus"] = scaling.num_gpus
-    kind = ray.remote(**options)(_Evaluator)
-    actors = [
-        kind.remote(checkpoint, dict(refinements), list(baselines), reader, config, scaling) for _ in range(num_actors)
+    journal = journal or Journal(None, None)
+    work = [_pieces(choose_objects(part.reader.items(), part.config), piece_size(scaling)) for part in parts]
+    missing = [
+        (number, k, piece)
+        for number, pieces in enumerate(work)
+        for k, piece in enumerate(pieces)
+        if (number, k) not in journal.done
     ]
-    rows: dict[str, list[ObjectRow]] = {}
-    seconds: dict[str, float] = {}
-    refused: dict[str, None] = {}
-    try:
-        for name in [*baselines, *refinements]:
-            results: dict[int, list[ObjectRow]] = {}
-            seconds[name] = 0.0
-            for number, (piece_rows, piece_refused, busy) in _pull(actors, name, pieces, dataset):
-                results[number] = piece_rows
-                seconds[name] += busy
-                refused.update(dict.fromkeys(piece_refused))
-                progress(name, sum(len(ids) for done in results for _, ids in pieces[done]), total)
-            rows[name] = [row for number in sorted(results) for row in results[number]]
-    finally:
-        for actor in actors:
-            ray.kill(actor)  # pyright: ignore[reportArgumentType]
+    if missing:
+        num_actors = min(scaling.actors or _default_actors(scaling), len(missing))
+        options: dict[str, Any] = {"num_cpus": scaling.num_cpus, "max_restarts": 3, "max_task_retries": 3}
+        if scaling.gpu:
+            options["num_gpus"] = scaling.num_gpus
+        kind = ray.remote(**options)(_Evaluator)
+        given = (checkpoint, dict(refinements), list(baselines), list(parts), scaling)
+        actors = [kind.remote(*given) for _ in range(num_actors)]
+        try:
+            for number, k, result in _pull(actors, missing):
+                journal.add(number, k, result)
+                done = sum(len(ids) for i, piece in enumerate(work[number]) if (number, i) in journal.done
+                           for _, ids in piece)  # fmt: skip
+                progress(parts[number], done, sum(len(ids) for piece in work[number] for _, ids in piece))
+        finally:
+            for actor in actors:
+                ray.kill(actor)  # pyright: ignore[reportArgumentType]
+    return [
+        _joined(part, [journal.done[number, k] for k in range(len(pieces))], [*baselines, *refinements])
+        for number, (part, pieces) in enumerate(zip(parts, work, strict=True))
+    ]
+
+
+def _joined(part: Part, pieces: Sequence[PieceResult], names: Sequence[str]) -> PartResult:
+    rows = {name: [row for piece in pieces for row in piece.rows[name]] for name in names}
+    refused = list(dict.fromkeys(text for piece in pieces for text in piece.refused))
     if not any(rows.values()):
-        raise InputError("no object could be evaluated; refused: " + "; ".join(list(refused)[:5]))
-    return rows, seconds, list(refused)
+        raise InputError(f"{part.dataset}: no object could be evaluated; refused: " + "; ".join(refused[:5]))
+    seconds = {name: sum(piece.seconds[name] for piece in pieces) for name in names}
+    return PartResult(rows=rows, seconds=seconds, refused=refused)
 
 
-def _pull(actors: list[Any], name: str, pieces: list[Piece], dataset: str) -> Any:
-    """Yield (piece number, result) as they come; an actor that is up holds one piece running and one waiting.
+def _pull(actors: list[Any], work: Sequence[tuple[int, int, Piece]]) -> Iterator[tuple[int, int, PieceResult]]:
+    """Yield (part, piece, result) as they come; an actor that is up holds one piece running and one waiting.
 
-    An actor for which the cluster has no room yet gets none, so that the others do the work.
+    An actor for which the cluster has no room yet gets none, so that the others do the work; and as each asks for more
+    when it is done, dear objects and slow machines need no estimate.
     """
-    waiting = iter(enumerate(pieces))
-    running: dict[Any, tuple[int, Any]] = {actor.ready.remote(): (UP, actor) for actor in actors}
+    waiting = iter(work)
+    running: dict[Any, tuple[int, int, Any]] = {actor.ready.remote(): (UP, UP, actor) for actor in actors}
 
     def give(actor: Any) -> None:
         if (entry := next(waiting, None)) is not None:
-            running[actor.evaluate.remote(name, entry[1], dataset)] = (entry[0], actor)
+            running[actor.evaluate.remote(entry[0], entry[2])] = (entry[0], entry[1], actor)
 
-    left = len(pieces)
+    left = len(work)
     while left:
         done, _ = ray.wait(list(running), num_returns=1)
-        number, actor = running.pop(done[0])
+        number, piece, actor = running.pop(done[0])
         give(actor)
         try:
             result = ray.get(done[0])
@@ -155,7 +225,12 @@ def _pull(actors: list[Any], name: str, pieces: list[Piece], dataset: str) -> An
             give(actor)
         else:
             left -= 1
-            yield number, result
+            yield number, piece, result
+
+
+def piece_size(scaling: EvaluationScaling) -> int:
+    """Objects that an actor takes at a time; what a killed evaluation loses is a few of these."""
+    return 4 * scaling.max_batch if scaling.gpu else 2
 
 
 def _pieces(work: Piece, size: int) -> list[Piece]:

@@ -12,7 +12,7 @@ from pipeline.data.sample import Item
 from pipeline.evaluation.config import EvaluationConfig, EvaluationScaling
 from pipeline.evaluation.contestant import Contestant
 from pipeline.evaluation.evaluator import choose_objects, evaluate
-from pipeline.evaluation.ray_evaluate import _pieces, evaluate_on_ray
+from pipeline.evaluation.ray_evaluate import Part, _pieces, evaluate_on_ray
 from pipeline.evaluation.results import ObjectRow
 from tests.evaluation.fakes import DyingReader
 from tests.pipeline.fakes import FakeReader
@@ -50,16 +50,15 @@ def test_actors_give_the_rows_of_one_process_even_if_one_dies(
     marker = tmp_path / "died"
     reader = DyingReader(reader=READER, item_id=READER.items()[2].id, marker=str(marker))
     shown: list[tuple[str, int, int]] = []
-    rows, seconds, refused = evaluate_on_ray(
+    (result,) = evaluate_on_ray(
         checkpoint=str(checkpoint),
         refinements=REFINEMENTS,
         baselines=["grabcut"],
-        reader=reader,
-        dataset="scenes",
-        config=CONFIG,
+        parts=[Part(dataset="scenes", reader=reader, config=CONFIG)],
         scaling=SCALING,
-        progress=lambda *entry: shown.append(entry),
+        progress=lambda part, done, total: shown.append((part.dataset, done, total)),
     )
+    rows, seconds, refused = result.rows, result.seconds, result.refused
     assert marker.is_file()
     assert list(rows) == ["grabcut", "standard", "cfr_1"]
     expected = here(checkpoint)
@@ -69,7 +68,7 @@ def test_actors_give_the_rows_of_one_process_even_if_one_dies(
     assert [row.object for row in rows["standard"]] == [row.object for row in rows["grabcut"]]
     assert refused == []
     assert min(seconds.values()) > 0
-    assert [entry for entry in shown if entry[0] == "standard"][-1] == ("standard", 9, 9)
+    assert shown[-1] == ("scenes", 9, 9)
 
 
 @pytest.mark.ray
@@ -80,16 +79,16 @@ def test_bad_items_are_named_once_and_nothing_left_is_an_error(ray_cluster: None
             checkpoint=None,
             refinements={},
             baselines=["grabcut"],
-            reader=reader,
-            dataset="fake",
-            config=EvaluationConfig(max_clicks=1),
+            parts=[Part(dataset="fake", reader=reader, config=EvaluationConfig(max_clicks=1))],
             scaling=EvaluationScaling(actors=1, num_cpus=0.2),
         )
 
-    rows, _, refused = baseline(FakeReader(num_items=3, bad=(1,)))
-    assert {row.item for row in rows["grabcut"]} == {"item0000", "item0002"}
-    assert refused == ["item0001: the file is cut short"]
-    with pytest.raises(InputError, match="no object could be evaluated; refused: item0000: the file is cut short"):
+    (result,) = baseline(FakeReader(num_items=3, bad=(1,)))
+    assert {row.item for row in result.rows["grabcut"]} == {"item0000", "item0002"}
+    assert result.refused == ["item0001: the file is cut short"]
+    with pytest.raises(
+        InputError, match="fake: no object could be evaluated; refused: item0000: the file"
+    ):
         baseline(FakeReader(num_items=1, bad=(0,)))
 
 
@@ -102,9 +101,7 @@ def test_damaged_weights_are_an_input_error_here_too(ray_cluster: None, tmp_path
         evaluate_on_ray(
             checkpoint=str(folder),
             refinements=REFINEMENTS,
-            reader=READER,
-            dataset="scenes",
-            config=CONFIG,
+            parts=[Part(dataset="scenes", reader=READER, config=CONFIG)],
             scaling=EvaluationScaling(actors=1, num_cpus=0.2),
         )
     assert "Traceback" not in str(raised.value)
@@ -116,9 +113,7 @@ def test_an_unknown_baseline_is_refused_before_anything_starts() -> None:
             checkpoint=None,
             refinements={},
             baselines=["grabcat"],
-            reader=READER,
-            dataset="scenes",
-            config=CONFIG,
+            parts=[Part(dataset="scenes", reader=READER, config=CONFIG)],
             scaling=SCALING,
         )
 
