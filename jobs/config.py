@@ -60,7 +60,7 @@ class EvaluateConfig:
     baseline: str | None = None
     """A learning-free predictor to evaluate beside it, or alone: grabcut."""
     datasets: tuple[str, ...] = ()
-    """Data sets, READER=ROOT or READER/SPLIT=ROOT each (grabcut=/data/GrabCut sbd/val=/data/SBD); instead of the next 3."""
+    """Data sets, READER=ROOT or READER/SPLIT=ROOT each (sbd/val=/data/SBD); instead of the next three."""
     reader: str = "masks"
     root: str | None = None
     split: str = ""
