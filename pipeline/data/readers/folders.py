@@ -66,3 +66,8 @@ def read_name_list(path: Path) -> list[str]:
     if not names:
         raise InputError(f"the list {str(path)!r} is empty: expected one image name per line")
     return names
+
+
+def stand_in(item_id: str) -> tuple[str, ...]:
+    """Object ids of an item whose objects cannot be listed: one, so that an evaluation loads it and names the fault."""
+    return (f"{item_id}/unreadable",)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from models.errors import InputError
-from pipeline.data.readers.folders import list_images, list_names, missing_split, require_root
+from pipeline.data.readers.folders import list_images, list_names, missing_split, require_root, stand_in
 from pipeline.data.readers.images import read_image, read_labels
 from pipeline.data.sample import BadItem, Item, Sample, pack_objects
 
@@ -51,7 +51,7 @@ class Him2k:
         if twice:
             raise InputError(f"{len(twice)} names occur twice in {str(images_dir)!r}, for example {twice[0]!r}")
         items = sorted((_item(path, alphas_dir / path.stem) for path in images), key=lambda item: item.id)
-        if not any(item.object_ids for item in items):
+        if not any(item.payload["mattes"] for item in items):
             raise InputError(
                 f"none of the {len(items)} images in {str(images_dir)!r} has mattes: expected {alphas_dir}/<name>/*.png"
             )
@@ -62,7 +62,7 @@ class Him2k:
 
         A matte that cannot be read or has another size is refused alone.
         """
-        if not item.object_ids:
+        if not item.payload["mattes"]:
             raise BadItem(item.id, f"the folder {item.payload['alphas']!r} with its mattes is missing or holds no PNG")
         try:
             image = read_image(Path(item.payload["image"]))
@@ -70,10 +70,9 @@ class Him2k:
             raise BadItem(item.id, f"image {Path(item.payload['image']).name}: {error}") from error
         masks: list[tuple[str, str, np.ndarray]] = []
         refused: list[str] = []
-        for object_id in item.object_ids:
-            name = f"{object_id.removeprefix(f'{item.id}/')}.png"
+        for object_id, name in zip(item.object_ids, item.payload["mattes"], strict=True):
             try:
-                alpha = _read_alpha(Path(item.payload["alphas"]) / name, (image.shape[0], image.shape[1]))
+                alpha = _read_alpha(Path(item.payload["alphas"]) / f"{name}.png", (image.shape[0], image.shape[1]))
                 masks.append((object_id, "person", alpha > self.alpha_above))
             except ValueError as error:
                 refused.append(f"{object_id}: {error}")
@@ -82,8 +81,9 @@ class Him2k:
 
 def _item(image: Path, alphas: Path) -> Item:
     names = [path.stem for path in list_images(alphas) if path.suffix == ".png"] if alphas.is_dir() else []
-    payload = {"image": str(image), "alphas": str(alphas)}
-    return Item(id=image.stem, object_ids=tuple(f"{image.stem}/{name}" for name in names), payload=payload)
+    object_ids = tuple(f"{image.stem}/{name}" for name in names) or stand_in(image.stem)
+    payload = {"image": str(image), "alphas": str(alphas), "mattes": names}
+    return Item(id=image.stem, object_ids=object_ids, payload=payload)
 
 
 def _read_alpha(path: Path, hw: tuple[int, int]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Pascal VOC segmentation: one palette PNG of numbered objects per photo, read as it is or as published code read it."""
+"""Pascal VOC segmentation: a palette PNG of numbered objects per photo, read as it is or as published code reads it."""
 
 import logging
 from collections.abc import Sequence
@@ -9,7 +9,14 @@ import cv2
 import numpy as np
 
 from models.errors import InputError
-from pipeline.data.readers.folders import file_inside, list_names, missing_split, read_name_list, require_root
+from pipeline.data.readers.folders import (
+    file_inside,
+    list_names,
+    missing_split,
+    read_name_list,
+    require_root,
+    stand_in,
+)
 from pipeline.data.readers.images import read_image, read_labels
 from pipeline.data.sample import BadItem, Item, Sample, pack_objects
 
@@ -62,11 +69,11 @@ class PascalVoc:
 
     def _item(self, name: str, base: Path) -> Item:
         try:
-            values = self._values(self._read_labels(base, name))
+            object_ids = tuple(f"{name}/{value}" for value in self._values(self._read_labels(base, name)))
         except ValueError as error:
             _logger.warning("SegmentationObject/%s.png cannot be listed: %s", name, error)
-            values = []
-        return Item(id=name, object_ids=tuple(f"{name}/{value}" for value in values), payload={"base": str(base)})
+            object_ids = stand_in(name)
+        return Item(id=name, object_ids=object_ids, payload={"base": str(base)})
 
     def load(self, item: Item) -> Sample:
         """Read one image and its mask; BadItem if either is missing or broken or their sizes differ."""

@@ -8,7 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from models.errors import InputError
-from pipeline.data.readers.folders import file_inside, list_names, missing_split, read_name_list, require_root
+from pipeline.data.readers.folders import (
+    file_inside,
+    list_names,
+    missing_split,
+    read_name_list,
+    require_root,
+    stand_in,
+)
 from pipeline.data.readers.images import read_image
 from pipeline.data.readers.mat_files import field, label_map, read_variable
 from pipeline.data.sample import BadItem, Item, Sample, pack_objects
@@ -67,11 +74,11 @@ class Sbd:
 
 def _item(name: str, base: Path) -> Item:
     try:
-        numbers = _numbers(_read_instances(base, name))
+        object_ids = tuple(f"{name}/{number}" for number in _numbers(_read_instances(base, name)))
     except ValueError as error:
         _logger.warning("inst/%s.mat cannot be listed: %s", name, error)
-        numbers = []
-    return Item(id=name, object_ids=tuple(f"{name}/{number}" for number in numbers), payload={"base": str(base)})
+        object_ids = stand_in(name)
+    return Item(id=name, object_ids=object_ids, payload={"base": str(base)})
 
 
 def _read_instances(base: Path, name: str) -> np.ndarray:
