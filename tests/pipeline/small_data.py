@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from scipy.io import savemat
 
 from pipeline.data import rle
 from pipeline.data.readers import open_reader
@@ -105,6 +106,77 @@ def _folders(name: str, images: str, masks: str, values: tuple[int, ...], **opti
     return build
 
 
+def save_mat(path: Path, **variables: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    savemat(path, variables, do_compression=True)
+    return path
+
+
+def save_palette(labels: np.ndarray, path: Path) -> Path:
+    """Save labels as Pascal VOC does: indices into its palette, whose colours spell the bits of the index."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(labels.astype(np.uint8)).convert("P")
+    image.putpalette([sum((n >> 3 * j + c & 1) << 7 - j for j in range(3)) for n in range(256) for c in range(3)])
+    image.save(path)
+    return path
+
+
+def labelled(masks: dict[int, np.ndarray], hw: tuple[int, int] = HW) -> np.ndarray:
+    labels = np.zeros(hw, np.uint8)
+    for value, mask in masks.items():
+        labels[mask] = value
+    return labels
+
+
+def sbd_instances(labels: np.ndarray) -> dict[str, Any]:
+    numbers = np.setdiff1d(labels, [0])
+    return {"Segmentation": labels, "Boundaries": np.zeros((len(numbers), 1), object), "Categories": numbers[:, None]}
+
+
+def sbd(root: Path) -> Reader:
+    for number, name in enumerate(("2008_000002", "2008_000001")):
+        save(picture(number), root / "img" / f"{name}.jpg")
+        labels = labelled({1: box(0, 0, 5, 6), 3: box(7, 8, 9, 9)})
+        save_mat(root / "inst" / f"{name}.mat", GTinst=sbd_instances(labels))
+    (root / "val.txt").write_text("2008_000002\n2008_000001\n\n")
+    return open_reader("sbd", str(root))
+
+
+def pascal_voc(root: Path) -> Reader:
+    for number, name in enumerate(("2007_000033", "2007_000042")):
+        save(picture(number), root / "JPEGImages" / f"{name}.jpg")
+        labels = {1: box(0, 0, 5, 6), 2: box(0, 20, 4, 4), 16: box(10, 10, 8, 8), 255: box(5, 0, 1, 6)}
+        save_palette(labelled(labels), root / "SegmentationObject" / f"{name}.png")
+    (root / "ImageSets" / "Segmentation").mkdir(parents=True)
+    (root / "ImageSets" / "Segmentation" / "val.txt").write_text("2007_000042\n2007_000033\n")
+    return open_reader("pascal_voc", str(root))
+
+
+def bsds_truth(*maps: np.ndarray) -> np.ndarray:
+    cells = np.empty((1, len(maps)), object)
+    for number, labels in enumerate(maps):
+        cells[0, number] = {"Segmentation": labels.astype(np.uint16), "Boundaries": np.zeros((1, 1))}
+    return cells
+
+
+def bsds500(root: Path) -> Reader:
+    for split, name in (("train", "2092"), ("val", "101085")):
+        save(picture(), root / "images" / split / f"{name}.jpg")
+        first = labelled({2: box(0, 0, 10, 10), 3: box(12, 12, 6, 6), 4: box(0, 29, 2, 1)})
+        second = labelled({1: box(0, 0, 10, 11), 5: box(12, 20, 6, 6), 6: box(0, 29, 2, 1)})
+        save_mat(root / "groundTruth" / split / f"{name}.mat", groundTruth=bsds_truth(first + 1, second + 1))
+    return open_reader("bsds500", str(root))
+
+
+def him2k(root: Path) -> Reader:
+    for number, name in enumerate(("two people", "one")):
+        save(picture(number), root / "images" / "natural" / f"{name}.jpg")
+        for person in range(2 - number):
+            alpha = box(2, 3 + 8 * person, 9, 9) * 127 + box(4, 4 + 8 * person, 6, 6) * 128
+            save(alpha.astype(np.uint8), root / "alphas" / "natural" / name / f"{person}.png")
+    return open_reader("him2k", str(root))
+
+
 def scenes(root: Path) -> Reader:
     return open_reader("scenes", options={"num_images": "4", "height": "96", "width": "120"})
 
@@ -119,4 +191,8 @@ SMALL: dict[str, Callable[[Path], Reader]] = {
     "berkeley": _folders("berkeley", "images", "masks", (128, 255)),
     "davis": _folders("davis", "img", "gt", (1,)),
     "coco_mval": _folders("coco_mval", "img", "gt", (255,)),
+    "sbd": sbd,
+    "pascal_voc": pascal_voc,
+    "bsds500": bsds500,
+    "him2k": him2k,
 }

@@ -1,5 +1,6 @@
 """What every reader promises, then folders of masks and COCO panoptic; COCO instances are in test_coco.py."""
 
+import csv
 import os
 import pickle
 from pathlib import Path
@@ -231,7 +232,12 @@ class TestMasks:
 
 @pytest.mark.parametrize(
     ("name", "folder", "num_objects"),
-    [("coco_panoptic", "coco_panoptic200", 1447), ("coco_mval", "COCO_MVal_dev", 173), ("davis", "DAVIS_dev", 81)],
+    [
+        ("coco_panoptic", "coco_panoptic200", 1447),
+        ("coco_mval", "COCO_MVal_dev", 173),
+        ("davis", "DAVIS_dev", 81),
+        ("bsds500", "BSDS500", 1446),
+    ],
 )
 def test_real_data_has_the_counts_its_readme_states(name: str, folder: str, num_objects: int) -> None:
     if not (REAL / folder).is_dir():
@@ -242,3 +248,14 @@ def test_real_data_has_the_counts_its_readme_states(name: str, folder: str, num_
     for item in items[:: len(items) // 8]:
         sample = reader.load(item)
         assert (len(sample.objects), sample.refused) == (len(item.object_ids), ())
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_real_bsds_objects_are_those_of_its_table(split: str) -> None:
+    table = REAL / "BSDS500" / f"objects_{split}.csv"
+    if not table.is_file():
+        pytest.skip("BSDS500 is not in MASKWRIGHT_DATA")
+    with table.open(newline="") as file:
+        expected = [f"{split}/{row['id']}/{row['annotator']}.{row['label']}" for row in csv.DictReader(file)]
+    items = open_reader("bsds500", str(REAL / "BSDS500"), split=split).items()
+    assert sorted(object_id for item in items for object_id in item.object_ids) == sorted(expected)

@@ -5,10 +5,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from models.errors import InputError, lookup
+from pipeline.data.readers.bsds500 import Bsds500
 from pipeline.data.readers.coco import Coco
 from pipeline.data.readers.coco_panoptic import CocoPanoptic
+from pipeline.data.readers.him2k import Him2k
 from pipeline.data.readers.masks import Masks
 from pipeline.data.readers.options import convert_options
+from pipeline.data.readers.pascal_voc import PascalVoc
+from pipeline.data.readers.sbd import Sbd
 from pipeline.data.readers.scenes import Scenes
 from pipeline.data.sample import Reader
 
@@ -33,6 +37,10 @@ READERS: dict[str, ReaderFactory] = {
     "berkeley": ReaderFactory(Masks, {"images": "images", "masks": "masks", "rule": _GRABCUT_RULE}),
     "davis": ReaderFactory(Masks, {"images": "img", "masks": "gt", "rule": "nonzero"}),
     "coco_mval": ReaderFactory(Masks, {"images": "img", "masks": "gt", "rule": "nonzero"}),
+    "sbd": ReaderFactory(Sbd),
+    "pascal_voc": ReaderFactory(PascalVoc),
+    "bsds500": ReaderFactory(Bsds500),
+    "him2k": ReaderFactory(Him2k),
 }
 
 

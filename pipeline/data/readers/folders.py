@@ -54,3 +54,20 @@ def file_inside(folder: Path, name: str) -> Path:
     if not name or normal.is_absolute() or normal.parts[0:1] == ("..",) or "\0" in name:
         raise ValueError(f"the file name {name!r} leads out of the images folder")
     return folder / normal
+
+
+def read_name_list(path: Path) -> list[str]:
+    """Read a split's list, one name per line, each once and in order; InputError if it is no text or is empty."""
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the list {str(path)!r} cannot be read: {error}") from error
+    names = list(dict.fromkeys(filter(None, lines)))
+    if not names:
+        raise InputError(f"the list {str(path)!r} is empty: expected one image name per line")
+    return names
+
+
+def stand_in(item_id: str) -> tuple[str, ...]:
+    """Object ids of an item whose objects cannot be listed: one, so that an evaluation loads it and names the fault."""
+    return (f"{item_id}/unreadable",)

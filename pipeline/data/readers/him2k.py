@@ -1,0 +1,100 @@
+"""HIM2K: photos of several people with one alpha matte per person."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from models.errors import InputError
+from pipeline.data.readers.folders import list_images, list_names, missing_split, require_root, stand_in
+from pipeline.data.readers.images import read_image, read_labels
+from pipeline.data.sample import BadItem, Item, Sample, pack_objects
+
+_EXPECTED = "images/<split>/<name>.jpg and alphas/<split>/<name>/*.png, with the split natural or comp"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Him2k:
+    """HIM2K under `root`; `split` names the subset, natural when empty: 320 images of 830 people.
+
+    A pixel is a person where the matte is above `alpha_above`, of 255: a matte has no edge of its own, so a result is
+    comparable only with the same threshold. Every matte is an object. Listing opens no file.
+    """
+
+    root: str = ""
+    split: str = ""
+    alpha_above: int = 127
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.alpha_above < 255:
+            raise InputError(f"alpha_above is {self.alpha_above}: expected 0 to 254")
+        self._folders()
+
+    def _folders(self) -> tuple[Path, Path]:
+        root = require_root("him2k", self.root, _EXPECTED)
+        if not (root / "images").is_dir() or not (root / "alphas").is_dir():
+            raise InputError(f"{str(root)!r} holds {list_names(root)}; expected {_EXPECTED}")
+        split = self.split or "natural"
+        folders = root / "images" / split, root / "alphas" / split
+        if not all(folder.is_dir() for folder in folders):
+            known = [entry.name for entry in (root / "alphas").iterdir() if entry.is_dir()]
+            raise missing_split("him2k", split, known, f"the folders {folders[0]} and {folders[1]}")
+        return folders
+
+    def items(self) -> Sequence[Item]:
+        """List the images, sorted by id, the file name less its suffix; object ids add "/<matte's name>"."""
+        images_dir, alphas_dir = self._folders()
+        images = list_images(images_dir)
+        twice = [name for name, count in Counter(path.stem for path in images).items() if count > 1]
+        if twice:
+            raise InputError(f"{len(twice)} names occur twice in {str(images_dir)!r}, for example {twice[0]!r}")
+        items = sorted((_item(path, alphas_dir / path.stem) for path in images), key=lambda item: item.id)
+        if not any(item.payload["mattes"] for item in items):
+            raise InputError(
+                f"none of the {len(items)} images in {str(images_dir)!r} has mattes: expected {alphas_dir}/<name>/*.png"
+            )
+        return items
+
+    def load(self, item: Item) -> Sample:
+        """Read one image and its mattes; BadItem without them or if the image is missing or broken.
+
+        A matte that cannot be read or has another size is refused alone.
+        """
+        if not item.payload["mattes"]:
+            raise BadItem(item.id, f"the folder {item.payload['alphas']!r} with its mattes is missing or holds no PNG")
+        try:
+            image = read_image(Path(item.payload["image"]))
+        except ValueError as error:
+            raise BadItem(item.id, f"image {Path(item.payload['image']).name}: {error}") from error
+        masks: list[tuple[str, str, np.ndarray]] = []
+        refused: list[str] = []
+        for object_id, name in zip(item.object_ids, item.payload["mattes"], strict=True):
+            try:
+                alpha = _read_alpha(Path(item.payload["alphas"]) / f"{name}.png", (image.shape[0], image.shape[1]))
+                masks.append((object_id, "person", alpha > self.alpha_above))
+            except ValueError as error:
+                refused.append(f"{object_id}: {error}")
+        return pack_objects(item.id, image, masks, refused=refused)
+
+
+def _item(image: Path, alphas: Path) -> Item:
+    names = [path.stem for path in list_images(alphas) if path.suffix == ".png"] if alphas.is_dir() else []
+    object_ids = tuple(f"{image.stem}/{name}" for name in names) or stand_in(image.stem)
+    payload = {"image": str(image), "alphas": str(alphas), "mattes": names}
+    return Item(id=image.stem, object_ids=object_ids, payload=payload)
+
+
+def _read_alpha(path: Path, hw: tuple[int, int]) -> np.ndarray:
+    """Read a matte as values from 0 to 255, also where it has 16 bits or three equal channels."""
+    alpha = read_labels(path)
+    if alpha.ndim == 3:
+        if (alpha != alpha[..., :1]).any():
+            raise ValueError("the matte holds colours, expected gray values")
+        alpha = alpha[..., 0]
+    if alpha.shape != hw:
+        raise ValueError(
+            f"the matte is {alpha.shape[0]} x {alpha.shape[1]} (height x width), its image {hw[0]} x {hw[1]}"
+        )
+    return alpha if alpha.dtype == np.uint8 else alpha.astype(np.float64) / 257
