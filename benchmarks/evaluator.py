@@ -1,0 +1,133 @@
+"""`python -m benchmarks.evaluator`: objects per second of the evaluator, against a plain loop of one object at a time.
+
+The loop is what the public code does: the network eager, contiguous, float32, in the published forms; one object after
+the other, robot user and network taking turns. Ours: prepared network, several objects in flight, workers of Ray. All
+play the same objects for the same number of clicks; the times are those between the first and the last finished piece,
+without starting up. Click lists are compared: rounding may change a pixel at the threshold, and with it a click.
+"""
+
+import copy
+import json
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+
+from benchmarks.networks import seeded
+from benchmarks.published_forms import as_published
+from models import checkpoint as checkpoints
+from models.networks import create
+from models.predictor import answer_with
+from models.refinement import build, named
+from pipeline.data.readers import open_reader
+from pipeline.data.sample import Reader
+from pipeline.evaluation.config import EvaluationConfig, EvaluationScaling
+from pipeline.evaluation.contestant import Contestant
+from pipeline.evaluation.evaluator import choose_objects
+from pipeline.evaluation.results import ObjectRow
+from pipeline.evaluation.tasks import TASKS, Game
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What is played by whom."""
+
+    network: str = "emc_segformer_b0"
+    checkpoint: Path | None = None
+    """Weights; none: seeded ones, whose masks are no objects but cost the same."""
+    refine: str = "standard"
+    objects: int = 24
+    clicks: int = 10
+    workers: tuple[int, ...] = (1, 2)
+    gpu: bool = False
+    batch: int = 64
+    reader: str = "scenes"
+    root: str | None = None
+    options: dict[str, str] = field(default_factory=lambda: {"num_images": "12", "height": "384", "width": "512"})
+    json: Path | None = None
+
+
+def plain_loop(
+    network: Any, reader: Reader, config: EvaluationConfig, refine: str, device: torch.device
+) -> tuple[float, dict[str, Any]]:
+    """Objects per second and click lists of one object after the other."""
+    from models import steps
+
+    network = as_published(copy.deepcopy(network)).to(device)
+    contestant = Contestant(
+        name=refine, step=build(named(refine), network.traits), answer=answer_with(network), device=device
+    )
+    clicks: dict[str, Any] = {}
+    ends: list[float] = []
+    with torch.inference_mode():
+        for item, object_ids in choose_objects(reader.items(), config):
+            sample = reader.load(item)
+            for game in TASKS["single"](sample, object_ids, contestant, config):
+                assert isinstance(game, Game), game
+                clicks[f"{item.id} {game.object}"] = steps.run(game.steps, contestant.answer).clicks.rows()
+                ends.append(time.monotonic())
+    return (len(ends) - 1) / (ends[-1] - ends[0]), clicks
+
+
+def ours(
+    checkpoint: Path, reader: Reader, config: EvaluationConfig, refine: str, scaling: EvaluationScaling
+) -> tuple[float, dict[str, Any]]:
+    """Objects per second and click lists of the evaluator."""
+    from pipeline.evaluation.ray_evaluate import Part, evaluate_on_ray
+
+    ends: list[tuple[float, int]] = []
+    (result,) = evaluate_on_ray(
+        checkpoint=str(checkpoint),
+        refinements={refine: named(refine)},
+        parts=[Part(dataset="bench", reader=reader, config=config)],
+        scaling=scaling,
+        progress=lambda part, done, total: ends.append((time.monotonic(), done)),
+    )
+    # The first piece of each worker pays for its start.
+    first = ends[min(2 * (scaling.actors or 1), len(ends)) - 1]
+    rows: list[ObjectRow] = result.rows[refine]
+    clicks = {f"{row.item} {row.object}": row.clicks for row in rows}
+    return (ends[-1][1] - first[1]) / (ends[-1][0] - first[0]), clicks
+
+
+def main(options: Options) -> None:
+    """Measure, print a table, write JSON."""
+    import cv2
+
+    from jobs.ray_env import connected
+
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    device = torch.device("cuda" if options.gpu else "cpu")
+    reader = open_reader(options.reader, options.root, "", options.options)
+    config = EvaluationConfig(
+        max_clicks=options.clicks, target_iou=1.01, max_objects=options.objects, boundaries=False, min_area=1
+    )
+    if options.checkpoint is None:
+        network, folder = seeded(create(options.network)), tempfile.mkdtemp()
+        checkpoint = checkpoints.save(network, Path(folder) / "checkpoint")
+    else:
+        checkpoint, (network, _) = options.checkpoint, checkpoints.load(options.checkpoint)
+    rate, expected = plain_loop(network, reader, config, options.refine, device)
+    out = {"plain loop": {"value": rate, "unit": "objects/s", "baseline": rate, "ratio": 1.0}}
+    print(f"{options.network}, {options.refine}, {len(expected)} objects x {options.clicks} clicks")
+    print(f"{'plain loop':<12} {rate:7.3f} objects/s", flush=True)
+    with connected():
+        for workers in options.workers:
+            scaling = EvaluationScaling(actors=workers, gpu=options.gpu, max_batch=options.batch)
+            found, clicks = ours(checkpoint, reader, config, options.refine, scaling)
+            same = sum(clicks[name] == expected[name] for name in expected)
+            name = f"{workers} worker" + ("s" if workers > 1 else "")
+            print(f"{name:<12} {found:7.3f} objects/s  x {found / rate:.2f}  "
+                  f"({same} of {len(expected)} click lists the same)", flush=True)  # fmt: skip
+            out[name] = {"value": found, "unit": "objects/s", "baseline": rate, "ratio": found / rate}
+    if options.json is not None:
+        options.json.write_text(json.dumps(out, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
