@@ -58,31 +58,33 @@ def _negative(
 
 def _far_from(clicks: list[Click], area: np.ndarray, margins: np.ndarray, rng: np.random.Generator) -> int | None:
     """Draw a pixel of the area by DIOS's distances, as much of them as leaves one; None if all are clicked."""
-    flat = np.flatnonzero(area & (gaps := _gaps(clicks, area.shape)).astype(bool))
+    flat, gaps = _unclicked(clicks, area)
     part, allowed = 1.0, flat[:0]
     while len(flat) and not len(allowed):
-        allowed = flat[(margins.ravel()[flat] >= part * BORDER_MARGIN) & (gaps.ravel()[flat] >= part * SPACING)]
+        allowed = flat[(margins.ravel()[flat] >= part * BORDER_MARGIN) & (gaps >= part * SPACING)]
         part /= 2
     return int(rng.choice(allowed)) if len(allowed) else None
 
 
 def _farthest(clicks: list[Click], area: np.ndarray, margins: np.ndarray) -> int | None:
-    gaps = np.where(area, _gaps(clicks, area.shape), 0)
-    margin = BORDER_MARGIN
-    while gaps.max() > 0 and not gaps[margins >= margin].any():
+    """Find the area's pixel that is farthest from all clicks, and as far from the object as leaves one."""
+    flat, gaps = _unclicked(clicks, area)
+    if not len(flat):
+        return None
+    depths, margin = margins.ravel()[flat], BORDER_MARGIN
+    while not (depths >= margin).any():
         margin /= 2
-    gaps[margins < margin] = 0
-    return int(gaps.argmax()) if gaps.max() > 0 else None
+    return int(flat[np.where(depths >= margin, gaps, 0).argmax()])
 
 
-def _gaps(clicks: list[Click], hw: tuple[int, ...]) -> np.ndarray:
-    """Distance of each pixel to the nearest click; infinite without any."""
-    if not clicks:
-        return np.full(hw, np.inf)
-    unclicked = np.ones(hw, bool)
+def _unclicked(clicks: list[Click], area: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels of the area (row-major numbers) that are not clicked, and the distance of each to the nearest click."""
+    flat = np.flatnonzero(area)
+    rows, columns = np.divmod(flat, area.shape[1])
+    gaps = np.full(len(flat), np.inf)
     for click in clicks:
-        unclicked[int(click.y), int(click.x)] = False
-    return np.asarray(ndimage.distance_transform_edt(unclicked))
+        gaps = np.minimum(gaps, np.hypot(rows - click.y, columns - click.x))
+    return flat[gaps > 0], gaps[gaps > 0]
 
 
 def _click(pixel: int, hw: tuple[int, ...], *, positive: bool) -> Click:

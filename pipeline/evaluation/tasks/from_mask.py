@@ -47,7 +47,7 @@ def spoiled_mask(mask: np.ndarray, rng: np.random.Generator, ignore_mask: np.nda
     area = int(mask.sum())
     free = ~mask if ignore_mask is None else ~(mask | ignore_mask)
     aim, share = rng.uniform(*AIM), rng.uniform(0.2, 0.8)
-    depths, distances = (np.asarray(ndimage.distance_transform_edt(np.pad(m, 1)))[1:-1, 1:-1] for m in (mask, ~mask))
+    depths, distances = (np.asarray(ndimage.distance_transform_edt(part)) for part in (mask, ~mask))
     near = free & (distances <= 1 + 0.5 * np.sqrt(area))
     cut_first = _order(mask, mask, depths, rng)
     add_first = _order(free, near if near.any() else free, distances, rng)
