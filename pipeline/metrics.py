@@ -9,7 +9,7 @@ and everything built on it). Both are given; NoC is the same under either.
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 
@@ -40,7 +40,7 @@ def nof(sessions: Sequence[Sequence[float]], quality: float, max_clicks: int = 2
     return sum(_fails(ious, quality, max_clicks) for ious in sessions)
 
 
-def nofi(items: Sequence[str], sessions: Sequence[Sequence[float]], quality: float, max_clicks: int = 20) -> int:
+def nofi(items: Sequence[Hashable], sessions: Sequence[Sequence[float]], quality: float, max_clicks: int = 20) -> int:
     """NoFI@q: items (images, or samples) with a session that never reaches `quality`; `items[i]` is session i's.
 
     An item of several objects fails if any of them does; published counts are of one session per item (spec 4.12),

@@ -6,13 +6,18 @@ from models.errors import InputError
 from models.precision import Precision
 from pipeline.clicks.realistic import Realistic
 
+CATEGORY_TASKS = ("additional_effort", "collective_effort")
+"""Tasks of which a sample is a category of an image, not an image."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig:
     """The protocol: who clicks, for how long, and what is counted."""
 
     task: str = "single"
-    """What is segmented and what is given, one of TASKS: single objects from nothing."""
+    """What is segmented and what is given, one of TASKS: single objects from nothing (single) or from a mask to correct
+    (from_mask), or all objects of a category, an exemplar of them given (additional_effort) or not (collective_effort).
+    """
     policy: str = "oracle"
     """The robot user, one of POLICIES."""
     realistic: Realistic = field(default_factory=Realistic)
@@ -29,9 +34,9 @@ class EvaluationConfig:
     boundaries: bool = True
     """Measure BIoU and ASSD, after the clicks `at_clicks` and an object's last; their time is part of s/click."""
     max_objects: int | None = None
-    """Evaluate so many objects, drawn by `seed`; None: all."""
+    """Evaluate so many objects, drawn by `seed`; None: all. Categories are evaluated whose exemplar is drawn."""
     min_area: int = 0
-    """Leave out, and name, objects of fewer pixels."""
+    """Leave out, and name, objects of fewer pixels; in a category they still belong to the union."""
     seed: int = 0
     """Draws the objects, and the clicks of a robot user that is random: each object's by its own generator."""
 

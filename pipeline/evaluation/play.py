@@ -18,8 +18,9 @@ from pipeline.metrics import iou
 class Played:
     """A session of the robot user: its clicks, the IoU after each, and the last mask (bool, h, w).
 
-    `bious` and `assds` are as long as `ious`; None after the clicks where they were not measured. `num_honoured` clicks
-    left the mask with their sign at their pixel; `counts` is what refinements did.
+    Clicks that the session began with (an exemplar's) are none of them. `bious` and `assds` are as long as `ious`; None
+    after the clicks where they were not measured. `num_honoured` clicks left the mask with their sign at their pixel;
+    `counts` is what refinements did.
     """
 
     clicks: Clicks
@@ -43,15 +44,19 @@ def play(
     target_iou: float,
     mask_threshold: float,
     boundaries_at: Sequence[int] | None = None,
+    min_gain: float | None = None,
 ) -> Steps[Played]:
     """Click until the IoU first reaches `target_iou` or `max_clicks` are made (spec 6.2).
 
-    `rng` is the policy's alone. Borders are compared after the clicks `boundaries_at` (from 1) and after the last one;
-    None: never.
+    The robot sees the clicks that `state` comes with, and clicks none of their pixels again; they do not count. A click
+    that raises the IoU by less than `min_gain` is the last one. `rng` is the policy's alone. Borders are compared after
+    the clicks `boundaries_at` (from 1) and after the last one; None: never.
     """
     mask = np.zeros(state.hw, bool)
     if state.mask_prob is not None:
         mask = state.mask_prob[0].cpu().numpy() > mask_threshold
+    num_given = len(state.clicks)
+    before = _quality(mask, object_mask, ignore_mask)
     ious: list[float] = []
     num_honoured = 0
     borders: list[tuple[float | None, float | None]] = []
@@ -61,15 +66,16 @@ def play(
         assert state.mask_prob is not None
         mask = state.mask_prob[0].cpu().numpy() > mask_threshold
         num_honoured += state.honoured(mask_threshold)
-        quality = iou(mask, object_mask, ignore_mask)
-        ious.append(0.0 if math.isnan(quality) else quality)
+        ious.append(_quality(mask, object_mask, ignore_mask))
         done = bool(np.float32(ious[-1]) >= np.float32(target_iou)) or len(ious) == max_clicks
+        done = done or (min_gain is not None and ious[-1] - before < min_gain)
+        before = ious[-1]
         wanted = boundaries_at is not None and (done or len(ious) in boundaries_at)
-        borders.append(_borders(mask, object_mask & ~ignore_mask) if wanted else (None, None))
+        borders.append(borders_between(mask, object_mask & ~ignore_mask) if wanted else (None, None))
         if done:
             break
     return Played(
-        clicks=state.clicks,
+        clicks=Clicks(state.clicks.yx[num_given:], state.clicks.positive[num_given:]),
         ious=tuple(ious),
         mask=mask,
         bious=tuple(each for each, _ in borders),
@@ -79,7 +85,13 @@ def play(
     )
 
 
-def _borders(mask: np.ndarray, object_mask: np.ndarray) -> tuple[float | None, float | None]:
+def _quality(mask: np.ndarray, object_mask: np.ndarray, ignore_mask: np.ndarray) -> float:
+    """IoU; 0 where nothing counts."""
+    quality = iou(mask, object_mask, ignore_mask)
+    return 0.0 if math.isnan(quality) else quality
+
+
+def borders_between(mask: np.ndarray, object_mask: np.ndarray) -> tuple[float | None, float | None]:
     """BIoU and ASSD; None where both masks are empty, so that neither is defined."""
     if not (mask.any() or object_mask.any()):
         return None, None

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import metrics
-from pipeline.evaluation.config import EvaluationConfig
+from pipeline.evaluation.config import CATEGORY_TASKS, EvaluationConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectRow:
     """One object under one refinement; `mask` is the last mask as COCO RLE counts of the image's size.
 
-    `bious` and `assds` hold a value per click, None where it was not measured; empty in files that know neither.
+    `clicks` are those that `ious` belong to; what a task gave free is not listed. `bious` and `assds` hold a value per
+    click, None where it was not measured; empty in files that know neither.
     `num_honoured` clicks left the mask with their sign at their pixel; `counts` is what refinements did (State.counts).
     """
 
@@ -43,7 +44,9 @@ class ObjectRow:
 
 def summarize(rows: Sequence[ObjectRow], config: EvaluationConfig, seconds: float) -> dict[str, Any]:
     """Average the rows of one (data set, refinement, policy); `seconds` is busy time, summed over actors."""
-    sessions, items = [row.ious for row in rows], [row.item for row in rows]
+    sessions = [row.ious for row in rows]
+    by_category = config.task in CATEGORY_TASKS
+    items = [(row.item, row.category if by_category else "") for row in rows]
     most = config.max_clicks
 
     def each(measure: Callable[[float], float]) -> dict[str, float]:

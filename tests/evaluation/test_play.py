@@ -1,4 +1,5 @@
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -26,6 +27,7 @@ def played(
     max_clicks: int = 5,
     target_iou: float = 0.9,
     boundaries_at: Sequence[int] | None = None,
+    min_gain: float | None = None,
 ) -> Played:
     game = play(
         open_state(IMAGE, start),
@@ -38,6 +40,7 @@ def played(
         target_iou=target_iou,
         mask_threshold=0.49,
         boundaries_at=boundaries_at,
+        min_gain=min_gain,
     )
     return steps.run(game, nobody)
 
@@ -97,6 +100,40 @@ def test_the_first_click_corrects_the_mask_that_is_given() -> None:
     ((y, x, positive),) = played(lambda number: TRUTH, start=everything).clicks.rows()
     assert not positive
     assert not TRUTH[int(y), int(x)]
+
+
+def test_clicks_that_are_given_are_seen_but_do_not_count() -> None:
+    given = Clicks.of([(11, 13, True), (12, 14, True), (0, 0, False)])
+    steps_seen: list[int] = []
+
+    def masks(number: int) -> np.ndarray:
+        steps_seen.append(number)
+        return NOTHING
+
+    game = play(
+        replace(open_state(IMAGE), clicks=given),
+        answering(masks),
+        TRUTH,
+        NOTHING,
+        POLICIES["oracle"],
+        rng=np.random.default_rng(0),
+        max_clicks=2,
+        target_iou=0.9,
+        mask_threshold=0.49,
+        boundaries_at=(1,),
+    )
+    result = steps.run(game, nobody)
+    assert steps_seen == [4, 5]
+    assert len(result.clicks) == len(result.ious) == len(result.bious) == 2
+    assert not set(given.rows()) & set(result.clicks.rows())
+    assert played(lambda number: NOTHING).clicks.rows()[0] in given.rows()
+
+
+def test_a_click_that_gains_too_little_is_the_last() -> None:
+    columns = [6, 12, 12, 18, 18]
+    assert len(played(lambda number: part(columns[number - 1]), min_gain=0.01, target_iou=1.0).ious) == 3
+    assert len(played(lambda number: part(columns[number - 1]), min_gain=0.0, target_iou=1.01).ious) == 5
+    assert len(played(lambda number: part(12), start=part(12), min_gain=0.01).ious) == 1
 
 
 def test_the_robot_sees_the_thresholded_mask_and_its_own_clicks() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from models.refinement.state import State
 from models.steps import Steps
 from pipeline.clicks import make_policy
+from pipeline.data.sample import ObjectRef, Sample
 from pipeline.data.sampling import rng_for
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.contestant import Contestant
@@ -23,9 +24,9 @@ class Game:
     steps: Steps[Played]
 
 
-def rng_of(seed: int, item_id: str, object_id: str) -> np.random.Generator:
-    """Make the generator of one object's robot user: the same for every refinement, order and number of workers."""
-    return rng_for(seed, *(zlib.crc32(name.encode()) for name in (item_id, object_id)))
+def rng_of(seed: int, *names: str) -> np.random.Generator:
+    """Make the generator of what these ids and names name: the same for every refinement, order and worker."""
+    return rng_for(seed, *(zlib.crc32(name.encode()) for name in names))
 
 
 def played(
@@ -35,9 +36,12 @@ def played(
     contestant: Contestant,
     config: EvaluationConfig,
     rng: np.random.Generator,
-    max_clicks: int | None = None,
+    num_before: int = 0,
 ) -> Steps[Played]:
-    """Play one object from this state by the config's rules; masks bool (h, w)."""
+    """Play one object from this state by the config's rules; masks bool (h, w).
+
+    `num_before` clicks of an earlier stage count as the first of the session.
+    """
     return play(
         state,
         contestant.step,
@@ -45,8 +49,16 @@ def played(
         ignore_mask,
         make_policy(config.policy, config.realistic),
         rng=rng,
-        max_clicks=config.max_clicks if max_clicks is None else max_clicks,
+        max_clicks=config.max_clicks - num_before,
         target_iou=config.target_iou,
         mask_threshold=contestant.mask_threshold,
-        boundaries_at=config.at_clicks if config.boundaries else None,
+        boundaries_at=[k - num_before for k in config.at_clicks] if config.boundaries else None,
     )
+
+
+def countable(sample: Sample, ref: ObjectRef, config: EvaluationConfig) -> np.ndarray | str:
+    """Mask of an object's pixels that count, bool (h, w); or, as a str, why it is too small to be played."""
+    mask = sample.object_mask(ref) & ~sample.ignore_mask
+    if (area := int(mask.sum())) < max(1, config.min_area):
+        return f"{ref.id}: {area} pixels that count, fewer than {max(1, config.min_area)}"
+    return mask

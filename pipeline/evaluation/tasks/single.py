@@ -6,7 +6,7 @@ from models.predictor import open_state
 from pipeline.data.sample import Sample
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.contestant import Contestant
-from pipeline.evaluation.tasks.game import Game, played, rng_of
+from pipeline.evaluation.tasks.game import Game, countable, played, rng_of
 
 
 def single(
@@ -18,9 +18,9 @@ def single(
     for object_id in object_ids:
         if object_id not in refs:
             continue
-        mask = sample.object_mask(refs[object_id]) & ~sample.ignore_mask
-        if mask.sum() < max(1, config.min_area):
-            yield f"{object_id}: {int(mask.sum())} pixels that count, fewer than {config.min_area}"
+        mask = countable(sample, refs[object_id], config)
+        if isinstance(mask, str):
+            yield mask
             continue
         rng = rng_of(config.seed, sample.id, object_id)
         steps = played(state, mask, sample.ignore_mask, contestant, config, rng)

@@ -1,0 +1,48 @@
+"""All objects of a category at once, with a golden exemplar given free: what else has to be clicked (MOIS; spec 4.12).
+
+Networks that take no exemplar start from its mask and its clicks (spec 4.12b), those on the other objects too.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from models.interaction import Clicks
+from models.predictor import open_state
+from models.refinement.exemplar import example_of
+from models.refinement.state import State
+from pipeline.clicks.exemplar_clicks import exemplar_clicks
+from pipeline.data.sample import Sample
+from pipeline.evaluation.config import EvaluationConfig
+from pipeline.evaluation.contestant import Contestant
+from pipeline.evaluation.tasks.game import Game, played, rng_of
+from pipeline.evaluation.tasks.kinds import Kind, find_kinds
+
+
+def additional_effort(
+    sample: Sample, object_ids: tuple[str, ...], contestant: Contestant, config: EvaluationConfig
+) -> Iterator[Game | str]:
+    """Play the union of each category of at least two objects whose exemplar is in `object_ids`.
+
+    The exemplar is a part of the union. Only further clicks count.
+    """
+    kinds, left_out = find_kinds(sample, object_ids, config)
+    yield from (f"{object_id}: {reason}" for object_id, reason in left_out.items())
+    for kind in kinds:
+        if kind.exemplar not in object_ids:
+            continue
+        rng = rng_of(config.seed, sample.id, kind.category, "exemplar clicks")
+        clicks = exemplar_clicks(kind.exemplar_mask, kind.others, rng, sample.ignore_mask)
+        state = given_exemplar(sample.image, kind, clicks, contestant)
+        rng = rng_of(config.seed, sample.id, kind.category, "union")
+        steps = played(state, kind.union, sample.ignore_mask, contestant, config, rng)
+        yield Game(object=kind.name, category=kind.category, steps=steps)
+
+
+def given_exemplar(image: np.ndarray, kind: Kind, clicks: Clicks, contestant: Contestant) -> State:
+    """Start a session from a finished object in the way that this contestant can take."""
+    if contestant.takes_exemplar:
+        example = example_of(kind.exemplar_mask, clicks, kind.others)
+        return open_state(image, device=contestant.device, example=example)
+    return replace(open_state(image, kind.exemplar_mask, contestant.device), clicks=clicks)

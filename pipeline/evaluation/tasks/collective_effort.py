@@ -1,0 +1,111 @@
+"""All objects of a category, every click counted, those on the exemplar too (MOIS; spec 4.12).
+
+Ours: one network plays both stages (the paper makes exemplars with a frozen network for single objects).
+"""
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+
+from models.interaction import Clicks
+from models.predictor import open_state
+from models.refinement.exemplar import example_of
+from models.refinement.state import Counts, State, Step
+from models.steps import Steps
+from pipeline.clicks import make_policy
+from pipeline.data.sample import Sample
+from pipeline.evaluation.config import EvaluationConfig
+from pipeline.evaluation.contestant import Contestant
+from pipeline.evaluation.play import Played, borders_between, play
+from pipeline.evaluation.tasks.game import Game, played, rng_of
+from pipeline.evaluation.tasks.kinds import Kind, find_kinds
+from pipeline.evaluation.tasks.single import single
+from pipeline.metrics import iou
+
+EXEMPLAR_CLICKS = 5
+MIN_GAIN = 0.01
+
+
+def collective_effort(
+    sample: Sample, object_ids: tuple[str, ...], contestant: Contestant, config: EvaluationConfig
+) -> Iterator[Game | str]:
+    """Play each category of at least two objects: as a whole, or, without exemplars, its objects one by one.
+
+    As a whole, where its exemplar is in `object_ids`: a row per sample and category. One by one: a row per object.
+    """
+    kinds, left_out = find_kinds(sample, object_ids, config)
+    yield from (f"{object_id}: {reason}" for object_id, reason in left_out.items())
+    if not contestant.takes_exemplar:
+        members = {object_id for kind in kinds for object_id in kind.masks}
+        yield from single(sample, tuple(each for each in object_ids if each in members), contestant, config)
+        return
+    for kind in kinds:
+        if kind.exemplar in object_ids:
+            steps = two_stages(sample, kind, contestant, config)
+            yield Game(object=kind.name, category=kind.category, steps=steps)
+
+
+def two_stages(sample: Sample, kind: Kind, contestant: Contestant, config: EvaluationConfig) -> Steps[Played]:
+    """Play the exemplar alone, then the union with what came out as its exemplar; `config.max_clicks` in all.
+
+    Stage 1 ends after 5 clicks, or after one that gains less than 1 % IoU (which counts). Its IoUs and borders are
+    those of the exemplar's mask against the union. If it left no mask, stage 2 goes on without an exemplar.
+    """
+    union, ignore = kind.union, sample.ignore_mask
+    rng = rng_of(config.seed, sample.id, kind.category, "union")
+    masks: list[np.ndarray] = []
+    first = yield from play(
+        open_state(sample.image, device=contestant.device),
+        _watched(contestant, masks),
+        kind.exemplar_mask,
+        ignore,
+        make_policy(config.policy, config.realistic),
+        rng=rng,
+        max_clicks=min(EXEMPLAR_CLICKS, config.max_clicks),
+        target_iou=config.target_iou,
+        mask_threshold=contestant.mask_threshold,
+        min_gain=MIN_GAIN,
+    )
+    ious = [iou(mask, union, ignore) for mask in masks]
+    finished = bool(np.float32(ious[-1]) >= np.float32(config.target_iou)) or len(ious) == config.max_clicks
+    wanted = [*config.at_clicks, len(ious)] if finished else config.at_clicks
+    borders = [
+        borders_between(mask, union) if config.boundaries and number in wanted else (None, None)
+        for number, mask in enumerate(masks, start=1)
+    ]
+    first = dataclasses.replace(
+        first, ious=tuple(ious), bious=tuple(each for each, _ in borders), assds=tuple(each for _, each in borders)
+    )
+    if finished:
+        return first
+    example = example_of(first.mask, first.clicks) if first.mask.any() else None
+    state = open_state(sample.image, device=contestant.device, example=example)
+    second = yield from played(state, union, ignore, contestant, config, rng, num_before=len(ious))
+    return _joined(first, second)
+
+
+def _watched(contestant: Contestant, masks: list[np.ndarray]) -> Step:
+    """The contestant's step, whose masks are kept."""
+
+    def step(state: State) -> Steps[State]:
+        answered = yield from contestant.step(state)
+        assert answered.mask_prob is not None
+        masks.append(answered.mask_prob[0].cpu().numpy() > contestant.mask_threshold)
+        return answered
+
+    return step
+
+
+def _joined(first: Played, second: Played) -> Played:
+    counts = {name: value + getattr(second.counts, name) for name, value in dataclasses.asdict(first.counts).items()}
+    counts["focus_distance"] = second.counts.focus_distance  # that of the newest click, no sum
+    return Played(
+        clicks=Clicks.of([*first.clicks.rows(), *second.clicks.rows()]),
+        ious=first.ious + second.ious,
+        mask=second.mask,
+        bious=first.bious + second.bious,
+        assds=first.assds + second.assds,
+        num_honoured=first.num_honoured + second.num_honoured,
+        counts=Counts(**counts),
+    )
