@@ -68,7 +68,7 @@ def main(argv: Sequence[str]) -> int:
     return serve(config, uri, model, examples)
 
 
-def learn_and_measure(config: DemoConfig, out: Path, uri: str) -> tuple[Path, dict[str, Any], list[dict[str, Any]]]:
+def learn_and_measure(config: DemoConfig, out: Path, uri: str) -> tuple[Path, list[Any], list[dict[str, Any]]]:
     """Train the demo preset and evaluate before and after, with and without cascade refinement."""
     from jobs.evaluate import evaluate
     from models import checkpoint as checkpoints
@@ -114,17 +114,16 @@ def learn_and_measure(config: DemoConfig, out: Path, uri: str) -> tuple[Path, di
         dataset="scenes",
         title="After training",
     )
-    rows: dict[str, Any] = {}
+    rows: list[Any] = []
     summaries: list[dict[str, Any]] = []
     for when, folder, part in (("untrained", "before", before), ("trained", "after", after)):
         read, _ = results.read(out / folder)
-        for summary in part:
-            rows[f"{when}, {summary['refinement']}"] = [r for r in read if r.refinement == summary["refinement"]]
-            summaries.append({**summary, "predictor": f"{when}, "})
+        rows += [dataclasses.replace(row, refinement=f"{when}, {row.refinement}") for row in read]
+        summaries += [{**summary, "predictor": f"{when}, "} for summary in part]
     return checkpoint, rows, summaries
 
 
-def write(out: Path, rows: dict[str, Any], summaries: list[dict[str, Any]]) -> Path:
+def write(out: Path, rows: list[Any], summaries: list[dict[str, Any]]) -> Path:
     """Write the demo's report: everything in one page."""
     from jobs.progress import read_history
     from pipeline.data.readers import open_reader
@@ -134,12 +133,12 @@ def write(out: Path, rows: dict[str, Any], summaries: list[dict[str, Any]]) -> P
     write_report(
         out / "report.html",
         title="Maskwright demo",
-        subtitle=f"simpleclick_vit_xtiny from fresh weights, {len(rows['trained, standard'])} objects of generated "
+        subtitle=f"simpleclick_vit_xtiny from fresh weights, {summaries[-1]['objects']} objects of generated "
         "scenes that training never showed, robot user of the RITM protocol",
         rows=rows,
-        summaries=summaries,
-        reader=open_reader("scenes", None, "val"),
-        shown="trained, standard",
+        summaries=[{**s, "refinement": s["predictor"] + s["refinement"]} for s in summaries],
+        readers={"scenes": open_reader("scenes", None, "val")},
+        shown=("scenes", "trained, standard", summaries[-1]["policy"]),
         history=read_history(out / "training" / "ray" / "history.jsonl"),
     )
     return out / "report.html"

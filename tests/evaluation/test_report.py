@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from models.interaction import Clicks
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.overlays import NEGATIVE, POSITIVE, TINT, overlay
 from pipeline.evaluation.report import write_report
+from pipeline.evaluation.report_tables import class_table, results_table
 from pipeline.evaluation.results import ObjectRow, summarize
 from tests.evaluation.fakes import row
 from tests.pipeline.fakes import FakeReader
@@ -37,7 +39,9 @@ class Page(HTMLParser):
 
 
 def rows(name: str, gain: float) -> list[ObjectRow]:
-    return [row(f"item{n:04d}/{k}", [0.2 + gain, 0.4 + 0.1 * n + gain], name) for n in range(4) for k in "ab"]
+    made = [row(f"item{n:04d}/{k}", [0.2 + gain, 0.4 + 0.1 * n + gain], name) for n in range(4) for k in "ab"]
+    done = {"cascade_passes": 3, "focus_views": 0}
+    return [replace(r, category="cat" if r.object.endswith("a") else "dog", counts=done) for r in made]
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +52,10 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
         path,
         title=f"{EVIL} on scenes",
         subtitle="8 objects & more",
-        rows=groups,
+        rows=[row for group in groups.values() for row in group],
         summaries=[summarize(group, CONFIG, 1.0) for group in groups.values()],
-        reader=READER,
-        shown="standard",
+        readers={"scenes": READER},
+        shown=("scenes", "standard", "oracle"),
         num_overlays=2,
         history=[{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}],
     )
@@ -75,6 +79,29 @@ def test_the_page_holds_the_tables_figures(page: str) -> None:
     assert page.count('class="best"') >= 2
 
 
+def test_the_page_says_what_refinements_did_and_how_classes_fared(page: str) -> None:
+    text = Page(page).text
+    assert {"What the refinements did", "extra cascade passes", "24"} <= set(text)
+    assert "close-ups" not in text
+    assert {"By class: scenes, standard", "cat", "dog"} <= set(text)
+
+
+def test_rare_classes_are_counted_together() -> None:
+    group = [replace(row(f"a/{k}", [0.5]), category=name) for k, name in enumerate(["x"] * 3 + ["y", "z", ""])]
+    table = class_table(group, 0.9, 4)
+    assert table is not None
+    assert [(line[0][0], line[1][0]) for line in table.lines] == [("x", "3"), ("others", "3")]
+    assert class_table([row("a/1", [0.5])], 0.9, 4) is None
+
+
+def test_the_best_is_bold_among_its_own_data_set_only() -> None:
+    groups = [rows("worse", 0.0), rows("better", 0.1), [replace(r, dataset="other") for r in rows("alone", 0.3)]]
+    table = results_table([summarize(group, CONFIG, 1.0) for group in groups])
+    column = table.head.index("IoU&1")
+    assert [line[column][1] for line in table.lines] == [False, True, False]
+    assert not any(line[table.head.index("s / click")][1] for line in table.lines)
+
+
 def test_names_cannot_write_html(page: str) -> None:
     assert EVIL not in page
     assert sum(EVIL in text for text in Page(page).text) >= 2
@@ -90,7 +117,7 @@ def test_the_best_the_median_and_the_worst_are_shown_and_bad_items_are_named(pag
     assert captions[0] == captions[1] == "item0003: the file is cut short"
     assert captions[-1].startswith("item0000/")
     assert page.count("data:image/jpeg") == 4
-    assert page.count("data:image/png") == 2
+    assert page.count("data:image/png") == 3
 
 
 def test_an_evaluation_of_one_object_and_no_history_has_a_page_too(tmp_path: Path) -> None:
@@ -99,10 +126,10 @@ def test_an_evaluation_of_one_object_and_no_history_has_a_page_too(tmp_path: Pat
         tmp_path / "report.html",
         title="one",
         subtitle="",
-        rows={"standard": group},
+        rows=group,
         summaries=[summarize(group, CONFIG, 1.0)],
-        reader=READER,
-        shown="standard",
+        readers={"scenes": READER},
+        shown=("scenes", "standard", "oracle"),
     )
     page = (tmp_path / "report.html").read_text()
     assert "Training" not in Page(page).text
