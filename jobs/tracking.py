@@ -7,6 +7,7 @@ and the run's id; nothing here is global, so that a job may run beside others.
 import functools
 import logging
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -80,8 +81,8 @@ def log_metrics(uri: str, run_id: str, step: int, metrics: Mapping[str, float], 
 
 
 def metric_name(name: str) -> str:
-    """Name that MLflow accepts: it knows no '&' and no '@'."""
-    return name.replace("&", "_at_").replace("@", "_")
+    """Name that MLflow accepts: letters, digits and _-.:/ and spaces."""
+    return re.sub(r"[^\w\-. :/]", "-", name.replace("&", "_at_").replace("@", "_"))
 
 
 def training_logger(uri: str, run_id: str) -> Callable[[int, dict[str, float]], None]:

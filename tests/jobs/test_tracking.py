@@ -59,3 +59,9 @@ def test_the_default_database_lies_where_the_user_started(tmp_path: Path, monkey
 
 def test_nested_parameters_get_dotted_names() -> None:
     assert tracking.flatten({"a": 1, "b": {"c": (2,), "d": {"e": None}}}) == {"a": 1, "b.c": (2,), "b.d.e": None}
+
+
+def test_what_refinements_are_called_is_accepted_as_a_metric(mlflow_uri: str) -> None:
+    run = tracking.start_run(mlflow_uri, "evaluate", {})
+    tracking.log_metrics(mlflow_uri, run, 0, {"iou_at_1": 0.5}, prefix="data/zoom_in+cfr_1/")
+    assert tracking.client(mlflow_uri).get_run(run).data.metrics == {"data/zoom_in-cfr_1/iou_at_1": 0.5}
