@@ -77,7 +77,8 @@ def evaluate(config: EvaluateConfig, out: Path, *, dataset: str = "", title: str
         progress=lambda name, done, total: progress_line(f"evaluating {dataset}, {name}", done, total),
     )
     summaries = [results.summarize(group, config.protocol, seconds[name]) for name, group in rows.items()]
-    results.write(out, [row for group in rows.values() for row in group], summaries)
+    every_row = [row for group in rows.values() for row in group]
+    results.write(out, every_row, summaries)
     if refused:
         (out / "refused.txt").write_text("\n".join(refused) + "\n")
         print(f"refused {len(refused)} items or objects, by name in {out / 'refused.txt'}")
@@ -88,10 +89,10 @@ def evaluate(config: EvaluateConfig, out: Path, *, dataset: str = "", title: str
         title=title or f"{network} on {dataset}",
         subtitle=f"{len(rows[shown])} objects, robot user '{config.protocol.policy}', at most "
         f"{config.protocol.max_clicks} clicks" + (f", checkpoint {config.checkpoint}" if config.checkpoint else ""),
-        rows=rows,
+        rows=every_row,
         summaries=summaries,
-        reader=reader,
-        shown=shown,
+        readers={dataset: reader},
+        shown=(dataset, shown, config.protocol.policy),
         num_overlays=config.num_overlays,
     )
     return summaries
