@@ -36,11 +36,12 @@ def write_report(
     for key in (shown, *map(key_of, summaries)):
         if key not in groups:
             raise InputError(f"no rows of {', '.join(key)}: there are rows of {'; '.join(map(', '.join, groups))}")
-    names, charts, histograms = predictors(summaries), [], []
+    names, styles = predictors(summaries), figures.styles(summaries)
+    charts, histograms = [], []
     for dataset in dict.fromkeys(s["dataset"] for s in summaries):
         part = [s for s in summaries if s["dataset"] == dataset]
         most, best = max(s["max_clicks"] for s in part), max(float(q) for s in part for q in s["noc"])
-        named = {names[key_of(s)]: groups[key_of(s)] for s in part}
+        named = {names[key]: (styles[key], groups[key]) for key in map(key_of, part)}
         charts.append(Picture(src=figures.clicks_figure(named, most), caption=dataset))
         text = f"{dataset}, IoU {best:.2f}" + (
             "" if len(named) <= figures.MAX_PANELS else f", the first {figures.MAX_PANELS}"

@@ -7,10 +7,12 @@ import numpy as np
 
 from pipeline import metrics
 from pipeline.evaluation.page import COLOURS, legend, new_figure, png
-from pipeline.evaluation.results import ObjectRow
+from pipeline.evaluation.results import Key, ObjectRow, key_of
 
 MAX_PANELS = 8
-STYLES = ("-", "--", ":", "-.")
+LINES = ("-", "--", ":", "-.")
+Style = tuple[str, str]
+"""Colour and line."""
 
 
 def padded(ious: Sequence[float], max_clicks: int) -> list[float]:
@@ -18,15 +20,27 @@ def padded(ious: Sequence[float], max_clicks: int) -> list[float]:
     return [*ious, *[ious[-1]] * (max_clicks - len(ious))][:max_clicks]
 
 
-def clicks_figure(groups: Mapping[str, Sequence[ObjectRow]], max_clicks: int) -> str:
+def styles(summaries: Sequence[Mapping[str, Any]]) -> dict[Key, Style]:
+    """Colour and line of each summary, the same on all figures: a colour per refinement, a line per robot user."""
+    refinements = list(dict.fromkeys(s["refinement"] for s in summaries))
+    policies = list(dict.fromkeys(s["policy"] for s in summaries))
+    return {
+        key_of(s): (
+            COLOURS[refinements.index(s["refinement"]) % len(COLOURS)],
+            LINES[policies.index(s["policy"]) % len(LINES)],
+        )
+        for s in summaries
+    }
+
+
+def clicks_figure(groups: Mapping[str, tuple[Style, Sequence[ObjectRow]]], max_clicks: int) -> str:
     """Mean IoU against the number of clicks, a line per predictor."""
     few = len(groups) <= 6
     figure, (axes,) = new_figure(height=3.7 if few else 3.7 + 0.2 * len(groups))
     clicks = np.arange(1, max_clicks + 1)
-    for number, (name, rows) in enumerate(groups.items()):
+    for name, ((colour, line), rows) in groups.items():
         mean = np.array([padded(row.ious, max_clicks) for row in rows]).mean(0)
-        style, colour = STYLES[number // len(COLOURS) % len(STYLES)], COLOURS[number % len(COLOURS)]
-        axes.plot(clicks, mean, marker="o", markersize=3, color=colour, linestyle=style, label=_visible(name))
+        axes.plot(clicks, mean, marker="o", markersize=3, color=colour, linestyle=line, label=_visible(name))
     axes.set(xlabel="clicks", ylabel="mean IoU", ylim=(0, 1), xlim=(0.6, max_clicks + 0.4))
     axes.set_xticks(ticks(max_clicks))
     if few:
@@ -36,18 +50,19 @@ def clicks_figure(groups: Mapping[str, Sequence[ObjectRow]], max_clicks: int) ->
     return png(figure)
 
 
-def histogram_figure(groups: Mapping[str, Sequence[ObjectRow]], quality: float, max_clicks: int) -> str:
+def histogram_figure(groups: Mapping[str, tuple[Style, Sequence[ObjectRow]]], quality: float, max_clicks: int) -> str:
     """Objects by the clicks that they took to `quality`, a panel per predictor (8 at most); failures stand apart."""
     names = list(groups)[:MAX_PANELS]
     figure, panels = new_figure(height=1.1 + 1.15 * len(names), num_rows=len(names))
     never = max_clicks + max(1.5, 0.06 * max_clicks)
     width = 0.8 * max(1.0, 0.03 * max_clicks)
     highest = 1
-    for number, (name, axes) in enumerate(zip(names, panels, strict=True)):
-        taken = [metrics.reaches(row.ious, quality, max_clicks) for row in groups[name]]
+    for name, axes in zip(names, panels, strict=True):
+        (colour, _), rows = groups[name]
+        taken = [metrics.reaches(row.ious, quality, max_clicks) for row in rows]
         bars = np.bincount([t for t in taken if t is not None], minlength=max_clicks + 1)[1:]
         failures = taken.count(None)
-        axes.bar(np.arange(1, max_clicks + 1), bars, width=0.8, color=COLOURS[number % len(COLOURS)])
+        axes.bar(np.arange(1, max_clicks + 1), bars, width=0.8, color=colour)
         axes.bar([never], [failures], width=width, color="#b8bfc8")
         if failures:
             axes.annotate(str(failures), (never, failures), ha="center", va="bottom", fontsize=8, color="#4a5568")

@@ -58,6 +58,8 @@ def counts_table(rows: Sequence[ObjectRow], summaries: Sequence[Summary]) -> Tab
     lines: dict[str, list[list[Cell]]] = {}
     titles = predictors(summaries)
     for s in summaries:
+        if not any(_count(s, name) for name in names):
+            continue
         line = [titles[key_of(s)], str(s["clicks"])]
         for name in names:
             if name == "focus_distance":  # of each object the newest, so that a sum would say nothing
