@@ -69,7 +69,7 @@ class EvaluateConfig:
     protocol: EvaluationConfig = field(default_factory=EvaluationConfig)
     scaling: EvaluationScaling = field(default_factory=EvaluationScaling)
     out: str = ""
-    """Folder for summary.json, objects.parquet and report.html; default runs/evaluate-DATE."""
+    """Folder for summary.json, objects.parquet (and .csv), clicks.csv and report.html; default runs/evaluate-DATE."""
     num_overlays: int = 4
     """Best, median and worst objects that the report shows, so many of each."""
 

@@ -83,7 +83,7 @@ def write_comparison(
         more=sum(gain < 0 for gain in gains),
         same=sum(gain == 0 for gain in gains),
         legend=LEGEND,
-        sections=_sections(ranked, reader, num_overlays, max_clicks),
+        sections=_sections(ranked, reader, num_overlays, quality, max_clicks),
     )
     (out / "compare.json").write_text(json.dumps(_json(differences, ranked, names, quality), indent=2) + "\n")
 
@@ -138,7 +138,7 @@ def _scatter(ranked: Sequence[Change], quality: float, max_clicks: int) -> str:
 
 
 def _sections(
-    ranked: Sequence[Change], reader: Reader | None, num: int, max_clicks: int
+    ranked: Sequence[Change], reader: Reader | None, num: int, quality: float | None, max_clicks: int
 ) -> list[tuple[str, list[tuple[str, list[Picture]]]]]:
     if reader is None or num < 1:
         return []
@@ -154,7 +154,15 @@ def _sections(
                 session_picture(row, items, reader, f"{side}: IoU {row.ious[-1]:.2f} after {len(row.ious)}")
                 for side, row in zip("AB", change.pair, strict=True)
             ]
-            drawn.append((change.pair[0].object, pictures))
+            drawn.append((_what_changed(change, quality), pictures))
         if drawn:
             sections.append((title, drawn))
     return sections
+
+
+def _what_changed(change: Change, quality: float | None) -> str:
+    text = f"{change.pair[0].object}: mean IoU over clicks {change.mean_ious[0]:.2f} → {change.mean_ious[1]:.2f}"
+    if quality is None:
+        return text
+    a, b = ("never" if clicks is None else clicks for clicks in change.clicks)
+    return f"{text}, IoU {quality:.2f} at click {a} → {b}"
