@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from jobs.cli import parse, run_job
+from jobs.cli import absolute_path, parse, run_job
 from models.errors import InputError
 from pipeline.evaluation import compare, results
 from pipeline.evaluation.results import ObjectRow
@@ -24,16 +24,44 @@ class CompareConfig:
     refine_a: str = ""
     """Which refinement or baseline of A, if it holds several."""
     refine_b: str = ""
+    dataset: str = ""
+    """Which data set, if a folder holds several."""
+    policy: str = ""
+    """Which robot user, if a folder holds several."""
     at_clicks: tuple[int, ...] = (1, 5)
+    """IoU&k, and BIoU&k and ASSD&k where both evaluations measured them, are compared for these k."""
     qualities: tuple[float, ...] = field(default=())
     """NoC at these IoUs; none: those that both evaluations give."""
+    out: str = ""
+    """Folder for compare.html and compare.json; none: neither is written."""
+    reader: str = ""
+    """Reader of the data set's images, for the page to show what changed most; none: no pictures."""
+    root: str | None = None
+    split: str = ""
+    options: dict[str, str] = field(default_factory=dict)
+    """More settings of the reader: --options KEY VALUE ..."""
+    num_overlays: int = 4
+    """Objects that gained most and lost most on the page, so many of each."""
+
+    def __post_init__(self) -> None:
+        if any(k < 1 for k in self.at_clicks) or not (self.at_clicks or self.qualities):
+            raise InputError(f"--at-clicks {self.at_clicks}: expected numbers of clicks from 1 on")
+        if self.reader and not self.out:
+            raise InputError(f"--reader {self.reader} is for the pictures of compare.html: give --out DIR too")
+        if not self.reader and (self.root is not None or self.split or self.options):
+            raise InputError("--root, --split and --options say where the images are: give --reader NAME too")
 
 
 def main(argv: Sequence[str]) -> int:
     """Parse, compare, print."""
+    from pipeline.data.readers import open_reader
+    from pipeline.evaluation.compare_report import write_comparison
+
     config = parse(CompareConfig, argv, prog="compare")
-    rows_a, summary_a = pick(config.a, config.refine_a)
-    rows_b, summary_b = pick(config.b, config.refine_b)
+    root = None if config.root is None else str(absolute_path("--root", config.root))
+    reader = open_reader(config.reader, root, config.split, config.options) if config.reader else None
+    rows_a, summary_a = pick(config.a, config.refine_a, config.dataset, config.policy)
+    rows_b, summary_b = pick(config.b, config.refine_b, config.dataset, config.policy)
     qualities = config.qualities or tuple(float(q) for q in summary_a["noc"] if q in summary_b["noc"])
     known = [q for q in qualities if f"{q:.2f}" in summary_a["noc"] and f"{q:.2f}" in summary_b["noc"]]
     if len(known) < len(qualities):
@@ -44,26 +72,52 @@ def main(argv: Sequence[str]) -> int:
     differences = compare.compare(
         rows_a, rows_b, at_clicks=config.at_clicks, qualities=qualities, max_clicks=max_clicks
     )
-    print(f"A {config.a} {summary_a['refinement']}\nB {config.b} {summary_b['refinement']}\n")
+    names = (_name(config.a, summary_a), _name(config.b, summary_b))
+    print(f"A {names[0]}\nB {names[1]}\n")
     print(compare.table(differences))
+    if config.out:
+        out = absolute_path("--out", config.out)
+        write_comparison(
+            out,
+            differences,
+            rows_a,
+            rows_b,
+            names=names,
+            quality=max(qualities, default=None),
+            max_clicks=max_clicks,
+            reader=reader,
+            num_overlays=config.num_overlays,
+        )
+        print(f"\nreport  {out / 'compare.html'}")
     return 0
 
 
-def pick(folder: Path, refinement: str) -> tuple[list[ObjectRow], dict[str, Any]]:
-    """Read one refinement's rows and summary from an evaluation's folder."""
+def pick(folder: Path, refinement: str, dataset: str = "", policy: str = "") -> tuple[list[ObjectRow], dict[str, Any]]:
+    """Read one data set's, robot user's and refinement's rows and summary from an evaluation's folder."""
     try:
         rows, summaries = results.read(folder)
     except (OSError, ValueError) as error:
         raise InputError(
             f"{folder} holds no evaluation: expected summary.json and objects.parquet ({error})"
         ) from error
-    names = [summary["refinement"] for summary in summaries]
-    if not refinement and len(names) > 1:
-        raise InputError(f"{folder} holds {', '.join(names)}: say which with --refine-a / --refine-b")
-    refinement = refinement or names[0]
-    if refinement not in names:
-        raise InputError(f"{folder} holds no {refinement!r}: it holds {', '.join(names)}")
-    return [row for row in rows if row.refinement == refinement], summaries[names.index(refinement)]
+    for what, wanted, flag in (
+        ("dataset", dataset, "--dataset"),
+        ("policy", policy, "--policy"),
+        ("refinement", refinement, "--refine-a / --refine-b"),
+    ):
+        held = list(dict.fromkeys(summary[what] for summary in summaries))
+        if not wanted and len(held) > 1:
+            raise InputError(f"{folder} holds {', '.join(held)}: say which with {flag}")
+        if wanted and wanted not in held:
+            raise InputError(f"{folder} holds no {wanted!r}: it holds {', '.join(held)}")
+        summaries = [summary for summary in summaries if summary[what] == (wanted or held[0])]
+    (summary,) = summaries
+    key = results.key_of(summary)
+    return [row for row in rows if row.key == key], summary
+
+
+def _name(folder: Path, summary: dict[str, Any]) -> str:
+    return f"{folder} {summary['refinement']} on {summary['dataset']}, robot user {summary['policy']}"
 
 
 if __name__ == "__main__":

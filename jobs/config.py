@@ -73,7 +73,7 @@ class EvaluateConfig:
     protocol: EvaluationConfig = field(default_factory=EvaluationConfig)
     scaling: EvaluationScaling = field(default_factory=EvaluationScaling)
     out: str = ""
-    """Folder for results and report; default runs/evaluate-DATE. One that was interrupted goes on if named again."""
+    """Folder of tables, CSV and report; default runs/evaluate-DATE. If it was interrupted, naming it again goes on."""
     num_overlays: int = 4
     """Best, median and worst objects that the report shows, so many of each."""
 

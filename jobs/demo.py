@@ -20,6 +20,7 @@ from jobs.presets import demo as demo_preset
 from jobs.train import check, train
 from models.errors import InputError
 from pipeline.evaluation.config import EvaluationConfig, EvaluationScaling
+from pipeline.evaluation.results import ObjectRow, key_of
 
 MARKER = ".maskwright-demo"
 
@@ -68,7 +69,7 @@ def main(argv: Sequence[str]) -> int:
     return serve(config, uri, model, examples)
 
 
-def learn_and_measure(config: DemoConfig, out: Path, uri: str) -> tuple[Path, list[Any], list[dict[str, Any]]]:
+def learn_and_measure(config: DemoConfig, out: Path, uri: str) -> tuple[Path, list[ObjectRow], list[dict[str, Any]]]:
     """Train the demo preset and evaluate before and after, with and without cascade refinement."""
     from jobs.evaluate import evaluate
     from models import checkpoint as checkpoints
@@ -114,31 +115,32 @@ def learn_and_measure(config: DemoConfig, out: Path, uri: str) -> tuple[Path, li
         dataset="scenes",
         title="After training",
     )
-    rows: list[Any] = []
+    rows: list[ObjectRow] = []
     summaries: list[dict[str, Any]] = []
     for when, folder, part in (("untrained", "before", before), ("trained", "after", after)):
         read, _ = results.read(out / folder)
         rows += [dataclasses.replace(row, refinement=f"{when}, {row.refinement}") for row in read]
-        summaries += [{**summary, "predictor": f"{when}, "} for summary in part]
+        summaries += [{**summary, "refinement": f"{when}, {summary['refinement']}"} for summary in part]
     return checkpoint, rows, summaries
 
 
-def write(out: Path, rows: list[Any], summaries: list[dict[str, Any]]) -> Path:
+def write(out: Path, rows: list[ObjectRow], summaries: list[dict[str, Any]]) -> Path:
     """Write the demo's report: everything in one page."""
     from jobs.progress import read_history
     from pipeline.data.readers import open_reader
     from pipeline.evaluation.report import write_report
 
     (out / "summary.json").write_text(json.dumps(summaries, indent=2) + "\n")
+    shown = next(s for s in summaries if s["refinement"] == "trained, standard")
     write_report(
         out / "report.html",
         title="Maskwright demo",
-        subtitle=f"simpleclick_vit_xtiny from fresh weights, {summaries[-1]['objects']} objects of generated "
+        subtitle=f"simpleclick_vit_xtiny from fresh weights, {shown['objects']} objects of generated "
         "scenes that training never showed, robot user of the RITM protocol",
         rows=rows,
-        summaries=[{**s, "refinement": s["predictor"] + s["refinement"]} for s in summaries],
+        summaries=summaries,
         readers={"scenes": open_reader("scenes", None, "val")},
-        shown=("scenes", "trained, standard", summaries[-1]["policy"]),
+        shown=key_of(shown),
         history=read_history(out / "training" / "ray" / "history.jsonl"),
     )
     return out / "report.html"
@@ -163,8 +165,8 @@ def register(uri: str, out: Path, checkpoint: Path, summaries: list[dict[str, An
 
     run_id = json.loads((out / "training" / "config.json").read_text())["run_id"]
     for summary in summaries:
-        when = summary["predictor"].strip(", ")
-        tracking.log_metrics(uri, run_id, 0, flat_metrics(summary), prefix=f"{when}/{summary['refinement']}/")
+        prefix = summary["refinement"].replace(", ", "/") + "/"
+        tracking.log_metrics(uri, run_id, 0, flat_metrics(summary), prefix=prefix)
     tracking.log_files(uri, run_id, out / "report.html", "report")
     return tracking.register(uri, run_id, checkpoint, name="maskwright-demo")
 

@@ -23,10 +23,15 @@ def iou(mask: np.ndarray, object_mask: np.ndarray, ignore_mask: np.ndarray) -> f
     return float((mask & object_mask & valid).sum() / union) if union else float("nan")
 
 
-def clicks_to(ious: Sequence[float], quality: float, max_clicks: int) -> int:
-    """Clicks (1-based) until the IoU first reaches `quality`, compared in float32 as published; else the maximum."""
+def reaches(ious: Sequence[float], quality: float, max_clicks: int) -> int | None:
+    """Clicks (1-based) until the IoU first reaches `quality`, compared in float32 as published; None if it never is."""
     reached = np.asarray(ious[:max_clicks], np.float32) >= np.float32(quality)
-    return int(reached.argmax()) + 1 if reached.any() else max_clicks
+    return int(reached.argmax()) + 1 if reached.any() else None
+
+
+def clicks_to(ious: Sequence[float], quality: float, max_clicks: int) -> int:
+    """Clicks until the IoU first reaches `quality`; the maximum if it never is."""
+    return reaches(ious, quality, max_clicks) or max_clicks
 
 
 def noc(sessions: Sequence[Sequence[float]], quality: float, max_clicks: int = 20) -> float:
@@ -90,7 +95,7 @@ def label(name: str, quality: float, max_clicks: int = 20) -> str:
 
 
 def _fails(ious: Sequence[float], quality: float, max_clicks: int) -> bool:
-    return not (np.asarray(ious[:max_clicks], np.float32) >= np.float32(quality)).any()
+    return reaches(ious, quality, max_clicks) is None
 
 
 def totals(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:

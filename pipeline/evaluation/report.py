@@ -1,22 +1,17 @@
-"""The page about an evaluation: tables, curves, clicks needed, overlays of the best, median and worst objects."""
+"""The page about an evaluation: tables, curves, histograms, pictures of the best, the median and the worst objects."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
-from models import rle
-from models.interaction import Clicks
-from pipeline.data.sample import BadItem, Reader
-from pipeline.evaluation.charts import click_histogram, iou_curve, loss_curve
-from pipeline.evaluation.overlays import overlay
-from pipeline.evaluation.report_tables import class_table, counts_table, results_table
-from pipeline.evaluation.results import ObjectRow
-
-TEMPLATE = Path(__file__).with_name("report.html.j2")
+from models.errors import InputError
+from pipeline.data.sample import Reader
+from pipeline.evaluation import report_figures as figures
+from pipeline.evaluation import report_tables as tables
+from pipeline.evaluation.page import LEGEND, Picture, render, session_picture
+from pipeline.evaluation.results import Key, ObjectRow, by_key, key_of, predictors
 
 
 def write_report(
@@ -27,84 +22,78 @@ def write_report(
     rows: Sequence[ObjectRow],
     summaries: Sequence[dict[str, Any]],
     readers: Mapping[str, Reader],
-    shown: tuple[str, str, str],
+    shown: Key,
     num_overlays: int = 4,
     history: Sequence[Mapping[str, float]] = (),
 ) -> None:
-    """Write one self-contained HTML file.
+    """Write one self-contained HTML file about the summaries' data sets, refinements and robot users.
 
-    `rows` of all evaluations, told apart by (dataset, refinement, policy), each with its summary; `readers` by data
-    set, for the pictures; the overlays and the classes are those of `shown`, ordered by mean IoU over clicks; `history`
-    is a training run's metrics by step.
+    The pictures, and the classes, are those of `shown` (data set, refinement, robot user); `readers`, by name of the
+    data set, give the images. `history` is a training run's metrics by step. Raises InputError if a summary, or
+    `shown`, has no rows.
     """
-    import jinja2
-
+    groups = by_key(rows)
+    for key in (shown, *map(key_of, summaries)):
+        if key not in groups:
+            raise InputError(f"no rows of {', '.join(key)}: there are rows of {'; '.join(map(', '.join, groups))}")
+    names, styles = predictors(summaries), figures.styles(summaries)
+    charts, histograms = [], []
+    for dataset in dict.fromkeys(s["dataset"] for s in summaries):
+        part = [s for s in summaries if s["dataset"] == dataset]
+        most, best = max(s["max_clicks"] for s in part), max(float(q) for s in part for q in s["noc"])
+        named = {names[key]: (styles[key], groups[key]) for key in map(key_of, part)}
+        charts.append(Picture(src=figures.clicks_figure(named, most), caption=dataset))
+        text = f"{dataset}, IoU {best:.2f}" + (
+            "" if len(named) <= figures.MAX_PANELS else f", the first {figures.MAX_PANELS}"
+        )
+        histograms.append(Picture(src=figures.histogram_figure(named, best, most), caption=text))
+    classes = [
+        (s["dataset"], table)
+        for s in tables.shown_in_each(summaries, shown)
+        if (table := tables.classes_table(groups[key_of(s)], s)) is not None
+    ]
     max_clicks = max(s["max_clicks"] for s in summaries)
-    quality = float(list(summaries[0]["noc"])[-1])
-    figures = []
-    for place, groups in _groups(rows, summaries).items():
-        figures.append({"title": f"IoU over clicks: {place}", "src": iou_curve(groups, max_clicks)})
-        figures.append({"title": f"Clicks needed: {place}", "src": click_histogram(groups, quality, max_clicks)})
-    of_shown = [row for row in rows if (row.dataset, row.refinement, row.policy) == shown]
-    tables = [results_table(summaries), counts_table(summaries), class_table(of_shown, quality, max_clicks)]
-    page = (
-        jinja2.Environment(autoescape=True)
-        .from_string(TEMPLATE.read_text())
-        .render(
-            title=title,
-            subtitle=subtitle,
-            tables=[table for table in tables if table is not None],
-            figures=figures,
-            loss=loss_curve(history) if history else "",
-            sections=_sections(of_shown, readers[shown[0]], shown[1], num_overlays, max_clicks),
-        )
+    render(
+        path,
+        "report.html.j2",
+        title=title,
+        subtitle=subtitle,
+        shown=", ".join(shown),
+        shown_predictor=", ".join(shown[1:]),
+        max_clicks=max_clicks,
+        results=tables.results_table(summaries),
+        failures=tables.failures_table(summaries),
+        counts=tables.counts_table(rows, summaries),
+        charts=charts,
+        histograms=histograms,
+        classes=classes,
+        rare=tables.MIN_OBJECTS_OF_A_CLASS,
+        loss=figures.loss_figure(history) if history else "",
+        legend=LEGEND,
+        sections=_sections(groups[shown], readers.get(shown[0]), num_overlays, max_clicks),
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page)
 
 
-def _groups(rows: Sequence[ObjectRow], summaries: Sequence[dict[str, Any]]) -> dict[str, dict[str, list[ObjectRow]]]:
-    """Rows by place (data set, and robot user where there are several) and by predictor, as the legends say."""
-    several = len({s["policy"] for s in summaries}) > 1
-    by_key: dict[tuple[str, str, str], list[ObjectRow]] = {}
-    for row in rows:
-        by_key.setdefault((row.dataset, row.refinement, row.policy), []).append(row)
-    places: dict[str, dict[str, list[ObjectRow]]] = {}
-    for s in summaries:
-        place = f"{s['dataset']}, {s['policy']}" if several else s["dataset"]
-        group = by_key[s["dataset"], s["refinement"], s["policy"]]
-        places.setdefault(place, {})[s["refinement"]] = group
-    return places
-
-
-def _sections(rows: Sequence[ObjectRow], reader: Reader, shown: str, num: int, max_clicks: int) -> list[dict[str, Any]]:
-    ranked = sorted(rows, key=lambda row: -float(np.mean(row.ious + [row.ious[-1]] * (max_clicks - len(row.ious)))))
-    num = min(num, len(ranked))
-    middle = max(0, (len(ranked) - num) // 2)
+def _sections(
+    rows: Sequence[ObjectRow], reader: Reader | None, num: int, max_clicks: int
+) -> list[tuple[str, list[Picture]]]:
+    """Pictures of the best, the median and the worst objects by mean IoU over clicks, none of them twice."""
+    if reader is None or num < 1:
+        return []
+    ranked = sorted(rows, key=lambda row: -float(np.mean(figures.padded(row.ious, max_clicks))))
+    if len(ranked) <= num or len(ranked) < 3:
+        parts = {"All objects, the best first": ranked}
+    else:
+        num = min(num, len(ranked) // 3)
+        middle = (len(ranked) - num) // 2
+        parts = {"Best": ranked[:num], "Median": ranked[middle : middle + num], "Worst": ranked[-num:]}
     items = {item.id: item for item in reader.items()}
-    groups = {"Best": ranked[:num], "Median": ranked[middle : middle + num], "Worst": ranked[-num:]}
-    sections = []
-    for name, group in groups.items():
-        figures = []
-        for row in group:
-            try:
-                sample = reader.load(items[row.item])
-            except BadItem as error:
-                figures.append({"src": "", "caption": str(error)})
-                continue
-            truth = next((sample.object_mask(ref) for ref in sample.objects if ref.id == row.object), None)
-            mask = rle.decode({"size": [row.height, row.width], "counts": row.mask})
-            picture = overlay(sample.image, mask, truth, Clicks.of(row.clicks))
-            caption = f"{row.object}: IoU {row.ious[0]:.2f} after 1 click, {row.ious[-1]:.2f} after {len(row.ious)}"
-            figures.append({"src": _jpeg(picture), "caption": caption})
-        text = (
-            f"{shown}: tinted the final mask, outlined the truth, numbered the clicks (green on the object, red off)."
-        )
-        sections.append({"title": name, "text": text, "figures": figures})
-    return sections
+    return [
+        (name, [session_picture(row, items, reader, _caption(row)) for row in part]) for name, part in parts.items()
+    ]
 
 
-def _jpeg(picture: np.ndarray) -> str:
-    ok, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
-    assert ok
-    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()
+def _caption(row: ObjectRow) -> str:
+    category = f" ({row.category})" if row.category else ""
+    first = f"IoU {row.ious[0]:.2f} after 1 click"
+    return f"{row.object}{category}: {first}" + (f", {row.ious[-1]:.2f} after {len(row.ious)}" if row.ious[1:] else "")

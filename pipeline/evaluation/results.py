@@ -1,13 +1,17 @@
 """What an evaluation leaves behind: rows per object, a summary, a table."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipeline import metrics
 from pipeline.evaluation.config import CATEGORY_TASKS, EvaluationConfig
+from pipeline.evaluation.csv_files import write_clicks, write_objects
+
+Key = tuple[str, str, str]
+"""What tells results apart: data set, refinement (or baseline), robot user."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +39,35 @@ class ObjectRow:
     width: int
     mask: str
 
+    @property
+    def key(self) -> Key:
+        """Data set, refinement and robot user."""
+        return self.dataset, self.refinement, self.policy
+
     @staticmethod
     def from_json(values: dict[str, Any]) -> "ObjectRow":
         """Rebuild a row from JSON or Parquet values."""
         clicks = [tuple(click.values() if isinstance(click, dict) else click) for click in values["clicks"]]
         return ObjectRow(**{**values, "clicks": clicks})
+
+
+def key_of(summary: Mapping[str, Any]) -> Key:
+    """Data set, refinement and robot user of a summary."""
+    return summary["dataset"], summary["refinement"], summary["policy"]
+
+
+def by_key(rows: Sequence[ObjectRow]) -> dict[Key, list[ObjectRow]]:
+    """Sort rows into one list per data set, refinement and robot user, in the order in which these appear."""
+    groups: dict[Key, list[ObjectRow]] = {}
+    for row in rows:
+        groups.setdefault(row.key, []).append(row)
+    return groups
+
+
+def predictors(summaries: Sequence[Mapping[str, Any]]) -> dict[Key, str]:
+    """Name each summary within its data set: the refinement, and the robot user where there are several."""
+    several = len({summary["policy"] for summary in summaries}) > 1
+    return {key_of(s): f"{s['refinement']}, {s['policy']}" if several else s["refinement"] for s in summaries}
 
 
 def summarize(rows: Sequence[ObjectRow], config: EvaluationConfig, seconds: float) -> dict[str, Any]:
@@ -77,7 +105,7 @@ def summarize(rows: Sequence[ObjectRow], config: EvaluationConfig, seconds: floa
 
 
 def write(out: Path, rows: Sequence[ObjectRow], summaries: Sequence[dict[str, Any]]) -> None:
-    """Write OUT/objects.parquet and OUT/summary.json."""
+    """Write OUT/objects.parquet and OUT/summary.json, and the rows once more as OUT/objects.csv and OUT/clicks.csv."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -103,6 +131,8 @@ def write(out: Path, rows: Sequence[ObjectRow], summaries: Sequence[dict[str, An
         }
     )
     pq.write_table(table, out / "objects.parquet")
+    write_objects(out / "objects.csv", rows, summaries)
+    write_clicks(out / "clicks.csv", rows)
     (out / "summary.json").write_text(json.dumps(list(summaries), indent=2, allow_nan=False) + "\n")
 
 
@@ -127,9 +157,10 @@ def table(summaries: Sequence[dict[str, Any]]) -> str:
     head += [metrics.label("NoC", float(q), num) for q in qualities]
     head += [metrics.label("NoF", float(qualities[-1]), num), "s/click"]
     lines = [head]
+    names = predictors(summaries)
     for s in summaries:
         lines.append(
-            [s["dataset"], s.get("predictor", "") + s["refinement"], str(s["objects"])]
+            [s["dataset"], names[key_of(s)], str(s["objects"])]
             + [f"{s['iou_at'][k]:.3f}" for k in ks]
             + [f"{s['noc'][q]:.2f}" for q in qualities]
             + [str(s["nof"][qualities[-1]]), f"{s['seconds_per_click']:.2f}"]

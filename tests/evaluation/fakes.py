@@ -32,13 +32,21 @@ def nobody(requests: list[Any]) -> list[Any]:
     raise AssertionError(f"asked for a network: {requests}")
 
 
-def row(object_id: str, ious: Sequence[float], refinement: str = "standard", dataset: str = "scenes") -> ObjectRow:
+def row(
+    object_id: str,
+    ious: Sequence[float],
+    refinement: str = "standard",
+    dataset: str = "scenes",
+    policy: str = "oracle",
+    category: str = "",
+) -> ObjectRow:
     return ObjectRow(
         dataset=dataset,
         refinement=refinement,
-        policy="oracle",
+        policy=policy,
         item=object_id.split("/")[0],
         object=object_id,
+        category=category,
         clicks=[(4.0, 5.5, number % 2 == 0) for number in range(len(ious))],
         ious=[float(np.float32(value)) for value in ious],
         height=12,

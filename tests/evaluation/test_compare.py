@@ -1,10 +1,22 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from jobs import compare as job
 from models.errors import InputError
 from pipeline.evaluation.compare import Difference, compare, paired_bootstrap, table
-from pipeline.evaluation.results import ObjectRow
+from pipeline.evaluation.compare_report import write_comparison
+from pipeline.evaluation.config import EvaluationConfig
+from pipeline.evaluation.results import ObjectRow, summarize, write
 from tests.evaluation.fakes import row
+from tests.evaluation.test_report import Page
+from tests.pipeline.fakes import FakeReader
+
+CONFIG = EvaluationConfig(max_clicks=4, target_iou=0.95, qualities=(0.5, 0.9), at_clicks=(1, 2))
+READER = FakeReader(num_items=4, hw=(12, 10), bad=(3,))
 
 
 def rows(quality: np.ndarray, name: str) -> list[ObjectRow]:
@@ -79,3 +91,135 @@ def test_the_table_has_a_line_a_metric() -> None:
     assert "+0.050" in lines[2]
     assert lines[2].endswith("higher")
     assert lines[-1].startswith("12 objects")
+
+
+def test_borders_are_compared_where_both_know_them() -> None:
+    a = [replace(row(f"i{n}/0", [0.5, 0.6]), bious=[0.1, 0.25 * n], assds=[4.0, None]) for n in range(4)]
+    b = [replace(each, bious=[None, 0.25 * n + 0.125], assds=[2.0 + n, 1.0]) for n, each in enumerate(a)]
+    b[0] = replace(b[0], bious=[])
+    found = by_metric(compare(a, b, at_clicks=(1, 2), qualities=()))
+    assert set(found) == {"IoU&1", "IoU&2", "BIoU&2", "ASSD&1"}
+    assert (found["BIoU&2"].num_objects, found["ASSD&1"].num_objects) == (3, 4)
+    assert (found["BIoU&2"].mean_a, found["BIoU&2"].mean_b) == (0.5, 0.625)
+    assert (found["BIoU&2"].low, found["BIoU&2"].high) == pytest.approx((0.125, 0.125))
+    assert (found["ASSD&1"].mean_a, found["ASSD&1"].mean_b) == (4.0, 3.5)
+    lines = table(list(found.values())).splitlines()
+    assert lines[3].endswith("higher (3 objects)")
+    assert lines[-1].startswith("4 objects")
+
+
+@pytest.mark.parametrize(
+    ("metric", "low", "high", "better"),
+    [
+        *(
+            ("IoU&1", 0.1, 0.2, "B"),
+            ("BIoU&1", -0.2, -0.1, "A"),
+            ("NoC@90", -2.0, -1.0, "B"),
+            ("ASSD&5", 1.0, 2.0, "A"),
+        ),
+        ("NoC@90", -1.0, 1.0, ""),
+    ],
+)
+def test_less_is_better_for_clicks_and_distances(metric: str, low: float, high: float, better: str) -> None:
+    found = Difference(metric=metric, mean_a=0.0, mean_b=0.0, low=low, high=high, num_objects=2)
+    assert found.better == better
+
+
+def changed() -> tuple[list[ObjectRow], list[ObjectRow]]:
+    a = [row("item0000/a", [0.2, 0.92]), row("item0001/a", [0.3, 0.4, 0.5, 0.6]), row("item0002/a", [0.91])]
+    b = [row("item0000/a", [0.2, 0.3, 0.4, 0.5]), row("item0001/a", [0.3, 0.95]), row("item0002/a", [0.91])]
+    return [*a, row("item0003/a", [0.8, 0.91])], [*b, row("item0003/a", [0.92])]
+
+
+def test_the_page_shows_the_table_and_what_changed_most(tmp_path: Path) -> None:
+    a, b = changed()
+    differences = compare(a, b, at_clicks=(1,), qualities=(0.9,), max_clicks=4)
+    options = {"names": ("<i>first</i>", "second"), "quality": 0.9, "max_clicks": 4}
+    write_comparison(tmp_path / "new", differences, a, b, **options, reader=READER, num_overlays=2)
+    text = (tmp_path / "new" / "compare.html").read_text()
+    page = Page(text)
+    assert all(source.startswith("data:image/") for source in page.sources)
+    assert "<i>" not in text
+    (lines,) = page.tables
+    assert [line[0] for line in lines] == ["metric", "IoU&1", "NoC@90"]
+    assert lines[1][1:4] == ["0.553", "0.583", "+0.030"]
+    assert lines[2][1:4] == ["2.250", "2.000", "-0.250"]
+    assert lines[2][5:] == ["none shown", "4"]
+    assert any(line.startswith("B takes fewer clicks on 2 objects, more on 1, as many on 1.") for line in page.text)
+    titles = [line for line in page.text if "mean IoU over clicks" in line]
+    assert titles == [
+        "item0001/a: mean IoU over clicks 0.45 → 0.79, IoU 0.90 at click never → 2",
+        "item0003/a: mean IoU over clicks 0.88 → 0.92, IoU 0.90 at click 2 → 1",
+        "item0000/a: mean IoU over clicks 0.74 → 0.35, IoU 0.90 at click 2 → never",
+    ]
+    assert [line for line in page.text if line.startswith(("A: IoU", "B: IoU"))] == [
+        *("A: IoU 0.60 after 4", "B: IoU 0.95 after 2", "A: IoU 0.92 after 2", "B: IoU 0.50 after 4"),
+    ]
+    assert page.text.count("item0003: the file is cut short") == 2
+    said = json.loads((tmp_path / "new" / "compare.json").read_text())
+    assert (said["a"], said["quality"]) == ("<i>first</i>", 0.9)
+    assert [d["metric"] for d in said["differences"]] == ["IoU&1", "NoC@90"]
+    assert said["differences"][1]["verdict"] == "no difference shown"
+    assert [(o["object"], o["clicks_a"], o["clicks_b"]) for o in said["objects"]] == [
+        *(("item0001/a", None, 2), ("item0003/a", 2, 1), ("item0002/a", 1, 1), ("item0000/a", 2, None)),
+    ]
+
+
+def test_pictures_of_other_images_are_refused_and_none_are_needed(tmp_path: Path) -> None:
+    a, b = changed()
+    differences = compare(a, b, at_clicks=(1,), qualities=(), max_clicks=4)
+    with pytest.raises(InputError, match=r"no 'item0002' \(2 images of the evaluations are missing\)"):
+        write_comparison(
+            tmp_path, differences, a, b, names=("a", "b"), quality=None, max_clicks=4, reader=FakeReader(num_items=2)
+        )
+    assert not list(tmp_path.iterdir())
+    write_comparison(tmp_path, differences, a, b, names=("a", "b"), quality=None, max_clicks=4)
+    assert "data:image" not in (tmp_path / "compare.html").read_text()
+
+
+@pytest.fixture
+def several(tmp_path: Path) -> Path:
+    """An evaluation of two data sets, two robot users and two refinements."""
+    every, summaries = [], []
+    for dataset in ("grabcut", "davis"):
+        for policy in ("oracle", "dios_random"):
+            for gain, refinement in enumerate(("standard", "zoom_in")):
+                ious = [0.1 + 0.1 * gain, 0.6 + 0.1 * gain]
+                part = [row(f"item{n:04d}/a", ious, refinement, dataset, policy) for n in range(3)]
+                every += part
+                summaries.append(summarize(part, CONFIG, 1.0))
+    write(tmp_path / "several", every, summaries)
+    return tmp_path / "several"
+
+
+def test_the_job_picks_from_a_folder_that_holds_several(several: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = [str(several), str(several), "--refine-a", "standard", "--refine-b", "zoom_in"]
+    argv += ["--dataset", "davis", "--policy", "oracle", "--out", str(several.parent / "out")]
+    assert job.main(argv) == 0
+    said = capsys.readouterr().out
+    assert "zoom_in on davis, robot user oracle" in said
+    assert "3 objects, paired bootstrap" in said
+    assert (several.parent / "out" / "compare.html").is_file()
+    assert json.loads((several.parent / "out" / "compare.json").read_text())["quality"] == 0.9
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "several holds grabcut, davis: say which with --dataset"),
+        (["--dataset", "coco"], "several holds no 'coco': it holds grabcut, davis"),
+        (["--dataset", "davis"], "several holds oracle, dios_random: say which with --policy"),
+        (["--dataset", "davis", "--policy", "realistic"], "holds no 'realistic': it holds oracle, dios_random"),
+        (
+            ["--dataset", "davis", "--policy", "oracle"],
+            "holds standard, zoom_in: say which with --refine-a / --refine-b",
+        ),
+        (["--reader", "scenes"], "--reader scenes is for the pictures of compare.html: give --out DIR too"),
+        (["--out", "out", "--root", "data"], "give --reader NAME too"),
+        (["--out", "out", "--reader", "scene"], "unknown reader 'scene'; did you mean 'scenes'"),
+        (["--at-clicks", "0"], "expected numbers of clicks from 1 on"),
+    ],
+)
+def test_the_job_says_what_it_cannot_pick(several: Path, argv: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        job.main([str(several), str(several), *argv])

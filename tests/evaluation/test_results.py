@@ -1,3 +1,4 @@
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -6,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.evaluation.config import EvaluationConfig
-from pipeline.evaluation.results import read, summarize, table, write
+from pipeline.evaluation.results import by_key, predictors, read, summarize, table, write
 from tests.evaluation.fakes import row
 
 CONFIG = EvaluationConfig(max_clicks=5, target_iou=0.9, qualities=(0.5, 0.9), at_clicks=(1, 3), further_clicks=(1, 4))
@@ -80,7 +81,7 @@ def test_reading_where_nothing_was_written_is_an_os_error(tmp_path: Path) -> Non
 
 def test_the_table_has_a_line_a_summary() -> None:
     first = summarize(ROWS, CONFIG, 4.0)
-    lines = table([first, {**first, "refinement": "cfr_1", "predictor": "trained, "}]).splitlines()
+    lines = table([first, {**first, "refinement": "cfr_1"}]).splitlines()
     assert lines[0].split() == [
         "data",
         "predictor",
@@ -93,5 +94,58 @@ def test_the_table_has_a_line_a_summary() -> None:
         "s/click",
     ]
     assert lines[1].split() == ["scenes", "standard", "3", "0.483", "0.723", "2.67", "2.67", "1", "0.50"]
-    assert lines[2].startswith("scenes  trained, cfr_1")
+    assert lines[2].startswith("scenes  cfr_1 ")
     assert len({len(line) for line in lines}) == 1
+
+
+def test_robot_users_are_named_where_there_are_several() -> None:
+    first = summarize(ROWS, CONFIG, 4.0)
+    both = [first, {**first, "policy": "dios_random"}]
+    assert predictors([first]) == {("scenes", "standard", "oracle"): "standard"}
+    assert list(predictors(both).values()) == ["standard, oracle", "standard, dios_random"]
+    assert "standard, dios_random" in table(both)
+
+
+def test_rows_are_sorted_by_data_set_refinement_and_robot_user() -> None:
+    other = row("i0/0", [0.3], policy="dios_random")
+    groups = by_key([ROWS[0], other, *ROWS[1:]])
+    assert groups == {("scenes", "standard", "oracle"): ROWS, ("scenes", "standard", "dios_random"): [other]}
+
+
+def test_the_csv_files_say_what_the_rows_say(tmp_path: Path) -> None:
+    rows = [
+        replace(ROWS[0], object='i0, "the 1st"', category="cup", bious=[0.25, 0.5], assds=[4.0, 2.0], num_honoured=2),
+        replace(ROWS[1], bious=[0.75, None, 0.25, None, 0.5], assds=[8.0, None, None, None, 1.0]),
+        ROWS[2],
+    ]
+    write(tmp_path, rows, [summarize(rows, CONFIG, 4.0)])
+    with (tmp_path / "objects.csv").open(newline="") as file:
+        first, second, third = csv.DictReader(file)
+    assert first == {
+        **{"dataset": "scenes", "refinement": "standard", "policy": "oracle", "item": "i0"},
+        **{"object": 'i0, "the 1st"', "category": "cup", "num_clicks": "2", "num_honoured": "2"},
+        **{"iou_after_1": "0.4", "iou_after_3": "0.92", "biou_after_1": "0.25", "biou_after_3": "0.5"},
+        **{"assd_after_1": "4.0", "assd_after_3": "2.0", "iou_last": "0.92"},
+        **{"clicks_to_0.50": "2", "clicks_to_0.90": "2"},
+    }
+    assert (second["iou_after_3"], second["assd_after_3"], second["iou_last"]) == ("0.3", "", "0.45")
+    assert (second["clicks_to_0.50"], third["clicks_to_0.50"], third["biou_after_1"]) == ("", "1", "")
+    with (tmp_path / "clicks.csv").open(newline="") as file:
+        clicks = list(csv.DictReader(file))
+    assert [(c["object"], c["click"]) for c in clicks[:3]] == [
+        ('i0, "the 1st"', "1"),
+        ('i0, "the 1st"', "2"),
+        ("i0/1", "1"),
+    ]
+    assert len(clicks) == 8
+    assert [clicks[1][name] for name in ("y", "x", "positive", "iou", "biou", "assd")] == [
+        *("4.0", "5.5", "0", "0.92", "0.5", "2.0")
+    ]
+    assert [(c["iou"], c["biou"]) for c in clicks[2:5]] == [("0.1", "0.75"), ("0.2", ""), ("0.3", "0.25")]
+
+
+def test_clicks_given_before_the_session_have_no_measures(tmp_path: Path) -> None:
+    rows = [replace(ROWS[0], clicks=[(1.0, 2.0, True), *ROWS[0].clicks])]
+    write(tmp_path, rows, [summarize(rows, CONFIG, 4.0)])
+    with (tmp_path / "clicks.csv").open(newline="") as file:
+        assert [(c["y"], c["iou"]) for c in csv.DictReader(file)] == [("1.0", ""), ("4.0", "0.4"), ("4.0", "0.92")]

@@ -78,7 +78,8 @@ def test_the_jobs_end_to_end(
     assert evaluate.main(argv) == 0
     said = capsys.readouterr().out
     out = tmp_path / "evaluated"
-    assert {path.name for path in out.iterdir()} == {"summary.json", "objects.parquet", "report.html"}
+    written = {"summary.json", "objects.parquet", "objects.csv", "clicks.csv", "report.html"}
+    assert {path.name for path in out.iterdir()} == written
     summaries = json.loads((out / "summary.json").read_text())
     assert [summary["refinement"] for summary in summaries] == ["grabcut", "standard", "cfr_1"]
     for summary in summaries:

@@ -1,0 +1,94 @@
+"""Figures of the report: IoU by number of clicks, clicks to a quality, the loss of a training run."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from pipeline import metrics
+from pipeline.evaluation.page import COLOURS, legend, new_figure, png
+from pipeline.evaluation.results import Key, ObjectRow, key_of
+
+MAX_PANELS = 8
+LINES = ("-", "--", ":", "-.")
+Style = tuple[str, str]
+"""Colour and line."""
+
+
+def padded(ious: Sequence[float], max_clicks: int) -> list[float]:
+    """IoUs of a session as if it had gone on without a change."""
+    return [*ious, *[ious[-1]] * (max_clicks - len(ious))][:max_clicks]
+
+
+def styles(summaries: Sequence[Mapping[str, Any]]) -> dict[Key, Style]:
+    """Colour and line of each summary, the same on all figures: a colour per refinement, a line per robot user."""
+    refinements = list(dict.fromkeys(s["refinement"] for s in summaries))
+    policies = list(dict.fromkeys(s["policy"] for s in summaries))
+    return {
+        key_of(s): (
+            COLOURS[refinements.index(s["refinement"]) % len(COLOURS)],
+            LINES[policies.index(s["policy"]) % len(LINES)],
+        )
+        for s in summaries
+    }
+
+
+def clicks_figure(groups: Mapping[str, tuple[Style, Sequence[ObjectRow]]], max_clicks: int) -> str:
+    """Mean IoU against the number of clicks, a line per predictor."""
+    few = len(groups) <= 6
+    figure, (axes,) = new_figure(height=3.7 if few else 3.7 + 0.2 * len(groups))
+    clicks = np.arange(1, max_clicks + 1)
+    for name, ((colour, line), rows) in groups.items():
+        mean = np.array([padded(row.ious, max_clicks) for row in rows]).mean(0)
+        axes.plot(clicks, mean, marker="o", markersize=3, color=colour, linestyle=line, label=_visible(name))
+    axes.set(xlabel="clicks", ylabel="mean IoU", ylim=(0, 1), xlim=(0.6, max_clicks + 0.4))
+    axes.set_xticks(ticks(max_clicks))
+    if few:
+        legend(axes, loc="lower right")
+    else:
+        legend(axes, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
+    return png(figure)
+
+
+def histogram_figure(groups: Mapping[str, tuple[Style, Sequence[ObjectRow]]], quality: float, max_clicks: int) -> str:
+    """Objects by the clicks that they took to `quality`, a panel per predictor (8 at most); failures stand apart."""
+    names = list(groups)[:MAX_PANELS]
+    figure, panels = new_figure(height=1.1 + 1.15 * len(names), num_rows=len(names))
+    never = max_clicks + max(1.5, 0.06 * max_clicks)
+    width = 0.8 * max(1.0, 0.03 * max_clicks)
+    highest = 1
+    for name, axes in zip(names, panels, strict=True):
+        (colour, _), rows = groups[name]
+        taken = [metrics.reaches(row.ious, quality, max_clicks) for row in rows]
+        bars = np.bincount([t for t in taken if t is not None], minlength=max_clicks + 1)[1:]
+        failures = taken.count(None)
+        axes.bar(np.arange(1, max_clicks + 1), bars, width=0.8, color=colour)
+        axes.bar([never], [failures], width=width, color="#b8bfc8")
+        if failures:
+            axes.annotate(str(failures), (never, failures), ha="center", va="bottom", fontsize=8, color="#4a5568")
+        axes.set_title(name, fontsize=9, loc="left", parse_math=False)
+        highest = max(highest, int(bars.max()), failures)
+    for axes in panels:
+        axes.set_ylim(0, highest * 1.25)
+        axes.yaxis.get_major_locator().set_params(integer=True, nbins=3)
+    panels[-1].set_xticks([*ticks(max_clicks), never], [*map(str, ticks(max_clicks)), "never"])
+    panels[-1].set_xlabel(f"clicks to IoU {quality:.2f}")
+    figure.supylabel("objects", fontsize=10)
+    return png(figure)
+
+
+def loss_figure(history: Sequence[Mapping[str, Any]]) -> str:
+    """Loss of a training run by step."""
+    figure, (axes,) = new_figure()
+    axes.plot([h["step"] for h in history], [h["loss"] for h in history], color=COLOURS[0])
+    axes.set(xlabel="step", ylabel="iterative click loss", ylim=(0, None))
+    return png(figure)
+
+
+def ticks(max_clicks: int) -> list[int]:
+    """Numbers of clicks to write at an axis: the first, the last, and some between."""
+    return np.unique(np.linspace(1, max_clicks, min(max_clicks, 10)).round().astype(int)).tolist()
+
+
+def _visible(name: str) -> str:
+    return name if not name.startswith("_") else " " + name  # matplotlib leaves out of a legend what starts with _
