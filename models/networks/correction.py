@@ -206,10 +206,26 @@ class MaskCorrection(nn.Module):
         if partly:
             ignored = ~(usable | ~found[:, None])  # where there is nothing, attend to anything and drop it
         queries = x.flatten(2).transpose(1, 2)
-        result, _ = self.cross_attention(queries, keys, keys, key_padding_mask=ignored, need_weights=False)
+        result = attention(self.cross_attention, queries, keys, ignored)
         if ignored is not None:
             result = result * found[:, None, None]
         return x + result.transpose(1, 2).view_as(x)
+
+
+def attention(module: nn.MultiheadAttention, queries: Tensor, keys: Tensor, ignored: Tensor | None) -> Tensor:
+    """What the module computes of queries (b, n, c) and keys that are their own values (b, k, c), without its copies.
+
+    `ignored` bool (b, k): keys that nobody sees.
+    """
+    assert module.in_proj_weight is not None
+    assert module.in_proj_bias is not None
+    parts = zip((queries, keys, keys), module.in_proj_weight.chunk(3), module.in_proj_bias.chunk(3), strict=True)
+    heads = [
+        F.linear(x, weight, bias).unflatten(2, (module.num_heads, -1)).transpose(1, 2) for x, weight, bias in parts
+    ]
+    seen = None if ignored is None else ~ignored[:, None, None]
+    mixed = F.scaled_dot_product_attention(heads[0], heads[1], heads[2], attn_mask=seen)
+    return module.out_proj(mixed.transpose(1, 2).flatten(2))
 
 
 def gather(x: Tensor, cells: Tensor) -> Tensor:
