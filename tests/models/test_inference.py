@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from models import checkpoint
-from models.click_maps import collate_clicks
+from models.click_maps import ClickBatch, collate_clicks
 from models.errors import InputError
 from models.inference import prepare
 from models.networks.base import Network
@@ -34,6 +34,24 @@ def test_a_prepared_network_answers_the_same_without_batch_norms(network: Networ
         exact = network(image, prev_mask, clicks, **more(network, 2)).mask_logits
         found = ready(image, prev_mask, clicks, **more(network, 2)).mask_logits
     assert (found - exact).abs().max() <= 1e-9 * exact.std()
+
+
+def test_the_calls_made_for_a_cpu_answer_the_same_twice(network: Network) -> None:
+    """In float32, where oneDNN's own calls are used; twice, as they write onto shortcuts and keep packed weights."""
+    image, prev_mask = views(2, HW)
+    clicks = collate_clicks([click_list(np.random.default_rng(0), num, HW) for num in (1, 4)])
+    single = ClickBatch(*(part[:1] for part in (clicks.yx, clicks.positive, clicks.valid, clicks.first)))
+    ready = prepare(copy.deepcopy(network))
+    with torch.inference_mode():
+        exact = network(image, prev_mask, clicks, **more(network, 2))
+        for _ in range(2):
+            found = ready(image, prev_mask, clicks, **more(network, 2))
+            ours, theirs = (out.mask_logits if out.base_logits is None else out.base_logits for out in (found, exact))
+            assert (ours - theirs).abs().max() <= 2e-3 * theirs.std()
+            if not network.traits.exemplar:  # one image takes another path than a batch
+                alone = ready(image[:1], prev_mask[:1], single)
+                ours = alone.mask_logits if alone.base_logits is None else alone.base_logits
+                assert (ours - theirs[:1]).abs().max() <= 2e-3 * theirs.std()
 
 
 def test_half_precision_holds_its_weights_in_half(network: Network) -> None:
