@@ -1,6 +1,7 @@
 """The contract of tasks, over TASKS, and what each of them promises."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from models.steps import Segment, Steps
 from pipeline.clicks.exemplar_clicks import exemplar_clicks
 from pipeline.data.readers.scenes import Scenes
 from pipeline.data.sample import Item, Sample, pack_objects
+from pipeline.evaluation import evaluator
 from pipeline.evaluation.config import CATEGORY_TASKS, EvaluationConfig
 from pipeline.evaluation.contestant import Contestant
 from pipeline.evaluation.evaluator import choose_objects, evaluate
@@ -41,6 +43,12 @@ BOXES = {
     "dog 1": (30, 50, 60, 75),
     " 1": (54, 58, 5, 40),
 }
+
+
+@pytest.fixture(autouse=True)
+def one_game_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fakes record in two threads at once would come in any order."""
+    monkeypatch.setattr(evaluator, "ThreadPoolExecutor", lambda max_workers: ThreadPoolExecutor(1))
 
 
 def box(top: int, bottom: int, left: int, right: int) -> np.ndarray:
