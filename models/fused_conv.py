@@ -29,7 +29,7 @@ def conv2d(
     plus: Tensor | None = None,
     relu: bool = False,
 ) -> Tensor:
-    """Convolve as `F.conv2d` does, add to `plus` (in place where it can) and take the positive part if asked.
+    """Convolve as `F.conv2d` does, add `plus` and take the positive part if asked.
 
     Under autocast it runs in the precision of `weight`.
     """
@@ -48,10 +48,7 @@ def conv2d(
     where = (padding, stride, dilation, groups)
     if plus is None:
         return fused(x, weight, bias, *where, "relu" if relu else "none", [], "")
-    if plus.dtype != x.dtype:
-        return fused.binary(x, plus.to(x.dtype), weight, bias, *where, "add", 1.0, "relu" if relu else None, [], "")
-    onto: Any = torch.ops.mkldnn._convolution_pointwise_
-    return onto.binary(plus, x, weight, bias, *where, "add", 1.0, "relu" if relu else None, [], "")
+    return fused.binary(x, plus.to(x.dtype), weight, bias, *where, "add", 1.0, "relu" if relu else None, [], "")
 
 
 def _fusible(x: Tensor, weight: Tensor) -> bool:
@@ -128,10 +125,7 @@ def _to_one(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 class FusedBlock(nn.Module):
-    """A residual block of ResNet or HRNet, norms folded: convolutions, each with ReLU, the last onto the shortcut.
-
-    Without a downsampling the shortcut is the block's input, which nobody else looks at in these networks.
-    """
+    """A residual block of ResNet or HRNet, norms folded: convolutions, each with ReLU, the last on a shortcut."""
 
     def __init__(self, convs: list[FusedConv2d], downsample: nn.Module | None) -> None:
         super().__init__()
