@@ -3,11 +3,13 @@
 NumPy only. A reader lists `Item`s (light, picklable, cheap to list) and loads one into a `Sample`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+
+from models.interaction import Clicks
 
 
 class BadItem(Exception):
@@ -40,13 +42,33 @@ class ObjectRef:
     category: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where an image comes from: its file (whose bytes decode to its pixels; "" if made), its licence and its source.
+
+    `licence` and `source` (an address, a data set's name) are as the data set tells them, "" if it does not.
+    """
+
+    file: str = ""
+    licence: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exemplar:
+    """The finished object of a sample that the others are to be like, and the clicks that made it."""
+
+    object_id: str
+    clicks: Clicks
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Sample:
     """An image and its objects.
 
     `image` uint8 (h, w, 3) RGB; `instance_masks` uint16 (layers, h, w), 0 = no object, objects of one layer do not
     overlap; `ignore_mask` bool (h, w), pixels that count for nobody. `refused` names the objects of this item that
-    could not be used, each with its reason: "object id: reason".
+    could not be used, each with its reason: "object id: reason". With an `exemplar` all objects are of its kind.
     """
 
     id: str
@@ -55,6 +77,8 @@ class Sample:
     objects: tuple[ObjectRef, ...]
     ignore_mask: np.ndarray
     refused: tuple[str, ...] = ()
+    origin: Origin = Origin()
+    exemplar: Exemplar | None = None
 
     def object_mask(self, ref: ObjectRef) -> np.ndarray:
         """Mask of one object, bool (h, w)."""
@@ -73,12 +97,22 @@ class Reader(Protocol):
         ...
 
 
+def stream_items(reader: Reader) -> Iterable[Item]:
+    """List a reader's items one after the other, in the order of `items()`.
+
+    A reader of files that may outgrow memory offers the same as `stream()`; the others list what they can hold.
+    """
+    stream = getattr(reader, "stream", None)
+    return reader.items() if stream is None else stream()
+
+
 def pack_objects(
     sample_id: str,
     image: np.ndarray,
     masks: Sequence[tuple[str, str, np.ndarray]],
     ignore_mask: np.ndarray | None = None,
     refused: Sequence[str] = (),
+    origin: Origin | None = None,
 ) -> Sample:
     """Build a Sample from (object id, category, bool mask) triples, largest first, each on the first layer it fits.
 
@@ -105,4 +139,5 @@ def pack_objects(
         objects=tuple(refs[object_id] for object_id, _, _ in masks),
         ignore_mask=np.zeros((height, width), bool) if ignore_mask is None else ignore_mask,
         refused=tuple(refused),
+        origin=origin or Origin(),
     )

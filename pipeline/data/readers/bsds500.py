@@ -11,7 +11,7 @@ from models.errors import InputError
 from pipeline.data.readers.folders import list_images, list_names, missing_split, require_root, stand_in
 from pipeline.data.readers.images import read_image
 from pipeline.data.readers.mat_files import field, label_map, read_variable
-from pipeline.data.sample import BadItem, Item, Sample, pack_objects
+from pipeline.data.sample import BadItem, Item, Origin, Sample, pack_objects
 
 _logger = logging.getLogger(__name__)
 
@@ -121,7 +121,12 @@ class Bsds500:
         except ValueError as error:
             raise BadItem(item.id, f"image {image_path.name}: {error}") from error
         regions = item.payload["regions"]
-        return pack_objects(item.id, image, [(f"{item.id}/{a}.{n}", "", maps[a] == n) for a, n in regions])
+        return pack_objects(
+            item.id,
+            image,
+            [(f"{item.id}/{a}.{n}", "", maps[a] == n) for a, n in regions],
+            origin=Origin(file=str(image_path)),
+        )
 
 
 def _read_segmentations(path: Path) -> list[np.ndarray]:

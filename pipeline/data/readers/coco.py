@@ -10,10 +10,17 @@ import numpy as np
 
 from models.errors import InputError
 from pipeline.data import rle
-from pipeline.data.readers.coco_files import EXPECTED, file_names, find_annotations, find_images, read_json
+from pipeline.data.readers.coco_files import (
+    EXPECTED,
+    file_names,
+    find_annotations,
+    find_images,
+    licence_names,
+    read_json,
+)
 from pipeline.data.readers.folders import file_inside, require_root
 from pipeline.data.readers.images import read_image
-from pipeline.data.sample import BadItem, Item, Sample, pack_objects
+from pipeline.data.sample import BadItem, Item, Origin, Sample, pack_objects
 
 _logger = logging.getLogger(__name__)
 
@@ -64,12 +71,13 @@ class Coco:
         if num_unknown:
             _logger.warning("%s: %d annotations of unknown images skipped", path, num_unknown)
         folder = str(find_images(Path(self.root).expanduser(), self.split, self.images, records))
-        items = [_item(image, by_image[str(image["id"])], folder) for image in records]
+        licences = licence_names(data.get("licenses"))
+        items = [_item(image, by_image[str(image["id"])], folder, licences) for image in records]
         return sorted(items, key=lambda item: item.id)
 
     def load(self, item: Item) -> Sample:
         """Read one image and rasterise its masks; BadItem if the file is missing, broken or of another size."""
-        image = _read(item)
+        path, image = _read(item)
         hw = (image.shape[0], image.shape[1])
         ignore_mask = np.zeros(hw, bool)
         masks: list[tuple[str, str, np.ndarray]] = []
@@ -89,7 +97,8 @@ class Coco:
                 ignore_mask |= mask
             else:
                 masks.append((object_id, annotation["category"], mask))
-        return pack_objects(item.id, image, masks, ignore_mask, refused)
+        origin = Origin(file=str(path), licence=item.payload["licence"], source=item.payload["source"])
+        return pack_objects(item.id, image, masks, ignore_mask, refused, origin)
 
 
 def _shorten(
@@ -109,23 +118,31 @@ def _shorten(
     }
 
 
-def _item(image: dict[str, Any], annotations: list[dict[str, Any]], folder: str) -> Item:
+def _item(image: dict[str, Any], annotations: list[dict[str, Any]], folder: str, licences: Mapping[Any, str]) -> Item:
     image_id = str(image["id"])
     height, width = image.get("height"), image.get("width")
     declared = (height, width) if isinstance(height, int) and isinstance(width, int) and height and width else None
-    payload = {"folder": folder, "names": file_names(image), "hw": declared, "annotations": annotations}
+    licence = image.get("license")
+    payload = {
+        "folder": folder,
+        "names": file_names(image),
+        "hw": declared,
+        "annotations": annotations,
+        "licence": licences.get(licence, "") if isinstance(licence, int | str) else "",
+        "source": str(image.get("flickr_url") or image.get("coco_url") or ""),
+    }
     object_ids = tuple(f"{image_id}/{annotation['id']}" for annotation in annotations if not annotation["crowd"])
     return Item(id=image_id, object_ids=object_ids, payload=payload)
 
 
-def _read(item: Item) -> np.ndarray:
-    """Read the image in the orientation its annotations refer to: the declared size decides."""
+def _read(item: Item) -> tuple[Path, np.ndarray]:
+    """Find and read the image, in the orientation its annotations refer to: the declared size decides."""
     names = item.payload["names"]
     if not names:
         raise BadItem(item.id, "the image has neither file_name nor coco_url")
     try:
         paths = [file_inside(Path(item.payload["folder"]), name) for name in names]
         path = next((path for path in paths if path.is_file()), paths[0])
-        return read_image(path, expected_hw=item.payload["hw"])
+        return path, read_image(path, expected_hw=item.payload["hw"])
     except ValueError as error:
         raise BadItem(item.id, f"image {names[0]!r}: {error}") from error

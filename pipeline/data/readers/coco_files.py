@@ -84,6 +84,15 @@ def find_images(root: Path, split: str, given: str, images: list[dict[str, Any]]
     return next((folder for folder in there if any(locate(folder, image) for image in images[:5])), there[0])
 
 
+def licence_names(licences: Any) -> dict[Any, str]:
+    """Map licence ids of a COCO file's `licenses` to their address, or to their name if they have none."""
+    return {
+        licence["id"]: str(licence.get("url") or licence.get("name") or "")
+        for licence in (licences if isinstance(licences, list) else [])
+        if isinstance(licence, dict) and isinstance(licence.get("id"), int | str)
+    }
+
+
 def locate(folder: Path, image: dict[str, Any]) -> Path | None:
     """Find the file of an image record; None if it is absent or its name leads out of the folder."""
     for name in file_names(image):

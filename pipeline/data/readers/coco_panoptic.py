@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from models.errors import InputError
-from pipeline.data.readers.coco_files import read_json
+from pipeline.data.readers.coco_files import licence_names, read_json
 from pipeline.data.readers.folders import file_inside, missing_split, require_root
 from pipeline.data.readers.images import read_image, read_labels
-from pipeline.data.sample import BadItem, Item, Sample, pack_objects
+from pipeline.data.sample import BadItem, Item, Origin, Sample, pack_objects
 
 _EXPECTED = "annotations/panoptic_<split>.json, annotations/panoptic_<split>/*.png and images/<split>/*.jpg"
 
@@ -62,6 +62,7 @@ class CocoPanoptic:
         images_dir = next((folder for folder in folders if folder.is_dir()), folders[0])
         images = {image["id"]: image for image in data["images"]}
         categories = {category["id"]: category for category in data["categories"]}
+        licences = licence_names(data.get("licenses"))
         items = []
         for annotation in data["annotations"]:
             image = images.get(annotation["image_id"])
@@ -74,6 +75,8 @@ class CocoPanoptic:
             payload = {
                 "images_dir": str(images_dir),
                 "image": image["file_name"],
+                "licence": licences.get(image.get("license"), ""),
+                "source": str(image.get("flickr_url") or image.get("coco_url") or ""),
                 "masks_dir": str(path.with_suffix("")),
                 "mask": annotation["file_name"],
                 "segments": segments,
@@ -112,4 +115,5 @@ class CocoPanoptic:
             raise BadItem(item.id, f"image {payload['image']}: {error}") from error
         segment_ids = colours.astype(np.int32) @ np.array([1, 256, 65536], np.int32)
         masks = [(f"{item.id}/{segment}", name, segment_ids == segment) for segment, name in payload["segments"]]
-        return pack_objects(item.id, image, masks, np.isin(segment_ids, payload["crowds"]))
+        origin = Origin(file=str(path), licence=payload["licence"], source=payload["source"])
+        return pack_objects(item.id, image, masks, np.isin(segment_ids, payload["crowds"]), origin=origin)

@@ -10,7 +10,7 @@ import numpy as np
 from models.errors import InputError
 from pipeline.data.readers.folders import list_images, list_names, missing_split, require_root, stand_in
 from pipeline.data.readers.images import read_image, read_labels
-from pipeline.data.sample import BadItem, Item, Sample, pack_objects
+from pipeline.data.sample import BadItem, Item, Origin, Sample, pack_objects
 
 _EXPECTED = "images/<split>/<name>.jpg and alphas/<split>/<name>/*.png, with the split natural or comp"
 
@@ -76,7 +76,7 @@ class Him2k:
                 masks.append((object_id, "person", alpha > self.alpha_above))
             except ValueError as error:
                 refused.append(f"{object_id}: {error}")
-        return pack_objects(item.id, image, masks, refused=refused)
+        return pack_objects(item.id, image, masks, refused=refused, origin=Origin(file=item.payload["image"]))
 
 
 def _item(image: Path, alphas: Path) -> Item:

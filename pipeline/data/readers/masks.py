@@ -11,7 +11,7 @@ import numpy as np
 from models.errors import InputError
 from pipeline.data.readers.folders import list_images, list_names, missing_split, require_root, stem
 from pipeline.data.readers.images import read_image, read_labels
-from pipeline.data.sample import BadItem, Item, Sample, pack_objects
+from pipeline.data.sample import BadItem, Item, Origin, Sample, pack_objects
 
 _logger = logging.getLogger(__name__)
 
@@ -149,4 +149,4 @@ class Masks:
         except ValueError as error:
             raise BadItem(item.id, f"image {Path(item.payload['image']).name}: {error}") from error
         masks = [(f"{item.id}/{value}", "", rule.object_mask(labels, value)) for value in rule.values(labels)]
-        return pack_objects(item.id, image, masks, labels == rule.ignore)
+        return pack_objects(item.id, image, masks, labels == rule.ignore, origin=Origin(file=item.payload["image"]))

@@ -18,7 +18,7 @@ from pipeline.data.readers.folders import (
     stand_in,
 )
 from pipeline.data.readers.images import read_image, read_labels
-from pipeline.data.sample import BadItem, Item, Sample, pack_objects
+from pipeline.data.sample import BadItem, Item, Origin, Sample, pack_objects
 
 _logger = logging.getLogger(__name__)
 
@@ -83,13 +83,12 @@ class PascalVoc:
         except ValueError as error:
             raise BadItem(item.id, f"SegmentationObject/{item.id}.png: {error}") from error
         try:
-            image = read_image(
-                file_inside(base / "JPEGImages", f"{item.id}.jpg"), expected_hw=(labels.shape[0], labels.shape[1])
-            )
+            path = file_inside(base / "JPEGImages", f"{item.id}.jpg")
+            image = read_image(path, expected_hw=(labels.shape[0], labels.shape[1]))
         except ValueError as error:
             raise BadItem(item.id, f"JPEGImages/{item.id}.jpg: {error}") from error
         masks = [(f"{item.id}/{value}", "", labels == value) for value in self._values(labels)]
-        return pack_objects(item.id, image, masks, labels == _BORDER[self.reading])
+        return pack_objects(item.id, image, masks, labels == _BORDER[self.reading], origin=Origin(file=str(path)))
 
     def _read_labels(self, base: Path, name: str) -> np.ndarray:
         """Object numbers, integer (h, w); ValueError if the file does not hold what the reading needs."""

@@ -18,7 +18,7 @@ from pipeline.data.readers.folders import (
 )
 from pipeline.data.readers.images import read_image
 from pipeline.data.readers.mat_files import field, label_map, read_variable
-from pipeline.data.sample import BadItem, Item, Sample, pack_objects
+from pipeline.data.sample import BadItem, Item, Origin, Sample, pack_objects
 
 _logger = logging.getLogger(__name__)
 
@@ -64,12 +64,16 @@ class Sbd:
         except ValueError as error:
             raise BadItem(item.id, f"inst/{item.id}.mat: {error}") from error
         try:
-            image = read_image(
-                file_inside(base / "img", f"{item.id}.jpg"), expected_hw=(labels.shape[0], labels.shape[1])
-            )
+            path = file_inside(base / "img", f"{item.id}.jpg")
+            image = read_image(path, expected_hw=(labels.shape[0], labels.shape[1]))
         except ValueError as error:
             raise BadItem(item.id, f"img/{item.id}.jpg: {error}") from error
-        return pack_objects(item.id, image, [(f"{item.id}/{n}", "", labels == n) for n in _numbers(labels)])
+        return pack_objects(
+            item.id,
+            image,
+            [(f"{item.id}/{n}", "", labels == n) for n in _numbers(labels)],
+            origin=Origin(file=str(path)),
+        )
 
 
 def _item(name: str, base: Path) -> Item:
