@@ -1,7 +1,8 @@
 """Augmentation of a sample: image and masks together, to a fixed size, with the rules of what remains of its objects.
 
-The recipes are those of RITM, which SimpleClick and CFR-ICL train with too. Albumentations does the work; the resize
-in front is ours, because theirs cuts sizes off where RITM rounds them.
+The recipes are those of RITM, which SimpleClick and CFR-ICL train with too. Albumentations makes colours and turns.
+Where nothing is turned the resize, the mirror and the crop are ours (crop.py), so that only what the crop will show is
+resized; the order does not change what comes out.
 """
 
 import os
@@ -15,9 +16,8 @@ import cv2
 import numpy as np
 
 from models.errors import InputError, lookup
+from pipeline.data.crop import resized, resized_crop
 from pipeline.data.sample import Sample
-
-MAX_VALUE = np.iinfo(np.uint16).max
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,19 +43,16 @@ class AugmentConfig:
 
 @dataclass(frozen=True, slots=True)
 class _Recipe:
-    """Range of the resize in front (None: no resize), and the albumentations steps around pad and crop."""
+    """Range of the resize in front (None: no resize), how the image is turned, and the colours.
+
+    `turn` lists the albumentations steps before the crop; None: nothing but, with `mirror`, a mirror image half the
+    time.
+    """
 
     scale: tuple[float, float] | None
-    before: Callable[[Any], list[Any]]
-    after: Callable[[Any], list[Any]]
-
-
-def _no_steps(lib: Any) -> list[Any]:
-    return []
-
-
-def _flip(lib: Any) -> list[Any]:
-    return [lib.HorizontalFlip(p=0.5)]
+    mirror: bool = False
+    turn: Callable[[Any], list[Any]] | None = None
+    colour: Callable[[Any], list[Any]] | None = None
 
 
 def _flip_turn_shift(lib: Any) -> list[Any]:
@@ -75,17 +72,17 @@ def _colour(lib: Any) -> list[Any]:
 
 
 AUGMENT_RECIPES: dict[str, _Recipe] = {
-    "coco_lvis": _Recipe((0.75, 1.4), _flip, _colour),
-    "coco_lvis_val": _Recipe(None, _no_steps, _no_steps),
-    "sbd": _Recipe((0.75, 1.25), _flip_turn_shift, _colour),
-    "sbd_val": _Recipe((0.75, 1.25), _no_steps, _no_steps),
+    "coco_lvis": _Recipe((0.75, 1.4), mirror=True, colour=_colour),
+    "coco_lvis_val": _Recipe(None),
+    "sbd": _Recipe((0.75, 1.25), turn=_flip_turn_shift, colour=_colour),
+    "sbd_val": _Recipe((0.75, 1.25)),
 }
 
 _built = threading.local()  # a transform holds the generator of its current call: one per thread
 
 
 def _transform(name: str, crop_hw: tuple[int, int]) -> Any:
-    """Build the albumentations part of a recipe, once per thread."""
+    """Build the albumentations part of a recipe, once per thread; None if it has none."""
     known = _built.__dict__.setdefault("known", {})
     if (name, crop_hw) not in known:
         os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it looks for a newer version on the net otherwise
@@ -93,41 +90,43 @@ def _transform(name: str, crop_hw: tuple[int, int]) -> Any:
 
         height, width = crop_hw
         recipe = AUGMENT_RECIPES[name]
-        pad_and_crop = [
-            albumentations.PadIfNeeded(height, width, border_mode=cv2.BORDER_CONSTANT, fill=0, fill_mask=0),
-            albumentations.RandomCrop(height, width),
-        ]
-        known[name, crop_hw] = albumentations.Compose(
-            [*recipe.before(albumentations), *pad_and_crop, *recipe.after(albumentations)]
-        )
+        steps: list[Any] = []
+        if recipe.turn is not None:
+            steps = [
+                *recipe.turn(albumentations),
+                albumentations.PadIfNeeded(height, width, border_mode=cv2.BORDER_CONSTANT, fill=0, fill_mask=0),
+                albumentations.RandomCrop(height, width),
+            ]
+        if recipe.colour is not None:
+            steps += recipe.colour(albumentations)
+        known[name, crop_hw] = albumentations.Compose(steps) if steps else None
     return known[name, crop_hw]
-
-
-def _resize(image: np.ndarray, masks: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
-    height, width = image.shape[:2]
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return (
-        cv2.resize(image, size, interpolation=cv2.INTER_LINEAR),
-        np.stack([cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST) for mask in masks]),
-    )
 
 
 def _draw(sample: Sample, config: AugmentConfig, crop_hw: tuple[int, int], rng: np.random.Generator) -> Sample:
     """Augment once, whatever remains of the objects."""
-    image = sample.image
-    masks = np.concatenate([sample.instance_masks, sample.ignore_mask[None].astype(np.uint16)])  # (layers + 1, h, w)
-    scale = config.scale or AUGMENT_RECIPES[config.recipe].scale
-    if scale is not None:
-        image, masks = _resize(image, masks, rng.uniform(*scale))
+    recipe = AUGMENT_RECIPES[config.recipe]
+    limits = config.scale or recipe.scale
+    scale = 1.0 if limits is None else float(rng.uniform(*limits))
+    arrays = [sample.image, *sample.instance_masks, sample.ignore_mask.view(np.uint8)]
+    if recipe.turn is None:
+        arrays = resized_crop(arrays, scale, crop_hw, rng, mirror=recipe.mirror)
+    else:
+        arrays = resized(arrays, scale)
     transform = _transform(config.recipe, crop_hw)
-    # Not set_random_seed: that gives every step the same seed, and scale, flip, crop and colour would move together.
-    transform.set_random_state(rng, random.Random(int(rng.integers(2**63))))
-    out = transform(image=image, masks=masks)
+    if transform is not None:
+        # Not set_random_seed: that gives every step the same seed, and turn, crop and colour would move together.
+        transform.set_random_state(rng, random.Random(int(rng.integers(2**63))))
+        if recipe.turn is None:
+            arrays[0] = transform(image=arrays[0])["image"]
+        else:
+            out = transform(image=arrays[0], masks=np.stack([mask.astype(np.uint16) for mask in arrays[1:]]))
+            arrays = [out["image"], *out["masks"]]
     return replace(
         sample,
-        image=np.ascontiguousarray(out["image"]),
-        instance_masks=out["masks"][:-1],
-        ignore_mask=out["masks"][-1] > 0,
+        image=np.ascontiguousarray(arrays[0]),
+        instance_masks=np.stack(arrays[1:-1]),
+        ignore_mask=arrays[-1] > 0,
     )
 
 
@@ -141,17 +140,20 @@ def object_areas(sample: Sample) -> np.ndarray:
     return np.array([counts[o.layer][o.value] for o in sample.objects], np.int64)
 
 
-def keep_objects(sample: Sample, keep: np.ndarray) -> Sample:
-    """Keep the objects where `keep` (bool, one per object) is true; the pixels of the others become background."""
+def keep_objects(sample: Sample, keep: np.ndarray, areas: np.ndarray | None = None) -> Sample:
+    """Keep the objects where `keep` (bool, one per object) is true; the pixels of the others become background.
+
+    `areas` (as `object_areas` gives them) saves looking for objects that have no pixel.
+    """
     if keep.all():
         return sample
-    layers = sample.instance_masks.copy()
-    for number, layer in enumerate(layers):
-        gone = [o.value for o, kept in zip(sample.objects, keep, strict=True) if not kept and o.layer == number]
-        if gone:
-            table = np.arange(MAX_VALUE + 1, dtype=np.uint16)
-            table[gone] = 0
-            layers[number] = table[layer]
+    layers = sample.instance_masks
+    gone = [(o.layer, o.value) for i, o in enumerate(sample.objects) if not keep[i] and (areas is None or areas[i])]
+    for number in {layer for layer, _ in gone}:
+        table = np.arange(int(layers[number].max()) + 1, dtype=np.uint16)
+        table[[value for layer, value in gone if layer == number and value < len(table)]] = 0
+        layers = layers.copy() if layers is sample.instance_masks else layers
+        layers[number] = table.take(layers[number])
     objects = tuple(o for o, kept in zip(sample.objects, keep, strict=True) if kept)
     return replace(sample, instance_masks=layers, objects=objects)
 
@@ -176,5 +178,5 @@ def augment(
         drawn = _draw(sample, config, crop_hw, rng)
         areas = object_areas(drawn)
         if areas.any() or redraw == config.max_redraws or rng.random() < keep_background_prob:
-            return keep_objects(drawn, (areas > 0) & (areas >= min_object_area))
+            return keep_objects(drawn, (areas > 0) & (areas >= min_object_area), areas)
     raise AssertionError("the last redraw always returns")

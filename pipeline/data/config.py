@@ -30,6 +30,9 @@ class DataConfig:
     """Objects of fewer pixels after augmentation are no targets (COCO+LVIS 1000; SBD 80, in CFR-ICL 20)."""
     keep_background_prob: float = 0.05
     """How often a crop without any object is kept (COCO+LVIS .05, SBD .01)."""
+    fresh_partners: bool = False
+    """Augment a copy-paste partner anew for every paste (CFR-ICL's code) rather than once: more variety within a
+    window, for half as much time again."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     copy_paste: CopyPasteConfig = field(default_factory=CopyPasteConfig)
     clicks: RandomClicksConfig = field(default_factory=RandomClicksConfig)

@@ -87,7 +87,7 @@ def blend(a: np.ndarray, b: np.ndarray, alpha: float) -> np.ndarray:
 
 
 def _inside(mask: np.ndarray, image: np.ndarray, elsewhere: np.ndarray) -> np.ndarray:
-    return np.where(mask[..., None], image, elsewhere)
+    return cv2.copyTo(image, mask.view(np.uint8), elsewhere.copy())
 
 
 def simple(image: np.ndarray, target: np.ndarray, partner: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:

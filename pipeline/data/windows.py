@@ -33,35 +33,59 @@ def _augment(sample: Sample, config: DataConfig, rng: np.random.Generator) -> Sa
     )
 
 
-class _Slot:
-    """One sample in the making: its place in the window, and its own generators."""
+class _Shared:
+    """What the slots of a window share: its samples, and each sample as its own slot has augmented it."""
 
-    def __init__(self, config: DataConfig, window: Window, place: int, samples: Sequence[Sample | None]) -> None:
+    def __init__(self, config: DataConfig, window: Window, samples: Sequence[Sample | None]) -> None:
         self.config, self.window, self.samples = config, window, samples
-        self.index = window.first_index + place
-        self.usable = [i for i, sample in enumerate(samples) if sample is not None]
-        self.num_partners = 0
-        replace_rng = self.rng(Purpose.REPLACE)
-        self.place = place if samples[place] is not None else int(replace_rng.choice(self.usable))
+        self.augmented: dict[int, Sample] = {}
 
-    def rng(self, purpose: Purpose, *more: int) -> np.random.Generator:
-        return rng_for(self.config.seed, self.window.epoch, self.index, purpose, *more)
+    def rng(self, place: int, purpose: Purpose, *more: int) -> np.random.Generator:
+        return rng_for(self.config.seed, self.window.epoch, self.window.first_index + place, purpose, *more)
 
     def sample_at(self, place: int) -> Sample:
         sample = self.samples[place]
         assert sample is not None, "only usable places are drawn"
         return sample
 
+    def augmented_at(self, place: int) -> Sample:
+        if place not in self.augmented:
+            self.augmented[place] = _augment(self.sample_at(place), self.config, self.rng(place, Purpose.AUGMENT))
+        return self.augmented[place]
+
+
+class _Slot:
+    """One sample in the making: its place in the window, and its own generators."""
+
+    def __init__(self, shared: _Shared, slot: int) -> None:
+        self.shared, self.slot, self.config = shared, slot, shared.config
+        self.index = shared.window.first_index + slot
+        self.usable = [i for i, sample in enumerate(shared.samples) if sample is not None]
+        self.num_partners = 0
+        replace_rng = self.rng(Purpose.REPLACE)
+        self.place = slot if shared.samples[slot] is not None else int(replace_rng.choice(self.usable))
+
+    def rng(self, purpose: Purpose, *more: int) -> np.random.Generator:
+        return self.shared.rng(self.slot, purpose, *more)
+
+    def own(self) -> Sample:
+        if self.place == self.slot:
+            return self.shared.augmented_at(self.slot)
+        return _augment(self.shared.sample_at(self.place), self.config, self.rng(Purpose.AUGMENT))
+
     def draw_partner(self) -> Sample:
-        """Draw another sample of the window, augmented anew (the slot's own one if it is alone)."""
+        """Draw another sample of the window (the slot's own one if it is alone), as its slot has augmented it."""
         rng = self.rng(Purpose.PARTNER, self.num_partners)
         self.num_partners += 1
         others = [i for i in self.usable if i != self.place] or [self.place]
-        return _augment(self.sample_at(others[int(rng.integers(len(others)))]), self.config, rng)
+        place = others[int(rng.integers(len(others)))]
+        if self.config.fresh_partners or place == self.place:
+            return _augment(self.shared.sample_at(place), self.config, rng)
+        return self.shared.augmented_at(place)
 
     def row(self, refused: Sequence[str]) -> Row:
         clicks_config = self.config.clicks
-        augmented = _augment(self.sample_at(self.place), self.config, self.rng(Purpose.AUGMENT))
+        augmented = self.own()
         paste_rng = self.rng(Purpose.COPY_PASTE)
 
         def select(sample: Sample, rng: np.random.Generator = paste_rng) -> Selection:
@@ -74,7 +98,7 @@ class _Slot:
         clicks = random_clicks(chosen.masks, others, self.rng(Purpose.CLICKS), clicks_config)
         return {
             "index": np.int64(self.index),
-            "window": np.int64(self.window.number),
+            "window": np.int64(self.shared.window.number),
             "item": pasted.sample.id,
             "partner": "; ".join(pasted.partners),
             "mode": "+".join(pasted.modes),
@@ -101,4 +125,5 @@ def make_window(items: Sequence[Item], reader: Reader, config: DataConfig, windo
             f"none of the {len(loaded)} items of window {window.number} can be used: expected at least one image with "
             f"an object; first reasons: {'; '.join(reasons[:REASONS_SHOWN])}"
         )
-    return [_Slot(config, window, place, samples).row(refused) for place, (_, refused) in enumerate(loaded)]
+    shared = _Shared(config, window, samples)
+    return [_Slot(shared, place).row(refused) for place, (_, refused) in enumerate(loaded)]

@@ -46,6 +46,21 @@ def test_every_mode_becomes_rgb(mode: str) -> None:
     np.testing.assert_array_equal(rgb, np.repeat(gray[..., None], 3, axis=2))
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"progressive": True}, {"subsampling": 0}, {"subsampling": 1}, {"quality": 30}, {"exif": b"Exif\0\0"}],
+    ids=str,
+)
+def test_the_quick_way_through_a_jpeg_gives_the_pixels_of_the_slow_one(options: dict[str, object]) -> None:
+    for hw in ((20, 30), (33, 47)):
+        data = encode(Image.fromarray(picture(1, hw)), "JPEG", **options)
+        assert images._read_plain_jpeg(data, hw) is not None
+        np.testing.assert_array_equal(read_image(data), np.array(Image.open(io.BytesIO(data)).convert("RGB")))
+        # What follows the end marker sends it the slow way.
+        assert images._read_plain_jpeg(data + b"\0", hw) is None
+        np.testing.assert_array_equal(read_image(data + b"\0"), read_image(data))
+
+
 def test_sixteen_bits_keep_their_upper_eight() -> None:
     deep = np.array([[0, 255, 256], [32768, 65279, 65535]], np.uint16)
     assert read_image(encode(Image.fromarray(deep)))[..., 0].tolist() == [[0, 0, 1], [128, 254, 255]]
