@@ -76,7 +76,10 @@ def absolute_path(flag: str, given: str | Path) -> Path:
     A job submitted with `ray job submit` runs in a temporary copy of the working directory, which is deleted.
     """
     if "://" in str(given):
-        raise InputError(f"{flag} {given}: expected a path that this machine has mounted; URLs are not read yet")
+        raise InputError(
+            f"{flag} {given}: expected a path that this machine has mounted; only prepared data sets are read from an "
+            "address (--reader prepared), and only jobs.prepare and jobs.augment write to one"
+        )
     path = Path(given).expanduser()
     if not path.is_absolute() and "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
         raise InputError(
@@ -84,6 +87,18 @@ def absolute_path(flag: str, given: str | Path) -> Path:
             "temporary copy; a path that all nodes share is best"
         )
     return path.absolute()
+
+
+def location(flag: str, given: str) -> str:
+    """Take an address (s3://BUCKET/FOLDER) as it is and make a path absolute, for what may lie in a bucket."""
+    return given if "://" in given else str(absolute_path(flag, given))
+
+
+def data_root(flag: str, reader: str, given: str | None) -> str | None:
+    """Where a reader's data set lies: an absolute path, or for a prepared one an address too; None if not given."""
+    if given is None:
+        return None
+    return location(flag, given) if reader == "prepared" else str(absolute_path(flag, given))
 
 
 def progress_line(label: str, done: int, total: int, note: str = "") -> None:

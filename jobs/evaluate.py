@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs import tracking
-from jobs.cli import absolute_path, as_dict, parse, progress_line, run_job
+from jobs.cli import absolute_path, as_dict, data_root, parse, progress_line, run_job
 from jobs.config import EvaluateConfig
 from models import checkpoint as checkpoints
 from models.errors import InputError, lookup
@@ -63,7 +63,7 @@ def check(config: EvaluateConfig) -> EvaluateConfig:
         if name != RECOMMENDED:
             named(name)
     if config.root is not None:
-        config = dataclasses.replace(config, root=str(absolute_path("--root", config.root)))
+        config = dataclasses.replace(config, root=data_root("--root", config.reader, config.root))
     for reader in open_datasets(config).values():
         reader.items()
     return config
@@ -80,7 +80,7 @@ def open_datasets(config: EvaluateConfig) -> dict[str, Reader]:
         reader, _, split = left.partition("/")
         if not equals and reader in READERS and READERS[reader].root:
             raise InputError(f"--datasets {text}: expected READER=ROOT or READER/SPLIT=ROOT")
-        path = str(absolute_path("--datasets", root)) if root else None
+        path = data_root("--datasets", reader, root or None)
         name = f"{Path(path).name if path else reader}{'/' + split if split else ''}"
         if name in readers:
             name = f"{name} ({reader})"

@@ -9,7 +9,7 @@ from models.errors import InputError
 from models.interaction import Clicks
 from models.precision import Precision
 from models.predictor import Predictor
-from pipeline.data.readers.images import read_image
+from pipeline.data.images import read_image
 from pipeline.evaluation.overlays import overlay
 
 

@@ -54,6 +54,16 @@ def on_cluster() -> bool:
     return bool(os.environ.get("RAY_ADDRESS"))
 
 
+def fit_actors(wanted: int, num_cpus: float, num_pieces: int) -> tuple[int, float]:
+    """Fit a pool into the connected Ray: its most actors (`wanted` 0: one per CPU), and what each reserves.
+
+    Some CPU stays unreserved: a pool that holds all of them starves whatever else the work needs, without a word.
+    """
+    cpus = resources().get("CPU", 1.0)
+    most = max(1, min(wanted or int(cpus / min(num_cpus, cpus)), num_pieces))
+    return most, num_cpus if most * num_cpus <= cpus - 0.5 else round(min(num_cpus, (cpus - 0.5) / most), 2)
+
+
 def resources() -> dict[str, float]:
     """What the connected Ray has: CPU, GPU, ..."""
     import ray

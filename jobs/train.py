@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from jobs import tracking
-from jobs.cli import absolute_path, as_dict, parse, run_job, take_preset
+from jobs.cli import absolute_path, as_dict, data_root, parse, run_job, take_preset
 from jobs.config import TrainConfig
 from jobs.presets import PRESETS
 from jobs.progress import followed
@@ -62,7 +62,7 @@ def check(config: TrainConfig) -> TrainConfig:
             "this preset fine-tunes: give --network.start-from DIR, or --network.fresh to train fresh weights with it"
         )
     if data.root is not None:
-        data = dataclasses.replace(data, root=str(absolute_path("--data.root", data.root)))
+        data = dataclasses.replace(data, root=data_root("--data.root", data.reader, data.root))
     if network.start_from is not None:
         start = absolute_path("--network.start-from", network.start_from)
         description = checkpoints.describe(start)

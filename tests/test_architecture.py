@@ -18,6 +18,7 @@ MAY_IMPORT = {
 RAY_FILES = {
     "jobs/ray_env.py",
     "pipeline/data/ray_data.py",
+    "pipeline/data/ray_parts.py",
     "pipeline/training/ray_train.py",
     "pipeline/evaluation/ray_evaluate.py",
     "serve/deployments.py",

@@ -17,7 +17,7 @@ from models.errors import InputError
 from pipeline.data.config import DataConfig
 from pipeline.data.rows import Batch, collate
 from pipeline.data.sample import Item, Reader
-from pipeline.data.sampling import window_at
+from pipeline.data.sampling import Order
 from pipeline.data.windows import make_window
 
 MAX_TASKS = 2000  # Ray Data plans tasks one by one: 10,000 of them delayed the first batch by 8 seconds
@@ -32,11 +32,11 @@ class _Windows:
         cv2.setNumThreads(1)  # the pool is the parallelism
         self.reader, self.items = ray.get(source[0])
         self.config = config
+        self.order = Order.of(self.items, config.window_size, config.seed)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> Iterator[Batch]:
         for number in np.concatenate([np.asarray(numbers) for numbers in batch["windows"]]).tolist():
-            window = window_at(number, len(self.items), self.config.window_size, self.config.seed)
-            yield collate(make_window(self.items, self.reader, self.config, window))
+            yield collate(make_window(self.items, self.reader, self.config, self.order.window(number)))
 
 
 def ordered_options() -> ray.data.ExecutionOptions:
@@ -50,6 +50,16 @@ def ordered_options() -> ray.data.ExecutionOptions:
     return options
 
 
+def actor_pool(actors: int | tuple[int, int]) -> ray.data.ActorPoolStrategy:
+    """Make a pool of a fixed size, or one that grows and shrinks between (least, most); InputError for other sizes."""
+    least, most = (actors, actors) if isinstance(actors, int) else actors
+    if not 1 <= least <= most:
+        raise InputError(f"actors is {actors}: expected a number >= 1, or (least, most) with 1 <= least <= most")
+    if least == most:
+        return ray.data.ActorPoolStrategy(size=least)
+    return ray.data.ActorPoolStrategy(min_size=least, max_size=most)
+
+
 def dataset(
     reader: Reader,
     config: DataConfig,
@@ -59,7 +69,7 @@ def dataset(
     actors: int | tuple[int, int] = 1,
     items: Sequence[Item] | None = None,
 ) -> ray.data.Dataset:
-    """Build the stream of `windows` (numbers as in sampling.window_at) as a lazy Dataset of rows in index order.
+    """Build the stream of `windows` (numbers as in sampling.Order) as a lazy Dataset of rows in index order.
 
     `num_cpus` is what one actor reserves: keep the pool's sum below the CPUs that the training workers leave free, or
     nothing moves. `actors` is the pool's size or its (least, most). `items` saves listing the data set again. A long
@@ -69,15 +79,8 @@ def dataset(
         raise InputError("the stream was given no windows: expected at least 1")
     if num_cpus <= 0:
         raise InputError(f"num_cpus is {num_cpus}: expected a number above 0, such as 0.2")
-    least, most = (actors, actors) if isinstance(actors, int) else actors
-    if not 1 <= least <= most:
-        raise InputError(f"actors is {actors}: expected a number >= 1, or (least, most) with 1 <= least <= most")
-    pool = (
-        ray.data.ActorPoolStrategy(size=least)
-        if least == most
-        else ray.data.ActorPoolStrategy(min_size=least, max_size=most)
-    )
-    source = ray.put((reader, list(reader.items() if items is None else items)))
+    pool = actor_pool(actors)
+    source = ray.put((reader, reader.items() if items is None else items))
     # A Dataset keeps the context it was made in: a copy leaves the caller's own settings alone.
     context = copy.deepcopy(ray.data.DataContext.get_current())
     context.execution_options = ordered_options()

@@ -2,13 +2,18 @@
 
 A sample's index counts from the start of training: epoch * num_items + its place in that epoch's permutation. All
 that is random about a sample follows from (seed, epoch, index), so a window can be made by any worker at any time.
+
+The shuffle has two levels where the storage has chunks (row groups of a shard, which are read as a whole): chunks are
+permuted, a window takes some whole chunks, and its items are permuted. So a window reads long runs of bytes, each chunk
+is read once an epoch, and any two items may meet in some epoch. Where items are files a chunk is one item.
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +30,7 @@ class Purpose(IntEnum):
     PARTNER = 4
     OBJECT = 5
     CLICKS = 6
+    WINDOW = 7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,41 +56,68 @@ def rng_for(seed: int, *key: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
-@lru_cache(maxsize=4)
-def _permutation(num_items: int, seed: int, epoch: int) -> np.ndarray:
-    return rng_for(seed, epoch, Purpose.PERMUTATION).permutation(num_items)
+class Order:
+    """The order of a data set's items, epoch after epoch, cut into windows.
 
+    A window has as many chunks as come nearest to `window_size` items; an epoch's last short piece joins its
+    neighbour, so that every window has all its chunks or more.
+    """
 
-def windows_per_epoch(num_items: int, window_size: int) -> int:
-    """Count the windows of an epoch; a last short piece joins its neighbour, so that every window is full or more."""
-    return max(1, num_items // window_size)
+    def __init__(self, chunk_sizes: Sequence[int] | np.ndarray, window_size: int, seed: int) -> None:
+        self.chunk_sizes: np.ndarray = np.asarray(chunk_sizes, np.int64)
+        self.num_items = int(self.chunk_sizes.sum())
+        if self.num_items < 1:
+            raise InputError("there is nothing to train on: the data set lists 0 items, expected at least 1")
+        if self.chunk_sizes.min() < 1:
+            raise InputError("the data set has an empty chunk: expected at least one item in each")
+        self.seed = seed
+        num_chunks = len(self.chunk_sizes)
+        self.chunks_per_window = max(1, min(num_chunks, round(window_size * num_chunks / self.num_items)))
+        self.windows_per_epoch = max(1, num_chunks // self.chunks_per_window)
+        self._starts = np.concatenate([[0], np.cumsum(self.chunk_sizes)])
+        # Its own cache, so that it does not outlive the order: a permutation of a million items takes 8 MB.
+        self._epoch = lru_cache(maxsize=2)(self._permute)
 
+    @classmethod
+    def of(cls, items: Sequence[Any], window_size: int, seed: int) -> "Order":
+        """Order of a reader's items; a list whose items lie in chunks says so by `chunk_sizes`.
 
-def window_at(number: int, num_items: int, window_size: int, seed: int) -> Window:
-    """Build window `number` >= 0, counted from the start of training; raises InputError if there are no items."""
-    if num_items < 1:
-        raise InputError("there is nothing to train on: the data set lists 0 items, expected at least 1")
-    per_epoch = windows_per_epoch(num_items, window_size)
-    epoch, place = divmod(number, per_epoch)
-    start = place * window_size
-    stop = num_items if place == per_epoch - 1 else start + window_size
-    return Window(
-        epoch=epoch,
-        number=number,
-        first_index=epoch * num_items + start,
-        item_numbers=tuple(_permutation(num_items, seed, epoch)[start:stop].tolist()),
-    )
+        Raises InputError if there are no items.
+        """
+        sizes = getattr(items, "chunk_sizes", None)
+        return cls(np.ones(len(items), np.int64) if sizes is None else sizes, window_size, seed)
 
+    def _permute(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Order of an epoch's chunks, and how many items come before each of its windows and after the last."""
+        chunks = rng_for(self.seed, epoch, Purpose.PERMUTATION).permutation(len(self.chunk_sizes))
+        before = np.concatenate([[0], np.cumsum(self.chunk_sizes[chunks])])
+        borders = self.chunks_per_window * np.arange(self.windows_per_epoch)
+        return chunks, np.append(before[borders], self.num_items)
 
-def window_number(index: int, num_items: int, window_size: int) -> int:
-    """Find the window that holds the sample `index`."""
-    epoch, place = divmod(index, num_items)
-    per_epoch = windows_per_epoch(num_items, window_size)
-    return epoch * per_epoch + min(place // window_size, per_epoch - 1)
+    def window(self, number: int) -> Window:
+        """Build window `number` >= 0, counted from the start of training."""
+        epoch, place = divmod(number, self.windows_per_epoch)
+        chunks, borders = self._epoch(epoch)
+        start = place * self.chunks_per_window
+        last = place == self.windows_per_epoch - 1
+        chosen = chunks[start:] if last else chunks[start : start + self.chunks_per_window]
+        items = np.concatenate([np.arange(int(self._starts[chunk]), int(self._starts[chunk + 1])) for chunk in chosen])
+        if len(items) > len(chosen):
+            items = rng_for(self.seed, epoch, Purpose.WINDOW, place).permutation(items)
+        return Window(
+            epoch=epoch,
+            number=number,
+            first_index=epoch * self.num_items + int(borders[place]),
+            item_numbers=tuple(items.tolist()),
+        )
 
+    def window_number(self, index: int) -> int:
+        """Find the window that holds the sample `index`."""
+        epoch, place = divmod(index, self.num_items)
+        borders = self._epoch(epoch)[1]
+        return epoch * self.windows_per_epoch + int(np.searchsorted(borders, place, side="right")) - 1
 
-def windows(num_items: int, window_size: int, seed: int, start_index: int = 0) -> Iterator[Window]:
-    """List windows without end, from the whole window that holds the sample `start_index` on."""
-    first = window_number(start_index, num_items, window_size) if num_items else 0
-    for number in itertools.count(first):
-        yield window_at(number, num_items, window_size, seed)
+    def windows(self, start_index: int = 0) -> Iterator[Window]:
+        """List windows without end, from the whole window that holds the sample `start_index` on."""
+        for number in itertools.count(self.window_number(start_index)):
+            yield self.window(number)

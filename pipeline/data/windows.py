@@ -117,7 +117,9 @@ def make_window(items: Sequence[Item], reader: Reader, config: DataConfig, windo
 
     `items` is the reader's whole list. Raises InputError if no item of the window can be used.
     """
-    loaded = [load_or_refuse(reader, items[number]) for number in window.item_numbers]
+    # In the order of storage, whatever the window's own: items of a chunk are read as one.
+    found = {number: load_or_refuse(reader, items[number]) for number in sorted(window.item_numbers)}
+    loaded = [found[number] for number in window.item_numbers]
     samples = [sample for sample, _ in loaded]
     if all(sample is None for sample in samples):
         reasons = [reason for _, refused in loaded for reason in refused]

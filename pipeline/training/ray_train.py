@@ -8,7 +8,7 @@ import json
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from pipeline.data.config import DataConfig
 from pipeline.data.position import StreamPosition, rebatch
 from pipeline.data.ray_data import dataset, ordered_options
 from pipeline.data.sample import Item, Reader
-from pipeline.data.sampling import window_number
+from pipeline.data.sampling import Order
 from pipeline.training.batch import TrainingBatch, to_device
 from pipeline.training.config import ScalingConfig, TrainingConfig
 from pipeline.training.loop import Trainer, fit
@@ -53,7 +53,7 @@ class Job:
     """Called on rank 0 with (step, metrics)."""
 
 
-def train(job: Job, reader: Reader, items: list[Item]) -> Path:
+def train(job: Job, reader: Reader, items: Sequence[Item]) -> Path:
     """Train and return the folder of the final checkpoint; continues a run that `job.storage` holds already."""
     per_worker, rest = divmod(job.training.batch_size, job.scaling.workers)
     if rest or per_worker < 1:
@@ -90,24 +90,25 @@ def train(job: Job, reader: Reader, items: list[Item]) -> Path:
     return Path(result.checkpoint.path)
 
 
-def _stream(job: Job, reader: Reader, items: list[Item]) -> "ray.data.Dataset":
+def _stream(job: Job, reader: Reader, items: Sequence[Item]) -> "ray.data.Dataset":
     """Build what is left of the stream, from the last persisted checkpoint's position on."""
     return dataset(
         reader,
         job.data,
-        _windows_left(job, len(items)),
+        _windows_left(job, items),
         num_cpus=job.scaling.cpus_per_data_actor,
         actors=job.scaling.data_actors,
         items=items,
     )
 
 
-def _windows_left(job: Job, num_items: int) -> range:
+def _windows_left(job: Job, items: Sequence[Item]) -> range:
     position, done = _persisted_position(Path(job.storage) / RUN)
-    first = window_number(position.below, num_items, job.data.window_size)
+    order = Order.of(items, job.data.window_size, job.data.seed)
+    first = order.window_number(position.below)
     num_samples = (job.training.steps - done) * job.training.batch_size + len(position.beyond)
     # Whole windows, and a few to spare: splits among workers may be uneven by a window.
-    last = window_number(position.below + num_samples, num_items, job.data.window_size) + 1 + job.scaling.workers
+    last = order.window_number(position.below + num_samples) + 1 + job.scaling.workers
     return range(first, last + 1)
 
 

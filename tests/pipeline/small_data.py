@@ -10,6 +10,8 @@ from PIL import Image
 from scipy.io import savemat
 
 from pipeline.data import rle
+from pipeline.data.prepared.prepare import prepare, run_here
+from pipeline.data.prepared.storage import Storage
 from pipeline.data.readers import open_reader
 from pipeline.data.sample import Reader
 
@@ -182,9 +184,15 @@ def scenes(root: Path) -> Reader:
 
 
 # A registered reader that is missing here fails the contract test.
+def prepared(root: Path) -> Reader:
+    prepare(coco(root / "source"), Storage(str(root)), {}, run=run_here(1), items_per_part=1)
+    return open_reader("prepared", str(root))
+
+
 SMALL: dict[str, Callable[[Path], Reader]] = {
     "scenes": scenes,
     "coco": coco,
+    "prepared": prepared,
     "coco_panoptic": coco_panoptic,
     "masks": _folders("masks", "images", "masks", (1, 7, 255), rule="ids,ignore:255"),
     "grabcut": _folders("grabcut", "data_GT", "boundary_GT", (64, 128, 255)),

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.data.readers import images
-from pipeline.data.readers.images import read_image, read_labels
+from pipeline.data import images
+from pipeline.data.images import read_image, read_labels
 from tests.pipeline.small_data import picture
 
 

@@ -12,6 +12,7 @@ from pipeline.data.readers.him2k import Him2k
 from pipeline.data.readers.masks import Masks
 from pipeline.data.readers.options import convert_options
 from pipeline.data.readers.pascal_voc import PascalVoc
+from pipeline.data.readers.prepared import Prepared
 from pipeline.data.readers.sbd import Sbd
 from pipeline.data.readers.scenes import Scenes
 from pipeline.data.sample import Reader
@@ -30,6 +31,7 @@ _GRABCUT_RULE = "above:128,ignore:128"
 
 READERS: dict[str, ReaderFactory] = {
     "scenes": ReaderFactory(Scenes, root=False),
+    "prepared": ReaderFactory(Prepared),
     "coco": ReaderFactory(Coco),
     "coco_panoptic": ReaderFactory(CocoPanoptic),
     "masks": ReaderFactory(Masks),

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from models.errors import InputError
+from pipeline.data.images import read_image
 from pipeline.data.readers.folders import list_images, list_names, missing_split, require_root, stand_in
-from pipeline.data.readers.images import read_image
 from pipeline.data.readers.mat_files import field, label_map, read_variable
 from pipeline.data.sample import BadItem, Item, Origin, Sample, pack_objects
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from models.errors import InputError
 from pipeline.data import rle
+from pipeline.data.images import read_image
 from pipeline.data.readers.coco_files import (
     EXPECTED,
     file_names,
@@ -19,7 +20,6 @@ from pipeline.data.readers.coco_files import (
     read_json,
 )
 from pipeline.data.readers.folders import file_inside, require_root
-from pipeline.data.readers.images import read_image
 from pipeline.data.sample import BadItem, Item, Origin, Sample, pack_objects
 
 _logger = logging.getLogger(__name__)

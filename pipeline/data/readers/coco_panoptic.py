@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from models.errors import InputError
+from pipeline.data.images import read_image, read_labels
 from pipeline.data.readers.coco_files import licence_names, read_json
 from pipeline.data.readers.folders import file_inside, missing_split, require_root
-from pipeline.data.readers.images import read_image, read_labels
 from pipeline.data.sample import BadItem, Item, Origin, Sample, pack_objects
 
 _EXPECTED = "annotations/panoptic_<split>.json, annotations/panoptic_<split>/*.png and images/<split>/*.jpg"

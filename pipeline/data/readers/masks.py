@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from models.errors import InputError
+from pipeline.data.images import read_image, read_labels
 from pipeline.data.readers.folders import list_images, list_names, missing_split, require_root, stem
-from pipeline.data.readers.images import read_image, read_labels
 from pipeline.data.sample import BadItem, Item, Origin, Sample, pack_objects
 
 _logger = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from scipy.io import loadmat
 
-from pipeline.data.readers.images import MAX_PIXELS
+from pipeline.data.images import MAX_PIXELS
 
 # The largest published files are below 1 MB; compressed, they may hold a thousand times as much.
 MAX_BYTES = 16 << 20

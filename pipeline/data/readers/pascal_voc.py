@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from models.errors import InputError
+from pipeline.data.images import read_image, read_labels
 from pipeline.data.readers.folders import (
     file_inside,
     list_names,
@@ -17,7 +18,6 @@ from pipeline.data.readers.folders import (
     require_root,
     stand_in,
 )
-from pipeline.data.readers.images import read_image, read_labels
 from pipeline.data.sample import BadItem, Item, Origin, Sample, pack_objects
 
 _logger = logging.getLogger(__name__)

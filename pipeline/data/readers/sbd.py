@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from models.errors import InputError
+from pipeline.data.images import read_image
 from pipeline.data.readers.folders import (
     file_inside,
     list_names,
@@ -16,7 +17,6 @@ from pipeline.data.readers.folders import (
     require_root,
     stand_in,
 )
-from pipeline.data.readers.images import read_image
 from pipeline.data.readers.mat_files import field, label_map, read_variable
 from pipeline.data.sample import BadItem, Item, Origin, Sample, pack_objects
 

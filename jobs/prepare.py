@@ -1,0 +1,103 @@
+"""`python -m jobs.prepare --reader NAME --root DIR --out DIR`: any data set into Parquet shards, or into a bucket."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from jobs.cli import data_root, location, parse, progress_line, run_job
+from jobs.ray_env import connected, fit_actors
+from models.errors import InputError, lookup
+from pipeline.data.prepared.parts import PartMaker
+from pipeline.data.prepared.prepare import STAGES, prepare
+from pipeline.data.prepared.storage import Storage
+from pipeline.data.readers import open_reader
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareConfig:
+    """Write a data set as Parquet shards: encoded images, checked masks, and where they come from."""
+
+    reader: str
+    """The data set's format, by its name in READERS."""
+    root: str | None = None
+    """Where it lies."""
+    split: str = ""
+    options: dict[str, str] = field(default_factory=dict)
+    """More settings of the reader: --options KEY VALUE ..."""
+    out: str
+    """Folder or address (s3://BUCKET/FOLDER) to write to; one that was interrupted goes on if it is named again."""
+    stage: str = "as_read"
+    """What happens to an image before it is stored: as_read."""
+    images_per_shard: int = 512
+    images_per_group: int = 16
+    """Images that are read as one: large for a bucket far away, small for a better shuffle."""
+    actors: int = 0
+    """Most workers at a time; 0: as many as there are CPUs."""
+    num_cpus: float = 1.0
+    """CPUs that a worker reserves."""
+
+    def __post_init__(self) -> None:
+        lookup("stage", self.stage, STAGES)
+        for name, least in (("images_per_shard", 1), ("images_per_group", 1), ("actors", 0)):
+            if getattr(self, name) < least:
+                raise InputError(f"--{name.replace('_', '-')} is {getattr(self, name)}: expected at least {least}")
+        if self.num_cpus <= 0:
+            raise InputError(f"--num-cpus is {self.num_cpus}: expected a number above 0")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parse, prepare, tell what came out."""
+    config = parse(PrepareConfig, argv, prog="prepare")
+    root = data_root("--root", config.reader, config.root)
+    reader = open_reader(config.reader, root, config.split, config.options)
+    storage = Storage(location("--out", config.out))
+    settings: dict[str, Any] = {
+        "reader": config.reader,
+        "root": root,
+        "split": config.split,
+        "options": dict(config.options),
+        "stage": config.stage,
+        "images_per_shard": config.images_per_shard,
+        "images_per_group": config.images_per_group,
+    }
+    with connected():
+        manifest = prepare(
+            reader,
+            storage,
+            settings,
+            run=on_ray(config.images_per_group, config.actors, config.num_cpus),
+            stage=STAGES[config.stage],
+            items_per_part=config.images_per_shard,
+            listed=lambda num_items: print(f"listed {num_items} images", flush=True),
+            progress=show_parts,
+        )
+    counts = "".join(f", {count} {name}" for name, count in manifest["counts"].items())
+    print(
+        f"{storage.path()}: {manifest['num_rows']} images, {manifest['num_objects']} objects{counts}, "
+        f"{manifest['num_bytes'] / 1e6:.1f} MB in {len(manifest['shards'])} shards"
+    )
+    if manifest["num_refused"]:
+        print(f"refused {manifest['num_refused']} items or objects, by name in {storage.path('refused.txt')}")
+    return 0
+
+
+def on_ray(rows_per_group: int, actors: int, num_cpus: float) -> Any:
+    """Run parts by a pool that grows to `actors` (0: what the CPUs allow)."""
+
+    def run(maker: PartMaker, storage: Storage, parts: Sequence[int]) -> Iterator[dict[str, int]]:
+        from pipeline.data.ray_parts import run_parts
+
+        most, share = fit_actors(actors, num_cpus, len(parts))
+        yield from run_parts(maker, storage, parts, rows_per_group=rows_per_group, actors=(1, most), num_cpus=share)
+
+    return run
+
+
+def show_parts(done: int, total: int, sums: dict[str, int]) -> None:
+    """Show progress: shards done, and what this run has put into them."""
+    note = f"{sums['rows']} rows, {sums['objects']} objects, {sums['refused']} refused"
+    progress_line("shards", done, total, note)
+
+
+if __name__ == "__main__":
+    run_job(main)

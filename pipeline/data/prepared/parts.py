@@ -1,0 +1,172 @@
+"""Write rows as shards, part by part: a part that has its record is finished and is not made again.
+
+A folder being made holds data/part-N.parquet and, written after it, records/part-N.json; manifest.json comes last.
+Whoever makes a part (jobs.prepare, jobs.augment) yields rows, and a text "id: reason" for what it had to refuse.
+"""
+
+import dataclasses
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from models.errors import InputError
+from pipeline.data.prepared.manifest import MANIFEST, Manifest, Shard
+from pipeline.data.prepared.storage import Storage
+
+GROUP_BYTES = 32 * 2**20
+"""A row group is closed at this many bytes of images even if it has few rows: one is held in memory at a time."""
+
+Made = dict[str, Any] | str
+
+
+class PartMaker(Protocol):
+    """Makes the rows of a part, always the same ones; travels to the workers, so it holds little."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Columns of the rows."""
+        ...
+
+    def rows(self, part: int) -> Iterator[Made]:
+        """Yield rows of the schema (with an `image` and `objects`), and refusals as texts."""
+        ...
+
+    def counts(self, row: dict[str, Any]) -> Iterable[str]:
+        """Name what a row counts as, for the manifest's sums."""
+        ...
+
+
+def write_part(maker: PartMaker, storage: Storage, part: int, rows_per_group: int) -> Shard:
+    """Make a part, write its shard and then its record; InputError if the storage is full or gone."""
+    name = f"data/part-{part:06d}.parquet"
+    rows, refused, counts = _Rows(maker.rows(part)), [], Counter[str]()
+    sizes: list[int] = []
+    num_objects = num_bytes = 0
+    sha256 = ""
+    first = rows.group(rows_per_group)
+    if first:
+        with storage.writing(name) as file:
+            sink = _Hashing(file)
+            group: list[dict[str, Any]] = first
+            with pq.ParquetWriter(pa.PythonFile(sink, mode="w"), maker.schema, compression="zstd") as writer:
+                while group:
+                    # Images are compressed already, and dictionaries of them would double the memory.
+                    writer.write_table(pa.Table.from_pylist(group, schema=maker.schema))
+                    sizes.append(len(group))
+                    num_objects += sum(len(row["objects"]) for row in group)
+                    for row in group:
+                        counts.update(maker.counts(row))
+                    group = rows.group(rows_per_group)
+            num_bytes, sha256 = sink.num_bytes, sink.digest.hexdigest()
+    refused = rows.refused
+    shard = Shard(
+        name=name if sizes else "",
+        group_rows=sizes,
+        num_objects=num_objects,
+        num_bytes=num_bytes,
+        sha256=sha256,
+        refused=refused,
+        counts=dict(counts),
+    )
+    storage.write_json(_record(part), dataclasses.asdict(shard))
+    return shard
+
+
+def missing_parts(storage: Storage, num_parts: int) -> list[int]:
+    """Numbers of the parts that have no record yet."""
+    done = set(storage.names("records", ".json"))
+    return [part for part in range(num_parts) if _record(part) not in done]
+
+
+def finished(storage: Storage, settings: dict[str, Any]) -> bool:
+    """Whether the folder is finished; InputError if it was begun or finished with other settings."""
+    for name in (MANIFEST, "settings.json"):
+        if storage.exists(name):
+            found = storage.read_json(name)
+            if (found.get("settings") if isinstance(found, dict) else None) != settings:
+                raise InputError(
+                    f"{storage.path(name)} tells of other settings: give those again, or name another --out"
+                )
+            if name == MANIFEST:
+                return True
+    storage.write_json("settings.json", {"settings": settings})
+    return False
+
+
+def finish(storage: Storage, settings: dict[str, Any], num_parts: int) -> Manifest:
+    """Join the records: refused.jsonl, then manifest.json, then what was only needed on the way is removed."""
+    records = [Shard.of(storage.read_json(_record(part))) for part in range(num_parts)]
+    storage.write("refused.txt", "".join(f"{text}\n" for shard in records for text in shard.refused).encode())
+    manifest = Manifest(settings=settings, shards=records)
+    manifest.write(storage)
+    storage.remove("plan")
+    return manifest
+
+
+def _record(part: int) -> str:
+    return f"records/part-{part:06d}.json"
+
+
+class _Rows:
+    """Rows in groups; refusals are put aside on the way."""
+
+    def __init__(self, made: Iterator[Made]) -> None:
+        self.made, self.refused = made, list[str]()
+
+    def group(self, num_rows: int) -> list[dict[str, Any]]:
+        """Take the next rows, `num_rows` at most and fewer where they are large; none at the end."""
+        group: list[dict[str, Any]] = []
+        size = 0
+        for made in self.made:
+            if isinstance(made, str):
+                self.refused.append(made)
+                continue
+            group.append(made)
+            size += len(made["image"])
+            if len(group) == num_rows or size >= GROUP_BYTES:
+                break
+        return group
+
+
+class _Hashing:
+    """A file that hashes and counts what is written to it."""
+
+    def __init__(self, file: Any) -> None:
+        self.file, self.digest, self.num_bytes, self.closed = file, hashlib.sha256(), 0, False
+
+    def write(self, data: Any) -> int:
+        self.digest.update(data)
+        self.num_bytes += len(data)
+        self.file.write(data)
+        return len(data)
+
+    def tell(self) -> int:
+        return self.num_bytes
+
+    def flush(self) -> None:
+        self.file.flush()
+
+    def close(self) -> None:
+        self.closed = True
+
+    def readable(self) -> bool:
+        return False
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return False
+
+
+def total(shards: Sequence[Shard]) -> tuple[int, int, int]:
+    """Rows, objects and refusals of some shards."""
+    return (
+        sum(shard.num_rows for shard in shards),
+        sum(shard.num_objects for shard in shards),
+        sum(len(shard.refused) for shard in shards),
+    )

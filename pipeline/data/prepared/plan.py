@@ -1,0 +1,97 @@
+"""What a preparation has to do: the reader's items, listed once and cut into parts that workers read one by one.
+
+The list is stored because it may be larger than memory (ten million annotations are gigabytes) and because listing may
+take longer than the rest of an interrupted run.
+"""
+
+import gzip
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+
+from models.errors import InputError
+from pipeline.data.loading import load_or_refuse
+from pipeline.data.prepared.parts import Made
+from pipeline.data.prepared.schema import SCHEMA, to_row
+from pipeline.data.prepared.storage import Storage
+from pipeline.data.sample import Item, Reader, Sample, stream_items
+
+_DONE = "plan/plan.json"
+
+
+def make_plan(
+    reader: Reader, storage: Storage, items_per_part: int, progress: Callable[[int], None] = lambda num_items: None
+) -> int:
+    """List the reader's items into the storage and return the number of parts; a finished list is used again.
+
+    Holds one part in memory. `progress` is called with the number of items listed so far.
+    """
+    if storage.exists(_DONE):
+        return int(storage.read_json(_DONE)["num_parts"])
+    stream = iter(stream_items(reader))
+    num_parts = num_items = 0
+    while part := list(islice(stream, items_per_part)):
+        lines = [[item.id, item.object_ids, item.payload] for item in part]
+        storage.write(_part(num_parts), gzip.compress(json.dumps(lines).encode(), compresslevel=1))
+        num_parts += 1
+        num_items += len(part)
+        progress(num_items)
+    if not num_parts:
+        raise InputError("the data set lists no images: there is nothing to prepare")
+    storage.write_json(_DONE, {"num_parts": num_parts, "num_items": num_items})
+    return num_parts
+
+
+def read_part(storage: Storage, part: int) -> list[Item]:
+    """Read the items of one part."""
+    lines = json.loads(gzip.decompress(storage.read(_part(part))))
+    return [Item(id=item_id, object_ids=tuple(ids), payload=payload) for item_id, ids, payload in lines]
+
+
+def _part(number: int) -> str:
+    return f"plan/part-{number:06d}.json.gz"
+
+
+Stage = Callable[[Sample], Iterable[Sample]]
+"""Makes the samples to store of one that was read; most data sets store it as it is."""
+
+
+def as_read(sample: Sample) -> Iterable[Sample]:
+    """Store what was read."""
+    return (sample,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedRows:
+    """Makes the rows of a plan's parts: reads each item, passes it through the stage, describes what comes out."""
+
+    reader: Reader
+    storage: Storage
+    stage: Stage = as_read
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Columns of a prepared data set."""
+        return SCHEMA
+
+    def rows(self, part: int) -> Iterator[Made]:
+        """Yield the rows of a part, and what was refused of its items."""
+        for item in read_part(self.storage, part):
+            sample, refused = load_or_refuse(self.reader, item)
+            yield from refused
+            if sample is None:
+                continue
+            try:
+                for stored in self.stage(sample):
+                    yield to_row(stored)
+            except OSError as error:  # its file was there a moment ago
+                yield f"{item.id}: {error}"
+
+    def counts(self, row: dict[str, Any]) -> Iterable[str]:
+        """Count rows with an exemplar, and objects by category."""
+        if row["exemplar"] is not None:
+            yield "exemplars"

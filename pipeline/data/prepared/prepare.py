@@ -1,0 +1,74 @@
+"""Prepare a data set: list it, make its shards, tell what came out. Whoever runs the parts is passed in."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from models.errors import InputError
+from pipeline.data.prepared.manifest import MANIFEST
+from pipeline.data.prepared.parts import PartMaker, finish, finished, missing_parts, write_part
+from pipeline.data.prepared.plan import PlannedRows, Stage, as_read, make_plan
+from pipeline.data.prepared.storage import Storage
+from pipeline.data.sample import Reader
+
+RunParts = Callable[[PartMaker, Storage, Sequence[int]], Iterator[dict[str, int]]]
+"""Makes parts and yields {"rows", "objects", "refused"} of each."""
+
+STAGES: dict[str, Stage] = {"as_read": as_read}
+"""What may happen to a sample before it is stored, by name."""
+
+
+def make_parts(
+    maker: PartMaker,
+    storage: Storage,
+    settings: dict[str, Any],
+    num_parts: int,
+    run: RunParts,
+    progress: Callable[[int, int, dict[str, int]], None] = lambda done, total, sums: None,
+) -> dict[str, Any]:
+    """Make the parts that are missing and finish the folder; returns its manifest.
+
+    `progress` is called with parts done, parts in all, and the sums of what this run has made.
+    """
+    missing = missing_parts(storage, num_parts)
+    sums = {"rows": 0, "objects": 0, "refused": 0}
+    for done, made in enumerate(run(maker, storage, missing), start=num_parts - len(missing) + 1):
+        sums = {name: sums[name] + made[name] for name in sums}
+        progress(done, num_parts, sums)
+    manifest = finish(storage, settings, num_parts)
+    if not any(shard.group_rows for shard in manifest.shards):
+        reasons = "; ".join([text for shard in manifest.shards for text in shard.refused][:3])
+        raise InputError(f"nothing could be used: expected at least one image with an object; first reasons: {reasons}")
+    return storage.read_json(MANIFEST)
+
+
+def prepare(
+    reader: Reader,
+    storage: Storage,
+    settings: dict[str, Any],
+    *,
+    run: RunParts,
+    stage: Stage = as_read,
+    items_per_part: int = 512,
+    listed: Callable[[int], None] = lambda num_items: None,
+    progress: Callable[[int, int, dict[str, int]], None] = lambda done, total, sums: None,
+) -> dict[str, Any]:
+    """Write the reader's data set into the storage, or go on where that stopped; returns the manifest.
+
+    `settings` must be equal at a restart: InputError otherwise, and nothing is touched.
+    """
+    if finished(storage, settings):
+        return storage.read_json(MANIFEST)
+    num_parts = make_plan(reader, storage, items_per_part, listed)
+    maker = PlannedRows(reader=reader, storage=storage, stage=stage)
+    return make_parts(maker, storage, settings, num_parts, run, progress)
+
+
+def run_here(rows_per_group: int = 16) -> RunParts:
+    """Run parts in this process, one after the other."""
+
+    def run(maker: PartMaker, storage: Storage, parts: Sequence[int]) -> Iterator[dict[str, int]]:
+        for part in parts:
+            shard = write_part(maker, storage, part, rows_per_group)
+            yield {"rows": shard.num_rows, "objects": shard.num_objects, "refused": len(shard.refused)}
+
+    return run

@@ -1,0 +1,108 @@
+"""The rows of a prepared data set: an image as its file's bytes, its objects as run lengths, and where it comes from.
+
+Runs are COCO's uncompressed counts: down the columns, the first run counts zeros. `layer` and `value` say where an
+object lies in `Sample.instance_masks`, so that reading paints a layer at once instead of an object at a time.
+"""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from models.rle import runs_of
+from pipeline.data.images import read_image
+from pipeline.data.sample import Sample
+
+VERSION = 1
+KEPT_FORMATS = ("JPEG", "PNG", "WEBP")
+
+_RUNS = pa.list_(pa.int32())
+_OBJECT = pa.struct(
+    {
+        "id": pa.string(),
+        "category": pa.string(),
+        "layer": pa.int32(),
+        "value": pa.int32(),
+        "area": pa.int64(),
+        "runs": _RUNS,
+    }
+)
+_CLICK = pa.struct({"y": pa.float32(), "x": pa.float32(), "positive": pa.bool_()})
+_EXEMPLAR = pa.struct({"object_id": pa.string(), "clicks": pa.list_(_CLICK)})
+SCHEMA = pa.schema(
+    {
+        "id": pa.string(),
+        "height": pa.int32(),
+        "width": pa.int32(),
+        "image": pa.binary(),
+        "objects": pa.list_(_OBJECT),
+        "ignore": _RUNS,
+        "exemplar": _EXEMPLAR,
+        "file_name": pa.string(),
+        "licence": pa.string(),
+        "source": pa.string(),
+    },
+    metadata={"maskwright.prepared": str(VERSION)},
+)
+
+
+def encode_image(sample: Sample) -> bytes:
+    """The bytes of the sample's own file if they decode to its very pixels, else a PNG.
+
+    Formats that browsers and data tools do not all read (TIFF, BMP) become PNG too.
+    """
+    if sample.origin.file:
+        data = Path(sample.origin.file).read_bytes()
+        hw = (sample.image.shape[0], sample.image.shape[1])
+        try:
+            with Image.open(io.BytesIO(data)) as header:
+                kept = header.format in KEPT_FORMATS
+            if kept and np.array_equal(read_image(data, expected_hw=hw), sample.image):
+                return data
+        except ValueError:
+            pass  # the reader made the pixels in its own way: the PNG below has them
+    buffer = io.BytesIO()
+    Image.fromarray(sample.image).save(buffer, "PNG", compress_level=3)
+    return buffer.getvalue()
+
+
+def to_row(sample: Sample) -> dict[str, Any]:
+    """Describe a sample by one row of SCHEMA; raises OSError if its file is gone by now."""
+    objects = []
+    for ref in sample.objects:
+        mask = sample.object_mask(ref)
+        objects.append(
+            {
+                "id": ref.id,
+                "category": ref.category,
+                "layer": ref.layer,
+                "value": ref.value,
+                "area": int(np.count_nonzero(mask)),
+                "runs": runs_of(mask).astype(np.int32),
+            }
+        )
+    exemplar = None
+    if sample.exemplar is not None:
+        clicks = [{"y": y, "x": x, "positive": positive} for y, x, positive in sample.exemplar.clicks.rows()]
+        exemplar = {"object_id": sample.exemplar.object_id, "clicks": clicks}
+    return {
+        "id": sample.id,
+        "height": sample.image.shape[0],
+        "width": sample.image.shape[1],
+        "image": encode_image(sample),
+        "objects": objects,
+        "ignore": runs_of(sample.ignore_mask).astype(np.int32) if sample.ignore_mask.any() else [],
+        "exemplar": exemplar,
+        "file_name": Path(sample.origin.file).name,
+        "licence": sample.origin.licence,
+        "source": sample.origin.source,
+    }
+
+
+def to_table(rows: Sequence[dict[str, Any]], schema: pa.Schema = SCHEMA) -> pa.Table:
+    """Build a table; images must come to less than 2 GB."""
+    return pa.Table.from_pylist(list(rows), schema=schema)

@@ -1,0 +1,155 @@
+"""A folder on any Arrow filesystem: a mounted path, s3://, gs:// or hdfs://. Files appear whole or not at all."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from models.errors import InputError
+
+RETRY = "mend that and run the same command again: what is finished is kept"
+
+
+@dataclass(frozen=True)
+class Storage:
+    """The folder `uri`: a path, or an address such as s3://bucket/folder (how to reach it: see docs/PREPARE.md).
+
+    Every method raises InputError, saying what failed and what to do, where the filesystem refuses or is gone.
+    """
+
+    uri: str
+
+    def __post_init__(self) -> None:
+        _open(self.uri)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether this is a folder of this machine's own file tree."""
+        return isinstance(_open(self.uri)[0], pafs.LocalFileSystem)
+
+    def path(self, name: str = "") -> str:
+        """Address of the file `name` in the folder, for messages."""
+        folder = shown(self.uri)
+        return f"{folder}/{name}" if name else folder
+
+    def exists(self, name: str = "") -> bool:
+        """Whether the file or folder is there."""
+        return self._info(name).type != pafs.FileType.NotFound
+
+    def names(self, folder: str, suffix: str) -> list[str]:
+        """Names (inside the storage) of the files right in `folder` that end in `suffix`, sorted."""
+        filesystem, root = _open(self.uri)
+        selector = pafs.FileSelector(f"{root}/{folder}", allow_not_found=True)
+        try:
+            infos: Sequence[pafs.FileInfo] = filesystem.get_file_info(selector)
+        except OSError as error:
+            raise self._failed("listed", folder, error) from error
+        names = [info.base_name for info in infos if info.type == pafs.FileType.File]
+        return sorted(f"{folder}/{name}" for name in names if name.endswith(suffix))
+
+    def read(self, name: str) -> bytes:
+        """Read a whole file."""
+        filesystem, root = _open(self.uri)
+        try:
+            with filesystem.open_input_file(f"{root}/{name}") as file:
+                return file.read()
+        except OSError as error:
+            raise self._failed("read", name, error) from error
+
+    def read_json(self, name: str) -> Any:
+        """Read a JSON file."""
+        try:
+            return json.loads(self.read(name))
+        except ValueError as error:
+            raise InputError(f"{self.path(name)} is no JSON: {error}") from error
+
+    @contextlib.contextmanager
+    def writing(self, name: str) -> Iterator[Any]:
+        """Give a binary file to write to; it appears under its name when the block ends well, whole, or not at all."""
+        filesystem, root = _open(self.uri)
+        target = f"{root}/{name}"
+        # An object store shows an object when its upload is complete; a file tree needs the rename.
+        local = self.is_local
+        written = f"{target}.{os.getpid()}.part" if local else target
+        finished = False
+        try:
+            if local:
+                filesystem.create_dir(str(Path(target).parent), recursive=True)
+            with filesystem.open_output_stream(written, compression=None) as file:
+                yield file
+            if local:
+                filesystem.move(written, target)
+            finished = True
+        except OSError as error:
+            raise self._failed("written", name, error) from error
+        finally:
+            if local and not finished:
+                Path(written).unlink(missing_ok=True)
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a whole file; a reader sees the old one or the new one, never a part."""
+        with self.writing(name) as file:
+            file.write(data)
+
+    def remove(self, folder: str) -> None:
+        """Remove a folder and all in it, if it is there."""
+        filesystem, root = _open(self.uri)
+        try:
+            if self.exists(folder):
+                filesystem.delete_dir(f"{root}/{folder}")
+        except OSError as error:
+            raise self._failed("removed", folder, error) from error
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write a value as JSON."""
+        self.write(name, (json.dumps(value, indent=1) + "\n").encode())
+
+    def open_parquet(self, name: str) -> pq.ParquetFile:
+        """Open a Parquet file; only its footer is read. InputError if it is none."""
+        filesystem, root = _open(self.uri)
+        try:
+            return pq.ParquetFile(f"{root}/{name}", filesystem=filesystem, pre_buffer=not self.is_local)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise self._failed("read", name, error) from error
+
+    def _info(self, name: str) -> pafs.FileInfo:
+        filesystem, root = _open(self.uri)
+        try:
+            return filesystem.get_file_info(f"{root}/{name}" if name else root)
+        except OSError as error:
+            raise self._failed("looked at", name, error) from error
+
+    def _failed(self, verb: str, name: str, error: Exception) -> InputError:
+        return InputError(f"{self.path(name)} cannot be {verb}: {error}; {RETRY}")
+
+
+def shown(uri: str) -> str:
+    """An address as people may see it: without the key that it may carry, and without settings."""
+    plain = uri.split("?")[0].rstrip("/")
+    scheme, separator, rest = plain.partition("://")
+    return f"{scheme}://{rest.rsplit('@', 1)[-1]}" if separator else plain
+
+
+@lru_cache(maxsize=16)
+def _open(uri: str) -> tuple[pafs.FileSystem, str]:
+    """Connect to the filesystem of an address, once per process, and cut the address to its path there."""
+    if "://" not in uri:
+        return pafs.LocalFileSystem(), str(Path(uri).expanduser().absolute())
+    try:
+        filesystem, path = pafs.FileSystem.from_uri(uri)
+    except (pa.ArrowInvalid, OSError, NotImplementedError) as error:
+        raise InputError(
+            f"{shown(uri)} is no address that can be opened: {error}; expected a path, s3://BUCKET/FOLDER or "
+            "another address that Arrow knows"
+        ) from error
+    if not path.strip("/"):
+        raise InputError(f"{uri} names no folder: expected s3://BUCKET/FOLDER")
+    return filesystem, path.rstrip("/")

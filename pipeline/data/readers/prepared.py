@@ -1,0 +1,126 @@
+"""A data set that jobs.prepare has written: Parquet shards, local or in a bucket."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import overload
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from models.errors import InputError
+from pipeline.data.prepared.manifest import read_manifest
+from pipeline.data.prepared.storage import Storage
+from pipeline.data.prepared.unpack import RowGroup
+from pipeline.data.readers.folders import missing_split
+from pipeline.data.sample import Item, Sample
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """The prepared data set in the folder or at the address `root`; a `split` is a folder in it.
+
+    Items come in the order of the data set that was prepared. They lie in chunks, the row groups, which are read as a
+    whole: whoever wants items in any order should want a chunk's items one after the other.
+    """
+
+    root: str = ""
+    split: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.root:
+            raise InputError("reader 'prepared' needs a root folder and got none; expected what jobs.prepare writes")
+        storage = Storage(self.root)
+        if not storage.exists():
+            raise InputError(f"root {self.root!r} does not exist; reader 'prepared' expects what jobs.prepare writes")
+        if self.split and not storage.exists(self.split):
+            expected = f"a folder {self.split!r} with what jobs.prepare writes"
+            raise missing_split("prepared", self.split, [], expected)
+        read_manifest(Storage(self._uri))
+
+    @property
+    def _uri(self) -> str:
+        return _inside(self.root, self.split) if self.split else self.root
+
+    def items(self) -> "PreparedItems":
+        """List the images; reads the manifest only. InputError if the preparation has not finished."""
+        shards = [shard for shard in read_manifest(Storage(self._uri))["shards"] if shard["group_rows"]]
+        return PreparedItems(
+            self._uri, [shard["name"] for shard in shards], [list(shard["group_rows"]) for shard in shards]
+        )
+
+    def load(self, item: Item) -> Sample:
+        """Decode one image and its masks; BadItem if they are broken, InputError if the shard is gone."""
+        payload = item.payload
+        return _group(self._uri, payload["shard"], payload["group"]).sample(payload["row"])
+
+
+class PreparedItems(Sequence[Item]):
+    """The items of a prepared data set; none is held in memory, so that a million cost what a thousand cost.
+
+    `items[n]` reads the whole row group, as it will be loaded next; a loop over all reads their names only.
+    """
+
+    def __init__(self, uri: str, shards: list[str], group_rows: list[list[int]]) -> None:
+        self.uri, self.shards = uri, shards
+        self.chunk_sizes = np.array([size for sizes in group_rows for size in sizes], np.int64)
+        self._shard_of = np.repeat(np.arange(len(shards)), [len(sizes) for sizes in group_rows])
+        self._group_of = np.array([group for sizes in group_rows for group in range(len(sizes))], np.int64)
+        self._starts = np.concatenate([[0], np.cumsum(self.chunk_sizes)])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Item]: ...
+    def __getitem__(self, index: int | slice) -> Item | list[Item]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        number = index + len(self) if index < 0 else index
+        if not 0 <= number < len(self):
+            raise IndexError(f"item {index} of {len(self)}")
+        chunk = int(np.searchsorted(self._starts, number, side="right")) - 1
+        shard, group = self.shards[self._shard_of[chunk]], int(self._group_of[chunk])
+        row = number - int(self._starts[chunk])
+        found = _group(self.uri, shard, group)
+        return _item(found.ids[row], [found.object_ids[k] for k in found.objects_of(row)], shard, group, row)
+
+    def __iter__(self) -> Iterator[Item]:
+        for number, shard in enumerate(self.shards):
+            file = _file(self.uri, shard)
+            for group in self._group_of[self._shard_of == number].tolist():
+                table = file.read_row_group(group, columns=["id", "objects.list.element.id"])
+                ids, objects = table.column("id").to_pylist(), table.column("objects").to_pylist()
+                for row, (item_id, found) in enumerate(zip(ids, objects, strict=True)):
+                    yield _item(item_id, [entry["id"] for entry in found], shard, group, row)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PreparedItems) and (self.uri, self.shards) == (other.uri, other.shards)
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
+
+
+def _item(item_id: str, object_ids: Sequence[str], shard: str, group: int, row: int) -> Item:
+    return Item(id=item_id, object_ids=tuple(object_ids), payload={"shard": shard, "group": group, "row": row})
+
+
+def _inside(uri: str, folder: str) -> str:
+    address, mark, query = uri.partition("?")
+    return f"{address.rstrip('/')}/{folder}{mark}{query}"
+
+
+@lru_cache(maxsize=64)
+def _file(uri: str, shard: str) -> pq.ParquetFile:
+    return Storage(uri).open_parquet(shard)
+
+
+@lru_cache(maxsize=2)  # a window is read group by group; two serve loops that look back
+def _group(uri: str, shard: str, group: int) -> RowGroup:
+    storage = Storage(uri)
+    try:
+        return RowGroup(_file(uri, shard).read_row_group(group))
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"row group {group} of {storage.path(shard)} cannot be read: {error}") from error

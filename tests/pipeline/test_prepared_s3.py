@@ -1,0 +1,97 @@
+"""Prepared data sets in a bucket: a real S3 server on loopback, real requests, and what happens when it goes away."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from models.errors import InputError
+from pipeline.data import local, ray_data
+from pipeline.data.config import DataConfig
+from pipeline.data.prepared.prepare import prepare, run_here
+from pipeline.data.prepared.storage import Storage, shown
+from pipeline.data.readers import open_reader
+from pipeline.data.rows import split
+from tests.pipeline.fakes import FakeReader
+from tests.pipeline.test_prepared import assert_same, prepared
+
+READER = FakeReader(num_items=9, bad=(1,))
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """Address of a fresh bucket, with the key and the server in it, as `uri/folder` is made of it."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    client = boto3.client(
+        "s3",
+        endpoint_url=f"http://{host}:{port}",
+        region_name="us-east-1",
+        aws_access_key_id="key",
+        aws_secret_access_key="secret",
+    )
+    client.create_bucket(Bucket="masks")
+    yield f"s3://key:secret@masks/{{folder}}?endpoint_override={host}:{port}&scheme=http&region=us-east-1"
+    server.stop()
+
+
+def test_a_bucket_holds_what_a_folder_holds(bucket: str, tmp_path: Path) -> None:
+    uri = bucket.format(folder="some/set")
+    prepare(READER, Storage(uri), {"reader": "fake"}, run=run_here(2), items_per_part=4)
+    there, here = open_reader("prepared", uri), prepared(READER, tmp_path)
+    assert [item.id for item in there.items()] == [item.id for item in here.items()]
+    for a, b in zip(there.items(), here.items(), strict=True):
+        assert_same(there.load(a), here.load(b))
+    manifest = Storage(uri).read_json("manifest.json")
+    assert manifest == json.loads((tmp_path / "manifest.json").read_text())
+    assert not Storage(uri).exists("plan")
+    with pytest.raises(InputError, match="no split"):
+        open_reader("prepared", uri, split="val")
+
+
+def test_an_interrupted_upload_goes_on(bucket: str) -> None:
+    storage = Storage(bucket.format(folder="later"))
+    run = run_here(2)
+
+    def stop(maker, storage, parts):
+        yield next(iter(run(maker, storage, parts)))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(READER, storage, {}, run=stop, items_per_part=4)
+    with pytest.raises(InputError, match="has not finished"):
+        open_reader("prepared", storage.uri)
+    made = []
+
+    def rest(maker, storage, parts):
+        made.extend(parts)
+        return run(maker, storage, parts)
+
+    assert prepare(READER, storage, {}, run=rest, items_per_part=4)["num_rows"] == 8
+    assert made == [1, 2]
+
+
+def test_a_bucket_that_is_gone_is_one_clear_error_without_the_key(bucket: str) -> None:
+    other = bucket.replace("@masks", "@nothing").format(folder="set")
+    with pytest.raises(InputError, match=r"s3://nothing/set.*run the same command again") as caught:
+        prepare(READER, Storage(other), {}, run=run_here())
+    assert "secret" not in str(caught.value)
+    assert shown("s3://a:b@c/d?e=f") == "s3://c/d"
+
+
+@pytest.mark.ray
+def test_the_stream_reads_a_bucket_through_ray(ray_cluster: None, bucket: str) -> None:
+    uri = bucket.format(folder="stream")
+    prepare(READER, Storage(uri), {}, run=run_here(2), items_per_part=4)
+    reader = open_reader("prepared", uri)
+    config = DataConfig(crop_hw=(32, 40), window_size=4, min_object_area=20)
+    expected = [row for row, _ in zip(local.stream(reader, config), range(8), strict=False)]
+    batches = ray_data.dataset(reader, config, range(2), actors=2).iter_batches(batch_size=None)
+    found = [row for batch in batches for row in split(batch)]
+    assert [row["item"] for row in found] == [row["item"] for row in expected]
+    assert all((a["image"] == b["image"]).all() for a, b in zip(found, expected, strict=True))
