@@ -46,7 +46,7 @@ serve: $(STAMP)  ## serve the newest demo's checkpoint at http://127.0.0.1:8000 
 	$(RUN) -m serve --checkpoint $(or $(CHECKPOINT),runs/demo/training/checkpoint) $(if $(wildcard runs/demo/examples),--examples runs/demo/examples)
 
 bench: $(STAMP)  ## the benchmarks; results belong in benchmarks/RESULTS.md
-	$(RUN) -m benchmarks.stream
+	$(RUN) -m benchmarks.data
 
 clean:  ## remove caches, not runs
 	rm -rf .pytest_cache .ruff_cache .hypothesis

@@ -37,8 +37,19 @@ def decode(rle: Mapping[str, Any], hw: tuple[int, int] | None = None, max_pixels
     """
     height, width = _checked_size(rle.get("size"), hw, max_pixels)
     runs = _checked_runs(rle.get("counts"), height * width)
+    return mask_of(runs, (height, width))
+
+
+def decode_runs(rle: Mapping[str, Any], hw: tuple[int, int], max_pixels: int = 1 << 28) -> np.ndarray:
+    """Decode to the runs, int64, checked as `decode` checks them."""
+    height, width = _checked_size(rle.get("size"), hw, max_pixels)
+    return _checked_runs(rle.get("counts"), height * width)
+
+
+def mask_of(runs: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
+    """Turn runs that add up to h * w into a bool mask (h, w)."""
     values = np.arange(len(runs)) % 2 == 1
-    return np.ascontiguousarray(np.repeat(values, runs).reshape(width, height).T)
+    return np.ascontiguousarray(np.repeat(values, runs).reshape(hw[1], hw[0]).T)
 
 
 def runs_of(mask: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""COCO segmentations in, bool masks out: both kinds of RLE and polygons, checked before anything is rasterised."""
+"""COCO segmentations in, run lengths or masks out: both kinds of RLE and polygons, checked before they are filled."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -6,26 +6,31 @@ from typing import Any, cast
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from models.rle import decode, encode
+from models.rle import decode, decode_runs, encode, mask_of
 
-__all__ = ["decode", "encode", "from_polygons", "from_segmentation"]
+__all__ = ["decode", "encode", "from_segmentation", "runs_from_polygons", "runs_from_segmentation"]
 
 _MAX_REACH = 4  # a polygon may stray this many image sizes outside before it is called broken
 
 
 def from_segmentation(segmentation: Any, hw: tuple[int, int]) -> np.ndarray:
     """Turn a COCO `segmentation` (polygons, compressed or uncompressed RLE) into a bool mask of `hw`; ValueError."""
+    return mask_of(runs_from_segmentation(segmentation, hw), hw)
+
+
+def runs_from_segmentation(segmentation: Any, hw: tuple[int, int]) -> np.ndarray:
+    """Turn a COCO `segmentation` into the runs (int64) of a mask of `hw`; ValueError if it is broken."""
     if not segmentation:
         raise ValueError("the segmentation is empty")
     if isinstance(segmentation, Mapping):
-        return decode(segmentation, hw)
+        return decode_runs(segmentation, hw)
     if isinstance(segmentation, list):
-        return from_polygons(segmentation, hw)
+        return runs_from_polygons(segmentation, hw)
     raise ValueError(f"the segmentation is a {type(segmentation).__name__}: expected polygons or RLE")
 
 
-def from_polygons(polygons: Sequence[Any], hw: tuple[int, int]) -> np.ndarray:
-    """Fill the union of polygons [x, y, x, y, ...] as the COCO API does; bool `hw`. ValueError if they are broken."""
+def runs_from_polygons(polygons: Sequence[Any], hw: tuple[int, int]) -> np.ndarray:
+    """Fill the union of polygons [x, y, x, y, ...] as the COCO API does; runs (int64). ValueError if broken."""
     if polygons and all(isinstance(value, int | float) for value in polygons):
         polygons = [polygons]
     usable = []
@@ -43,4 +48,4 @@ def from_polygons(polygons: Sequence[Any], hw: tuple[int, int]) -> np.ndarray:
             usable.append(values.tolist())
     if not usable:
         raise ValueError("no polygon has three corners")
-    return decode(cast(Mapping[str, Any], coco_mask.merge(coco_mask.frPyObjects(usable, *hw))), hw)
+    return decode_runs(cast(Mapping[str, Any], coco_mask.merge(coco_mask.frPyObjects(usable, *hw))), hw)

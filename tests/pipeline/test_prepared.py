@@ -13,14 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from models.errors import InputError
 from models.interaction import Clicks
-from models.rle import runs_of
 from pipeline.data.config import DataConfig
 from pipeline.data.local import stream
 from pipeline.data.prepared import parts, schema
@@ -28,7 +24,7 @@ from pipeline.data.prepared.manifest import MANIFEST, read_manifest
 from pipeline.data.prepared.parts import PartMaker, missing_parts
 from pipeline.data.prepared.prepare import prepare, run_here
 from pipeline.data.prepared.storage import Storage
-from pipeline.data.prepared.unpack import RowGroup, paint
+from pipeline.data.prepared.unpack import RowGroup
 from pipeline.data.readers import open_reader
 from pipeline.data.readers.prepared import PreparedItems
 from pipeline.data.sample import BadItem, Exemplar, Item, Reader, Sample
@@ -111,22 +107,6 @@ def test_an_exemplar_comes_back(tmp_path: Path) -> None:
     assert found.exemplar is not None
     assert (found.exemplar.object_id, found.exemplar.clicks) == ("b", clicks)
     assert_same(found, sample)
-
-
-@settings(max_examples=100, deadline=None)
-@given(arrays(np.uint16, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.integers(0, 4)))
-def test_painting_undoes_run_lengths(labels: np.ndarray) -> None:
-    objects = [(runs_of(labels == value), int(value)) for value in np.unique(labels) if value]
-    np.testing.assert_array_equal(paint(objects, labels.shape), labels)
-
-
-@pytest.mark.parametrize(
-    ("runs", "value", "reason"),
-    [([3, 2], 1, "add up to 6"), ([], 1, "add up"), ([7, -1], 1, "add up"), ([0, 6], 0, "value 0")],
-)
-def test_runs_that_lie_are_refused(runs: list[int], value: int, reason: str) -> None:
-    with pytest.raises(ValueError, match=reason):
-        paint([(np.array(runs, np.int32), value)], (2, 3))
 
 
 def test_a_broken_row_is_a_bad_item_and_its_neighbours_stay(tmp_path: Path) -> None:

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-import cv2
 import numpy as np
 import pyarrow as pa
 
 from models.interaction import Clicks
 from pipeline.data.images import read_image
+from pipeline.data.runs import paint
 from pipeline.data.sample import BadItem, Exemplar, ObjectRef, Origin, Sample
 
 
@@ -82,26 +82,6 @@ class RowGroup:
             painted = [(self.runs[k], int(self.values[k])) for k in numbers if self.layers[k] == layer]
             out[layer] = paint(painted, hw)
         return out
-
-
-def paint(objects: list[tuple[np.ndarray, int]], hw: tuple[int, int]) -> np.ndarray:
-    """Paint objects that do not overlap, given by (runs, value), as uint16 (h, w); ValueError if runs do not fit.
-
-    Where an object begins its value is added, where it ends taken away; one running sum paints them all.
-    """
-    num_pixels = hw[0] * hw[1]
-    steps = np.zeros(num_pixels + 1, np.uint16)  # the sum wraps, which taking away undoes
-    for runs, value in objects:
-        if len(runs) == 0 or runs.min() < 0 or int(runs.sum(dtype=np.int64)) != num_pixels:
-            raise ValueError(f"the runs of a mask do not add up to {num_pixels} pixels")
-        if not 0 < value <= np.iinfo(np.uint16).max:
-            raise ValueError(f"an object has the value {value}: expected 1 to {np.iinfo(np.uint16).max}")
-        ends = np.cumsum(runs, dtype=np.int64)
-        # Runs of length 0 make borders coincide, so in-place indexing would lose one of them.
-        np.add.at(steps, ends[0::2], np.uint16(value))
-        np.subtract.at(steps, ends[1::2], np.uint16(value))
-    columns = np.cumsum(steps[:-1], dtype=np.uint16).reshape(hw[1], hw[0])
-    return cv2.transpose(columns)
 
 
 class _Lists:
