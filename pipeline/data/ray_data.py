@@ -39,14 +39,17 @@ class _Windows:
             yield collate(make_window(self.items, self.reader, self.config, self.order.window(number)))
 
 
-def ordered_options() -> ray.data.ExecutionOptions:
+def ordered_options(memory_bytes: int = 0) -> ray.data.ExecutionOptions:
     """Copy this process's execution options with the order of rows preserved.
 
-    Ray Train replaces the options of every Dataset it is given, so a trainer needs them too:
+    `memory_bytes` is what finished windows may take of the object store while they wait: above it the actors pause
+    (0: Ray's own share). Ray Train replaces the options of every Dataset it is given, so a trainer needs them too:
     `dataset_config=ray.train.DataConfig(execution_options=ordered_options())`.
     """
     options = copy.deepcopy(ray.data.DataContext.get_current().execution_options)
     options.preserve_order = True
+    if memory_bytes:
+        options.resource_limits = options.resource_limits.copy(object_store_memory=memory_bytes)
     return options
 
 
@@ -68,12 +71,14 @@ def dataset(
     num_cpus: float = 0.2,
     actors: int | tuple[int, int] = 1,
     items: Sequence[Item] | None = None,
+    memory_bytes: int = 0,
 ) -> ray.data.Dataset:
     """Build the stream of `windows` (numbers as in sampling.Order) as a lazy Dataset of rows in index order.
 
     `num_cpus` is what one actor reserves: keep the pool's sum below the CPUs that the training workers leave free, or
-    nothing moves. `actors` is the pool's size or its (least, most). `items` saves listing the data set again. A long
-    stream has at most 2000 tasks, of several windows each. Raises InputError for no windows.
+    nothing moves. `actors` is the pool's size or its (least, most): it grows while windows are asked for faster than
+    they come. `items` saves listing the data set again; `memory_bytes` as in `ordered_options`. A long stream has at
+    most 2000 tasks, of several windows each. Raises InputError for no windows.
     """
     if len(windows) == 0:
         raise InputError("the stream was given no windows: expected at least 1")
@@ -83,7 +88,7 @@ def dataset(
     source = ray.put((reader, reader.items() if items is None else items))
     # A Dataset keeps the context it was made in: a copy leaves the caller's own settings alone.
     context = copy.deepcopy(ray.data.DataContext.get_current())
-    context.execution_options = ordered_options()
+    context.execution_options = ordered_options(memory_bytes)
     with ray.data.DataContext.current(context):
         share = -(-len(windows) // MAX_TASKS)
         tasks = [{"windows": [int(n) for n in windows[i : i + share]]} for i in range(0, len(windows), share)]

@@ -75,13 +75,30 @@ class ScalingConfig:
     """Torch threads of a worker on a CPU; 0: the machine's cores divided by the workers."""
     data_actors: int = 2
     """Actors that make training samples."""
+    max_data_actors: int = 0
+    """As many of them may run while training waits for samples; 0: never more than data_actors."""
+    data_memory_mb: int = 0
+    """Object store that finished samples may take while they wait; 0: as Ray decides (half of its store)."""
     cpus_per_data_actor: float = 1.0
     max_failures: int = 3
     """Times that training restarts from its last checkpoint after a worker or a node died."""
 
     def __post_init__(self) -> None:
+        for name in ("max_data_actors", "data_memory_mb"):
+            if getattr(self, name) < 0:
+                raise InputError(f"scaling.{name} {getattr(self, name)}: expected a number >= 0")
         if self.workers < 1 or self.data_actors < 1 or self.max_failures < 0:
             raise InputError(
                 f"scaling: workers {self.workers}, data_actors {self.data_actors}, max_failures {self.max_failures}: "
                 "expected at least 1, 1 and 0"
             )
+
+    @property
+    def data_pool(self) -> tuple[int, int]:
+        """The least and the most data actors."""
+        return self.data_actors, max(self.data_actors, self.max_data_actors)
+
+    @property
+    def data_memory_bytes(self) -> int:
+        """`data_memory_mb` in bytes."""
+        return self.data_memory_mb * 2**20

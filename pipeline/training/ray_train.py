@@ -66,7 +66,7 @@ def train(job: Job, reader: Reader, items: Sequence[Item]) -> Path:
         _worker,
         train_loop_config={"job": job},
         datasets={"train": lambda: _stream(job, reader, items)},
-        dataset_config=ray.train.DataConfig(execution_options=ordered_options()),
+        dataset_config=ray.train.DataConfig(execution_options=ordered_options(scaling.data_memory_bytes)),
         scaling_config=ray.train.ScalingConfig(
             num_workers=scaling.workers, use_gpu=scaling.gpu, resources_per_worker=resources
         ),
@@ -97,8 +97,9 @@ def _stream(job: Job, reader: Reader, items: Sequence[Item]) -> "ray.data.Datase
         job.data,
         _windows_left(job, items),
         num_cpus=job.scaling.cpus_per_data_actor,
-        actors=job.scaling.data_actors,
+        actors=job.scaling.data_pool,
         items=items,
+        memory_bytes=job.scaling.data_memory_bytes,
     )
 
 
@@ -259,9 +260,10 @@ def with_small_cluster(scaling: ScalingConfig, num_cpus: float) -> ScalingConfig
     On 2 cores: half a core reserved by each training worker, the rest but a reserve shared by the data actors. These
     are reservations only; they do not slow anything down.
     """
-    wanted = scaling.workers * scaling.cpus_per_worker + scaling.data_actors * scaling.cpus_per_data_actor
+    actors = scaling.data_pool[1]
+    wanted = scaling.workers * scaling.cpus_per_worker + actors * scaling.cpus_per_data_actor
     if wanted <= num_cpus - 1:
         return scaling
     share = min(scaling.cpus_per_worker, 0.4 * num_cpus / scaling.workers)
-    left = max(0.1, 0.4 * num_cpus / scaling.data_actors)
+    left = max(0.1, 0.4 * num_cpus / actors)
     return replace(scaling, cpus_per_worker=round(share, 2), cpus_per_data_actor=round(min(left, 1.0), 2))

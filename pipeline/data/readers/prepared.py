@@ -112,7 +112,7 @@ def _inside(uri: str, folder: str) -> str:
     return f"{address.rstrip('/')}/{folder}{mark}{query}"
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)  # a footer takes up to a megabyte; a window opens a handful
 def _file(uri: str, shard: str) -> pq.ParquetFile:
     return Storage(uri).open_parquet(shard)
 
