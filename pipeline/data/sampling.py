@@ -25,6 +25,7 @@ class Purpose(IntEnum):
     PARTNER = 4
     OBJECT = 5
     CLICKS = 6
+    FOCUS = 7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from pipeline.clicks.random_clicks import random_clicks
 from pipeline.data.augment import augment
 from pipeline.data.config import DataConfig
 from pipeline.data.copy_paste import COPY_PASTE_RECIPES
+from pipeline.data.focus_patches import focus_columns
 from pipeline.data.loading import load_or_refuse
 from pipeline.data.objects import Selection, other_objects, select_object
 from pipeline.data.rows import Row
@@ -61,7 +62,8 @@ class _Slot:
 
     def row(self, refused: Sequence[str]) -> Row:
         clicks_config = self.config.clicks
-        augmented = _augment(self.sample_at(self.place), self.config, self.rng(Purpose.AUGMENT))
+        original = self.sample_at(self.place)
+        augmented = _augment(original, self.config, self.rng(Purpose.AUGMENT))
         paste_rng = self.rng(Purpose.COPY_PASTE)
 
         def select(sample: Sample, rng: np.random.Generator = paste_rng) -> Selection:
@@ -85,6 +87,7 @@ class _Slot:
             "clicks_yx": clicks.yx,
             "clicks_valid": clicks.valid,
             "clicks_order": clicks.order,
+            **focus_columns(original, chosen.ids, self.rng(Purpose.FOCUS), self.config.focus, clicks_config.max_clicks),
         }
 
 
