@@ -4,11 +4,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.cli import data_root, location, parse, progress_line, run_job
+from jobs.cli import as_dict, data_root, location, parse, progress_line, run_job
 from jobs.ray_env import connected, fit_actors
 from models.errors import InputError, lookup
+from pipeline.data.mois import MoisConfig
 from pipeline.data.prepared.parts import PartMaker
-from pipeline.data.prepared.prepare import STAGES, prepare
+from pipeline.data.prepared.prepare import prepare
+from pipeline.data.prepared.stages import STAGES
 from pipeline.data.prepared.storage import Storage
 from pipeline.data.readers import open_reader
 
@@ -27,7 +29,9 @@ class PrepareConfig:
     out: str
     """Folder or address (s3://BUCKET/FOLDER) to write to; one that was interrupted goes on if it is named again."""
     stage: str = "as_read"
-    """What happens to an image before it is stored: as_read."""
+    """What happens to an image before it is stored: as_read, or mois (iCMFormer++'s COCO-MOIS: a row for each
+    category of which it has several objects, one of them the exemplar)."""
+    mois: MoisConfig = field(default_factory=MoisConfig)
     images_per_shard: int = 512
     images_per_group: int = 16
     """Images that are read as one: large for a bucket far away, small for a better shuffle."""
@@ -57,6 +61,7 @@ def main(argv: Sequence[str]) -> int:
         "split": config.split,
         "options": dict(config.options),
         "stage": config.stage,
+        "mois": as_dict(config.mois) if config.stage == "mois" else None,
         "images_per_shard": config.images_per_shard,
         "images_per_group": config.images_per_group,
     }
@@ -66,7 +71,7 @@ def main(argv: Sequence[str]) -> int:
             storage,
             settings,
             run=on_ray(config.images_per_group, config.actors, config.num_cpus),
-            stage=STAGES[config.stage],
+            stage=STAGES[config.stage](config.mois),
             items_per_part=config.images_per_shard,
             listed=lambda num_items: print(f"listed {num_items} images", flush=True),
             progress=show_parts,

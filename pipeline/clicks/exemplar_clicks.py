@@ -1,11 +1,12 @@
 """Clicks that might have made a finished object, for exemplars (spec 4.10): DIOS's strategies and distances."""
 
+import cv2
 import numpy as np
-from scipy import ndimage
 
 from models.interaction import Click, Clicks
 from pipeline.clicks.dios_random import BORDER_MARGIN, SPACING
 from pipeline.clicks.oracle import squared_distances
+from pipeline.clicks.spaced import bounds
 
 MAX_CLICKS = 20
 
@@ -22,71 +23,95 @@ def exemplar_clicks(
     """
     num = int(rng.integers(1, MAX_CLICKS + 1))
     num_positive = 1 + int(rng.binomial(num - 1, 0.5))
+    if not mask.any():
+        return Clicks.none()
     countable = np.ones(mask.shape, bool) if ignore_mask is None else ~ignore_mask
-    inside, depths = mask & countable, np.sqrt(squared_distances(mask))
-    clicks: list[Click] = []
-    centre = np.where(inside, depths, 0)
-    if centre.max() > 0:
-        clicks.append(_click(int(centre.argmax()), mask.shape, positive=True))
+    inside = _Area.within(mask, countable)
+    clicks = [inside.click(int(inside.depths.argmax()), positive=True)] if inside else []
     while clicks and len(clicks) < num_positive:
-        if (pixel := _far_from(clicks, inside, depths, rng)) is None:
+        if (place := inside.far_from(clicks, rng)) is None:
             break
-        clicks.append(_click(pixel, mask.shape, positive=True))
+        clicks.append(inside.click(place, positive=True))
     return Clicks.of(clicks + _negative(mask, others & ~mask & countable, countable, num - num_positive, rng))
 
 
 def _negative(
     mask: np.ndarray, others: np.ndarray, countable: np.ndarray, num: int, rng: np.random.Generator
 ) -> list[Click]:
-    if num == 0 or not mask.any():
+    if num == 0:
         return []
-    distances = np.asarray(ndimage.distance_transform_edt(~mask))
-    band = (distances > 0) & (distances <= SPACING) & countable
-    depths = np.sqrt(squared_distances(others))
+    band = _Area.around(mask, countable)
+    on_others: _Area | None = None
     clicks: list[Click] = []
     for strategy in rng.integers(3, size=num):
-        if strategy == 2 and clicks:
-            pixel = _farthest(clicks, band, distances)
-        elif strategy == 1 and others.any():
-            pixel = _far_from(clicks, others, depths, rng)
-        else:
-            pixel = _far_from(clicks, band, distances, rng)
-        if pixel is not None:
-            clicks.append(_click(pixel, mask.shape, positive=False))
+        area = band
+        if strategy == 1:
+            on_others = on_others or _Area.within(others, countable)
+            area = on_others or band
+        place = band.farthest(clicks) if strategy == 2 and clicks else area.far_from(clicks, rng)
+        if place is not None:
+            clicks.append(area.click(place, positive=False))
     return clicks
 
 
-def _far_from(clicks: list[Click], area: np.ndarray, margins: np.ndarray, rng: np.random.Generator) -> int | None:
-    """Draw a pixel of the area by DIOS's distances, as much of them as leaves one; None if all are clicked."""
-    flat, gaps = _unclicked(clicks, area)
-    part, allowed = 1.0, flat[:0]
-    while len(flat) and not len(allowed):
-        allowed = flat[(margins.ravel()[flat] >= part * BORDER_MARGIN) & (gaps >= part * SPACING)]
-        part /= 2
-    return int(rng.choice(allowed)) if len(allowed) else None
+class _Area:
+    """Pixels that may be clicked, in row-major order, with their squared distances from a border: `depths`.
 
+    A place is an index of them. The clicks that the methods are given must be one list that only grows.
+    """
 
-def _farthest(clicks: list[Click], area: np.ndarray, margins: np.ndarray) -> int | None:
-    """Find the area's pixel that is farthest from all clicks, and as far from the object as leaves one."""
-    flat, gaps = _unclicked(clicks, area)
-    if not len(flat):
-        return None
-    depths, margin = margins.ravel()[flat], BORDER_MARGIN
-    while not (depths >= margin).any():
-        margin /= 2
-    return int(flat[np.where(depths >= margin, gaps, 0).argmax()])
+    def __init__(self, part: np.ndarray, depths: np.ndarray, box: tuple[slice, slice]) -> None:
+        """Take the pixels of `part`, a bool box of the image; `depths` int64 of the same shape."""
+        rows, columns = np.nonzero(part)
+        self.rows, self.columns = rows + box[0].start, columns + box[1].start
+        self.depths = depths[part]
+        self.gaps = np.full(len(rows), np.iinfo(np.int64).max)
+        self.num_measured = 0
 
+    def __bool__(self) -> bool:
+        return len(self.rows) > 0
 
-def _unclicked(clicks: list[Click], area: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels of the area (row-major numbers) that are not clicked, and the distance of each to the nearest click."""
-    flat = np.flatnonzero(area)
-    rows, columns = np.divmod(flat, area.shape[1])
-    gaps = np.full(len(flat), np.inf)
-    for click in clicks:
-        gaps = np.minimum(gaps, np.hypot(rows - click.y, columns - click.x))
-    return flat[gaps > 0], gaps[gaps > 0]
+    @classmethod
+    def within(cls, mask: np.ndarray, countable: np.ndarray) -> "_Area":
+        """Take the countable pixels of a mask."""
+        box = bounds(mask, 0) if mask.any() else (slice(0, 1), slice(0, 1))
+        return cls((mask & countable)[box], squared_distances(mask[box]), box)
 
+    @classmethod
+    def around(cls, mask: np.ndarray, countable: np.ndarray) -> "_Area":
+        """Take the countable pixels up to SPACING from a mask that is not empty, but not of it."""
+        box = bounds(mask, int(SPACING))
+        distances = cv2.distanceTransform((~mask[box]).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        depths = np.rint(distances.astype(np.float64) ** 2).astype(np.int64)
+        return cls((depths > 0) & (depths <= SPACING**2) & countable[box], depths, box)
 
-def _click(pixel: int, hw: tuple[int, ...], *, positive: bool) -> Click:
-    y, x = divmod(pixel, hw[1])
-    return Click(y=y, x=x, positive=positive)
+    def click(self, place: int, *, positive: bool) -> Click:
+        return Click(y=int(self.rows[place]), x=int(self.columns[place]), positive=positive)
+
+    def far_from(self, clicks: list[Click], rng: np.random.Generator) -> int | None:
+        """Draw a place by DIOS's distances, as much of them as leaves one; None if all are clicked."""
+        gaps = self._measured(clicks)
+        part, allowed = 1.0, np.zeros(0, int)
+        while gaps.any() and not len(allowed):
+            near = (self.depths >= (part * BORDER_MARGIN) ** 2) & (gaps >= (part * SPACING) ** 2)
+            allowed = np.flatnonzero(near & (gaps > 0))
+            part /= 2
+        return int(rng.choice(allowed)) if len(allowed) else None
+
+    def farthest(self, clicks: list[Click]) -> int | None:
+        """Find the place that is farthest from all clicks, and as far from the border as leaves one."""
+        gaps = self._measured(clicks)
+        if not gaps.any():
+            return None
+        deepest, margin = int(self.depths[gaps > 0].max()), BORDER_MARGIN
+        while deepest < margin**2:
+            margin /= 2
+        return int(np.where(self.depths >= margin**2, gaps, 0).argmax())
+
+    def _measured(self, clicks: list[Click]) -> np.ndarray:
+        """Squared distance of each place to the nearest click, int64; 0 where it is clicked."""
+        for click in clicks[self.num_measured :]:
+            away = (self.rows - int(click.y)) ** 2 + (self.columns - int(click.x)) ** 2
+            self.gaps = np.minimum(self.gaps, away)
+        self.num_measured = len(clicks)
+        return self.gaps

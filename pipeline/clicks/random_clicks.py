@@ -1,26 +1,30 @@
-"""The clicks a training sample starts with, drawn from the object's mask alone (RITM, section 3.2; CFR-ICL's order).
+"""The clicks a training sample starts with, drawn from the object's mask alone, by one of CLICK_LAWS.
 
-Positive clicks fall on the object, most often away from its border; negative ones beside it, on other objects, or
-anywhere outside. Counts follow a geometric law.
+The one written here is RITM's (section 3.2; CFR-ICL's order): positive clicks fall on the object, most often away from
+its border; negative ones beside it, on other objects, or anywhere outside. Counts follow a geometric law.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
 import cv2
 import numpy as np
 
-from models.errors import InputError
-
-RANDOM_ORDER = 100  # RITM's mark for "no order": later clicks, made one by one, count from 1
+from models.errors import InputError, lookup
+from pipeline.clicks.click_rows import RANDOM_ORDER, TrainingClicks, click_rows
+from pipeline.clicks.dios_clicks import DiosClicksConfig, dios_clicks
+from pipeline.clicks.walk_clicks import WalkClicksConfig, walk_clicks
 
 
 @dataclass(frozen=True, kw_only=True)
 class RandomClicksConfig:
     """How many first clicks a sample gets and where they fall."""
 
+    law: str = "ritm"
+    """Who draws: ritm, dios (Xu et al., 2016) or walk (FocusCut). The last two heed max_clicks, the merging, the order
+    and their own settings alone."""
     max_clicks: int = 24
     """Most clicks of one sign (K)."""
     prob_gamma: float = 0.8
@@ -45,9 +49,12 @@ class RandomClicksConfig:
     """Width of that ring, as a part of the square root of the object's area."""
     permute_order: bool = False
     """Number the clicks 2, 3, ... at random (CFR-ICL) rather than all 100."""
+    dios: DiosClicksConfig = field(default_factory=DiosClicksConfig)
+    walk: WalkClicksConfig = field(default_factory=WalkClicksConfig)
 
     def __post_init__(self) -> None:
         """Refuse values that mean nothing."""
+        lookup("click law", self.law, CLICK_LAWS)
         for flag, given, least in (
             ("max_clicks", self.max_clicks, 1),
             ("max_merged", self.max_merged, 1),
@@ -69,19 +76,6 @@ class RandomClicksConfig:
             )
         if self.expand_ratio < 0:
             raise InputError(f"clicks.expand_ratio is {self.expand_ratio}: expected a number >= 0")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class TrainingClicks:
-    """Clicks of both signs in arrays of fixed size: positive in rows 0..K-1, negative in rows K..2K-1.
-
-    `yx` float32 (2K, 2), `valid` bool (2K,), `order` int16 (2K,). Each half is filled from its start; unused rows
-    hold yx = -1 and order = -1.
-    """
-
-    yx: np.ndarray
-    valid: np.ndarray
-    order: np.ndarray
 
 
 class _Areas:
@@ -171,24 +165,45 @@ def _negative(
     return [pixel for choice in drawn for pixel in _draw(choices[min(int(choice), 2)](), 1, rng)]
 
 
+def ritm_clicks(
+    object_masks: Sequence[np.ndarray], others: np.ndarray, rng: np.random.Generator, config: RandomClicksConfig
+) -> tuple[list[int], list[int]]:
+    """Draw clicks as RITM does; one whose area is empty is left out, and a pixel may be clicked twice."""
+    target = _union(object_masks, others)
+    positive = _positive(object_masks, config, rng) if target.any() else []
+    return positive, _negative(target, others, config, rng)
+
+
+def _union(object_masks: Sequence[np.ndarray], others: np.ndarray) -> np.ndarray:
+    return np.logical_or.reduce(object_masks) if len(object_masks) else np.zeros(others.shape, bool)
+
+
+ClickLaw = Callable[
+    [Sequence[np.ndarray], np.ndarray, np.random.Generator, RandomClicksConfig], tuple[list[int], list[int]]
+]
+"""(masks of the target's objects, other objects, rng, config) -> positive and negative clicks.
+
+Masks bool (h, w); clicks as row-major numbers of pixels, positive ones on the target, negative ones outside it. More
+than `config.max_clicks` of a sign are cut off.
+"""
+
+CLICK_LAWS: dict[str, ClickLaw] = {
+    "ritm": ritm_clicks,
+    "dios": lambda masks, others, rng, config: dios_clicks(_union(masks, others), others, rng, config.dios),
+    "walk": lambda masks, others, rng, config: walk_clicks(_union(masks, others), rng, config.walk),
+}
+
+
 def random_clicks(
     object_masks: Sequence[np.ndarray], others: np.ndarray, rng: np.random.Generator, config: RandomClicksConfig
 ) -> TrainingClicks:
-    """Draw the first clicks on the union of `object_masks`; `others` marks other objects, all bool (h, w).
+    """Draw the first clicks on the union of `object_masks` by the config's law; `others` marks other objects.
 
-    A click whose area is empty is left out. Without any object (`object_masks` empty) only negative clicks are drawn,
-    anywhere. Ignored pixels count as background, as in RITM.
+    All masks bool (h, w). Without any object (`object_masks` empty) only negative clicks are drawn, anywhere. Ignored
+    pixels count as background, as in RITM.
     """
-    target = np.logical_or.reduce(object_masks) if len(object_masks) else np.zeros(others.shape, bool)
-    positive = _positive(object_masks, config, rng) if target.any() else []
-    pixels = positive, _negative(target, others, config, rng)
-    capacity = config.max_clicks
-    yx = np.full((2 * capacity, 2), -1, np.float32)
-    valid = np.zeros(2 * capacity, bool)
-    order = np.full(2 * capacity, -1, np.int16)
-    for half, drawn in enumerate(pixels):
-        rows = slice(half * capacity, half * capacity + len(drawn))
-        yx[rows] = np.stack(np.unravel_index(np.array(drawn, np.int64), target.shape), axis=1)
-        valid[rows] = True
-    order[valid] = 2 + rng.permutation(int(valid.sum())) if config.permute_order else RANDOM_ORDER
-    return TrainingClicks(yx, valid, order)
+    drawn = lookup("click law", config.law, CLICK_LAWS)(object_masks, others, rng, config)
+    positive, negative = (pixels[: config.max_clicks] for pixels in drawn)
+    num = len(positive) + len(negative)
+    order = 2 + rng.permutation(num) if config.permute_order else RANDOM_ORDER
+    return click_rows(positive, negative, order, others.shape, config.max_clicks)

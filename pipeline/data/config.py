@@ -6,6 +6,7 @@ from models.errors import InputError
 from pipeline.clicks.random_clicks import RandomClicksConfig
 from pipeline.data.augment import AugmentConfig
 from pipeline.data.copy_paste import CopyPasteConfig
+from pipeline.data.focus_patches import FocusPatchConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,7 @@ class DataConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     copy_paste: CopyPasteConfig = field(default_factory=CopyPasteConfig)
     clicks: RandomClicksConfig = field(default_factory=RandomClicksConfig)
+    focus: FocusPatchConfig = field(default_factory=FocusPatchConfig)
 
     def __post_init__(self) -> None:
         """Refuse values that mean nothing."""
@@ -51,4 +53,9 @@ class DataConfig:
         if not 0 <= self.keep_background_prob <= 1:
             raise InputError(
                 f"keep_background_prob is {self.keep_background_prob}: expected a probability between 0 and 1"
+            )
+        if self.focus.enabled and self.copy_paste.recipe != "none":
+            raise InputError(
+                f"focus.enabled with copy_paste.recipe {self.copy_paste.recipe!r}: expected 'none', for copy-paste "
+                "changes the target, and a close-up shows it as it was"
             )

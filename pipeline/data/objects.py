@@ -9,10 +9,11 @@ from pipeline.data.sample import Sample
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Selection:
-    """The chosen objects: `masks` one by one and `target` their union, all bool (h, w); `masks` may be empty."""
+    """The chosen objects, or none: `masks` one by one and `target` their union, all bool (h, w), and their `ids`."""
 
     masks: tuple[np.ndarray, ...]
     target: np.ndarray
+    ids: tuple[str, ...] = ()
 
 
 def select_object(sample: Sample, rng: np.random.Generator, merge_prob: float, max_merged: int) -> Selection:
@@ -28,7 +29,8 @@ def select_object(sample: Sample, rng: np.random.Generator, merge_prob: float, m
         num_chosen = int(rng.integers(2, min(max_merged, num_objects) + 1))
     chosen = rng.choice(num_objects, size=num_chosen, replace=False)
     masks = tuple(sample.object_mask(sample.objects[i]) for i in chosen)
-    return Selection(masks, masks[0] if num_chosen == 1 else np.logical_or.reduce(masks))
+    ids = tuple(sample.objects[i].id for i in chosen)
+    return Selection(masks, masks[0] if num_chosen == 1 else np.logical_or.reduce(masks), ids)
 
 
 def other_objects(sample: Sample, target: np.ndarray) -> np.ndarray:

@@ -14,6 +14,18 @@
 | clicks_yx | float32 (2K, 2) | positive clicks from row 0, negative ones from row K; unused rows -1 |
 | clicks_valid | bool (2K,) | which rows hold a click |
 | clicks_order | int16 (2K,) | order of the clicks; unused rows -1 |
+
+With `focus.enabled` also the target's close-up, of side s, cut from the image before augmentation:
+
+| column | type | meaning |
+|---|---|---|
+| focus_image | uint8 (s, s, 3) | RGB; black beyond the image |
+| focus_mask | uint8 (s, s) | 1 on the object |
+| focus_ignore_mask | uint8 (s, s) | 1 where a pixel counts for nobody |
+| focus_prev_mask | uint8 (s, s) | 1 on a coarse mask of the object |
+| focus_clicks_yx | float32 (2K, 2) | in the close-up; as clicks_yx |
+| focus_clicks_valid | bool (2K,) | which rows hold a click |
+| focus_clicks_order | int16 (2K,) | 0 for the click at the centre; unused rows -1 |
 """
 
 from collections.abc import Sequence

@@ -31,6 +31,7 @@ class Purpose(IntEnum):
     OBJECT = 5
     CLICKS = 6
     WINDOW = 7
+    FOCUS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

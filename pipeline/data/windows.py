@@ -13,6 +13,7 @@ from pipeline.clicks.random_clicks import random_clicks
 from pipeline.data.augment import augment
 from pipeline.data.config import DataConfig
 from pipeline.data.copy_paste import COPY_PASTE_RECIPES
+from pipeline.data.focus_patches import focus_columns
 from pipeline.data.loading import load_or_refuse
 from pipeline.data.objects import Selection, other_objects, select_object
 from pipeline.data.rows import Row
@@ -85,7 +86,7 @@ class _Slot:
 
     def row(self, refused: Sequence[str]) -> Row:
         clicks_config = self.config.clicks
-        augmented = self.own()
+        original, augmented = self.shared.sample_at(self.place), self.own()
         paste_rng = self.rng(Purpose.COPY_PASTE)
 
         def select(sample: Sample, rng: np.random.Generator = paste_rng) -> Selection:
@@ -109,6 +110,7 @@ class _Slot:
             "clicks_yx": clicks.yx,
             "clicks_valid": clicks.valid,
             "clicks_order": clicks.order,
+            **focus_columns(original, chosen.ids, self.rng(Purpose.FOCUS), self.config.focus, clicks_config.max_clicks),
         }
 
 

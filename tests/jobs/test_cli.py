@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.cli import absolute_path, progress_line, run_job
+from jobs.cli import absolute_path, parse, progress_line, run_job
+from jobs.config import TrainConfig
 from jobs.predict import parse_click
 from jobs.train import origin
 from models import checkpoint
@@ -77,3 +78,11 @@ def test_a_fine_tuned_checkpoint_says_what_it_came_from(tmp_path: Path) -> None:
     assert origin(None) == {}
     assert origin(str(folder)) == {"started_from": checkpoint.describe(folder)["sha256"], "licence": "CC BY-NC 4.0"}
     assert list(origin(str(checkpoint.save(tiny_network(), tmp_path / "d")))) == ["started_from"]
+
+
+def test_close_ups_and_laws_of_clicks_are_flags() -> None:
+    flags = "--data.focus.enabled --data.focus.size 96 --data.focus.clicks.max-negative 1 --data.clicks.law dios"
+    config = parse(TrainConfig, flags.split(), prog="train").data
+    assert (config.focus.enabled, config.focus.size, config.focus.clicks.max_negative) == (True, 96, 1)
+    assert config.clicks.law == "dios"
+    assert not parse(TrainConfig, [], prog="train").data.focus.enabled

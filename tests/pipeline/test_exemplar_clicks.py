@@ -67,3 +67,18 @@ def test_counts_vary_and_ignored_pixels_are_not_clicked() -> None:
     for seed in range(20):
         assert not any(ignore[pixel] for part in drawn(LARGE, OTHER, seed, ignore) for pixel in part)
     assert drawn(LARGE, OTHER, ignore=~NONE) == ([], [])
+
+
+GOLDEN = [
+    (LARGE, 6, "139,139 150,74 215,64 96,184", "170,361 142,315 192,327 25,3 261,39"),
+    (LARGE, 9, "139,139 203,220 72,157 166,189", "272,111 6,260 194,369 35,1 180,0"),
+    (SMALL, 6, "6,6 6,8 7,7 5,7", "170,361 142,315 192,327 27,0 16,45"),
+    (~SMALL, 9, "149,149 248,311 45,349 177,358", "6,7 6,6 7,8 5,5 5,8"),
+]
+
+
+@pytest.mark.parametrize(("mask", "seed", "positive", "negative"), GOLDEN)
+def test_the_clicks_of_a_seed_stay_what_they_are(mask: np.ndarray, seed: int, positive: str, negative: str) -> None:
+    """Evaluations with exemplars draw these: other clicks would be other results."""
+    found = [" ".join(f"{y},{x}" for y, x in part) for part in drawn(mask, OTHER, seed)]
+    assert found == [positive, negative]

@@ -7,7 +7,7 @@ Whoever makes a part (jobs.prepare, jobs.augment) yields rows, and a text "id: r
 import dataclasses
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -20,7 +20,8 @@ from pipeline.data.prepared.storage import Storage
 GROUP_BYTES = 32 * 2**20
 """A row group is closed at this many bytes of images even if it has few rows: one is held in memory at a time."""
 
-Made = dict[str, Any] | str
+Made = dict[str, Any] | str | Counter[str]
+"""A row, a refusal, or counts to add to the manifest's."""
 
 
 class PartMaker(Protocol):
@@ -32,18 +33,14 @@ class PartMaker(Protocol):
         ...
 
     def rows(self, part: int) -> Iterator[Made]:
-        """Yield rows of the schema (with an `image` and `objects`), and refusals as texts."""
-        ...
-
-    def counts(self, row: dict[str, Any]) -> Iterable[str]:
-        """Name what a row counts as, for the manifest's sums."""
+        """Yield rows of the schema (with an `image` and `objects`), refusals as texts, and counts."""
         ...
 
 
 def write_part(maker: PartMaker, storage: Storage, part: int, rows_per_group: int) -> Shard:
     """Make a part, write its shard and then its record; InputError if the storage is full or gone."""
     name = f"data/part-{part:06d}.parquet"
-    rows, refused, counts = _Rows(maker.rows(part)), [], Counter[str]()
+    rows = _Rows(maker.rows(part))
     sizes: list[int] = []
     num_objects = num_bytes = 0
     sha256 = ""
@@ -58,19 +55,16 @@ def write_part(maker: PartMaker, storage: Storage, part: int, rows_per_group: in
                     writer.write_table(pa.Table.from_pylist(group, schema=maker.schema))
                     sizes.append(len(group))
                     num_objects += sum(len(row["objects"]) for row in group)
-                    for row in group:
-                        counts.update(maker.counts(row))
                     group = rows.group(rows_per_group)
             num_bytes, sha256 = sink.num_bytes, sink.digest.hexdigest()
-    refused = rows.refused
     shard = Shard(
         name=name if sizes else "",
         group_rows=sizes,
         num_objects=num_objects,
         num_bytes=num_bytes,
         sha256=sha256,
-        refused=refused,
-        counts=dict(counts),
+        refused=rows.refused,
+        counts=dict(rows.counts),
     )
     storage.write_json(_record(part), dataclasses.asdict(shard))
     return shard
@@ -112,10 +106,10 @@ def _record(part: int) -> str:
 
 
 class _Rows:
-    """Rows in groups; refusals are put aside on the way."""
+    """Rows in groups; refusals and counts are put aside on the way."""
 
     def __init__(self, made: Iterator[Made]) -> None:
-        self.made, self.refused = made, list[str]()
+        self.made, self.refused, self.counts = made, list[str](), Counter[str]()
 
     def group(self, num_rows: int) -> list[dict[str, Any]]:
         """Take the next rows, `num_rows` at most and fewer where they are large; none at the end."""
@@ -124,6 +118,9 @@ class _Rows:
         for made in self.made:
             if isinstance(made, str):
                 self.refused.append(made)
+                continue
+            if isinstance(made, Counter):
+                self.counts.update(made)
                 continue
             group.append(made)
             size += len(made["image"])

@@ -6,10 +6,10 @@ take longer than the rest of an interrupted run.
 
 import gzip
 import json
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
 
 import pyarrow as pa
 
@@ -17,8 +17,9 @@ from models.errors import InputError
 from pipeline.data.loading import load_or_refuse
 from pipeline.data.prepared.parts import Made
 from pipeline.data.prepared.schema import SCHEMA, to_row
+from pipeline.data.prepared.stages import AsRead, Stage
 from pipeline.data.prepared.storage import Storage
-from pipeline.data.sample import Item, Reader, Sample, stream_items
+from pipeline.data.sample import Item, Reader, stream_items
 
 _DONE = "plan/plan.json"
 
@@ -56,22 +57,13 @@ def _part(number: int) -> str:
     return f"plan/part-{number:06d}.json.gz"
 
 
-Stage = Callable[[Sample], Iterable[Sample]]
-"""Makes the samples to store of one that was read; most data sets store it as it is."""
-
-
-def as_read(sample: Sample) -> Iterable[Sample]:
-    """Store what was read."""
-    return (sample,)
-
-
 @dataclass(frozen=True, kw_only=True)
 class PlannedRows:
     """Makes the rows of a plan's parts: reads each item, passes it through the stage, describes what comes out."""
 
     reader: Reader
     storage: Storage
-    stage: Stage = as_read
+    stage: Stage = field(default_factory=AsRead)
 
     @property
     def schema(self) -> pa.Schema:
@@ -86,12 +78,8 @@ class PlannedRows:
             if sample is None:
                 continue
             try:
-                for stored in self.stage(sample):
-                    yield to_row(stored)
+                stored, counts = self.stage(sample)
+                yield from (to_row(one) for one in stored)
+                yield Counter(counts)
             except OSError as error:  # its file was there a moment ago
                 yield f"{item.id}: {error}"
-
-    def counts(self, row: dict[str, Any]) -> Iterable[str]:
-        """Count rows with an exemplar, and objects by category."""
-        if row["exemplar"] is not None:
-            yield "exemplars"

@@ -6,15 +6,13 @@ from typing import Any
 from models.errors import InputError
 from pipeline.data.prepared.manifest import MANIFEST
 from pipeline.data.prepared.parts import PartMaker, finish, finished, missing_parts, write_part
-from pipeline.data.prepared.plan import PlannedRows, Stage, as_read, make_plan
+from pipeline.data.prepared.plan import PlannedRows, make_plan
+from pipeline.data.prepared.stages import AsRead, Stage
 from pipeline.data.prepared.storage import Storage
 from pipeline.data.sample import Reader
 
 RunParts = Callable[[PartMaker, Storage, Sequence[int]], Iterator[dict[str, int]]]
 """Makes parts and yields {"rows", "objects", "refused"} of each."""
-
-STAGES: dict[str, Stage] = {"as_read": as_read}
-"""What may happen to a sample before it is stored, by name."""
 
 
 def make_parts(
@@ -47,7 +45,7 @@ def prepare(
     settings: dict[str, Any],
     *,
     run: RunParts,
-    stage: Stage = as_read,
+    stage: Stage | None = None,
     items_per_part: int = 512,
     listed: Callable[[int], None] = lambda num_items: None,
     progress: Callable[[int, int, dict[str, int]], None] = lambda done, total, sums: None,
@@ -59,7 +57,7 @@ def prepare(
     if finished(storage, settings):
         return storage.read_json(MANIFEST)
     num_parts = make_plan(reader, storage, items_per_part, listed)
-    maker = PlannedRows(reader=reader, storage=storage, stage=stage)
+    maker = PlannedRows(reader=reader, storage=storage, stage=stage or AsRead())
     return make_parts(maker, storage, settings, num_parts, run, progress)
 
 

@@ -32,8 +32,11 @@ def additional_effort(
     for kind in kinds:
         if kind.exemplar not in object_ids:
             continue
-        rng = rng_of(config.seed, sample.id, kind.category, "exemplar clicks")
-        clicks = exemplar_clicks(kind.exemplar_mask, kind.others, rng, sample.ignore_mask)
+        if sample.exemplar is not None and sample.exemplar.object_id == kind.exemplar:
+            clicks = sample.exemplar.clicks
+        else:
+            rng = rng_of(config.seed, sample.id, kind.category, "exemplar clicks")
+            clicks = exemplar_clicks(kind.exemplar_mask, kind.others, rng, sample.ignore_mask)
         state = given_exemplar(sample.image, kind, clicks, contestant)
         rng = rng_of(config.seed, sample.id, kind.category, "union")
         steps = played(state, kind.union, sample.ignore_mask, contestant, config, rng)

@@ -44,7 +44,8 @@ def find_kinds(
 ) -> tuple[list[Kind], dict[str, str]]:
     """Group a sample's objects, and name those of `object_ids` that are left out: id to reason.
 
-    The exemplar is drawn by seed, sample and category among the objects of at least `config.min_area` pixels. A kind
+    The exemplar is the sample's own where it has one (a prepared MOIS data set); else it is drawn by seed, sample and
+    category among the objects of at least `config.min_area` pixels. A kind
     is found whichever of its objects are in `object_ids`: whoever plays it as a whole does so for its exemplar's id,
     so that it is played once however an image's objects are spread over calls. If no object of the sample has a
     category they all count as one; an object without category among others with one is left out.
@@ -69,5 +70,6 @@ def find_kinds(
             reasons |= dict.fromkeys(masks, f"fewer than {config.min_area} pixels, as all of category {category!r}")
         else:
             number = int(rng_of(config.seed, sample.id, category, "exemplar").integers(len(fit)))
-            kinds.append(Kind(category=category, masks=masks, exemplar=fit[number]))
+            given = sample.exemplar.object_id if sample.exemplar is not None else ""
+            kinds.append(Kind(category=category, masks=masks, exemplar=given if given in masks else fit[number]))
     return kinds, {object_id: reasons[object_id] for object_id in object_ids if object_id in reasons}

@@ -8,6 +8,7 @@ from tests.parity.kinds import (
     emc,
     emc_clicker,
     emc_predictor,
+    focus_simulation,
     focuscut_algorithms,
     focuscut_clicks,
     focuscut_networks,
@@ -18,7 +19,6 @@ from tests.parity.kinds import (
     models,
     nextclick,
     noc,
-    not_built,
     point_sampler,
     points_tensor,
     suem,
@@ -59,5 +59,5 @@ KINDS: dict[str, Kind] = {
     "focus_ratio": focuscut_algorithms.RATIO,
     "focus_paste_back": focuscut_algorithms.PASTE_BACK,
     "focuscut_toy": focuscut_toy.KIND,
-    **not_built.KINDS,
+    "focus_simulation": focus_simulation.KIND,
 }

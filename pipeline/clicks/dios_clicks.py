@@ -1,0 +1,119 @@
+"""Clicks for training as Deep Interactive Object Selection draws them (Xu et al., CVPR 2016, section 3.1).
+
+Positive clicks keep inside and apart. Negative ones follow one of three strategies: around the object, on other
+objects, or covering the object's surroundings evenly. Where the paper says no more is ours: a sample follows one
+strategy, all as often; pieces of other objects that touch are one object.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from models.errors import InputError
+from pipeline.clicks.spaced import draw_spaced, pixels_around, pixels_inside, squared_gaps
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiosClicksConfig:
+    """How many clicks each strategy draws, and the distances they keep."""
+
+    max_positive: int = 5
+    """Most positive clicks; at least 1."""
+    margin: float = 5
+    """Least distance of a click from the border of the object it is on or beside, in pixels."""
+    spacing: float = 10
+    """Least distance between clicks of one strategy."""
+    reach: float = 40
+    """Largest distance of negative clicks from the object, where they are not on another one."""
+    max_around: int = 10
+    """Most negative clicks of the first strategy, drawn around the object."""
+    max_on_other: int = 5
+    """Most negative clicks of the second strategy on each other object."""
+    num_covering: int = 10
+    """Negative clicks of the third strategy, each as far from the object and from those before it as can be."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that mean nothing."""
+        for flag, given, least in (
+            ("max_positive", self.max_positive, 1),
+            ("max_around", self.max_around, 0),
+            ("max_on_other", self.max_on_other, 0),
+            ("num_covering", self.num_covering, 0),
+        ):
+            if given < least:
+                raise InputError(f"clicks.dios.{flag} is {given}: expected a whole number >= {least}")
+        if self.margin < 0 or self.spacing < 1 or self.reach < max(1, self.margin):
+            raise InputError(
+                f"clicks.dios: margin {self.margin}, spacing {self.spacing}, reach {self.reach}: expected distances "
+                "margin >= 0, spacing >= 1, reach >= 1 and >= margin"
+            )
+
+
+def dios_clicks(
+    target: np.ndarray, others: np.ndarray, rng: np.random.Generator, config: DiosClicksConfig
+) -> tuple[list[int], list[int]]:
+    """Draw positive and negative clicks, as row-major numbers of pixels, no pixel twice; masks bool (h, w).
+
+    A target without pixels inside the margin has it halved until one is left. An empty target gets negative clicks
+    only, anywhere or on other objects. Both come in random order, so that a caller may cut them off.
+    """
+    positive = _positive(target, rng, config)
+    negative = _negative(target, others & ~target, rng, config)
+    return positive, rng.permutation(np.array(negative, np.int64)).tolist()
+
+
+def _positive(target: np.ndarray, rng: np.random.Generator, config: DiosClicksConfig) -> list[int]:
+    if not target.any():
+        return []
+    num = int(rng.integers(1, config.max_positive + 1))
+    return draw_spaced(_deep_pixels(target, config.margin), num, config.spacing, target.shape[1], rng)
+
+
+def _deep_pixels(mask: np.ndarray, margin: float) -> np.ndarray:
+    """List the pixels at least `margin` inside a mask that is not empty, or half of it and so on, until there are."""
+    while not len(pixels := pixels_inside(mask, margin)):
+        margin /= 2
+    return pixels
+
+
+def _negative(target: np.ndarray, others: np.ndarray, rng: np.random.Generator, config: DiosClicksConfig) -> list[int]:
+    strategies = ["around", "others", "covering"] if others.any() else ["around", "covering"]
+    strategy = strategies[int(rng.integers(len(strategies)))]
+    if strategy == "others":
+        return _on_others(others, rng, config)
+    width = target.shape[1]
+    if strategy == "around":
+        pixels = pixels_around(target, config.margin, config.reach)
+        return draw_spaced(pixels, int(rng.integers(config.max_around + 1)), config.spacing, width, rng)
+    return _covering(target, rng, config)
+
+
+def _on_others(others: np.ndarray, rng: np.random.Generator, config: DiosClicksConfig) -> list[int]:
+    num_pieces, labels = cv2.connectedComponents(others.astype(np.uint8))
+    drawn: list[int] = []
+    for label in range(1, num_pieces):
+        num = int(rng.integers(config.max_on_other + 1))
+        if num:
+            pixels = _deep_pixels(labels == label, config.margin)
+            drawn += draw_spaced(pixels, num, config.spacing, others.shape[1], rng, drawn)
+    return drawn
+
+
+def _covering(target: np.ndarray, rng: np.random.Generator, config: DiosClicksConfig) -> list[int]:
+    """Begin with any pixel around; then take, again and again, the one farthest from the object and those taken."""
+    width = target.shape[1]
+    pixels = pixels_around(target, config.margin, config.reach)
+    if not len(pixels) or config.num_covering == 0:
+        return []
+    gaps = np.full(len(pixels), np.inf)
+    if target.any():
+        outside = cv2.distanceTransform((~target).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
+        gaps = outside.ravel()[pixels] ** 2
+    drawn = [int(rng.choice(pixels))]
+    while len(drawn) < config.num_covering:
+        gaps = np.minimum(gaps, squared_gaps(pixels, drawn[-1], width))
+        if gaps.max() == 0:
+            break
+        drawn.append(int(pixels[gaps.argmax()]))
+    return drawn

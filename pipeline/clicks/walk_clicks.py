@@ -1,0 +1,92 @@
+"""FocusCut's clicks for training: walks over the pixels that lie right, each click some way from those before it.
+
+Spec 2.2. The published text names the sets of margins and spacings; that each walk draws one of each, and that counts
+are drawn alike, is ours.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.errors import InputError
+from pipeline.clicks.centre import centre_click
+from pipeline.clicks.spaced import bounds, draw_spaced, pixels_around, pixels_inside
+
+
+@dataclass(frozen=True, kw_only=True)
+class WalkClicksConfig:
+    """How many clicks follow the first, and how far they keep from the object's border and from each other."""
+
+    max_positive: int = 10
+    """Most positive clicks beside the first; fewer come as often."""
+    max_negative: int = 10
+    """Most negative clicks."""
+    positive_margins: tuple[float, ...] = (5, 10, 15, 20)
+    """Least distances of positive clicks from the border, of which one is drawn, in pixels."""
+    positive_spacings: tuple[float, ...] = (7, 10, 20)
+    """Least distances between them, of which one is drawn."""
+    negative_margins: tuple[float, ...] = (15, 40, 60)
+    """Least distances of negative clicks from the object."""
+    negative_spacings: tuple[float, ...] = (10, 15, 25)
+    """Least distances between them."""
+    reach: float = 80
+    """Largest distance of negative clicks from the object."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that mean nothing."""
+        for flag, given in (("max_positive", self.max_positive), ("max_negative", self.max_negative)):
+            if given < 0:
+                raise InputError(f"walk clicks: {flag} is {given}: expected a whole number >= 0")
+        for flag, values, least in (
+            ("positive_margins", self.positive_margins, 0),
+            ("negative_margins", self.negative_margins, 0),
+            ("positive_spacings", self.positive_spacings, 1),
+            ("negative_spacings", self.negative_spacings, 1),
+        ):
+            if not values or min(values) < least:
+                raise InputError(f"walk clicks: {flag} is {values}: expected one or more distances >= {least}")
+        if self.reach <= 0:
+            raise InputError(f"walk clicks: reach is {self.reach}: expected a distance > 0")
+
+
+def walk(
+    mask: np.ndarray,
+    allowed: np.ndarray | None,
+    taken: Sequence[int],
+    rng: np.random.Generator,
+    config: WalkClicksConfig,
+) -> tuple[list[int], list[int]]:
+    """Draw positive and negative clicks on a bool mask (h, w), as row-major numbers of pixels, away from `taken`.
+
+    Only where `allowed` (bool (h, w); None: everywhere). Fewer than drawn if the distances leave no pixel, none of a
+    sign whose margin leaves none. Without an object, negative clicks fall anywhere.
+    """
+    found: list[list[int]] = []
+    for positive, most in ((True, config.max_positive), (False, config.max_negative)):
+        num = int(rng.integers(most + 1))
+        margins = config.positive_margins if positive else config.negative_margins
+        spacings = config.positive_spacings if positive else config.negative_spacings
+        margin, spacing = margins[int(rng.integers(len(margins)))], spacings[int(rng.integers(len(spacings)))]
+        if num == 0:
+            found.append([])
+            continue
+        pixels = pixels_inside(mask, margin) if positive else pixels_around(mask, margin, config.reach)
+        if allowed is not None:
+            pixels = pixels[allowed.ravel()[pixels]]
+        found.append(draw_spaced(pixels, num, spacing, mask.shape[1], rng, taken))
+    return found[0], found[1]
+
+
+def walk_clicks(target: np.ndarray, rng: np.random.Generator, config: WalkClicksConfig) -> tuple[list[int], list[int]]:
+    """Draw the first clicks on a target, bool (h, w), as FocusCut's global view does: the centre, then walks.
+
+    Positive and negative ones, as row-major numbers of pixels, no pixel twice. An empty target gets negative ones only.
+    """
+    first: list[int] = []
+    if target.any():
+        rows, columns = bounds(target, 0)
+        click = centre_click(target[rows, columns], np.zeros_like(target[rows, columns]))
+        first = [(int(click.y) + rows.start) * target.shape[1] + int(click.x) + columns.start]
+    positive, negative = walk(target, None, first, rng, config)
+    return first + positive, negative

@@ -1,0 +1,102 @@
+"""Bad masks made of good ones, as CascadePSP makes them (Cheng et al., CVPR 2020): what a refinement starts from.
+
+Parts of the mask are dilated and eroded at random until too little of it agrees with the object (spec 2.2).
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+import cv2
+import numpy as np
+
+from models.errors import InputError
+
+CHUNK = 16
+"""Rounds whose random numbers are drawn at once, for speed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoarseMaskConfig:
+    """How bad a mask becomes, and by what."""
+
+    max_iou: float = 0.6
+    """The mask is bad enough when its IoU with the object is below this."""
+    max_rounds: int = 250
+    """Rounds after which it is left as it is."""
+    num_rectangles: int = 4
+    """Random rectangles of a round, each dilated or eroded."""
+    kernels: tuple[int, int] = (3, 9)
+    """Smallest and largest side of the structuring element, in pixels."""
+    dot_prob: float = 0.25
+    """How often a rectangle's middle pixel is set or cleared first: a seed of holes and of islands."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that mean nothing."""
+        for flag, given in (("max_iou", self.max_iou), ("dot_prob", self.dot_prob)):
+            if not 0 <= given <= 1:
+                raise InputError(f"coarse mask: {flag} is {given}: expected a number between 0 and 1")
+        if self.max_rounds < 0 or self.num_rectangles < 1:
+            raise InputError(
+                f"coarse mask: max_rounds {self.max_rounds}, num_rectangles {self.num_rectangles}: expected whole "
+                "numbers >= 0 and >= 1"
+            )
+        if not 2 <= self.kernels[0] <= self.kernels[1]:
+            raise InputError(f"coarse mask: kernels is {self.kernels}: expected 2 <= smallest <= largest")
+
+
+@cache
+def _elements(side: int) -> tuple[np.ndarray, ...]:
+    """Structuring elements of a side: a square, a disk, and two ellipses half as high or half as wide."""
+    shapes = (cv2.MORPH_RECT, (side, side)), (cv2.MORPH_ELLIPSE, (side, side))
+    flat = (cv2.MORPH_ELLIPSE, (side, side // 2)), (cv2.MORPH_ELLIPSE, (side // 2, side))
+    return tuple(cv2.getStructuringElement(shape, size) for shape, size in shapes + flat)
+
+
+def coarse_mask(
+    mask: np.ndarray, rng: np.random.Generator, config: CoarseMaskConfig, within: np.ndarray | None = None
+) -> np.ndarray:
+    """Make a bad mask of a good one, both bool (h, w), that stays `within` (bool (h, w); None: everywhere).
+
+    The edges of a rectangle, and of the image, hold nothing back and push nothing in.
+    """
+    good = mask.astype(np.uint8)
+    room = None if within is None or within.all() else within.astype(np.uint8)
+    made, shared = good.copy(), np.empty_like(good)
+    num_good = cv2.countNonZero(good)
+    for first in range(0, config.max_rounds, CHUNK):
+        rounds = _draw_rounds(min(CHUNK, config.max_rounds - first), good.shape, rng, config)
+        for start in range(0, len(rounds), config.num_rectangles):
+            for rectangle in rounds[start : start + config.num_rectangles]:
+                _change(made, *rectangle)
+            if room is not None:
+                cv2.bitwise_and(made, room, dst=made)
+            num_shared = cv2.countNonZero(cv2.bitwise_and(made, good, dst=shared))
+            if num_shared < config.max_iou * (cv2.countNonZero(made) + num_good - num_shared):
+                return made > 0
+    return made > 0
+
+
+def _draw_rounds(
+    num: int, hw: tuple[int, ...], rng: np.random.Generator, config: CoarseMaskConfig
+) -> list[tuple[int, int, int, int, int, bool, int, int]]:
+    """Draw the rectangles of `num` rounds, what is done in each, and with which element."""
+    uniform = rng.random((8, num * config.num_rectangles))
+    least, most = config.kernels
+    top, left = (uniform[0] * hw[0]).astype(int), (uniform[1] * hw[1]).astype(int)
+    bottom = top + 1 + (uniform[2] * (hw[0] - top)).astype(int)
+    right = left + 1 + (uniform[3] * (hw[1] - left)).astype(int)
+    dot = np.where(uniform[4] < config.dot_prob, (uniform[4] < config.dot_prob / 2).astype(int), -1)
+    side, shape = least + (uniform[6] * (most + 1 - least)).astype(int), (uniform[7] * 4).astype(int)
+    drawn = top, bottom, left, right, dot, uniform[5] < 0.5, side, shape
+    return list(zip(*(column.tolist() for column in drawn), strict=True))
+
+
+def _change(
+    made: np.ndarray, top: int, bottom: int, left: int, right: int, dot: int, grow: bool, side: int, shape: int
+) -> None:
+    """Dilate (`grow`) or erode a rectangle of a uint8 mask in place, after setting its middle to `dot` (-1: not)."""
+    part = made[top:bottom, left:right]
+    if dot >= 0:
+        part[(bottom - top) // 2, (right - left) // 2] = dot
+    if 0 < cv2.countNonZero(part) < part.size:  # a third of the rectangles hold nothing to change
+        part[...] = (cv2.dilate if grow else cv2.erode)(part, _elements(side)[shape])

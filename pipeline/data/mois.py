@@ -1,0 +1,122 @@
+"""Multi-object samples for exemplars, made of any data set with categories (iCMFormer++, COCO-MOIS; spec 4.10).
+
+A triplet is an image, all its objects of one category, and one of them as the finished exemplar with the clicks that
+might have made it. Which one, and which clicks, follows from the seed and the ids alone.
+"""
+
+import hashlib
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from models.errors import InputError
+from pipeline.clicks.exemplar_clicks import exemplar_clicks
+from pipeline.data.augment import keep_objects
+from pipeline.data.sample import Exemplar, ObjectRef, Sample
+
+MIN_OBJECTS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class MoisConfig:
+    """Which objects make triplets."""
+
+    seed: int = 0
+    """Another seed draws other exemplars and clicks."""
+    min_object_area: int = 0
+    """Objects of fewer pixels are no part of a triplet; their pixels count for nobody. The paper does not say."""
+    max_objects: int | None = None
+    """Categories with more objects in an image are left out; none: none are."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that mean nothing."""
+        if self.seed < 0 or self.min_object_area < 0:
+            raise InputError(
+                f"mois: seed {self.seed}, min_object_area {self.min_object_area}: expected whole numbers >= 0"
+            )
+        if self.max_objects is not None and self.max_objects < MIN_OBJECTS:
+            raise InputError(f"mois.max_objects is {self.max_objects}: expected at least {MIN_OBJECTS}, or none")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoisCounts:
+    """What came out of some samples, and what was left out; counts of parts add up to those of the whole."""
+
+    images: int = 0
+    """Images with at least one triplet."""
+    triplets: int = 0
+    objects: int = 0
+    """Objects in all triplets."""
+    small_objects: int = 0
+    """Objects left out: too few pixels that count."""
+    lone_objects: int = 0
+    """Objects left out: the only one of its category that is left."""
+    nameless_objects: int = 0
+    """Objects left out: no category."""
+    crowded: int = 0
+    """Categories of images left out: too many objects."""
+
+    def __add__(self, other: "MoisCounts") -> "MoisCounts":
+        return MoisCounts(**{name: getattr(self, name) + getattr(other, name) for name in self.__slots__})
+
+    @property
+    def objects_per_triplet(self) -> float:
+        """Mean number of objects, nan without triplets (the paper's: 3.98)."""
+        return self.objects / self.triplets if self.triplets else float("nan")
+
+
+def mois_samples(sample: Sample, config: MoisConfig) -> list[Sample]:
+    """Make a sample of each category with two objects or more, in the order of their names.
+
+    Its id is "<sample id>/<category>", its objects are those of the category alone, its exemplar is one of them, drawn
+    alike. An object without category is of no kind.
+    """
+    return make_triplets(sample, config)[0]
+
+
+def make_triplets(sample: Sample, config: MoisConfig) -> tuple[list[Sample], MoisCounts]:
+    """Make the samples of `mois_samples`, and count them and what was left out."""
+    groups: dict[str, list[ObjectRef]] = {}
+    for ref in sample.objects:
+        groups.setdefault(ref.category, []).append(ref)
+    counts = MoisCounts(nameless_objects=len(groups.pop("", [])))
+    made: list[Sample] = []
+    for category in sorted(groups):
+        triplet, more = _triplet(sample, category, groups[category], config)
+        counts += more
+        made += [] if triplet is None else [triplet]
+    return made, counts + MoisCounts(images=int(bool(made)))
+
+
+def _triplet(
+    sample: Sample, category: str, refs: list[ObjectRef], config: MoisConfig
+) -> tuple[Sample | None, MoisCounts]:
+    least = max(1, config.min_object_area)
+    masks = {ref.id: sample.object_mask(ref) for ref in refs}
+    large = [i for i, mask in masks.items() if np.count_nonzero(mask & ~sample.ignore_mask) >= least]
+    small = len(refs) - len(large)
+    if len(large) < MIN_OBJECTS:
+        return None, MoisCounts(small_objects=small, lone_objects=len(large))
+    if config.max_objects is not None and len(large) > config.max_objects:
+        return None, MoisCounts(small_objects=small, crowded=1)
+    rng = _rng(config.seed, sample.id, category)
+    chosen = sorted(large)[int(rng.integers(len(large)))]
+    union = np.logical_or.reduce([masks[object_id] for object_id in large])
+    ignore_mask = sample.ignore_mask
+    for object_id in masks.keys() - set(large):
+        ignore_mask = ignore_mask | (masks[object_id] & ~union)
+    clicks = exemplar_clicks(masks[chosen], union & ~masks[chosen], rng, ignore_mask)
+    kept = keep_objects(sample, np.array([ref.id in large for ref in sample.objects]))
+    triplet = replace(
+        kept,
+        id=f"{sample.id}/{category}",
+        ignore_mask=ignore_mask,
+        exemplar=Exemplar(object_id=chosen, clicks=clicks),
+    )
+    return triplet, MoisCounts(triplets=1, objects=len(large), small_objects=small)
+
+
+def _rng(seed: int, *names: str) -> np.random.Generator:
+    """Make the generator of a seed and some names, the same on every machine and in every process."""
+    text = "\0".join((str(seed), *names)).encode()
+    return np.random.default_rng(int.from_bytes(hashlib.sha256(text).digest()))
