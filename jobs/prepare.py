@@ -76,7 +76,7 @@ def main(argv: Sequence[str]) -> int:
             listed=lambda num_items: print(f"listed {num_items} images", flush=True),
             progress=show_parts,
         )
-    counts = "".join(f", {count} {name}" for name, count in manifest["counts"].items())
+    counts = "".join(f", {name.replace('_', ' ')} {count}" for name, count in manifest["counts"].items() if count)
     print(
         f"{storage.path()}: {manifest['num_rows']} images, {manifest['num_objects']} objects{counts}, "
         f"{manifest['num_bytes'] / 1e6:.1f} MB in {len(manifest['shards'])} shards"

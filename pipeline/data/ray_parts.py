@@ -7,7 +7,7 @@ import numpy as np
 import ray
 import ray.data
 
-from models.errors import InputError, find_input_error
+from models.errors import InputError
 from pipeline.data.prepared.parts import PartMaker, write_part
 from pipeline.data.prepared.storage import Storage
 from pipeline.data.ray_data import actor_pool
@@ -22,14 +22,15 @@ class _Parts:
         cv2.setNumThreads(1)  # the pool is the parallelism
         self.maker, self.storage, self.rows_per_group = maker, Storage(uri), rows_per_group
 
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        shards = [write_part(self.maker, self.storage, int(part), self.rows_per_group) for part in batch["part"]]
-        columns = {
-            "rows": [shard.num_rows for shard in shards],
-            "objects": [shard.num_objects for shard in shards],
-            "refused": [len(shard.refused) for shard in shards],
-        }
-        return {name: np.array(column, np.int64) for name, column in columns.items()}
+    def __call__(self, batch: dict[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+        for part in batch["part"].tolist():
+            made, error = {"rows": 0, "objects": 0, "refused": 0}, ""
+            try:
+                shard = write_part(self.maker, self.storage, part, self.rows_per_group)
+                made = {"rows": shard.num_rows, "objects": shard.num_objects, "refused": len(shard.refused)}
+            except InputError as refusal:  # told, not raised: Ray would print where, and people need what
+                error = str(refusal)
+            yield {"error": np.array([error]), **{name: np.array([count]) for name, count in made.items()}}
 
 
 def run_parts(
@@ -60,11 +61,7 @@ def run_parts(
             compute=actor_pool(actors),
             num_cpus=num_cpus,
         )
-        try:
-            for row in made.iter_rows():
-                yield {name: int(value) for name, value in row.items()}
-        except Exception as error:
-            meant = find_input_error(error)
-            if meant is None:
-                raise
-            raise InputError(str(meant)) from error
+        for row in made.iter_rows():
+            if row["error"]:
+                raise InputError(row["error"])
+            yield {name: int(row[name]) for name in ("rows", "objects", "refused")}
