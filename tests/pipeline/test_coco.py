@@ -149,7 +149,7 @@ class TestQuirks:
     def test_unusable_images_are_bad_items(self, record: dict[str, Any], reason: str, tmp_path: Path) -> None:
         save(picture(), tmp_path / "secret.png")
         with pytest.raises(BadItem, match=reason):
-            load_one(tmp_path, record)
+            load_one(tmp_path / "set", record)
 
     def test_annotations_of_unknown_images_are_counted(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         with caplog.at_level(logging.WARNING):
