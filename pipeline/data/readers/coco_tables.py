@@ -1,11 +1,10 @@
 """The lists of a COCO file, sorted by image: in memory, or for a large file through a temporary database.
 
-A file above STREAM_ABOVE is parsed piece by piece, once for each list, as their order in the file is free. SQLite sorts
-the records and spills to disk: memory stays some 150 MB whatever the file's size, and the temporary folder (TMPDIR)
-holds up to three times the file until the listing ends.
+A file above STREAM_ABOVE is parsed piece by piece, and SQLite sorts its records, as their order in the file is free. It
+spills to disk: memory stays some 150 MB whatever the file's size, and the temporary folder (TMPDIR) holds up to three
+times the file until the listing ends.
 """
 
-import codecs
 import contextlib
 import json
 import logging
@@ -16,14 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ijson
-
 from models.errors import InputError
 from pipeline.data.readers.coco_files import check_members, id_text, licence_names, read_json
+from pipeline.data.readers.json_lists import JsonObject
 
 _logger = logging.getLogger(__name__)
 
 STREAM_ABOVE = 256 << 20  # bytes; read whole, a file takes some eight times its size of memory
+_PRAGMAS = ("journal_mode=OFF", "synchronous=OFF", "temp_store=FILE", "cache_size=-65536")
+_TABLES = {"images": "(id BLOB, record TEXT)", "annotations": "(image BLOB, position INTEGER, record TEXT)"}
 _REQUIRED = ("images", "annotations")
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -59,10 +59,7 @@ class Tables:
 
 @contextlib.contextmanager
 def open_tables(path: Path) -> Iterator[Tables]:
-    """Open a COCO file; InputError if it is none, or as soon as it turns out to be cut short or two images share an id.
-
-    Above STREAM_ABOVE only strict JSON is read: no NaN, no whole number beyond 64 bits.
-    """
+    """Open a COCO file; InputError if it is none, or as soon as it turns out to be cut short or two images share an id."""
     if path.stat().st_size <= STREAM_ABOVE:
         yield _in_memory(path)
         return
@@ -118,26 +115,18 @@ def _in_memory(path: Path) -> Tables:
 
 
 def _on_disk(path: Path, database: sqlite3.Connection) -> Tables:
-    for setting in ("journal_mode=OFF", "synchronous=OFF", "temp_store=FILE", "cache_size=-65536"):
+    for setting in _PRAGMAS:
         database.execute(f"PRAGMA {setting}")
-    database.execute("CREATE TABLE images (id BLOB, record TEXT)")
-    database.execute("CREATE TABLE annotations (image BLOB, position INTEGER, record TEXT)")
     database.execute("BEGIN")
-    rows = ((_key(image_id), _encode(image)) for image_id, image in _images(path, _parse(path, "images.item")))
-    num_images = database.executemany("INSERT INTO images VALUES (?, ?)", rows).rowcount
-    found = _annotations(_parse(path, "annotations.item"))
-    rows = ((_key(image_id), fields[0], _encode(fields)) for image_id, fields in found)
-    num_annotations = database.executemany("INSERT INTO annotations VALUES (?, ?, ?)", rows).rowcount
+    others = _fill(path, database)
     database.execute("COMMIT")
-    if num_images < 1 or num_annotations < 1:
-        _check_streamed(path)
     twice = database.execute("SELECT id FROM images GROUP BY id HAVING COUNT(*) > 1 LIMIT 1").fetchone()
     if twice:
         raise _same_id(path, _text(twice[0]))
     first = database.execute("SELECT record FROM images ORDER BY rowid LIMIT 5")
     return Tables(
-        categories=_names(_parse(path, "categories.item")),
-        licences=licence_names(list(_parse(path, "licenses.item"))),
+        categories=_names(others.get("categories")),
+        licences=licence_names(others.get("licenses")),
         first_images=[json.loads(record) for (record,) in first],
         images=(
             (_text(image_id), json.loads(record))
@@ -148,6 +137,32 @@ def _on_disk(path: Path, database: sqlite3.Connection) -> Tables:
             for image_id, record in database.execute("SELECT image, record FROM annotations ORDER BY image, position")
         ),
     )
+
+
+def _fill(path: Path, database: sqlite3.Connection) -> dict[str, list[Any]]:
+    """Put images and annotations into the database; returns the small lists, of categories and of licences."""
+    others: dict[str, list[Any]] = {}
+    members: dict[str, bool] = {}
+    try:
+        with path.open("rb") as file:
+            top = JsonObject(file)
+            for name, is_list, values in top.members() if top.kind == "dict" else ():
+                members[name] = is_list
+                if name in _TABLES:  # a name that is there twice counts the second time, as for json.load
+                    database.execute(f"DROP TABLE IF EXISTS {name}")
+                    database.execute(f"CREATE TABLE {name} {_TABLES[name]}")
+                if name == "images" and is_list:
+                    rows = ((_key(image_id), _encode(image)) for image_id, image in _images(path, values))
+                    database.executemany("INSERT INTO images VALUES (?, ?)", rows)
+                elif name == "annotations" and is_list:
+                    rows = ((_key(image), fields[0], _encode(fields)) for image, fields in _annotations(values))
+                    database.executemany("INSERT INTO annotations VALUES (?, ?, ?)", rows)
+                elif name in ("categories", "licenses"):
+                    others[name] = list(values) if is_list else []
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read as JSON: {error}") from error
+    check_members(path, top.kind, members, _REQUIRED)
+    return others
 
 
 def _images(path: Path, records: Iterable[Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -178,7 +193,7 @@ def _annotations(records: Iterable[Any]) -> Iterator[tuple[str, tuple[Any, ...]]
 def _names(categories: Any) -> dict[str, str]:
     return {
         id_text(category.get("id")): str(category.get("name", category.get("id")))
-        for category in (categories if isinstance(categories, Iterable) else [])
+        for category in (categories if isinstance(categories, list) else [])
         if isinstance(category, dict)
     }
 
@@ -194,42 +209,3 @@ def _text(key: bytes) -> str:
 
 def _same_id(path: Path, image_id: str) -> InputError:
     return InputError(f"{path}: two images have the id {image_id}; ids must be unique")
-
-
-@contextlib.contextmanager
-def _open(path: Path) -> Iterator[Any]:
-    """Open a JSON file as UTF-8 bytes, whatever encoding and byte order mark it has."""
-    with path.open("rb") as file:
-        encoding = json.detect_encoding(file.read(4))
-        file.seek(0)
-        yield file if encoding == "utf-8" else codecs.EncodedFile(file, "utf-8", encoding)
-
-
-def _parse(path: Path, prefix: str) -> Iterator[Any]:
-    try:
-        with _open(path) as file:
-            yield from ijson.items(file, prefix, use_float=True)
-    except (OSError, ValueError, RecursionError, ijson.JSONError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _check_streamed(path: Path) -> None:
-    """Say what a file is that has no image or no annotation; a file with empty lists is fine."""
-    members: dict[str, bool] = {}
-    kind, name = "", ""
-    try:
-        with _open(path) as file:
-            for prefix, event, value in ijson.parse(file, use_float=True):
-                kind = kind or event
-                if prefix == "" and event == "map_key":
-                    name = value
-                elif prefix == name and kind == "start_map" and event != "end_array":
-                    members[name] = event == "start_array"
-    except (OSError, ValueError, ijson.JSONError) as error:
-        raise _unreadable(path, error) from error
-    names = {"start_map": "dict", "start_array": "list", "string": "str", "null": "NoneType"}
-    check_members(path, names.get(kind, "number"), members, _REQUIRED)
-
-
-def _unreadable(path: Path, error: Exception) -> InputError:
-    return InputError(f"{path} cannot be read as JSON: {(str(error).splitlines() or [''])[0]}")
