@@ -83,8 +83,11 @@ def lvis(root: Path) -> Reader:
                 "not_exhaustive_category_ids": [3] if image_id == 30 else [],
             }
         )
-    annotations = [annotation(1, 30, box(1, 2, 5, 6), category_id=3), annotation(2, 139, box(3, 3, 9, 9), category_id=1)]
-    annotations.append(annotation(9, 30, box(9, 9, 6, 6), category_id=3))
+    annotations = [
+        annotation(1, 30, box(1, 2, 5, 6), category_id=3),
+        annotation(2, 139, box(3, 3, 9, 9), category_id=1),
+        annotation(9, 30, box(9, 9, 6, 6), category_id=3),
+    ]
     data = {
         "images": images,
         "annotations": annotations,
@@ -112,7 +115,8 @@ def save_pickle(value: Any, path: Path, protocol: int = 4) -> Path:
 def coco_lvis(root: Path) -> Reader:
     """Two images: three objects of which one is a part of another, and stuff; then one object in a file of its own."""
     names = "000000000030", "000000000009"
-    layers = [labelled({1: box(0, 0, 9, 9), 2: box(10, 10, 9, 9), 3: box(0, 20, 5, 10)}), labelled({1: box(2, 2, 3, 3)})]
+    objects = labelled({1: box(0, 0, 9, 9), 2: box(10, 10, 9, 9), 3: box(0, 20, 5, 10)})
+    layers = [objects, labelled({1: box(2, 2, 3, 3)})]
     save_pickle(
         ([encoded_layer(layer) for layer in layers], [(0, 1), (1, 1), (0, 2), (0, 3)]),
         root / "val" / "masks" / f"{names[0]}.pickle",

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from models.errors import InputError
 from pipeline.data.readers import coco_tables, open_reader
 from pipeline.data.sample import BadItem
 from tests.pipeline.small_data import picture
@@ -101,6 +102,18 @@ def test_a_painted_mask_may_be_told_to_be_a_crowd(tmp_path: Path) -> None:
         items = open_reader("coco", str(tmp_path), options={"crowds": crowds}).items()
         listed = [object_id for item in items for object_id in item.object_ids]
         assert listed == (objects or ["1/1", "1/2", "2/3", "2/4"])
+
+
+def test_a_set_of_crowds_alone_says_what_to_do(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write("cvat_painted", tmp_path)
+    path = tmp_path / EXPECTED["cvat_painted"]["json"]
+    data = json.loads(path.read_text())
+    data["annotations"] = [{**record, "iscrowd": 1, "attributes": {}} for record in data["annotations"]]
+    path.write_text(json.dumps(data))
+    assert [item.object_ids for item in open_reader("coco", str(tmp_path)).items()] == [(), ()]
+    assert "all 4 annotations are crowds, none is an object; crowds=objects" in caplog.text
+    with pytest.raises(InputError, match="expected auto, ignore, objects"):
+        open_reader("coco", str(tmp_path), options={"crowds": "keep"})
 
 
 def test_turned_photos_are_turned_to_fit(tmp_path: Path) -> None:

@@ -18,9 +18,7 @@ from pipeline.data.sample import Item, stream_items
 from tests.pipeline.small_data import SMALL, annotation, box, image_record
 
 text = st.text(st.characters(), max_size=3)  # half surrogate pairs too
-ids = st.one_of(
-    st.integers(-3, 40), st.integers(0, 9).map(str), st.floats(0, 9), text, st.none(), st.lists(st.none())
-)
+ids = st.one_of(st.integers(-3, 40), st.integers(0, 9).map(str), st.floats(0, 9), text, st.none(), st.lists(st.none()))
 numbers = st.one_of(st.integers(-(2**70), 2**70), st.floats())
 values = st.one_of(ids, numbers, st.booleans(), text)
 segmentations = st.one_of(
@@ -108,9 +106,11 @@ def test_json_is_read_as_the_library_reads_it(value: Any, piece: int, data: st.D
         patch.setattr(json_lists, "_PIECE", piece)
         try:
             top = json_lists.JsonObject(io.BytesIO(bytes(written)))
-            read = {name: list(values) if a_list else next(values) for name, a_list, values in top.members()} if (
-                top.kind == "dict"
-            ) else top.kind
+            read = (
+                {name: list(values) if a_list else next(values) for name, a_list, values in top.members()}
+                if (top.kind == "dict")
+                else top.kind
+            )
         except ValueError:
             assert wanted is ValueError
             return
@@ -170,7 +170,10 @@ class TestErrors:
             ("[1, 2]", "it is a list"),
             ("3", "it is a int"),
             ("{", "cannot be read as JSON"),
-            ('{"images": {"a": [1]}, "annotations": []}', r"expected an object with 'images' and 'annotations' \(lists\)"),
+            (
+                '{"images": {"a": [1]}, "annotations": []}',
+                r"'images' and 'annotations' \(lists\)",
+            ),
             ('{"images": [{"id": 1}]}', "it has keys images"),
             ('{"images": [{"id": 1}, {"id": 1}], "annotations": []}', "two images have the id 1"),
             ('{"images": [], "annotations": []} tail', "cannot be read as JSON"),

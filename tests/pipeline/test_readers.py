@@ -74,7 +74,6 @@ class TestContract:
             np.testing.assert_array_equal(first.ignore_mask, second.ignore_mask)
             assert (first.objects, first.refused) == (second.objects, second.refused)
 
-
     def test_items_survive_json_and_load_the_same(self, reader: Reader) -> None:
         for item in reader.items():
             again = replace(item, payload=json.loads(json.dumps(item.payload)))

@@ -64,13 +64,10 @@ class Coco:
             folder = str(find_images(root, self.split, self.images, tables.first_images, path))
             for image_id, image, annotations in join(path, tables):
                 kept = self._keep(annotations, tables)
-                num_crowds += sum(annotation["crowd"] for annotation in kept)
-                num_objects += sum(not annotation["crowd"] for annotation in kept)
-                yield Item(
-                    id=image_id,
-                    object_ids=tuple(f"{image_id}/{annotation['id']}" for annotation in kept if not annotation["crowd"]),
-                    payload=self._payload(image, kept, folder, tables),
-                )
+                object_ids = tuple(f"{image_id}/{entry['id']}" for entry in kept if not entry["crowd"])
+                num_objects += len(object_ids)
+                num_crowds += len(kept) - len(object_ids)
+                yield Item(id=image_id, object_ids=object_ids, payload=self._payload(image, kept, folder, tables))
         if num_crowds and not num_objects:
             _logger.warning(
                 "%s: all %d annotations are crowds, none is an object; crowds=objects reads them as such",

@@ -1,4 +1,4 @@
-"""COCO+LVIS, the combination that RITM was trained on: packed layers of labels per image, and a hierarchy of objects."""
+"""COCO+LVIS, the combination that RITM was trained on: packed layers of labels per image, and a hierarchy."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

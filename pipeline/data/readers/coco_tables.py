@@ -6,6 +6,7 @@ times the file until the listing ends.
 """
 
 import contextlib
+import itertools
 import json
 import logging
 import sqlite3
@@ -59,7 +60,7 @@ class Tables:
 
 @contextlib.contextmanager
 def open_tables(path: Path) -> Iterator[Tables]:
-    """Open a COCO file; InputError if it is none, or as soon as it turns out to be cut short or two images share an id."""
+    """Open a COCO file; InputError, before anything is yielded, if it is none or two images share an id."""
     if path.stat().st_size <= STREAM_ABOVE:
         yield _in_memory(path)
         return
@@ -98,7 +99,7 @@ def _in_memory(path: Path) -> Tables:
     data = read_json(path, _REQUIRED)
     records = list(_images(path, data["images"]))
     images = sorted(records, key=lambda entry: entry[0])
-    for (first, _), (second, _) in zip(images, images[1:], strict=False):
+    for (first, _), (second, _) in itertools.pairwise(images):
         if first == second:
             raise _same_id(path, first)
     annotations = sorted(

@@ -37,7 +37,7 @@ class PickledArray:
         if not isinstance(dtype, _Dtype) or not isinstance(raw, bytes | bytearray) or not isinstance(shape, tuple):
             raise pickle.UnpicklingError("an array of Python objects, or none at all")
         # Messages show nothing that came from the file unchecked: nested tuples can be longer than any memory.
-        if len(shape) > 8 or not all(isinstance(n, int) and 0 <= n <= len(raw) for n in shape):
+        if len(shape) > 8 or not all(isinstance(n, int) and 0 <= n < 1 << 32 for n in shape):
             raise pickle.UnpicklingError("an array whose shape is wrong")
         if math.prod(shape) * np.dtype(dtype.text).itemsize != len(raw):
             raise pickle.UnpicklingError(f"an array of the shape {shape} with {len(raw)} bytes")
@@ -131,7 +131,8 @@ _PYTHON_CALLS: dict[str, Callable[..., Any]] = {
 class _Unpickler(pickle._Unpickler):
     """The unpickler that Python's library has in Python: the one in C zeroes 32 GiB if four bytes ask for it."""
 
-    def find_class(self, module: str, name: str, /) -> Any:
+    def find_class(self, module: str, name: str) -> Any:
+        """Give the stand-in for a name; UnpicklingError if it has none."""
         call: Callable[..., Any] | None = None
         if module in _NUMPY:
             call = _NUMPY_CALLS.get(name)

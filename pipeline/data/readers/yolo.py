@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import yaml
 
@@ -20,6 +21,8 @@ _logger = logging.getLogger(__name__)
 
 _EXPECTED = "images/<split> + labels/<split>, <split>/images + <split>/labels, or images + labels"
 _MAX_BYTES = 64 << 20
+_CORNERS = ("auto", "pixels", "edges")
+_WHOLE = 0.05  # pixels from a whole number; files have 6 decimals
 _FAR = 0.5  # a corner may lie this many image sizes outside before the line is called broken
 
 
@@ -31,14 +34,20 @@ class Yolo:
     without one has no objects. Lines of five numbers are boxes, which hold no mask: they are refused by name. `images`
     and `labels` name the two folders where they are called otherwise; class names come from data.yaml. Sizes are those
     of the upright image (EXIF), as training code for this format reads it. Listing opens every label file, no image.
+
+    `corners` says what a corner is: `pixels`, a pixel of the object (traced contours), `edges`, a point on its outline
+    (drawn polygons), or `auto`: pixels where all corners of a line are whole numbers of pixels inside the image.
     """
 
     root: str = ""
     split: str = ""
     images: str = "images"
     labels: str = "labels"
+    corners: str = "auto"
 
     def __post_init__(self) -> None:
+        if self.corners not in _CORNERS:
+            raise InputError(f"corners {self.corners!r} is unknown: expected {', '.join(_CORNERS)}")
         self._folders()
 
     def _folders(self) -> tuple[Path, Path]:
@@ -124,7 +133,7 @@ class Yolo:
         for number, text in item.payload["lines"]:
             object_id = f"{item.id}/{number}"
             try:
-                label, mask = _polygon(text, (image.shape[0], image.shape[1]))
+                label, mask = _polygon(text, (image.shape[0], image.shape[1]), self.corners)
                 masks.append((object_id, item.payload["names"].get(label, label), mask))
             except ValueError as error:
                 refused.append(f"{object_id}: {error}")
@@ -153,7 +162,7 @@ def _num_values(line: str) -> int:
     return len(line.split())
 
 
-def _polygon(line: str, hw: tuple[int, int]) -> tuple[str, np.ndarray]:
+def _polygon(line: str, hw: tuple[int, int], corners: str) -> tuple[str, np.ndarray]:
     """Read a line as (class, mask of `hw`); ValueError if it is a box or no polygon."""
     label, *texts = line.split()
     if len(texts) == 4:
@@ -166,13 +175,21 @@ def _polygon(line: str, hw: tuple[int, int]) -> tuple[str, np.ndarray]:
         raise ValueError(f"the line has {len(values)} numbers after the class: expected x, y of three corners or more")
     if not all(math.isfinite(value) and -_FAR <= value <= 1 + _FAR for value in values):
         raise ValueError("a corner lies far outside the image: expected fractions of its size, from 0 to 1")
-    scaled = np.clip(values, 0, 1) * np.tile([hw[1], hw[0]], len(values) // 2)
-    return label, rle.from_polygons([scaled.tolist()], hw)
+    corners_xy = np.clip(values, 0, 1).reshape(-1, 2) * [hw[1], hw[0]]
+    pixels = np.rint(corners_xy)
+    if corners == "auto":
+        traced = np.abs(corners_xy - pixels).max() < _WHOLE and (pixels < [hw[1], hw[0]]).all()
+        corners = "pixels" if traced else "edges"
+    if corners == "edges":
+        return label, rle.from_polygons([corners_xy.ravel().tolist()], hw)
+    filled = np.zeros(hw, np.uint8)
+    return label, cv2.fillPoly(filled, [pixels.astype(np.int32)], [1]).astype(bool)
 
 
 def _class_names(root: Path) -> dict[str, str]:
-    """Read the class names of data.yaml, by number as text; none if there is no such file; InputError if it is broken."""
-    path = next((path for path in (root / "data.yaml", root / "data.yml", root / "dataset.yaml") if path.is_file()), None)
+    """Read the class names of data.yaml, by number as text; none without such a file; InputError if it is broken."""
+    files = (root / name for name in ("data.yaml", "data.yml", "dataset.yaml"))
+    path = next((path for path in files if path.is_file()), None)
     if path is None:
         return {}
     try:
