@@ -116,6 +116,19 @@ def test_a_set_of_crowds_alone_says_what_to_do(tmp_path: Path, caplog: pytest.Lo
         open_reader("coco", str(tmp_path), options={"crowds": "keep"})
 
 
+def test_names_may_begin_with_the_images_folder(tmp_path: Path) -> None:
+    """As Label Studio writes them, with the folder named by an option; the name of another folder stays."""
+    write("label_studio_polygons", tmp_path)
+    for name in ("images", "photos"):
+        (tmp_path / "images").rename(tmp_path / name)
+        reader = open_reader("coco", str(tmp_path), options={"images": name})
+        assert len(reader.load(reader.items()[0]).objects) == 2
+    text = (tmp_path / "result.json").read_text()
+    (tmp_path / "result.json").write_text(text.replace("images/", "other/"))
+    with pytest.raises(BadItem, match="does not exist"):
+        reader.load(reader.items()[0])
+
+
 def test_turned_photos_are_turned_to_fit(tmp_path: Path) -> None:
     stored = write("cvat_rotated", tmp_path)
     reader = open_reader("coco", str(tmp_path))

@@ -204,6 +204,24 @@ def test_encodings_are_those_of_json(encoding: str, tmp_path: Path) -> None:
     assert (item.id, item.payload["names"]) == ("bär", ["ä.png"])
 
 
+@pytest.mark.parametrize("limit", [0, 1 << 30])
+def test_a_member_that_is_there_twice_counts_the_second_time(
+    limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coco_tables, "STREAM_ABOVE", limit)
+    text = '{"images": [{"id": 1}], "annotations": [{"image_id": 2}], "images": [{"id": 2}], "annotations": []}'
+    assert [(item.id, item.object_ids) for item in open_reader("coco", str(write(tmp_path, text))).items()] == [
+        ("2", ())
+    ]
+
+
+def test_a_made_up_id_never_meets_a_given_one(tmp_path: Path) -> None:
+    records = [{"id": name, "image_id": 1, "segmentation": []} for name in ("3~2", "3", "3", None, "n3")]
+    write(tmp_path, json.dumps({"images": [image_record(1, "a.png")], "annotations": records}))
+    (item,) = open_reader("coco", str(tmp_path)).items()
+    assert item.object_ids == ("1/3~2", "1/3", "1/3~2~2", "1/n3", "1/n3~4")
+
+
 def test_an_image_with_many_equal_ids_is_listed_in_no_time(tmp_path: Path) -> None:
     """Twenty thousand annotations of one image, all with one id: naming them is not quadratic."""
     same = [{"id": 1, "image_id": 1, "segmentation": []} for _ in range(20_000)]

@@ -125,8 +125,8 @@ def locate(folder: Path, names: Sequence[str]) -> Path | None:
 def _candidates(folder: Path, name: str) -> Iterator[Path]:
     """Yield the places that a file name may mean, none outside the folder.
 
-    First the name itself, then with the slashes of Windows turned. What Label Studio writes follows: images/x.jpg
-    beside an images folder and, where it did not copy the image, ../images/x.jpg, an absolute path or an address
+    First the name itself, then with the slashes of Windows turned. What Label Studio writes follows: images/x.jpg for
+    what lies in the folder itself and, where it did not copy the image, ../images/x.jpg, an absolute path or an address
     (?d=... for local files), whose ends are tried, the longest first.
     """
     plain = name.replace("\\", "/")
@@ -139,7 +139,7 @@ def _candidates(folder: Path, name: str) -> Iterator[Path]:
     if "?d=" in plain:
         plain = unquote(plain.split("?d=", 1)[1]).replace("\\", "/")
     parts = [part for part in plain.split("/") if part not in ("", ".", "..")]
-    beside = len(parts) > 1 and parts[0] == folder.name
+    beside = len(parts) > 1 and parts[0] in ("images", folder.name)
     for start in range(len(parts)) if leads_out else [1] if beside else []:
         try:
             yield file_inside(folder, "/".join(parts[start:]))

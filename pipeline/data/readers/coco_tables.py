@@ -22,8 +22,8 @@ from pipeline.data.readers.json_lists import JsonObject
 
 _logger = logging.getLogger(__name__)
 
-STREAM_ABOVE = 256 << 20  # bytes; read whole, a file takes some eight times its size of memory
-_PRAGMAS = ("journal_mode=OFF", "synchronous=OFF", "temp_store=FILE", "cache_size=-65536")
+STREAM_ABOVE = 64 << 20  # bytes; read whole, a file takes some eight times its size of memory
+_PRAGMAS = ("journal_mode=OFF", "synchronous=OFF", "temp_store=FILE", "cache_size=-16384")
 _TABLES = {"images": "(id BLOB, record TEXT)", "annotations": "(image BLOB, position INTEGER, record TEXT)"}
 _REQUIRED = ("images", "annotations")
 _encode = json.JSONEncoder(separators=(",", ":")).encode
