@@ -1,6 +1,7 @@
 """Where a COCO data set keeps its JSON and its images: the layouts of COCO itself, CVAT, Label Studio and Roboflow."""
 
 import json
+import os.path
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -119,7 +120,9 @@ def licence_names(licences: Any) -> dict[str, str]:
 
 def locate(folder: Path, names: Sequence[str]) -> Path | None:
     """Find the file that one of `names` means inside a folder; None if there is none."""
-    return next((path for name in names for path in _candidates(folder, name) if path.is_file()), None)
+    places = (path for name in names for path in _candidates(folder, name))
+    # It says False of a name that is too long, where Path.is_file raises.
+    return next((path for path in places if os.path.isfile(path)), None)  # noqa: PTH113
 
 
 def _candidates(folder: Path, name: str) -> Iterator[Path]:
