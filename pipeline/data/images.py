@@ -9,6 +9,7 @@ from PIL import Image, ImageOps
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 MAX_PIXELS = 64_000_000
+_ORIENTATION = 0x0112  # the EXIF tag
 
 
 def _open(source: Path | str | bytes) -> Image.Image:
@@ -91,6 +92,20 @@ def read_image(
             )
         return _to_rgb(turned)
     return _to_rgb(ImageOps.exif_transpose(image) if upright else image)
+
+
+def size_tells_orientation(path: Path) -> bool:
+    """Tell whether the size of the upright image is enough to read it upright by `expected_hw`; reads the header only.
+
+    It is not for a square photo, or for one turned by 180 degrees or mirrored: its size does not change.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            orientation = image.getexif().get(_ORIENTATION, 1)
+            return orientation not in range(2, 9) or (orientation >= 5 and image.width != image.height)
+    # As in _open: on broken bytes the decoders raise many kinds.
+    except Exception as error:
+        raise ValueError(f"the image file is broken or cut short ({error})") from error
 
 
 def read_labels(source: Path | str | bytes, *, palette_index: bool = True) -> np.ndarray:

@@ -1,6 +1,8 @@
 """Tiny data sets in a temporary folder, one per registered reader, and the arrays that must come back."""
 
+import io
 import json
+import pickle
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -64,6 +66,111 @@ def coco(root: Path) -> Reader:
     ]
     write_coco_json(root, [image_record(12, "12.png"), image_record(3, "3.png")], annotations)
     return open_reader("coco", str(root))
+
+
+def lvis(root: Path) -> Reader:
+    """A val split whose photos lie in both of COCO's folders."""
+    images = []
+    for image_id, folder in ((139, "val2017"), (30, "train2017")):
+        save(picture(image_id), root / folder / f"{image_id:012d}.png")
+        images.append(
+            {
+                "id": image_id,
+                "height": HW[0],
+                "width": HW[1],
+                "coco_url": f"http://images.cocodataset.org/{folder}/{image_id:012d}.png",
+                "flickr_url": f"http://flickr/{image_id}",
+                "license": 2,
+                "neg_category_ids": [1, 7],
+                "not_exhaustive_category_ids": [3] if image_id == 30 else [],
+            }
+        )
+    annotations = [
+        annotation(1, 30, box(1, 2, 5, 6), category_id=3),
+        annotation(2, 139, box(3, 3, 9, 9), category_id=1),
+        annotation(9, 30, box(9, 9, 6, 6), category_id=3),
+    ]
+    data = {
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": n, "name": name, "synset": f"{name}.n.01"} for n, name in ((1, "cup"), (3, "fork"))],
+        "licenses": [{"id": 2, "name": "by-nc", "url": "http://by-nc"}],
+    }
+    (root / "annotations").mkdir()
+    (root / "annotations" / "lvis_v1_val.json").write_text(json.dumps(data))
+    return open_reader("lvis", str(root))
+
+
+def encoded_layer(labels: np.ndarray, file_format: str = "PNG") -> np.ndarray:
+    """Labels as OpenCV's imencode gives them: the bytes of a file in an array."""
+    buffer = io.BytesIO()
+    Image.fromarray(labels).save(buffer, file_format)
+    return np.frombuffer(buffer.getvalue(), np.uint8)
+
+
+def save_pickle(value: Any, path: Path, protocol: int = 4) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(pickle.dumps(value, protocol))
+    return path
+
+
+def coco_lvis(root: Path) -> Reader:
+    """Two images: three objects of which one is a part of another, and stuff; then one object in a file of its own."""
+    names = "000000000030", "000000000009"
+    objects = labelled({1: box(0, 0, 9, 9), 2: box(10, 10, 9, 9), 3: box(0, 20, 5, 10)})
+    layers = [objects, labelled({1: box(2, 2, 3, 3)})]
+    save_pickle(
+        ([encoded_layer(layer) for layer in layers], [(0, 1), (1, 1), (0, 2), (0, 3)]),
+        root / "val" / "masks" / f"{names[0]}.pickle",
+    )
+    save_pickle(([encoded_layer(layers[1])[:, None]], [(0, 1)]), root / "val" / "masks" / f"{names[1]}.pickle", 2)
+    hierarchy = {
+        0: {"children": [1], "parent": None, "node_level": 0},
+        1: {"children": [], "parent": 0, "node_level": 1},
+        2: None,
+    }
+    index = {
+        names[0]: {"num_instance_masks": 3, "hierarchy": hierarchy},
+        names[1]: {"num_instance_masks": 1, "hierarchy": {0: None}},
+    }
+    save_pickle(index, root / "val" / "hannotation.pickle")
+    for number, name in enumerate(names):
+        save(picture(number), root / "val" / "images" / f"{name}.jpg")
+    return open_reader("coco_lvis", str(root))
+
+
+def _mask_per_object(name: str, image: str, masks: str) -> Callable[[Path], Reader]:
+    """Two images with two and one mask files; in the patterns {name} is an image's, {mask} a mask's name."""
+
+    def build(root: Path) -> Reader:
+        for number, stem in enumerate(("b7", "a1")):
+            save(picture(number), root / "stage1_train" / image.format(name=stem))
+            for mask in range(2 - number):
+                path = root / "stage1_train" / masks.format(name=stem, mask=f"m{mask}")
+                save(box(2, 3 + 8 * mask, 9, 6).astype(np.uint8) * 255, path)
+        options = {} if name == "nuclei" else {"images": "images/{name}.*", "masks": "masks/{name}/*.png"}
+        return open_reader(name, str(root), options=options)
+
+    return build
+
+
+def yolo_line(category: int, *corners_xy: tuple[float, float]) -> str:
+    return " ".join([str(category), *(f"{value:.6f}" for corner in corners_xy for value in corner)])
+
+
+def yolo(root: Path) -> Reader:
+    square = (0.2, 0.2), (0.6, 0.2), (0.6, 0.7), (0.2, 0.7)
+    for number, stem in enumerate(("train/b", "train/a", "val/c")):
+        save(picture(number), root / "images" / f"{stem}.png")
+    for stem, lines in (
+        ("train/b", [yolo_line(1, *square), "", "0 0.5 0.5 0.2 0.2", yolo_line(0, (0.5, 0.5), (1, 0.5), (1, 1))]),
+        ("train/a", [yolo_line(2, *square)]),
+    ):
+        path = root / "labels" / f"{stem}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(lines) + "\n")
+    (root / "data.yaml").write_text("path: ..\nnames:\n  0: cat\n  1: dog\n")
+    return open_reader("yolo", str(root))
 
 
 def panoptic_png(segments: dict[int, np.ndarray], hw: tuple[int, int] = HW) -> np.ndarray:
@@ -194,6 +301,11 @@ SMALL: dict[str, Callable[[Path], Reader]] = {
     "coco": coco,
     "prepared": prepared,
     "coco_panoptic": coco_panoptic,
+    "lvis": lvis,
+    "coco_lvis": coco_lvis,
+    "yolo": yolo,
+    "mask_folders": _mask_per_object("mask_folders", "images/{name}.png", "masks/{name}/{mask}.png"),
+    "nuclei": _mask_per_object("nuclei", "{name}/images/{name}.png", "{name}/masks/{mask}.png"),
     "masks": _folders("masks", "images", "masks", (1, 7, 255), rule="ids,ignore:255"),
     "grabcut": _folders("grabcut", "data_GT", "boundary_GT", (64, 128, 255)),
     "berkeley": _folders("berkeley", "images", "masks", (128, 255)),

@@ -144,12 +144,13 @@ class TestQuirks:
             (image_record(1, "/etc/hostname"), "leads out"),
             (image_record(1, "a.png", (99, 30)), "annotations are 99 x 30"),
             ({"id": 1}, "neither file_name nor coco_url"),
+            (image_record(1, "a" * 5000 + ".png"), "File name too long"),
         ],
     )
     def test_unusable_images_are_bad_items(self, record: dict[str, Any], reason: str, tmp_path: Path) -> None:
         save(picture(), tmp_path / "secret.png")
         with pytest.raises(BadItem, match=reason):
-            load_one(tmp_path, record)
+            load_one(tmp_path / "set", record)
 
     def test_annotations_of_unknown_images_are_counted(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         with caplog.at_level(logging.WARNING):

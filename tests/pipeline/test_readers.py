@@ -1,8 +1,10 @@
 """What every reader promises, then folders of masks and COCO panoptic; COCO instances are in test_coco.py."""
 
 import csv
+import json
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,10 @@ import pytest
 from PIL import Image
 
 from models.errors import InputError
+from pipeline.data.images import read_image
 from pipeline.data.readers import READERS, open_reader
-from pipeline.data.sample import BadItem, Reader
+from pipeline.data.readers.scenes import Scenes
+from pipeline.data.sample import BadItem, Reader, stream_items
 from tests.pipeline.small_data import HW, SMALL, box, picture, save
 
 REAL = Path(os.environ.get("MASKWRIGHT_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
@@ -69,6 +73,27 @@ class TestContract:
             np.testing.assert_array_equal(first.instance_masks, second.instance_masks)
             np.testing.assert_array_equal(first.ignore_mask, second.ignore_mask)
             assert (first.objects, first.refused) == (second.objects, second.refused)
+
+    def test_items_survive_json_and_load_the_same(self, reader: Reader) -> None:
+        for item in reader.items():
+            again = replace(item, payload=json.loads(json.dumps(item.payload)))
+            first, second = reader.load(item), reader.load(again)
+            np.testing.assert_array_equal(first.image, second.image)
+            np.testing.assert_array_equal(first.instance_masks, second.instance_masks)
+            np.testing.assert_array_equal(first.ignore_mask, second.ignore_mask)
+            assert (first.id, first.objects, first.refused) == (second.id, second.objects, second.refused)
+            assert first.origin == second.origin
+
+    def test_its_origin_holds_the_pixels(self, reader: Reader) -> None:
+        for item in reader.items():
+            sample = reader.load(item)
+            assert bool(sample.origin.file) == (type(reader) is not Scenes)
+            if sample.origin.file:
+                hw = (sample.image.shape[0], sample.image.shape[1])
+                np.testing.assert_array_equal(read_image(Path(sample.origin.file), expected_hw=hw), sample.image)
+
+    def test_streaming_lists_the_same(self, reader: Reader) -> None:
+        assert list(stream_items(reader)) == list(reader.items())
 
 
 class TestOpening:
@@ -237,6 +262,7 @@ class TestMasks:
         ("coco_mval", "COCO_MVal_dev", 173),
         ("davis", "DAVIS_dev", 81),
         ("bsds500", "BSDS500", 1446),
+        ("nuclei", "DSB2018_dev", 705),
     ],
 )
 def test_real_data_has_the_counts_its_readme_states(name: str, folder: str, num_objects: int) -> None:

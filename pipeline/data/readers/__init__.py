@@ -7,14 +7,18 @@ from typing import Any
 from models.errors import InputError, lookup
 from pipeline.data.readers.bsds500 import Bsds500
 from pipeline.data.readers.coco import Coco
+from pipeline.data.readers.coco_lvis import CocoLvis
 from pipeline.data.readers.coco_panoptic import CocoPanoptic
 from pipeline.data.readers.him2k import Him2k
+from pipeline.data.readers.lvis import Lvis
+from pipeline.data.readers.mask_folders import MaskFolders
 from pipeline.data.readers.masks import Masks
 from pipeline.data.readers.options import convert_options
 from pipeline.data.readers.pascal_voc import PascalVoc
 from pipeline.data.readers.prepared import Prepared
 from pipeline.data.readers.sbd import Sbd
 from pipeline.data.readers.scenes import Scenes
+from pipeline.data.readers.yolo import Yolo
 from pipeline.data.sample import Reader
 
 
@@ -34,7 +38,12 @@ READERS: dict[str, ReaderFactory] = {
     "prepared": ReaderFactory(Prepared),
     "coco": ReaderFactory(Coco),
     "coco_panoptic": ReaderFactory(CocoPanoptic),
+    "lvis": ReaderFactory(Lvis),
+    "coco_lvis": ReaderFactory(CocoLvis),
+    "yolo": ReaderFactory(Yolo),
     "masks": ReaderFactory(Masks),
+    "mask_folders": ReaderFactory(MaskFolders),
+    "nuclei": ReaderFactory(MaskFolders, {"images": "{name}/images/*", "masks": "{name}/masks/*.png"}),
     "grabcut": ReaderFactory(Masks, {"images": "data_GT", "masks": "boundary_GT", "rule": _GRABCUT_RULE}),
     "berkeley": ReaderFactory(Masks, {"images": "images", "masks": "masks", "rule": _GRABCUT_RULE}),
     "davis": ReaderFactory(Masks, {"images": "img", "masks": "gt", "rule": "nonzero"}),

@@ -1,9 +1,12 @@
 """Where a COCO data set keeps its JSON and its images: the layouts of COCO itself, CVAT, Label Studio and Roboflow."""
 
 import json
-from collections.abc import Collection
+import os.path
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from models.errors import InputError
 from pipeline.data.readers.folders import file_inside, list_names, missing_split
@@ -18,13 +21,19 @@ def read_json(path: Path, required: Collection[str]) -> dict[str, Any]:
             data = json.load(file)
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read as JSON: {error}") from error
-    wanted = " and ".join(repr(key) for key in required)
-    if not isinstance(data, dict):
-        raise InputError(f"{path} is no COCO file: expected an object with {wanted}; it is a {type(data).__name__}")
-    if not all(isinstance(data.get(key), list) for key in required):
-        keys = ", ".join(sorted(data)[:12]) or "none"
-        raise InputError(f"{path} is no COCO file: expected an object with {wanted} (lists); it has keys {keys}")
+    members = {key: isinstance(value, list) for key, value in data.items()} if isinstance(data, dict) else {}
+    check_members(path, type(data).__name__, members, required)
     return data
+
+
+def check_members(path: Path, kind: str, members: Mapping[str, bool], required: Collection[str]) -> None:
+    """Check the top of a JSON file: its kind ("dict" is right) and, by key, which members are lists; InputError."""
+    wanted = " and ".join(repr(key) for key in required)
+    if kind != "dict":
+        raise InputError(f"{path} is no COCO file: expected an object with {wanted}; it is a {kind}")
+    if not all(members.get(key) for key in required):
+        keys = ", ".join(sorted(members)[:12]) or "none"
+        raise InputError(f"{path} is no COCO file: expected an object with {wanted} (lists); it has keys {keys}")
 
 
 def find_annotations(root: Path, split: str, given: str) -> Path:
@@ -72,34 +81,70 @@ def file_names(image: dict[str, Any]) -> list[str]:
     return ["/".join(parts[-2:]), parts[-1]] if len(parts) > 1 else []
 
 
-def find_images(root: Path, split: str, given: str, images: list[dict[str, Any]]) -> Path:
-    """Find the images folder: the one `given`, else the first known one in which one of the first images lies."""
+def find_images(
+    root: Path, split: str, given: str, images: Sequence[dict[str, Any]], annotations: Path | None = None
+) -> Path:
+    """Find the images folder: the one `given`, else the first known one in which one of the first images lies.
+
+    CVAT names the folder as the file `annotations` (instances_default.json: images/default), Roboflow puts both
+    together.
+    """
     if given:
         path = root / Path(given).expanduser()
         if not path.is_dir():
             raise InputError(f"images {given!r} is no folder (looked for {path})")
         return path
     folders = [root / "images" / split, root / split, root / "images", root]
+    if annotations is not None:
+        folders += [root / "images" / annotations.stem.removeprefix("instances_"), annotations.parent]
     there = [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
-    return next((folder for folder in there if any(locate(folder, image) for image in images[:5])), there[0])
+    found = (folder for folder in there for image in images[:5] if locate(folder, file_names(image)))
+    return next(found, there[0])
 
 
-def licence_names(licences: Any) -> dict[Any, str]:
-    """Map licence ids of a COCO file's `licenses` to their address, or to their name if they have none."""
+def id_text(value: Any) -> str:
+    """Write an id as text: 7, 7.0 and "7" are the same; "" for anything that is no id."""
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else str(value)
+    return str(value) if isinstance(value, int | str) else ""
+
+
+def licence_names(licences: Any) -> dict[str, str]:
+    """Map licence ids of a COCO file's `licenses`, as text, to their address, or to their name if they have none."""
     return {
-        licence["id"]: str(licence.get("url") or licence.get("name") or "")
+        id_text(licence.get("id")): str(licence.get("url") or licence.get("name") or "")
         for licence in (licences if isinstance(licences, list) else [])
-        if isinstance(licence, dict) and isinstance(licence.get("id"), int | str)
+        if isinstance(licence, dict)
     }
 
 
-def locate(folder: Path, image: dict[str, Any]) -> Path | None:
-    """Find the file of an image record; None if it is absent or its name leads out of the folder."""
-    for name in file_names(image):
+def locate(folder: Path, names: Sequence[str]) -> Path | None:
+    """Find the file that one of `names` means inside a folder; None if there is none."""
+    places = (path for name in names for path in _candidates(folder, name))
+    # It says False of a name that is too long, where Path.is_file raises.
+    return next((path for path in places if os.path.isfile(path)), None)  # noqa: PTH113
+
+
+def _candidates(folder: Path, name: str) -> Iterator[Path]:
+    """Yield the places that a file name may mean, none outside the folder.
+
+    First the name itself, then with the slashes of Windows turned. What Label Studio writes follows: images/x.jpg for
+    what lies in the folder itself and, where it did not copy the image, ../images/x.jpg, an absolute path or an address
+    (?d=... for local files), whose ends are tried, the longest first.
+    """
+    plain = name.replace("\\", "/")
+    for form in dict.fromkeys((name, plain)):
         try:
-            path = file_inside(folder, name)
+            yield file_inside(folder, form)
         except ValueError:
             continue
-        if path.is_file():
-            return path
-    return None
+    leads_out = plain.startswith(("/", "../")) or re.match(r"[A-Za-z][\w+.-]*:", plain) is not None
+    if "?d=" in plain:
+        plain = unquote(plain.split("?d=", 1)[1]).replace("\\", "/")
+    parts = [part for part in plain.split("/") if part not in ("", ".", "..")]
+    beside = len(parts) > 1 and parts[0] in ("images", folder.name)
+    for start in range(len(parts)) if leads_out else [1] if beside else []:
+        try:
+            yield file_inside(folder, "/".join(parts[start:]))
+        except ValueError:
+            continue

@@ -9,7 +9,7 @@ import numpy as np
 
 from models.errors import InputError
 from pipeline.data.images import read_image, read_labels
-from pipeline.data.readers.coco_files import licence_names, read_json
+from pipeline.data.readers.coco_files import id_text, licence_names, read_json
 from pipeline.data.readers.folders import file_inside, missing_split, require_root
 from pipeline.data.sample import BadItem, Item, Origin, Sample, pack_objects
 
@@ -75,7 +75,7 @@ class CocoPanoptic:
             payload = {
                 "images_dir": str(images_dir),
                 "image": image["file_name"],
-                "licence": licences.get(image.get("license"), ""),
+                "licence": licences.get(id_text(image.get("license")), ""),
                 "source": str(image.get("flickr_url") or image.get("coco_url") or ""),
                 "masks_dir": str(path.with_suffix("")),
                 "mask": annotation["file_name"],

@@ -1,0 +1,206 @@
+"""YOLO segmentation: a text file of polygons per image, one object per line, in fractions of the image's size."""
+
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import yaml
+
+from models.errors import InputError
+from pipeline.data import rle
+from pipeline.data.images import read_image, size_tells_orientation
+from pipeline.data.readers.folders import IMAGE_SUFFIXES, list_names, missing_split, require_root, stand_in
+from pipeline.data.sample import BadItem, Item, Origin, Sample, pack_objects
+
+_logger = logging.getLogger(__name__)
+
+_EXPECTED = "images/<split> + labels/<split>, <split>/images + <split>/labels, or images + labels"
+_MAX_BYTES = 64 << 20
+_CORNERS = ("auto", "pixels", "edges")
+_WHOLE = 0.05  # pixels from a whole number; files have 6 decimals
+_FAR = 0.5  # a corner may lie this many image sizes outside before the line is called broken
+
+
+@dataclass(frozen=True, kw_only=True)
+class Yolo:
+    """YOLO segmentation labels under `root`; with no `split` named, all that lie below images and labels are read.
+
+    A label file has its image's path with images replaced by labels, and lines of `class x1 y1 x2 y2 ...`; an image
+    without one has no objects. Lines of five numbers are boxes, which hold no mask: they are refused by name. `images`
+    and `labels` name the two folders where they are called otherwise; class names come from data.yaml. Sizes are those
+    of the upright image (EXIF), as training code for this format reads it. Listing opens every label file, no image.
+
+    `corners` says what a corner is: `pixels`, a pixel of the object (traced contours), `edges`, a point on its outline
+    (drawn polygons), or `auto`: pixels where all corners of a line are whole numbers of pixels inside the image.
+    """
+
+    root: str = ""
+    split: str = ""
+    images: str = "images"
+    labels: str = "labels"
+    corners: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.corners not in _CORNERS:
+            raise InputError(f"corners {self.corners!r} is unknown: expected {', '.join(_CORNERS)}")
+        self._folders()
+
+    def _folders(self) -> tuple[Path, Path]:
+        root = require_root("yolo", self.root, _EXPECTED)
+        images, labels = self.images, self.labels
+        if self.split:
+            pairs = [(root / images / self.split, root / labels / self.split)]
+            pairs.append((root / self.split / images, root / self.split / labels))
+        else:
+            pairs = [(root / images, root / labels)]
+        for pair in pairs:
+            if pair[0].is_dir() and pair[1].is_dir():
+                return pair
+        known = self._splits(root)
+        if self.split:
+            raise missing_split("yolo", self.split, known, " or ".join(f"{one} + {two}" for one, two in pairs))
+        if known:
+            raise InputError(f"{str(root)!r} is divided into splits: name one of {', '.join(known)}")
+        raise InputError(f"{str(root)!r} holds {list_names(root)}; reader 'yolo' expects {_EXPECTED}")
+
+    def _splits(self, root: Path) -> list[str]:
+        inside = root / self.labels
+        names = {path.name for path in inside.iterdir() if path.is_dir()} if inside.is_dir() else set()
+        return sorted(names | {path.parent.name for path in root.glob(f"*/{self.labels}") if path.is_dir()})
+
+    def items(self) -> Sequence[Item]:
+        """List the images, sorted by id: the path below the images folder, less its suffix; object ids add "/<line>".
+
+        InputError if two images share an id or if all lines are boxes.
+        """
+        images_dir, labels_dir = self._folders()
+        names = _class_names(Path(self.root).expanduser())
+        images: dict[str, Path] = {}
+        for path in _images_below(images_dir):
+            item_id = path.relative_to(images_dir).with_suffix("").as_posix()
+            if item_id in images:
+                raise InputError(f"two images share one label file: {images[item_id]} and {path}")
+            images[item_id] = path
+        items = [self._item(item_id, path, labels_dir, names) for item_id, path in sorted(images.items())]
+        there = {path.relative_to(labels_dir).with_suffix("").as_posix() for path in labels_dir.rglob("*.txt")}
+        if not images or not there & images.keys():
+            raise InputError(
+                f"none of the {len(images)} images below {str(images_dir)!r} has one of the {len(there)} label files "
+                f"below {str(labels_dir)!r}"
+            )
+        if there - images.keys():
+            _logger.warning("%s: %d label files without an image skipped", labels_dir, len(there - images.keys()))
+        lines = [line for item in items for line in item.payload["lines"]]
+        if lines and all(_num_values(text) == 5 for _, text in lines):
+            raise InputError(f"the labels below {str(labels_dir)!r} are boxes of detection: there is no mask in them")
+        return items
+
+    def _item(self, item_id: str, image: Path, labels_dir: Path, names: dict[str, str]) -> Item:
+        label = labels_dir / f"{item_id}.txt"
+        payload: dict[str, Any] = {"image": str(image), "lines": [], "names": {}, "unreadable": ""}
+        object_ids: tuple[str, ...] = ()
+        if label.is_file():
+            try:
+                payload["lines"] = _read_lines(label)
+                object_ids = tuple(f"{item_id}/{number}" for number, _ in payload["lines"])
+            except ValueError as error:
+                _logger.warning("%s cannot be listed: %s", label, error)
+                payload["unreadable"], object_ids = str(error), stand_in(item_id)
+        used = {text.split()[0] for _, text in payload["lines"]}
+        payload["names"] = {key: names[key] for key in sorted(used) if key in names}
+        return Item(id=item_id, object_ids=object_ids, payload=payload)
+
+    def load(self, item: Item) -> Sample:
+        """Read one image and fill its polygons; BadItem if the image or its label file cannot be read.
+
+        A line that is no polygon is refused alone.
+        """
+        if item.payload["unreadable"]:
+            raise BadItem(item.id, f"labels: {item.payload['unreadable']}")
+        path = Path(item.payload["image"])
+        try:
+            image = read_image(path, upright=True)
+            told = size_tells_orientation(path)
+        except ValueError as error:
+            raise BadItem(item.id, f"image {path.name}: {error}") from error
+        masks: list[tuple[str, str, np.ndarray]] = []
+        refused: list[str] = []
+        for number, text in item.payload["lines"]:
+            object_id = f"{item.id}/{number}"
+            try:
+                label, mask = _polygon(text, (image.shape[0], image.shape[1]), self.corners)
+                masks.append((object_id, item.payload["names"].get(label, label), mask))
+            except ValueError as error:
+                refused.append(f"{object_id}: {error}")
+        # Whoever reads the file again by its size would get the pixels of a photo turned by 180 degrees unturned.
+        return pack_objects(item.id, image, masks, refused=refused, origin=Origin(file=str(path) if told else ""))
+
+
+def _images_below(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file():
+            yield path
+
+
+def _read_lines(path: Path) -> list[tuple[int, str]]:
+    """List (line number from 1, text) of the lines that hold anything; ValueError if the file is no text."""
+    if path.stat().st_size > _MAX_BYTES:
+        raise ValueError(f"the file is larger than {_MAX_BYTES >> 20} MiB")
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"the file cannot be read as text ({error})") from error
+    return [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
+
+
+def _num_values(line: str) -> int:
+    return len(line.split())
+
+
+def _polygon(line: str, hw: tuple[int, int], corners: str) -> tuple[str, np.ndarray]:
+    """Read a line as (class, mask of `hw`); ValueError if it is a box or no polygon."""
+    label, *texts = line.split()
+    if len(texts) == 4:
+        raise ValueError("the line is a box (5 numbers): expected a polygon, class x1 y1 x2 y2 x3 y3 ...")
+    try:
+        values = [float(text) for text in texts]
+    except ValueError as error:
+        raise ValueError("the line holds something other than numbers") from error
+    if len(values) < 6 or len(values) % 2:
+        raise ValueError(f"the line has {len(values)} numbers after the class: expected x, y of three corners or more")
+    if not all(math.isfinite(value) and -_FAR <= value <= 1 + _FAR for value in values):
+        raise ValueError("a corner lies far outside the image: expected fractions of its size, from 0 to 1")
+    corners_xy = np.clip(values, 0, 1).reshape(-1, 2) * [hw[1], hw[0]]
+    pixels = np.rint(corners_xy)
+    if corners == "auto":
+        traced = np.abs(corners_xy - pixels).max() < _WHOLE and (pixels < [hw[1], hw[0]]).all()
+        corners = "pixels" if traced else "edges"
+    if corners == "edges":
+        return label, rle.from_segmentation([corners_xy.ravel().tolist()], hw)
+    filled = np.zeros(hw, np.uint8)
+    return label, cv2.fillPoly(filled, [pixels.astype(np.int32)], [1]).astype(bool)
+
+
+def _class_names(root: Path) -> dict[str, str]:
+    """Read the class names of data.yaml, by number as text; none without such a file; InputError if it is broken."""
+    files = (root / name for name in ("data.yaml", "data.yml", "dataset.yaml"))
+    path = next((path for path in files if path.is_file()), None)
+    if path is None:
+        return {}
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
+        raise InputError(f"{path} cannot be read as YAML: {(str(error).splitlines() or [''])[0]}") from error
+    names = data.get("names") if isinstance(data, dict) else None
+    if isinstance(names, list):
+        names = dict(enumerate(names))
+    if names is None:
+        return {}
+    if not isinstance(names, dict) or not all(isinstance(name, str | int | float) for name in names.values()):
+        raise InputError(f"{path}: names is a {type(names).__name__}: expected a list or a table of class names")
+    return {str(number): str(name) for number, name in names.items()}
