@@ -59,6 +59,17 @@ class Telling(FakeReader):
         return super().load(item)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Counting(FakeReader):
+    """A reader that leaves a file for every image it has opened."""
+
+    folder: str
+
+    def load(self, item: Item) -> Sample:
+        (Path(self.folder) / str(time.time_ns())).touch()
+        return super().load(item)
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_worker_killed_in_the_middle_of_an_epoch_changes_no_row(
@@ -76,6 +87,24 @@ def test_a_worker_killed_in_the_middle_of_an_epoch_changes_no_row(
     assert len(killed) == 2
     assert len(list(tmp_path.iterdir())) > 2  # others took their place
     assert found == expected
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_samples_that_wait_take_no_more_than_they_may(ray_cluster: None, tmp_path: Path) -> None:
+    config = DataConfig(crop_hw=(448, 448), window_size=4, min_object_area=20)  # 4 MB a window
+    made = {}
+    for limit in (0, 24 * 2**20):
+        (folder := tmp_path / str(limit)).mkdir()
+        reader = Counting(num_items=4, hw=(448, 448), folder=str(folder))
+        stream = ray_data.dataset(reader, config, range(60), actors=2, memory_bytes=limit)
+        batches = iter(stream.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0))
+        next(batches)
+        time.sleep(8)  # a training that has stopped asking
+        made[limit] = len(list(folder.iterdir())) / 4
+        del batches, stream
+    assert made[24 * 2**20] <= 12
+    assert made[0] > 1.5 * made[24 * 2**20]
 
 
 @pytest.mark.slow
@@ -215,6 +244,7 @@ def test_a_bucket_that_vanishes_is_one_clear_error(s3_server: tuple[int, Any]) -
     assert "secret" not in said[0]
 
 
+@pytest.mark.slow
 def test_an_unreachable_bucket_is_said_at_once() -> None:
     uri = "s3://key:secret@masks/set?endpoint_override=127.0.0.1:9&scheme=http&region=us-east-1"
     with pytest.raises(InputError, match="s3://masks/set"):

@@ -14,6 +14,7 @@ from PIL import Image
 from models.errors import InputError
 from pipeline.data.images import read_image
 from pipeline.data.readers import READERS, open_reader
+from pipeline.data.readers.prepared import Prepared
 from pipeline.data.readers.scenes import Scenes
 from pipeline.data.sample import BadItem, Reader, stream_items
 from tests.pipeline.small_data import HW, SMALL, box, picture, save
@@ -87,7 +88,7 @@ class TestContract:
     def test_its_origin_holds_the_pixels(self, reader: Reader) -> None:
         for item in reader.items():
             sample = reader.load(item)
-            assert bool(sample.origin.file) == (type(reader) is not Scenes)
+            assert bool(sample.origin.file) == (not isinstance(reader, Scenes | Prepared))
             if sample.origin.file:
                 hw = (sample.image.shape[0], sample.image.shape[1])
                 np.testing.assert_array_equal(read_image(Path(sample.origin.file), expected_hw=hw), sample.image)
