@@ -1,7 +1,7 @@
 """The lists of a COCO file, sorted by image: in memory, or for a large file through a temporary database.
 
 A file above STREAM_ABOVE is parsed piece by piece, and SQLite sorts its records, as their order in the file is free. It
-spills to disk: memory stays some 150 MB whatever the file's size, and the temporary folder (TMPDIR) holds up to three
+spills to disk: memory stays near 130 MB whatever the file's size, and the temporary folder (TMPDIR) holds up to three
 times the file until the listing ends.
 """
 
