@@ -1,5 +1,7 @@
 """Configs of the jobs: what each command can be told. Components' own settings are beside the components."""
 
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +30,27 @@ class NetworkChoice:
     def options(self, crop_hw: tuple[int, int]) -> dict[str, Any]:
         """Network options that follow from the training crop: its size, where the network takes one size only."""
         return {"input_hw": crop_hw} if hasattr(NETWORKS[self.name], "input_hw") else {}
+
+
+def for_reader_of(argv: Sequence[str], data: DataConfig) -> DataConfig:
+    """Drop a preset's reader options if the flags name another reader, or options of their own.
+
+    What a preset tells its own reader means nothing to another; and tyro offers KEY VALUE ... for empty ones.
+    """
+    other_reader = _given(argv, "--data.reader") not in (None, data.reader)
+    if other_reader or _given(argv, "--data.options") is not None:
+        return dataclasses.replace(data, options={})
+    return data
+
+
+def _given(argv: Sequence[str], flag: str) -> str | None:
+    """Value of a flag before it is parsed, as "--flag value" or "--flag=value"."""
+    for place, word in enumerate(argv):
+        if word.replace("_", "-") == flag:
+            return argv[place + 1] if place + 1 < len(argv) else None
+        if word.split("=")[0].replace("_", "-") == flag:
+            return word.split("=", 1)[1]
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """`python -m jobs.prepare --reader NAME --root DIR --out DIR`: any data set into Parquet shards, or into a bucket."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,8 +12,9 @@ from pipeline.data.mois import MoisConfig
 from pipeline.data.prepared.parts import PartMaker
 from pipeline.data.prepared.prepare import prepare
 from pipeline.data.prepared.stages import STAGES
-from pipeline.data.prepared.storage import Storage
+from pipeline.data.prepared.storage import Storage, shown
 from pipeline.data.readers import open_reader
+from pipeline.evaluation.data_report import write_prepared_report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
     storage = Storage(location("--out", config.out))
     settings: dict[str, Any] = {
         "reader": config.reader,
-        "root": root,
+        "root": root and shown(root),  # without the key that an address may carry: the manifest is for everyone
         "split": config.split,
         "options": dict(config.options),
         "stage": config.stage,
@@ -65,6 +67,12 @@ def main(argv: Sequence[str]) -> int:
         "images_per_shard": config.images_per_shard,
         "images_per_group": config.images_per_group,
     }
+    listed = CountItems()
+
+    def progress(done: int, total: int, sums: dict[str, int]) -> None:
+        listed.end()
+        show_parts(done, total, sums)
+
     with connected():
         manifest = prepare(
             reader,
@@ -73,8 +81,8 @@ def main(argv: Sequence[str]) -> int:
             run=on_ray(config.images_per_group, config.actors, config.num_cpus),
             stage=STAGES[config.stage](config.mois),
             items_per_part=config.images_per_shard,
-            listed=lambda num_items: print(f"listed {num_items} images", flush=True),
-            progress=show_parts,
+            listed=listed,
+            progress=progress,
         )
     counts = "".join(f", {name.replace('_', ' ')} {count}" for name, count in manifest["counts"].items() if count)
     print(
@@ -83,7 +91,34 @@ def main(argv: Sequence[str]) -> int:
     )
     if manifest["num_refused"]:
         print(f"refused {manifest['num_refused']} items or objects, by name in {storage.path('refused.txt')}")
+    title = f"{config.reader}{f' {shown(root)}' if root else ''}{f', {config.split}' if config.split else ''}"
+    name = write_prepared_report(storage, title, show_counted)
+    print(f"report  {storage.path(name)}")
     return 0
+
+
+class CountItems:
+    """Show how far a long listing is: one line rewritten on a terminal, elsewhere a line whenever it has doubled."""
+
+    def __init__(self) -> None:
+        self.shown = self.last = 0
+
+    def __call__(self, num_items: int) -> None:
+        """Tell the number of items listed so far."""
+        self.last = num_items
+        if sys.stdout.isatty() and num_items >= self.shown + 500:
+            print(f"\r\033[Klisted {num_items} images", end="", flush=True)
+            self.shown = num_items
+        elif not sys.stdout.isatty() and num_items >= max(1000, 2 * self.shown):
+            print(f"listed {num_items} images", flush=True)
+            self.shown = num_items
+
+    def end(self) -> None:
+        """Tell once how many there are in all; nothing if none were listed."""
+        if self.last:
+            start = "\r\033[K" if sys.stdout.isatty() else ""
+            print(f"{start}listed {self.last} images", flush=True)
+            self.last = 0
 
 
 def on_ray(rows_per_group: int, actors: int, num_cpus: float) -> Any:
@@ -102,6 +137,11 @@ def show_parts(done: int, total: int, sums: dict[str, int]) -> None:
     """Show progress: shards done, and what this run has put into them."""
     note = f"{sums['rows']} rows, {sums['objects']} objects, {sums['refused']} refused"
     progress_line("shards", done, total, note)
+
+
+def show_counted(done: int, total: int) -> None:
+    """Show progress of counting what came out."""
+    progress_line("counted", done, total, "shards")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import torch
 
 from jobs import tracking
 from jobs.cli import absolute_path, as_dict, data_root, parse, run_job, take_preset
-from jobs.config import TrainConfig
+from jobs.config import TrainConfig, for_reader_of
 from jobs.presets import PRESETS
 from jobs.progress import followed
 from models import checkpoint as checkpoints
@@ -25,10 +25,7 @@ from pipeline.training.config import ScalingConfig
 def main(argv: Sequence[str]) -> int:
     """Parse, train, print where everything is."""
     preset, config, rest = take_preset(argv, PRESETS, "train")
-    other_reader = _given(rest, "--data.reader") not in (None, config.data.reader)
-    if other_reader or _given(rest, "--data.options") is not None:
-        # What the preset tells its own reader means nothing to another; and tyro offers KEY VALUE ... for empty ones.
-        config = dataclasses.replace(config, data=dataclasses.replace(config.data, options={}))
+    config = dataclasses.replace(config, data=for_reader_of(rest, config.data))
     config = parse(TrainConfig, rest, prog=f"train {preset}", default=config)
     config = dataclasses.replace(config, out=config.out or f"runs/{preset}-{datetime.now():%Y%m%d-%H%M%S}")
     from jobs.ray_env import connected
@@ -39,16 +36,6 @@ def main(argv: Sequence[str]) -> int:
     with connected(num_cpus=config.num_cpus):
         train(checked, out, uri, name=preset)
     return 0
-
-
-def _given(argv: Sequence[str], flag: str) -> str | None:
-    """Value of a flag before it is parsed, as "--flag value" or "--flag=value"."""
-    for place, word in enumerate(argv):
-        if word.replace("_", "-") == flag:
-            return argv[place + 1] if place + 1 < len(argv) else None
-        if word.split("=")[0].replace("_", "-") == flag:
-            return word.split("=", 1)[1]
-    return None
 
 
 def check(config: TrainConfig) -> TrainConfig:

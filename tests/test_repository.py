@@ -103,6 +103,8 @@ class TestClusterFile:
 @pytest.mark.parametrize(
     "module",
     [
+        "jobs.prepare",
+        "jobs.augment",
         "jobs.train",
         "jobs.evaluate",
         "jobs.compare",

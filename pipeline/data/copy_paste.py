@@ -232,3 +232,24 @@ COPY_PASTE_RECIPES: dict[str, Callable[[Sample, DrawPartner, Select, Draws, Copy
     "exclusive": exclusive,
     "none": none,
 }
+
+
+SEVERAL = "several"
+"""Stands for samples that met more than one mode."""
+
+
+def modes_of(config: CopyPasteConfig) -> tuple[str, ...]:
+    """Name what samples of these settings may meet: "none", the modes, and SEVERAL where they may come together."""
+    if config.recipe == "none" or (config.prob == 0 and (config.recipe == "exclusive" or config.mix_prob == 0)):
+        return ("none",)
+    untouched = ("none",) if config.prob < 1 and (config.recipe == "exclusive" or config.mix_prob < 1) else ()
+    if config.recipe == "exclusive":
+        weights = {
+            "simple": config.simple_weight,
+            "union": config.union_weight,
+            "exclusion": config.exclusion_weight,
+            "mixing": config.mixing_weight,
+        }
+        return (*untouched, *(mode for mode, weight in weights.items() if weight > 0))
+    gates = ("simple", "union", "exclusion", "distract") if config.prob else ()
+    return (*untouched, *gates, *(("mixing",) if config.mix_prob else ()), *((SEVERAL,) if config.prob else ()))

@@ -46,12 +46,17 @@ class Picture:
 
 def render(path: Path, template: str, **values: Any) -> None:
     """Write a page; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page(template, **values), encoding="utf-8")
+
+
+def page(template: str, **values: Any) -> str:
+    """Fill in a template."""
     import jinja2
 
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(autoescape=True, loader=loader, trim_blocks=True, lstrip_blocks=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(environment.get_template(template).render(**values), encoding="utf-8")
+    return environment.get_template(template).render(**values)
 
 
 def new_figure(width: float = 5.6, height: float = 3.7, num_rows: int = 1) -> tuple[Any, list[Any]]:
@@ -95,10 +100,11 @@ def session_picture(row: ObjectRow, items: Mapping[str, Item], reader: Reader, c
         )
     truth = next((sample.object_mask(ref) for ref in sample.objects if ref.id == row.object), None)
     mask = rle.decode({"size": [row.height, row.width], "counts": row.mask})
-    return Picture(src=_jpeg(overlay(sample.image, mask, truth, Clicks.of(row.clicks))), caption=caption)
+    return Picture(src=jpeg(overlay(sample.image, mask, truth, Clicks.of(row.clicks))), caption=caption)
 
 
-def _jpeg(picture: np.ndarray) -> str:
+def jpeg(picture: np.ndarray) -> str:
+    """Turn an image, uint8 RGB, into a data URI."""
     ok, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
     assert ok
     return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()

@@ -9,12 +9,16 @@ import pytest
 from models.errors import InputError
 from pipeline.data import local, ray_data
 from pipeline.data.config import DataConfig
+from pipeline.data.prepared.epoch import read_rows
 from pipeline.data.prepared.prepare import prepare, run_here
 from pipeline.data.prepared.storage import Storage, shown
 from pipeline.data.readers import open_reader
 from pipeline.data.rows import split
+from pipeline.evaluation.data_report import write_epoch_report, write_prepared_report
 from tests.pipeline.fakes import FakeReader
+from tests.pipeline.test_epoch import CONFIG, write
 from tests.pipeline.test_prepared import assert_same, prepared
+from tests.pipeline.test_stream import equal
 
 READER = FakeReader(num_items=9, bad=(1,))
 
@@ -82,6 +86,21 @@ def test_a_bucket_that_is_gone_is_one_clear_error_without_the_key(bucket: str) -
         prepare(READER, Storage(other), {}, run=run_here())
     assert "secret" not in str(caught.value)
     assert shown("s3://a:b@c/d?e=f") == "s3://c/d"
+
+
+def test_an_epoch_and_the_pages_go_to_a_bucket_too(bucket: str, tmp_path: Path) -> None:
+    there, here = Storage(bucket.format(folder="epoch")), write(READER, tmp_path)
+    write(READER, there.uri)
+    assert all(equal(a, b) for a, b in zip(read_rows(there), read_rows(here), strict=True))
+    assert there.read_json("manifest.json") == here.read_json("manifest.json")
+    write_epoch_report(there, CONFIG, "In a bucket")
+    page = there.read("report.html").decode()
+    assert "s3://masks/epoch" in page
+    assert "secret" not in page
+    uri = bucket.format(folder="page")
+    prepare(READER, Storage(uri), {}, run=run_here(2))
+    write_prepared_report(Storage(uri), "Prepared in a bucket")
+    assert b"Prepared in a bucket" in Storage(uri).read("report.html")
 
 
 @pytest.mark.ray

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any
 
 import pyarrow as pa
 
@@ -21,7 +22,8 @@ from pipeline.data.prepared.stages import AsRead, Stage
 from pipeline.data.prepared.storage import Storage
 from pipeline.data.sample import Item, Reader, stream_items
 
-_DONE = "plan/plan.json"
+PLANNED = "plan/plan.json"
+"""Written when the plan is whole."""
 
 
 def make_plan(
@@ -31,26 +33,45 @@ def make_plan(
 
     Holds one part in memory. `progress` is called with the number of items listed so far.
     """
-    if storage.exists(_DONE):
-        return int(storage.read_json(_DONE)["num_parts"])
+    if storage.exists(PLANNED):
+        return int(storage.read_json(PLANNED)["num_parts"])
     stream = iter(stream_items(reader))
     num_parts = num_items = 0
     while part := list(islice(stream, items_per_part)):
-        lines = [[item.id, item.object_ids, item.payload] for item in part]
-        storage.write(_part(num_parts), gzip.compress(json.dumps(lines).encode(), compresslevel=1))
+        write_plan(storage, num_parts, [pack_item(item) for item in part])
         num_parts += 1
         num_items += len(part)
         progress(num_items)
     if not num_parts:
         raise InputError("the data set lists no images: there is nothing to prepare")
-    storage.write_json(_DONE, {"num_parts": num_parts, "num_items": num_items})
+    storage.write_json(PLANNED, {"num_parts": num_parts, "num_items": num_items})
     return num_parts
 
 
 def read_part(storage: Storage, part: int) -> list[Item]:
     """Read the items of one part."""
-    lines = json.loads(gzip.decompress(storage.read(_part(part))))
-    return [Item(id=item_id, object_ids=tuple(ids), payload=payload) for item_id, ids, payload in lines]
+    return [unpack_item(packed) for packed in read_plan(storage, part)]
+
+
+def write_plan(storage: Storage, part: int, value: Any) -> None:
+    """Write what there is to do for a part, a value for JSON."""
+    storage.write(_part(part), gzip.compress(json.dumps(value).encode(), compresslevel=1))
+
+
+def read_plan(storage: Storage, part: int) -> Any:
+    """Read what there is to do for a part."""
+    return json.loads(gzip.decompress(storage.read(_part(part))))
+
+
+def pack_item(item: Item) -> list[Any]:
+    """Describe an item by values for JSON."""
+    return [item.id, item.object_ids, item.payload]
+
+
+def unpack_item(packed: list[Any]) -> Item:
+    """Undo `pack_item`."""
+    item_id, object_ids, payload = packed
+    return Item(id=item_id, object_ids=tuple(object_ids), payload=payload)
 
 
 def _part(number: int) -> str:

@@ -1,0 +1,134 @@
+"""`python -m jobs.augment [PRESET] --data.root DIR --out DIR`: an epoch of the training stream, to keep or look at."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from jobs.cli import as_dict, data_root, location, parse, run_job
+from jobs.config import for_reader_of
+from jobs.prepare import CountItems, on_ray, show_counted, show_parts
+from jobs.presets import PRESETS
+from models.errors import InputError, lookup
+from pipeline.data.config import DataConfig
+from pipeline.data.prepared.epoch_plan import EpochRows, list_items, plan_epoch
+from pipeline.data.prepared.manifest import read_manifest
+from pipeline.data.prepared.parts import finished
+from pipeline.data.prepared.prepare import make_parts
+from pipeline.data.prepared.storage import Storage, shown
+from pipeline.data.readers import open_reader
+from pipeline.data.sample import Reader
+
+DEFAULT = "cfr_icl_vit_base"
+DESCRIPTION = f"""Write one epoch of the training stream as Parquet shards, or a preview of it.
+
+PRESET, the first word, is one of those of jobs.train ({", ".join(PRESETS)}): its --data settings are the defaults here,
+so that the same words give what training would see. Without one they are those of {DEFAULT}."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentJob:
+    """Write one epoch of the training stream as Parquet shards, or a preview of it."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    out: str = ""
+    """Folder or address (s3://BUCKET/FOLDER) to write to; one that was interrupted goes on if it is named again."""
+    epoch: int = 0
+    """Which epoch, counted from 0: each shows every image once, in another order, otherwise augmented and pasted."""
+    preview: int = 0
+    """Write nothing but a contact sheet and a page, with so many samples of each copy-paste mode (0: no preview)."""
+    image_format: Literal["png", "jpg"] = "png"
+    """png keeps every value; jpg (quality 95) takes a third of its room, and its pixels are nearly training's."""
+    windows_per_shard: int = 4
+    rows_per_group: int = 16
+    """Samples that are read as one."""
+    actors: int = 0
+    """Most workers at a time; 0: as many as there are CPUs."""
+    num_cpus: float = 1.0
+    """CPUs that a worker reserves."""
+
+    def __post_init__(self) -> None:
+        least = {"epoch": 0, "preview": 0, "windows_per_shard": 1, "rows_per_group": 1, "actors": 0}
+        for name, number in least.items():
+            if getattr(self, name) < number:
+                raise InputError(f"--{name.replace('_', '-')} is {getattr(self, name)}: expected at least {number}")
+        if self.num_cpus <= 0:
+            raise InputError(f"--num-cpus is {self.num_cpus}: expected a number above 0")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parse, write the epoch or its preview, tell what came out."""
+    named = bool(argv) and not argv[0].startswith("-")
+    preset, rest = (argv[0], argv[1:]) if named else (DEFAULT, argv)
+    data = for_reader_of(rest, lookup("preset", preset, PRESETS)().data)
+    job = parse(AugmentJob, rest, prog="augment", default=AugmentJob(data=data), description=DESCRIPTION)
+    if not job.out:
+        raise InputError("--out is missing: name the folder or the address (s3://BUCKET/FOLDER) to write to")
+    data = dataclasses.replace(job.data, root=data_root("--data.root", job.data.reader, job.data.root))
+    job = dataclasses.replace(job, data=data)
+    reader = open_reader(data.reader, data.root, data.split, data.options)
+    storage = Storage(location("--out", job.out))
+    return preview(job, reader, storage) if job.preview else materialise(job, reader, storage)
+
+
+def preview(job: AugmentJob, reader: Reader, storage: Storage) -> int:
+    """Write the contact sheet and its page."""
+    from pipeline.data.preview import find_examples
+    from pipeline.evaluation.preview_page import write_preview
+
+    listed = CountItems()
+    items = list_items(reader, listed)
+    listed.end()
+    examples = find_examples(
+        reader,
+        items,
+        job.data,
+        epoch=job.epoch,
+        wanted=job.preview,
+        progress=lambda done, most: print(f"window {done} (of {most} at most) is made", flush=True),
+    )
+    names = write_preview(storage, examples, job.data, f"{_name(job.data)}: what training sees in epoch {job.epoch}")
+    for mode in examples.by_mode:
+        print(f"{mode:<10} {examples.caption(mode)}")
+    print("\n".join(storage.path(name) for name in names))
+    return 0
+
+
+def materialise(job: AugmentJob, reader: Reader, storage: Storage) -> int:
+    """Write the epoch's shards, then the report."""
+    from jobs.ray_env import connected
+    from pipeline.evaluation.data_report import write_epoch_report
+
+    settings: dict[str, Any] = {
+        "job": "augment",
+        **{name: getattr(job, name) for name in ("epoch", "image_format", "windows_per_shard", "rows_per_group")},
+        "data": as_dict(job.data) | {"root": job.data.root and shown(job.data.root)},
+    }
+    if not finished(storage, settings):
+        listed = CountItems()
+        num_parts = plan_epoch(reader, storage, job.data, job.epoch, job.windows_per_shard, listed)
+        listed.end()
+        maker = EpochRows(
+            reader=reader, storage=storage, config=job.data, epoch=job.epoch, image_format=job.image_format
+        )
+        with connected():
+            run = on_ray(job.rows_per_group, job.actors, job.num_cpus)
+            make_parts(maker, storage, settings, num_parts, run, show_parts)
+    manifest = read_manifest(storage)
+    counts = "".join(f"\n  {name:<24} {count}" for name, count in sorted(manifest["counts"].items()))
+    size = f"{manifest['num_bytes'] / 1e6:.1f} MB in {len(manifest['shards'])} shards"
+    print(f"{storage.path()}: {manifest['num_rows']} rows, {size}{counts}")
+    if manifest["num_refused"]:
+        print(f"refused {manifest['num_refused']} items or objects, by name in {storage.path('refused.txt')}")
+    title = f"{_name(job.data)}: epoch {job.epoch} as training sees it"
+    name = write_epoch_report(storage, job.data, title, show_counted)
+    print(f"report  {storage.path(name)}")
+    return 0
+
+
+def _name(data: DataConfig) -> str:
+    return f"{data.reader} {shown(data.root)}" if data.root else data.reader
+
+
+if __name__ == "__main__":
+    run_job(main)

@@ -1,0 +1,75 @@
+"""The preview of a training stream: a contact sheet and a page that show each copy-paste mode at work."""
+
+import cv2
+
+from pipeline.data.config import DataConfig
+from pipeline.data.prepared.storage import Storage
+from pipeline.data.preview import Examples
+from pipeline.data.rows import Row
+from pipeline.evaluation.overlays import training_overlay
+from pipeline.evaluation.page import Picture, jpeg, page
+from pipeline.evaluation.sheet import Group, Shot, draw_sheet
+
+SHEET, PAGE = "preview.jpg", "preview.html"
+MODES = {
+    "none": "The augmented image as it is.",
+    "simple": "The object, blended onto the partner's image.",
+    "union": "An object of the partner's is pasted and becomes part of the target.",
+    "exclusion": "An object of the partner's is pasted and is not the target, which loses what it covers.",
+    "distract": "An object of the partner's is blended in and is not the target, which keeps its outline.",
+    "mixing": "The two whole images, blended; the target stays.",
+    "several": "Samples that met more than one mode, one after the other.",
+}
+LEGEND = (
+    "Outlined: the target. Hatched: pixels that count for nobody. Discs: the first clicks, green on the target, "
+    "red off it."
+)
+
+
+def row_caption(row: Row) -> tuple[str, ...]:
+    """Describe a training row: its mode, its item, its partners."""
+    lines = [row["mode"] or "none", f"item {row['item']}"]
+    if row["partner"]:
+        lines.append(f"partner {row['partner']}")
+    if not row["object_mask"].any():
+        lines[0] += ", no object in the crop"
+    return tuple(lines)
+
+
+def row_picture(row: Row) -> Picture:
+    """Draw a training row for a page."""
+    return Picture(src=jpeg(training_overlay(row)), caption=" · ".join(row_caption(row)))
+
+
+def write_preview(storage: Storage, examples: Examples, config: DataConfig, title: str) -> tuple[str, str]:
+    """Write the contact sheet and the page; returns their names in the storage."""
+    groups = [
+        Group(
+            heading=mode,
+            note=f"{MODES[mode]} {_sentence(examples.caption(mode))}",
+            shots=[Shot(picture=training_overlay(row), lines=row_caption(row)) for row in rows],
+        )
+        for mode, rows in examples.by_mode.items()
+    ]
+    ok, data = cv2.imencode(".jpg", draw_sheet(groups)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
+    assert ok
+    storage.write(SHEET, data.tobytes())
+    height, width = config.crop_hw
+    sections = [
+        (group.heading, group.note, [row_picture(row) for row in rows])
+        for group, rows in zip(groups, examples.by_mode.values(), strict=True)
+    ]
+    text = page(
+        "preview.html.j2",
+        title=title,
+        subtitle=f"Copy-paste recipe {config.copy_paste.recipe}, crops of {height} x {width} pixels, "
+        f"{examples.num_rows} samples looked at. {LEGEND}",
+        sheet=SHEET,
+        sections=sections,
+    )
+    storage.write(PAGE, text.encode())
+    return SHEET, PAGE
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
