@@ -102,7 +102,7 @@ def materialise(job: AugmentJob, reader: Reader, storage: Storage) -> int:
     settings: dict[str, Any] = {
         "job": "augment",
         **{name: getattr(job, name) for name in ("epoch", "image_format", "windows_per_shard", "rows_per_group")},
-        "data": as_dict(job.data) | {"root": job.data.root and shown(job.data.root)},
+        "data": as_dict(job.data),
     }
     if not finished(storage, settings):
         listed = CountItems()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from models.errors import InputError, find_input_error, lookup
+from pipeline.data.prepared.storage import shown
 
 T = TypeVar("T")
 
@@ -111,8 +112,16 @@ def progress_line(label: str, done: int, total: int, note: str = "") -> None:
 
 
 def as_dict(config: Any) -> dict[str, Any]:
-    """Plain values of a config dataclass, for JSON and MLflow."""
+    """Plain values of a config dataclass, for JSON and MLflow; addresses without the keys that they may carry."""
     import dataclasses
     import json
 
-    return json.loads(json.dumps(dataclasses.asdict(config), default=str))
+    return _without_keys(json.loads(json.dumps(dataclasses.asdict(config), default=str)))
+
+
+def _without_keys(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_keys(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [_without_keys(entry) for entry in value]
+    return shown(value) if isinstance(value, str) and "://" in value else value

@@ -2,12 +2,13 @@ from pathlib import Path
 
 import pytest
 
-from jobs.cli import absolute_path, parse, progress_line, run_job
+from jobs.cli import absolute_path, as_dict, parse, progress_line, run_job
 from jobs.config import TrainConfig
 from jobs.predict import parse_click
 from jobs.train import origin
 from models import checkpoint
 from models.errors import InputError
+from pipeline.data.config import DataConfig
 from tests.models.tiny import tiny_network
 
 
@@ -86,3 +87,9 @@ def test_close_ups_and_laws_of_clicks_are_flags() -> None:
     assert (config.focus.enabled, config.focus.size, config.focus.clicks.max_negative) == (True, 96, 1)
     assert config.clicks.law == "dios"
     assert not parse(TrainConfig, [], prog="train").data.focus.enabled
+
+
+def test_what_is_recorded_of_a_config_holds_no_key() -> None:
+    config = TrainConfig(data=DataConfig(reader="prepared", root="s3://key:secret@bucket/set?endpoint_override=x"))
+    assert as_dict(config)["data"]["root"] == "s3://bucket/set"
+    assert as_dict(TrainConfig(data=DataConfig(root="/data/a@b")))["data"]["root"] == "/data/a@b"
