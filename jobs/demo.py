@@ -16,7 +16,7 @@ from typing import Any
 from jobs import tracking
 from jobs.cli import absolute_path, parse, run_job
 from jobs.config import EvaluateConfig, TrainConfig
-from jobs.presets import demo as demo_preset
+from jobs.presets.small import demo as demo_preset
 from jobs.train import check, train
 from models.errors import InputError
 from pipeline.evaluation.config import EvaluationConfig, EvaluationScaling

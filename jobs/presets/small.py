@@ -1,15 +1,11 @@
-"""Named training runs: functions that return a full config. Flags override single values."""
-
-from collections.abc import Callable
+"""Runs for a laptop's CPU."""
 
 from jobs.config import NetworkChoice, TrainConfig
+from jobs.presets.shared import CPU, SUEM
 from pipeline.data.augment import AugmentConfig
 from pipeline.data.config import DataConfig
-from pipeline.data.copy_paste import CopyPasteConfig
-from pipeline.training.config import OptimizerConfig, ScalingConfig, TrainingConfig
+from pipeline.training.config import OptimizerConfig, TrainingConfig
 
-CPU = ScalingConfig(workers=1, data_actors=1)
-SUEM = CopyPasteConfig(recipe="exclusive")
 # From fresh weights the output of the first clicks must be scored too, as the public code's form of the loss does: the
 # paper's form, made for fine-tuning, never scores an output without a previous mask.
 FROM_NOTHING = "icl_code"
@@ -62,26 +58,4 @@ def cpu_xtiny() -> TrainConfig:
     )
 
 
-def cfr_icl_vit_base() -> TrainConfig:
-    """CFR-ICL's fine-tuning of ViT-B (paper, section 4.1): batch 140, one epoch of COCO-sized data, lr 5e-6."""
-    return TrainConfig(
-        data=DataConfig(reader="coco", copy_paste=SUEM),
-        network=NetworkChoice(name="simpleclick_vit_base", fresh=False),
-        training=TrainingConfig(steps=845, batch_size=140, optimizer=OptimizerConfig(lr=5e-6), precision="bf16"),
-        scaling=ScalingConfig(workers=4, gpu=True, cpus_per_worker=2.0, data_actors=16),
-    )
-
-
-def cfr_icl_vit_huge() -> TrainConfig:
-    """CFR-ICL's fine-tuning of ViT-H (paper, section 4.1): batch 32, one epoch of COCO-sized data, lr 5e-6."""
-    return TrainConfig(
-        data=DataConfig(reader="coco", copy_paste=SUEM),
-        network=NetworkChoice(name="simpleclick_vit_huge", fresh=False),
-        training=TrainingConfig(steps=3696, batch_size=32, optimizer=OptimizerConfig(lr=5e-6), precision="bf16"),
-        scaling=ScalingConfig(workers=8, gpu=True, cpus_per_worker=2.0, data_actors=16),
-    )
-
-
-PRESETS: dict[str, Callable[[], TrainConfig]] = {
-    preset.__name__: preset for preset in (demo, cpu_xtiny, cfr_icl_vit_base, cfr_icl_vit_huge)
-}
+PRESETS = (demo, cpu_xtiny)

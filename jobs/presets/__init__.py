@@ -1,0 +1,13 @@
+"""Named training runs: functions that return a full config. Flags override single values.
+
+One file per family; to add a run: a function there, and its name in the file's list.
+"""
+
+from collections.abc import Callable
+
+from jobs.config import TrainConfig
+from jobs.presets import cfr_icl, small
+
+PRESETS: dict[str, Callable[[], TrainConfig]] = {
+    preset.__name__: preset for family in (small, cfr_icl) for preset in family.PRESETS
+}
