@@ -19,6 +19,7 @@ from models.errors import InputError
 from models.networks import create
 from models.refinement import build, named
 from pipeline.data.readers import open_reader
+from pipeline.data.sample import Item
 from pipeline.training.config import ScalingConfig
 
 
@@ -77,9 +78,10 @@ def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
     plain = as_dict(config)
     run_id = _resume_or_start(out, uri, name, plain)
     reader = open_reader(config.data.reader, config.data.root, config.data.split, config.data.options)
-    items = list(reader.items())
-    num_objects = sum(len(item.object_ids) for item in items)
-    print(f"{config.network.name} on {len(items)} images, {num_objects} objects ({config.data.reader}) -> {out}")
+    items = reader.items()
+    print(
+        f"{config.network.name} on {len(items)} images, {count_objects(items)} objects ({config.data.reader}) -> {out}"
+    )
     job = Job(
         network=config.network.name,
         network_options=config.network.options(config.data.crop_hw),
@@ -118,6 +120,12 @@ def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
         print(f"refused {len(refused)} items or objects, by name in {out / 'refused.json'}")
     print(f"MLflow      run {run_id} at {uri}")
     return final
+
+
+def count_objects(items: Sequence[Item]) -> int:
+    """Count the objects of a data set; one that was prepared knows without being read."""
+    known = getattr(items, "num_objects", None)
+    return sum(len(item.object_ids) for item in items) if known is None else known
 
 
 def origin(start_from: str | None) -> dict[str, str]:

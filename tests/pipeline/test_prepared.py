@@ -183,6 +183,7 @@ def test_items_are_a_sequence_that_holds_nothing(tmp_path: Path) -> None:
     assert items[-1] == listed[-1]
     assert items[1:3] == listed[1:3]
     assert items.chunk_sizes.tolist() == [1, 2, 2, 2]
+    assert items.num_objects == sum(len(item.object_ids) for item in listed) == 21
     with pytest.raises(IndexError):
         items[7]
 

@@ -47,7 +47,10 @@ class Prepared:
         """List the images; reads the manifest only. InputError if the preparation has not finished."""
         shards = [shard for shard in read_manifest(Storage(self._uri))["shards"] if shard["group_rows"]]
         return PreparedItems(
-            self._uri, [shard["name"] for shard in shards], [list(shard["group_rows"]) for shard in shards]
+            self._uri,
+            [shard["name"] for shard in shards],
+            [list(shard["group_rows"]) for shard in shards],
+            sum(shard["num_objects"] for shard in shards),
         )
 
     def load(self, item: Item) -> Sample:
@@ -62,8 +65,8 @@ class PreparedItems(Sequence[Item]):
     `items[n]` reads the whole row group, as it will be loaded next; a loop over all reads their names only.
     """
 
-    def __init__(self, uri: str, shards: list[str], group_rows: list[list[int]]) -> None:
-        self.uri, self.shards = uri, shards
+    def __init__(self, uri: str, shards: list[str], group_rows: list[list[int]], num_objects: int) -> None:
+        self.uri, self.shards, self.num_objects = uri, shards, num_objects
         self.chunk_sizes = np.array([size for sizes in group_rows for size in sizes], np.int64)
         self._shard_of = np.repeat(np.arange(len(shards)), [len(sizes) for sizes in group_rows])
         self._group_of = np.array([group for sizes in group_rows for group in range(len(sizes))], np.int64)
