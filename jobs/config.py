@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from jobs.validation import ValidationConfig
 from models.errors import InputError, lookup
 from models.networks import NETWORKS
 from pipeline.data.config import DataConfig
@@ -63,6 +64,7 @@ class TrainConfig:
     scaling: ScalingConfig = field(default_factory=ScalingConfig)
     refine: str = "standard"
     """Refinement that the checkpoint recommends to evaluate, serve and Predictor."""
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
     out: str = ""
     """Folder of the run; default runs/PRESET-DATE. A run that stopped goes on where it was if it is named again."""
     register: str | None = None

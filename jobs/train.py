@@ -1,9 +1,10 @@
 """`python -m jobs.train PRESET [--flags]`: fine-tune a network; here, or on a cluster by `ray job submit`."""
 
+import contextlib
 import dataclasses
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -14,12 +15,14 @@ from jobs.cli import absolute_path, as_dict, data_root, parse, run_job, take_pre
 from jobs.config import TrainConfig, for_reader_of
 from jobs.presets import PRESETS
 from jobs.progress import followed
+from jobs.validation import BEST, Validator
 from models import checkpoint as checkpoints
 from models.errors import InputError
 from models.networks import create
 from models.refinement import build, named
+from pipeline.data.hold_out import HoldOut
 from pipeline.data.readers import open_reader
-from pipeline.data.sample import Item
+from pipeline.data.sample import Item, Reader
 from pipeline.training.config import ScalingConfig
 
 
@@ -77,7 +80,7 @@ def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     plain = as_dict(config)
     run_id = _resume_or_start(out, uri, name, plain)
-    reader = open_reader(config.data.reader, config.data.root, config.data.split, config.data.options)
+    reader, validator = readers(config, out / "ray", tracking.training_logger(uri, run_id))
     items = reader.items()
     print(
         f"{config.network.name} on {len(items)} images, {count_objects(items)} objects ({config.data.reader}) -> {out}"
@@ -100,7 +103,8 @@ def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
     )
     (out / "ray").mkdir(exist_ok=True)
     try:
-        with followed(out / "ray" / HISTORY, config.training.steps):
+        beside = validator.beside() if validator is not None else contextlib.nullcontext()
+        with followed(out / "ray" / HISTORY, config.training.steps), beside:
             last = train_on_ray(job, reader, items)
     except BaseException:
         tracking.end_run(uri, run_id, "FAILED")
@@ -113,6 +117,9 @@ def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
     (out / "refused.json").write_text(json.dumps(refused, indent=2) + "\n")
     tracking.log_files(uri, run_id, out / "refused.json", "data")
     print(f"checkpoint  {final}", flush=True)
+    if (out / "ray" / BEST).is_dir():
+        shutil.copytree(out / "ray" / BEST, out / BEST, dirs_exist_ok=True)
+        print(f"best by NoC {out / BEST}", flush=True)
     if config.register:
         print(f"registered  {tracking.register(uri, run_id, final, name=config.register)}")
     tracking.end_run(uri, run_id)
@@ -120,6 +127,22 @@ def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
         print(f"refused {len(refused)} items or objects, by name in {out / 'refused.json'}")
     print(f"MLflow      run {run_id} at {uri}")
     return final
+
+
+def readers(
+    config: TrainConfig, storage: Path, log: Callable[[int, dict[str, float]], None]
+) -> tuple[Reader, Validator | None]:
+    """Open what training reads, and whoever validates on what it does not."""
+    from pipeline.training.ray_train import newest_checkpoint
+
+    data, hold_out = config.data, config.validation.hold_out
+    reader = open_reader(data.reader, data.root, data.split, data.options)
+    if not hold_out:
+        return reader, None
+    held = HoldOut(reader=reader, fraction=hold_out, side="held_out")
+    held.items()
+    validator = Validator(config.validation, held, storage, lambda: newest_checkpoint(storage), log)
+    return HoldOut(reader=reader, fraction=hold_out, side="training"), validator
 
 
 def count_objects(items: Sequence[Item]) -> int:

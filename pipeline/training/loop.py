@@ -98,13 +98,13 @@ def fit(
     trainer: Trainer,
     batches: Iterator[TrainingBatch],
     on_step: Callable[[int, dict[str, float]], None],
-    on_checkpoint: Callable[[int, dict[str, float]], None],
+    on_checkpoint: Callable[[int, dict[str, float]], bool | None],
 ) -> None:
     """Train until `config.steps`.
 
     `on_step(step, metrics)` every `log_every` steps and at the last, with means since the last call, images per second
     and the share of time spent waiting for data; `on_checkpoint(step, metrics)` every `checkpoint_every` steps and at
-    the last.
+    the last: if it answers true, training ends there.
     """
     config = trainer.config
     sums: dict[str, float] = {}
@@ -128,6 +128,6 @@ def fit(
                 "data_wait": waited / elapsed,
             }
             on_step(trainer.step, metrics)
-            if saving:
-                on_checkpoint(trainer.step, metrics)
+            if saving and on_checkpoint(trainer.step, metrics):
+                return
             sums, count, num_images, waited, started = {}, 0, 0, 0.0, time.monotonic()

@@ -30,9 +30,11 @@ from pipeline.data.sample import Item, Reader
 from pipeline.data.sampling import Order
 from pipeline.training.batch import TrainingBatch, to_device
 from pipeline.training.config import ScalingConfig, TrainingConfig
+from pipeline.training.history import append_line
 from pipeline.training.loop import Trainer, fit
 
 RUN, OPTIMIZER, PROGRESS, HISTORY = "train", "optimizer.safetensors", "progress.json", "history.jsonl"
+STOP = "stop"  # a file that asks the workers to end at their next checkpoint
 REFUSAL = "refused-{rank}.txt"  # why a worker gave up, where a retry would only fail again
 MAX_NAMED = 1000  # refused items that are named; all are counted
 
@@ -77,8 +79,8 @@ def train(job: Job, reader: Reader, items: Sequence[Item]) -> Path:
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
         ),
     )
-    for old in _refusals(job):
-        old.unlink()
+    for old in (*_refusals(job), Path(job.storage) / STOP):
+        old.unlink(missing_ok=True)
     try:
         result = trainer.fit()
     except Exception:
@@ -116,16 +118,29 @@ def _windows_left(job: Job, items: Sequence[Item]) -> range:
 def _persisted_position(run: Path) -> tuple[StreamPosition, int]:
     """Where the checkpoint stands that Ray Train will resume from: its position in the stream and its step.
 
-    Read from Train's own list of persisted checkpoints. If that cannot be read the stream starts at the beginning and
-    the workers skip what was used: slower, never wrong.
+    If Train's list of them cannot be read the stream starts at the beginning and the workers skip what was used:
+    slower, never wrong.
     """
+    found = _newest(run)
+    if found is None:
+        return StreamPosition(), 0
+    return StreamPosition.from_json(found[1]["position"]), int(found[1]["step"])
+
+
+def newest_checkpoint(storage: Path) -> tuple[Path, int] | None:
+    """Find the newest persisted checkpoint of a run and its step; it may be gone a moment later."""
+    found = _newest(storage / RUN)
+    return None if found is None else (found[0], int(found[1]["step"]))
+
+
+def _newest(run: Path) -> tuple[Path, dict[str, Any]] | None:
+    """Read the newest entry of Train's own list of persisted checkpoints, and its progress."""
     try:
         snapshot = json.loads((run / "checkpoint_manager_snapshot.json").read_text())
-        name = snapshot["latest_checkpoint_result"]["checkpoint_dir_name"]
-        progress = json.loads((run / name / PROGRESS).read_text())
-        return StreamPosition.from_json(progress["position"]), int(progress["step"])
+        folder = run / snapshot["latest_checkpoint_result"]["checkpoint_dir_name"]
+        return folder, json.loads((folder / PROGRESS).read_text())
     except (OSError, ValueError, KeyError, TypeError):
-        return StreamPosition(), 0
+        return None
 
 
 def _worker(params: dict[str, Any]) -> None:
@@ -216,26 +231,24 @@ class _Progress:
             return
         if self.job.log is not None:
             self.job.log(step, metrics)
-        with (Path(self.job.storage) / HISTORY).open("ab+") as file:
-            # A killed worker may have left half a line: what follows begins on its own.
-            file.seek(max(0, file.tell() - 1))
-            start = b"" if file.read(1) in (b"", b"\n") else b"\n"
-            file.write(start + json.dumps({"step": step, **metrics}).encode() + b"\n")
+        append_line(Path(self.job.storage) / HISTORY, {"step": step, **metrics})
 
-    def on_checkpoint(self, step: int, metrics: dict[str, float]) -> None:
-        """Gather what all workers have used and report; rank 0 brings the checkpoint."""
-        gathered: list[Any] = [(self.used, self.own_refused)]
+    def on_checkpoint(self, step: int, metrics: dict[str, float]) -> bool:
+        """Gather what all workers have used and report; rank 0 brings the checkpoint. Tells whether to end here."""
+        ends = not self.rank and (Path(self.job.storage) / STOP).exists()
+        gathered: list[Any] = [(self.used, self.own_refused, ends)]
         if self.world > 1:
             gathered = [None] * self.world
-            dist.all_gather_object(gathered, (self.used, self.own_refused))
-        for used, refused in gathered:
+            dist.all_gather_object(gathered, (self.used, self.own_refused, ends))
+        for used, refused, _ in gathered:
             self.position = self.position.add(used)
             self.refused.update(refused)
+        ends = any(entry[2] for entry in gathered)
         self.used, self.own_refused = [], Counter()
         metrics = {**metrics, "step": float(step)}
         if self.rank:
             ray.train.report(metrics)
-            return
+            return ends
         with tempfile.TemporaryDirectory() as folder:
             info = {**self.job.info, "step": step, "refused": sum(self.refused.values())}
             checkpoints.save(self.trainer.network, folder, **info)
@@ -247,6 +260,7 @@ class _Progress:
             }
             (Path(folder) / PROGRESS).write_text(json.dumps(progress))
             ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
+        return ends
 
 
 def read_progress(folder: Path) -> dict[str, Any]:

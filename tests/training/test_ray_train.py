@@ -19,7 +19,16 @@ from pipeline.data.position import StreamPosition
 from pipeline.data.readers import open_reader
 from pipeline.data.sample import Reader
 from pipeline.training.config import OptimizerConfig, ScalingConfig, TrainingConfig
-from pipeline.training.ray_train import HISTORY, RUN, Job, read_progress, train, with_small_cluster
+from pipeline.training.ray_train import (
+    HISTORY,
+    RUN,
+    STOP,
+    Job,
+    newest_checkpoint,
+    read_progress,
+    train,
+    with_small_cluster,
+)
 from tests.pipeline.small_data import box, picture, save
 from tests.training.tiny import DATA, NAME, OPTIONS, trained_without_ray
 
@@ -110,6 +119,24 @@ def test_a_stopped_run_goes_on_and_a_finished_one_stays(ray_cluster: None, tmp_p
     again = run(job_in(tmp_path))
     assert again == last
     assert logged_steps(tmp_path) == [1, 2, 3, 4, 5, 6]
+
+
+def ask_to_stop(storage: str, step: int, metrics: dict[str, float]) -> None:
+    """Log callable of rank 0: whoever validates has seen enough at step 3."""
+    if step == 3:
+        (Path(storage) / STOP).touch()
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(240)
+def test_a_run_that_is_asked_to_ends_at_its_next_checkpoint(ray_cluster: None, tmp_path: Path) -> None:
+    job = job_in(tmp_path, log=functools.partial(ask_to_stop, str(tmp_path)))
+    last = run(job)
+    assert read_progress(last)["step"] == 4
+    assert logged_steps(tmp_path) == [1, 2, 3, 4]
+    found = newest_checkpoint(tmp_path)
+    assert found is not None
+    assert found[1] == 4
 
 
 @pytest.mark.ray

@@ -1,0 +1,161 @@
+"""Validate while training goes on: each new checkpoint plays held-out objects, in actors beside the training workers.
+
+A thread of the driver does it, so a validation that takes longer than a checkpoint skips to the newest one; training
+never waits. What it finds is appended to validation.jsonl; the checkpoint with the lowest NoC is kept as BEST.
+"""
+
+import contextlib
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jobs.progress import parse
+from models import checkpoint as checkpoints
+from models.errors import InputError
+from models.refinement import named
+from pipeline.data.sample import Reader
+from pipeline.evaluation.config import EvaluationConfig, EvaluationScaling
+from pipeline.training.history import append_line
+
+VALIDATION, BEST = "validation.jsonl", "best"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationConfig:
+    """Measure NoC on images that training never sees, at every checkpoint."""
+
+    hold_out: float = 0.0
+    """Fraction of the images that training leaves out; which ones follows from their ids. 0: no validation."""
+    objects: int = 32
+    """Held-out objects that are played."""
+    max_clicks: int = 10
+    quality: float = 0.85
+    """IoU that counts as done: NoC@quality decides what is best."""
+    refine: str = "standard"
+    patience: int = 0
+    """End training when so many validations in a row were no better than the best; 0: never."""
+    actors: int = 1
+    num_cpus: float = 0.1
+    """CPUs that an actor reserves; small, so that it finds room beside training."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.hold_out < 1:
+            raise InputError(f"validation.hold_out is {self.hold_out}: expected a fraction of the images, or 0")
+        if self.patience and not self.hold_out:
+            raise InputError("validation.patience stops by NoC on held-out images: give --validation.hold-out 0.1")
+        for name in ("objects", "max_clicks", "actors"):
+            if getattr(self, name) < 1:
+                raise InputError(f"validation.{name} is {getattr(self, name)}: expected at least 1")
+        if self.patience < 0:
+            raise InputError(f"validation.patience is {self.patience}: expected 0 or more")
+
+    def protocol(self) -> EvaluationConfig:
+        """How a robot plays."""
+        return EvaluationConfig(
+            max_clicks=self.max_clicks,
+            target_iou=self.quality,
+            qualities=(self.quality,),
+            at_clicks=(1, min(5, self.max_clicks)),
+            boundaries=False,
+            max_objects=self.objects,
+        )
+
+
+@dataclass
+class Validator:
+    """Looks for new checkpoints under `storage` and plays them, until it is told to stop."""
+
+    config: ValidationConfig
+    reader: Reader
+    storage: Path
+    newest: Callable[[], tuple[Path, int] | None]
+    """The newest persisted checkpoint and its step."""
+    log: Callable[[int, dict[str, float]], None]
+    seen: int = field(init=False, default=-1)
+
+    def __post_init__(self) -> None:
+        self.results = read_validation(self.storage)
+        self.seen = max((entry["step"] for entry in self.results), default=-1)
+
+    def look(self) -> dict[str, float] | None:
+        """Play the newest checkpoint if it is a new one, and note what it reached."""
+        found = self.newest()
+        if found is None or found[1] <= self.seen:
+            return None
+        folder, step = found
+        copy = self.storage / "validating"
+        try:
+            copy.mkdir(exist_ok=True)
+            for file in (checkpoints.WEIGHTS, checkpoints.DESCRIPTION):
+                shutil.copyfile(folder / file, copy / file)
+        except FileNotFoundError:  # only the last ones are kept: it is gone already, and a newer one is there
+            return None
+        self.seen = step
+        entry = {"step": step, **self._play(copy)}
+        self._note(entry, copy)
+        return entry
+
+    def _play(self, checkpoint: Path) -> dict[str, float]:
+        from pipeline.evaluation import results
+        from pipeline.evaluation.ray_evaluate import Part, evaluate_on_ray
+
+        protocol = self.config.protocol()
+        (found,) = evaluate_on_ray(
+            checkpoint=str(checkpoint),
+            refinements={self.config.refine: named(self.config.refine)},
+            parts=[Part(dataset="held out", reader=self.reader, config=protocol)],
+            scaling=EvaluationScaling(actors=self.config.actors, num_cpus=self.config.num_cpus),
+        )
+        summary = results.summarize(found.rows[self.config.refine], protocol, found.seconds[self.config.refine])
+        (noc,) = summary["noc"].values()
+        return {"noc": float(noc), **{f"iou_at_{k}": float(iou) for k, iou in summary["iou_at"].items()}}
+
+    def _note(self, entry: dict[str, float], checkpoint: Path) -> None:
+        better = all(entry["noc"] < earlier["noc"] for earlier in self.results)
+        if better:
+            best = self.storage / BEST
+            best.mkdir(exist_ok=True)
+            for file in (checkpoints.WEIGHTS, checkpoints.DESCRIPTION):
+                shutil.copyfile(checkpoint / file, best / file)
+        self.results.append(entry)
+        append_line(self.storage / VALIDATION, entry)
+        self.log(int(entry["step"]), {f"validation_{name}": value for name, value in entry.items() if name != "step"})
+        print(
+            f"step {entry['step']}  validation: NoC@{round(100 * self.config.quality)} {entry['noc']:.2f}"
+            f"{'  (best so far)' if better else ''}  IoU&1 {entry['iou_at_1']:.3f}",
+            flush=True,
+        )
+        best_at = min(range(len(self.results)), key=lambda k: (self.results[k]["noc"], k))
+        if self.config.patience and len(self.results) - 1 - best_at >= self.config.patience:
+            from pipeline.training.ray_train import STOP
+
+            (self.storage / STOP).touch()
+
+    @contextlib.contextmanager
+    def beside(self) -> Iterator[None]:
+        """Validate while the block runs, and the last checkpoint once it has ended well; its faults end nothing."""
+        stop = threading.Event()
+        thread = threading.Thread(target=self._watch, args=(stop,), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+        self.look()
+
+    def _watch(self, stop: threading.Event) -> None:
+        while not stop.wait(1.0):
+            try:
+                self.look()
+            except Exception as error:  # training is dearer than a validation: say it, and go on
+                print(f"validation failed: {type(error).__name__}: {error}", flush=True)
+
+
+def read_validation(storage: Path) -> list[dict[str, Any]]:
+    """Read what was found so far, in order."""
+    path = storage / VALIDATION
+    return list(parse(path.read_text().splitlines())) if path.is_file() else []

@@ -1,0 +1,106 @@
+"""Validation beside training: what is played, what is kept, and when training is asked to end."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from jobs import train
+from jobs.config import TrainConfig
+from jobs.validation import BEST, VALIDATION, ValidationConfig, Validator, read_validation
+from models import checkpoint as checkpoints
+from models.errors import InputError
+from pipeline.data.hold_out import HoldOut
+from pipeline.data.readers import open_reader
+from pipeline.training.ray_train import STOP
+from tests.jobs.test_end_to_end import TRAIN
+from tests.training.tiny import tiny_network
+
+SCENES = open_reader("scenes", options={"num_images": "12", "height": "64", "width": "64"})
+HELD = HoldOut(reader=SCENES, fraction=0.3, side="held_out")
+
+
+def validator(storage: Path, nocs: list[float], found: list[Any], **config: Any) -> Validator:
+    """One that finds the checkpoints `found` and is told these NoCs."""
+    made = Validator(
+        config=ValidationConfig(hold_out=0.3, **config),
+        reader=HELD,
+        storage=storage,
+        newest=lambda: found[0] if found else None,
+        log=lambda step, metrics: None,
+    )
+    made._play = lambda checkpoint: {"noc": nocs.pop(0), "iou_at_1": 0.5, "iou_at_5": 0.6}  # pyright: ignore
+    return made
+
+
+def save(folder: Path, seed: int) -> Path:
+    torch.manual_seed(seed)
+    checkpoints.save(tiny_network(seed), folder, refinement="standard")
+    return folder
+
+
+def test_the_best_is_kept_and_patience_ends(tmp_path: Path) -> None:
+    found: list[Any] = []
+    watch = validator(tmp_path, [7.0, 5.0, 5.0, 6.0], found, patience=2)
+    assert watch.look() is None
+    for step in (10, 20, 30, 40):
+        found[:] = [(save(tmp_path / str(step), step), step)]
+        entry = watch.look()
+        assert entry is not None
+        assert entry["step"] == step
+        assert watch.look() is None  # the same one again
+        assert (tmp_path / STOP).exists() == (step == 40)
+    best, expected = checkpoints.load(tmp_path / BEST)[0], checkpoints.load(tmp_path / "20")[0]
+    assert all(torch.equal(a, b) for a, b in zip(best.parameters(), expected.parameters(), strict=True))
+    assert [entry["noc"] for entry in read_validation(tmp_path)] == [7.0, 5.0, 5.0, 6.0]
+
+
+def test_a_run_that_goes_on_remembers(tmp_path: Path) -> None:
+    (tmp_path / VALIDATION).write_text(json.dumps({"step": 10, "noc": 3.0, "iou_at_1": 0.1}) + "\n" + '{"step": 2')
+    found = [(save(tmp_path / "a", 1), 10)]
+    watch = validator(tmp_path, [4.0], found)
+    assert watch.look() is None
+    found[:] = [(save(tmp_path / "b", 1), 20)]
+    assert watch.look() is not None
+    assert not (tmp_path / BEST).exists()
+    assert [entry["step"] for entry in read_validation(tmp_path)] == [10, 20]
+
+
+def test_a_checkpoint_that_is_gone_is_left_out(tmp_path: Path) -> None:
+    watch = validator(tmp_path, [], [(tmp_path / "gone", 5)])
+    assert watch.look() is None
+    assert watch.seen == -1
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(400)
+def test_training_validates_on_images_it_never_sees(
+    ray_cluster: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["--validation.hold-out", "0.3", "--validation.objects", "4", "--validation.max-clicks", "3"]
+    arguments = [argument for argument in TRAIN if argument not in ("--register", "tiny-scenes")]
+    assert train.main([*arguments, "--out", "run", *more]) == 0
+    run = tmp_path / "run"
+    entries = read_validation(run / "ray")
+    assert entries[-1]["step"] == 3
+    assert all(1 <= entry["noc"] <= 3 and 0 <= entry["iou_at_1"] <= 1 for entry in entries)
+    said = capsys.readouterr().out
+    assert "validation: NoC@85" in said
+    assert checkpoints.describe(run / BEST)["network"] == "simpleclick_vit_xtiny"
+    scenes = open_reader("scenes", options={"num_images": "6", "height": "64", "width": "64"})
+    training = HoldOut(reader=scenes, fraction=0.3, side="training").items()
+    assert 0 < len(training) < 6
+    assert f"on {len(training)} images" in said
+
+
+def test_settings_that_mean_nothing_are_refused() -> None:
+    for settings, message in (
+        ({"hold_out": 1.0}, "hold_out is 1.0"),
+        ({"patience": 2}, "give --validation.hold-out"),
+        ({"hold_out": 0.1, "objects": 0}, "objects is 0"),
+    ):
+        with pytest.raises(InputError, match=message):
+            ValidationConfig(**settings)  # pyright: ignore
+    assert TrainConfig().validation.hold_out == 0
