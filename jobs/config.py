@@ -19,18 +19,19 @@ class NetworkChoice:
     """Which network, and from which weights."""
 
     name: str = "simpleclick_vit_base"
-    """One of NETWORKS."""
+    """One of NETWORKS; "": that of start_from."""
     start_from: str | None = None
     """Checkpoint folder to fine-tune; none: fresh weights."""
     fresh: bool = True
     """Whether fresh weights make sense; a fine-tuning recipe says no and asks for start_from."""
 
     def __post_init__(self) -> None:
-        lookup("network", self.name, NETWORKS)
+        if self.name:
+            lookup("network", self.name, NETWORKS)
 
     def options(self, crop_hw: tuple[int, int]) -> dict[str, Any]:
         """Network options that follow from the training crop: its size, where the network takes one size only."""
-        return {"input_hw": crop_hw} if hasattr(NETWORKS[self.name], "input_hw") else {}
+        return {"input_hw": crop_hw} if hasattr(NETWORKS.get(self.name), "input_hw") else {}
 
 
 def for_reader_of(argv: Sequence[str], data: DataConfig) -> DataConfig:
@@ -55,6 +56,26 @@ def _given(argv: Sequence[str], flag: str) -> str | None:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BeforeAfterConfig:
+    """Evaluate the checkpoint that training starts from and the one it ends with, on the held-out images."""
+
+    objects: int = 0
+    """Held-out objects that both play; 0: neither is evaluated."""
+    max_clicks: int = 10
+    min_area: int = 300
+    """Objects of fewer pixels are left out."""
+    refine: str = ""
+    """How both are asked; "": as the checkpoint that training starts from recommends."""
+
+    def __post_init__(self) -> None:
+        if self.objects < 0 or self.max_clicks < 1 or self.min_area < 0:
+            raise InputError(
+                f"before_after: objects {self.objects}, max_clicks {self.max_clicks}, min_area {self.min_area}: "
+                "expected at least 0, 1 and 0"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Fine-tune an interactive segmentation network by clicks."""
 
@@ -65,6 +86,7 @@ class TrainConfig:
     refine: str = "standard"
     """Refinement that the checkpoint recommends to evaluate, serve and Predictor."""
     validation: ValidationConfig = field(default_factory=ValidationConfig)
+    before_after: BeforeAfterConfig = field(default_factory=BeforeAfterConfig)
     out: str = ""
     """Folder of the run; default runs/PRESET-DATE. A run that stopped goes on where it was if it is named again."""
     register: str | None = None
@@ -74,6 +96,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         lookup("objective", self.training.objective, OBJECTIVES)
+        if self.before_after.objects and not self.validation.hold_out:
+            raise InputError("before_after plays held-out images: give --validation.hold-out 0.1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +115,8 @@ class EvaluateConfig:
     split: str = ""
     options: dict[str, str] = field(default_factory=dict)
     """More settings of the reader: --options KEY VALUE ..."""
+    hold_out: float = 0.0
+    """Play only the images that a training with the same --validation.hold-out never sees; 0: all."""
     policies: tuple[str, ...] = ()
     """Robot users, each of which plays everything; none: --protocol.policy."""
     refine: tuple[str, ...] = ()
@@ -103,6 +129,8 @@ class EvaluateConfig:
     """Best, median and worst objects that the report shows, so many of each."""
 
     def __post_init__(self) -> None:
+        if not 0 <= self.hold_out < 1:
+            raise InputError(f"hold_out is {self.hold_out}: expected the fraction that training left out, or 0")
         if self.checkpoint is None and self.baseline is None:
             raise InputError("nothing to evaluate: give --checkpoint DIR, --baseline grabcut, or both")
         if self.datasets and (self.reader, self.root, self.split) != ("masks", None, ""):

@@ -13,6 +13,7 @@ from models import checkpoint as checkpoints
 from models.errors import InputError, lookup
 from models.refinement import REFINEMENTS, Refinement, named
 from pipeline.clicks import POLICIES
+from pipeline.data.hold_out import HoldOut
 from pipeline.data.readers import READERS, open_reader
 from pipeline.data.sample import Reader
 from pipeline.evaluation import results
@@ -70,7 +71,15 @@ def check(config: EvaluateConfig) -> EvaluateConfig:
 
 
 def open_datasets(config: EvaluateConfig) -> dict[str, Reader]:
-    """Open the data sets of a config by the names that its results have: the last folder of the root."""
+    """Open the data sets of a config, or what is held out of them, by the names that its results have."""
+    readers = _open_whole(config)
+    if not config.hold_out:
+        return readers
+    return {name: HoldOut(reader=reader, fraction=config.hold_out, side="held_out") for name, reader in readers.items()}
+
+
+def _open_whole(config: EvaluateConfig) -> dict[str, Reader]:
+    """Open the data sets by the last folders of their roots."""
     if not config.datasets:
         name = Path(config.root).name if config.root else config.reader
         return {name: open_reader(config.reader, config.root, config.split, config.options)}

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import torch
 
-from jobs import tracking
+from jobs import before_after, tracking
 from jobs.cli import absolute_path, as_dict, data_root, parse, run_job, take_preset
 from jobs.config import TrainConfig, for_reader_of
+from jobs.evaluate import RECOMMENDED, label
 from jobs.presets import PRESETS
 from jobs.progress import followed
 from jobs.validation import BEST, Validator
@@ -20,6 +21,7 @@ from models import checkpoint as checkpoints
 from models.errors import InputError
 from models.networks import create
 from models.refinement import build, named
+from pipeline.data.config import DataConfig
 from pipeline.data.hold_out import HoldOut
 from pipeline.data.readers import open_reader
 from pipeline.data.sample import Item, Reader
@@ -44,6 +46,7 @@ def main(argv: Sequence[str]) -> int:
 
 def check(config: TrainConfig) -> TrainConfig:
     """Refuse what cannot work before anything is started, and make paths absolute: workers run elsewhere."""
+    config = of_checkpoint(config)
     data, network = config.data, config.network
     with torch.device("meta"):  # shapes only: refuses a size or a refinement that the network does not take
         shape = create(network.name, **network.options(data.crop_hw))
@@ -102,6 +105,9 @@ def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
         log=tracking.training_logger(uri, run_id),
     )
     (out / "ray").mkdir(exist_ok=True)
+    start = config.network.start_from
+    if config.before_after.objects and start is not None:
+        before_after.play(config, Path(start), out / "before", "Before training")
     try:
         beside = validator.beside() if validator is not None else contextlib.nullcontext()
         with followed(out / "ray" / HISTORY, config.training.steps), beside:
@@ -120,6 +126,12 @@ def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
     if (out / "ray" / BEST).is_dir():
         shutil.copytree(out / "ray" / BEST, out / BEST, dirs_exist_ok=True)
         print(f"best by NoC {out / BEST}", flush=True)
+    if config.before_after.objects:
+        best = out / BEST if (out / BEST).is_dir() else final
+        before_after.play(config, best, out / "after", "After training")
+        if start is not None:
+            page = before_after.report(config, out / "before", out / "after", out)
+            tracking.log_files(uri, run_id, page, "report")
     if config.register:
         print(f"registered  {tracking.register(uri, run_id, final, name=config.register)}")
     tracking.end_run(uri, run_id)
@@ -143,6 +155,28 @@ def readers(
     held.items()
     validator = Validator(config.validation, held, storage, lambda: newest_checkpoint(storage), log)
     return HoldOut(reader=reader, fraction=hold_out, side="training"), validator
+
+
+def of_checkpoint(config: TrainConfig) -> TrainConfig:
+    """Fill in what a run without a network's name takes from its checkpoint: network, crop size, refinement."""
+    if config.network.name:
+        return config
+    if config.network.start_from is None:
+        raise InputError("this preset fine-tunes any checkpoint: give --network.start-from DIR")
+    description = checkpoints.describe(absolute_path("--network.start-from", config.network.start_from))
+    sides = description["config"].get("input_hw")
+    data = config.data
+    if sides and data.crop_hw == DataConfig().crop_hw:
+        augment = data.augment
+        if augment.scale is None and tuple(sides) != data.crop_hw:
+            # The crop shows as much of a photo as one of the usual size would.
+            ratio = min(sides) / min(data.crop_hw)
+            augment = dataclasses.replace(augment, scale=(round(0.75 * ratio, 3), round(1.4 * ratio, 3)))
+        data = dataclasses.replace(data, crop_hw=tuple(sides), augment=augment)
+    network = dataclasses.replace(config.network, name=description["network"])
+    recommended = label(description["info"].get("refinement"))
+    refine = config.refine if config.refine != TrainConfig().refine or recommended == RECOMMENDED else recommended
+    return dataclasses.replace(config, data=data, network=network, refine=refine)
 
 
 def count_objects(items: Sequence[Item]) -> int:

@@ -6,8 +6,8 @@ One file per family; to add a run: a function there, and its name in the file's 
 from collections.abc import Callable
 
 from jobs.config import TrainConfig
-from jobs.presets import cfr_icl, small
+from jobs.presets import cfr_icl, finetune, small
 
 PRESETS: dict[str, Callable[[], TrainConfig]] = {
-    preset.__name__: preset for family in (small, cfr_icl) for preset in family.PRESETS
+    preset.__name__: preset for family in (small, finetune, cfr_icl) for preset in family.PRESETS
 }

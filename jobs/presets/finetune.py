@@ -1,0 +1,27 @@
+"""Fine-tune any checkpoint on one's own images."""
+
+from jobs.config import BeforeAfterConfig, NetworkChoice, TrainConfig
+from jobs.presets.shared import SUEM
+from jobs.validation import ValidationConfig
+from pipeline.data.config import DataConfig
+from pipeline.training.config import OptimizerConfig, ScalingConfig, TrainingConfig
+
+
+def finetune() -> TrainConfig:
+    """Your own images, from a checkpoint (--network.start-from): a tenth held out, NoC before and after, a report."""
+    return TrainConfig(
+        data=DataConfig(reader="coco", copy_paste=SUEM, window_size=32),
+        network=NetworkChoice(name="", fresh=False),
+        training=TrainingConfig(
+            steps=500,
+            batch_size=8,
+            checkpoint_every=100,
+            optimizer=OptimizerConfig(lr=2e-5, warmup_steps=20, schedule="cosine", max_grad_norm=5.0),
+        ),
+        scaling=ScalingConfig(workers=1, data_actors=1),
+        validation=ValidationConfig(hold_out=0.1),
+        before_after=BeforeAfterConfig(objects=64),
+    )
+
+
+PRESETS = (finetune,)
