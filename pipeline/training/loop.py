@@ -7,7 +7,6 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from pipeline.training.batch import TrainingBatch
 from pipeline.training.config import TrainingConfig
 from pipeline.training.objectives import OBJECTIVES
 from pipeline.training.optimizer import make_optimizer, rate_factor, set_rate
+from pipeline.training.runner import Runner, freeze, rest
 
 STREAM, SHARED, OWN = 101, 102, 103
 """Purposes of random numbers, so that no two uses share a sequence."""
@@ -37,19 +37,23 @@ class Trainer:
     optimizer: torch.optim.Optimizer = field(init=False)
 
     def __post_init__(self) -> None:
-        self.optimizer = make_optimizer(self.network, self.config.optimizer)
         self.objective = lookup("objective", self.config.objective, OBJECTIVES)
+        self.frozen = self.objective.frozen(self.network)
+        freeze(self.frozen)
+        self.optimizer = make_optimizer(self.network, self.config.optimizer)
+        self.runner = Runner(self.network, self.module, self.config.precision)
 
     def train_step(self, batch: TrainingBatch) -> dict[str, float]:
         """Make one step and return its metrics: loss (sum of the terms), gradient norm, rate."""
         seed = self.config.seed
         self.module.train()
+        rest(self.frozen)
         torch.manual_seed(int(rng_for(seed, self.step, self.rank, STREAM).integers(2**31)))
         factor = rate_factor(self.config.optimizer, self.step, self.config.steps)
         set_rate(self.optimizer, factor)
         self.optimizer.zero_grad(set_to_none=True)
         shared, own = rng_for(seed, self.step, SHARED), rng_for(seed, self.step, self.rank, OWN)
-        num_terms, terms = self.objective(self._call, batch, self.config, shared, own)
+        num_terms, terms = self.objective.terms(self.runner, batch, self.config, shared, own)
         loss = 0.0
         for number in range(num_terms):
             # Gradients add up over the terms; workers exchange them once, with the last.
@@ -69,11 +73,6 @@ class Trainer:
         self.optimizer.step()
         self.step += 1
         return {"loss": loss, "grad_norm": float(norm), "lr": self.config.optimizer.lr * factor}
-
-    def _call(self, *inputs: Any) -> Any:
-        device_type = next(self.network.parameters()).device.type
-        with torch.autocast(device_type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-            return self.module(*inputs)
 
     def state_tensors(self) -> dict[str, Tensor]:
         """Flatten the optimiser's tensors, for safetensors: "<parameter number>.<name>"."""

@@ -37,7 +37,7 @@ def rngs(shared: int = 0, own: int = 1) -> tuple[np.random.Generator, np.random.
 
 def played(objective: str, shared: int = 0, own: int = 1) -> tuple[Spy, int, list[Tensor]]:
     network, batch = Spy(), next(batches())
-    num, terms = OBJECTIVES[objective](network, batch, CONFIG, *rngs(shared, own))
+    num, terms = OBJECTIVES[objective].terms(network, batch, CONFIG, *rngs(shared, own))
     return network, num, list(terms)
 
 
@@ -104,7 +104,7 @@ def test_gradients_term_by_term_equal_those_of_the_sum(objective: str) -> None:
     gradients = []
     for at_once in (True, False):
         network, batch = Spy(), next(batches())
-        _, terms = OBJECTIVES[objective](network, batch, CONFIG, *rngs(seed_with(3)))
+        _, terms = OBJECTIVES[objective].terms(network, batch, CONFIG, *rngs(seed_with(3)))
         if at_once:
             torch.stack(list(terms)).sum().backward()
         else:
