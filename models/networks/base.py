@@ -142,10 +142,13 @@ class SplitNetwork(Network):
         """Run the light half on all clicks so far: (logits (b, 1, h, w), the new low-resolution logits)."""
         raise NotImplementedError
 
-    def forward(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch) -> Output:
-        """Encode and correct once."""
-        encoded = self.encode(image, prev_mask, clicks)
-        logits, _ = self.correct(image, encoded.features, encoded.low_logits, clicks)
+    def forward(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch, low_logits: Tensor | None = None) -> Output:
+        """Encode and correct once; from `low_logits` of earlier corrections instead of the fresh ones, if given."""
+        return self._corrected(image, self.encode(image, prev_mask, clicks), clicks, low_logits)
+
+    def _corrected(self, image: Tensor, encoded: Encoded, clicks: ClickBatch, low_logits: Tensor | None) -> Output:
+        start = encoded.low_logits if low_logits is None else low_logits.detach()
+        logits, _ = self.correct(image, encoded.features, start, clicks)
         hw = (image.shape[2], image.shape[3])
         aux = None if encoded.aux_logits is None else upsample(encoded.aux_logits, hw)
         return Output(logits, aux_logits=aux, base_logits=upsample(encoded.low_logits, hw))

@@ -12,7 +12,7 @@ from torch import Tensor
 from models.click_maps import ClickBatch, disk_maps
 from models.fit import check_fit, shapes_of
 from models.geometry import ShortSide
-from models.networks.base import Encoded, SplitNetwork, Traits, upsample
+from models.networks.base import Encoded, Output, SplitNetwork, Traits, upsample
 from models.networks.correction import CorrectionConfig, MaskCorrection
 from models.networks.hrnet import HRNetOCR, load_hrnet_backbone, maps_transform
 from models.networks.mit import MixTransformer, SegFormerHead
@@ -62,10 +62,42 @@ class EmcVitConfig(CorrectionConfig, SimpleClickConfig):
         return EmcVit(self)
 
 
+@dataclass(frozen=True, eq=False)
+class Base:
+    """What the heavy half alone makes: its feature, which the correction network has not taken yet, and its logits."""
+
+    feature: Tensor
+    low_logits: Tensor
+    aux_logits: Tensor | None = None
+
+
 class Emc(SplitNetwork):
     """What the three have in common: the correction."""
 
     refiner: MaskCorrection
+
+    def run_base(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch) -> Base:
+        """Run the heavy half, none of the correction network's weights; it sees the first clicks only."""
+        raise NotImplementedError
+
+    def encode(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch) -> Encoded:
+        """Run the heavy half, and bring its feature into the correction network's channels."""
+        return self._taken(image, self.run_base(image, prev_mask, clicks))
+
+    def _taken(self, image: Tensor, base: Base) -> Encoded:
+        return Encoded(self.refiner.take(base.feature, image), base.low_logits, base.aux_logits)
+
+    def forward(
+        self,
+        image: Tensor,
+        prev_mask: Tensor,
+        clicks: ClickBatch,
+        low_logits: Tensor | None = None,
+        base: Base | None = None,
+    ) -> Output:
+        """Encode and correct once; `base` saves running a heavy half that does not learn."""
+        encoded = self.encode(image, prev_mask, clicks) if base is None else self._taken(image, base)
+        return self._corrected(image, encoded, clicks, low_logits)
 
     def correct(self, image: Tensor, features: Tensor, low_logits: Tensor, clicks: ClickBatch) -> tuple[Tensor, Tensor]:
         """Correct with all clicks so far."""
@@ -93,11 +125,11 @@ class EmcHRNet(Emc):
         self.feature_extractor = HRNetOCR(config.width, config.ocr_width, config.small)
         self.refiner = MaskCorrection(config, 2 * config.ocr_width)
 
-    def encode(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch) -> Encoded:
+    def run_base(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch) -> Base:
         """Run HRNet on the image and the first positive click."""
         side = self.maps_transform(self.first_disk(clicks, image))
         output = self.feature_extractor(self.normalise(image), side)
-        return Encoded(self.refiner.take(output.feature, image), output.logits, output.aux_logits)
+        return Base(output.feature, output.logits, output.aux_logits)
 
     def load_backbone(self, state: dict[str, Tensor]) -> list[str]:
         """Start from an ImageNet HRNet (timm's or the authors' names); returns the names that were set."""
@@ -127,11 +159,15 @@ class EmcSegFormer(Emc):
 
     def encode(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch, started: Tensor | None = None) -> Encoded:
         """Run SegFormer on the image and the first positive click."""
+        return self._taken(image, self.run_base(image, prev_mask, clicks, started))
+
+    def run_base(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch, started: Tensor | None = None) -> Base:
+        """Run SegFormer on the image and the first positive click."""
         first = self.encode_image(image) if started is None else started
         maps = self.feature_extractor.backbone(first, self.first_disk(clicks, image))
         feature, logits = self.feature_extractor.decode_head(maps)
         # Published: the auxiliary output is the main one.
-        return Encoded(self.refiner.take(feature, image), logits, logits)
+        return Base(feature, logits, logits)
 
     def load_backbone(self, state: dict[str, Tensor]) -> list[str]:
         """Start from an ImageNet MiT (the authors' names, possibly below `backbone.`); returns our names that were set.
@@ -158,11 +194,11 @@ class EmcVit(Emc):
         self.traits = replace(self.base.traits, multiple=4, split=True)
         self.refiner = MaskCorrection(config, config.head_dim)
 
-    def encode(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch) -> Encoded:
+    def run_base(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch) -> Base:
         """Run the ViT on the image, the previous mask and the first click; all at a quarter of the view's size."""
         feature, logits = self.base.decode(image, prev_mask, self.first_clicks(clicks))
         quarter = (image.shape[2] // 4, image.shape[3] // 4)
-        return Encoded(self.refiner.take(feature, image), upsample(logits, quarter))
+        return Base(feature, upsample(logits, quarter))
 
     def fit_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Resize a positional embedding that was made for another grid."""

@@ -59,8 +59,10 @@ class FocusCut(Network):
         twin = None if config.shared_weights else FocusCut(dataclasses.replace(config, shared_weights=True))
         self.focus: FocusCut | None = twin
 
-    def forward(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch) -> Output:
-        """Segment the global view, of any size; the previous mask counts as object where it is above 0.5."""
+    def forward(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch, close_up: bool = False) -> Output:
+        """Segment a view of any size; the previous mask counts as object where it is above 0.5."""
+        if close_up and self.focus is not None:
+            return self.focus(image, prev_mask, clicks)
         hw = (image.shape[2], image.shape[3])
         clicks_drawn = gaussian_maps(clicks, hw, self.config.click_sigma)
         planes = [self.normalise(image), clicks_drawn.to(image.dtype), (prev_mask > 0.5).to(image.dtype)]
@@ -70,7 +72,7 @@ class FocusCut(Network):
 
     def focus_view(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch) -> Output:
         """Segment a close-up: the same function as `forward`, unless the views do not share their weights."""
-        return (self if self.focus is None else self.focus)(image, prev_mask, clicks)
+        return self(image, prev_mask, clicks, close_up=True)
 
     def load_backbone(self, state: Mapping[str, Tensor]) -> list[str]:
         """Start from a ResNet trained on ImageNet (timm's or torchvision's names); returns our tensors that were set.

@@ -15,6 +15,7 @@ import numpy as np
 from models.errors import InputError, lookup
 from pipeline.clicks.click_rows import RANDOM_ORDER, TrainingClicks, click_rows
 from pipeline.clicks.dios_clicks import DiosClicksConfig, dios_clicks
+from pipeline.clicks.first_clicks import first_clicks
 from pipeline.clicks.walk_clicks import WalkClicksConfig, walk_clicks
 
 
@@ -23,8 +24,8 @@ class RandomClicksConfig:
     """How many first clicks a sample gets and where they fall."""
 
     law: str = "ritm"
-    """Who draws: ritm, dios (Xu et al., 2016) or walk (FocusCut). The last two heed max_clicks, the merging, the order
-    and their own settings alone."""
+    """Who draws: ritm, dios (Xu et al., 2016), walk (FocusCut) or first (EMC-Click: first clicks only). dios and walk
+    heed max_clicks, the merging, the order and their own settings alone."""
     max_clicks: int = 24
     """Most clicks of one sign (K)."""
     prob_gamma: float = 0.8
@@ -191,7 +192,10 @@ CLICK_LAWS: dict[str, ClickLaw] = {
     "ritm": ritm_clicks,
     "dios": lambda masks, others, rng, config: dios_clicks(_union(masks, others), others, rng, config.dios),
     "walk": lambda masks, others, rng, config: walk_clicks(_union(masks, others), rng, config.walk),
+    "first": lambda masks, others, rng, config: first_clicks([_positive_area(m, config, rng) for m in masks], rng),
 }
+FIRST_LAWS = ("first",)
+"""Laws whose clicks are first ones, numbered 0: one for each of the objects that count as one."""
 
 
 def random_clicks(
@@ -206,4 +210,6 @@ def random_clicks(
     positive, negative = (pixels[: config.max_clicks] for pixels in drawn)
     num = len(positive) + len(negative)
     order = 2 + rng.permutation(num) if config.permute_order else RANDOM_ORDER
+    if config.law in FIRST_LAWS:
+        order = 0
     return click_rows(positive, negative, order, others.shape, config.max_clicks)

@@ -6,6 +6,7 @@ from models.errors import InputError
 from pipeline.clicks.random_clicks import RandomClicksConfig
 from pipeline.data.augment import AugmentConfig
 from pipeline.data.copy_paste import CopyPasteConfig
+from pipeline.data.exemplar_columns import ExemplarColumnsConfig
 from pipeline.data.focus_patches import FocusPatchConfig
 
 
@@ -38,6 +39,7 @@ class DataConfig:
     copy_paste: CopyPasteConfig = field(default_factory=CopyPasteConfig)
     clicks: RandomClicksConfig = field(default_factory=RandomClicksConfig)
     focus: FocusPatchConfig = field(default_factory=FocusPatchConfig)
+    exemplar: ExemplarColumnsConfig = field(default_factory=ExemplarColumnsConfig)
 
     def __post_init__(self) -> None:
         """Refuse values that mean nothing."""
@@ -53,6 +55,11 @@ class DataConfig:
         if not 0 <= self.keep_background_prob <= 1:
             raise InputError(
                 f"keep_background_prob is {self.keep_background_prob}: expected a probability between 0 and 1"
+            )
+        if self.exemplar.enabled and self.copy_paste.recipe != "none":
+            raise InputError(
+                f"exemplar.enabled with copy_paste.recipe {self.copy_paste.recipe!r}: expected 'none', for copy-paste "
+                "changes what the objects of a kind are"
             )
         if self.focus.enabled and self.copy_paste.recipe != "none":
             raise InputError(

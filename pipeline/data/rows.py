@@ -26,6 +26,16 @@ With `focus.enabled` also the target's close-up, of side s, cut from the image b
 | focus_clicks_yx | float32 (2K, 2) | in the close-up; as clicks_yx |
 | focus_clicks_valid | bool (2K,) | which rows hold a click |
 | focus_clicks_order | int16 (2K,) | 0 for the click at the centre; unused rows -1 |
+
+With `exemplar.enabled` object_mask is the union of a kind's objects, and there is one of them as a finished example:
+
+| column | type | meaning |
+|---|---|---|
+| exemplar_mask | uint8 (h, w) | 1 on the example; empty if the row shows no object |
+| exemplar_clicks_yx | float32 (20, 2) | clicks that might have made it, the first one first; unused rows -1 |
+| exemplar_clicks_valid | bool (20,) | which rows hold a click |
+| exemplar_clicks_positive | bool (20,) | their signs |
+| exemplar_clicks_true | bool (20,) | negative clicks that lie on no other object of the kind |
 """
 
 from collections.abc import Sequence

@@ -32,6 +32,7 @@ class Purpose(IntEnum):
     CLICKS = 6
     WINDOW = 7
     FOCUS = 8
+    EXEMPLAR = 9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

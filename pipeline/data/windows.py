@@ -13,6 +13,7 @@ from pipeline.clicks.random_clicks import random_clicks
 from pipeline.data.augment import augment
 from pipeline.data.config import DataConfig
 from pipeline.data.copy_paste import COPY_PASTE_RECIPES
+from pipeline.data.exemplar_columns import exemplar_columns, select_kind
 from pipeline.data.focus_patches import focus_columns
 from pipeline.data.loading import load_or_refuse
 from pipeline.data.objects import Selection, other_objects, select_object
@@ -94,7 +95,12 @@ class _Slot:
 
         paste = COPY_PASTE_RECIPES[self.config.copy_paste.recipe]
         pasted = paste(augmented, self.draw_partner, select, paste_rng, self.config.copy_paste)
-        chosen = select(pasted.sample, self.rng(Purpose.OBJECT))
+        more: Row = {}
+        if self.config.exemplar.enabled:
+            chosen, example = select_kind(pasted.sample, self.rng(Purpose.OBJECT))
+            more = exemplar_columns(pasted.sample, chosen.target, example, self.rng(Purpose.EXEMPLAR))
+        else:
+            chosen = select(pasted.sample, self.rng(Purpose.OBJECT))
         others = other_objects(pasted.sample, chosen.target)
         clicks = random_clicks(chosen.masks, others, self.rng(Purpose.CLICKS), clicks_config)
         return {
@@ -110,6 +116,7 @@ class _Slot:
             "clicks_yx": clicks.yx,
             "clicks_valid": clicks.valid,
             "clicks_order": clicks.order,
+            **more,
             **focus_columns(original, chosen.ids, self.rng(Purpose.FOCUS), self.config.focus, clicks_config.max_clicks),
         }
 

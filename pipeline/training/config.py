@@ -16,18 +16,65 @@ class IclConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimizerConfig:
-    """Adam and its schedule."""
+class RitmConfig:
+    """Clicks made without gradient before the output that is scored (RITM; spec 4.1)."""
 
+    max_iterations: int = 3
+    """Each step draws a number of such clicks in 0..max_iterations, one for the batch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmcConfig:
+    """EMC-Click's batch-consistent number of corrections (spec 1.6)."""
+
+    gamma: float = 0.8
+    """Each further correction is this many times as likely as the one before."""
+    max_iterations: int = 23
+
+
+@dataclass(frozen=True, kw_only=True)
+class FocusConfig:
+    """FocusCut's two views (spec 2.2)."""
+
+    order: Literal["joint", "alternate"] = "joint"
+    """joint: both views in every step, as the public code; alternate: one after the other, as the paper says."""
+    iterate_prob: float = 0.7
+    """How often a further robot click is made before the global output that is scored."""
+    max_iterations: int = 3
+    """Most of them. Ours: published, they are made one an epoch, on the last epoch's prediction."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExemplarConfig:
+    """Correcting all objects of a kind, one of which is given (iCMFormer++; spec 4.9, 4.12b)."""
+
+    max_iterations: int = 3
+    """Each step draws a number of clicks made without gradient in 0..max_iterations."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """The optimiser and its schedule."""
+
+    name: Literal["adam", "adamw", "sgd"] = "adam"
+    """adam has its weight decay inside the gradient, as the papers; sgd its momentum 0.9 (FocusCut)."""
     lr: float = 5e-5
     weight_decay: float = 0.0
     layer_decay: float | None = None
     """Layer-wise decay of the learning rate towards the input (0.75 in the public code); None: one rate."""
+    layer_decay_public_bug: bool = False
+    """Repeat the public code's layer-wise decay, which forgets the clicks' embedding and so never trains it."""
+    backbone_factor: float = 1.0
+    """Part of the rate for the pre-trained backbone of HRNet and SegFormer networks (0.1 in RITM and EMC-Click)."""
+    fused: bool = True
+    """Update all parameters in one call where the device can (CUDA)."""
     warmup_steps: int = 0
     """Steps of linear warm-up."""
-    schedule: Literal["constant", "cosine", "milestones"] = "constant"
+    schedule: Literal["constant", "cosine", "milestones", "exponential"] = "constant"
     milestones: tuple[float, ...] = ()
     """Fractions of the run after which the rate is divided by 10 (schedule milestones)."""
+    final_factor: float = 0.01
+    """Part of the rate that is left at the end (schedule exponential)."""
     max_grad_norm: float | None = None
 
     def __post_init__(self) -> None:
@@ -35,6 +82,11 @@ class OptimizerConfig:
             raise InputError(
                 f"optimizer: lr {self.lr}, weight_decay {self.weight_decay}, warmup_steps {self.warmup_steps}: "
                 "expected lr > 0 and the others >= 0"
+            )
+        if not 0 < self.backbone_factor <= 1 or not 0 < self.final_factor <= 1:
+            raise InputError(
+                f"optimizer: backbone_factor {self.backbone_factor}, final_factor {self.final_factor}: expected parts "
+                "of the rate, more than 0 and at most 1"
             )
         if any(not 0 < m <= 1 for m in self.milestones):
             raise InputError(f"optimizer.milestones {self.milestones}: expected fractions of the run in (0, 1]")
@@ -45,8 +97,17 @@ class TrainingConfig:
     """How to train: objective, length, optimiser, and how often to save."""
 
     objective: str = "icl"
-    """One of OBJECTIVES: icl (the paper's form), icl_code (the public code's form)."""
+    """One of OBJECTIVES: ritm, icl (the paper's form), icl_code (the public code's), emc, correction_only, focus,
+    exemplar."""
     icl: IclConfig = field(default_factory=IclConfig)
+    ritm: RitmConfig = field(default_factory=RitmConfig)
+    emc: EmcConfig = field(default_factory=EmcConfig)
+    focus: FocusConfig = field(default_factory=FocusConfig)
+    exemplar: ExemplarConfig = field(default_factory=ExemplarConfig)
+    loss: Literal["nfl", "bce"] = "nfl"
+    """Normalised focal loss, or plain binary cross entropy (FocusCut)."""
+    aux_weight: float = 0.4
+    """Weight of the cross entropy of an aux head, where a network has one (RITM, EMC-Click on HRNet)."""
     steps: int = 1000
     batch_size: int = 32
     """Samples per step over all workers."""

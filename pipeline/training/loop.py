@@ -48,6 +48,7 @@ class Trainer:
         seed = self.config.seed
         self.module.train()
         rest(self.frozen)
+        self.runner.step = self.step
         torch.manual_seed(int(rng_for(seed, self.step, self.rank, STREAM).integers(2**31)))
         factor = rate_factor(self.config.optimizer, self.step, self.config.steps)
         set_rate(self.optimizer, factor)

@@ -1,4 +1,4 @@
-"""Adam, its parameter groups, and the learning rate as a function of the step."""
+"""The optimiser, its parameter groups, and the learning rate as a function of the step."""
 
 import math
 from typing import Any
@@ -20,20 +20,26 @@ def layerwise_groups(
     positional embedding of the backbone. `freeze_coords`: the public code forgets the clicks' embedding
     (patch_embed_coords) in this mode, which freezes it; ours trains it unless asked not to.
     """
-    blocks = getattr(getattr(network, "backbone", None), "blocks", None)
+    prefix = "base." if hasattr(network, "base") else ""
+    blocks = getattr(getattr(getattr(network, "base", network), "backbone", None), "blocks", None)
     if blocks is None:
-        raise InputError("optimizer.layer_decay: expected a network with a plain-ViT backbone (simpleclick_*)")
+        raise InputError(
+            "optimizer.layer_decay: expected a network with a plain-ViT backbone (simpleclick_*, icmformer*_vit_*, "
+            "emc_vit_*)"
+        )
     depth = len(blocks)
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, parameter in network.named_parameters():
-        if not parameter.requires_grad or (freeze_coords and name.startswith("patch_embed_coords.")):
+        if not parameter.requires_grad or (freeze_coords and name.startswith(f"{prefix}patch_embed_coords.")):
             continue
         lr, decay = base_lr, weight_decay
-        if name.startswith("backbone."):
-            part = name.split(".")
-            layer = (
-                int(part[2]) + 1 if part[1] == "blocks" else 0 if part[1] in ("patch_embed", "pos_embed") else depth + 1
-            )
+        if name.startswith(f"{prefix}backbone."):
+            part = name.removeprefix(prefix).split(".")
+            layer = depth + 1
+            if part[1] == "blocks":
+                layer = int(part[2]) + 1
+            elif part[1] in ("patch_embed", "pos_embed"):
+                layer = 0
             lr = base_lr * layer_decay ** (depth + 1 - layer)
             decay = 0.0 if parameter.ndim == 1 or part[1] == "pos_embed" else weight_decay
         group = groups.setdefault((lr, decay), {"params": [], "names": [], "lr": lr, "weight_decay": decay})
@@ -42,15 +48,55 @@ def layerwise_groups(
     return list(groups.values())
 
 
-def make_optimizer(network: nn.Module, config: OptimizerConfig) -> torch.optim.Adam:
-    """Adam with betas (.9, .999), eps 1e-8 and weight decay inside the gradient, as in the papers."""
+HEADS = ("feature_extractor.conv3x3_ocr.", "feature_extractor.ocr_distri_head.")
+"""Of HRNet, what learns by the full rate. The published list leaves its aux head, though fresh, at the backbone's."""
+
+
+def backbone_groups(network: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
+    """Group the parameters that learn: the pre-trained backbone's by a part of the rate, and all others (spec 4.6).
+
+    Backbone: HRNet's extractor but its OCR heads, or SegFormer's encoder. Raises InputError for a network with another.
+    """
+    part = config.backbone_factor
+    if part == 1:
+        return [{"params": [p for p in network.parameters() if p.requires_grad], "lr": config.lr}]
+    extractor = getattr(network, "feature_extractor", None)
+    start = "feature_extractor.backbone." if hasattr(extractor, "backbone") else "feature_extractor."
+    names = {name for name, _ in network.named_parameters() if name.startswith(start) and not name.startswith(HEADS)}
+    if not names:
+        raise InputError(
+            f"optimizer.backbone_factor {part}: expected a network on HRNet or SegFormer (ritm_*, emc_hrnet*, "
+            "emc_segformer_*); for a plain ViT there is optimizer.layer_decay"
+        )
+    learning = [(name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for name, p in learning if name not in names], "lr": config.lr},
+        {"params": [p for name, p in learning if name in names], "lr": config.lr * part},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def make_optimizer(network: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+    """Adam with betas (.9, .999), eps 1e-8 and weight decay inside the gradient, as in the papers; or another."""
     if config.layer_decay is not None:
-        groups = layerwise_groups(network, config.lr, config.weight_decay, config.layer_decay)
+        if config.backbone_factor != 1:
+            raise InputError("optimizer: layer_decay and backbone_factor both set the backbone's rates: give one")
+        freeze = config.layer_decay_public_bug
+        groups = layerwise_groups(network, config.lr, config.weight_decay, config.layer_decay, freeze_coords=freeze)
         for group in groups:
             del group["names"]
     else:
-        groups = [{"params": [p for p in network.parameters() if p.requires_grad], "lr": config.lr}]
-    optimizer = torch.optim.Adam(groups, lr=config.lr, weight_decay=config.weight_decay)
+        groups = backbone_groups(network, config)
+    options: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
+    if config.fused and next(network.parameters()).is_cuda:
+        options["fused"] = True
+    match config.name:
+        case "adam":
+            optimizer: torch.optim.Optimizer = torch.optim.Adam(groups, **options)
+        case "adamw":
+            optimizer = torch.optim.AdamW(groups, **options)
+        case "sgd":
+            optimizer = torch.optim.SGD(groups, momentum=0.9, **options)
     for group in optimizer.param_groups:
         group["base_lr"] = group["lr"]
     return optimizer
@@ -67,6 +113,8 @@ def rate_factor(config: OptimizerConfig, step: int, num_steps: int) -> float:
             return warmup * max(0.01, 0.5 * (1 + math.cos(math.pi * done)))
         case "milestones":
             return warmup * 0.1 ** sum(done >= milestone for milestone in config.milestones)
+        case "exponential":
+            return warmup * config.final_factor**done
 
 
 def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:

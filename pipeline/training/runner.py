@@ -12,10 +12,14 @@ from models.precision import Precision
 
 
 class Runner:
-    """A network in training. Called, it runs `module` (the network, or DDP around it) as the loop has set it."""
+    """A network in training. Called, it runs `module` (the network, or DDP around it) as the loop has set it.
+
+    `step` is the step that training is at.
+    """
 
     def __init__(self, network: Network, module: Callable[..., Any], precision: Precision = "fp32") -> None:
         self.network, self.module, self.precision = network, module, precision
+        self.step = 0
 
     def __call__(self, *inputs: Any, **options: Any) -> Output:
         """Run the forward of a training step, in the run's precision."""

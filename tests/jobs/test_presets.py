@@ -1,5 +1,7 @@
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,7 +14,9 @@ from pipeline.clicks import POLICIES
 from pipeline.data.copy_paste import COPY_PASTE_RECIPES
 from pipeline.data.readers import READERS
 from pipeline.evaluation.config import EvaluationConfig
+from pipeline.training.loop import Trainer
 from pipeline.training.objectives import OBJECTIVES
+from tests.training.toys import scene_batches, toy, toy_data
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -36,15 +40,51 @@ def test_a_preset_is_plain_values_in_json(name: str) -> None:
     assert plain["data"]["crop_hw"] == list(PRESETS[name]().data.crop_hw)
 
 
+PUBLISHED = {
+    *(f"ritm_{name}_cocolvis" for name in ("hrnet18s", "hrnet18", "hrnet32")),
+    "ritm_hrnet18_sbd",
+    *(f"simpleclick_vit_{size}_{data}" for size in ("xtiny", "base", "large", "huge") for data in ("sbd", "cocolvis")),
+    *(f"cfr_icl_vit_{size}_{data}" for size in ("base", "huge") for data in ("sbd", "cocolvis")),
+    "cfr_icl_hrnet32_cocolvis",
+    *(f"emc_{base}_cocolvis" for base in ("hrnet18s", "hrnet18", "hrnet32", "segformer_b0", "segformer_b3")),
+    *(f"emc_{base}_sbd" for base in ("hrnet18s", "hrnet18")),
+    *(f"emc_vit_{size}_cocolvis" for size in ("base", "huge")),
+    *(f"focuscut_resnet{depth}_sbd" for depth in (50, 101)),
+    *(f"icmformer_{network}_{data}" for network in ("vit_base", "swin_base") for data in ("sbd", "cocolvis")),
+    "icmformerpp_coco_mois",
+}
+
+
+def test_every_run_of_the_papers_is_there() -> None:
+    assert PRESETS.keys() >= PUBLISHED
+
+
+@pytest.mark.networks
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_makes_two_steps_at_toy_size(name: str) -> None:
+    config = PRESETS[name]()
+    network = toy(config.network.name or "simpleclick_vit_base")
+    training = replace(config.training, steps=2, batch_size=2, checkpoint_every=2)
+    trainer = Trainer(network=network, module=network, config=training)
+    before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
+    for batch in scene_batches(toy_data(config.data), 2):
+        metrics = trainer.train_step(batch)
+        assert np.isfinite(metrics["loss"])
+        assert metrics["loss"] > 0
+    assert trainer.step == 2
+    assert any(not torch.equal(tensor, before[key]) for key, tensor in network.state_dict().items())
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_presets_network_takes_its_crops(name: str) -> None:
     config = PRESETS[name]()
     options = config.network.options(config.data.crop_hw)
     if not config.network.name:
         pytest.skip("it takes the network and the size of its checkpoint")
-    sides = options["input_hw"]
-    patch = NETWORKS[config.network.name].patch
-    assert all(side % (2 * patch) == 0 for side in sides)
+    if "input_hw" in options:
+        patch = NETWORKS[config.network.name].patch  # pyright: ignore[reportAttributeAccessIssue]
+        assert all(side % (2 * patch) == 0 for side in options["input_hw"])
+    assert all(side % 4 == 0 for side in config.data.crop_hw)
 
 
 @pytest.mark.networks

@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from models.click_maps import ClickBatch
+from models.errors import InputError
 from models.interaction import Clicks
 from pipeline.clicks import POLICIES
 from pipeline.clicks.oracle import oracle_click, squared_distances
-from pipeline.clicks.training_clicks import add_clicks, admissible, free_row, numbered_row
+from pipeline.clicks.training_clicks import TRAINING_CLICKS, add_clicks, admissible, click_row
 
 
 def brute_force_distances(region: np.ndarray) -> np.ndarray:
@@ -189,14 +190,27 @@ def test_every_admissible_pixel_is_drawn() -> None:
     assert np.array_equal(drawn, allowed)
 
 
-def test_free_rows_fill_up_and_then_the_last_is_replaced() -> None:
-    valid = np.zeros(6, bool)
-    for positive, rows in ((True, [0, 1, 2, 2]), (False, [3, 4, 5, 5])):
+def row_of(law: str, valid: list[bool], positive: bool, number: int | None = None) -> int | None:
+    """The row that a click takes, None if it may take none."""
+    row, may = click_row(torch.tensor([valid]), torch.tensor([positive]), TRAINING_CLICKS[law], number)
+    return int(row) if bool(may) else None
+
+
+@pytest.mark.parametrize(
+    ("law", "expected"),
+    [("cfr", ([0, 1, 2, 2], [3, 4, 5, 5])), ("emc", ([2, 1, 0, None], [5, 4, 3, None]))],
+)
+def test_rows_fill_up(law: str, expected: tuple[list[int | None], list[int | None]]) -> None:
+    valid = [False] * 6
+    for positive, rows in zip((True, False), expected, strict=True):
         for row in rows:
-            assert free_row(valid, positive) == row
-            valid[row] = True
+            assert row_of(law, valid, positive) == row
+            if row is not None:
+                valid[row] = True
 
 
 def test_numbered_rows_count_from_the_end_of_each_half() -> None:
-    assert [numbered_row(48, True, t) for t in (1, 2, 3)] == [23, 22, 21]
-    assert [numbered_row(48, False, t) for t in (1, 2, 3)] == [47, 46, 45]
+    assert [row_of("ritm", [True] * 48, True, t) for t in (1, 2, 3)] == [23, 22, 21]
+    assert [row_of("ritm", [False] * 48, False, t) for t in (1, 2, 3)] == [47, 46, 45]
+    with pytest.raises(InputError, match="1 to 24"):
+        row_of("ritm", [False] * 48, False, 25)

@@ -7,16 +7,17 @@ from torch import Tensor, nn
 
 from models.click_maps import ClickBatch, disk_maps
 from models.losses import normalized_focal_loss
-from models.networks.base import Output
+from models.networks.base import Network, Output
 from pipeline.training.config import IclConfig, TrainingConfig
 from pipeline.training.objectives import OBJECTIVES
+from pipeline.training.runner import Runner
 from tests.training.tiny import HW, batches
 
 BETAS = (1.0, 2.0, 3.5)
 CONFIG = TrainingConfig(icl=IclConfig(betas=BETAS))
 
 
-class Spy(nn.Module):
+class Spy(Network):
     """A linear network that keeps what it was asked and what it answered."""
 
     def __init__(self) -> None:
@@ -37,7 +38,7 @@ def rngs(shared: int = 0, own: int = 1) -> tuple[np.random.Generator, np.random.
 
 def played(objective: str, shared: int = 0, own: int = 1) -> tuple[Spy, int, list[Tensor]]:
     network, batch = Spy(), next(batches())
-    num, terms = OBJECTIVES[objective].terms(network, batch, CONFIG, *rngs(shared, own))
+    num, terms = OBJECTIVES[objective].terms(Runner(network, network), batch, CONFIG, *rngs(shared, own))
     return network, num, list(terms)
 
 
@@ -104,7 +105,7 @@ def test_gradients_term_by_term_equal_those_of_the_sum(objective: str) -> None:
     gradients = []
     for at_once in (True, False):
         network, batch = Spy(), next(batches())
-        _, terms = OBJECTIVES[objective].terms(network, batch, CONFIG, *rngs(seed_with(3)))
+        _, terms = OBJECTIVES[objective].terms(Runner(network, network), batch, CONFIG, *rngs(seed_with(3)))
         if at_once:
             torch.stack(list(terms)).sum().backward()
         else:

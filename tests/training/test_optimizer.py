@@ -1,5 +1,6 @@
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -8,6 +9,7 @@ from models.errors import InputError
 from pipeline.training.config import OptimizerConfig, ScalingConfig, TrainingConfig
 from pipeline.training.optimizer import layerwise_groups, make_optimizer, rate_factor, set_rate
 from tests.training.tiny import tiny_network
+from tests.training.toys import toy
 
 
 def test_layers_nearer_the_input_learn_slower() -> None:
@@ -96,3 +98,63 @@ def test_the_optimizer_moves_parameters_by_the_set_rate() -> None:
     parameter.grad = torch.ones(3)
     optimizer.step()
     assert torch.allclose(parameter.detach(), torch.full((3,), 0.95))  # Adam's first step is one rate long
+
+
+def rates_of(network: nn.Module, config: OptimizerConfig) -> dict[str, float]:
+    groups = make_optimizer(network, config).param_groups
+    rates = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
+    return {name: rates[id(parameter)] for name, parameter in network.named_parameters() if id(parameter) in rates}
+
+
+def test_hrnets_pretrained_part_learns_by_a_part_of_the_rate() -> None:
+    rates = rates_of(toy("ritm_hrnet18s"), OptimizerConfig(lr=1.0, backbone_factor=0.1))
+    assert rates["feature_extractor.conv1.weight"] == 0.1
+    # The published list leaves the fresh aux head at the backbone's rate.
+    assert {rate for name, rate in rates.items() if ".aux_head." in name} == {0.1}
+    heads = {rate for name, rate in rates.items() if ".conv3x3_ocr." in name or ".ocr_distri_head." in name}
+    assert heads == {1.0}
+    assert {rate for name, rate in rates.items() if name.startswith("maps_transform")} == {1.0}
+
+
+def test_segformers_encoder_learns_by_a_part_of_the_rate() -> None:
+    rates = rates_of(toy("emc_segformer_b0"), OptimizerConfig(lr=1.0, backbone_factor=0.1))
+    for name, rate in rates.items():
+        assert rate == (0.1 if name.startswith("feature_extractor.backbone.") else 1.0)
+    assert set(rates.values()) == {0.1, 1.0}
+
+
+def test_a_part_of_the_rate_needs_a_backbone_that_is_known() -> None:
+    with pytest.raises(InputError, match="backbone_factor"):
+        make_optimizer(toy("simpleclick_vit_base"), OptimizerConfig(backbone_factor=0.1))
+
+
+def test_frozen_parameters_have_no_rate() -> None:
+    network = toy("emc_hrnet18s")
+    network.get_submodule("feature_extractor").requires_grad_(False)
+    rates = rates_of(network, OptimizerConfig())
+    assert rates
+    assert not any(name.startswith("feature_extractor.") for name in rates)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_optimisers_by_name(name: str) -> None:
+    optimizer = make_optimizer(toy("focuscut_resnet50"), OptimizerConfig(name=name, weight_decay=5e-4))  # pyright: ignore
+    assert type(optimizer).__name__.lower() == name
+    assert optimizer.param_groups[0]["weight_decay"] == 5e-4
+    assert optimizer.param_groups[0].get("momentum", 0.9) == 0.9
+
+
+def test_the_exponential_schedule_ends_where_it_should() -> None:
+    config = OptimizerConfig(schedule="exponential", final_factor=0.9**40)
+    factors = [rate_factor(config, step, 4000) for step in range(0, 4001, 100)]
+    assert factors[0] == 1
+    assert np.allclose(np.divide(factors[1:], factors[:-1]), 0.9)
+
+
+def test_the_clicks_embedding_is_frozen_only_on_request() -> None:
+    for name, prefix in (("simpleclick_vit_base", ""), ("emc_vit_base", "base."), ("icmformer_vit_base", "")):
+        own = rates_of(toy(name), OptimizerConfig(layer_decay=0.75))
+        assert any(key.startswith(f"{prefix}patch_embed_coords.") for key in own)
+        assert own[f"{prefix}backbone.blocks.0.norm1.weight"] < own[f"{prefix}backbone.blocks.7.norm1.weight"]
+        published = rates_of(toy(name), OptimizerConfig(layer_decay=0.75, layer_decay_public_bug=True))
+        assert not any(key.startswith(f"{prefix}patch_embed_coords.") for key in published)

@@ -1,21 +1,21 @@
 """Iterative click loss: every output on the way is scored, later ones more (Sun et al., CFR-ICL, section 3.1)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from models.click_maps import ClickBatch
-from models.losses import normalized_focal_loss
-from models.networks.base import Output
-from pipeline.clicks.training_clicks import add_clicks
+from pipeline.clicks.training_clicks import next_clicks
 from pipeline.training.batch import TrainingBatch
 from pipeline.training.config import TrainingConfig
+from pipeline.training.objectives.scoring import score
+from pipeline.training.runner import Runner
 
 
 def icl(
-    network: Callable[..., Output],
+    network: Runner,
     batch: TrainingBatch,
     config: TrainingConfig,
     shared_rng: np.random.Generator,
@@ -29,20 +29,20 @@ def icl(
 
     def terms() -> Iterator[Tensor]:
         prev_mask = torch.zeros_like(batch.target)
-        with torch.no_grad():
-            prev_mask = torch.sigmoid(network(batch.image, prev_mask, batch.clicks).mask_logits.float())
+        with network.looking(evaluate=False) as look:
+            prev_mask = torch.sigmoid(look(batch.image, prev_mask, batch.clicks).mask_logits.float())
         clicks = batch.clicks
         for beta in config.icl.betas:
-            clicks = add_clicks(clicks, prev_mask, batch.target, rng)
-            logits = network(batch.image, prev_mask, clicks).mask_logits.float()
-            yield beta * normalized_focal_loss(logits, batch.target).mean()
-            prev_mask = torch.sigmoid(logits.detach())
+            clicks = next_clicks(clicks, prev_mask, batch.target, rng, law="cfr")
+            output = network(batch.image, prev_mask, clicks)
+            yield beta * score(output, batch.target, config)
+            prev_mask = torch.sigmoid(output.mask_logits.detach().float())
 
     return len(config.icl.betas), terms()
 
 
 def icl_code(
-    network: Callable[..., Output],
+    network: Runner,
     batch: TrainingBatch,
     config: TrainingConfig,
     shared_rng: np.random.Generator,
@@ -58,10 +58,10 @@ def icl_code(
         prev_mask = torch.zeros_like(batch.target)
         clicks: ClickBatch = batch.clicks
         for number, beta in enumerate(config.icl.betas[:num_terms], start=1):
-            logits = network(batch.image, prev_mask, clicks).mask_logits.float()
-            yield beta * normalized_focal_loss(logits, batch.target).mean()
-            prev_mask = torch.sigmoid(logits.detach())
+            output = network(batch.image, prev_mask, clicks)
+            yield beta * score(output, batch.target, config)
+            prev_mask = torch.sigmoid(output.mask_logits.detach().float())
             if number < num_terms:
-                clicks = add_clicks(clicks, prev_mask, batch.target, rng)
+                clicks = next_clicks(clicks, prev_mask, batch.target, rng, law="cfr")
 
     return num_terms, terms()

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from pipeline.clicks.training_clicks import add_clicks, admissible, free_row, numbered_row
+from pipeline.clicks.training_clicks import TRAINING_CLICKS, add_clicks, admissible, click_row
 from tests.parity.cases import Case, Deviations, Kind
 from tests.parity.sessions import unpack
 
@@ -30,7 +30,8 @@ def replay(case: Case) -> Deviations:
         return {}
     assert positive == record["is_positive"]
     valid = clicks.valid[0].numpy()
-    row = free_row(valid, positive) if number is None else numbered_row(len(valid), positive, number)
+    rule = TRAINING_CLICKS["cfr" if number is None else "ritm"]
+    row = int(click_row(clicks.valid, torch.tensor([positive]), rule, number)[0])
     assert row == record["slot"]
     assert added.valid[0, row]
     assert bool(added.positive[0, row]) == positive

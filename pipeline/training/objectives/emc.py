@@ -1,0 +1,94 @@
+"""EMC-Click: first click and corrections in one step, corrections on the features of the first (spec 1.6)."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.errors import InputError
+from models.networks.base import Network
+from models.networks.emc import Emc
+from pipeline.clicks.random_clicks import draw_count
+from pipeline.clicks.training_clicks import next_clicks
+from pipeline.training.batch import TrainingBatch
+from pipeline.training.config import TrainingConfig
+from pipeline.training.objectives.scoring import mask_loss, score
+from pipeline.training.runner import Runner
+
+
+def emc(
+    network: Runner,
+    batch: TrainingBatch,
+    config: TrainingConfig,
+    shared_rng: np.random.Generator,
+    rng: np.random.Generator,
+) -> tuple[int, Iterator[Tensor]]:
+    """Base, aux head and correction learn together (Du et al., CVPR 2023; spec 1.6).
+
+    m corrections without gradient on the features of the first click, m in 0..max_iterations with odds gamma^m, one m
+    for the batch on all workers; then, with gradient, the base on the first click again and a correction with all
+    clicks, from the last low-resolution logits (the fresh base's if m is 0).
+    """
+    num = draw_count(0, config.emc.max_iterations, config.emc.gamma, shared_rng)
+
+    def terms() -> Iterator[Tensor]:
+        nothing, clicks = torch.zeros_like(batch.target), batch.clicks
+        low_logits: Tensor | None = None
+        if num:
+            with network.looking() as look:
+                assert isinstance(look, Emc)
+                encoded = look.encode(batch.image, nothing, clicks)
+                low_logits = encoded.low_logits
+                for _ in range(num):
+                    logits, low_logits = look.correct(batch.image, encoded.features, low_logits, clicks)
+                    clicks = next_clicks(clicks, torch.sigmoid(logits.float()), batch.target, rng, law="emc")
+        yield score(network(batch.image, nothing, clicks, low_logits=low_logits), batch.target, config)
+
+    return 1, terms()
+
+
+def correction_only(
+    network: Runner,
+    batch: TrainingBatch,
+    config: TrainingConfig,
+    shared_rng: np.random.Generator,
+    rng: np.random.Generator,
+) -> tuple[int, Iterator[Tensor]]:
+    """The correction network learns on a base that stays as it is (ours, spec 1.8b): how emc_vit_huge comes to be.
+
+    As `emc`, but the base runs once a step, without gradient, and only the correction is scored.
+    """
+    num = draw_count(0, config.emc.max_iterations, config.emc.gamma, shared_rng)
+
+    def terms() -> Iterator[Tensor]:
+        nothing, clicks = torch.zeros_like(batch.target), batch.clicks
+        low_logits: Tensor | None = None
+        with network.looking() as look:
+            assert isinstance(look, Emc)
+            base = look.run_base(batch.image, nothing, clicks)
+            if num:
+                features, low_logits = look.refiner.take(base.feature, batch.image), base.low_logits
+                for _ in range(num):
+                    logits, low_logits = look.correct(batch.image, features, low_logits, clicks)
+                    clicks = next_clicks(clicks, torch.sigmoid(logits.float()), batch.target, rng, law="emc")
+        output = network(batch.image, nothing, clicks, low_logits=low_logits, base=base)
+        yield mask_loss(output.mask_logits, batch.target, config)
+
+    return 1, terms()
+
+
+def split_network(network: Network) -> Sequence[nn.Module]:
+    """Freeze nothing; raises InputError for a network that is not split."""
+    if not isinstance(network, Emc):
+        raise InputError(
+            f"training.objective emc or correction_only with {network.name or type(network).__name__}: expected a "
+            "network with a correction network of its own (emc_*); the others learn with ritm or icl"
+        )
+    return ()
+
+
+def base_of(network: Network) -> Sequence[nn.Module]:
+    """Freeze all but the correction network; raises InputError for a network that is not split."""
+    split_network(network)
+    return [part for name, part in network.named_children() if name != "refiner"]

@@ -1,0 +1,38 @@
+"""RITM's iterative training: clicks are made where the network errs, and only the last output is scored."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.clicks.training_clicks import next_clicks
+from pipeline.training.batch import TrainingBatch
+from pipeline.training.config import TrainingConfig
+from pipeline.training.objectives.scoring import score
+from pipeline.training.runner import Runner
+
+
+def ritm(
+    network: Runner,
+    batch: TrainingBatch,
+    config: TrainingConfig,
+    shared_rng: np.random.Generator,
+    rng: np.random.Generator,
+) -> tuple[int, Iterator[Tensor]]:
+    """Sofiiuk et al. (RITM), section 3.2; spec 4.1: also SimpleClick's and iCMFormer's.
+
+    The number of clicks without gradient is uniform in 0..max_iterations, one for the batch on all workers; for them
+    the network answers as in evaluation.
+    """
+    num = int(shared_rng.integers(0, config.ritm.max_iterations + 1))
+
+    def terms() -> Iterator[Tensor]:
+        prev_mask, clicks = torch.zeros_like(batch.target), batch.clicks
+        with network.looking() as look:
+            for number in range(1, num + 1):
+                prev_mask = torch.sigmoid(look(batch.image, prev_mask, clicks).mask_logits.float())
+                clicks = next_clicks(clicks, prev_mask, batch.target, rng, law="ritm", number=number)
+        yield score(network(batch.image, prev_mask, clicks), batch.target, config)
+
+    return 1, terms()
