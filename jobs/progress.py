@@ -21,7 +21,22 @@ def followed(history: Path, num_steps: int) -> Iterator[None]:
         thread.join()
 
 
+STARVED = 0.2
+"""Share of the time that training may wait for samples before it says so."""
+
+
+def starving(entry: dict[str, float], *, first: bool) -> str | None:
+    """Say what to do where data keeps the device waiting; the first entry of a run waits for its workers to start."""
+    if first or entry["data_wait"] <= STARVED:
+        return None
+    return (
+        f"training waits for samples {entry['data_wait']:.0%} of the time: raise --scaling.data-actors (or "
+        "--scaling.max-data-actors), prepare the data set with jobs.prepare, or leave out --data.fresh-partners"
+    )
+
+
 def _follow(history: Path, offset: int, num_steps: int, stop: threading.Event) -> None:
+    num_shown, warned = 0, False
     while True:
         last_round = stop.wait(0.5)
         if history.is_file():
@@ -34,6 +49,11 @@ def _follow(history: Path, offset: int, num_steps: int, stop: threading.Event) -
                 offset += len(line)
                 for entry in parse([line.decode()]):
                     print(text(entry, num_steps), flush=True)
+                    advice = starving(entry, first=num_shown == 0)
+                    if advice and not warned:
+                        print(f"warning: {advice}", flush=True)
+                        warned = True
+                    num_shown += 1
         if last_round:
             return
 
@@ -42,7 +62,8 @@ def text(entry: dict[str, float], num_steps: int) -> str:
     """Lay one entry out as a line."""
     left = (num_steps - entry["step"]) * entry["seconds_per_step"]
     return (
-        f"step {entry['step']:.0f}/{num_steps}  loss {entry['loss']:.3f}  lr {entry['lr']:.1e}  "
+        f"step {entry['step']:.0f}/{num_steps}  loss {entry['loss']:.3f}  IoU {entry['iou']:.3f}  "
+        f"lr {entry['lr']:.1e}  "
         f"{entry['images_per_second']:.1f} images/s  waiting for data {entry['data_wait']:.0%}  "
         f"{left // 60:.0f} min {left % 60:02.0f} s left"
     )

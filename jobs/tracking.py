@@ -101,6 +101,21 @@ def _log_training(uri: str, run_id: str, step: int, metrics: dict[str, float]) -
         logging.getLogger(__name__).warning("step %d is not in MLflow at %s: %s", step, uri, error)
 
 
+def file_logger(uri: str, run_id: str, artifact_path: str) -> Callable[[Path], None]:
+    """Logger of single files for rank 0 of a training run; picklable."""
+    return functools.partial(_log_file, uri, run_id, artifact_path)
+
+
+def _log_file(uri: str, run_id: str, artifact_path: str, path: Path) -> None:
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        log_files(uri, run_id, path, artifact_path)
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        logging.getLogger(__name__).warning("%s is not in MLflow at %s: %s", path, uri, error)
+
+
 def log_files(uri: str, run_id: str, folder: Path, artifact_path: str) -> None:
     """Log a file or a folder as artifacts of a run."""
     if folder.is_dir():

@@ -1,4 +1,7 @@
-"""`python -m jobs.train PRESET [--flags]`: fine-tune a network; here, or on a cluster by `ray job submit`."""
+"""`python -m jobs.train PRESET [--flags]`: fine-tune a network; here, or on a cluster by `ray job submit`.
+
+`python -m jobs.train --resume RUN` goes on with a run that was stopped; its folder says all that is needed.
+"""
 
 import contextlib
 import dataclasses
@@ -11,29 +14,34 @@ from pathlib import Path
 import torch
 
 from jobs import before_after, tracking
-from jobs.cli import absolute_path, as_dict, data_root, parse, run_job, take_preset
+from jobs.cli import absolute_path, as_dict, data_root, from_dict, parse, run_job, take_preset
 from jobs.config import TrainConfig, for_reader_of
 from jobs.evaluate import RECOMMENDED, label
 from jobs.presets import PRESETS
 from jobs.progress import followed
 from jobs.validation import BEST, Validator
 from models import checkpoint as checkpoints
-from models.errors import InputError
+from models.errors import InputError, lookup
 from models.networks import create
+from models.networks.base import Network
 from models.refinement import build, named
 from pipeline.data.config import DataConfig
 from pipeline.data.hold_out import HoldOut
 from pipeline.data.readers import open_reader
 from pipeline.data.sample import Item, Reader
 from pipeline.training.config import ScalingConfig
+from pipeline.training.objectives import OBJECTIVES
 
 
 def main(argv: Sequence[str]) -> int:
     """Parse, train, print where everything is."""
-    preset, config, rest = take_preset(argv, PRESETS, "train")
-    config = dataclasses.replace(config, data=for_reader_of(rest, config.data))
-    config = parse(TrainConfig, rest, prog=f"train {preset}", default=config)
-    config = dataclasses.replace(config, out=config.out or f"runs/{preset}-{datetime.now():%Y%m%d-%H%M%S}")
+    if argv and argv[0].split("=")[0] == "--resume":
+        preset, config = resumed(argv)
+    else:
+        preset, config, rest = take_preset(argv, PRESETS, "train")
+        config = dataclasses.replace(config, data=for_reader_of(rest, config.data))
+        config = parse(TrainConfig, rest, prog=f"train {preset}", default=config)
+        config = dataclasses.replace(config, out=config.out or f"runs/{preset}-{datetime.now():%Y%m%d-%H%M%S}")
     from jobs.ray_env import connected
 
     out = absolute_path("--out", config.out)
@@ -42,6 +50,24 @@ def main(argv: Sequence[str]) -> int:
     with connected(num_cpus=config.num_cpus):
         train(checked, out, uri, name=preset)
     return 0
+
+
+def resumed(argv: Sequence[str]) -> tuple[str, TrainConfig]:
+    """Read `--resume RUN`: the preset's name and the config in the run's folder; further flags may change its scaling.
+
+    Where it runs is no part of a run: it may go on with other workers, on another cluster.
+    """
+    given, rest = (argv[0].split("=", 1)[1], argv[1:]) if "=" in argv[0] else (argv[1] if argv[1:] else "", argv[2:])
+    folder = absolute_path("--resume", given) if given else Path()
+    path = folder / "config.json"
+    if not given or not path.is_file():
+        raise InputError(f"--resume {given}: expected the folder of a run, which jobs.train gave as --out")
+    saved = json.loads(path.read_text())
+    try:
+        config = dataclasses.replace(from_dict(TrainConfig, saved["config"]), out=str(folder))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is not the config of a run of this version: {error}") from error
+    return saved.get("preset", folder.name), parse(TrainConfig, rest, prog="train --resume RUN", default=config)
 
 
 def check(config: TrainConfig) -> TrainConfig:
@@ -66,13 +92,26 @@ def check(config: TrainConfig) -> TrainConfig:
                 f"{network.name}, or say --network.name {description['network']}"
             )
         network = dataclasses.replace(network, start_from=str(start))
-    if config.training.batch_size % config.scaling.workers:
-        raise InputError(
-            f"training.batch_size {config.training.batch_size} does not divide among {config.scaling.workers} workers"
-        )
+    config.scaling.check_batch(config.training)
+    check_objective(config, shape)
     if not open_reader(data.reader, data.root, data.split, data.options).items():
         raise InputError(f"the data set at {data.root} lists no images")
     return dataclasses.replace(config, data=data, network=network)
+
+
+def check_objective(config: TrainConfig, network: Network) -> None:
+    """Refuse an objective that this network, or this stream, cannot serve."""
+    data, objective = config.data, config.training.objective
+    lookup("objective", objective, OBJECTIVES).frozen(network)
+    for name, enabled in (("focus", data.focus.enabled), ("exemplar", data.exemplar.enabled)):
+        if objective == name and not enabled:
+            raise InputError(f"--training.objective {name} needs its columns in the stream: say --data.{name}.enabled")
+    sides = getattr(network.config, "input_hw", None)
+    if objective == "focus" and sides is not None and tuple(sides) != (data.focus.size, data.focus.size):
+        raise InputError(
+            f"--data.focus.size {data.focus.size}: {config.network.name} takes views of {tuple(sides)} only, so "
+            "close-ups must have that size"
+        )
 
 
 def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
@@ -103,6 +142,7 @@ def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
             **origin(config.network.start_from),
         },
         log=tracking.training_logger(uri, run_id),
+        log_file=tracking.file_logger(uri, run_id, "training"),
     )
     (out / "ray").mkdir(exist_ok=True)
     start = config.network.start_from
@@ -225,7 +265,7 @@ def _resume_or_start(out: Path, uri: str, name: str, plain: dict[str, object]) -
         print(f"continuing the run in {out}")
         return saved["run_id"]
     run_id = tracking.start_run(uri, name, plain)
-    path.write_text(json.dumps({"run_id": run_id, "config": plain}, indent=2) + "\n")
+    path.write_text(json.dumps({"run_id": run_id, "preset": name, "config": plain}, indent=2) + "\n")
     return run_id
 
 

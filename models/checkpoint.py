@@ -13,6 +13,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from models.errors import InputError
 from models.networks import NETWORKS, create
@@ -23,8 +24,10 @@ FORMAT_VERSION = 1
 WEIGHTS, DESCRIPTION = "weights.safetensors", "checkpoint.json"
 
 
-def save(network: Network, folder: str | Path, **info: Any) -> Path:
+def save(network: Network, folder: str | Path, *, state: dict[str, Tensor] | None = None, **info: Any) -> Path:
     """Write a checkpoint folder; `info` (JSON values) is kept beside the network's config.
+
+    `state`: the weights of a network that holds a part of them only (FSDP), gathered.
 
     The weights are written first and the description last, each by an atomic rename: a folder that has a description
     is complete.
@@ -33,7 +36,8 @@ def save(network: Network, folder: str | Path, **info: Any) -> Path:
         raise InputError("this network was prepared for inference (models.inference): save it before that")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    state = {key: tensor.detach().cpu().contiguous() for key, tensor in network.state_dict().items()}
+    tensors = network.state_dict() if state is None else state
+    state = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
     save_file(state, folder / f"{WEIGHTS}.part")
     digest = _sha256(folder / f"{WEIGHTS}.part")
     description = {

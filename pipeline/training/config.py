@@ -116,12 +116,30 @@ class TrainingConfig:
     checkpoint_every: int = 200
     """Steps between checkpoints; the last step always writes one."""
     log_every: int = 10
+    pictures_every: int = 500
+    """Steps between pictures of training samples, their clicks and answers; 0: none."""
     seed: int = 0
+    accumulate: int = 1
+    """Parts that a worker cuts its samples of a step into, one after the other: less memory, the same gradients (but
+    for batch norms, which see a part at a time)."""
+    recompute: bool = False
+    """Compute blocks again in the backward pass instead of keeping their inner values: a third slower, far less
+    memory."""
+    compile: bool = False
+    """Compile the network (torch.compile): minutes at the start, faster steps."""
+    ema: float = 0.0
+    """Decay of a running average of the weights, which checkpoints then hold (0.999, say); 0: none."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "checkpoint_every", "log_every"):
+        for name in ("steps", "batch_size", "checkpoint_every", "log_every", "accumulate"):
             if getattr(self, name) < 1:
                 raise InputError(f"training.{name} {getattr(self, name)}: expected a number >= 1")
+        if not 0 <= self.ema < 1:
+            raise InputError(f"training.ema {self.ema}: expected a decay in 0..1, such as 0.999, or 0 for none")
+        if self.batch_size % self.accumulate:
+            raise InputError(
+                f"training.batch_size {self.batch_size} does not divide into training.accumulate {self.accumulate}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +148,11 @@ class ScalingConfig:
 
     workers: int = 1
     """Training workers, one GPU each if `gpu`."""
+    max_workers: int = 0
+    """Grow up to so many workers while the cluster has room, and shrink to `workers` where nodes are lost; 0: always
+    `workers`. The batch stays the same: each of these numbers must divide it."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """ddp: every worker has the whole network; fsdp: parts of it and of the optimiser's state (ViT-H on small GPUs)."""
     gpu: bool = False
     cpus_per_worker: float = 1.0
     threads_per_worker: int = 0
@@ -148,11 +171,29 @@ class ScalingConfig:
         for name in ("max_data_actors", "data_memory_mb"):
             if getattr(self, name) < 0:
                 raise InputError(f"scaling.{name} {getattr(self, name)}: expected a number >= 0")
+        if self.max_workers and self.max_workers < self.workers:
+            raise InputError(
+                f"scaling.max_workers {self.max_workers}: expected at least scaling.workers ({self.workers}), or 0"
+            )
         if self.workers < 1 or self.data_actors < 1 or self.max_failures < 0:
             raise InputError(
                 f"scaling: workers {self.workers}, data_actors {self.data_actors}, max_failures {self.max_failures}: "
                 "expected at least 1, 1 and 0"
             )
+
+    @property
+    def worker_counts(self) -> range:
+        """How many workers there may be."""
+        return range(self.workers, max(self.workers, self.max_workers) + 1)
+
+    def check_batch(self, training: TrainingConfig) -> None:
+        """Raise InputError unless the batch divides among every number of workers, and theirs into parts."""
+        for workers in self.worker_counts:
+            if training.batch_size % (workers * training.accumulate):
+                parts = f", each in {training.accumulate} parts" if training.accumulate > 1 else ""
+                raise InputError(
+                    f"training.batch_size {training.batch_size} does not divide among {workers} workers{parts}"
+                )
 
     @property
     def data_pool(self) -> tuple[int, int]:

@@ -4,9 +4,12 @@ Everything random in a step is a function of (seed, step, rank): a run that is i
 """
 
 import contextlib
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,12 +20,25 @@ from models.networks.base import Network
 from pipeline.data.sampling import rng_for
 from pipeline.training.batch import TrainingBatch
 from pipeline.training.config import TrainingConfig
+from pipeline.training.ema import Ema
 from pipeline.training.objectives import OBJECTIVES
 from pipeline.training.optimizer import make_optimizer, rate_factor, set_rate
+from pipeline.training.parallel import exchanging, whole
+from pipeline.training.recompute import recompute_blocks
 from pipeline.training.runner import Runner, freeze, rest
 
 STREAM, SHARED, OWN = 101, 102, 103
 """Purposes of random numbers, so that no two uses share a sequence."""
+RAW = "raw"
+
+
+def prepare(network: Network, config: TrainingConfig) -> None:
+    """Make a network ready to train, before workers share it: what is frozen, recomputed or compiled."""
+    freeze(lookup("objective", config.objective, OBJECTIVES).frozen(network))
+    if config.recompute:
+        recompute_blocks(network)
+    if config.compile:
+        network.compile()
 
 
 @dataclass
@@ -35,6 +51,8 @@ class Trainer:
     rank: int = 0
     step: int = 0
     optimizer: torch.optim.Optimizer = field(init=False)
+    writers: Any = None
+    """Process group of those who write shards of checkpoints, once there is one."""
 
     def __post_init__(self) -> None:
         self.objective = lookup("objective", self.config.objective, OBJECTIVES)
@@ -42,56 +60,117 @@ class Trainer:
         freeze(self.frozen)
         self.optimizer = make_optimizer(self.network, self.config.optimizer)
         self.runner = Runner(self.network, self.module, self.config.precision)
+        self.ema = Ema(self.network, self.config.ema) if self.config.ema else None
 
-    def train_step(self, batch: TrainingBatch) -> dict[str, float]:
-        """Make one step and return its metrics: loss (sum of the terms), gradient norm, rate."""
-        seed = self.config.seed
+    def train_step(self, batch: TrainingBatch) -> dict[str, float | Tensor]:
+        """Make one step and return its metrics: loss (sum of the terms), IoU of the last output, gradient norm, rate.
+
+        Numbers that the device has are tensors, so that nobody waits for it; `number` reads one. On a CPU a loss or a
+        gradient that is not finite raises before it is applied; on a device `fit` sees it, before anything is saved.
+        """
+        config, seed = self.config, self.config.seed
         self.module.train()
         rest(self.frozen)
         self.runner.step = self.step
         torch.manual_seed(int(rng_for(seed, self.step, self.rank, STREAM).integers(2**31)))
-        factor = rate_factor(self.config.optimizer, self.step, self.config.steps)
+        factor = rate_factor(config.optimizer, self.step, config.steps)
         set_rate(self.optimizer, factor)
         self.optimizer.zero_grad(set_to_none=True)
-        shared, own = rng_for(seed, self.step, SHARED), rng_for(seed, self.step, self.rank, OWN)
-        num_terms, terms = self.objective.terms(self.runner, batch, self.config, shared, own)
-        loss = 0.0
-        for number in range(num_terms):
-            # Gradients add up over the terms; workers exchange them once, with the last.
-            wait = getattr(self.module, "no_sync", None) if number < num_terms - 1 else None
-            with wait() if wait is not None else contextlib.nullcontext():
-                term = next(terms)
-                term.backward()
-            loss += float(term.detach())
-        terms.close()  # pyright: ignore[reportAttributeAccessIssue]
-        limit = self.config.optimizer.max_grad_norm
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), limit if limit is not None else float("inf"))
-        if not (np.isfinite(loss) and torch.isfinite(norm)):
-            raise FloatingPointError(
-                f"loss {loss} and gradient norm {float(norm)} at step {self.step}: lower training.optimizer.lr or set "
-                "training.optimizer.max_grad_norm"
-            )
+        own = rng_for(seed, self.step, self.rank, OWN)
+        loss: float | Tensor = 0.0
+        iou: float | Tensor = 0.0
+        for place, part in enumerate(batch.parts(config.accumulate), start=1):
+            # Anew for each part: what workers share, the parts of a step share too.
+            shared = rng_for(seed, self.step, SHARED)
+            num_terms, terms = self.objective.terms(self.runner, part, config, shared, own)
+            for number in range(1, num_terms + 1):
+                # Gradients add up over terms and parts; workers exchange them once, with the last.
+                with exchanging(self.module, place == config.accumulate and number == num_terms):
+                    term = next(terms) / config.accumulate
+                    term.backward()
+                loss = loss + term.detach()
+            terms.close()  # pyright: ignore[reportAttributeAccessIssue]
+            iou = iou + self._iou(part) / config.accumulate
+        limit = config.optimizer.max_grad_norm
+        norm = whole(nn.utils.clip_grad_norm_(self.network.parameters(), limit if limit is not None else float("inf")))
+        metrics = {"loss": loss, "iou": iou, "grad_norm": norm, "lr": config.optimizer.lr * factor}
+        if norm.device.type == "cpu":
+            check_finite(metrics, self.step)
         self.optimizer.step()
+        if self.ema is not None:
+            self.ema.update()
         self.step += 1
-        return {"loss": loss, "grad_norm": float(norm), "lr": self.config.optimizer.lr * factor}
+        return metrics
+
+    def _iou(self, batch: TrainingBatch) -> Tensor:
+        """Mean IoU of the last output with its target: the global view's, or the close-up's."""
+        logits, target = self.runner.last, batch.target
+        assert logits is not None
+        if batch.focus is not None and self.runner.shown[0] is batch.focus.image:
+            target = batch.focus.target
+        mask, wanted, valid = logits > 0, target > 0.5, target >= 0
+        both = (mask & wanted & valid).flatten(1).sum(1)
+        either = ((mask | wanted) & valid).flatten(1).sum(1)
+        return (both / either.clamp(min=1)).mean()
 
     def state_tensors(self) -> dict[str, Tensor]:
-        """Flatten the optimiser's tensors, for safetensors: "<parameter number>.<name>"."""
-        return {
+        """Flatten the optimiser's tensors, "<parameter number>.<name>", and weights that are beside their averages."""
+        tensors = {
             f"{number}.{name}": value
             for number, state in self.optimizer.state_dict()["state"].items()
             for name, value in state.items()
+            if isinstance(value, Tensor)
         }
+        if self.ema is not None:
+            # The checkpoint's own weights are the averages.
+            tensors |= {f"{RAW}.{name}": parameter.detach() for name, parameter in self.ema.parameters.items()}
+        return tensors
 
     def load_state_tensors(self, tensors: dict[str, Tensor], step: int) -> None:
-        """Undo `state_tensors` and continue at `step`."""
+        """Undo `state_tensors`, on a network that holds what `averaged` showed, and continue at `step`."""
         state = self.optimizer.state_dict()
         state["state"] = {}
+        raw = {key.removeprefix(f"{RAW}."): value for key, value in tensors.items() if key.startswith(f"{RAW}.")}
+        if self.ema is not None:
+            self.ema.load(raw)
         for key, value in tensors.items():
             number, name = key.split(".", 1)
+            if number == RAW:
+                continue
             state["state"].setdefault(int(number), {})[name] = value
         self.optimizer.load_state_dict(state)
         self.step = step
+
+    def sheet(self, batch: TrainingBatch) -> np.ndarray:
+        """Draw the samples of the last forward of the last step."""
+        from pipeline.training.pictures import training_sheet
+
+        part = batch.parts(self.config.accumulate)[-1]
+        image, clicks = self.runner.shown
+        assert self.runner.last is not None
+        target = part.target
+        if part.focus is not None and image is part.focus.image:
+            target = part.focus.target
+        return training_sheet(image, target, clicks, self.runner.last, f"step {self.step}")
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Let the network hold what a checkpoint shall: the averages, if there are any."""
+        return contextlib.nullcontext() if self.ema is None else self.ema.in_place()
+
+
+def number(value: float | Tensor) -> float:
+    """Read a metric; waits for the device that holds it."""
+    return float(value)
+
+
+def check_finite(metrics: Mapping[str, float | Tensor], step: int) -> None:
+    """Raise FloatingPointError unless loss and gradient norm are finite."""
+    loss, norm = number(metrics["loss"]), number(metrics["grad_norm"])
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        raise FloatingPointError(
+            f"loss {loss} and gradient norm {norm} at step {step}: lower training.optimizer.lr or set "
+            "training.optimizer.max_grad_norm"
+        )
 
 
 def fit(
@@ -99,15 +178,17 @@ def fit(
     batches: Iterator[TrainingBatch],
     on_step: Callable[[int, dict[str, float]], None],
     on_checkpoint: Callable[[int, dict[str, float]], bool | None],
+    on_picture: Callable[[int, np.ndarray], None] | None = None,
 ) -> None:
     """Train until `config.steps`.
 
     `on_step(step, metrics)` every `log_every` steps and at the last, with means since the last call, images per second
     and the share of time spent waiting for data; `on_checkpoint(step, metrics)` every `checkpoint_every` steps and at
-    the last: if it answers true, training ends there.
+    the last: if it answers true, training ends there. `on_picture(step, sheet)` every `pictures_every` steps and at the
+    first, with a contact sheet of the step's samples, uint8 RGB.
     """
     config = trainer.config
-    sums: dict[str, float] = {}
+    sums: dict[str, float | Tensor] = {}
     count = num_images = 0
     waited, started = 0.0, time.monotonic()
     while trainer.step < config.steps:
@@ -117,11 +198,14 @@ def fit(
         for name, value in trainer.train_step(batch).items():
             sums[name] = sums.get(name, 0.0) + value
         count, num_images = count + 1, num_images + len(batch.image)
+        if on_picture is not None and config.pictures_every and (trainer.step - 1) % config.pictures_every == 0:
+            on_picture(trainer.step, trainer.sheet(batch))
         last = trainer.step == config.steps
         saving = last or trainer.step % config.checkpoint_every == 0
         if saving or trainer.step % config.log_every == 0:
+            metrics = {name: number(value) / count for name, value in sums.items()}
+            check_finite(metrics, trainer.step)
             elapsed = max(1e-9, time.monotonic() - started)
-            metrics = {name: value / count for name, value in sums.items()}
             metrics |= {
                 "images_per_second": num_images / elapsed,
                 "seconds_per_step": elapsed / count,

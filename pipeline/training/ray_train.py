@@ -4,20 +4,24 @@ A worker that dies brings all workers back to the last *persisted* checkpoint; t
 that checkpoint has used. Steps since then are made again, with the same random numbers.
 """
 
+import contextlib
 import json
 import os
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray.train
 import ray.train.torch
 import torch
 import torch.distributed as dist
-from safetensors.torch import load_file, save_file
+from PIL import Image
 
 from models import checkpoint as checkpoints
 from models.errors import InputError, find_input_error
@@ -29,11 +33,13 @@ from pipeline.data.ray_data import dataset, ordered_options
 from pipeline.data.sample import Item, Reader
 from pipeline.data.sampling import Order
 from pipeline.training.batch import TrainingBatch, to_device
+from pipeline.training.checkpointing import load_state, save_state, save_weights
 from pipeline.training.config import ScalingConfig, TrainingConfig
 from pipeline.training.history import append_line
-from pipeline.training.loop import Trainer, fit
+from pipeline.training.loop import Trainer, fit, prepare
+from pipeline.training.parallel import share
 
-RUN, OPTIMIZER, PROGRESS, HISTORY = "train", "optimizer.safetensors", "progress.json", "history.jsonl"
+RUN, PROGRESS, HISTORY, PICTURES = "train", "progress.json", "history.jsonl", "pictures"
 STOP = "stop"  # a file that asks the workers to end at their next checkpoint
 REFUSAL = "refused-{rank}.txt"  # why a worker gave up, where a retry would only fail again
 MAX_NAMED = 1000  # refused items that are named; all are counted
@@ -53,16 +59,14 @@ class Job:
     info: dict[str, Any]
     log: Callable[[int, dict[str, float]], None] | None = None
     """Called on rank 0 with (step, metrics)."""
+    log_file: Callable[[Path], None] | None = None
+    """Called on rank 0 with each picture."""
 
 
 def train(job: Job, reader: Reader, items: Sequence[Item]) -> Path:
     """Train and return the folder of the final checkpoint; continues a run that `job.storage` holds already."""
-    per_worker, rest = divmod(job.training.batch_size, job.scaling.workers)
-    if rest or per_worker < 1:
-        raise InputError(
-            f"training.batch_size {job.training.batch_size} does not divide among {job.scaling.workers} workers"
-        )
     scaling = job.scaling
+    scaling.check_batch(job.training)
     resources = {"CPU": scaling.cpus_per_worker} | ({"GPU": 1} if scaling.gpu else {})
     trainer = ray.train.torch.TorchTrainer(
         _worker,
@@ -70,8 +74,11 @@ def train(job: Job, reader: Reader, items: Sequence[Item]) -> Path:
         datasets={"train": lambda: _stream(job, reader, items)},
         dataset_config=ray.train.DataConfig(execution_options=ordered_options(scaling.data_memory_bytes)),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=scaling.workers, use_gpu=scaling.gpu, resources_per_worker=resources
+            num_workers=(scaling.workers, scaling.max_workers) if scaling.max_workers else scaling.workers,
+            use_gpu=scaling.gpu,
+            resources_per_worker=resources,
         ),
+        torch_config=ray.train.torch.TorchConfig(backend=_backend(scaling)),
         run_config=ray.train.RunConfig(
             name=RUN,
             storage_path=job.storage,
@@ -90,6 +97,11 @@ def train(job: Job, reader: Reader, items: Sequence[Item]) -> Path:
     if result.checkpoint is None:
         raise RuntimeError(f"training ended without a checkpoint: see the logs under {job.storage}")
     return Path(result.checkpoint.path)
+
+
+def _backend(scaling: ScalingConfig) -> str | None:
+    """Name the process group; shards are written from the CPU's side, so that FSDP on GPUs needs both."""
+    return "cpu:gloo,cuda:nccl" if scaling.gpu and scaling.parallel == "fsdp" else None
 
 
 def _stream(job: Job, reader: Reader, items: Sequence[Item]) -> "ray.data.Dataset":
@@ -111,7 +123,7 @@ def _windows_left(job: Job, items: Sequence[Item]) -> range:
     first = order.window_number(position.below)
     num_samples = (job.training.steps - done) * job.training.batch_size + len(position.beyond)
     # Whole windows, and a few to spare: splits among workers may be uneven by a window.
-    last = order.window_number(position.below + num_samples) + 1 + job.scaling.workers
+    last = order.window_number(position.below + num_samples) + 1 + job.scaling.worker_counts[-1]
     return range(first, last + 1)
 
 
@@ -171,40 +183,46 @@ def _refusals(job: Job) -> list[Path]:
 def _train(job: Job) -> None:
     """Train from the last checkpoint if there is one."""
     context = ray.train.get_context()
-    rank, world = context.get_world_rank(), context.get_world_size()
     device = ray.train.torch.get_device()
     if device.type == "cpu":
         torch.set_num_threads(
             job.scaling.threads_per_worker or max(1, (os.cpu_count() or 1) // context.get_local_world_size())
         )
-    network, position, tensors, step, refused = _restore(job)
+    persisted = ray.train.get_checkpoint()
+    with contextlib.nullcontext() if persisted is None else persisted.as_directory() as folder:
+        _train_from(job, None if folder is None else Path(folder), device)
+
+
+def _train_from(job: Job, folder: Path | None, device: torch.device) -> None:
+    context = ray.train.get_context()
+    rank, world = context.get_world_rank(), context.get_world_size()
+    network, position, step, refused = _restore(job, folder)
     network.to(device)
-    module = ray.train.torch.prepare_model(network, move_to_device=False)
+    prepare(network, job.training)
+    module = share(network, job.scaling.parallel, job.training.precision)
     trainer = Trainer(network=network, module=module, config=job.training, rank=rank)
-    if tensors is not None:
-        trainer.load_state_tensors(tensors, step)
+    if folder is not None:
+        load_state(trainer, folder, step)
     state = _Progress(job, trainer, rank, world, position, refused)
     shard: Any = ray.train.get_dataset_shard("train")
     blocks = shard.iter_batches(batch_size=None, batch_format="numpy")
     batches = state.watch(rebatch(blocks, position, job.training.batch_size // world), device)
-    fit(trainer, batches, state.on_step, state.on_checkpoint)
+    fit(trainer, batches, state.on_step, state.on_checkpoint, None if rank else state.on_picture)
+    state.settle()
 
 
-def _restore(job: Job) -> tuple[Network, StreamPosition, dict[str, torch.Tensor] | None, int, Counter[str]]:
-    persisted = ray.train.get_checkpoint()
-    if persisted is not None:
-        with persisted.as_directory() as folder:
-            network, _ = checkpoints.load(folder, expected_network=job.network)
-            progress = json.loads((Path(folder) / PROGRESS).read_text())
-            tensors = load_file(Path(folder) / OPTIMIZER)
+def _restore(job: Job, folder: Path | None) -> tuple[Network, StreamPosition, int, Counter[str]]:
+    if folder is not None:
+        network, _ = checkpoints.load(folder, expected_network=job.network)
+        progress = read_progress(folder)
         position = StreamPosition.from_json(progress["position"])
-        return network, position, tensors, int(progress["step"]), Counter(progress["refused"])
+        return network, position, int(progress["step"]), Counter(progress["refused"])
     torch.manual_seed(job.training.seed)
     if job.start_from is not None:
         network, _ = checkpoints.load(job.start_from, expected_network=job.network, **job.network_options)
     else:
         network = create(job.network, **job.network_options)
-    return network, StreamPosition(), None, 0, Counter()
+    return network, StreamPosition(), 0, Counter()
 
 
 class _Progress:
@@ -217,6 +235,7 @@ class _Progress:
         self.position, self.refused = position, refused
         self.own_refused: Counter[str] = Counter()
         self.used: list[int] = []
+        self.unsettled: tuple[Future[Any], Path, dict[str, float]] | None = None
 
     def watch(self, batches: Any, device: torch.device) -> Iterator[TrainingBatch]:
         """Note which samples are used, and put them on the device."""
@@ -227,6 +246,7 @@ class _Progress:
 
     def on_step(self, step: int, metrics: dict[str, float]) -> None:
         """Log, and append to the history that the driver shows, on rank 0."""
+        self.settle()
         if self.rank:
             return
         if self.job.log is not None:
@@ -245,22 +265,47 @@ class _Progress:
             self.refused.update(refused)
         ends = any(entry[2] for entry in gathered)
         self.used, self.own_refused = [], Counter()
-        metrics = {**metrics, "step": float(step)}
-        if self.rank:
-            ray.train.report(metrics)
-            return ends
-        with tempfile.TemporaryDirectory() as folder:
-            info = {**self.job.info, "step": step, "refused": sum(self.refused.values())}
-            checkpoints.save(self.trainer.network, folder, **info)
-            save_file(self.trainer.state_tensors(), Path(folder) / OPTIMIZER)
+        self.settle()
+        folder = Path(tempfile.mkdtemp())
+        info = {**self.job.info, "step": step, "refused": sum(self.refused.values())}
+        save_weights(self.trainer, folder, info)
+        future = save_state(self.trainer, folder)
+        if not self.rank:
             progress = {
                 "step": step,
                 "position": self.position.to_json(),
                 "refused": dict(self.refused.most_common(MAX_NAMED)),
             }
-            (Path(folder) / PROGRESS).write_text(json.dumps(progress))
-            ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
+            (folder / PROGRESS).write_text(json.dumps(progress))
+        metrics = {**metrics, "step": float(step)}
+        if future is None:
+            self._report(folder, metrics, has_part=not self.rank)
+        else:
+            self.unsettled = future, folder, metrics
         return ends
+
+    def settle(self) -> None:
+        """Report a checkpoint that was still being written; all workers come here at the same steps."""
+        if self.unsettled is not None:
+            future, folder, metrics = self.unsettled
+            self.unsettled = None
+            future.result()
+            self._report(folder, metrics, has_part=True)
+
+    def _report(self, folder: Path, metrics: dict[str, float], *, has_part: bool) -> None:
+        try:
+            part = ray.train.Checkpoint.from_directory(folder) if has_part else None
+            ray.train.report(metrics, checkpoint=part)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def on_picture(self, step: int, sheet: np.ndarray) -> None:
+        """Keep a picture of training samples, and show it to the tracker."""
+        path = Path(self.job.storage) / PICTURES / f"step-{step:07d}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(sheet).save(path, quality=88)
+        if self.job.log_file is not None:
+            self.job.log_file(path)
 
 
 def read_progress(folder: Path) -> dict[str, Any]:

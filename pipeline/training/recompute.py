@@ -17,7 +17,7 @@ def recompute_blocks(network: nn.Module) -> int:
     Blocks with a batch norm keep them: computing one again would count its batch twice. Raises InputError for a
     network without any other block (HRNet).
     """
-    blocks = [module for module in _outermost(network) if not _has_batch_norm(module)]
+    blocks = [module for module in outermost_blocks(network) if not _has_batch_norm(module)]
     if not blocks:
         raise InputError(
             f"training.recompute: {type(network).__name__} has no block without batch norm, so nothing can be computed "
@@ -32,11 +32,11 @@ def _forward(forward: Any, *inputs: Any, **options: Any) -> Any:
     return checkpoint(forward, *inputs, use_reentrant=False, **options)
 
 
-def _outermost(module: nn.Module) -> list[nn.Module]:
-    """Blocks that lie in no other block."""
+def outermost_blocks(module: nn.Module) -> list[nn.Module]:
+    """List a network's blocks (classes named so) that lie in no other block."""
     found: list[nn.Module] = []
     for child in module.children():
-        found += [child] if type(child).__name__.endswith(_SUFFIXES) else _outermost(child)
+        found += [child] if type(child).__name__.endswith(_SUFFIXES) else outermost_blocks(child)
     return found
 
 

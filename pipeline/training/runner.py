@@ -5,8 +5,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from models.click_maps import ClickBatch
 from models.networks.base import Network, Output
 from models.precision import Precision
 
@@ -14,17 +15,23 @@ from models.precision import Precision
 class Runner:
     """A network in training. Called, it runs `module` (the network, or DDP around it) as the loop has set it.
 
-    `step` is the step that training is at.
+    `step` is the step that training is at, `last` the mask logits of the last forward (b, 1, h, w), detached, `shown`
+    the image and the clicks that it saw.
     """
 
     def __init__(self, network: Network, module: Callable[..., Any], precision: Precision = "fp32") -> None:
         self.network, self.module, self.precision = network, module, precision
         self.step = 0
+        self.last: Tensor | None = None
+        self.shown: tuple[Tensor, ClickBatch]
 
     def __call__(self, *inputs: Any, **options: Any) -> Output:
         """Run the forward of a training step, in the run's precision."""
         with self._autocast():
-            return self.module(*inputs, **options)
+            output = self.module(*inputs, **options)
+        self.shown = inputs[0], inputs[2]
+        self.last = output.mask_logits.detach()
+        return output
 
     @contextmanager
     def looking(self, evaluate: bool = True) -> Iterator[Network]:

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from jobs.cli import as_dict
-from jobs.config import NetworkChoice
+from jobs.cli import as_dict, from_dict
+from jobs.config import NetworkChoice, TrainConfig
 from jobs.presets import PRESETS
 from models.networks import NETWORKS, create
 from models.refinement import named
@@ -38,6 +38,12 @@ def test_a_preset_is_plain_values_in_json(name: str) -> None:
     assert json.loads(json.dumps(plain)) == plain
     assert plain["network"]["name"] == PRESETS[name]().network.name
     assert plain["data"]["crop_hw"] == list(PRESETS[name]().data.crop_hw)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_comes_back_from_json(name: str) -> None:
+    config = PRESETS[name]()
+    assert from_dict(TrainConfig, json.loads(json.dumps(as_dict(config)))) == config
 
 
 PUBLISHED = {

@@ -3,11 +3,18 @@ from pathlib import Path
 
 import pytest
 
-from jobs.progress import followed, read_history, text
+from jobs.progress import followed, read_history, starving, text
 
 
 def entry(step: int, loss: float = 1.0) -> dict[str, float]:
-    metrics = {"loss": loss, "lr": 1e-4, "images_per_second": 4.0, "seconds_per_step": 2.0, "data_wait": 0.25}
+    metrics = {
+        "loss": loss,
+        "lr": 1e-4,
+        "images_per_second": 4.0,
+        "seconds_per_step": 2.0,
+        "data_wait": 0.15,
+        "iou": 0.5,
+    }
     return {"step": step, **metrics}
 
 
@@ -18,7 +25,7 @@ def test_a_run_is_followed_from_where_its_history_stood(tmp_path: Path, capsys: 
         file.write(json.dumps(entry(10)) + "\n" + json.dumps(entry(20))[:9])
     (line,) = capsys.readouterr().out.splitlines()
     assert line == text(entry(10), 100)
-    assert line == "step 10/100  loss 1.000  lr 1.0e-04  4.0 images/s  waiting for data 25%  3 min 00 s left"
+    assert line == "step 10/100  loss 1.000  IoU 0.500  lr 1.0e-04  4.0 images/s  waiting for data 15%  3 min 00 s left"
 
 
 def test_steps_that_were_made_again_count_once(tmp_path: Path) -> None:
@@ -37,3 +44,13 @@ def test_half_a_line_of_a_killed_worker_is_none(tmp_path: Path, capsys: pytest.C
         file.write("\n".join([json.dumps(entry(1)), json.dumps(entry(2))[:20], json.dumps(entry(3)), "{"]))
     assert capsys.readouterr().out.splitlines() == [text(entry(1), 9), text(entry(3), 9)]
     assert [found["step"] for found in read_history(history)] == [1, 3]
+
+
+def test_training_that_waits_for_data_says_what_to_raise() -> None:
+    entry = {"data_wait": 0.5}
+    advice = starving(entry, first=False)
+    assert advice is not None
+    assert "50%" in advice
+    assert "--scaling.data-actors" in advice
+    assert starving(entry, first=True) is None
+    assert starving({"data_wait": 0.1}, first=False) is None

@@ -45,7 +45,7 @@ def test_metrics_are_means_since_the_last_call_and_the_last_step_saves(monkeypat
 
     def step_only(batch: Any) -> dict[str, float]:
         run.step += 1
-        return {"loss": float(run.step)}
+        return {"loss": float(run.step), "grad_norm": 1.0}
 
     monkeypatch.setattr(run, "train_step", step_only)
     logged: list[tuple[int, dict[str, float]]] = []
@@ -100,7 +100,7 @@ def test_every_part_of_the_network_learns() -> None:
 def test_a_step_reports_loss_norm_and_rate() -> None:
     run = trainer()
     first = run.train_step(next(batches()))
-    assert first.keys() == {"loss", "grad_norm", "lr"}
+    assert first.keys() == {"loss", "iou", "grad_norm", "lr"}
     assert first["lr"] == pytest.approx(1e-3 * 0.5)
     assert first["loss"] > 0
     assert first["grad_norm"] > 0
@@ -153,7 +153,7 @@ def test_seed_step_and_rank_decide_a_step_and_nothing_else() -> None:
         network = tiny_network()
         run = Trainer(network=network, module=network, config=dataclasses.replace(CONFIG, seed=seed), rank=rank)
         torch.manual_seed(outside)
-        losses.append(run.train_step(next(batches()))["loss"])
+        losses.append(float(run.train_step(next(batches()))["loss"]))
     assert losses[0] == losses[1]
     assert len(set(losses)) == 3
 

@@ -1,0 +1,82 @@
+"""What a training run keeps to go on from: weights for everybody, and the trainer's own state for itself. No Ray here.
+
+With DDP rank 0 writes all of it. With FSDP the weights are gathered to rank 0, and each worker writes its shard of the
+rest in the background (torch.distributed.checkpoint), into a folder of its own; together they are the checkpoint.
+"""
+
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, cast
+
+import torch.distributed as dist
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import async_save
+from torch.distributed.fsdp import FSDPModule
+
+from models import checkpoint as checkpoints
+from models.errors import InputError
+from pipeline.training.loop import RAW, Trainer
+
+OPTIMIZER = "optimizer.safetensors"
+
+
+def save_weights(trainer: Trainer, folder: Path, info: dict[str, Any]) -> None:
+    """Write the network's checkpoint on rank 0, its averages if there are some; with FSDP all workers must ask."""
+    network = trainer.network
+    with trainer.averaged():
+        state: dict[str, Tensor] | None = None
+        if isinstance(network, FSDPModule):
+            options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+            state = cast(dict[str, Tensor], get_model_state_dict(network, options=options))
+        if not trainer.rank:
+            checkpoints.save(network, folder, state=state, **info)
+
+
+def save_state(trainer: Trainer, folder: Path) -> Future[Any] | None:
+    """Write the trainer's own state; a future if it is still being written when this returns."""
+    if isinstance(trainer.network, FSDPModule):
+        if trainer.writers is None:
+            # Of their own: what they say to each other must not get between the gradients.
+            trainer.writers = dist.new_group(backend="gloo")
+        return async_save(_sharded(trainer), checkpoint_id=folder, process_group=trainer.writers)  # pyright: ignore
+    if not trainer.rank:
+        save_file(trainer.state_tensors(), folder / OPTIMIZER)
+    return None
+
+
+def load_state(trainer: Trainer, folder: Path, step: int) -> None:
+    """Undo `save_state`, on any number of workers; the network holds what `save_weights` wrote.
+
+    Raises InputError for the state of the other kind of sharing.
+    """
+    sharded = isinstance(trainer.network, FSDPModule)
+    if (folder / OPTIMIZER).is_file() == sharded:
+        kinds = ("ddp", "fsdp") if sharded else ("fsdp", "ddp")
+        raise InputError(
+            f"this run was begun with --scaling.parallel {kinds[0]} and cannot go on with {kinds[1]}: repeat the "
+            "first, or start anew with --network.start-from its checkpoint"
+        )
+    if not sharded:
+        trainer.load_state_tensors(load_file(folder / OPTIMIZER), step)
+        return
+    state = _sharded(trainer)
+    load(state, checkpoint_id=folder)
+    set_optimizer_state_dict(trainer.network, trainer.optimizer, state["optimizer"])
+    if trainer.ema is not None:
+        trainer.ema.load(state[RAW])
+    trainer.step = step
+
+
+def _sharded(trainer: Trainer) -> dict[str, Any]:
+    state: dict[str, Any] = {"optimizer": get_optimizer_state_dict(trainer.network, trainer.optimizer)}
+    if trainer.ema is not None:
+        state[RAW] = {name: parameter.detach().clone() for name, parameter in trainer.ema.parameters.items()}
+    return state

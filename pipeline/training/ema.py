@@ -1,0 +1,46 @@
+"""A running average of the weights, which answers better than the last step's (Polyak averaging)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+class Ema:
+    """Averages of the parameters that learn; buffers (batch norms' statistics) are averages already."""
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
+        self.averages = {name: p.detach().clone() for name, p in self.parameters.items()}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Move the averages towards the parameters by 1 - decay."""
+        averages: list[Tensor] = list(self.averages.values())
+        parameters: list[Tensor] = list(self.parameters.values())
+        torch._foreach_lerp_(averages, parameters, 1 - self.decay)  # pyright: ignore[reportPrivateImportUsage]
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Let the network hold the averages for a while, to be saved or asked."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def load(self, weights: dict[str, Tensor]) -> None:
+        """Take the network's present values for the averages, and `weights` (by name) for its parameters."""
+        for name, parameter in self.parameters.items():
+            self.averages[name].copy_(parameter)
+            parameter.copy_(weights[name])
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for name, parameter in self.parameters.items():
+            kept = parameter.detach().clone()
+            parameter.copy_(self.averages[name])
+            self.averages[name].copy_(kept)
