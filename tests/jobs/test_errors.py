@@ -36,6 +36,12 @@ def folder(tmp_path: Path) -> Path:
 TRAIN = [
     ([], "the first argument names a preset.*nothing was given"),
     (["--out", "x"], "the first argument names a preset.*'--out' came first"),
+    (["--resume"], "expected the folder of a run"),
+    (["--resume", "absent"], "--resume absent: expected the folder of a run"),
+    (["demo", "--training.objective", "emc"], "expected a network with a correction network"),
+    (["demo", "--training.objective", "focus", "--data.copy-paste.recipe", "none"], "say --data.focus.enabled"),
+    (["demo", "--training.objective", "exemplar"], "say --data.exemplar.enabled"),
+    (["demo", "--scaling.workers", "3"], "batch_size 8 does not divide among 3 workers"),
     (["dem"], "unknown preset 'dem'; did you mean 'demo'"),
     (["demo", "--network.name", "simpleclick_vit_xtinny"], "unknown network.*did you mean 'simpleclick_vit_xtiny'"),
     (["demo", "--data.reader", "coc"], "unknown reader 'coc'; did you mean 'coco'"),

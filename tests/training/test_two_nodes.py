@@ -1,0 +1,36 @@
+"""Training across two real Ray nodes, one of which is killed: it goes on with what is left."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(420)
+def test_training_survives_the_loss_of_a_node(tmp_path: Path) -> None:
+    (tmp_path / "ray").mkdir()
+    env = os.environ | {
+        "RAY_TMPDIR": str(tmp_path),
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "15",
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1",
+        "RAY_health_check_failure_threshold": "3",
+        "RAY_health_check_period_ms": "1000",
+        "RAY_health_check_timeout_ms": "1000",
+        "RAY_AUTH_MODE": "disabled",
+        "GLOO_SOCKET_IFNAME": "lo",
+    }
+    storage = tmp_path / "run"
+    storage.mkdir()
+    command = [sys.executable, "-m", "tests.training.two_nodes", str(storage)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    assert "removed a node after step" in done.stdout
+    lines = [line.split() for line in (storage / "worlds").read_text().splitlines()]
+    worlds = [(int(step), int(world)) for step, world in lines]
+    assert worlds[0] == (1, 2), worlds
+    assert worlds[-1] == (24, 1), worlds
+    # Every step was made; those since the last checkpoint twice.
+    assert sorted({step for step, _ in worlds}) == list(range(1, 25))
