@@ -99,7 +99,8 @@ def next_clicks(
     # The pixel of a random rank among those that are allowed, in row-major order.
     ranks = allowed.flatten(1).cumsum(1, dtype=torch.int32)
     count = ranks[:, -1]
-    rank = (draws[0] * count).to(torch.int32) + 1
+    # Rounding may reach the count itself, though a draw is below 1.
+    rank = torch.minimum((draws[0] * count).to(torch.int32) + 1, count.clamp(min=1))
     pixel = torch.searchsorted(ranks, rank[:, None]).clamp(max=ranks.shape[1] - 1)[:, 0]
     row, free = click_row(clicks.valid, positive, rule, number)
     lands = (count > 0) & free
