@@ -65,7 +65,7 @@ class Trainer:
     def train_step(self, batch: TrainingBatch) -> dict[str, float | Tensor]:
         """Make one step and return its metrics: loss (sum of the terms), IoU of the last output, gradient norm, rate.
 
-        Numbers that the device has are tensors, so that nobody waits for it; `number` reads one. On a CPU a loss or a
+        Numbers that the device has are tensors: nobody waits for it until `float` reads one. On a CPU a loss or a
         gradient that is not finite raises before it is applied; on a device `fit` sees it, before anything is saved.
         """
         config, seed = self.config, self.config.seed
@@ -158,14 +158,9 @@ class Trainer:
         return contextlib.nullcontext() if self.ema is None else self.ema.in_place()
 
 
-def number(value: float | Tensor) -> float:
-    """Read a metric; waits for the device that holds it."""
-    return float(value)
-
-
 def check_finite(metrics: Mapping[str, float | Tensor], step: int) -> None:
     """Raise FloatingPointError unless loss and gradient norm are finite."""
-    loss, norm = number(metrics["loss"]), number(metrics["grad_norm"])
+    loss, norm = float(metrics["loss"]), float(metrics["grad_norm"])
     if not (math.isfinite(loss) and math.isfinite(norm)):
         raise FloatingPointError(
             f"loss {loss} and gradient norm {norm} at step {step}: lower training.optimizer.lr or set "
@@ -203,7 +198,7 @@ def fit(
         last = trainer.step == config.steps
         saving = last or trainer.step % config.checkpoint_every == 0
         if saving or trainer.step % config.log_every == 0:
-            metrics = {name: number(value) / count for name, value in sums.items()}
+            metrics = {name: float(value) / count for name, value in sums.items()}
             check_finite(metrics, trainer.step)
             elapsed = max(1e-9, time.monotonic() - started)
             metrics |= {

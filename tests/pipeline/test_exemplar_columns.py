@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -25,8 +27,6 @@ def zoo(*categories: str, exemplar: str = "") -> Sample:
     masks = [(f"o{i}", name, square(5 + 25 * (i // 4), 3 + 28 * (i % 4))) for i, name in enumerate(categories)]
     sample = pack_objects("zoo", np.zeros((100, 120, 3), np.uint8), masks)
     if exemplar:
-        from dataclasses import replace
-
         sample = replace(sample, exemplar=Exemplar(object_id=exemplar, clicks=Clicks.none()))
     return sample
 
