@@ -76,7 +76,7 @@ def _exemplar(data: DataConfig) -> DataConfig:
 
 FEW = EmcConfig(max_iterations=6)
 CASES: dict[str, Case] = {
-    "ritm": _case("ritm_hrnet18s", "ritm", (192, 256)),
+    "ritm": _case("ritm_hrnet18s", "ritm", (128, 160), 8, scale=(0.25, 0.6)),
     "emc": _case("emc_segformer_b0", "emc", (192, 256), aux_weight=0.0, emc=FEW, data=_first),
     "focus": _case("focuscut_resnet50", "focus", (160, 160), loss="bce", scale=(0.3, 0.6), data=_focus),
     "icl": _case("simpleclick_vit_xtiny", "icl_code", VIEW, 8, options={"input_hw": VIEW}),

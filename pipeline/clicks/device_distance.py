@@ -6,8 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-CHUNK = 2**24
-"""Most sums that eager code holds at once (a compiled reduction holds none)."""
+CHUNK = {"cpu": 2**24, "cuda": 2**29}
+"""Most sums of one piece of the work: eager code holds them all at once, 4 to 8 bytes each."""
 
 
 def label_distances(labels: Tensor) -> Tensor:
@@ -20,14 +20,14 @@ def label_distances(labels: Tensor) -> Tensor:
     width = labels.shape[2]
     places = torch.arange(width, device=labels.device, dtype=torch.int32)
     across = (places[:, None] - places[None]).square()
-    reduce = _compiled() if labels.is_cuda and not torch.compiler.is_compiling() else _rows
     flat, flat_labels = along.flatten(0, 1), labels.flatten(0, 1)
-    if labels.is_cuda or torch.compiler.is_compiling():
-        nearest = reduce(flat, flat_labels, across)
+    if torch.compiler.is_compiling():
+        nearest = _rows(flat, flat_labels, across)
     else:
-        step = max(1, CHUNK // (width * width))
+        reduce = _compiled if labels.is_cuda else _rows
+        step = max(1, CHUNK.get(labels.device.type, CHUNK["cpu"]) // (width * width))
         parts = zip(flat.split(step), flat_labels.split(step), strict=True)
-        nearest = torch.cat([_rows(part, its_labels, across) for part, its_labels in parts])
+        nearest = torch.cat([reduce(part, its_labels, across) for part, its_labels in parts])
     edge = torch.minimum(places + 1, width - places).square()
     return torch.minimum(nearest, edge).view_as(along)
 
@@ -60,7 +60,16 @@ def _rows(along: Tensor, labels: Tensor, across: Tensor) -> Tensor:
     return (torch.where(same, along[:, None, :], 0) + across).amin(2)
 
 
+def _compiled(along: Tensor, labels: Tensor, across: Tensor) -> Tensor:
+    """As one kernel, the sums of a pixel never leave the registers; eager, they would be w times the mask.
+
+    One compilation for each width, whatever the number of rows; beyond dynamo's limit of them it runs eager.
+    """
+    for rows in (along, labels):
+        torch._dynamo.mark_dynamic(rows, 0)
+    return _compiler()(along, labels, across)
+
+
 @functools.cache
-def _compiled() -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """As one kernel, the sums of a pixel never leave the registers; eager, they would be w times the mask."""
-    return torch.compile(_rows, dynamic=False)
+def _compiler() -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    return torch.compile(_rows)

@@ -153,6 +153,8 @@ class ScalingConfig:
     `workers`. The batch stays the same: each of these numbers must divide it."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
     """ddp: every worker has the whole network; fsdp: parts of it and of the optimiser's state (ViT-H on small GPUs)."""
+    sync_batch_norm: bool = True
+    """Batch norms see the samples of all workers (on GPUs; on CPUs each has its own)."""
     gpu: bool = False
     cpus_per_worker: float = 1.0
     threads_per_worker: int = 0
@@ -187,7 +189,12 @@ class ScalingConfig:
         return range(self.workers, max(self.workers, self.max_workers) + 1)
 
     def check_batch(self, training: TrainingConfig) -> None:
-        """Raise InputError unless the batch divides among every number of workers, and theirs into parts."""
+        """Raise InputError unless the batch divides among every number of workers, and theirs into parts; or for
+        settings that do not go together."""
+        if training.compile and self.parallel == "fsdp":
+            raise InputError(
+                "training.compile with scaling.parallel fsdp is untried: leave one of them out (ddp, or no compile)"
+            )
         for workers in self.worker_counts:
             if training.batch_size % (workers * training.accumulate):
                 parts = f", each in {training.accumulate} parts" if training.accumulate > 1 else ""

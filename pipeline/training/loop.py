@@ -4,9 +4,8 @@ Everything random in a step is a function of (seed, step, rank): a run that is i
 """
 
 import contextlib
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,9 +20,10 @@ from pipeline.data.sampling import rng_for
 from pipeline.training.batch import TrainingBatch
 from pipeline.training.config import TrainingConfig
 from pipeline.training.ema import Ema
+from pipeline.training.finite import FiniteGuard
 from pipeline.training.objectives import OBJECTIVES
 from pipeline.training.optimizer import make_optimizer, rate_factor, set_rate
-from pipeline.training.parallel import exchanging, whole
+from pipeline.training.parallel import exchanging, running_statistics, share_buffers, whole
 from pipeline.training.recompute import recompute_blocks
 from pipeline.training.runner import Runner, freeze, rest
 
@@ -59,26 +59,29 @@ class Trainer:
         self.frozen = self.objective.frozen(self.network)
         freeze(self.frozen)
         self.optimizer = make_optimizer(self.network, self.config.optimizer)
+        self.guard = FiniteGuard(self.optimizer)
+        self.statistics = running_statistics(self.network)
         self.runner = Runner(self.network, self.module, self.config.precision)
         self.ema = Ema(self.network, self.config.ema) if self.config.ema else None
 
     def train_step(self, batch: TrainingBatch) -> dict[str, float | Tensor]:
         """Make one step and return its metrics: loss (sum of the terms), IoU of the last output, gradient norm, rate.
 
-        Numbers that the device has are tensors: nobody waits for it until `float` reads one. On a CPU a loss or a
-        gradient that is not finite raises before it is applied; on a device `fit` sees it, before anything is saved.
+        Numbers that the device has are tensors: nobody waits for it until `float` reads one. A loss or a gradient that
+        is not finite is never applied; it raises here, or with a fused optimiser in `fit` before anything is saved.
         """
         config, seed = self.config, self.config.seed
         self.module.train()
         rest(self.frozen)
+        share_buffers(self.statistics)
         self.runner.step = self.step
         torch.manual_seed(int(rng_for(seed, self.step, self.rank, STREAM).integers(2**31)))
         factor = rate_factor(config.optimizer, self.step, config.steps)
         set_rate(self.optimizer, factor)
         self.optimizer.zero_grad(set_to_none=True)
         own = rng_for(seed, self.step, self.rank, OWN)
-        loss: float | Tensor = 0.0
-        iou: float | Tensor = 0.0
+        device = batch.target.device
+        loss, iou = torch.zeros((), device=device), torch.zeros((), device=device)
         for place, part in enumerate(batch.parts(config.accumulate), start=1):
             # Anew for each part: what workers share, the parts of a step share too.
             shared = rng_for(seed, self.step, SHARED)
@@ -94,8 +97,7 @@ class Trainer:
         limit = config.optimizer.max_grad_norm
         norm = whole(nn.utils.clip_grad_norm_(self.network.parameters(), limit if limit is not None else float("inf")))
         metrics = {"loss": loss, "iou": iou, "grad_norm": norm, "lr": config.optimizer.lr * factor}
-        if norm.device.type == "cpu":
-            check_finite(metrics, self.step)
+        self.guard.admit(self.step, loss, norm)
         self.optimizer.step()
         if self.ema is not None:
             self.ema.update()
@@ -158,16 +160,6 @@ class Trainer:
         return contextlib.nullcontext() if self.ema is None else self.ema.in_place()
 
 
-def check_finite(metrics: Mapping[str, float | Tensor], step: int) -> None:
-    """Raise FloatingPointError unless loss and gradient norm are finite."""
-    loss, norm = float(metrics["loss"]), float(metrics["grad_norm"])
-    if not (math.isfinite(loss) and math.isfinite(norm)):
-        raise FloatingPointError(
-            f"loss {loss} and gradient norm {norm} at step {step}: lower training.optimizer.lr or set "
-            "training.optimizer.max_grad_norm"
-        )
-
-
 def fit(
     trainer: Trainer,
     batches: Iterator[TrainingBatch],
@@ -198,8 +190,8 @@ def fit(
         last = trainer.step == config.steps
         saving = last or trainer.step % config.checkpoint_every == 0
         if saving or trainer.step % config.log_every == 0:
+            trainer.guard.check()
             metrics = {name: float(value) / count for name, value in sums.items()}
-            check_finite(metrics, trainer.step)
             elapsed = max(1e-9, time.monotonic() - started)
             metrics |= {
                 "images_per_second": num_images / elapsed,

@@ -2,49 +2,73 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
 
-import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from models.networks.base import Network
 from models.precision import Precision
-from pipeline.training.recompute import outermost_blocks
+from pipeline.training.sharding import shard
 
 Parallel: TypeAlias = Literal["ddp", "fsdp"]
-METHODS = ("encode", "correct", "run_base", "encode_image", "encode_exemplar", "segment")
-"""Beside `forward`, what objectives and networks call of a network from outside."""
 
 
 def share(network: Network, kind: Parallel, precision: Precision = "fp32") -> nn.Module:
     """Wrap a network for the process group of the moment; without one, or alone in it, it stays as it is.
 
-    The network is on its device and what is frozen is frozen. FSDP shards it in place and returns it; its blocks are
-    gathered one after another as they run, in bfloat16 if that is the precision.
+    The network is on its device and what is frozen is frozen. FSDP shards it in place and returns it.
     """
     if not dist.is_initialized() or (dist.get_world_size() == 1 and kind == "ddp"):
         return network
     device = next(network.parameters()).device
-    if kind == "ddp":
-        # Not every objective reaches every parameter: an exemplar's guide, a ViT's class token.
-        ids = [device] if device.type == "cuda" else None
-        return DistributedDataParallel(network, device_ids=ids, find_unused_parameters=True)
-    mesh = init_device_mesh(device.type, (dist.get_world_size(),))
-    options: dict[str, Any] = {"mesh": mesh}
-    if precision == "bf16":
-        options["mp_policy"] = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
-    for block in outermost_blocks(network):
-        fully_shard(block, **options)
-    fully_shard(network, **options)
-    for method in METHODS:
-        if hasattr(network, method):
-            register_fsdp_forward_method(network, method)
-    return network
+    if kind == "fsdp":
+        return shard(network, device, precision)
+    # Not every objective reaches every parameter: an exemplar's guide, a ViT's class token. Buffers are shared once a
+    # step (`share_buffers`), not in each of its forwards.
+    return DistributedDataParallel(
+        network,
+        device_ids=[device] if device.type == "cuda" else None,
+        broadcast_buffers=False,
+        find_unused_parameters=True,
+    )
+
+
+def synchronise_norms(network: Network) -> Network:
+    """Let batch norms see the samples of all workers (EMC-Click, section 4.1); only GPUs can.
+
+    Names of tensors stay as they are. Returns the network itself where it has no batch norms or there is one worker.
+    """
+    alone = not dist.is_initialized() or dist.get_world_size() == 1
+    if alone or not next(network.parameters()).is_cuda:
+        return network
+    return with_synchronised_norms(network)
+
+
+def with_synchronised_norms(network: Network) -> Network:
+    """Exchange each batch norm for torch's synchronised one, with the same parameters and statistics."""
+    return cast(Network, nn.SyncBatchNorm.convert_sync_batchnorm(network))
+
+
+def running_statistics(network: nn.Module) -> list[Tensor]:
+    """What each worker's batch norms have learned from its own samples."""
+    norms = [part for part in network.modules() if isinstance(part, _BatchNorm)]
+    return [s for norm in norms for s in (norm.running_mean, norm.running_var) if s is not None]
+
+
+def share_buffers(buffers: list[Tensor]) -> None:
+    """Give all workers those of rank 0, which is who writes checkpoints: a run that goes on from one is the same."""
+    if not buffers or not dist.is_initialized() or dist.get_world_size() == 1:
+        return
+    flat = _flatten_dense_tensors(buffers)
+    dist.broadcast(flat, src=0)
+    for buffer, shared in zip(buffers, _unflatten_dense_tensors(flat, buffers), strict=True):
+        buffer.copy_(shared)
 
 
 @contextmanager

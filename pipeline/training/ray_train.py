@@ -37,7 +37,7 @@ from pipeline.training.checkpointing import load_state, save_state, save_weights
 from pipeline.training.config import ScalingConfig, TrainingConfig
 from pipeline.training.history import append_line
 from pipeline.training.loop import Trainer, fit, prepare
-from pipeline.training.parallel import share
+from pipeline.training.parallel import share, synchronise_norms
 
 RUN, PROGRESS, HISTORY, PICTURES = "train", "progress.json", "history.jsonl", "pictures"
 STOP = "stop"  # a file that asks the workers to end at their next checkpoint
@@ -198,6 +198,8 @@ def _train_from(job: Job, folder: Path | None, device: torch.device) -> None:
     rank, world = context.get_world_rank(), context.get_world_size()
     network, position, step, refused = _restore(job, folder)
     network.to(device)
+    if job.scaling.sync_batch_norm:
+        network = synchronise_norms(network)
     prepare(network, job.training)
     module = share(network, job.scaling.parallel, job.training.precision)
     trainer = Trainer(network=network, module=module, config=job.training, rank=rank)

@@ -1,27 +1,26 @@
 """Accumulation, recomputation, averages and shared networks give the gradients of the plain step."""
 
-import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from safetensors.torch import load_file
 from torch import Tensor
 
 from models import checkpoint
 from models.errors import InputError
+from models.networks.base import Network
 from pipeline.training.checkpointing import load_state, save_state, save_weights
 from pipeline.training.config import OptimizerConfig, RitmConfig, ScalingConfig, TrainingConfig
 from pipeline.training.loop import Trainer, fit, prepare
-from pipeline.training.parallel import share
+from pipeline.training.parallel import Parallel
 from pipeline.training.recompute import recompute_blocks
 from tests.training.tiny import batches, tiny_network
 from tests.training.toys import toy
+from tests.training.workers import in_two_processes, still, trainer_of
 
 # No clicks on the way: what they are depends on how a batch is cut.
 STILL = TrainingConfig(
@@ -41,9 +40,7 @@ def changed(**fields: Any) -> TrainingConfig:
 def trained(config: TrainingConfig, steps: int = 2, *, dropout: bool = False) -> Trainer:
     network = tiny_network()
     if not dropout:
-        for module in network.modules():
-            if isinstance(module, torch.nn.Dropout2d | torch.nn.Dropout):
-                module.p = 0.0
+        still(network)
     prepare(network, config)
     trainer = Trainer(network=network, module=network, config=config)
     source = batches()
@@ -163,27 +160,8 @@ def test_fewer_most_workers_than_least_are_refused() -> None:
         ScalingConfig(workers=2, max_workers=1)
 
 
-def _worker(rank: int, job: Callable[[int, Path], None], folder: Path) -> None:
-    torch.set_num_threads(1)
-    os.environ |= {"GLOO_SOCKET_IFNAME": "lo"}
-    dist.init_process_group("gloo", init_method=f"file://{folder}/group", rank=rank, world_size=2)
-    try:
-        job(rank, folder)
-    finally:
-        dist.destroy_process_group()
-
-
-def in_two_processes(job: Callable[[int, Path], None], folder: Path) -> None:
-    mp.spawn(_worker, args=(job, folder), nprocs=2)  # pyright: ignore[reportPrivateImportUsage]
-
-
-def _shared_trainer(kind: str, rank: int, config: TrainingConfig, network: Any = None) -> Trainer:
-    network = tiny_network() if network is None else network
-    for module in network.modules():
-        if isinstance(module, torch.nn.Dropout2d | torch.nn.Dropout):
-            module.p = 0.0
-    prepare(network, config)
-    return Trainer(network=network, module=share(network, kind), config=config, rank=rank)  # pyright: ignore
+def _shared_trainer(kind: Parallel, rank: int, config: TrainingConfig, network: Network | None = None) -> Trainer:
+    return trainer_of(kind, rank, config, network or tiny_network())
 
 
 # Adam would make much of gradients that are nothing but rounding (those of the bias of keys).
@@ -192,7 +170,7 @@ CLIPPED = OptimizerConfig(lr=1e-2, name="sgd", max_grad_norm=1.0)
 
 def _train_shared(rank: int, folder: Path) -> None:
     """Two steps of each kind, this rank's half of each batch; rank 0 keeps the weights."""
-    for kind in ("ddp", "fsdp"):
+    for kind in get_args(Parallel):
         for accumulate in (1, 2):
             trainer = _shared_trainer(kind, rank, changed(accumulate=accumulate, optimizer=CLIPPED))
             source = batches()

@@ -5,6 +5,7 @@
 
 import dataclasses
 import functools
+import logging
 import sys
 import threading
 import time
@@ -36,7 +37,7 @@ def main(storage: Path) -> None:
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "object_store_memory": memory})
     other = cluster.add_node(num_cpus=2, object_store_memory=memory)
     cluster.wait_for_nodes()
-    ray.init(address=cluster.address, logging_level="ERROR", log_to_driver=False)
+    ray.init(address=cluster.address, logging_level=logging.ERROR, log_to_driver=False)
     try:
         scaling = ScalingConfig(
             workers=1, max_workers=2, cpus_per_worker=1.2, threads_per_worker=1, data_actors=1, cpus_per_data_actor=0.3

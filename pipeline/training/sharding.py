@@ -1,0 +1,74 @@
+"""A network in parts, one for each worker (FSDP2): which parts, and which calls gather them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+from torch.export import register_dataclass
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils import _pytree as pytree
+
+from models.networks.base import Encoded, Network, Output
+from models.precision import Precision
+from pipeline.training.recompute import outermost_blocks
+
+METHODS = ("encode", "correct", "run_base", "encode_image", "encode_exemplar", "segment", "focus_view")
+"""Beside `forward`, what objectives and networks call of a network from outside."""
+
+
+def shard(network: Network, device: torch.device, precision: Precision) -> Network:
+    """Shard each block that learns by itself, and what lies in no such block together.
+
+    Blocks are gathered one after another as they run. In bf16 those without batch norm compute and are gathered in
+    bfloat16, their gradients added up in float32; all else stays float32 under autocast, as with DDP.
+    """
+    mesh = init_device_mesh(device.type, (dist.get_world_size(),))
+    half = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+    for block in outermost_blocks(network):
+        if any(parameter.requires_grad for parameter in block.parameters()):
+            in_half = precision == "bf16" and not any(isinstance(part, _BatchNorm) for part in block.modules())
+            fully_shard(block, mesh=mesh, mp_policy=half if in_half else MixedPrecisionPolicy())
+    fully_shard(network, mesh=mesh)
+    _hook_methods(network)
+    # FSDP hooks itself to the tensors in what a forward returns, so it must see into that.
+    for returned in (Output, Encoded):
+        if returned not in pytree.SUPPORTED_NODES:
+            register_dataclass(returned)
+    return network
+
+
+def _hook_methods(network: Network) -> None:
+    """Let each of METHODS gather the network's parts, unless another one that called it has done so.
+
+    FSDP's own hook gives the parts back when the inner of two nested calls ends, while the outer one needs them.
+    """
+    inside = [0]
+
+    def guarded(plain: Callable[..., Any], hooked: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*inputs: Any, **options: Any) -> Any:
+            inside[0] += 1
+            try:
+                return (hooked if inside[0] == 1 else plain)(*inputs, **options)
+            finally:
+                inside[0] -= 1
+
+        return call
+
+    for name in METHODS:
+        if hasattr(network, name):
+            plain = getattr(network, name)
+            register_fsdp_forward_method(network, name)
+            setattr(network, name, guarded(plain, getattr(network, name)))
+
+    def enter(module: nn.Module, inputs: Any) -> None:
+        inside[0] += 1
+
+    def leave(module: nn.Module, inputs: Any, output: Any) -> None:
+        inside[0] -= 1
+
+    network.register_forward_pre_hook(enter)
+    network.register_forward_hook(leave, always_call=True)
