@@ -151,6 +151,8 @@ class ScalingConfig:
     max_workers: int = 0
     """Grow up to so many workers while the cluster has room, and shrink to `workers` where nodes are lost; 0: always
     `workers`. The batch stays the same: each of these numbers must divide it."""
+    grow_every_s: float = 60.0
+    """Seconds between looks for room for more workers (with max_workers); growing goes back to the last checkpoint."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
     """ddp: every worker has the whole network; fsdp: parts of it and of the optimiser's state (ViT-H on small GPUs)."""
     sync_batch_norm: bool = True

@@ -75,6 +75,7 @@ def train(job: Job, reader: Reader, items: Sequence[Item]) -> Path:
         dataset_config=ray.train.DataConfig(execution_options=ordered_options(scaling.data_memory_bytes)),
         scaling_config=ray.train.ScalingConfig(
             num_workers=(scaling.workers, scaling.max_workers) if scaling.max_workers else scaling.workers,
+            elastic_resize_monitor_interval_s=scaling.grow_every_s,
             use_gpu=scaling.gpu,
             resources_per_worker=resources,
         ),

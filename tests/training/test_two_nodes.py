@@ -1,4 +1,4 @@
-"""Training across two real Ray nodes, one of which is killed: it goes on with what is left."""
+"""Training across two real Ray nodes, one of which is killed, or comes later: it goes on with what there is."""
 
 import os
 import shutil
@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.training.two_nodes import STEPS
+
 
 @pytest.mark.slow
 @pytest.mark.timeout(420)
-def test_training_survives_the_loss_of_a_node(tmp_path: Path) -> None:
+@pytest.mark.parametrize("change", ["lose", "gain"])
+def test_training_goes_on_with_the_nodes_that_there_are(change: str, tmp_path: Path) -> None:
     # Short: a socket's path holds 107 bytes at the most.
     temporary = tempfile.mkdtemp(prefix="nodes")
     (Path(temporary) / "ray").mkdir()
@@ -28,16 +31,17 @@ def test_training_survives_the_loss_of_a_node(tmp_path: Path) -> None:
     }
     storage = tmp_path / "run"
     storage.mkdir()
-    command = [sys.executable, "-m", "tests.training.two_nodes", str(storage)]
+    command = [sys.executable, "-m", "tests.training.two_nodes", str(storage), change]
     try:
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=400, check=False)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    assert "removed a node after step" in done.stdout
+    assert f"{change} a node after step" in done.stdout
     lines = [line.split() for line in (storage / "worlds").read_text().splitlines()]
     worlds = [(int(step), int(world)) for step, world in lines]
-    assert worlds[0] == (1, 2), worlds
-    assert worlds[-1] == (24, 1), worlds
+    first, last = (2, 1) if change == "lose" else (1, 2)
+    assert worlds[0] == (1, first), worlds
+    assert worlds[-1] == (STEPS[change], last), worlds
     # Every step was made; those since the last checkpoint twice.
-    assert sorted({step for step, _ in worlds}) == list(range(1, 25))
+    assert sorted({step for step, _ in worlds}) == list(range(1, STEPS[change] + 1))

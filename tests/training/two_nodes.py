@@ -1,6 +1,6 @@
-"""Run by test_two_nodes: training on two Ray nodes of one machine, one of which dies; prints the steps and world sizes.
+"""Run by test_two_nodes: training on two Ray nodes of one machine, one of which dies or comes later.
 
-`python -m tests.training.two_nodes STORAGE`.
+`python -m tests.training.two_nodes STORAGE lose|gain` prints the steps and how many workers made them.
 """
 
 import dataclasses
@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray.cluster_utils import Cluster
@@ -18,7 +19,7 @@ from pipeline.training.config import ScalingConfig
 from pipeline.training.ray_train import HISTORY, newest_checkpoint
 from tests.training.test_ray_train import SCENES, TRAINING, job_in, run
 
-STEPS, SLOW = 24, 0.5
+STEPS, SLOW = {"lose": 24, "gain": 60}, 0.5
 
 
 def pace(storage: str, step: int, metrics: dict[str, float]) -> None:
@@ -31,29 +32,37 @@ def pace(storage: str, step: int, metrics: dict[str, float]) -> None:
     time.sleep(SLOW)
 
 
-def main(storage: Path) -> None:
-    """Train with one or two workers, one to a node, and take a node away once a checkpoint is safe."""
+def main(storage: Path, change: str) -> None:
+    """Train with one or two workers, one to a node; take a node away, or add it, once a checkpoint is safe."""
     memory = 150 * 2**20
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "object_store_memory": memory})
-    other = cluster.add_node(num_cpus=2, object_store_memory=memory)
+
+    def add() -> Any:
+        return cluster.add_node(num_cpus=2, object_store_memory=memory)
+
+    other = add() if change == "lose" else None
     cluster.wait_for_nodes()
     ray.init(address=cluster.address, logging_level=logging.ERROR, log_to_driver=False)
     try:
         scaling = ScalingConfig(
-            workers=1, max_workers=2, cpus_per_worker=1.2, threads_per_worker=1, data_actors=1, cpus_per_data_actor=0.3
-        )
-        training = dataclasses.replace(TRAINING, steps=STEPS, checkpoint_every=2)
+            workers=1, max_workers=2, grow_every_s=2.0, cpus_per_worker=1.2, threads_per_worker=1,
+            data_actors=1, cpus_per_data_actor=0.3,
+        )  # fmt: skip
+        training = dataclasses.replace(TRAINING, steps=STEPS[change], checkpoint_every=2)
         job = job_in(storage, scaling=scaling, training=training, log=functools.partial(pace, str(storage)))
 
-        def kill() -> None:
+        def change_nodes() -> None:
             found = None
             while found is None or found[1] < 4:
                 time.sleep(0.2)
                 found = newest_checkpoint(storage)
-            cluster.remove_node(other, allow_graceful=False)
-            print("removed a node after step", found[1], flush=True)
+            if change == "lose":
+                cluster.remove_node(other, allow_graceful=False)
+            else:
+                add()
+            print(change, "a node after step", found[1], flush=True)
 
-        threading.Thread(target=kill, daemon=True).start()
+        threading.Thread(target=change_nodes, daemon=True).start()
         run(job, SCENES)
         print((storage / "worlds").read_text(), flush=True)
         assert (storage / HISTORY).is_file()
@@ -63,4 +72,4 @@ def main(storage: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2])

@@ -1,0 +1,108 @@
+"""What starting, checkpointing and resuming a training run cost: seconds as a user of jobs.train would count them.
+
+    python -m benchmarks.resume [--json OUT]
+
+First step: from the command to the first line of the run's history. Resumed: the same from `--resume`, after the run's
+last checkpoint; the difference is what resuming costs beside starting. A checkpoint is timed in this process, with
+Adam's moments; while shards are being written (FSDP) training goes on.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from models import checkpoint
+from models.networks import create
+from pipeline.training.checkpointing import load_state, save_state, save_weights
+from pipeline.training.config import OptimizerConfig, TrainingConfig
+from pipeline.training.loop import Trainer
+
+FLAGS = [
+    "--data.reader",
+    "scenes",
+    "--data.options",
+    "num_images",
+    "16",
+    "--training.batch-size",
+    "4",
+    "--training.log-every",
+    "1",
+    "--training.pictures-every",
+    "0",
+    "--training.checkpoint-every",
+    "4",
+    "--network.fresh",
+]
+
+
+def first_step(command: list[str], history: Path) -> float:
+    """Run a training job; seconds from its start to the next line of its history."""
+    lines = len(history.read_text().splitlines()) if history.is_file() else 0
+    began, found = time.monotonic(), 0.0
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    while process.poll() is None:
+        if not found and history.is_file() and len(history.read_text().splitlines()) > lines:
+            found = time.monotonic() - began
+        time.sleep(0.05)
+    if process.returncode or not found:
+        assert process.stderr is not None
+        raise RuntimeError(f"{' '.join(command)} failed: {process.stderr.read().decode()[-2000:]}")
+    return found
+
+
+def checkpoint_seconds(name: str, folder: Path) -> dict[str, float]:
+    """Seconds to write a network's checkpoint with its optimiser's moments, and to read it again."""
+    network = create(name)
+    config = TrainingConfig(optimizer=OptimizerConfig(lr=1e-5))
+    trainer = Trainer(network=network, module=network, config=config)
+    for parameter in network.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    trainer.optimizer.step()
+    began = time.monotonic()
+    save_weights(trainer, folder, {})
+    save_state(trainer, folder)
+    written = time.monotonic() - began
+    began = time.monotonic()
+    again, _ = checkpoint.load(folder)
+    load_state(Trainer(network=again, module=again, config=config), folder, 1)
+    size = sum(file.stat().st_size for file in folder.iterdir()) / 2**30
+    return {"write s": written, "read s": time.monotonic() - began, "GiB": size}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", default="cpu_xtiny")
+    parser.add_argument("--network", default="simpleclick_vit_base", help="whose checkpoint is timed")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    found: dict[str, list[float]] = {"first step": [], "first step, resumed": []}
+    with tempfile.TemporaryDirectory() as temporary:
+        for number in range(args.repeats):
+            run = Path(temporary) / f"run-{number}"
+            history = run / "ray" / "history.jsonl"
+            jobs = [sys.executable, "-m", "jobs.train"]
+            started = [*jobs, args.preset, *FLAGS, "--training.steps", "4", "--out", str(run)]
+            found["first step"].append(first_step(started, history))
+            resumed = [*jobs, "--resume", str(run), "--training.steps", "8"]
+            found["first step, resumed"].append(first_step(resumed, history))
+        written = checkpoint_seconds(args.network, Path(temporary) / "checkpoint")
+    start, resumed_start = (statistics.median(seconds) for seconds in found.values())
+    print(f"| {args.preset} | s (median of {args.repeats}) |\n|---|---|")
+    print(f"| from the command to the first step | {start:.1f} |\n| the same, resumed | {resumed_start:.1f} |")
+    print(f"{args.network}: " + ", ".join(f"{name} {value:.2f}" for name, value in written.items()))
+    if args.json:
+        result = {"first_step": {"value": start, "unit": "s"}, "resumed": {"value": resumed_start, "unit": "s"}}
+        args.json.write_text(json.dumps({**result, args.network: written}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
