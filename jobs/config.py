@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from jobs.validation import ValidationConfig
 from models.errors import InputError, lookup
@@ -12,6 +12,8 @@ from pipeline.data.config import DataConfig
 from pipeline.evaluation.config import EvaluationConfig, EvaluationScaling
 from pipeline.training.config import ScalingConfig, TrainingConfig
 from pipeline.training.objectives import OBJECTIVES
+from pipeline.tuning.objective import OBJECTIVES as OBJECTIVES_OF_SWEEPS
+from pipeline.tuning.race import RaceConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,3 +137,56 @@ class EvaluateConfig:
             raise InputError("nothing to evaluate: give --checkpoint DIR, --baseline grabcut, or both")
         if self.datasets and (self.reader, self.root, self.split) != ("masks", None, ""):
             raise InputError("--datasets names readers, splits and roots: leave out --reader, --split and --root")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepConfig:
+    """Look for the settings of refinement (or training) that take the fewest clicks."""
+
+    checkpoint: str
+    """Checkpoint folder, as jobs.train writes it; for a space of training settings, what training starts from."""
+    reader: str = "masks"
+    root: str | None = None
+    split: str = ""
+    options: dict[str, str] = field(default_factory=dict)
+    """More settings of the reader: --options KEY VALUE ..."""
+    hold_out: float = 0.0
+    """Play only the images that a training with the same --validation.hold-out never sees; 0: all."""
+    objective: str = "noc90"
+    """noc80, noc85, noc90, noc95 (clicks to that IoU), biou (after the last click) or spc (seconds a click)."""
+    pareto: bool = False
+    """Look for the best at each price: a setting is dropped only if a cheaper one is better; optuna minds both."""
+    search: Literal["grid", "random", "optuna"] = "grid"
+    trials: int = 0
+    """Most settings; 0: the whole grid."""
+    generation: int = 8
+    """Settings that race together, each a trial of Ray Tune."""
+    set: dict[str, str] = field(default_factory=dict)
+    """Narrow or widen the space: --set refine.cascade.steps 0,2,4 refine.mask_threshold 0.3..0.6 data.root /data"""
+    refine: str = ""
+    """Refinement that settings change, and that all are compared with; "": what the checkpoint recommends."""
+    race: RaceConfig = field(default_factory=RaceConfig)
+    protocol: EvaluationConfig = field(default_factory=lambda: EvaluationConfig(max_objects=200))
+    scaling: EvaluationScaling = field(default_factory=EvaluationScaling)
+    memory_mb: int = 1024
+    """Answers of the network that an evaluator remembers, so that settings share them; 0: each computes its own."""
+    max_failures: int = 1
+    """Times that a setting whose trial died is tried again, before it is left out and named."""
+    train_preset: str = "finetune"
+    """For a space of training settings: what they change, a preset of jobs.train; --set gives more of its flags."""
+    store: bool = False
+    """Let the checkpoint recommend the best setting, if it is shown to beat the one that it recommends now."""
+    seed: int = 0
+    """Draws settings and the order of objects."""
+    out: str = ""
+    """Folder of the sweep; default runs/sweep-SPACE-DATE. If it was interrupted, naming it again goes on."""
+
+    def __post_init__(self) -> None:
+        lookup("objective", self.objective, OBJECTIVES_OF_SWEEPS)
+        if self.trials < 0 or self.generation < 1 or self.memory_mb < 0 or self.max_failures < 0:
+            raise InputError(
+                f"trials {self.trials}, generation {self.generation}, memory_mb {self.memory_mb}, max_failures "
+                f"{self.max_failures}: expected >= 0, >= 1, >= 0 and >= 0"
+            )
+        if self.search != "grid" and not self.trials:
+            raise InputError(f"search {self.search} has no end: say how many settings with --trials")

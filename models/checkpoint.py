@@ -104,3 +104,13 @@ def load(folder: str | Path, expected_network: str | None = None, **options: Any
     if given != description.get("sha256"):
         raise InputError(f"{folder / WEIGHTS} is damaged, or not of this checkpoint: its SHA-256 is {given}")
     return network.eval(), description
+
+
+def recommend(folder: str | Path, refinement: dict[str, Any]) -> None:
+    """Let a checkpoint recommend another refinement (its fields as JSON values); its weights stay as they are."""
+    description = describe(folder)
+    description["info"]["refinement"] = refinement
+    path = Path(folder) / DESCRIPTION
+    part = path.with_name(f"{DESCRIPTION}.part")
+    part.write_text(json.dumps(description, indent=2) + "\n")
+    part.replace(path)

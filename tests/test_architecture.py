@@ -21,6 +21,7 @@ RAY_FILES = {
     "pipeline/data/ray_parts.py",
     "pipeline/training/ray_train.py",
     "pipeline/evaluation/ray_evaluate.py",
+    "pipeline/tuning/ray_tune.py",
     "serve/deployments.py",
 }
 MLFLOW_FILES = {"jobs/tracking.py", "serve/model_source.py"}

@@ -34,7 +34,8 @@ def repeated(tensor: Tensor, batch: int) -> Tensor:
 def parts_of(network: Network, form: str, batch: int, device: torch.device) -> dict[str, Callable[[], Tensor]]:
     """What there is to time: the whole network, or the halves of a split one, on `batch` views."""
     image, prev_mask, clicks = view_of(network)
-    clicks = ClickBatch(*(repeated(field, batch) for field in clicks)).to(device)
+    fields = (clicks.yx, clicks.positive, clicks.valid, clicks.first)
+    clicks = ClickBatch(*(repeated(field, batch) for field in fields)).to(device)
     image, prev_mask = repeated(image, batch).to(device), repeated(prev_mask, batch).to(device)
     whole: Any = network
     if form.endswith("compiled"):

@@ -17,6 +17,8 @@ class PieceResult:
     rows: dict[str, list[ObjectRow]]
     seconds: dict[str, float]
     refused: list[str]
+    forwards: dict[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
+    """Of a sweep: requests of the network, and those of them that were computed."""
 
 
 class Journal:
@@ -63,9 +65,9 @@ class Journal:
 
 def _read(record: dict[str, Any]) -> tuple[int, int, PieceResult]:
     rows = {name: [ObjectRow.from_json(row) for row in group] for name, group in record["rows"].items()}
-    return record["part"], record["piece"], PieceResult(
-        rows=rows, seconds=record["seconds"], refused=record["refused"]
-    )  # fmt: skip
+    forwards = {name: (asked, computed) for name, (asked, computed) in record.get("forwards", {}).items()}
+    result = PieceResult(rows=rows, seconds=record["seconds"], refused=record["refused"], forwards=forwards)
+    return record["part"], record["piece"], result
 
 
 def _replace(path: Path, text: str) -> None:

@@ -14,21 +14,26 @@ class SharedAnswers:
     """An Answer that remembers those to first clicks, by content, and charges each asker what the first one paid.
 
     A robot user's first click depends on the object alone, so that every refinement that looks at the whole image asks
-    the same of the network: it runs once. What is kept is bounded by `max_bytes`.
+    the same of the network: it runs once. What is kept is bounded by `max_bytes`. `every`: answers to later clicks are
+    kept too, for settings that often go the same way for some clicks.
     """
 
-    def __init__(self, answer: Answer, max_bytes: int = 2**28) -> None:
-        self._answer, self._max_bytes = answer, max_bytes
+    def __init__(self, answer: Answer, max_bytes: int = 2**28, *, every: bool = False) -> None:
+        self._answer, self._max_bytes, self._every = answer, max_bytes, every
         self._known: OrderedDict[bytes, tuple[Any, float, int]] = OrderedDict()
         self._bytes = 0
         self.saved_seconds = 0.0
         """Seconds that answers from memory took when they were computed."""
+        self.asked = self.computed = 0
+        """Requests answered, and those of them that ran the network."""
 
     def __call__(self, requests: list[Any]) -> list[Any]:
         """Answer requests of one kind, those that are known from memory."""
-        keys = [content_key(request) if len(request.clicks) == 1 else None for request in requests]
+        keys = [content_key(r) if self._every or len(r.clicks) == 1 else None for r in requests]
+        self.asked += len(requests)
         found: list[Any] = [self._recall(key) for key in keys]
         missing = [number for number, answer in enumerate(found) if answer is None]
+        self.computed += len(missing)
         if missing:
             started = time.monotonic()
             answers = self._answer([requests[number] for number in missing])

@@ -7,8 +7,8 @@ import dataclasses
 import functools
 import logging
 import sys
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +62,11 @@ def main(storage: Path, change: str) -> None:
                 add()
             print(change, "a node after step", found[1], flush=True)
 
-        threading.Thread(target=change_nodes, daemon=True).start()
-        run(job, SCENES)
+        # Nodes are started in the main thread, for signals; so training is in another one.
+        with ThreadPoolExecutor(1) as pool:
+            training_ends = pool.submit(run, job, SCENES)
+            change_nodes()
+            training_ends.result()
         print((storage / "worlds").read_text(), flush=True)
         assert (storage / HISTORY).is_file()
     finally:

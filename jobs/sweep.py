@@ -1,0 +1,276 @@
+"""`python -m jobs.sweep SPACE --checkpoint DIR --reader NAME --root DIR`: which settings take the fewest clicks?
+
+OUT/best.json is a refinement that jobs.evaluate, jobs.predict, the server and Predictor take (`--refine best.json`).
+"""
+
+import dataclasses
+import functools
+import json
+import os
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jobs import tracking
+from jobs.cli import absolute_path, as_dict, data_root, parse, progress_line, run_job, take_preset
+from jobs.config import SweepConfig
+from jobs.sweep_training import train_setting
+from models import checkpoint as checkpoints
+from models.errors import InputError
+from models.networks import create
+from models.refinement import Refinement, named, why_not
+from pipeline.data.hold_out import HoldOut
+from pipeline.data.readers import open_reader
+from pipeline.data.sample import Reader
+from pipeline.data.sampling import rng_for
+from pipeline.evaluation.config import EvaluationConfig
+from pipeline.evaluation.evaluator import choose_objects
+from pipeline.tuning.contest import Contest, Entry
+from pipeline.tuning.objective import OBJECTIVES
+from pipeline.tuning.outcome import forwards, standings
+from pipeline.tuning.parameters import as_json
+from pipeline.tuning.parameters import parse as parse_parameter
+from pipeline.tuning.report import write_report
+from pipeline.tuning.search import open_search
+from pipeline.tuning.settings import REFINE, identity, refinement_of, shown
+from pipeline.tuning.spaces import SPACES, Space, narrowed
+
+BEST = "best.json"
+ORDER = 0x5EE9  # draws the order of objects
+NO_SETTINGS = ("out", "scaling", "store", "memory_mb", "max_failures", "checkpoint")
+"""Of a sweep's config: what may change while it is interrupted."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parse, sweep, print the table and where everything is."""
+    space_name, space, rest = take_preset(argv, SPACES, "sweep")
+    config = check(parse(SweepConfig, rest, prog=f"sweep {space_name}"))
+    space = narrowed(space, {name: parse_parameter(text) for name, text in config.set.items()})
+    from jobs.ray_env import connected
+
+    out = absolute_path("--out", config.out or f"runs/sweep-{space_name}-{datetime.now():%Y%m%d-%H%M%S}")
+    uri = tracking.default_uri(out)
+    # Tune's own counters of usage, its second progress table and its copies of results are not wanted.
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    os.environ.setdefault("TUNE_RESULT_BUFFER_LENGTH", "0")
+    with connected():
+        sweep(config, space_name, space, out, uri)
+    return 0
+
+
+def check(config: SweepConfig) -> SweepConfig:
+    """Refuse what cannot work before anything is started, and make paths absolute."""
+    checkpoint = absolute_path("--checkpoint", config.checkpoint)
+    checkpoints.describe(checkpoint)
+    if config.refine:
+        named(config.refine)
+    root = None if config.root is None else data_root("--root", config.reader, config.root)
+    return dataclasses.replace(config, checkpoint=str(checkpoint), root=root)
+
+
+def base_of(config: SweepConfig) -> Refinement:
+    """The refinement that settings change."""
+    return named(config.refine or checkpoints.describe(config.checkpoint)["info"].get("refinement"))
+
+
+def open_data(config: SweepConfig) -> Reader:
+    """Open what is played."""
+    reader = open_reader(config.reader, config.root, config.split, config.options)
+    return HoldOut(reader=reader, fraction=config.hold_out, side="held_out") if config.hold_out else reader
+
+
+def protocol_of(config: SweepConfig) -> EvaluationConfig:
+    """The protocol as the objective needs it: no click is made after it is reached, borders only where they count."""
+    objective, protocol = OBJECTIVES[config.objective], config.protocol
+    target = protocol.target_iou if objective.quality is None else objective.quality
+    qualities = (objective.quality,) if objective.quality is not None else (min(0.9, target),)
+    return dataclasses.replace(
+        protocol, target_iou=target, qualities=qualities, boundaries=objective.borders, at_clicks=(1,)
+    )
+
+
+def ordered(reader: Reader, protocol: EvaluationConfig, seed: int) -> list[Any]:
+    """Objects to play, one a piece, in an order that the seed draws: each rung is a fair sample."""
+    pairs = [(item, (object_id,)) for item, ids in choose_objects(reader.items(), protocol) for object_id in ids]
+    return [pairs[k] for k in rng_for(seed, ORDER).permutation(len(pairs)).tolist()]
+
+
+def sweep(config: SweepConfig, space_name: str, space: Space, out: Path, uri: str) -> list[Any]:
+    """Sweep inside a connection to Ray; writes OUT and returns the standings."""
+    from jobs.ray_env import fit_actors
+    from pipeline.tuning.ray_tune import Sweep
+    from pipeline.tuning.ray_tune import sweep as sweep_on_ray
+
+    out.mkdir(parents=True, exist_ok=True)
+    base, protocol, reader = base_of(config), protocol_of(config), open_data(config)
+    pieces = ordered(reader, protocol, config.seed)
+    trains = any(not name.startswith(REFINE) for name in space)
+    race = dataclasses.replace(config.race, rungs=(1.0,)) if trains else config.race
+    contest = Contest(
+        objective=OBJECTIVES[config.objective],
+        race=race,
+        max_clicks=protocol.max_clicks,
+        ends=race.sizes(len(pieces)),
+        default=identity(base, {}),
+        pareto=config.pareto,
+    )
+    traits = create_traits(config.checkpoint)
+    actors, num_cpus = fit_actors(config.scaling.actors, config.scaling.num_cpus, len(pieces))
+    settings = {
+        **{name: value for name, value in as_dict(config).items() if name not in NO_SETTINGS},
+        "space": {name: as_json(parameter) for name, parameter in space.items()},
+        "base": dataclasses.asdict(base),
+        "weights": checkpoints.describe(config.checkpoint)["sha256"],
+        "precision": config.scaling.precision,
+    }
+    parent = tracking.start_run(uri, f"sweep {space_name}", as_dict(config))
+    ended: list[str] = []
+
+    def on_end(entry: Entry, error: str) -> None:
+        ended.append(entry.name)
+        log_trial(uri, parent, contest, entry, base)
+        state = f"{entry.status}{': ' + entry.reason if entry.reason else ''}"
+        progress_line(f"setting {len(ended)}, {len(entry.rows())} objects", 1, 1, f"{shown(entry.values)}  {state}")
+
+    def on_refused(name: str, values: Mapping[str, Any], why: str) -> None:
+        print(f"refused     {shown(values)}: {why}", flush=True)
+
+    search = "optuna_pareto" if config.pareto and config.search == "optuna" else config.search
+    print(f"{space_name}: {len(pieces)} objects, rungs at {contest.ends} of them -> {out}", flush=True)
+    contest = sweep_on_ray(
+        Sweep(
+            checkpoint=config.checkpoint,
+            reader=reader,
+            config=protocol,
+            scaling=dataclasses.replace(config.scaling, actors=actors, num_cpus=num_cpus),
+            base=base,
+            contest=contest,
+            search=open_search(search, space, config.trials, config.seed),
+            pieces=pieces,
+            name_of=functools.partial(identity, base),
+            why_not=functools.partial(refusals, base, traits),
+            settings=settings,
+            out=out,
+            generation=config.generation,
+            memory_bytes=config.memory_mb * 2**20,
+            prepare=functools.partial(train_setting, config, str(out), uri, parent) if trains else None,
+            max_failures=config.max_failures,
+        ),
+        on_end,
+        on_refused,
+    )
+    found = conclude(config, contest, base, out, space_name)
+    tracking.log_files(uri, parent, out / "report.html", "report")
+    tracking.log_files(uri, parent, out / BEST, "best")
+    tracking.log_metrics(uri, parent, 0, {"best": found[0].value, "settings": float(len(found))})
+    tracking.end_run(uri, parent)
+    print(f"MLflow      run {parent} at {uri}")
+    return found
+
+
+def create_traits(checkpoint: str) -> Any:
+    """What the checkpoint's network can take; its weights are not read."""
+    import torch
+
+    description = checkpoints.describe(checkpoint)
+    with torch.device("meta"):
+        return create(description["network"], **description["config"]).traits
+
+
+def refusals(base: Refinement, traits: Any, values: Mapping[str, Any]) -> list[str]:
+    """Why a network cannot be asked so."""
+    try:
+        return why_not(refinement_of(base, values), traits)
+    except InputError as error:
+        return [str(error)]
+
+
+def log_trial(uri: str, parent: str, contest: Contest, entry: Entry, base: Refinement) -> None:
+    """Log a setting as a child run."""
+    run_id = tracking.start_run(uri, shown(entry.values)[:100], entry.values, parent=parent)
+    rows = entry.rows()
+    if rows:
+        asked, computed = entry.forwards
+        numbers = {
+            contest.objective.label: contest.score(entry),
+            "seconds_per_click": entry.seconds_per_click,
+            "objects": float(len(rows)),
+            "forwards_asked": float(asked),
+            "forwards_computed": float(computed),
+            "mean_last_iou": float(np.mean([row.ious[-1] for row in rows])),
+        }
+        tracking.log_metrics(uri, run_id, 0, numbers)
+    tracking.end_run(uri, run_id, "FAILED" if entry.status == "failed" else "FINISHED")
+
+
+def conclude(config: SweepConfig, contest: Contest, base: Refinement, out: Path, space_name: str) -> list[Any]:
+    """Write the report, the best setting and all results; print the table."""
+    found = standings(contest, config.seed)
+    if not found or found[0].entry.status != "played":
+        raise InputError(
+            "no setting was played to the end: "
+            + "; ".join(f"{shown(e.values)}: {e.reason}" for e in list(contest.entries.values())[:3])
+        )
+    best = found[0]
+    refinement = refinement_of(base, best.entry.values)
+    (out / BEST).write_text(json.dumps(dataclasses.asdict(refinement), indent=2) + "\n")
+    asked, computed = forwards(contest)
+    (out / "sweep.json").write_text(
+        json.dumps(
+            {
+                "space": space_name,
+                "objective": config.objective,
+                "forwards": {"asked": asked, "computed": computed},
+                "settings": [
+                    {
+                        "name": s.entry.name, "values": s.entry.values, "status": s.entry.status,
+                        "reason": s.entry.reason, "objects": s.objects, "value": s.value,
+                        "seconds_per_click": s.seconds_per_click, "difference": s.difference, "low": s.low,
+                        "high": s.high, "forwards": s.entry.forwards,
+                    }
+                    for s in found
+                ],
+                "failed": [
+                    {"values": e.values, "reason": e.reason} for e in contest.entries.values() if e.status == "failed"
+                ],
+            },
+            indent=2,
+        )
+        + "\n"
+    )  # fmt: skip
+    sentence = write_report(
+        out / "report.html",
+        contest,
+        title=f"Sweep {space_name}",
+        subtitle=f"{best.objects} objects, at most {contest.max_clicks} clicks, checkpoint {config.checkpoint}",
+        seed=config.seed,
+    )
+    label = contest.objective.label
+    print(f"\n{label:>10} {'to default':>11}  {'95 %':<18} {'s/click':>8} {'objects':>8}  setting")
+    for s in found[:12]:
+        interval = "" if s.low is None else f"[{s.low:+.3f}, {s.high:+.3f}]"
+        difference = "" if s.difference is None else f"{s.difference:+.3f}"
+        name = "default" if s.entry.name == contest.default else shown(s.entry.values)
+        print(f"{s.value:10.3f} {difference:>11}  {interval:<18} {s.seconds_per_click:8.3f} {s.objects:8d}  {name}")
+    if config.pareto:
+        print("\nbest at each price, cheapest first:")
+        for entry in contest.front():
+            score = abs(contest.score(entry))
+            print(f"  {entry.seconds_per_click:8.3f} s/click  {label} {score:.3f}  {shown(entry.values)}")
+    print(f"\n{sentence}\n")
+    if config.store:
+        if best.difference is not None and best.better(contest.objective):
+            checkpoints.recommend(config.checkpoint, dataclasses.asdict(refinement))
+            print(f"{config.checkpoint} recommends it from now on")
+        else:
+            print(f"{config.checkpoint} stays as it is: nothing was shown to be better")
+    print(f"best        {out / BEST}\nreport      {out / 'report.html'}")
+    print(f"forwards    {computed} computed of {asked} asked")
+    return found
+
+
+if __name__ == "__main__":
+    run_job(main)

@@ -1,0 +1,60 @@
+"""A setting of a sweep that is trained before it is played."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jobs.cli import as_dict, from_dict
+from jobs.config import SweepConfig, TrainConfig
+from jobs.presets import PRESETS
+from jobs.validation import ValidationConfig
+from models import checkpoint as checkpoints
+from models.errors import InputError, lookup
+from pipeline.tuning.settings import training_of
+
+CHECKPOINT = "checkpoint"
+
+
+def train_config(config: SweepConfig, values: Mapping[str, Any], out: Path) -> TrainConfig:
+    """The preset's run on the sweep's own data, its held-out images left out, with a setting's values.
+
+    Raises InputError for a name that is no setting of jobs.train.
+    """
+    preset = lookup("preset", config.train_preset, PRESETS)()
+    network = checkpoints.describe(config.checkpoint)["network"]
+    data = dataclasses.replace(
+        preset.data, reader=config.reader, root=config.root, split=config.split, options=config.options
+    )
+    preset = dataclasses.replace(
+        preset,
+        data=data,
+        network=dataclasses.replace(preset.network, name=network, start_from=config.checkpoint, fresh=False),
+        # Held out, and hardly played while training: the sweep plays it.
+        validation=ValidationConfig(hold_out=config.hold_out, objects=1, max_clicks=1),
+        before_after=dataclasses.replace(preset.before_after, objects=0),
+        register=None,
+        out=str(out),
+    )
+    plain = as_dict(preset)
+    for name, value in training_of(values).items():
+        place: Any = plain
+        *path, last = name.split(".")
+        for part in path:
+            place = place.get(part) if isinstance(place, dict) else None
+        if not isinstance(place, dict) or last not in place:
+            raise InputError(f"{name} is no setting of jobs.train")
+        place[last] = list(value) if isinstance(value, tuple) else value
+    return from_dict(TrainConfig, plain)
+
+
+def train_setting(config: SweepConfig, out: str, uri: str, parent: str, name: str, values: Mapping[str, Any]) -> str:
+    """Train a setting, unless that is done, and return its checkpoint; the default is the checkpoint as it is."""
+    from jobs.train import check, train
+
+    if not training_of(values):
+        return config.checkpoint
+    folder = Path(out) / "trained" / name
+    if (folder / CHECKPOINT / checkpoints.DESCRIPTION).is_file():
+        return str(folder / CHECKPOINT)
+    return str(train(check(train_config(config, values, folder)), folder, uri, name=config.train_preset))

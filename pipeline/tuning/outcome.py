@@ -1,0 +1,109 @@
+"""What a sweep found, as plain values: every setting, the best, and whether it beats the default. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.evaluation.compare import paired_bootstrap
+from pipeline.tuning.contest import PLAYED, Contest, Entry
+from pipeline.tuning.objective import Objective
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """A setting's result: the objective's mean on the objects played, and its paired difference to the default's there.
+
+    `low` and `high`: 95 % interval of the difference; None for fewer than 2 objects and for the default itself.
+    """
+
+    entry: Entry
+    objects: int
+    value: float
+    seconds_per_click: float
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+    def better(self, objective: Objective) -> bool:
+        """Whether the interval is on the good side of zero."""
+        if self.low is None or self.high is None:
+            return False
+        return self.low > 0 if objective.high_is_good else self.high < 0
+
+
+def standings(contest: Contest, seed: int = 0) -> list[Standing]:
+    """Every setting with a result, the best first; those that played everything before those that were dropped."""
+    default = contest.entries[contest.default]
+    best = contest.best()
+    found = [_standing(contest, entry, default, seed) for entry in contest.entries.values() if entry.rows()]
+    sign = -1 if contest.objective.high_is_good else 1
+    return sorted(
+        found,
+        key=lambda s: (s.entry is not best, s.entry.status != PLAYED, -s.objects, sign * s.value, s.seconds_per_click),
+    )
+
+
+def _standing(contest: Contest, entry: Entry, default: Entry, seed: int) -> Standing:
+    sign = -1 if contest.objective.high_is_good else 1
+    rows, most = entry.rows(), contest.max_clicks
+    values = [sign * contest.objective.loss(row, most, spent) for row, spent in zip(rows, entry.spent(), strict=True)]
+    plain = Standing(
+        entry=entry, objects=len(rows), value=float(np.mean(values)), seconds_per_click=entry.seconds_per_click
+    )
+    reference = [
+        sign * contest.objective.loss(row, most, spent)
+        for row, spent in zip(default.rows(), default.spent(), strict=True)
+    ]
+    if entry is default or len(values) < 2 or len(reference) < len(values):
+        return plain
+    a, b = np.asarray(reference[: len(values)]), np.asarray(values)
+    low, high = paired_bootstrap(a, b, np.random.default_rng([seed, 77]))
+    return Standing(**{**vars(plain), "difference": float((b - a).mean()), "low": low, "high": high})
+
+
+def verdict(found: Sequence[Standing], objective: Objective, num_objects: int) -> str:
+    """One honest sentence about the best setting and the default."""
+    best = found[0]
+    if best.difference is None:
+        return f"The default itself is the best of the settings tried, {objective.label} {best.value:.3f}."
+    interval = f"{best.difference:+.3f} [{best.low:+.3f}, {best.high:+.3f}] against the default"
+    if best.better(objective):
+        return f"The best setting beats the default: {objective.label} {best.value:.3f}, {interval}."
+    return (
+        f"Nothing beats the default significantly. The best setting has {objective.label} {best.value:.3f}, "
+        f"{interval}, 95 % on {num_objects} objects: chance alone may do that; keep the default, or play more objects."
+    )
+
+
+def importance(contest: Contest) -> dict[str, float]:
+    """Share of the variance between settings that each parameter explains alone, on what searches are told.
+
+    Numbers of many values are cut into thirds. Parameters that interact explain more together than their sum.
+    """
+    entries = [e for e in contest.entries.values() if e.rows() and e.values]
+    losses = np.array([contest.estimate(e)[0] for e in entries])
+    names = list(dict.fromkeys(name for entry in entries for name in entry.values))
+    if len(entries) < 2 or losses.var() == 0:
+        return dict.fromkeys(names, 0.0)
+    shares: dict[str, float] = {}
+    for name in names:
+        groups = _groups([entry.values.get(name) for entry in entries])
+        within = sum(losses[groups == group].var() * (groups == group).sum() for group in np.unique(groups))
+        shares[name] = float(1 - within / (losses.var() * len(losses)))
+    return dict(sorted(shares.items(), key=lambda item: -item[1]))
+
+
+def _groups(values: Sequence[Any]) -> np.ndarray:
+    different = list(dict.fromkeys(map(repr, values)))
+    numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    if len(numbers) == len(values) and len(different) > 5:
+        return np.searchsorted(np.quantile(numbers, [1 / 3, 2 / 3]), numbers)
+    return np.array([different.index(repr(value)) for value in values])
+
+
+def forwards(contest: Contest) -> tuple[int, int]:
+    """Requests of the network over all settings, and those of them that were computed."""
+    pairs = [entry.forwards for entry in contest.entries.values()]
+    return sum(asked for asked, _ in pairs), sum(computed for _, computed in pairs)

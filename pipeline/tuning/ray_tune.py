@@ -1,0 +1,332 @@
+"""A sweep on Ray: Tune's trials ask, evaluators play, a referee decides.
+
+`sweep` runs in the driver. Each setting is a trial of Ray Tune, a light process that only waits: it sends its objects
+to the evaluators, actors that hold the network, the images and the answers that settings share (an object always goes
+to the same evaluator), and asks the referee after each rung whether it goes on. The referee, one actor, keeps the
+journal: what has been played is on disk before it counts, so that a sweep that was killed goes on where it was, and
+decides the same, for decisions wait for all settings of a generation and depend on nothing else.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.exceptions
+import ray.tune
+from ray.tune.search import Searcher
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from pipeline.evaluation.config import EvaluationConfig, EvaluationScaling
+from pipeline.evaluation.journal import Journal, PieceResult
+from pipeline.tuning.contest import Contest, Entry
+from pipeline.tuning.search import Search
+
+Prepare = Callable[[str, Mapping[str, Any]], str]
+"""(setting's name, values) -> a checkpoint to play: training, where that is what varies. Called in the trial."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """All that a sweep needs; `pieces` of objects in the order of the race, `ends[r]` of them played after rung r."""
+
+    checkpoint: str
+    reader: Any
+    config: EvaluationConfig
+    scaling: EvaluationScaling
+    base: Any
+    """The refinement that settings change."""
+    contest: Contest
+    search: Search
+    pieces: Sequence[Any]
+    name_of: Callable[[Mapping[str, Any]], str]
+    why_not: Callable[[Mapping[str, Any]], list[str]]
+    settings: Any
+    """All that decides the results, for the journal."""
+    out: Path
+    generation: int = 8
+    memory_bytes: int = 2**30
+    prepare: Prepare | None = None
+    max_failures: int = 1
+
+
+class _Evaluator:
+    """Play settings in one actor; the last few checkpoints stay loaded."""
+
+    def __init__(self, sweep: dict[str, Any], scaling: EvaluationScaling, referee: Any) -> None:
+        import cv2
+        import torch
+
+        cv2.setNumThreads(1)
+        torch.set_num_threads(scaling.threads)
+        self.sweep, self.scaling, self.referee = sweep, scaling, referee
+        self.benches: dict[str, Any] = {}
+
+    def play(self, name: str, values: Mapping[str, Any], checkpoint: str, piece: int) -> dict[str, float]:
+        """Play a piece, tell the referee, and answer with a few numbers."""
+        from pipeline.tuning.settings import refinement_of
+
+        result = self._bench(checkpoint).play(
+            name, refinement_of(self.sweep["base"], values), [self.sweep["pieces"][piece]]
+        )
+        ray.get(self.referee.record.remote(name, piece, result))
+        rows = result.rows[name]
+        return {"objects": float(len(rows)), "iou": sum(row.ious[-1] for row in rows) / max(1, len(rows))}
+
+    def _bench(self, checkpoint: str) -> Any:
+        from models.predictor import Predictor
+        from pipeline.tuning.bench import Bench
+
+        if checkpoint not in self.benches:
+            while len(self.benches) > 1:
+                self.benches.pop(next(iter(self.benches)))
+            gpu = self.scaling.gpu
+            self.benches[checkpoint] = Bench(
+                predictor=Predictor(checkpoint, device="cuda" if gpu else "cpu", precision=self.scaling.precision),
+                reader=self.sweep["reader"],
+                config=self.sweep["config"],
+                max_batch=self.scaling.max_batch if gpu else 1,
+                memory=self.sweep["memory"],
+            )
+        return self.benches[checkpoint]
+
+
+class _Referee:
+    """Keep the contest and its journal; verdicts are waited for."""
+
+    def __init__(self, contest: Contest, path: str, settings: Any) -> None:
+        self.contest, self.journal = contest, Journal(Path(path), settings)
+        self.changed = asyncio.Condition()
+        self.holder = ""
+
+    async def open(self, settings: dict[str, dict[str, Any]]) -> None:
+        """Begin a generation; what the journal knows of it is played already."""
+        self.contest.open(settings)
+        for name in self.contest.generation:
+            for (part, piece), result in self.journal.done.items():
+                if part == _number(name):
+                    self.contest.record(name, piece, result)
+
+    async def missing(self, name: str, rung: int) -> list[int]:
+        """Pieces of a rung that a setting has not played."""
+        return [p for p in range(self.contest.ends[rung]) if p not in self.contest.entries[name].results]
+
+    async def record(self, name: str, piece: int, result: PieceResult) -> None:
+        """Keep a result, on disk when this returns."""
+        self.journal.add(_number(name), piece, result)
+        async with self.changed:
+            self.contest.record(name, piece, result)
+            self.changed.notify_all()
+
+    async def verdict(self, name: str, rung: int) -> bool:
+        """Whether a setting goes on after a rung, once all of its generation have ended it."""
+        async with self.changed:
+            while (verdict := self.contest.verdict(name, rung)) is None:
+                await self.changed.wait()
+            self.changed.notify_all()
+        return verdict
+
+    async def leave(self, name: str, reason: str) -> None:
+        """A setting has failed for good."""
+        async with self.changed:
+            self.contest.leave(name, reason)
+            if self.holder == name:
+                self.holder = ""
+            self.changed.notify_all()
+
+    async def take(self, name: str) -> None:
+        """Wait for the one place where a setting may train; it may ask again after it died there."""
+        async with self.changed:
+            while self.holder not in ("", name):
+                await self.changed.wait()
+            self.holder = name
+
+    async def give(self, name: str) -> None:
+        """Leave the place."""
+        async with self.changed:
+            if self.holder == name:
+                self.holder = ""
+            self.changed.notify_all()
+
+    async def state(self, name: str) -> tuple[Entry, tuple[float, float]]:
+        """An entry as it is, and what a search is told of it."""
+        entry = self.contest.entries[name]
+        return entry, self.contest.estimate(entry)
+
+    async def finished(self) -> Contest:
+        """The contest."""
+        return self.contest
+
+
+def _number(name: str) -> int:
+    """Number of a setting in the journal: by its name, so that the order of settings does not matter."""
+    return int.from_bytes(blake2b(name.encode(), digest_size=6).digest())
+
+
+def _trial(config: dict[str, Any], *, referee: Any, evaluators: list[Any], sweep: dict[str, Any]) -> None:
+    """One setting: its rungs, until it is dropped or has played everything."""
+    name, values = config["name"], config["values"]
+    checkpoint = sweep["checkpoint"]
+    if sweep["prepare"] is not None:
+        ray.get(referee.take.remote(name))
+        try:
+            checkpoint = sweep["prepare"](name, values)
+        finally:
+            ray.get(referee.give.remote(name))
+    for rung in range(sweep["num_rungs"]):
+        waiting = ray.get(referee.missing.remote(name, rung))
+        running: list[Any] = []
+        found = {"objects": 0.0, "iou": 0.0}
+        # Few at a time: settings go through the objects together, so that what they share is still remembered.
+        while waiting or running:
+            while waiting and len(running) < 2 * len(evaluators):
+                piece = waiting.pop(0)
+                running.append(evaluators[piece % len(evaluators)].play.remote(name, values, checkpoint, piece))
+            done, running = ray.wait(running, num_returns=1)
+            found = ray.get(done[0])
+        goes_on = ray.get(referee.verdict.remote(name, rung))
+        _, (loss, seconds) = ray.get(referee.state.remote(name))
+        ray.tune.report({"loss": loss, "seconds_per_click": seconds, "rung": rung, "last_iou": found["iou"]})
+        if not goes_on:
+            return
+
+
+class _Generations(Searcher):
+    """Settings for Tune, a generation at a time: the next one is asked for when all of the last one have ended."""
+
+    def __init__(self, sweep: Sweep, referee: Any, on_refused: Callable[[str, Mapping[str, Any], str], None]) -> None:
+        super().__init__(metric="loss", mode="min")
+        self.sweep, self.referee, self.on_refused = sweep, referee, on_refused
+        self.asked: list[dict[str, Any]] = []
+        self.queue: list[tuple[str, dict[str, Any]]] = []
+        self.running: dict[str, str] = {}
+        self.known: set[str] = set()
+        self.started = False
+
+    def suggest(self, trial_id: str) -> Any:
+        """The next setting; None while a generation is not over."""
+        while not self.queue and not self.running:
+            if self.started:
+                self._tell()
+            self.asked = self.sweep.search.ask(self.sweep.generation)
+            if not self.asked and self.started:
+                return Searcher.FINISHED
+            # The default first: everything is compared with it.
+            self._open(([] if self.started else [{}]) + self.asked)
+            self.started = True
+        if not self.queue:
+            return None
+        name, values = self.queue.pop(0)
+        self.running[trial_id] = name
+        return {"name": name, "values": values}
+
+    def _open(self, settings: list[dict[str, Any]]) -> None:
+        fresh: dict[str, dict[str, Any]] = {}
+        for values in settings:
+            name = self.sweep.name_of(values)
+            if name in self.known:
+                continue
+            self.known.add(name)
+            if reasons := self.sweep.why_not(values):
+                self.on_refused(name, values, "; ".join(reasons))
+            else:
+                fresh[name] = values
+        ray.get(self.referee.open.remote(fresh))
+        self.queue = list(fresh.items())
+
+    def _tell(self) -> None:
+        for values in self.asked:
+            losses: tuple[float, float] = (1e9, 1e9)
+            try:
+                entry, losses = ray.get(self.referee.state.remote(self.sweep.name_of(values)))
+            except ray.exceptions.RayTaskError as error:
+                if not isinstance(error.cause, KeyError):
+                    raise
+                entry = None  # the network refuses this setting
+            self.sweep.search.tell(
+                values, [min(loss, 1e9) for loss in losses], entry is not None and entry.status == "played"
+            )
+
+    def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
+        """Count a trial out; one that failed for good must not be waited for."""
+        name = self.running.pop(trial_id, None)
+        if error and name is not None:
+            ray.get(self.referee.leave.remote(name, "the trial failed"))
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: a sweep goes on from its journal."""
+        Path(checkpoint_path).write_text(json.dumps(sorted(self.known)))
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore."""
+
+
+class _Follow(ray.tune.Callback):
+    """Tell of trials as they end."""
+
+    def __init__(self, referee: Any, on_end: Callable[[Entry, str], None]) -> None:
+        self.referee, self.on_end = referee, on_end
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A setting was dropped or has played everything."""
+        self.on_end(ray.get(self.referee.state.remote(trial.config["name"]))[0], "")
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A setting failed, after all tries."""
+        name, error = trial.config["name"], trial.error_file and Path(trial.error_file).read_text()[-2000:]
+        last = (error or "the trial died").strip().splitlines()[-1]
+        ray.get(self.referee.leave.remote(name, last))
+        self.on_end(ray.get(self.referee.state.remote(name))[0], last)
+
+
+def sweep(
+    job: Sweep,
+    on_end: Callable[[Entry, str], None],
+    on_refused: Callable[[str, Mapping[str, Any], str], None],
+) -> Contest:
+    """Race all settings that the search asks for, and return the contest.
+
+    `on_end(entry, error)` as each ends, `on_refused(name, values, why)` for those that the network does not take.
+    """
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    kind: Any = ray.remote(_Referee)
+    referee = kind.options(num_cpus=0, max_concurrency=1000, scheduling_strategy=here).remote(
+        job.contest, str(job.out / "journal.jsonl"), job.settings
+    )
+    shared = {
+        "base": job.base, "pieces": list(job.pieces), "reader": job.reader, "config": job.config,
+        "memory": job.memory_bytes,
+    }  # fmt: skip
+    options: dict[str, Any] = {"num_cpus": job.scaling.num_cpus, "max_restarts": -1, "max_task_retries": 1}
+    if job.scaling.gpu:
+        options["num_gpus"] = job.scaling.num_gpus
+    evaluators: list[Any] = [
+        ray.remote(**options)(_Evaluator).remote(shared, job.scaling, referee) for _ in range(job.scaling.actors)
+    ]
+    told = {"checkpoint": job.checkpoint, "prepare": job.prepare, "num_rungs": len(job.contest.ends)}
+    trainable = ray.tune.with_parameters(_trial, referee=referee, evaluators=evaluators, sweep=told)
+    try:
+        ray.tune.Tuner(
+            ray.tune.with_resources(trainable, {"CPU": 0}),
+            tune_config=ray.tune.TuneConfig(
+                search_alg=_Generations(job, referee, on_refused),
+                num_samples=-1,
+                max_concurrent_trials=0,
+                reuse_actors=False,
+            ),
+            run_config=ray.tune.RunConfig(
+                name="tune",
+                storage_path=str(job.out),
+                failure_config=ray.tune.FailureConfig(max_failures=job.max_failures),
+                callbacks=[_Follow(referee, on_end)],
+                verbose=0,
+            ),
+        ).fit()
+        return ray.get(referee.finished.remote())
+    finally:
+        for actor in (*evaluators, referee):
+            ray.kill(actor)

@@ -1,0 +1,76 @@
+"""A setting: values by dotted names, and the refinement (or training) that they describe."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from models.errors import InputError
+from models.refinement import NESTED, Refinement
+from models.refinement import from_dict as refinement_from_dict
+from models.refinement.cascade import Cascade
+
+Values = Mapping[str, Any]
+REFINE = "refine."
+
+
+def refinement_of(base: Refinement, values: Values) -> Refinement:
+    """Change a refinement by values named `refine.FIELD` or `refine.PART.FIELD`; a part that was off comes on.
+
+    A whole part may be a value too: None for off, a dict of its settings. Settings that do nothing are put back to
+    their defaults, so that equal behaviour is an equal refinement. Raises InputError for names that do not exist.
+    """
+    plain = dataclasses.asdict(base)
+    for name in sorted(values, key=lambda name: name.count(".")):
+        if not name.startswith(REFINE):
+            continue
+        path = name.removeprefix(REFINE).split(".")
+        if len(path) > 2 or path[0] not in plain:
+            raise InputError(
+                f"{name} is no setting of a refinement: expected refine.FIELD or refine.PART.FIELD, with "
+                f"{', '.join(plain)}"
+            )
+        if len(path) == 1:
+            plain[path[0]] = values[name]
+        else:
+            if path[0] not in NESTED:
+                raise InputError(f"{name}: {path[0]} has no settings of its own")
+            plain[path[0]] = {**(plain[path[0]] or {}), path[1]: values[name]}
+    return simplest(refinement_from_dict(plain))
+
+
+def simplest(refinement: Refinement) -> Refinement:
+    """Put settings without effect back to their defaults."""
+    cascade = refinement.cascade
+    if cascade is not None:
+        if cascade.steps == 0 or cascade.on_first_clicks == 0:
+            return dataclasses.replace(refinement, cascade=None)
+        if not cascade.adaptive:
+            plain = Cascade()
+            cascade = dataclasses.replace(cascade, pixels=plain.pixels, threshold=plain.threshold)
+        elif cascade.steps == 1:
+            # One pass, whatever it changes.
+            cascade = dataclasses.replace(cascade, adaptive=False, pixels=Cascade().pixels)
+        refinement = dataclasses.replace(refinement, cascade=cascade)
+    focus = refinement.focus
+    if focus is not None and focus.turns == 1:
+        focus = dataclasses.replace(focus, growth=1.1, smallest=0.2, fixed_ratio=None)
+        refinement = dataclasses.replace(refinement, focus=focus)
+    return refinement
+
+
+def training_of(values: Values) -> dict[str, Any]:
+    """Values that are no refinement's: what a training run is told."""
+    return {name: value for name, value in values.items() if not name.startswith(REFINE)}
+
+
+def identity(base: Refinement, values: Values) -> str:
+    """Short digest of what a setting does: two settings of equal behaviour have the same."""
+    meant = {"refine": dataclasses.asdict(refinement_of(base, values)), **training_of(values)}
+    return hashlib.blake2b(json.dumps(meant, sort_keys=True).encode(), digest_size=6).hexdigest()
+
+
+def shown(values: Values) -> str:
+    """One line: names without their common beginning."""
+    return ", ".join(f"{name.removeprefix(REFINE)} {json.dumps(value)}" for name, value in values.items()) or "default"
