@@ -6,6 +6,7 @@ OUT/best.json is a refinement that jobs.evaluate, jobs.predict, the server and P
 import dataclasses
 import functools
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from jobs import tracking
-from jobs.cli import absolute_path, as_dict, data_root, parse, progress_line, run_job, take_preset
+from jobs.cli import absolute_path, as_dict, data_root, parse, run_job, take_preset
 from jobs.config import SweepConfig
 from jobs.sweep_training import train_setting
 from models import checkpoint as checkpoints
@@ -31,7 +32,7 @@ from pipeline.evaluation.evaluator import choose_objects
 from pipeline.tuning.contest import Contest, Entry
 from pipeline.tuning.objective import OBJECTIVES
 from pipeline.tuning.outcome import forwards, standings
-from pipeline.tuning.parameters import as_json
+from pipeline.tuning.parameters import Choice, Parameter, as_json
 from pipeline.tuning.parameters import parse as parse_parameter
 from pipeline.tuning.report import write_report
 from pipeline.tuning.search import open_search
@@ -53,9 +54,7 @@ def main(argv: Sequence[str]) -> int:
 
     out = absolute_path("--out", config.out or f"runs/sweep-{space_name}-{datetime.now():%Y%m%d-%H%M%S}")
     uri = tracking.default_uri(out)
-    # Tune's own counters of usage, its second progress table and its copies of results are not wanted.
-    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-    os.environ.setdefault("TUNE_RESULT_BUFFER_LENGTH", "0")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's own table
     with connected():
         sweep(config, space_name, space, out, uri)
     return 0
@@ -116,6 +115,9 @@ def sweep(config: SweepConfig, space_name: str, space: Space, out: Path, uri: st
         ends=race.sizes(len(pieces)),
         default=identity(base, {}),
         pareto=config.pareto,
+        hidden=frozenset(name for name, parameter in space.items() if len(parameter.points()) == 1)
+        if config.search == "grid"
+        else frozenset(name for name, parameter in space.items() if len(set(map(repr, _ends(parameter)))) == 1),
     )
     traits = create_traits(config.checkpoint)
     actors, num_cpus = fit_actors(config.scaling.actors, config.scaling.num_cpus, len(pieces))
@@ -128,12 +130,14 @@ def sweep(config: SweepConfig, space_name: str, space: Space, out: Path, uri: st
     }
     parent = tracking.start_run(uri, f"sweep {space_name}", as_dict(config))
     ended: list[str] = []
+    most = config.trials or (math.prod(len(p.points()) for p in space.values()) if config.search == "grid" else 0)
+    of = f"/{most}" if most else ""
 
     def on_end(entry: Entry, error: str) -> None:
         ended.append(entry.name)
         log_trial(uri, parent, contest, entry, base)
         state = f"{entry.status}{': ' + entry.reason if entry.reason else ''}"
-        progress_line(f"setting {len(ended)}, {len(entry.rows())} objects", 1, 1, f"{shown(entry.values)}  {state}")
+        print(f"{len(ended):4d}{of}  {len(entry.rows()):4d} objects  {contest.title(entry)}  {state}", flush=True)
 
     def on_refused(name: str, values: Mapping[str, Any], why: str) -> None:
         print(f"refused     {shown(values)}: {why}", flush=True)
@@ -169,6 +173,10 @@ def sweep(config: SweepConfig, space_name: str, space: Space, out: Path, uri: st
     tracking.end_run(uri, parent)
     print(f"MLflow      run {parent} at {uri}")
     return found
+
+
+def _ends(parameter: Parameter) -> tuple[Any, ...]:
+    return parameter.values if isinstance(parameter, Choice) else (parameter.low, parameter.high)
 
 
 def create_traits(checkpoint: str) -> Any:
@@ -253,13 +261,13 @@ def conclude(config: SweepConfig, contest: Contest, base: Refinement, out: Path,
     for s in found[:12]:
         interval = "" if s.low is None else f"[{s.low:+.3f}, {s.high:+.3f}]"
         difference = "" if s.difference is None else f"{s.difference:+.3f}"
-        name = "default" if s.entry.name == contest.default else shown(s.entry.values)
+        name = contest.title(s.entry)
         print(f"{s.value:10.3f} {difference:>11}  {interval:<18} {s.seconds_per_click:8.3f} {s.objects:8d}  {name}")
     if config.pareto:
         print("\nbest at each price, cheapest first:")
         for entry in contest.front():
             score = abs(contest.score(entry))
-            print(f"  {entry.seconds_per_click:8.3f} s/click  {label} {score:.3f}  {shown(entry.values)}")
+            print(f"  {entry.seconds_per_click:8.3f} s/click  {label} {score:.3f}  {contest.title(entry)}")
     print(f"\n{sentence}\n")
     if config.store:
         if best.difference is not None and best.better(contest.objective):

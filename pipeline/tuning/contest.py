@@ -10,6 +10,7 @@ from pipeline.evaluation.journal import PieceResult
 from pipeline.evaluation.results import ObjectRow
 from pipeline.tuning.objective import Objective, race_losses, score
 from pipeline.tuning.race import RaceConfig, judge
+from pipeline.tuning.settings import shown
 
 PLAYED, DROPPED, FAILED, RUNNING = "played", "dropped", "failed", "running"
 
@@ -71,6 +72,8 @@ class Contest:
     ends: Sequence[int]
     default: str
     pareto: bool = False
+    hidden: frozenset[str] = frozenset()
+    """Names of values that are alike in all settings, which nobody wants to read again."""
     entries: dict[str, Entry] = field(default_factory=dict)
     generation: list[str] = field(default_factory=list)
     _judged: int = -1
@@ -118,6 +121,10 @@ class Contest:
         for entry in running:
             if entry.name in verdict.dropped:
                 entry.status, entry.reason = DROPPED, verdict.dropped[entry.name]
+
+    def title(self, entry: Entry) -> str:
+        """A setting in a line."""
+        return "default" if entry.name == self.default else shown(entry.values, self.hidden)
 
     def losses(self, entry: Entry, num_pieces: int | None = None) -> list[float]:
         """Losses by which an entry races, object by object."""

@@ -9,6 +9,7 @@ decides the same, for decisions wait for all settings of a generation and depend
 
 import asyncio
 import json
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -26,6 +27,8 @@ from pipeline.evaluation.journal import Journal, PieceResult
 from pipeline.tuning.contest import Contest, Entry
 from pipeline.tuning.search import Search
 
+WAITING = 0.01
+"""CPUs that a trial reserves: it waits; Tune takes no zero."""
 Prepare = Callable[[str, Mapping[str, Any]], str]
 """(setting's name, values) -> a checkpoint to play: training, where that is what varies. Called in the trial."""
 
@@ -57,13 +60,16 @@ class Sweep:
 class _Evaluator:
     """Play settings in one actor; the last few checkpoints stay loaded."""
 
-    def __init__(self, sweep: dict[str, Any], scaling: EvaluationScaling, referee: Any) -> None:
+    def __init__(self, scaling: EvaluationScaling, referee: str) -> None:
         import cv2
         import torch
 
         cv2.setNumThreads(1)
         torch.set_num_threads(scaling.threads)
-        self.sweep, self.scaling, self.referee = sweep, scaling, referee
+        # By name, and the rest from it: what a restarted actor is made from must not lie in a store that may be gone.
+        self.scaling, self.referee = scaling, ray.get_actor(referee)
+        given: Any = ray.get(self.referee.given.remote())
+        self.sweep: dict[str, Any] = given
         self.benches: dict[str, Any] = {}
 
     def play(self, name: str, values: Mapping[str, Any], checkpoint: str, piece: int) -> dict[str, float]:
@@ -98,10 +104,14 @@ class _Evaluator:
 class _Referee:
     """Keep the contest and its journal; verdicts are waited for."""
 
-    def __init__(self, contest: Contest, path: str, settings: Any) -> None:
-        self.contest, self.journal = contest, Journal(Path(path), settings)
+    def __init__(self, contest: Contest, path: str, settings: Any, given: dict[str, Any]) -> None:
+        self.contest, self.journal, self._given = contest, Journal(Path(path), settings), given
         self.changed = asyncio.Condition()
         self.holder = ""
+
+    async def given(self) -> dict[str, Any]:
+        """What evaluators are made from."""
+        return self._given
 
     async def open(self, settings: dict[str, dict[str, Any]]) -> None:
         """Begin a generation; what the journal knows of it is played already."""
@@ -293,25 +303,26 @@ def sweep(
     `on_end(entry, error)` as each ends, `on_refused(name, values, why)` for those that the network does not take.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    kind: Any = ray.remote(_Referee)
-    referee = kind.options(num_cpus=0, max_concurrency=1000, scheduling_strategy=here).remote(
-        job.contest, str(job.out / "journal.jsonl"), job.settings
-    )
     shared = {
         "base": job.base, "pieces": list(job.pieces), "reader": job.reader, "config": job.config,
         "memory": job.memory_bytes,
     }  # fmt: skip
+    kind: Any = ray.remote(_Referee)
+    name = f"referee-{uuid.uuid4().hex[:12]}"
+    referee = kind.options(name=name, num_cpus=0, max_concurrency=1000, scheduling_strategy=here).remote(
+        job.contest, str(job.out / "journal.jsonl"), job.settings, shared
+    )
     options: dict[str, Any] = {"num_cpus": job.scaling.num_cpus, "max_restarts": -1, "max_task_retries": 1}
     if job.scaling.gpu:
         options["num_gpus"] = job.scaling.num_gpus
     evaluators: list[Any] = [
-        ray.remote(**options)(_Evaluator).remote(shared, job.scaling, referee) for _ in range(job.scaling.actors)
+        ray.remote(**options)(_Evaluator).remote(job.scaling, name) for _ in range(job.scaling.actors)
     ]
     told = {"checkpoint": job.checkpoint, "prepare": job.prepare, "num_rungs": len(job.contest.ends)}
     trainable = ray.tune.with_parameters(_trial, referee=referee, evaluators=evaluators, sweep=told)
     try:
         ray.tune.Tuner(
-            ray.tune.with_resources(trainable, {"CPU": 0}),
+            ray.tune.with_resources(trainable, {"CPU": WAITING}),
             tune_config=ray.tune.TuneConfig(
                 search_alg=_Generations(job, referee, on_refused),
                 num_samples=-1,

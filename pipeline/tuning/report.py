@@ -8,7 +8,7 @@ import numpy as np
 from pipeline.evaluation.page import COLOURS, Cell, Table, legend, new_figure, png, render
 from pipeline.tuning.contest import PLAYED, Contest
 from pipeline.tuning.outcome import Standing, forwards, importance, standings, verdict
-from pipeline.tuning.settings import REFINE, shown
+from pipeline.tuning.settings import REFINE
 
 TOP = 12
 MAX_SLICES = 8
@@ -34,8 +34,8 @@ def write_report(path: Path, contest: Contest, *, title: str, subtitle: str, see
         coordinates=coordinates_figure(found, contest),
         importance=importance_figure(contest),
         slices=slices(contest),
-        dropped=[(shown(s.entry.values), s.objects, s.entry.reason) for s in found if s.entry.status == "dropped"],
-        failed=[(shown(entry.values), entry.reason) for entry in failed],
+        dropped=[(contest.title(s.entry), s.objects, s.entry.reason) for s in found if s.entry.status == "dropped"],
+        failed=[(contest.title(entry), entry.reason) for entry in failed],
         asked=asked,
         computed=computed,
         played=sum(s.objects for s in found),
@@ -50,7 +50,7 @@ def _table(found: list[Standing], contest: Contest) -> Table:
     for standing in found:
         difference = "" if standing.difference is None else f"{standing.difference:+.3f}"
         interval = "" if standing.low is None else f"[{standing.low:+.3f}, {standing.high:+.3f}]"
-        name = "default" if standing.entry.name == contest.default else shown(standing.entry.values)
+        name = contest.title(standing.entry)
         lines.append(
             [
                 Cell(text=name),
@@ -115,9 +115,7 @@ def coordinates_figure(found: list[Standing], contest: Contest) -> str:
             _write(axes, text, x, y)
     axes.axvline(len(names), color="#c9ced6", linewidth=1, zorder=0)
     for y, value in ((0, values.min()), (1, values.max())):
-        axes.annotate(
-            f"{value:.2f}", (len(names), y), xytext=(4, 0), textcoords="offset points", fontsize=8, va="center"
-        )
+        _write(axes, f"{value:.2f}", len(names), y)
     labels = [name.removeprefix(REFINE).replace(".", ".\n") for name in names]
     axes.set_xticks(range(len(names) + 1), [*labels, contest.objective.label], fontsize=8)
     axes.set(yticks=[], xlim=(-0.2, len(names) + 0.5), ylim=(-0.06, 1.06))
@@ -126,13 +124,17 @@ def coordinates_figure(found: list[Standing], contest: Contest) -> str:
     return png(figure)
 
 
+def _write(axes: Any, text: str, x: float, y: float) -> None:
+    axes.annotate(text, (x, y), xytext=(4, 0), textcoords="offset points", fontsize=8, va="center")
+
+
 def _places(values: list[Any]) -> tuple[list[float], list[tuple[str, float]]]:
-    """Heights 0..1 of values on an axis, and what is written there."""
-    different = sorted(
-        dict.fromkeys(values), key=lambda v: (not isinstance(v, int | float), v if _number(v) else repr(v))
-    )
-    if all(_number(value) for value in different) and len(different) > 6:
-        low, high = min(different), max(different)
+    """Heights 0..1 of values on an axis, and what is written there; numbers in their order, before all else."""
+    by_text = {repr(value): value for value in values}
+    numbers = sorted(value for value in by_text.values() if _number(value))
+    different = [*numbers, *(by_text[text] for text in sorted(by_text) if not _number(by_text[text]))]
+    if len(numbers) == len(different) > 6:
+        low, high = numbers[0], numbers[-1]
         return [(v - low) / (high - low) for v in values], [(f"{low:.3g}", 0.0), (f"{high:.3g}", 1.0)]
     heights = {repr(v): k / max(1, len(different) - 1) for k, v in enumerate(different)}
     return [heights[repr(v)] for v in values], [(_text(v), heights[repr(v)]) for v in different]

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from models.errors import InputError
@@ -71,6 +71,7 @@ def identity(base: Refinement, values: Values) -> str:
     return hashlib.blake2b(json.dumps(meant, sort_keys=True).encode(), digest_size=6).hexdigest()
 
 
-def shown(values: Values) -> str:
-    """One line: names without their common beginning."""
-    return ", ".join(f"{name.removeprefix(REFINE)} {json.dumps(value)}" for name, value in values.items()) or "default"
+def shown(values: Values, hidden: Collection[str] = ()) -> str:
+    """One line: names without their common beginning, those left out that are alike in all settings."""
+    kept = {name: value for name, value in values.items() if name not in hidden}
+    return ", ".join(f"{name.removeprefix(REFINE)} {json.dumps(value)}" for name, value in kept.items()) or "default"
