@@ -10,6 +10,9 @@ from pipeline.evaluation.compare import paired_bootstrap
 from pipeline.tuning.contest import PLAYED, Contest, Entry
 from pipeline.tuning.objective import Objective
 
+MOST_GROUPS = 8
+"""More values than that, and importance looks at ranges of them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
@@ -80,7 +83,7 @@ def verdict(found: Sequence[Standing], objective: Objective, num_objects: int) -
 def importance(contest: Contest) -> dict[str, float]:
     """Share of the variance between settings that each parameter explains alone, on what searches are told.
 
-    Numbers of many values are cut into thirds. Parameters that interact explain more together than their sum.
+    Numbers of many values are cut into thirds or fifths. Parameters that interact explain more together than their sum.
     """
     entries = [e for e in contest.entries.values() if e.rows() and e.values]
     losses = np.array([contest.estimate(e)[0] for e in entries])
@@ -98,8 +101,9 @@ def importance(contest: Contest) -> dict[str, float]:
 def _groups(values: Sequence[Any]) -> np.ndarray:
     different = list(dict.fromkeys(map(repr, values)))
     numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
-    if len(numbers) == len(values) and len(different) > 5:
-        return np.searchsorted(np.quantile(numbers, [1 / 3, 2 / 3]), numbers)
+    if len(numbers) == len(values) and len(different) > MOST_GROUPS:
+        num = 5 if len(values) >= 25 else 3
+        return np.searchsorted(np.quantile(numbers, np.arange(1, num) / num), numbers)
     return np.array([different.index(repr(value)) for value in values])
 
 

@@ -4,13 +4,13 @@ What comes depends on the seed and on what was told, not on when: a sweep that i
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from models.errors import InputError, lookup
-from pipeline.tuning.spaces import Space
+from pipeline.tuning.parameters import Parameter
 
 Values = dict[str, Any]
 
@@ -30,7 +30,7 @@ class Search(Protocol):
 class Grid:
     """Every combination of the parameters' grid points, in a shuffled order (so that a limit is a fair sample)."""
 
-    def __init__(self, space: Space, limit: int, seed: int) -> None:
+    def __init__(self, space: Mapping[str, Parameter], limit: int, seed: int) -> None:
         combinations = itertools.product(*(parameter.points() for parameter in space.values()))
         every = [dict(zip(space, combination, strict=True)) for combination in combinations]
         if limit and limit < len(every):
@@ -50,7 +50,7 @@ class Grid:
 class Random:
     """Settings drawn from the whole ranges."""
 
-    def __init__(self, space: Space, limit: int, seed: int) -> None:
+    def __init__(self, space: Mapping[str, Parameter], limit: int, seed: int) -> None:
         if not limit:
             raise InputError("a random search has no end: say how many settings (--trials)")
         self._space, self._left, self._rng = space, limit, np.random.default_rng([seed, 2])
@@ -68,7 +68,7 @@ class Random:
 class Optuna:
     """Optuna's tree-structured Parzen estimator; with two losses a tell it looks for their Pareto front."""
 
-    def __init__(self, space: Space, limit: int, seed: int) -> None:
+    def __init__(self, space: Mapping[str, Parameter], limit: int, seed: int) -> None:
         if not limit:
             raise InputError("Optuna's search has no end: say how many settings (--trials)")
         self._space, self._left, self._seed = space, limit, seed
@@ -118,6 +118,6 @@ class OptunaSingle(Optuna):
 SEARCHES: dict[str, Any] = {"grid": Grid, "random": Random, "optuna": OptunaSingle, "optuna_pareto": Optuna}
 
 
-def open_search(name: str, space: Space, limit: int, seed: int) -> Search:
+def open_search(name: str, space: Mapping[str, Parameter], limit: int, seed: int) -> Search:
     """Open a search by name; InputError for an unknown one, or one without an end."""
     return lookup("search", name, SEARCHES)(space, limit, seed)

@@ -1,0 +1,182 @@
+"""Sweeps on Ray Tune, as a user starts them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs import tracking
+from jobs.sweep import main as sweep_main
+from models import checkpoint as checkpoints
+from models.predictor import Predictor
+from tests.training.tiny import tiny_network
+
+DATA = ("--reader", "scenes", "--options", "num_images", "8", "height", "64", "width", "64")
+PROTOCOL = ("--protocol.max-clicks", "3", "--protocol.max-objects", "10")
+NARROW = (
+    "--set",
+    "refine.cascade.steps",
+    "0,1,2",
+    "refine.cascade.adaptive",
+    "false",
+    "refine.mask_threshold",
+    "0.3,0.49",
+)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    network = tiny_network()
+    network.get_parameter("head.conv_seg.weight").data.mul_(20)
+    return checkpoints.save(network, tmp_path_factory.mktemp("swept") / "checkpoint")
+
+
+def flags(checkpoint: Path, out: Path) -> list[str]:
+    return [
+        "cfr", "--checkpoint", str(checkpoint), *DATA, *PROTOCOL, *NARROW, "--objective", "noc80",
+        "--scaling.actors", "2",
+        "--scaling.num-cpus", "0.4", "--refine", "standard", "--out", str(out),
+    ]  # fmt: skip
+
+
+def results_of(out: Path) -> list[dict[str, Any]]:
+    """What does not depend on clocks."""
+    timed = ("seconds_per_click", "forwards")
+    found = json.loads((out / "sweep.json").read_text())["settings"]
+    return [{key: value for key, value in setting.items() if key not in timed} for setting in found]
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(300)
+def test_a_sweep_s_best_setting_repeats_its_result(ray_cluster: None, checkpoint: Path, tmp_path: Path) -> None:
+    from jobs.evaluate import main as evaluate_main
+
+    out = tmp_path / "sweep"
+    assert sweep_main(flags(checkpoint, out)) == 0
+    settings = json.loads((out / "sweep.json").read_text())["settings"]
+    assert len(settings) == 10  # the default is one of the 12, and 0 passes are the same on first clicks and on all
+    best = settings[0]
+    evaluate_main(
+        ["--checkpoint", str(checkpoint), *DATA, *PROTOCOL, "--refine", str(out / "best.json"), "--protocol.qualities",
+         "0.8", "--protocol.target-iou", "0.8", "--out", str(tmp_path / "again")]
+    )  # fmt: skip
+    (again,) = json.loads((tmp_path / "again" / "summary.json").read_text())
+    assert list(again["noc"].values()) == [best["value"]]
+    Predictor(checkpoint, str(out / "best.json"))
+    mlflow = tracking.client(os.environ["MLFLOW_TRACKING_URI"])
+    experiment = mlflow.get_experiment_by_name(tracking.EXPERIMENT)
+    assert experiment is not None
+    runs = mlflow.search_runs([experiment.experiment_id])
+    (parent,) = [run for run in runs if run.info.run_name == "sweep cfr"]
+    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert len(children) == len(settings)
+    assert "refine.cascade.steps" in children[0].data.params
+    assert "The price" in (out / "report.html").read_text()
+    # The same command again has nothing left to play.
+    before = (out / "journal.jsonl").read_text()
+    assert sweep_main(flags(checkpoint, out)) == 0
+    assert (out / "journal.jsonl").read_text() == before
+    assert results_of(out)[0]["name"] == best["name"]
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(300)
+def test_a_setting_that_dies_is_tried_again_then_named(ray_cluster: None, checkpoint: Path, tmp_path: Path) -> None:
+    from pipeline.data.readers import open_reader
+    from pipeline.evaluation.config import EvaluationConfig, EvaluationScaling
+    from pipeline.tuning.contest import Contest
+    from pipeline.tuning.objective import OBJECTIVES
+    from pipeline.tuning.parameters import Choice
+    from pipeline.tuning.race import RaceConfig
+    from pipeline.tuning.ray_tune import Sweep, sweep
+    from pipeline.tuning.search import Grid
+    from tests.evaluation.fakes import DyingReader
+    from tests.tuning.toy import BASE, identity
+
+    reader = open_reader("scenes", options={"num_images": "6", "height": "64", "width": "64"})
+    pieces = [(item, item.object_ids[:1]) for item in reader.items()]
+    race, marker = RaceConfig(rungs=(0.5, 1.0)), tmp_path / "died"
+    contest = Contest(
+        objective=OBJECTIVES["noc80"], race=race, max_clicks=2, ends=race.sizes(len(pieces)), default=identity(BASE, {})
+    )
+    tries = tmp_path / "tries"
+
+    def prepare(name: str, values: Mapping[str, Any]) -> str:
+        if values.get("refine.mask_threshold") == 0.7:
+            with tries.open("a") as file:
+                file.write("x")
+            if len(tries.read_text()) == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise RuntimeError("no luck")
+        return str(checkpoint)
+
+    ended: dict[str, str] = {}
+    refused: list[str] = []
+    found = sweep(
+        Sweep(
+            checkpoint=str(checkpoint),
+            # An evaluator is killed too, once: its piece is played again.
+            reader=DyingReader(reader=reader, item_id=reader.items()[2].id, marker=str(marker)),
+            config=EvaluationConfig(max_clicks=2, target_iou=0.8, qualities=(0.8,), boundaries=False),
+            scaling=EvaluationScaling(actors=2, num_cpus=0.4),
+            base=BASE,
+            contest=contest,
+            search=Grid({"refine.mask_threshold": Choice((0.45, 0.5, 0.7, 0.9))}, 0, 0),
+            pieces=pieces,
+            name_of=lambda values: identity(BASE, values),
+            why_not=lambda values: ["too high"] if values.get("refine.mask_threshold") == 0.9 else [],
+            settings={},
+            out=tmp_path,
+            prepare=prepare,
+        ),
+        lambda entry, error: ended.update({entry.name: entry.status}),
+        lambda name, values, why: refused.append(why),
+    )
+    assert refused == ["too high"]
+    broken = identity(BASE, {"refine.mask_threshold": 0.7})
+    assert ended[broken] == "failed"
+    assert "no luck" in found.entries[broken].reason
+    assert tries.read_text() == "xx"
+    assert marker.exists()
+    assert len(ended) == 4
+    assert found.best() is not None
+    for name, status in ended.items():
+        if status == "played":
+            assert sorted(found.entries[name].results) == list(range(len(pieces)))
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.timeout(420)
+def test_a_killed_sweep_goes_on_and_ends_the_same(checkpoint: Path, tmp_path: Path) -> None:
+    """kill -9 of the whole job in the middle, then the same command again."""
+
+    def job(out: Path) -> subprocess.Popen[bytes]:
+        code = textwrap.dedent("""
+            import sys
+            from jobs.sweep import main
+            sys.exit(main(sys.argv[1:]))
+        """)
+        command = [sys.executable, "-c", code, *flags(checkpoint, out)]
+        return subprocess.Popen(command, start_new_session=True, cwd=Path(__file__).parents[2])
+
+    assert job(tmp_path / "whole").wait() == 0
+    broken, journal = job(tmp_path / "broken"), tmp_path / "broken" / "journal.jsonl"
+    deadline = time.monotonic() + 150
+    while time.monotonic() < deadline and (not journal.exists() or journal.read_text().count("\n") < 20):
+        time.sleep(0.02)
+    os.killpg(broken.pid, signal.SIGKILL)
+    broken.wait()
+    assert journal.read_text().count("\n") >= 20
+    assert not (tmp_path / "broken" / "sweep.json").exists()
+    assert job(tmp_path / "broken").wait() == 0
+    assert results_of(tmp_path / "whole") == results_of(tmp_path / "broken")
+    assert (tmp_path / "whole" / "best.json").read_text() == (tmp_path / "broken" / "best.json").read_text()
