@@ -12,7 +12,7 @@ from pipeline.data.config import DataConfig
 from pipeline.evaluation.config import EvaluationConfig, EvaluationScaling
 from pipeline.training.config import ScalingConfig, TrainingConfig
 from pipeline.training.objectives import OBJECTIVES
-from pipeline.tuning.objective import OBJECTIVES as OBJECTIVES_OF_SWEEPS
+from pipeline.tuning.objective import objective
 from pipeline.tuning.race import RaceConfig
 
 
@@ -153,7 +153,7 @@ class SweepConfig:
     hold_out: float = 0.0
     """Play only the images that a training with the same --validation.hold-out never sees; 0: all."""
     objective: str = "noc90"
-    """noc80, noc85, noc90, noc95 (clicks to that IoU), biou (after the last click) or spc (seconds a click)."""
+    """noc85, noc90, noc95, ... (clicks to that IoU), biou (after the last click) or spc (seconds a click)."""
     pareto: bool = False
     """Look for the best at each price: a setting is dropped only if a cheaper one is better; optuna minds both."""
     search: Literal["grid", "random", "optuna"] = "grid"
@@ -182,7 +182,7 @@ class SweepConfig:
     """Folder of the sweep; default runs/sweep-SPACE-DATE. If it was interrupted, naming it again goes on."""
 
     def __post_init__(self) -> None:
-        lookup("objective", self.objective, OBJECTIVES_OF_SWEEPS)
+        objective(self.objective)
         if self.trials < 0 or self.generation < 1 or self.memory_mb < 0 or self.max_failures < 0:
             raise InputError(
                 f"trials {self.trials}, generation {self.generation}, memory_mb {self.memory_mb}, max_failures "

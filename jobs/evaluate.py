@@ -176,7 +176,18 @@ def _refinements(config: EvaluateConfig) -> dict[str, Refinement]:
     if config.checkpoint is None:
         return {}
     recommended = checkpoints.describe(config.checkpoint)["info"].get("refinement")
-    return {name: named(recommended if name == RECOMMENDED else name) for name in config.refine}
+    found: dict[str, Refinement] = {}
+    for given in config.refine:
+        name = _name_of(given)
+        while name in found:
+            name += "'"
+        found[name] = named(recommended if given == RECOMMENDED else given)
+    return found
+
+
+def _name_of(given: str) -> str:
+    """What results call a refinement: its name, or that of its file."""
+    return Path(given).stem if given.endswith(".json") else given
 
 
 def flat_metrics(summary: dict[str, Any]) -> dict[str, float]:

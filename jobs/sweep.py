@@ -30,7 +30,7 @@ from pipeline.data.sampling import rng_for
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.evaluator import choose_objects
 from pipeline.tuning.contest import Contest, Entry
-from pipeline.tuning.objective import OBJECTIVES
+from pipeline.tuning.objective import objective as objective_of
 from pipeline.tuning.outcome import forwards, standings
 from pipeline.tuning.parameters import Choice, Parameter, as_json
 from pipeline.tuning.parameters import parse as parse_parameter
@@ -83,7 +83,7 @@ def open_data(config: SweepConfig) -> Reader:
 
 def protocol_of(config: SweepConfig) -> EvaluationConfig:
     """The protocol as the objective needs it: no click is made after it is reached, borders only where they count."""
-    objective, protocol = OBJECTIVES[config.objective], config.protocol
+    objective, protocol = objective_of(config.objective), config.protocol
     target = protocol.target_iou if objective.quality is None else objective.quality
     qualities = (objective.quality,) if objective.quality is not None else (min(0.9, target),)
     return dataclasses.replace(
@@ -109,7 +109,7 @@ def sweep(config: SweepConfig, space_name: str, space: Space, out: Path, uri: st
     trains = any(not name.startswith(REFINE) for name in space)
     race = dataclasses.replace(config.race, rungs=(1.0,)) if trains else config.race
     contest = Contest(
-        objective=OBJECTIVES[config.objective],
+        objective=objective_of(config.objective),
         race=race,
         max_clicks=protocol.max_clicks,
         ends=race.sizes(len(pieces)),

@@ -1,10 +1,12 @@
 """What a sweep looks for: a loss of each object, low is good, and its name. A line in OBJECTIVES adds one."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from models.errors import lookup
 from pipeline import metrics
 from pipeline.evaluation.results import ObjectRow
 
@@ -33,11 +35,18 @@ def _borders(row: ObjectRow, most: int, seconds: float) -> float:
 
 
 OBJECTIVES: dict[str, Objective] = {
-    f"noc{round(100 * quality)}": Objective(label=f"NoC@{round(100 * quality)}", loss=_clicks(quality), quality=quality)
-    for quality in (0.8, 0.85, 0.9, 0.95)
+    "biou": Objective(label="BIoU", loss=_borders, borders=True, high_is_good=True),
+    "spc": Objective(label="s/click", loss=lambda row, most, seconds: seconds),
 }
-OBJECTIVES["biou"] = Objective(label="BIoU", loss=_borders, borders=True, high_is_good=True)
-OBJECTIVES["spc"] = Objective(label="s/click", loss=lambda row, most, seconds: seconds)
+
+
+def objective(name: str) -> Objective:
+    """Find an objective: one of OBJECTIVES, or nocNN, the clicks to IoU .NN; InputError for another."""
+    match = re.fullmatch(r"noc([1-9]\d)", name)
+    if match is None:
+        return lookup("objective (or noc85, noc90, ...)", name, OBJECTIVES)
+    quality = int(match[1]) / 100
+    return Objective(label=f"NoC@{match[1]}", loss=_clicks(quality), quality=quality)
 
 
 def mean_iou(row: ObjectRow, max_clicks: int) -> float:

@@ -80,7 +80,7 @@ def judge(
         for name in rows
     }
     behind = {name: _behind(row - rows[leaders[name]]) for name, row in rows.items()}
-    limit = _one_sided(config.level)
+    limit = _one_sided(config.level, lengths.pop())
     dropped: dict[str, str] = {}
     on: list[str] = []
     room, taken = max(1, math.ceil(config.keep * sum(name != immune for name in rows))), 0
@@ -112,8 +112,8 @@ def _behind(differences: np.ndarray) -> float:
     return mean / math.sqrt(variance / num)
 
 
-def _one_sided(level: float) -> float:
-    """Standard errors beyond which a mean is above zero with this confidence."""
-    from scipy.stats import norm
+def _one_sided(level: float, num_objects: int) -> float:
+    """Standard errors beyond which a mean of so many is above zero with this confidence (Student's t)."""
+    from scipy.stats import t
 
-    return float(norm.ppf(level))
+    return float(t.ppf(level, num_objects - 1)) if num_objects > 1 else math.inf

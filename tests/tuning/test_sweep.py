@@ -93,7 +93,7 @@ def test_a_setting_that_dies_is_tried_again_then_named(ray_cluster: None, checkp
     from pipeline.data.readers import open_reader
     from pipeline.evaluation.config import EvaluationConfig, EvaluationScaling
     from pipeline.tuning.contest import Contest
-    from pipeline.tuning.objective import OBJECTIVES
+    from pipeline.tuning.objective import objective
     from pipeline.tuning.parameters import Choice
     from pipeline.tuning.race import RaceConfig
     from pipeline.tuning.ray_tune import Sweep, sweep
@@ -105,7 +105,7 @@ def test_a_setting_that_dies_is_tried_again_then_named(ray_cluster: None, checkp
     pieces = [(item, item.object_ids[:1]) for item in reader.items()]
     race, marker = RaceConfig(rungs=(0.5, 1.0)), tmp_path / "died"
     contest = Contest(
-        objective=OBJECTIVES["noc80"], race=race, max_clicks=2, ends=race.sizes(len(pieces)), default=identity(BASE, {})
+        objective=objective("noc80"), race=race, max_clicks=2, ends=race.sizes(len(pieces)), default=identity(BASE, {})
     )
     tries = tmp_path / "tries"
 

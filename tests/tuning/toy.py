@@ -15,7 +15,7 @@ from pipeline.data.sample import Item, Sample, pack_objects
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.tuning.bench import Bench
 from pipeline.tuning.contest import RUNNING, Contest
-from pipeline.tuning.objective import OBJECTIVES
+from pipeline.tuning.objective import objective as objective_of
 from pipeline.tuning.race import RaceConfig
 from pipeline.tuning.search import Search
 from pipeline.tuning.settings import identity, refinement_of
@@ -74,7 +74,7 @@ def bench(memory: int = 2**28) -> Bench:
 
 def contest_of(race: RaceConfig, num: int = 40, *, pareto: bool = False, objective: str = "noc90") -> Contest:
     return Contest(
-        objective=OBJECTIVES[objective], race=race, max_clicks=CONFIG.max_clicks, ends=race.sizes(num),
+        objective=objective_of(objective), race=race, max_clicks=CONFIG.max_clicks, ends=race.sizes(num),
         default=identity(BASE, {}), pareto=pareto,
     )  # fmt: skip
 
