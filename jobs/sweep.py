@@ -235,7 +235,7 @@ def conclude(config: SweepConfig, contest: Contest, base: Refinement, out: Path,
                 "settings": [
                     {
                         "name": s.entry.name, "values": s.entry.values, "status": s.entry.status,
-                        "reason": s.entry.reason, "objects": s.objects, "value": s.value,
+                        "reason": s.entry.reason, "objects": s.objects, "value": s.value, "estimate": s.estimate,
                         "seconds_per_click": s.seconds_per_click, "difference": s.difference, "low": s.low,
                         "high": s.high, "forwards": s.entry.forwards,
                     }
@@ -262,7 +262,10 @@ def conclude(config: SweepConfig, contest: Contest, base: Refinement, out: Path,
         interval = "" if s.low is None else f"[{s.low:+.3f}, {s.high:+.3f}]"
         difference = "" if s.difference is None else f"{s.difference:+.3f}"
         name = contest.title(s.entry)
-        print(f"{s.value:10.3f} {difference:>11}  {interval:<18} {s.seconds_per_click:8.3f} {s.objects:8d}  {name}")
+        about = "~" if s.entry.status != "played" else " "
+        print(
+            f"{s.estimate:9.3f}{about} {difference:>11}  {interval:<18} {s.seconds_per_click:8.3f} {s.objects:8d}  {name}"
+        )
     if config.pareto:
         print("\nbest at each price, cheapest first:")
         for entry in contest.front():

@@ -28,6 +28,8 @@ class Standing:
     difference: float | None = None
     low: float | None = None
     high: float | None = None
+    estimate: float = 0.0
+    """The objective on all objects: `value`, or of a setting that was dropped the default's and the difference."""
 
     def better(self, objective: Objective) -> bool:
         """Whether the interval is on the good side of zero."""
@@ -44,7 +46,7 @@ def standings(contest: Contest, seed: int = 0) -> list[Standing]:
     sign = -1 if contest.objective.high_is_good else 1
     return sorted(
         found,
-        key=lambda s: (s.entry is not best, s.entry.status != PLAYED, -s.objects, sign * s.value, s.seconds_per_click),
+        key=lambda s: (s.entry is not best, s.entry.status != PLAYED, sign * s.estimate, s.seconds_per_click),
     )
 
 
@@ -53,7 +55,11 @@ def _standing(contest: Contest, entry: Entry, default: Entry, seed: int) -> Stan
     rows, most = entry.rows(), contest.max_clicks
     values = [sign * contest.objective.loss(row, most, spent) for row, spent in zip(rows, entry.spent(), strict=True)]
     plain = Standing(
-        entry=entry, objects=len(rows), value=float(np.mean(values)), seconds_per_click=entry.seconds_per_click
+        entry=entry,
+        objects=len(rows),
+        value=float(np.mean(values)),
+        seconds_per_click=entry.seconds_per_click,
+        estimate=float(np.mean(values)),
     )
     reference = [
         sign * contest.objective.loss(row, most, spent)
@@ -63,7 +69,9 @@ def _standing(contest: Contest, entry: Entry, default: Entry, seed: int) -> Stan
         return plain
     a, b = np.asarray(reference[: len(values)]), np.asarray(values)
     low, high = paired_bootstrap(a, b, np.random.default_rng([seed, 77]))
-    return Standing(**{**vars(plain), "difference": float((b - a).mean()), "low": low, "high": high})
+    difference = float((b - a).mean())
+    found = {"difference": difference, "low": low, "high": high, "estimate": float(np.mean(reference)) + difference}
+    return Standing(**{**vars(plain), **found})
 
 
 def verdict(found: Sequence[Standing], objective: Objective, num_objects: int) -> str:
@@ -88,6 +96,7 @@ def importance(contest: Contest) -> dict[str, float]:
     entries = [e for e in contest.entries.values() if e.rows() and e.values]
     losses = np.array([contest.estimate(e)[0] for e in entries])
     names = list(dict.fromkeys(name for entry in entries for name in entry.values))
+    names = [name for name in names if len({repr(entry.values.get(name)) for entry in entries}) > 1]
     if len(entries) < 2 or losses.var() == 0:
         return dict.fromkeys(names, 0.0)
     shares: dict[str, float] = {}

@@ -54,7 +54,7 @@ def _table(found: list[Standing], contest: Contest) -> Table:
         lines.append(
             [
                 Cell(text=name),
-                Cell(text=f"{standing.value:.3f}", best=standing is best),
+                Cell(text=f"{standing.estimate:.3f}" + " ~" * (standing.entry.status != PLAYED), best=standing is best),
                 Cell(text=difference),
                 Cell(text=interval, best=standing.better(contest.objective)),
                 Cell(text=f"{standing.seconds_per_click:.3f}"),
@@ -71,11 +71,11 @@ def pareto_figure(found: list[Standing], contest: Contest) -> str:
     done = [s for s in found if s.entry.status == PLAYED]
     dropped = [s for s in found if s.entry.status != PLAYED]
     for group, style in (
-        (dropped, {"marker": "x", "color": "#a8b0bc", "label": "dropped early (on fewer objects)"}),
+        (dropped, {"marker": "x", "color": "#a8b0bc", "label": "dropped early (estimated)"}),
         (done, {"marker": "o", "color": COLOURS[0], "label": "all objects"}),
     ):
         if group:
-            axes.scatter([s.seconds_per_click for s in group], [s.value for s in group], s=34, zorder=3, **style)
+            axes.scatter([s.seconds_per_click for s in group], [s.estimate for s in group], s=34, zorder=3, **style)
     by_name = {s.entry.name: s for s in done}
     front = [by_name[entry.name] for entry in contest.front()]
     xs, ys = [s.seconds_per_click for s in front], [s.value for s in front]
@@ -101,7 +101,7 @@ def coordinates_figure(found: list[Standing], contest: Contest) -> str:
 
     figure, (axes,) = new_figure(width=max(5.6, 1.5 * (len(names) + 1)), height=4.2)
     places = {name: _places([s.entry.values.get(name) for s in entries]) for name in names}
-    values = np.array([s.value for s in entries])
+    values = np.array([s.estimate for s in entries])
     spread = np.ptp(values) or 1.0
     good = (values.max() - values) / spread
     if contest.objective.high_is_good:
