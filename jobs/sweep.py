@@ -263,9 +263,8 @@ def conclude(config: SweepConfig, contest: Contest, base: Refinement, out: Path,
         difference = "" if s.difference is None else f"{s.difference:+.3f}"
         name = contest.title(s.entry)
         about = "~" if s.entry.status != "played" else " "
-        print(
-            f"{s.estimate:9.3f}{about} {difference:>11}  {interval:<18} {s.seconds_per_click:8.3f} {s.objects:8d}  {name}"
-        )
+        numbers = f"{s.estimate:9.3f}{about} {difference:>11}  {interval:<18} {s.seconds_per_click:8.3f} {s.objects:8d}"
+        print(f"{numbers}  {name}")
     if config.pareto:
         print("\nbest at each price, cheapest first:")
         for entry in contest.front():
