@@ -3,6 +3,7 @@
 Routes sit directly on the app (routers leak `self` under some versions of Ray Serve and FastAPI).
 """
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Annotated, Literal
@@ -15,30 +16,36 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 
+from models import rle
 from serve import protocol
 from serve.bodies import SessionBody, decode_session, json_body, read_session_body, validation_problem
-from serve.engine import Engine
+from serve.engine import NUM_OPENING, Engine
 from serve.images import decode_image, decode_mask_png, decode_mask_rle, encode_mask_png
+from serve.masks import LocalMasks, Masks
 from serve.openapi import document, image_request, json_request, problems
 from serve.pages import add_examples, add_page
 from serve.problems import Problem
 from serve.protocol import ChangeRequest, ClickRequest, MaskAnswer, MaskRle, PredictRequest
-from serve.sessions import Change, Outcome, Record, SessionStore, check_wire_click
+from serve.sessions import Change, Outcome, Sessions, check_wire_click
 from serve.settings import Settings
 from serve.shield import Shield
+from serve.values import SessionValue
 
 IMAGE_CODES = ("image_missing", "bad_image", "image_too_large", "unsupported_image", "bad_encoding", "bad_mask")
 BODY_CODES = ("bad_json", "bad_request", "body_too_large", "unsupported_body")
 SESSION_CODES = ("session_unknown", "session_expired")
-CHANGE_CODES = (*SESSION_CODES, *BODY_CODES, "stale_sequence", "bad_click", "model_nan")
+CHANGE_CODES = (*SESSION_CODES, *BODY_CODES, "stale_sequence", "bad_click", "model_nan", "unavailable")
+Semaphore = threading.BoundedSemaphore | threading.Semaphore
 
 
 def create_app(
-    engine: Engine, settings: Settings | None = None, clock: Callable[[], float] = time.monotonic
+    model: Engine | Masks, settings: Settings | None = None, clock: Callable[[], float] = time.time
 ) -> FastAPI:
-    """Build the app around an engine; `clock` (seconds) decides when sessions expire."""
+    """Build the app around an engine of this process or whoever else makes masks; `clock` (s) decides what expires."""
     settings = settings or Settings()
-    store = SessionStore(engine, settings, clock)
+    masks = LocalMasks(model, settings) if isinstance(model, Engine) else model
+    decoding = masks.engine.opening if isinstance(masks, LocalMasks) else threading.BoundedSemaphore(NUM_OPENING)
+    store = Sessions(masks, settings, clock)
     app = FastAPI(
         title="Maskwright",
         version="1",
@@ -50,16 +57,16 @@ def create_app(
     app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=5)
     app.add_middleware(Shield)  # added last, so outermost
     _add_error_handlers(app)
-    _add_health(app, engine, store)
-    _add_sessions(app, engine, settings, store)
-    _add_changes(app, engine, settings, store)
-    _add_predict(app, engine, settings)
+    _add_health(app, masks, store)
+    _add_sessions(app, decoding, settings, store)
+    _add_changes(app, masks, settings, store)
+    _add_predict(app, masks, decoding, settings)
     add_examples(app, settings.examples)
     add_page(app)
     return app
 
 
-def _add_health(app: FastAPI, engine: Engine, store: SessionStore) -> None:
+def _add_health(app: FastAPI, masks: Masks, store: Sessions) -> None:
     @app.get("/v1/health/live", responses=problems())
     async def live() -> dict[str, str]:
         """The process answers."""
@@ -68,25 +75,31 @@ def _add_health(app: FastAPI, engine: Engine, store: SessionStore) -> None:
     @app.get("/v1/health/ready", responses=problems("not_ready"))
     async def ready() -> dict[str, str]:
         """The model answers: its first click is made, and the last ones did not all fail."""
-        if not engine.ready:
-            reason = "the network is warming up" if engine.healthy else "the last clicks all failed in the network"
+        info = await run_in_threadpool(masks.info)
+        if not info.ready:
+            reason = "the network is warming up" if info.healthy else "the last clicks all failed in the network"
             raise Problem("not_ready", reason, retry_after_s=5)
         return {"status": "ok"}
 
     @app.get("/v1/health", responses=problems())
     async def health() -> protocol.Health:
         """Which model runs, and how many sessions are open."""
-        return protocol.Health(
-            status="ok" if engine.healthy else "unwell",
-            model_version=engine.model_version,
-            network=engine.network,
-            refinement=engine.refinement,
-            sessions=len(store),
-        )
+
+        def look() -> protocol.Health:
+            info = masks.info()
+            return protocol.Health(
+                status="ok" if info.healthy else "unwell",
+                model_version=info.model_version,
+                network=info.network,
+                refinement=info.refinement,
+                sessions=len(store),
+            )
+
+        return await run_in_threadpool(look)
 
 
-def _add_sessions(app: FastAPI, engine: Engine, settings: Settings, store: SessionStore) -> None:
-    def opened(record: Record) -> dict[str, object]:
+def _add_sessions(app: FastAPI, decoding: Semaphore, settings: Settings, store: Sessions) -> None:
+    def opened(record: SessionValue) -> dict[str, object]:
         height, width = record.hw
         return {
             "session_id": record.id,
@@ -99,16 +112,16 @@ def _add_sessions(app: FastAPI, engine: Engine, settings: Settings, store: Sessi
     @app.post(
         "/v1/sessions",
         status_code=201,
-        responses=problems(*IMAGE_CODES, *BODY_CODES, "bad_rle", "bad_form", "at_capacity"),
+        responses=problems(*IMAGE_CODES, *BODY_CODES, "bad_rle", "bad_form", "at_capacity", "unavailable"),
         openapi_extra=image_request(),
     )
     async def open_session(request: Request) -> protocol.SessionOpened:
         """Open a session on an image, and on a mask to correct where one is given."""
         body = await read_session_body(request, settings.max_body_bytes)
 
-        def create() -> Record:
+        def create() -> SessionValue:
             store.check_room(len(body.image))
-            with engine.opening:
+            with decoding:
                 image, mask = _arrays(body, settings)
                 return store.create(body.image, image, mask)
 
@@ -117,7 +130,7 @@ def _add_sessions(app: FastAPI, engine: Engine, settings: Settings, store: Sessi
     @app.get("/v1/sessions/{session_id}", responses=problems(*SESSION_CODES))
     async def session_state(session_id: str) -> protocol.SessionState:
         """What the session holds; with the image this is enough to rebuild it."""
-        record = store.get(session_id)
+        record = await run_in_threadpool(store.get, session_id)
         return protocol.SessionState.model_validate(
             opened(record)
             | {
@@ -125,20 +138,20 @@ def _add_sessions(app: FastAPI, engine: Engine, settings: Settings, store: Sessi
                 "has_initial_mask": record.initial_mask is not None,
                 "sequence": record.sequence,
                 "clicks": [protocol.ClickBody.of(click) for click in record.clicks],
-                "num_redo": len(record.history) - record.position,
+                "num_redo": record.num_redo,
             }
         )
 
     @app.delete("/v1/sessions/{session_id}", status_code=204, responses=problems(*SESSION_CODES))
     async def delete_session(session_id: str) -> Response:
         """Forget the session and its image."""
-        store.delete(session_id)
+        await run_in_threadpool(store.delete, session_id)
         return Response(status_code=204)
 
     @app.get(
         "/v1/sessions/{session_id}/mask",
         response_model=MaskRle,
-        responses=problems(*SESSION_CODES, "bad_request", "model_nan")
+        responses=problems(*SESSION_CODES, "bad_request", "model_nan", "unavailable")
         | {200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}},
     )
     async def mask(
@@ -152,7 +165,7 @@ def _add_sessions(app: FastAPI, engine: Engine, settings: Settings, store: Sessi
         return JSONResponse((await run_in_threadpool(MaskRle.of, outcome.mask)).model_dump())
 
 
-def _add_changes(app: FastAPI, engine: Engine, settings: Settings, store: SessionStore) -> None:
+def _add_changes(app: FastAPI, masks: Masks, settings: Settings, store: Sessions) -> None:
     limit = settings.max_click_body_bytes
     change_body = Depends(json_body(ChangeRequest, limit, optional=True))
 
@@ -161,7 +174,7 @@ def _add_changes(app: FastAPI, engine: Engine, settings: Settings, store: Sessio
 
         def run() -> MaskAnswer:
             outcome = store.change(session_id, change, sequence)
-            return _answer(outcome, engine.model_version, started)
+            return _answer(outcome, masks.info().model_version, started)
 
         return await run_in_threadpool(run)
 
@@ -194,10 +207,10 @@ def _add_changes(app: FastAPI, engine: Engine, settings: Settings, store: Sessio
         return await change(session_id, Change(kind="clear"), body.sequence)
 
 
-def _add_predict(app: FastAPI, engine: Engine, settings: Settings) -> None:
+def _add_predict(app: FastAPI, masks: Masks, decoding: Semaphore, settings: Settings) -> None:
     @app.post(
         "/v1/predict",
-        responses=problems(*IMAGE_CODES, *BODY_CODES, "bad_rle", "bad_click", "model_nan"),
+        responses=problems(*IMAGE_CODES, *BODY_CODES, "bad_rle", "bad_click", "model_nan", "unavailable"),
         openapi_extra=json_request(PredictRequest),
     )
     async def predict(
@@ -213,13 +226,13 @@ def _add_predict(app: FastAPI, engine: Engine, settings: Settings) -> None:
         files = await decode_session(body)
 
         def run() -> MaskAnswer:
-            with engine.opening:  # to the end: nothing else bounds how many images wait for the network
+            with decoding:  # to the end: nothing else bounds how many images wait for the network
                 image, mask = _arrays(files, settings)
                 for click in clicks:
                     check_wire_click(click, (image.shape[0], image.shape[1]))
-                session = engine.walk(engine.open(image, mask), clicks)
-                outcome = Outcome(mask=session.mask, clicks=clicks, num_redo=0, sequence=0)
-            return _answer(outcome, engine.model_version, started)
+                made = masks.once(files.image, image, None if mask is None else rle.encode(mask), clicks)
+            outcome = Outcome(mask=made, clicks=clicks, num_redo=0, sequence=0)
+            return _answer(outcome, masks.info().model_version, started)
 
         return await run_in_threadpool(run)
 

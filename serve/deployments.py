@@ -1,13 +1,13 @@
-"""Ray Serve around the HTTP app: one deployment, one replica, sessions in its memory.
+"""Ray Serve around the HTTP app: the ingress, which keeps the sessions' values, and how everything is put together.
 
-More replicas would need a session to find its replica; until serving is split into first clicks and corrections,
-`num_replicas` stays 1. The only file of serve/ that imports Ray.
+The deployments that run the model are in replicas.py. A kill of any process loses no session: values are in a file.
 """
 
 import logging
 import os
 import re
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +27,7 @@ from models.precision import Precision
 from serve.api import create_app
 from serve.engine import Engine, ModelNan
 from serve.model_source import SCHEME, registry_uri, resolve
+from serve.replicas import Correction, FirstClick, RemoteMasks
 from serve.settings import Settings
 
 APP_NAME = "maskwright"
@@ -41,7 +42,8 @@ class ServeArgs:
 
     `checkpoint` a folder or models:/name@alias, whose registry is at `tracking_uri` (None: at MLFLOW_TRACKING_URI);
     `refinement` a name (None: what the checkpoint recommends); `num_threads` of the network on a CPU (0: one per CPU);
-    `device` auto (a GPU where there is one), cpu or cuda; `precision` fp32 or bf16; `max_megapixels` of an image.
+    `device` auto (a GPU where there is one), cpu or cuda; `precision` fp32 or bf16; `max_megapixels` of an image;
+    `sessions` the file that sessions are kept in (None: one that ends with the application's processes).
     """
 
     checkpoint: str
@@ -52,6 +54,7 @@ class ServeArgs:
     device: str = "auto"
     precision: Precision = "fp32"
     max_megapixels: int = 32
+    sessions: str | None = None
 
     @classmethod
     def of(cls, args: dict[str, Any]) -> "ServeArgs":
@@ -73,12 +76,11 @@ class ServeArgs:
         return cls(**{**args, **{name: int(value) for name, value in numbers.items()}})
 
 
-def build_engine(args: ServeArgs) -> Engine:
-    """Load the model in this process and make its first click; raises InputError."""
+def build_predictor(args: ServeArgs) -> Any:
+    """Load the model in this process; raises InputError."""
     import torch
 
     from models.predictor import Predictor
-    from models.refinement import REFINEMENTS
 
     if args.num_threads:
         torch.set_num_threads(args.num_threads)
@@ -87,9 +89,16 @@ def build_engine(args: ServeArgs) -> Engine:
         raise InputError("device cuda: torch finds no GPU here; use device auto or cpu")
     device = "cuda" if has_cuda and args.device != "cpu" else "cpu"
     folder = resolve(args.checkpoint, args.tracking_uri)
-    predictor = Predictor(folder, refinement=args.refinement, device=device, precision=args.precision)
+    return Predictor(folder, refinement=args.refinement, device=device, precision=args.precision)
+
+
+def build_engine(args: ServeArgs, predictor: Any = None, *, alone: bool = True) -> Engine:
+    """Take a predictor, or load one, and make its first click; raises InputError."""
+    from models.refinement import REFINEMENTS
+
+    predictor = build_predictor(args) if predictor is None else predictor
     names = [name for name, refinement in REFINEMENTS.items() if refinement == predictor.refinement]
-    engine = Engine(predictor, names[0] if names else args.refinement or "as the checkpoint says")
+    engine = Engine(predictor, names[0] if names else args.refinement or "as the checkpoint says", alone=alone)
     try:
         engine.warm_up()
     except ModelNan as error:
@@ -100,7 +109,8 @@ def build_engine(args: ServeArgs) -> Engine:
 def build_settings(args: ServeArgs) -> Settings:
     """The settings that follow from the arguments."""
     examples = Path(args.examples) if args.examples else None
-    return Settings(examples=examples, max_pixels=args.max_megapixels * 1_000_000)
+    sessions = Path(args.sessions) if args.sessions else None
+    return Settings(examples=examples, max_pixels=args.max_megapixels * 1_000_000, sessions=sessions)
 
 
 @ray_serve.deployment(
@@ -109,25 +119,18 @@ def build_settings(args: ServeArgs) -> Settings:
     max_queued_requests=200,
     health_check_period_s=10,
     health_check_timeout_s=30,
-    ray_actor_options={"num_cpus": 1},
+    ray_actor_options={"num_cpus": 0.1},
 )
 @ray_serve.ingress()
 class Maskwright:
-    """The replica: it loads the model once and holds the sessions. Its routes are those of serve/api.py."""
+    """The ingress: it holds the sessions' values and no model. Its routes are those of serve/api.py."""
 
-    def __init__(self, args: ServeArgs) -> None:
-        self.args = args
-        # Ray sets OMP_NUM_THREADS to the CPUs that a replica reserves, so torch would decide on one thread.
-        self.engine = build_engine(replace(args, num_threads=args.num_threads or os.cpu_count() or 1))
+    def __init__(self, args: ServeArgs, owner: Any) -> None:
+        self.args, self.owner = args, owner
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        """Build the app around the engine that __init__ has loaded; Ray Serve calls this in the replica."""
-        return create_app(self.engine, build_settings(self.args))
-
-    def check_health(self) -> None:
-        """Ask for a new replica after several failures of the network in a row."""
-        if not self.engine.healthy:
-            raise RuntimeError("the network failed several times in a row")
+        """Build the app around those who run the model; Ray Serve calls this in the replica."""
+        return create_app(RemoteMasks(self.owner), build_settings(self.args))
 
 
 def build_app(args: dict[str, Any]) -> Application:
@@ -140,9 +143,38 @@ def build_app(args: dict[str, Any]) -> Application:
 
 
 def bind(args: ServeArgs) -> Application:
-    """Bind the deployment, with a GPU reserved where it should use one."""
-    num_gpus = 1 if wants_gpu(args.device) else 0
-    return Maskwright.options(ray_actor_options={"num_cpus": 1, "num_gpus": num_gpus}).bind(args)
+    """Bind the deployments, with a GPU reserved where the model should use one."""
+    # Ray sets OMP_NUM_THREADS to the CPUs that a replica reserves, so torch would decide on one thread.
+    args = replace(
+        args,
+        num_threads=args.num_threads or os.cpu_count() or 1,
+        sessions=args.sessions or str(Path(tempfile.mkdtemp(prefix="maskwright-")) / "sessions.db"),
+    )
+    settings = build_settings(args)
+    gpus = 1.0 if wants_gpu(args.device) else 0.0
+    split = is_split(args)
+    # A correction is a small part of a first click: it shares the GPU.
+    heavy = {"num_cpus": 1, "num_gpus": gpus * (0.75 if split else 1)}
+    owner = FirstClick.options(ray_actor_options=heavy).bind(args, settings)
+    if split:
+        light = {"num_cpus": 0.5, "num_gpus": gpus * 0.25}
+        owner = Correction.options(ray_actor_options=light).bind(args, settings, owner)
+    return Maskwright.bind(args, owner)
+
+
+def is_split(args: ServeArgs) -> bool:
+    """Whether the checkpoint's network has two halves; one that cannot be read here is refused by the replica."""
+    import torch
+
+    from models import checkpoint
+    from models.networks import create
+
+    try:
+        description = checkpoint.describe(resolve(args.checkpoint, args.tracking_uri))
+    except InputError:
+        return False
+    with torch.device("meta"):
+        return create(description["network"], **description["config"]).traits.split
 
 
 def wants_gpu(device: str) -> bool:

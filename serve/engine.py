@@ -4,7 +4,9 @@ On a CPU one forward at a time is as fast as several and keeps every user's wait
 worker thread, never the event loop.
 """
 
+import contextlib
 import threading
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import numpy as np
@@ -69,10 +71,11 @@ class ModelNan(RuntimeError):
 class Engine:
     """Runs sessions of one predictor, one forward at a time."""
 
-    def __init__(self, predictor: PredictorLike, refinement: str = "standard") -> None:
+    def __init__(self, predictor: PredictorLike, refinement: str = "standard", *, alone: bool = True) -> None:
+        """Take a predictor. `alone`: one click at a time; else clicks run side by side, for its `answer` to batch."""
         self.refinement = refinement
         self._predictor = predictor
-        self._network = threading.Lock()
+        self._network: AbstractContextManager[object] = threading.Lock() if alone else contextlib.nullcontext()
         self._failures = 0
         self._warm = False
         self.opening = threading.BoundedSemaphore(NUM_OPENING)

@@ -52,6 +52,11 @@ class Entry:
         return sum(result.seconds[self.name] for result in self.results.values()) / max(1, clicks)
 
     @property
+    def asks_per_click(self) -> float:
+        """Requests of the network over clicks: a price that does not depend on how busy the machine was."""
+        return self.forwards[0] / max(1, sum(len(row.ious) for row in self.rows()))
+
+    @property
     def forwards(self) -> tuple[int, int]:
         """Requests of the network, and those of them that were computed and not remembered."""
         pairs = [result.forwards.get(self.name, (0, 0)) for result in self.results.values()]
@@ -135,9 +140,9 @@ class Contest:
         return score(self.objective, entry.rows(), self.max_clicks, entry.spent())
 
     def best(self) -> Entry | None:
-        """The best of those that played everything: by the objective, IoUs on the way deciding between equals."""
+        """The best of those that played everything: by the objective; of equals by IoUs on the way, then the price."""
         done = [entry for entry in self.entries.values() if entry.status == PLAYED and entry.results]
-        return min(done, key=lambda e: (self.score(e), np.mean(self.losses(e)), e.name), default=None)
+        return min(done, key=lambda e: (self.score(e), np.mean(self.losses(e)), e.asks_per_click, e.name), default=None)
 
     def estimate(self, entry: Entry) -> tuple[float, float]:
         """What a search is told: the mean loss over all objects, and seconds a click.

@@ -46,7 +46,13 @@ def standings(contest: Contest, seed: int = 0) -> list[Standing]:
     sign = -1 if contest.objective.high_is_good else 1
     return sorted(
         found,
-        key=lambda s: (s.entry is not best, s.entry.status != PLAYED, sign * s.estimate, s.seconds_per_click),
+        key=lambda s: (
+            s.entry is not best,
+            s.entry.status != PLAYED,
+            sign * s.estimate,
+            s.entry.asks_per_click,
+            s.entry.name,
+        ),
     )
 
 

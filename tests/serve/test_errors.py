@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from models import rle
-from serve.problems import CODES
+from serve.problems import CODES, Problem
 from tests.serve.conftest import Server, encoded, picture, refused
 
 PNG = {"Content-Type": "image/png"}
@@ -266,3 +266,14 @@ def test_every_code_is_tested(code: str, source: str) -> None:
 def test_every_code_is_documented() -> None:
     text = (Path(__file__).parents[2] / "docs/HTTP.md").read_text()
     assert [code for code in CODES if f"`{code}`" not in text] == []
+
+
+def test_a_model_that_does_not_answer_is_unavailable_and_changes_nothing(server: Server) -> None:
+    session = server.open()
+    server.click(session, 5, 5)
+    server.predictor.fail_with = Problem("unavailable", "gone", retry_after_s=1)
+    answer = server.client.post(f"/v1/sessions/{session}/clicks", json={"x": 9, "y": 9, "sequence": 2})
+    refused(answer, 503, "unavailable")
+    assert answer.headers["retry-after"] == "1"
+    server.predictor.fail_with = None
+    assert server.click(session, 9, 9, sequence=2)["num_clicks"] == 2

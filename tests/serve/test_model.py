@@ -116,7 +116,7 @@ def test_a_registry_may_not_depend_on_the_folder(tmp_path: Path, monkeypatch: py
         resolve("models:/clicks@champion", here)
     assert list(tmp_path.iterdir()) == [], "no empty database is left behind"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://localhost:5000")
-    (args,) = build_app({"checkpoint": "models:/clicks@champion"})._bound_deployment.init_args
+    args, _ = build_app({"checkpoint": "models:/clicks@champion"})._bound_deployment.init_args
     assert args.tracking_uri == "http://localhost:5000", "the builder's environment decides for the replica"
 
 
@@ -124,7 +124,7 @@ def test_the_config_is_one_that_ray_serve_reads() -> None:
     config = ServeDeploySchema.model_validate(yaml.safe_load((ROOT / "serve/config.yaml").read_text()))
     (application,) = config.applications
     assert application.import_path == "serve.deployments:build_app"
-    assert [deployment.name for deployment in application.deployments] == ["Maskwright"]
+    assert [deployment.name for deployment in application.deployments] == ["Maskwright", "FirstClick", "Correction"]
     assert config.http_options.host == "127.0.0.1"
     args = ServeArgs.of(application.args)
     assert args.checkpoint.startswith("models:/")
@@ -149,8 +149,8 @@ def test_arguments_of_the_builder() -> None:
 def test_the_replica_reserves_a_gpu(device: str, num_gpus: int, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ray.is_initialized", lambda: True)
     monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 4.0} | ({"GPU": float(num_gpus)} if num_gpus else {}))
-    bound = build_app({"checkpoint": "a", "device": device})._bound_deployment
-    assert (bound.ray_actor_options or {}).get("num_gpus", 0) == expected
+    _, owner = build_app({"checkpoint": "a", "device": device})._bound_deployment.init_args
+    assert (owner._bound_deployment.ray_actor_options or {}).get("num_gpus", 0) == expected
 
 
 @pytest.mark.parametrize("address", [None, "192.0.2.1:6379"])

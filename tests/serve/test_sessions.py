@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from serve import api, sessions
+from serve import api
+from serve import masks as masks_module
 from serve.engine import NUM_OPENING
 from serve.settings import Settings
 from tests.serve.conftest import Server, encoded, mask_of, picture, refused
@@ -93,7 +94,7 @@ def test_few_images_are_decoded_at_once(server: Server, monkeypatch: pytest.Monk
             now -= 1
         return picture()
 
-    for module in (api, sessions):
+    for module in (api, masks_module):
         monkeypatch.setattr(module, "decode_image", decode)
     body = {"image": base64.b64encode(encoded(picture())).decode(), "clicks": []}
     with ThreadPoolExecutor(8) as pool:

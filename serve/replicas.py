@@ -1,0 +1,187 @@
+"""The deployments: FirstClick (the heavy half, or all of a network without halves) and Correction (the light half).
+
+Sessions live where corrections are made: in Correction's replicas if the network has two halves, else in FirstClick's.
+Calls carry the session's id as routing key, so that a session comes back to the replica that remembers it; one that
+does not (after a kill, or with other replicas than before) asks for the image and makes everything anew. Of a session
+only encodings cross from one deployment to the other.
+"""
+
+import asyncio
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import ray.serve as ray_serve
+from ray.exceptions import RayError
+from ray.serve.config import RequestRouterConfig
+from ray.serve.exceptions import RayServeException
+
+from models import rle
+from models.errors import InputError
+from models.interaction import Click
+from models.rle import Rle
+from models.steps import Answer, Correct
+from serve.batching import Batched
+from serve.engine import ModelNan
+from serve.masks import Load, ModelInfo
+from serve.problems import Problem
+from serve.settings import Settings
+from serve.worker import Rows, Worker, rows
+
+AFFINITY: Any = {
+    "request_router_class": "ray.serve.experimental.consistent_hash_router:ConsistentHashRouter",
+}
+TIMEOUT_S = 60.0
+logger = logging.getLogger("maskwright.serve")
+OPTIONS: dict[str, Any] = {
+    "max_ongoing_requests": 100,
+    "max_queued_requests": 200,
+    "health_check_period_s": 10,
+    "health_check_timeout_s": 30,
+    "request_router_config": RequestRouterConfig(**AFFINITY),
+}
+
+
+class _Owner:
+    """A replica that owns sessions. Ray runs its plain methods in threads."""
+
+    worker: Worker
+    batched: Batched
+
+    def stats(self) -> dict[str, int]:
+        """What the network did since this process began."""
+        return {"forwards": self.batched.num_forwards, "requests": self.batched.num_requests}
+
+    def info(self) -> ModelInfo:
+        """Which model answers."""
+        return self.worker.info()
+
+    def open(self, session_id: str, data: bytes, initial_mask: Rle | None) -> None:
+        """Decode and open an image before its first click."""
+        self.worker.open(session_id, data, initial_mask)
+
+    def mask(self, session_id: str, data: bytes | None, initial_mask: Rle | None, clicks: Rows) -> Rle | None:
+        """The mask that a session has after these clicks; None: the image file is needed."""
+        return self.worker.mask(session_id, data, initial_mask, clicks)
+
+    def once(self, data: bytes, initial_mask: Rle | None, clicks: Rows) -> Rle:
+        """The mask of clicks on an image that nobody keeps."""
+        return self.worker.once(data, initial_mask, clicks)
+
+    def forget(self, session_id: str) -> None:
+        """Drop what is cached of a session."""
+        self.worker.forget(session_id)
+
+    def check_health(self) -> None:
+        """Ask for a new replica after several failures of the network in a row."""
+        if not self.worker.engine.healthy:
+            raise RuntimeError("the network failed several times in a row")
+
+
+@ray_serve.deployment(**OPTIONS)
+class FirstClick(_Owner):
+    """The heavy half: encodes for corrections, in batches across sessions; whole networks live here altogether."""
+
+    def __init__(self, args: Any, settings: Settings) -> None:
+        from serve.deployments import build_engine, build_predictor
+
+        predictor = build_predictor(args)
+        self.batched = Batched(predictor.answer, max_batch_of(predictor))
+        predictor.answer = self.batched
+        self.worker = Worker(build_engine(args, predictor, alone=max_batch_of(predictor) == 1), settings)
+
+    def encode(self, requests: list[Any]) -> list[Any]:
+        """Answer requests of the heavy half (or of both, for close-ups)."""
+        return self.batched(requests)
+
+
+@ray_serve.deployment(**OPTIONS)
+class Correction(_Owner):
+    """The light half, with the sessions; what is heavy is asked of FirstClick."""
+
+    def __init__(self, args: Any, settings: Settings, first_click: Any) -> None:
+        from serve.deployments import build_engine, build_predictor
+
+        predictor = build_predictor(args)
+        light = Batched(predictor.answer, max_batch_of(predictor))
+
+        def heavy(requests: list[Any]) -> list[Any]:
+            return first_click.encode.remote(requests).result(timeout_s=TIMEOUT_S)
+
+        predictor.answer = halves(light, heavy)
+        self.batched = light
+        with ThreadPoolExecutor(1) as pool:  # its first click waits for FirstClick, which Ray's own thread may not
+            engine = pool.submit(build_engine, args, predictor, alone=False).result()
+        self.worker = Worker(engine, settings)
+
+
+def halves(light: Answer, heavy: Answer) -> Answer:
+    """Answer corrections by the one, everything else by the other."""
+
+    def answer(requests: list[Any]) -> list[Any]:
+        return (light if isinstance(requests[0], Correct) else heavy)(requests)
+
+    return answer
+
+
+def max_batch_of(predictor: Any) -> int:
+    """Views in a forward: many on a GPU; on a CPU a batch is no faster than one after the other."""
+    return 32 if predictor.device.type == "cuda" else 1
+
+
+class RemoteMasks:
+    """Masks by deployments: those that own sessions (`owner`), reached by handle from the ingress's threads."""
+
+    def __init__(self, owner: Any) -> None:
+        self._owner = owner
+        self._info: ModelInfo | None = None
+
+    def info(self) -> ModelInfo:
+        """Which model answers; while nobody does, the one that did."""
+        last = self._info
+        try:
+            self._info = last = self._call(self._owner.info, timeout_s=5.0)
+        except Problem:
+            if last is None:
+                raise
+            return replace(last, ready=False)
+        return last
+
+    def open(self, session_id: str, data: bytes, image: Any, initial_mask: Rle | None) -> None:
+        """Let the session's replica decode the image."""
+        self._call(self._of(session_id).open, session_id, data, initial_mask)
+
+    def mask(self, session_id: str, load: Load, initial_mask: Rle | None, clicks: tuple[Click, ...]) -> Any:
+        """The mask that a session has after these clicks."""
+        owner = self._of(session_id)
+        found = self._call(owner.mask, session_id, None, initial_mask, rows(clicks))
+        if found is None:
+            found = self._call(owner.mask, session_id, load(), initial_mask, rows(clicks))
+        return rle.decode(found)
+
+    def once(self, data: bytes, image: Any, initial_mask: Rle | None, clicks: tuple[Click, ...]) -> Any:
+        """The mask of clicks on an image that nobody keeps."""
+        return rle.decode(self._call(self._owner.once, data, initial_mask, rows(clicks)))
+
+    def forget(self, session_id: str) -> None:
+        """Drop what is cached of a session; if nobody answers, there is nothing to drop."""
+        try:
+            self._call(self._of(session_id).forget, session_id)
+        except Problem as problem:
+            logger.warning("session %s is deleted, its cache is not: %s", session_id, problem)
+
+    def _of(self, session_id: str) -> Any:
+        return self._owner.options(session_id=session_id)
+
+    def _call(self, method: Any, *values: Any, timeout_s: float = TIMEOUT_S) -> Any:
+        try:
+            return method.remote(*values).result(timeout_s=timeout_s)
+        except (RayError, RayServeException, TimeoutError, asyncio.CancelledError) as error:
+            cause = getattr(error, "cause", None)
+            if isinstance(cause, ModelNan | InputError | Problem):
+                raise cause from None
+            logger.warning("no answer from the model: %s: %s", type(error).__name__, str(error).splitlines()[:1])
+            raise Problem(
+                "unavailable", "the process that runs the model ended or is full; send the same again", retry_after_s=1
+            ) from error

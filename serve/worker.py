@@ -1,0 +1,71 @@
+"""What a replica that owns sessions does, without Ray: masks of sessions as run lengths, by what it remembers.
+
+A worker that does not know a session says so (None) and gets its image file with the second call: files do not travel
+with each click.
+"""
+
+from models import rle
+from models.interaction import Click
+from models.rle import Rle
+from serve.engine import Engine
+from serve.images import decode_image
+from serve.masks import LocalMasks, ModelInfo
+from serve.settings import Settings
+
+Rows = list[tuple[float, float, bool]]
+"""Clicks as they travel: y, x, positive."""
+
+
+class Worker:
+    """Sessions of one replica."""
+
+    def __init__(self, engine: Engine, settings: Settings) -> None:
+        self.engine, self._settings = engine, settings
+        self._masks = LocalMasks(engine, settings)
+
+    def info(self) -> ModelInfo:
+        """Which model answers."""
+        return self._masks.info()
+
+    def open(self, session_id: str, data: bytes, initial_mask: Rle | None) -> None:
+        """Decode and open an image before its first click."""
+        with self.engine.opening:
+            self._masks.open(session_id, data, decode_image(data, self._settings.max_pixels), initial_mask)
+
+    def mask(self, session_id: str, data: bytes | None, initial_mask: Rle | None, clicks: Rows) -> Rle | None:
+        """The mask that a session has after these clicks; None: the image file is needed."""
+        if data is None and not self._masks.has(session_id):
+            return None
+
+        def load() -> bytes:
+            if data is None:
+                raise _Gone
+            return data
+
+        try:
+            return rle.encode(self._masks.mask(session_id, load, initial_mask, _clicks(clicks)))
+        except _Gone:  # between the two questions another session took its place
+            return None
+
+    def once(self, data: bytes, initial_mask: Rle | None, clicks: Rows) -> Rle:
+        """The mask of clicks on an image that nobody keeps."""
+        with self.engine.opening:
+            image = decode_image(data, self._settings.max_pixels)
+            return rle.encode(self._masks.once(data, image, initial_mask, _clicks(clicks)))
+
+    def forget(self, session_id: str) -> None:
+        """Drop what is cached of a session."""
+        self._masks.forget(session_id)
+
+
+class _Gone(Exception):
+    """What was cached a moment ago is not any more."""
+
+
+def rows(clicks: tuple[Click, ...]) -> Rows:
+    """Clicks as they travel."""
+    return [(click.y, click.x, click.positive) for click in clicks]
+
+
+def _clicks(given: Rows) -> tuple[Click, ...]:
+    return tuple(Click(y=y, x=x, positive=positive) for y, x, positive in given)

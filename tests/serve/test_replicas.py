@@ -1,0 +1,150 @@
+"""Two deployments on Ray Serve: the masks of one process, and no session lost whoever is killed."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models import checkpoint
+from models.predictor import Predictor
+from serve import deployments
+from serve.client import Client, ServerError
+from serve.deployments import ServeArgs, build_app, is_split
+from tests.serve.conftest import encoded, picture
+from tests.serve.test_model import free_port
+from tests.training.toys import TOYS
+
+CLICKS = [(30, 20, True), (5, 5, False), (50, 30, True), (12, 33, True), (40, 8, False)]
+
+
+@pytest.fixture(scope="module")
+def split_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return checkpoint.save(TOYS["emc segformer"](), tmp_path_factory.mktemp("split") / "checkpoint")
+
+
+@pytest.fixture
+def serving_ray(ray_cluster: None) -> Iterator[None]:
+    import ray.serve as ray_serve
+
+    yield
+    ray_serve.shutdown()
+
+
+def test_halves_are_told_from_wholes(split_checkpoint: Path, tmp_path: Path) -> None:
+    whole = checkpoint.save(TOYS["simpleclick"](), tmp_path / "whole")
+    for folder, names in ((split_checkpoint, ["Correction", "FirstClick"]), (whole, ["FirstClick"])):
+        assert is_split(ServeArgs(checkpoint=str(folder))) == (len(names) == 2)
+        application: Any = build_app({"checkpoint": str(folder), "device": "cpu"})._bound_deployment.init_args[1]
+        found = []
+        while application is not None:
+            found.append(application._bound_deployment.name)
+            rest = application._bound_deployment.init_args[2:]
+            application = rest[0] if rest else None
+        assert found == names
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(240)
+@pytest.mark.usefixtures("serving_ray")
+def test_a_session_on_two_deployments_is_a_session_in_process(split_checkpoint: Path, tmp_path: Path) -> None:
+    import ray.serve as ray_serve
+
+    port, image = free_port(), picture(48, 64)
+    args = ServeArgs(checkpoint=str(split_checkpoint), num_threads=1, device="cpu", sessions=str(tmp_path / "s.db"))
+    local = Predictor(split_checkpoint).open(image)
+    with deployments.serving(args, "127.0.0.1", port), Client(f"http://127.0.0.1:{port}") as client:
+        with client.open(encoded(image)) as session:
+            for x, y, positive in CLICKS:
+                local.click(y, x, positive)
+                np.testing.assert_array_equal(session.click(x, y, positive), local.mask)
+            local.undo()
+            np.testing.assert_array_equal(session.undo(), local.mask)
+            assert session.last["model_version"] == local.predictor.model_version
+        stats = {
+            name: ray_serve.get_deployment_handle(name, "maskwright").stats.remote().result()
+            for name in ("FirstClick", "Correction")
+        }
+        # The heavy half ran at the first click of the session, and at each deployment's warm-up; corrections always.
+        assert stats["FirstClick"]["requests"] == 1 + 2 + 1
+        assert stats["Correction"]["requests"] == len(CLICKS) + 1
+        start = np.zeros(image.shape[:2], bool)
+        start[10:30, 10:40] = True
+        given = Predictor(split_checkpoint).open(image, start)
+        given.click(20, 50)
+        np.testing.assert_array_equal(client.open(encoded(image), start).click(50, 20), given.mask)
+        with pytest.raises(ServerError, match="bad_click"):
+            client.open(encoded(image)).click(1000, 0)
+
+
+def pids_of(deployment: str) -> list[int]:
+    """Processes of a deployment's replicas, by the names that Ray gives them."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                title = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:
+                continue
+            if title.startswith(f"ray::ServeReplica:maskwright:{deployment}"):
+                found.append(int(folder.name))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("victim", ["FirstClick", "Correction", "Maskwright"])
+@pytest.mark.usefixtures("serving_ray")
+def test_a_kill_loses_no_session_and_no_click(victim: str, split_checkpoint: Path, tmp_path: Path) -> None:
+    """kill -9 under load: every client repeats what had no answer, and ends with the masks of one process."""
+    port, num_clients, num_rounds = free_port(), 3, 8
+    args = ServeArgs(checkpoint=str(split_checkpoint), num_threads=1, device="cpu", sessions=str(tmp_path / "s.db"))
+    images = [np.random.default_rng(n).integers(0, 256, (48, 64, 3), dtype=np.uint8) for n in range(num_clients)]
+    killed, half = threading.Event(), threading.Barrier(num_clients + 1)
+    masks: dict[int, list[np.ndarray]] = {n: [] for n in range(num_clients)}
+    retries: dict[int, int] = {}
+    errors: list[BaseException] = []
+
+    def annotate(number: int) -> None:
+        try:
+            with Client(f"http://127.0.0.1:{port}", tries=9) as client:
+                session = client.open(encoded(images[number]))
+                for turn in range(num_rounds):
+                    if turn == 3:
+                        half.wait(60)
+                        killed.wait(60)
+                    x, y, positive = CLICKS[turn % len(CLICKS)]
+                    masks[number].append(session.click(x + turn % 3, y, positive))
+                assert session.sequence == num_rounds
+                retries[number] = client.num_retries
+        except BaseException as error:
+            errors.append(error)
+            half.abort()
+
+    with deployments.serving(args, "127.0.0.1", port):
+        threads = [threading.Thread(target=annotate, args=(n,)) for n in range(num_clients)]
+        for thread in threads:
+            thread.start()
+        half.wait(120)
+        (pid,) = pids_of(victim)
+        os.kill(pid, signal.SIGKILL)
+        time.sleep(0.05)
+        killed.set()
+        for thread in threads:
+            thread.join(200)
+        assert not errors, errors
+        assert pids_of(victim) != [pid]
+    for number, image in enumerate(images):
+        local = Predictor(split_checkpoint).open(image)
+        for turn in range(num_rounds):
+            x, y, positive = CLICKS[turn % len(CLICKS)]
+            local.click(y, x + turn % 3, positive)
+            np.testing.assert_array_equal(masks[number][turn], local.mask)
+    # A session that somebody remembers does not need the heavy half.
+    assert sum(retries.values()) >= 1 or victim == "FirstClick"
