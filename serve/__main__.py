@@ -35,6 +35,9 @@ class Serve:
     """bf16 is about twice as fast where the processor has instructions for it, and a little off."""
     max_megapixels: int = 32
     """Largest image that is accepted; the network needs 16 bytes per pixel for it."""
+    sessions: str = ""
+    """File that keeps sessions, so that they survive a restart; default maskwright-sessions-PORT.db in the folder for
+    temporary files, for its owner alone."""
     tracking_uri: str | None = None
     """MLflow tracking URI; by default MLFLOW_TRACKING_URI, else sqlite:///mlflow.db in this folder."""
     plain: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -83,6 +86,13 @@ def check_port(host: str, port: int) -> None:
         ) from None
 
 
+def default_sessions(port: int) -> str:
+    """Where a server on this port keeps its sessions: in a folder of this user's that others cannot read."""
+    import tempfile
+
+    return f"{tempfile.gettempdir()}/maskwright-{os.getuid()}/sessions-{port}.db"
+
+
 def say(line: str) -> None:
     """Tell the person at the terminal."""
     sys.stdout.write(f"{line}\n")
@@ -120,6 +130,7 @@ def run(options: Serve) -> None:
         device=options.device,
         precision=options.precision,
         max_megapixels=options.max_megapixels,
+        sessions=str(Path(options.sessions or default_sessions(options.port)).absolute()),
     )
     url = f"http://{f'[{options.host}]' if ':' in options.host else options.host}:{options.port}"
     say(f"Starting {url} ... (Ctrl-C stops)")

@@ -59,7 +59,7 @@ def create_app(
     _add_error_handlers(app)
     _add_health(app, masks, store)
     _add_sessions(app, decoding, settings, store)
-    _add_changes(app, masks, settings, store)
+    _add_changes(app, settings, store)
     _add_predict(app, masks, decoding, settings)
     add_examples(app, settings.examples)
     add_page(app)
@@ -165,7 +165,7 @@ def _add_sessions(app: FastAPI, decoding: Semaphore, settings: Settings, store: 
         return JSONResponse((await run_in_threadpool(MaskRle.of, outcome.mask)).model_dump())
 
 
-def _add_changes(app: FastAPI, masks: Masks, settings: Settings, store: Sessions) -> None:
+def _add_changes(app: FastAPI, settings: Settings, store: Sessions) -> None:
     limit = settings.max_click_body_bytes
     change_body = Depends(json_body(ChangeRequest, limit, optional=True))
 
@@ -174,7 +174,7 @@ def _add_changes(app: FastAPI, masks: Masks, settings: Settings, store: Sessions
 
         def run() -> MaskAnswer:
             outcome = store.change(session_id, change, sequence)
-            return _answer(outcome, masks.info().model_version, started)
+            return _answer(outcome, started)
 
         return await run_in_threadpool(run)
 
@@ -231,8 +231,8 @@ def _add_predict(app: FastAPI, masks: Masks, decoding: Semaphore, settings: Sett
                 for click in clicks:
                     check_wire_click(click, (image.shape[0], image.shape[1]))
                 made = masks.once(files.image, image, None if mask is None else rle.encode(mask), clicks)
-            outcome = Outcome(mask=made, clicks=clicks, num_redo=0, sequence=0)
-            return _answer(outcome, masks.info().model_version, started)
+            outcome = Outcome(mask=made.mask, clicks=clicks, num_redo=0, sequence=0, model_version=made.model_version)
+            return _answer(outcome, started)
 
         return await run_in_threadpool(run)
 
@@ -245,13 +245,13 @@ def _arrays(body: SessionBody, settings: Settings) -> tuple[np.ndarray, np.ndarr
     return image, decode_mask_png(body.mask, hw) if isinstance(body.mask, bytes) else decode_mask_rle(body.mask, hw)
 
 
-def _answer(outcome: Outcome, model_version: str, started: float) -> MaskAnswer:
+def _answer(outcome: Outcome, started: float) -> MaskAnswer:
     answer = protocol.answer(
         outcome.mask,
         outcome.clicks,
         sequence=outcome.sequence,
         num_redo=outcome.num_redo,
-        model_version=model_version,
+        model_version=outcome.model_version,
         milliseconds=0.0,
     )
     return answer.model_copy(update={"milliseconds": round(1000 * (time.perf_counter() - started), 1)})

@@ -30,6 +30,14 @@ class ModelInfo:
     ready: bool = True
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Made:
+    """A mask, bool (h, w), and the model that made it."""
+
+    mask: np.ndarray
+    model_version: str
+
+
 class Masks(Protocol):
     """What the interface needs of whoever runs the model. Methods may take as long as a forward; raise ModelNan."""
 
@@ -41,11 +49,11 @@ class Masks(Protocol):
         """Do for a new session what needs no click."""
         ...
 
-    def mask(self, session_id: str, load: Load, initial_mask: Rle | None, clicks: tuple[Click, ...]) -> np.ndarray:
-        """The mask, bool (h, w), that a session has after these clicks."""
+    def mask(self, session_id: str, load: Load, initial_mask: Rle | None, clicks: tuple[Click, ...]) -> Made:
+        """The mask that a session has after these clicks."""
         ...
 
-    def once(self, data: bytes, image: np.ndarray, initial_mask: Rle | None, clicks: tuple[Click, ...]) -> np.ndarray:
+    def once(self, data: bytes, image: np.ndarray, initial_mask: Rle | None, clicks: tuple[Click, ...]) -> Made:
         """The mask of clicks on an image that nobody keeps, given as a file and as its pixels."""
         ...
 
@@ -78,7 +86,7 @@ class LocalMasks:
         """Open the image, which is decoded already."""
         self._keep(session_id, self.engine.open(image, _mask(initial_mask)), (image.shape[0], image.shape[1]))
 
-    def mask(self, session_id: str, load: Load, initial_mask: Rle | None, clicks: tuple[Click, ...]) -> np.ndarray:
+    def mask(self, session_id: str, load: Load, initial_mask: Rle | None, clicks: tuple[Click, ...]) -> Made:
         """The mask that a session has after these clicks. One call at a time for each session."""
         # Taken out while it moves: if the network fails half way, no half-moved cache is left behind.
         with self._lock:
@@ -87,11 +95,11 @@ class LocalMasks:
             session = self._opened(load(), initial_mask)
         mask = self.engine.walk(session, clicks).mask
         self._keep(session_id, session, (mask.shape[0], mask.shape[1]))
-        return mask
+        return self._made(mask)
 
-    def once(self, data: bytes, image: np.ndarray, initial_mask: Rle | None, clicks: tuple[Click, ...]) -> np.ndarray:
+    def once(self, data: bytes, image: np.ndarray, initial_mask: Rle | None, clicks: tuple[Click, ...]) -> Made:
         """The mask of clicks on an image that nobody keeps, given as a file and as its pixels."""
-        return self.engine.walk(self.engine.open(image, _mask(initial_mask)), clicks).mask
+        return self._made(self.engine.walk(self.engine.open(image, _mask(initial_mask)), clicks).mask)
 
     def forget(self, session_id: str) -> None:
         """Drop what is cached of a session."""
@@ -103,6 +111,9 @@ class LocalMasks:
         """Whether a session is cached at this moment."""
         with self._lock:
             return session_id in self._cached
+
+    def _made(self, mask: np.ndarray) -> Made:
+        return Made(mask=mask, model_version=self.engine.model_version)
 
     def _opened(self, data: bytes, initial_mask: Rle | None) -> PredictorSession:
         with self.engine.opening:

@@ -17,17 +17,16 @@ from ray.exceptions import RayError
 from ray.serve.config import RequestRouterConfig
 from ray.serve.exceptions import RayServeException
 
-from models import rle
 from models.errors import InputError
 from models.interaction import Click
 from models.rle import Rle
 from models.steps import Answer, Correct
 from serve.batching import Batched
 from serve.engine import ModelNan
-from serve.masks import Load, ModelInfo
+from serve.masks import Load, Made, ModelInfo
 from serve.problems import Problem
 from serve.settings import Settings
-from serve.worker import Rows, Worker, rows
+from serve.worker import Answered, Rows, Worker, made_of, rows
 
 AFFINITY: Any = {
     "request_router_class": "ray.serve.experimental.consistent_hash_router:ConsistentHashRouter",
@@ -61,11 +60,11 @@ class _Owner:
         """Decode and open an image before its first click."""
         self.worker.open(session_id, data, initial_mask)
 
-    def mask(self, session_id: str, data: bytes | None, initial_mask: Rle | None, clicks: Rows) -> Rle | None:
+    def mask(self, session_id: str, data: bytes | None, initial_mask: Rle | None, clicks: Rows) -> Answered | None:
         """The mask that a session has after these clicks; None: the image file is needed."""
         return self.worker.mask(session_id, data, initial_mask, clicks)
 
-    def once(self, data: bytes, initial_mask: Rle | None, clicks: Rows) -> Rle:
+    def once(self, data: bytes, initial_mask: Rle | None, clicks: Rows) -> Answered:
         """The mask of clicks on an image that nobody keeps."""
         return self.worker.once(data, initial_mask, clicks)
 
@@ -152,17 +151,17 @@ class RemoteMasks:
         """Let the session's replica decode the image."""
         self._call(self._of(session_id).open, session_id, data, initial_mask)
 
-    def mask(self, session_id: str, load: Load, initial_mask: Rle | None, clicks: tuple[Click, ...]) -> Any:
+    def mask(self, session_id: str, load: Load, initial_mask: Rle | None, clicks: tuple[Click, ...]) -> Made:
         """The mask that a session has after these clicks."""
         owner = self._of(session_id)
         found = self._call(owner.mask, session_id, None, initial_mask, rows(clicks))
         if found is None:
             found = self._call(owner.mask, session_id, load(), initial_mask, rows(clicks))
-        return rle.decode(found)
+        return made_of(found)
 
-    def once(self, data: bytes, image: Any, initial_mask: Rle | None, clicks: tuple[Click, ...]) -> Any:
+    def once(self, data: bytes, image: Any, initial_mask: Rle | None, clicks: tuple[Click, ...]) -> Made:
         """The mask of clicks on an image that nobody keeps."""
-        return rle.decode(self._call(self._owner.once, data, initial_mask, rows(clicks)))
+        return made_of(self._call(self._owner.once, data, initial_mask, rows(clicks)))
 
     def forget(self, session_id: str) -> None:
         """Drop what is cached of a session; if nobody answers, there is nothing to drop."""

@@ -18,7 +18,7 @@ import numpy as np
 from models import rle
 from models.errors import InputError
 from models.interaction import Click, check_click
-from serve.masks import Masks
+from serve.masks import Made, Masks
 from serve.problems import Problem
 from serve.settings import Settings
 from serve.store import SqliteStore, ValueStore
@@ -35,6 +35,7 @@ class Outcome:
     clicks: tuple[Click, ...]
     num_redo: int
     sequence: int
+    model_version: str
 
 
 class Sessions:
@@ -120,11 +121,11 @@ class Sessions:
             if sequence is not None and sequence != value.sequence + 1:
                 raise Problem("stale_sequence", f"got change {sequence}: expected {value.sequence + 1}", "/sequence")
             history, position = self._next(value, change)
-            mask = self._mask(value, history[:position])
+            made = self._mask(value, history[:position])
             after = value.after(change, history, position)
             if not self._values.commit(after, value.sequence):
                 raise Problem("stale_sequence", "another change of this session came first", "/sequence")
-            return _outcome(after, mask)
+            return _outcome(after, made)
 
     def _next(self, value: SessionValue, change: Change) -> tuple[tuple[Click, ...], int]:
         history, position = value.history, value.position
@@ -135,7 +136,7 @@ class Sessions:
             return (*history[:position], change.click), position + 1
         return history, {"undo": max(position - 1, 0), "redo": min(position + 1, len(history)), "clear": 0}[change.kind]
 
-    def _mask(self, value: SessionValue, clicks: tuple[Click, ...]) -> np.ndarray:
+    def _mask(self, value: SessionValue, clicks: tuple[Click, ...]) -> Made:
         return self._masks.mask(value.id, lambda: self._values.image(value.image_sha256), value.initial_mask, clicks)
 
     def _drop_expired(self) -> None:
@@ -156,8 +157,14 @@ class _Lock:
         self.held = threading.Lock()
 
 
-def _outcome(value: SessionValue, mask: np.ndarray) -> Outcome:
-    return Outcome(mask=mask, clicks=value.clicks, num_redo=value.num_redo, sequence=value.sequence)
+def _outcome(value: SessionValue, made: Made) -> Outcome:
+    return Outcome(
+        mask=made.mask,
+        clicks=value.clicks,
+        num_redo=value.num_redo,
+        sequence=value.sequence,
+        model_version=made.model_version,
+    )
 
 
 def check_wire_click(click: Click, hw: tuple[int, int]) -> None:

@@ -66,7 +66,7 @@ class SqliteStore:
 
     def __init__(self, path: Path | None = None) -> None:
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             # Images of people's work: for their owner alone.
             path.touch(mode=0o600, exist_ok=True)
         self._connection = sqlite3.connect(

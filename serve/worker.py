@@ -9,11 +9,13 @@ from models.interaction import Click
 from models.rle import Rle
 from serve.engine import Engine
 from serve.images import decode_image
-from serve.masks import LocalMasks, ModelInfo
+from serve.masks import LocalMasks, Made, ModelInfo
 from serve.settings import Settings
 
 Rows = list[tuple[float, float, bool]]
 """Clicks as they travel: y, x, positive."""
+Answered = tuple[Rle, str]
+"""A mask as it travels, and the model that made it."""
 
 
 class Worker:
@@ -32,7 +34,7 @@ class Worker:
         with self.engine.opening:
             self._masks.open(session_id, data, decode_image(data, self._settings.max_pixels), initial_mask)
 
-    def mask(self, session_id: str, data: bytes | None, initial_mask: Rle | None, clicks: Rows) -> Rle | None:
+    def mask(self, session_id: str, data: bytes | None, initial_mask: Rle | None, clicks: Rows) -> Answered | None:
         """The mask that a session has after these clicks; None: the image file is needed."""
         if data is None and not self._masks.has(session_id):
             return None
@@ -43,15 +45,15 @@ class Worker:
             return data
 
         try:
-            return rle.encode(self._masks.mask(session_id, load, initial_mask, _clicks(clicks)))
+            return _answered(self._masks.mask(session_id, load, initial_mask, _clicks(clicks)))
         except _Gone:  # between the two questions another session took its place
             return None
 
-    def once(self, data: bytes, initial_mask: Rle | None, clicks: Rows) -> Rle:
+    def once(self, data: bytes, initial_mask: Rle | None, clicks: Rows) -> Answered:
         """The mask of clicks on an image that nobody keeps."""
         with self.engine.opening:
             image = decode_image(data, self._settings.max_pixels)
-            return rle.encode(self._masks.once(data, image, initial_mask, _clicks(clicks)))
+            return _answered(self._masks.once(data, image, initial_mask, _clicks(clicks)))
 
     def forget(self, session_id: str) -> None:
         """Drop what is cached of a session."""
@@ -60,6 +62,16 @@ class Worker:
 
 class _Gone(Exception):
     """What was cached a moment ago is not any more."""
+
+
+def _answered(made: Made) -> Answered:
+    return rle.encode(made.mask), made.model_version
+
+
+def made_of(answered: Answered) -> Made:
+    """A mask that has travelled."""
+    encoded, model_version = answered
+    return Made(mask=rle.decode(encoded), model_version=model_version)
 
 
 def rows(clicks: tuple[Click, ...]) -> Rows:

@@ -102,11 +102,11 @@ def pids_of(deployment: str) -> list[int]:
 @pytest.mark.parametrize("victim", ["FirstClick", "Correction", "Maskwright"])
 @pytest.mark.usefixtures("serving_ray")
 def test_a_kill_loses_no_session_and_no_click(victim: str, split_checkpoint: Path, tmp_path: Path) -> None:
-    """kill -9 under load: every client repeats what had no answer, and ends with the masks of one process."""
-    port, num_clients, num_rounds = free_port(), 3, 8
+    """kill -9 while clicks are under way: clients repeat what had no answer, and end with the masks of one process."""
+    port, num_clients, num_rounds = free_port(), 3, 40
     args = ServeArgs(checkpoint=str(split_checkpoint), num_threads=1, device="cpu", sessions=str(tmp_path / "s.db"))
     images = [np.random.default_rng(n).integers(0, 256, (48, 64, 3), dtype=np.uint8) for n in range(num_clients)]
-    killed, half = threading.Event(), threading.Barrier(num_clients + 1)
+    warm = threading.Barrier(num_clients + 1)
     masks: dict[int, list[np.ndarray]] = {n: [] for n in range(num_clients)}
     retries: dict[int, int] = {}
     errors: list[BaseException] = []
@@ -117,34 +117,36 @@ def test_a_kill_loses_no_session_and_no_click(victim: str, split_checkpoint: Pat
                 session = client.open(encoded(images[number]))
                 for turn in range(num_rounds):
                     if turn == 3:
-                        half.wait(60)
-                        killed.wait(60)
+                        warm.wait(60)
                     x, y, positive = CLICKS[turn % len(CLICKS)]
                     masks[number].append(session.click(x + turn % 3, y, positive))
                 assert session.sequence == num_rounds
                 retries[number] = client.num_retries
         except BaseException as error:
             errors.append(error)
-            half.abort()
+            warm.abort()
 
     with deployments.serving(args, "127.0.0.1", port):
         threads = [threading.Thread(target=annotate, args=(n,)) for n in range(num_clients)]
         for thread in threads:
             thread.start()
-        half.wait(120)
+        warm.wait(120)
+        while min(map(len, masks.values())) < 8:
+            time.sleep(0.005)
         (pid,) = pids_of(victim)
         os.kill(pid, signal.SIGKILL)
-        time.sleep(0.05)
-        killed.set()
+        made = {number: len(found) for number, found in masks.items()}
         for thread in threads:
             thread.join(200)
         assert not errors, errors
         assert pids_of(victim) != [pid]
+    assert max(made.values()) < num_rounds, "it was killed too late to matter"
     for number, image in enumerate(images):
         local = Predictor(split_checkpoint).open(image)
         for turn in range(num_rounds):
             x, y, positive = CLICKS[turn % len(CLICKS)]
             local.click(y, x + turn % 3, positive)
             np.testing.assert_array_equal(masks[number][turn], local.mask)
-    # A session that somebody remembers does not need the heavy half.
-    assert sum(retries.values()) >= 1 or victim == "FirstClick"
+    # Of each client at most the one request that was under way, but for the pause until a new process answers.
+    assert max(retries.values()) <= 3, retries
+    print("retries", victim, retries)
