@@ -161,8 +161,8 @@ def _add_sessions(app: FastAPI, decoding: Semaphore, settings: Settings, store: 
         outcome = await run_in_threadpool(store.current, session_id)
         wants_png = "image/png" in request.headers.get("accept", "") if format is None else format == "png"
         if wants_png:
-            return Response(await run_in_threadpool(encode_mask_png, outcome.mask), media_type="image/png")
-        return JSONResponse((await run_in_threadpool(MaskRle.of, outcome.mask)).model_dump())
+            return Response(await run_in_threadpool(lambda: encode_mask_png(outcome.mask)), media_type="image/png")
+        return JSONResponse(dict(outcome.made.encoded))
 
 
 def _add_changes(app: FastAPI, settings: Settings, store: Sessions) -> None:
@@ -231,7 +231,7 @@ def _add_predict(app: FastAPI, masks: Masks, decoding: Semaphore, settings: Sett
                 for click in clicks:
                     check_wire_click(click, (image.shape[0], image.shape[1]))
                 made = masks.once(files.image, image, None if mask is None else rle.encode(mask), clicks)
-            outcome = Outcome(mask=made.mask, clicks=clicks, num_redo=0, sequence=0, model_version=made.model_version)
+            outcome = Outcome(made=made, clicks=clicks, num_redo=0, sequence=0)
             return _answer(outcome, started)
 
         return await run_in_threadpool(run)
@@ -246,15 +246,13 @@ def _arrays(body: SessionBody, settings: Settings) -> tuple[np.ndarray, np.ndarr
 
 
 def _answer(outcome: Outcome, started: float) -> MaskAnswer:
-    answer = protocol.answer(
-        outcome.mask,
-        outcome.clicks,
-        sequence=outcome.sequence,
+    return protocol.answer(
+        outcome.made,
+        num_clicks=len(outcome.clicks),
         num_redo=outcome.num_redo,
-        model_version=outcome.model_version,
-        milliseconds=0.0,
+        sequence=outcome.sequence,
+        milliseconds=round(1000 * (time.perf_counter() - started), 1),
     )
-    return answer.model_copy(update={"milliseconds": round(1000 * (time.perf_counter() - started), 1)})
 
 
 def _add_error_handlers(app: FastAPI) -> None:

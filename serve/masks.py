@@ -13,6 +13,7 @@ from models.interaction import Click
 from models.rle import Rle
 from serve.engine import Engine, PredictorSession
 from serve.images import decode_image
+from serve.made import Made
 from serve.settings import Settings
 
 Load = Callable[[], bytes]
@@ -28,14 +29,6 @@ class ModelInfo:
     refinement: str
     healthy: bool = True
     ready: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Made:
-    """A mask, bool (h, w), and the model that made it."""
-
-    mask: np.ndarray
-    model_version: str
 
 
 class Masks(Protocol):
@@ -95,11 +88,12 @@ class LocalMasks:
             session = self._opened(load(), initial_mask)
         mask = self.engine.walk(session, clicks).mask
         self._keep(session_id, session, (mask.shape[0], mask.shape[1]))
-        return self._made(mask)
+        return Made.of(mask, clicks, self.engine.model_version)
 
     def once(self, data: bytes, image: np.ndarray, initial_mask: Rle | None, clicks: tuple[Click, ...]) -> Made:
         """The mask of clicks on an image that nobody keeps, given as a file and as its pixels."""
-        return self._made(self.engine.walk(self.engine.open(image, _mask(initial_mask)), clicks).mask)
+        mask = self.engine.walk(self.engine.open(image, _mask(initial_mask)), clicks).mask
+        return Made.of(mask, clicks, self.engine.model_version)
 
     def forget(self, session_id: str) -> None:
         """Drop what is cached of a session."""
@@ -111,9 +105,6 @@ class LocalMasks:
         """Whether a session is cached at this moment."""
         with self._lock:
             return session_id in self._cached
-
-    def _made(self, mask: np.ndarray) -> Made:
-        return Made(mask=mask, model_version=self.engine.model_version)
 
     def _opened(self, data: bytes, initial_mask: Rle | None) -> PredictorSession:
         with self.engine.opening:

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from models import rle
 from models.interaction import Click
+from serve.made import Made
 
 Coordinate = Annotated[float, Field(strict=True, allow_inf_nan=False, description="pixels; an integer is its centre")]
 Flag = Annotated[bool, Field(strict=True)]
@@ -143,25 +144,16 @@ class ProblemBody(BaseModel):
     pointer: str | None = None
 
 
-def bbox_xywh(mask: np.ndarray) -> list[int]:
-    """Smallest box around a bool mask as [x, y, width, height]; zeros for an empty mask."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if len(rows) == 0:
-        return [0, 0, 0, 0]
-    return [int(columns[0]), int(rows[0]), int(columns[-1] - columns[0] + 1), int(rows[-1] - rows[0] + 1)]
-
-
-def answer(mask: np.ndarray, clicks: tuple[Click, ...], **rest: object) -> MaskAnswer:
-    """Describe a bool mask (h, w) made by `clicks`; `rest` fills the remaining fields of MaskAnswer."""
-    honoured = None
-    if clicks:
-        last = clicks[-1]
-        honoured = bool(mask[int(last.y + 0.5), int(last.x + 0.5)]) == last.positive
+def answer(made: Made, *, num_clicks: int, num_redo: int, sequence: int, milliseconds: float = 0.0) -> MaskAnswer:
+    """Describe a mask and its session."""
     return MaskAnswer(
-        num_clicks=len(clicks),
-        mask=MaskRle.of(mask),
-        area=int(mask.sum()),
-        bbox_xywh=bbox_xywh(mask),
-        honoured=honoured,
-        **rest,  # pyright: ignore[reportArgumentType]
+        sequence=sequence,
+        num_clicks=num_clicks,
+        num_redo=num_redo,
+        mask=MaskRle(**made.encoded),
+        area=made.area,
+        bbox_xywh=made.bbox_xywh,
+        honoured=made.honoured,
+        milliseconds=milliseconds,
+        model_version=made.model_version,
     )

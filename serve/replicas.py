@@ -23,10 +23,11 @@ from models.rle import Rle
 from models.steps import Answer, Correct
 from serve.batching import Batched
 from serve.engine import ModelNan
-from serve.masks import Load, Made, ModelInfo
+from serve.made import Made
+from serve.masks import Load, ModelInfo
 from serve.problems import Problem
 from serve.settings import Settings
-from serve.worker import Answered, Rows, Worker, made_of, rows
+from serve.worker import Rows, Worker, rows
 
 AFFINITY: Any = {
     "request_router_class": "ray.serve.experimental.consistent_hash_router:ConsistentHashRouter",
@@ -60,11 +61,11 @@ class _Owner:
         """Decode and open an image before its first click."""
         self.worker.open(session_id, data, initial_mask)
 
-    def mask(self, session_id: str, data: bytes | None, initial_mask: Rle | None, clicks: Rows) -> Answered | None:
+    def mask(self, session_id: str, data: bytes | None, initial_mask: Rle | None, clicks: Rows) -> Made | None:
         """The mask that a session has after these clicks; None: the image file is needed."""
         return self.worker.mask(session_id, data, initial_mask, clicks)
 
-    def once(self, data: bytes, initial_mask: Rle | None, clicks: Rows) -> Answered:
+    def once(self, data: bytes, initial_mask: Rle | None, clicks: Rows) -> Made:
         """The mask of clicks on an image that nobody keeps."""
         return self.worker.once(data, initial_mask, clicks)
 
@@ -157,11 +158,11 @@ class RemoteMasks:
         found = self._call(owner.mask, session_id, None, initial_mask, rows(clicks))
         if found is None:
             found = self._call(owner.mask, session_id, load(), initial_mask, rows(clicks))
-        return made_of(found)
+        return found
 
     def once(self, data: bytes, image: Any, initial_mask: Rle | None, clicks: tuple[Click, ...]) -> Made:
         """The mask of clicks on an image that nobody keeps."""
-        return made_of(self._call(self._owner.once, data, initial_mask, rows(clicks)))
+        return self._call(self._owner.once, data, initial_mask, rows(clicks))
 
     def forget(self, session_id: str) -> None:
         """Drop what is cached of a session; if nobody answers, there is nothing to drop."""

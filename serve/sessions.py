@@ -18,7 +18,8 @@ import numpy as np
 from models import rle
 from models.errors import InputError
 from models.interaction import Click, check_click
-from serve.masks import Made, Masks
+from serve.made import Made
+from serve.masks import Masks
 from serve.problems import Problem
 from serve.settings import Settings
 from serve.store import SqliteStore, ValueStore
@@ -29,13 +30,17 @@ __all__ = ["Change", "Outcome", "Sessions", "check_wire_click"]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Outcome:
-    """State of a session after a change; `mask` bool (h, w)."""
+    """State of a session after a change."""
 
-    mask: np.ndarray
+    made: Made
     clicks: tuple[Click, ...]
     num_redo: int
     sequence: int
-    model_version: str
+
+    @property
+    def mask(self) -> np.ndarray:
+        """The mask, bool (h, w)."""
+        return self.made.mask
 
 
 class Sessions:
@@ -158,13 +163,7 @@ class _Lock:
 
 
 def _outcome(value: SessionValue, made: Made) -> Outcome:
-    return Outcome(
-        mask=made.mask,
-        clicks=value.clicks,
-        num_redo=value.num_redo,
-        sequence=value.sequence,
-        model_version=made.model_version,
-    )
+    return Outcome(made=made, clicks=value.clicks, num_redo=value.num_redo, sequence=value.sequence)
 
 
 def check_wire_click(click: Click, hw: tuple[int, int]) -> None:

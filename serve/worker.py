@@ -4,18 +4,16 @@ A worker that does not know a session says so (None) and gets its image file wit
 with each click.
 """
 
-from models import rle
 from models.interaction import Click
 from models.rle import Rle
 from serve.engine import Engine
 from serve.images import decode_image
-from serve.masks import LocalMasks, Made, ModelInfo
+from serve.made import Made
+from serve.masks import LocalMasks, ModelInfo
 from serve.settings import Settings
 
 Rows = list[tuple[float, float, bool]]
 """Clicks as they travel: y, x, positive."""
-Answered = tuple[Rle, str]
-"""A mask as it travels, and the model that made it."""
 
 
 class Worker:
@@ -34,7 +32,7 @@ class Worker:
         with self.engine.opening:
             self._masks.open(session_id, data, decode_image(data, self._settings.max_pixels), initial_mask)
 
-    def mask(self, session_id: str, data: bytes | None, initial_mask: Rle | None, clicks: Rows) -> Answered | None:
+    def mask(self, session_id: str, data: bytes | None, initial_mask: Rle | None, clicks: Rows) -> Made | None:
         """The mask that a session has after these clicks; None: the image file is needed."""
         if data is None and not self._masks.has(session_id):
             return None
@@ -45,15 +43,15 @@ class Worker:
             return data
 
         try:
-            return _answered(self._masks.mask(session_id, load, initial_mask, _clicks(clicks)))
+            return self._masks.mask(session_id, load, initial_mask, _clicks(clicks))
         except _Gone:  # between the two questions another session took its place
             return None
 
-    def once(self, data: bytes, initial_mask: Rle | None, clicks: Rows) -> Answered:
+    def once(self, data: bytes, initial_mask: Rle | None, clicks: Rows) -> Made:
         """The mask of clicks on an image that nobody keeps."""
         with self.engine.opening:
             image = decode_image(data, self._settings.max_pixels)
-            return _answered(self._masks.once(data, image, initial_mask, _clicks(clicks)))
+            return self._masks.once(data, image, initial_mask, _clicks(clicks))
 
     def forget(self, session_id: str) -> None:
         """Drop what is cached of a session."""
@@ -62,16 +60,6 @@ class Worker:
 
 class _Gone(Exception):
     """What was cached a moment ago is not any more."""
-
-
-def _answered(made: Made) -> Answered:
-    return rle.encode(made.mask), made.model_version
-
-
-def made_of(answered: Answered) -> Made:
-    """A mask that has travelled."""
-    encoded, model_version = answered
-    return Made(mask=rle.decode(encoded), model_version=model_version)
 
 
 def rows(clicks: tuple[Click, ...]) -> Rows:

@@ -1,0 +1,51 @@
+"""A mask that was made: as it travels, with what is told of it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from models import rle
+from models.interaction import Click
+from models.rle import Rle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Made:
+    """A mask as it travels, what is told of it, and the model that made it.
+
+    `honoured`: whether the mask at the last click has the click's sign; None without clicks.
+    """
+
+    encoded: Rle
+    area: int
+    bbox_xywh: list[int]
+    honoured: bool | None
+    model_version: str
+
+    @property
+    def mask(self) -> np.ndarray:
+        """The mask itself, bool (h, w); decoded anew each time."""
+        return rle.decode(self.encoded)
+
+    @staticmethod
+    def of(mask: np.ndarray, clicks: tuple[Click, ...], model_version: str) -> "Made":
+        """Describe a bool mask (h, w) made by `clicks`."""
+        honoured = None
+        if clicks:
+            last = clicks[-1]
+            honoured = bool(mask[int(last.y + 0.5), int(last.x + 0.5)]) == last.positive
+        return Made(
+            encoded=rle.encode(mask),
+            area=int(np.count_nonzero(mask)),
+            bbox_xywh=bbox_xywh(mask),
+            honoured=honoured,
+            model_version=model_version,
+        )
+
+
+def bbox_xywh(mask: np.ndarray) -> list[int]:
+    """Smallest box around a bool mask as [x, y, width, height]; zeros for an empty mask."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if len(rows) == 0:
+        return [0, 0, 0, 0]
+    return [int(columns[0]), int(rows[0]), int(columns[-1] - columns[0] + 1), int(rows[-1] - rows[0] + 1)]
