@@ -9,6 +9,8 @@ Adam's moments; while shards are being written (FSDP) training goes on.
 
 import argparse
 import json
+import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -42,19 +44,36 @@ FLAGS = [
 ]
 
 
-def first_step(command: list[str], history: Path) -> float:
-    """Run a training job; seconds from its start to the next line of its history."""
-    lines = len(history.read_text().splitlines()) if history.is_file() else 0
+AFTERWARDS_S = 10.0
+"""After a kill: workers, which are in sessions of their own, make another step before they notice."""
+
+
+def first_step(command: list[str], history: Path, *, kill_after: int = 0) -> float:
+    """Run a training job; seconds from its start to the next line of its history.
+
+    `kill_after` lines it is killed: what is resumed then is a run that was interrupted.
+    """
+    lines = num_lines(history)
     began, found = time.monotonic(), 0.0
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
     while process.poll() is None:
-        if not found and history.is_file() and len(history.read_text().splitlines()) > lines:
+        if not found and num_lines(history) > lines:
             found = time.monotonic() - began
+        if kill_after and num_lines(history) >= kill_after:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            time.sleep(AFTERWARDS_S)
+            return found
         time.sleep(0.05)
     if process.returncode or not found:
         assert process.stderr is not None
         raise RuntimeError(f"{' '.join(command)} failed: {process.stderr.read().decode()[-2000:]}")
     return found
+
+
+def num_lines(history: Path) -> int:
+    """Steps that a run has logged."""
+    return len(history.read_text().splitlines()) if history.is_file() else 0
 
 
 def checkpoint_seconds(name: str, folder: Path) -> dict[str, float]:
@@ -90,9 +109,9 @@ def main() -> None:
             run = Path(temporary) / f"run-{number}"
             history = run / "ray" / "history.jsonl"
             jobs = [sys.executable, "-m", "jobs.train"]
-            started = [*jobs, args.preset, *FLAGS, "--training.steps", "4", "--out", str(run)]
-            found["first step"].append(first_step(started, history))
-            resumed = [*jobs, "--resume", str(run), "--training.steps", "8"]
+            started = [*jobs, args.preset, *FLAGS, "--training.steps", "12", "--out", str(run)]
+            found["first step"].append(first_step(started, history, kill_after=6))
+            resumed = [*jobs, "--resume", str(run)]
             found["first step, resumed"].append(first_step(resumed, history))
         written = checkpoint_seconds(args.network, Path(temporary) / "checkpoint")
     start, resumed_start = (statistics.median(seconds) for seconds in found.values())
