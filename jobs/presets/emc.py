@@ -1,17 +1,19 @@
 """EMC-Click (Du et al. 2023): base and correction, from ImageNet weights; and ours on plain ViTs (spec 1.6, 1.8b).
 
-The published COCO+LVIS runs also take a fifth of their targets from stuff, drop pieces below 900 pixels and objects
-that cover 85 % of the crop; ours do not. The runs on SBD have no public configuration: SBD's data, the same recipe.
+The published COCO+LVIS runs also take a fifth of their targets from stuff; ours do not.
+The runs on SBD have no public configuration: SBD's data, the same recipe.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from jobs.config import NetworkChoice, TrainConfig
 from jobs.presets.ritm import BACKBONE, CROP
 from jobs.presets.shared import COCO_LVIS, COCO_LVIS_SAMPLES, SBD, SBD_SAMPLES, epochs, first_clicks, gpus
 
 BATCH = 64
+TARGETS: dict[str, Any] = {"min_piece_area": 900, "max_object_share": 0.85}
 RATES = {"hrnet18s": 1e-3, "hrnet18": 1e-3, "hrnet32": 8e-4, "segformer_b0": 1e-3, "segformer_b3": 2e-3}
 VIT_EPOCHS, VIT_DROPS = 20, (16, 18)
 """Of the corrections on a plain ViT; ours."""
@@ -21,7 +23,7 @@ def _run(base: str, on_sbd: bool) -> TrainConfig:
     samples = SBD_SAMPLES if on_sbd else COCO_LVIS_SAMPLES
     training = epochs(230, samples, BATCH, RATES[base], (200, 220), objective="emc", backbone_factor=BACKBONE)
     return TrainConfig(
-        data=replace(first_clicks(SBD if on_sbd else COCO_LVIS), crop_hw=CROP),
+        data=replace(first_clicks(SBD if on_sbd else COCO_LVIS), crop_hw=CROP, **({} if on_sbd else TARGETS)),
         network=NetworkChoice(name=f"emc_{base}", fresh=False),
         # SegFormer has no aux head: its aux output is its main one.
         training=replace(training, aux_weight=0.4 if base.startswith("hrnet") else 0.0),

@@ -1,8 +1,4 @@
-"""FocusCut (Lin et al. 2022): global and focus views on SBD, from ImageNet weights (spec 2.2).
-
-Published global crops are squares around a random pixel of the object or around the object itself; ours are random
-crops of the scaled image, as for the other systems.
-"""
+"""FocusCut (Lin et al. 2022): global and focus views on SBD, from ImageNet weights (spec 2.2)."""
 
 from dataclasses import replace
 
@@ -22,7 +18,7 @@ def _run(name: str) -> TrainConfig:
         data=replace(
             SBD,
             crop_hw=(384, 384),
-            augment=AugmentConfig(recipe="sbd_val"),
+            augment=AugmentConfig(recipe="focuscut"),
             clicks=RandomClicksConfig(law="walk"),
             focus=FocusPatchConfig(enabled=True),
             keep_background_prob=0.0,

@@ -17,6 +17,7 @@ import numpy as np
 
 from models.errors import InputError, lookup
 from pipeline.data.crop import resized, resized_crop
+from pipeline.data.object_crop import object_square, square_crop
 from pipeline.data.sample import Sample
 
 
@@ -25,7 +26,7 @@ class AugmentConfig:
     """Which augmentation, and when to try again."""
 
     recipe: str = "coco_lvis"
-    """coco_lvis, sbd (training), coco_lvis_val, sbd_val (no colour, no flip)."""
+    """coco_lvis, sbd (training), coco_lvis_val, sbd_val (no colour, no flip), focuscut (a square about one object)."""
     scale: tuple[float, float] | None = None
     """Range of the random resize in front; none: the recipe's own. Small crops want small images: a crop of 224
     pixels sees what the whole image will look like at 224 when photos of 640 are scaled by 0.35 to 0.8."""
@@ -46,11 +47,12 @@ class _Recipe:
     """Range of the resize in front (None: no resize), how the image is turned, and the colours.
 
     `turn` lists the albumentations steps before the crop; None: nothing but, with `mirror`, a mirror image half the
-    time.
+    time. `around`: no resize and no random crop, but a square about one object, the only one that is kept.
     """
 
     scale: tuple[float, float] | None
     mirror: bool = False
+    around: bool = False
     turn: Callable[[Any], list[Any]] | None = None
     colour: Callable[[Any], list[Any]] | None = None
 
@@ -76,6 +78,7 @@ AUGMENT_RECIPES: dict[str, _Recipe] = {
     "coco_lvis_val": _Recipe(None),
     "sbd": _Recipe((0.75, 1.25), turn=_flip_turn_shift, colour=_colour),
     "sbd_val": _Recipe((0.75, 1.25)),
+    "focuscut": _Recipe(None, mirror=True, around=True),
 }
 
 _built = threading.local()  # a transform holds the generator of its current call: one per thread
@@ -106,6 +109,8 @@ def _transform(name: str, crop_hw: tuple[int, int]) -> Any:
 def _draw(sample: Sample, config: AugmentConfig, crop_hw: tuple[int, int], rng: np.random.Generator) -> Sample:
     """Augment once, whatever remains of the objects."""
     recipe = AUGMENT_RECIPES[config.recipe]
+    if recipe.around and sample.objects:
+        return _draw_around(sample, crop_hw, rng, mirror=recipe.mirror)
     limits = config.scale or recipe.scale
     scale = 1.0 if limits is None else float(rng.uniform(*limits))
     arrays = [sample.image, *sample.instance_masks, sample.ignore_mask.view(np.uint8)]
@@ -128,6 +133,20 @@ def _draw(sample: Sample, config: AugmentConfig, crop_hw: tuple[int, int], rng: 
         instance_masks=np.stack(arrays[1:-1]),
         ignore_mask=arrays[-1] > 0,
     )
+
+
+def _draw_around(sample: Sample, crop_hw: tuple[int, int], rng: np.random.Generator, *, mirror: bool) -> Sample:
+    """Crop about one of the objects, whichever; the others become background."""
+    number = int(rng.integers(len(sample.objects)))
+    mask = sample.object_mask(sample.objects[number])
+    if not mask.any():
+        return _draw_around(keep_objects(sample, object_areas(sample) > 0), crop_hw, rng, mirror=mirror)
+    sample = keep_objects(sample, np.arange(len(sample.objects)) == number)
+    arrays = [sample.image, *sample.instance_masks, sample.ignore_mask.view(np.uint8)]
+    arrays = square_crop(arrays, object_square(mask, rng), crop_hw)
+    if mirror and rng.random() < 0.5:
+        arrays = [cv2.flip(array, 1) for array in arrays]
+    return replace(sample, image=arrays[0], instance_masks=np.stack(arrays[1:-1]), ignore_mask=arrays[-1] > 0)
 
 
 def object_areas(sample: Sample) -> np.ndarray:
@@ -158,6 +177,20 @@ def keep_objects(sample: Sample, keep: np.ndarray, areas: np.ndarray | None = No
     return replace(sample, instance_masks=layers, objects=objects)
 
 
+def without_small_pieces(sample: Sample, min_area: int) -> Sample:
+    """Take connected pieces (8 neighbours) of fewer pixels away from every object."""
+    layers = sample.instance_masks.copy()
+    for ref in sample.objects:
+        num, pieces, stats, _ = cv2.connectedComponentsWithStats(
+            (layers[ref.layer] == ref.value).astype(np.uint8), connectivity=8
+        )
+        small = np.zeros(num, bool)
+        small[1:] = stats[1:, cv2.CC_STAT_AREA] < min_area
+        if small.any():
+            layers[ref.layer][small[pieces]] = 0
+    return replace(sample, instance_masks=layers)
+
+
 def augment(
     sample: Sample,
     config: AugmentConfig,
@@ -166,17 +199,24 @@ def augment(
     *,
     min_object_area: int = 0,
     keep_background_prob: float = 0.0,
+    min_piece_area: int = 0,
+    max_object_share: float = 1.0,
 ) -> Sample:
     """Augment a sample to `crop_hw`; what its objects lost is lost (RITM, section 3.1).
 
     While no object is left the augmentation is drawn anew, except with `keep_background_prob`. Then objects of fewer
-    than `min_object_area` pixels are taken away, which may leave none too: RITM does it in this order. Padding is
-    black background.
+    than `min_object_area` pixels are taken away, which may leave none too: RITM does it in this order; before that
+    connected pieces of objects of fewer than `min_piece_area` pixels, and with them objects that cover more than
+    `max_object_share` of the crop (EMC-Click). Padding is black background.
     """
     lookup("augmentation recipe", config.recipe, AUGMENT_RECIPES)
     for redraw in range(config.max_redraws + 1):
         drawn = _draw(sample, config, crop_hw, rng)
         areas = object_areas(drawn)
         if areas.any() or redraw == config.max_redraws or rng.random() < keep_background_prob:
-            return keep_objects(drawn, (areas > 0) & (areas >= min_object_area), areas)
+            if min_piece_area:
+                drawn = without_small_pieces(drawn, min_piece_area)
+                areas = object_areas(drawn)
+            keep = (areas > 0) & (areas >= min_object_area) & (areas <= max_object_share * crop_hw[0] * crop_hw[1])
+            return keep_objects(drawn, keep, areas)
     raise AssertionError("the last redraw always returns")

@@ -30,6 +30,10 @@ class DataConfig:
     """Another seed gives another stream."""
     min_object_area: int = 1000
     """Objects of fewer pixels after augmentation are no targets (COCO+LVIS 1000; SBD 80, in CFR-ICL 20)."""
+    min_piece_area: int = 0
+    """Connected pieces of objects of fewer pixels are taken away from them (EMC-Click 900)."""
+    max_object_share: float = 1.0
+    """Objects that cover a larger part of the crop are no targets (EMC-Click .85)."""
     keep_background_prob: float = 0.05
     """How often a crop without any object is kept (COCO+LVIS .05, SBD .01)."""
     fresh_partners: bool = False
@@ -52,6 +56,11 @@ class DataConfig:
         ):
             if given < least:
                 raise InputError(f"{flag} is {given}: expected a whole number >= {least}")
+        if self.min_piece_area < 0 or not 0 < self.max_object_share <= 1:
+            raise InputError(
+                f"min_piece_area is {self.min_piece_area}, max_object_share {self.max_object_share}: expected >= 0 and "
+                "a part in (0, 1]"
+            )
         if not 0 <= self.keep_background_prob <= 1:
             raise InputError(
                 f"keep_background_prob is {self.keep_background_prob}: expected a probability between 0 and 1"

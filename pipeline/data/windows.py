@@ -32,6 +32,8 @@ def _augment(sample: Sample, config: DataConfig, rng: np.random.Generator) -> Sa
         rng,
         min_object_area=config.min_object_area,
         keep_background_prob=config.keep_background_prob,
+        min_piece_area=config.min_piece_area,
+        max_object_share=config.max_object_share,
     )
 
 
