@@ -21,6 +21,7 @@ from serve import protocol
 from serve.bodies import SessionBody, decode_session, json_body, read_session_body, validation_problem
 from serve.engine import NUM_OPENING, Engine
 from serve.images import decode_image, decode_mask_png, decode_mask_rle, encode_mask_png
+from serve.live import add_live
 from serve.masks import LocalMasks, Masks
 from serve.openapi import document, image_request, json_request, problems
 from serve.pages import add_examples, add_page
@@ -61,6 +62,7 @@ def create_app(
     _add_sessions(app, decoding, settings, store)
     _add_changes(app, masks, settings, store)
     _add_predict(app, masks, decoding, settings)
+    add_live(app, masks, settings, store)
     add_examples(app, settings.examples)
     add_page(app)
     return app

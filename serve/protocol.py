@@ -1,6 +1,6 @@
 """What travels: the requests and answers of /v1. Coordinates on the wire are x, y; inside they are y, x."""
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -59,6 +59,25 @@ class ChangeRequest(Message):
     """Undo, redo and clear; the body may be left out."""
 
     sequence: Sequence | None = None
+
+
+Id = Annotated[int, Field(strict=True)] | Annotated[str, Field(strict=True, max_length=64)] | None
+
+
+class LiveClick(ClickRequest):
+    """A click sent over /live; `latest`: leave the mask out of the answer if another change already waits."""
+
+    kind: Literal["click"]
+    id: Id = None
+    latest: Flag = False
+
+
+class LiveChange(ChangeRequest):
+    """Undo, redo or clear sent over /live."""
+
+    kind: Literal["undo", "redo", "clear"]
+    id: Id = None
+    latest: Flag = False
 
 
 class SessionRequest(Message):
@@ -151,17 +170,20 @@ def bbox_xywh(mask: np.ndarray) -> list[int]:
     return [int(columns[0]), int(rows[0]), int(columns[-1] - columns[0] + 1), int(rows[-1] - rows[0] + 1)]
 
 
-def answer(mask: np.ndarray, clicks: tuple[Click, ...], **rest: object) -> MaskAnswer:
-    """Describe a bool mask (h, w) made by `clicks`; `rest` fills the remaining fields of MaskAnswer."""
+def facts(mask: np.ndarray, clicks: tuple[Click, ...]) -> dict[str, Any]:
+    """What MaskAnswer says about a bool mask (h, w) made by `clicks`, short of the mask itself."""
     honoured = None
     if clicks:
         last = clicks[-1]
         honoured = bool(mask[int(last.y + 0.5), int(last.x + 0.5)]) == last.positive
-    return MaskAnswer(
-        num_clicks=len(clicks),
-        mask=MaskRle.of(mask),
-        area=int(mask.sum()),
-        bbox_xywh=bbox_xywh(mask),
-        honoured=honoured,
-        **rest,  # pyright: ignore[reportArgumentType]
-    )
+    return {
+        "num_clicks": len(clicks),
+        "area": int(mask.sum()),
+        "bbox_xywh": bbox_xywh(mask),
+        "honoured": honoured,
+    }
+
+
+def answer(mask: np.ndarray, clicks: tuple[Click, ...], **rest: Any) -> MaskAnswer:
+    """Describe a bool mask (h, w) made by `clicks`; `rest` fills the remaining fields of MaskAnswer."""
+    return MaskAnswer(mask=MaskRle.of(mask), **facts(mask, clicks), **rest)

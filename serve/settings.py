@@ -18,5 +18,6 @@ class Settings:
     max_stored_bytes: int = 2048 * MIB  # encoded images and initial masks: what a session cannot be without
     max_cache_bytes: int = 2048 * MIB  # decoded images and predictor states: rebuilt when needed
     idle_timeout_s: float = 3600.0
+    max_live: int = 200  # sockets of /live; each keeps the mask it sent last, as bits
     sessions: Path | None = None  # file that sessions are kept in, so that they survive the process; None: memory
     examples: Path | None = None
