@@ -21,7 +21,7 @@ CLICKS = [(30, 20, True), (33, 20, False), (10, 10, True), (50, 30, True)]
 
 
 def live(server: Server, session: str, query: str = "") -> Any:
-    return server.client.websocket_connect(f"/v1/sessions/{session}/live{query}")
+    return server.client.websocket_connect(f"ws://localhost/v1/sessions/{session}/live{query}")
 
 
 def send(socket: WebSocketTestSession, kind: str = "click", **rest: Any) -> None:

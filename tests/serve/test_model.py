@@ -50,7 +50,7 @@ def free_port() -> int:
 
 
 def test_a_session_over_http_is_a_session_in_process(small_checkpoint: Path) -> None:
-    client = TestClient(create_app(Engine(Predictor(small_checkpoint))))
+    client = TestClient(create_app(Engine(Predictor(small_checkpoint))), "http://localhost")
     image = picture()
     opened = client.post("/v1/sessions", content=encoded(image), headers={"Content-Type": "image/png"})
     address = f"/v1/sessions/{opened.json()['session_id']}/clicks"
