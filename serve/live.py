@@ -126,6 +126,13 @@ class Live:
                 await self._socket.close(code, reason)
 
     async def _read(self) -> None:
+        try:
+            await self._fill()
+        except Exception:
+            logger.exception("a live socket cannot be read any more")
+        await self._queue.put(None)  # the worker ends when it has come so far
+
+    async def _fill(self) -> None:
         while (message := await self._receive()) is not None:
             text = message.get("text")
             data = text if text is not None else message.get("bytes") or b""
@@ -135,7 +142,6 @@ class Live:
                 command = Command(id=command.id, problem=refusal)
             self._num_changes += command.change is not None
             await self._queue.put(command)
-        await self._queue.put(None)
 
     async def _receive(self) -> MutableMapping[str, Any] | None:
         try:

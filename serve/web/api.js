@@ -32,11 +32,16 @@ function askForToken() {
   if (given) sessionStorage.setItem(KEY, given);
 }
 
-/** fetch with the token, for addresses of this server only. */
-export async function send(path, options = {}) {
+/** fetch with the token, for addresses of this server only. What came too fast is sent again: it was not made. */
+export async function send(path, options = {}, tries = 5) {
   const token = sessionStorage.getItem(KEY);
   const headers = token ? { ...options.headers, Authorization: `Bearer ${token}` } : options.headers;
   const response = await fetch(path, { ...options, headers });
+  if (response.status === 429 && tries > 1) {
+    const seconds = Number(response.headers.get("Retry-After")) || 1;
+    await new Promise((done) => setTimeout(done, 1000 * Math.min(seconds, 30)));
+    return send(path, options, tries - 1);
+  }
   if (response.status !== 401) return response;
   // Another call may have asked in the meantime.
   if (sessionStorage.getItem(KEY) === token) askForToken();

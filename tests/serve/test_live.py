@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from starlette.testclient import WebSocketTestSession
 from starlette.websockets import WebSocketDisconnect
 
@@ -287,3 +289,26 @@ def test_more_messages_than_may_wait_are_all_made(server: Server, monkeypatch: p
         time.sleep(0.2)
         go.set()
         assert [socket.receive_json()["id"] for _ in range(count)] == list(range(count))
+
+
+@given(st.one_of(st.text(), st.binary(), st.recursive(st.none() | st.floats() | st.text(), st.lists).map(json.dumps)))
+def test_anything_is_a_change_or_a_problem(data: str | bytes) -> None:
+    command = read_command(data, 1000)
+    assert (command.change is None) != (command.problem is None)
+
+
+def test_a_reader_that_fails_ends_the_socket(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    class Broken:
+        closed = 0
+
+        async def receive(self) -> dict[str, Any]:
+            raise OSError("gone")
+
+        async def close(self, code: int, reason: str) -> None:
+            self.closed = code
+
+    broken = Broken()
+    connection = Live(broken, "rle", lambda _: None, Settings())  # pyright: ignore[reportArgumentType]
+    asyncio.run(connection.serve(lambda _: pytest.fail("nothing came")))
+    assert broken.closed == 4410
+    assert "cannot be read" in caplog.text
