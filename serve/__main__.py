@@ -5,12 +5,17 @@ import os
 import socket
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
 from models.errors import InputError
 from models.precision import Precision
+from serve.access import read_tokens
+
+MAX_MESSAGE_BYTES = 1 << 20
+"""Of a WebSocket, before any of our own limits is asked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +47,16 @@ class Serve:
     """MLflow tracking URI; by default MLFLOW_TRACKING_URI, else sqlite:///mlflow.db in this folder."""
     plain: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Run uvicorn in this process, without Ray."""
+    tokens: str | None = None
+    """File of tokens, one a line, as `python -m serve.access NAME ROLE` makes them; without it nobody is asked."""
+    hosts: tuple[str, ...] = ()
+    """Names that the server goes by beside localhost and --host; * for any."""
+    origins: tuple[str, ...] = ()
+    """Origins of pages elsewhere that may use the server, as https://name:port."""
+    clicks_per_second: int = 50
+    """Most clicks of one client; 0: no limit."""
+    opens_per_minute: int = 120
+    """Most images that one client opens; 0: no limit."""
     insecure: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Allow an address that other machines can reach, although the server asks nobody who they are."""
 
@@ -56,11 +71,15 @@ def is_loopback(host: str) -> bool:
 
 def check(options: Serve) -> None:
     """Raise InputError for options that cannot be served."""
-    if not is_loopback(options.host) and not options.insecure:
+    if not is_loopback(options.host) and options.tokens is None and not options.insecure:
         raise InputError(
-            f"--host {options.host} lets other machines in, and this server has no login: "
-            "use 127.0.0.1, or add --insecure on a network you trust"
+            f"--host {options.host} lets other machines in, and without --tokens this server has no login: "
+            "use 127.0.0.1, give --tokens FILE, or add --insecure on a network you trust"
         )
+    if options.tokens is not None:
+        read_tokens(Path(options.tokens))
+    if min(options.clicks_per_second, options.opens_per_minute) < 0:
+        raise InputError("--clicks-per-second and --opens-per-minute: expected 0 (no limit) or more")
     if not 1 <= options.port <= 65535:
         raise InputError(f"--port is {options.port}: expected 1 to 65535")
     if options.num_threads < 0:
@@ -102,8 +121,6 @@ def say(line: str) -> None:
 def run(options: Serve) -> None:
     """Serve until Ctrl-C; raises InputError before anything is started."""
     check(options)
-    from pathlib import Path
-
     from models.checkpoint import describe
     from models.refinement import named
     from serve.model_source import SCHEME, local_registry_uri, resolve
@@ -131,6 +148,11 @@ def run(options: Serve) -> None:
         precision=options.precision,
         max_megapixels=options.max_megapixels,
         sessions=str(Path(options.sessions or default_sessions(options.port)).absolute()),
+        tokens=str(Path(options.tokens).resolve()) if options.tokens else None,
+        hosts=",".join([options.host, *options.hosts]),
+        origins=",".join(options.origins),
+        clicks_per_second=options.clicks_per_second,
+        opens_per_minute=options.opens_per_minute,
     )
     url = f"http://{f'[{options.host}]' if ':' in options.host else options.host}:{options.port}"
     say(f"Starting {url} ... (Ctrl-C stops)")
@@ -140,7 +162,14 @@ def run(options: Serve) -> None:
         from serve.api import create_app
 
         app = create_app(build_engine(args), build_settings(args))
-        uvicorn.run(app, host=options.host, port=options.port, log_level="warning", server_header=False)
+        uvicorn.run(
+            app,
+            host=options.host,
+            port=options.port,
+            log_level="warning",
+            server_header=False,
+            ws_max_size=MAX_MESSAGE_BYTES,
+        )
     else:
         run_local(args, options.host, options.port, lambda: say(f"Ready: open {url}"))
 

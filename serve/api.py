@@ -18,14 +18,18 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from models import rle
 from serve import protocol
+from serve.access import Access
 from serve.bodies import SessionBody, decode_session, json_body, read_session_body, validation_problem
 from serve.engine import NUM_OPENING, Engine
+from serve.guard import Guard
 from serve.images import decode_image, decode_mask_png, decode_mask_rle, encode_mask_png
+from serve.live import add_live
 from serve.masks import LocalMasks, Masks
 from serve.openapi import document, image_request, json_request, problems
 from serve.pages import add_examples, add_page
 from serve.problems import Problem
 from serve.protocol import ChangeRequest, ClickRequest, MaskAnswer, MaskRle, PredictRequest
+from serve.rates import RateLimit, Rates, client_of
 from serve.sessions import Change, Outcome, Sessions, check_wire_click
 from serve.settings import Settings
 from serve.shield import Shield
@@ -53,14 +57,20 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
-    app.openapi = lambda: document(app)
+    app.openapi = lambda: document(app, bool(settings.tokens))
+    rates = Rates(settings, clock)
     app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=5)
-    app.add_middleware(Shield)  # added last, so outermost
+    # The last one added is the outermost.
+    app.add_middleware(RateLimit, rates=rates)
+    app.add_middleware(Access, tokens=settings.tokens)
+    app.add_middleware(Guard, hosts=settings.hosts, origins=settings.origins)
+    app.add_middleware(Shield)
     _add_error_handlers(app)
     _add_health(app, masks, store)
     _add_sessions(app, decoding, settings, store)
     _add_changes(app, settings, store)
     _add_predict(app, masks, decoding, settings)
+    add_live(app, settings, store, lambda socket: rates.click(client_of(socket.scope)))
     add_examples(app, settings.examples)
     add_page(app)
     return app

@@ -72,6 +72,24 @@ def validation_problem(errors: Any) -> Problem:
     return Problem(code, f"{where or 'the body'}: {first['msg']}"[:300], where)
 
 
+def validated(plain: object, model: type[M]) -> M:
+    """Make a `model` of parsed JSON; raises bad_click, bad_request."""
+    try:
+        return model.model_validate(plain)
+    except ValidationError as error:
+        raise validation_problem(error.errors(include_url=False, include_input=False)) from None
+
+
+def load_json(body: bytes) -> Any:
+    """Parse JSON strictly; raises bad_json."""
+    try:
+        return json.loads(body, object_pairs_hook=_unique)
+    except RecursionError:
+        raise Problem("bad_json", "the JSON is nested too deeply") from None
+    except ValueError as error:  # also bytes that are not UTF-8, and integers of thousands of digits
+        raise Problem("bad_json", f"the body is not JSON: {error}"[:200]) from None
+
+
 async def read_session_body(request: Request, limit: int) -> SessionBody:
     """Read an image, and a mask where given, from multipart, JSON or a bare image file; raises Problem."""
     body = await read_body(request, limit)
@@ -145,19 +163,7 @@ def _expect_type(request: Request, expected: str) -> None:
 
 
 def _parse(body: bytes, model: type[M]) -> M:
-    try:
-        return model.model_validate(_load(body))
-    except ValidationError as error:
-        raise validation_problem(error.errors(include_url=False, include_input=False)) from None
-
-
-def _load(body: bytes) -> Any:
-    try:
-        return json.loads(body, object_pairs_hook=_unique)
-    except RecursionError:
-        raise Problem("bad_json", "the JSON is nested too deeply") from None
-    except ValueError as error:  # also bytes that are not UTF-8, and integers of thousands of digits
-        raise Problem("bad_json", f"the body is not JSON: {error}"[:200]) from None
+    return validated(load_json(body), model)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -15,31 +15,31 @@ import httpx
 import numpy as np
 
 from models import rle
+from serve.client_live import LiveSession, ServerError
+
+__all__ = ["Client", "RemoteSession", "ServerError"]
 
 TYPES = {b"\x89PNG": "image/png", b"RIFF": "image/webp"}
 
 
-class ServerError(Exception):
-    """A refusal of the server, or no answer after all tries; `code` is one of docs/HTTP.md, or "no_answer"."""
-
-    def __init__(self, code: str, detail: str, status: int = 0) -> None:
-        super().__init__(f"{code}: {detail}")
-        self.code, self.detail, self.status = code, detail, status
-
-
 @dataclass(eq=False)
 class Client:
-    """One server. `tries` per request: what has no answer, or 503, is sent again after `pause_s`, doubled each time."""
+    """One server; `token` is the secret where it asks for one.
+
+    `tries` per request: what has no answer, or 429 or 503, is sent again after `pause_s`, doubled each time.
+    """
 
     address: str
     tries: int = 6
     pause_s: float = 0.25
     timeout_s: float = 120.0
+    token: str | None = field(default=None, repr=False)
     num_retries: int = field(default=0, init=False)
     """Requests that were sent again so far."""
 
     def __post_init__(self) -> None:
-        self._http = httpx.Client(base_url=self.address, timeout=self.timeout_s, trust_env=False)
+        headers = None if self.token is None else {"Authorization": f"Bearer {self.token}"}
+        self._http = httpx.Client(base_url=self.address, timeout=self.timeout_s, trust_env=False, headers=headers)
 
     def __enter__(self) -> "Client":
         return self
@@ -74,8 +74,8 @@ class Client:
             if answer.status_code < 400:
                 return answer.json() if answer.content else None
             error = _refusal(answer)
-            # 500 and 502 to 504: the process that answered may have ended in the middle.
-            if answer.status_code not in (500, 502, 503, 504) or error.code == "model_nan":
+            # 429: too fast. 500 and 502 to 504: the process that answered may have ended in the middle.
+            if answer.status_code not in (429, 500, 502, 503, 504) or error.code == "model_nan":
                 break
         raise error
 
@@ -108,6 +108,11 @@ class RemoteSession:
     def redo(self) -> np.ndarray:
         """Make the click again that was last taken back; returns the mask."""
         return self._change("redo")
+
+    def live(self) -> LiveSession:
+        """Go on over a WebSocket: no request for each click, and masks as what changed. One or the other at a time."""
+        self.sequence = self.client.request("GET", f"/v1/sessions/{self.id}")["sequence"]
+        return LiveSession(self.client.address, self, self.client.token)
 
     def close(self) -> None:
         """Let the server forget the session."""

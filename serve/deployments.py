@@ -24,6 +24,7 @@ from ray.serve.config import HTTPOptions
 
 from models.errors import InputError
 from models.precision import Precision
+from serve.access import read_tokens
 from serve.api import create_app
 from serve.engine import Engine, ModelNan
 from serve.model_source import SCHEME, registry_uri, resolve
@@ -43,7 +44,9 @@ class ServeArgs:
     `checkpoint` a folder or models:/name@alias, whose registry is at `tracking_uri` (None: at MLFLOW_TRACKING_URI);
     `refinement` a name (None: what the checkpoint recommends); `num_threads` of the network on a CPU (0: one per CPU);
     `device` auto (a GPU where there is one), cpu or cuda; `precision` fp32 or bf16; `max_megapixels` of an image;
-    `sessions` the file that sessions are kept in (None: one that ends with the application's processes).
+    `sessions` the file that sessions are kept in (None: one that ends with the application's processes); `tokens` the
+    file of tokens (None: nobody is asked), there on every machine that has an ingress; `hosts` and `origins` names and
+    origins with commas between; `clicks_per_second` and `opens_per_minute` of one client (0: no limit).
     """
 
     checkpoint: str
@@ -55,6 +58,11 @@ class ServeArgs:
     precision: Precision = "fp32"
     max_megapixels: int = 32
     sessions: str | None = None
+    tokens: str | None = None
+    hosts: str = ""
+    origins: str = ""
+    clicks_per_second: int = 50
+    opens_per_minute: int = 120
 
     @classmethod
     def of(cls, args: dict[str, Any]) -> "ServeArgs":
@@ -65,7 +73,12 @@ class ServeArgs:
             raise InputError(f"unknown argument {unknown[0]!r}; known: {', '.join(sorted(known))}")
         if not args.get("checkpoint"):
             raise InputError("no checkpoint: expected checkpoint=FOLDER or checkpoint=models:/name@alias")
-        numbers = {"num_threads": args.get("num_threads") or 0, "max_megapixels": args.get("max_megapixels") or 32}
+        numbers = {
+            "num_threads": args.get("num_threads") or 0,
+            "max_megapixels": args.get("max_megapixels") or 32,
+            "clicks_per_second": args.get("clicks_per_second", 50),
+            "opens_per_minute": args.get("opens_per_minute", 120),
+        }
         for name, value in numbers.items():
             if not str(value).isdigit():
                 raise InputError(f"{name} is {value!r}: expected a positive number, or 0 for the default")
@@ -110,7 +123,20 @@ def build_settings(args: ServeArgs) -> Settings:
     """The settings that follow from the arguments."""
     examples = Path(args.examples) if args.examples else None
     sessions = Path(args.sessions) if args.sessions else None
-    return Settings(examples=examples, max_pixels=args.max_megapixels * 1_000_000, sessions=sessions)
+    return Settings(
+        examples=examples,
+        max_pixels=args.max_megapixels * 1_000_000,
+        sessions=sessions,
+        tokens=read_tokens(Path(args.tokens)) if args.tokens else (),
+        hosts=_words(args.hosts),
+        origins=_words(args.origins),
+        clicks_per_second=args.clicks_per_second,
+        opens_per_minute=args.opens_per_minute,
+    )
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
 @ray_serve.deployment(

@@ -11,6 +11,7 @@ from serve.problems import CODES
 from serve.protocol import ChangeRequest, ClickRequest, PredictRequest, ProblemBody, SessionRequest
 
 REFERENCE = "#/components/schemas/{model}"
+EVERYWHERE = ("bad_host", "bad_origin", "token_missing", "token_wrong", "forbidden", "too_many", "internal")
 BODIES: tuple[type[BaseModel], ...] = (SessionRequest, ClickRequest, ChangeRequest, PredictRequest, ProblemBody)
 
 
@@ -33,9 +34,9 @@ def image_request() -> dict[str, Any]:
 
 
 def problems(*codes: str) -> dict[int | str, dict[str, Any]]:
-    """Describe the errors of a route, for its `responses`, one entry per status; `internal` is always among them."""
+    """Describe the errors of a route, for its `responses`, one entry per status, with those of EVERYWHERE."""
     described: dict[int | str, dict[str, Any]] = {}
-    for code in (*codes, "internal"):
+    for code in (*codes, *EVERYWHERE):
         status, title = CODES[code]
         entry = described.setdefault(
             status,
@@ -48,7 +49,7 @@ def problems(*codes: str) -> dict[int | str, dict[str, Any]]:
     return described
 
 
-def document(app: FastAPI) -> dict[str, Any]:
+def document(app: FastAPI, asks_for_token: bool = False) -> dict[str, Any]:
     """Build the document once; installed as `app.openapi`."""
     if app.openapi_schema is None:
         schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
@@ -57,6 +58,10 @@ def document(app: FastAPI) -> dict[str, Any]:
         for name, definition in definitions["$defs"].items():
             components.setdefault(name, definition)
         _drop_validation_errors(schema)
+        if asks_for_token:
+            schema["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+            schema["security"] = [{"token": []}]
+            schema["paths"]["/v1/health/live"]["get"]["security"] = []
         app.openapi_schema = schema
     return app.openapi_schema
 

@@ -16,6 +16,12 @@ CODES: dict[str, tuple[int, str]] = {
     "body_too_large": (413, "The body is too large"),
     "unsupported_image": (415, "The image format is not supported"),
     "unsupported_body": (415, "The content type or encoding of the body is not supported"),
+    "token_missing": (401, "The server asks for a token"),
+    "token_wrong": (401, "The server does not know this token"),
+    "forbidden": (403, "The token's role is not enough"),
+    "bad_origin": (403, "The request comes from a page of another server"),
+    "bad_host": (421, "The server does not go by this name"),
+    "too_many": (429, "The requests come too fast"),
     "not_found": (404, "There is nothing at this address"),
     "method_not_allowed": (405, "The address does not answer to this method"),
     "session_unknown": (404, "There is no such session"),
@@ -49,6 +55,9 @@ class Problem(Exception):
     def headers(self) -> dict[str, str]:
         """Response headers beside the content type."""
         headers = {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
+        if self.status == 401:
+            error = ', error="invalid_token"' if self.code == "token_wrong" else ""
+            headers["WWW-Authenticate"] = f'Bearer realm="maskwright"{error}'
         # The rest of a refused body is never read, so the connection cannot be used again.
         return headers | {"Connection": "close"} if self.code == "body_too_large" else headers
 

@@ -1,6 +1,6 @@
 """What travels: the requests and answers of /v1. Coordinates on the wire are x, y; inside they are y, x."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -60,6 +60,25 @@ class ChangeRequest(Message):
     """Undo, redo and clear; the body may be left out."""
 
     sequence: Sequence | None = None
+
+
+Id = Annotated[int, Field(strict=True)] | Annotated[str, Field(strict=True, max_length=64)] | None
+
+
+class LiveClick(ClickRequest):
+    """A click sent over /live; `latest`: leave the mask out of the answer if another change already waits."""
+
+    kind: Literal["click"]
+    id: Id = None
+    latest: Flag = False
+
+
+class LiveChange(ChangeRequest):
+    """Undo, redo or clear sent over /live."""
+
+    kind: Literal["undo", "redo", "clear"]
+    id: Id = None
+    latest: Flag = False
 
 
 class SessionRequest(Message):

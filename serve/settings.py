@@ -2,8 +2,19 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 MIB = 1 << 20
+Role = Literal["annotator", "admin"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """Who may come in: `sha256` (hex) of a secret that only its owner has. serve/access.py reads and checks it."""
+
+    name: str
+    role: Role
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,5 +29,11 @@ class Settings:
     max_stored_bytes: int = 2048 * MIB  # encoded images and initial masks: what a session cannot be without
     max_cache_bytes: int = 2048 * MIB  # decoded images and predictor states: rebuilt when needed
     idle_timeout_s: float = 3600.0
+    max_live: int = 200  # sockets of /live; each keeps the mask it sent last, as bits
+    tokens: tuple[Token, ...] = ()  # none: the server asks nobody who they are
+    hosts: tuple[str, ...] = ()  # names it goes by beside the loopback ones; see serve/guard.py
+    origins: tuple[str, ...] = ()  # of pages that may use it beside its own, as https://name:port
+    clicks_per_second: float = 50.0  # of one address and token; 0: no limit
+    opens_per_minute: float = 120.0
     sessions: Path | None = None  # file that sessions are kept in, so that they survive the process; None: memory
     examples: Path | None = None

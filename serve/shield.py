@@ -32,11 +32,14 @@ class Shield:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        instance = f"urn:uuid:{secrets.token_hex(16)}"
+        instance = new_instance()
         scope.setdefault("state", {})["instance"] = instance
+        if scope["type"] == "websocket":  # serve/live.py answers its failures one by one
+            await self.app(scope, receive, send)
+            return
         started = False
 
         async def send_shielded(message: Message) -> None:
@@ -56,16 +59,43 @@ class Shield:
             logger.exception("%s %s failed (%s)", scope["method"], scope["path"], instance)
             if started:
                 raise
-            problem = Problem("internal", "an unexpected failure; the server's log names it by the instance")
-            if isinstance(error, ModelNan):
-                problem = Problem("model_nan", "the click was not applied; another click may work")
-            await send_problem(problem, instance, send_shielded)
+            await send_problem(as_problem(error), instance, send_shielded)
 
 
-async def send_problem(problem: Problem, instance: str, send: Send) -> None:
-    """Send a problem+json answer."""
+def path_of(scope: Scope) -> str:
+    """The address inside the app, which a proxy may have put below a path of its own."""
+    return scope["path"].removeprefix(scope.get("root_path", "").rstrip("/"))
+
+
+async def refuse(problem: Problem, scope: Scope, send: Send) -> None:
+    """Answer a request with a problem before the app sees it; a WebSocket is not accepted."""
+    instance = scope["state"]["instance"]
+    if scope["type"] == "http":
+        await send_problem(problem, instance, send)
+    elif "websocket.http.response" in scope.get("extensions", {}):
+        await send_problem(problem, instance, send, "websocket.http.response")
+    else:
+        await send({"type": "websocket.close", "code": 1008, "reason": problem.code})
+
+
+def new_instance() -> str:
+    """A name for one answer, for the log and for whoever reads the problem."""
+    return f"urn:uuid:{secrets.token_hex(16)}"
+
+
+def as_problem(error: Exception) -> Problem:
+    """What the outside may know of a failure."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, ModelNan):
+        return Problem("model_nan", "the click was not applied; another click may work")
+    return Problem("internal", "an unexpected failure; the server's log names it by the instance")
+
+
+async def send_problem(problem: Problem, instance: str, send: Send, message: str = "http.response") -> None:
+    """Send a problem+json answer, in ASGI messages of this kind."""
     body = json.dumps(problem.body(instance)).encode()
     headers = {"content-type": "application/problem+json", "content-length": str(len(body)), **problem.headers()}
     pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": problem.status, "headers": pairs})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": f"{message}.start", "status": problem.status, "headers": pairs})
+    await send({"type": f"{message}.body", "body": body})

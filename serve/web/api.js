@@ -16,10 +16,48 @@ export class ApiError extends Error {
   }
 }
 
+// A server that asks for tokens: ours comes with the address, as #token=..., or is asked for once. It stays in this tab.
+const KEY = "maskwright-token";
+const brought = /^#token=(.+)$/.exec(location.hash);
+if (brought) {
+  sessionStorage.setItem(KEY, decodeURIComponent(brought[1]));
+  history.replaceState(null, "", location.pathname + location.search); // not for bookmarks and shared screens
+}
+let asked = false;
+
+function askForToken() {
+  if (asked) return;
+  asked = true;
+  const given = prompt("This server asks for a token:")?.trim();
+  if (given) sessionStorage.setItem(KEY, given);
+}
+
+/** fetch with the token, for addresses of this server only. What came too fast is sent again: it was not made. */
+export async function send(path, options = {}, tries = 5) {
+  const token = sessionStorage.getItem(KEY);
+  const headers = token ? { ...options.headers, Authorization: `Bearer ${token}` } : options.headers;
+  const response = await fetch(path, { ...options, headers });
+  if (response.status === 429 && tries > 1) {
+    const seconds = Number(response.headers.get("Retry-After")) || 1;
+    await new Promise((done) => setTimeout(done, 1000 * Math.min(seconds, 30)));
+    return send(path, options, tries - 1);
+  }
+  if (response.status !== 401) return response;
+  // Another call may have asked in the meantime.
+  if (sessionStorage.getItem(KEY) === token) askForToken();
+  return sessionStorage.getItem(KEY) === token ? response : send(path, options);
+}
+
+/** What an <img> can show, which sends no token by itself. */
+export async function source(path) {
+  if (!sessionStorage.getItem(KEY)) return path;
+  return URL.createObjectURL(await (await send(path)).blob());
+}
+
 async function call(path, options = {}) {
   let response;
   try {
-    response = await fetch(path, options);
+    response = await send(path, options);
   } catch {
     throw new ApiError("unreachable", "The server does not answer. Is it still running?", 0);
   }

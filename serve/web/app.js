@@ -91,7 +91,7 @@ function warn(event) {
 
 async function openAddress(url, name) {
   try {
-    const response = await fetch(url);
+    const response = await api.send(url);
     if (!response.ok) throw new Error(`the server answered ${response.status}`);
     await open(await response.blob(), name);
   } catch (error) {
@@ -101,9 +101,10 @@ async function openAddress(url, name) {
 
 async function listExamples() {
   const { examples } = await api.examples();
-  $("examples").replaceChildren(...examples.map(({ name, url }) => {
+  const sources = await Promise.all(examples.map(({ url }) => api.source(url)));
+  $("examples").replaceChildren(...examples.map(({ name, url }, index) => {
     const button = Object.assign(document.createElement("button"), { title: name });
-    button.append(Object.assign(document.createElement("img"), { src: url, alt: name, loading: "lazy" }));
+    button.append(Object.assign(document.createElement("img"), { src: sources[index], alt: name, loading: "lazy" }));
     button.addEventListener("click", () => openAddress(url, name));
     return button;
   }));

@@ -14,6 +14,8 @@ from serve.engine import Engine
 from serve.settings import Settings
 from tests.serve.fakes import FakePredictor
 
+ADDRESS = "http://localhost"
+
 
 def picture(height: int = 40, width: int = 60) -> np.ndarray:
     rng = np.random.default_rng(0)
@@ -37,7 +39,7 @@ class Server:
         self.predictor = FakePredictor()
         self.engine = Engine(self.predictor)
         self.app = create_app(self.engine, self.settings, clock=lambda: self.now)
-        self.client = TestClient(self.app, raise_server_exceptions=False)
+        self.client = TestClient(self.app, ADDRESS, raise_server_exceptions=False)
 
     def open(self, image: bytes | None = None) -> str:
         answer = self.client.post(

@@ -1,5 +1,6 @@
 """The page in a real browser, on the fake predictor: what an annotator does, and what is on the canvases then."""
 
+import contextlib
 import io
 import json
 import socket
@@ -13,9 +14,10 @@ import pytest
 import uvicorn
 from PIL import Image
 
+from serve.access import digest_of
 from serve.api import create_app
 from serve.engine import Engine
-from serve.settings import Settings
+from serve.settings import Settings, Token
 from tests.serve.browser import CHROMIUM, Page, chromium
 from tests.serve.conftest import encoded, picture
 from tests.serve.fakes import FakePredictor
@@ -25,19 +27,26 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no 
 ALT, CTRL, SHIFT = 1, 2, 8
 
 
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    examples = tmp_path_factory.mktemp("examples")
-    (examples / "scene.png").write_bytes(encoded(picture(40, 60)))
+@contextlib.contextmanager
+def running(settings: Settings) -> Iterator[str]:
+    """A server on the fake predictor; gives the page's address."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        app = create_app(Engine(FakePredictor()), Settings(examples=examples))
+        app = create_app(Engine(FakePredictor()), settings)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
         server.should_exit = True
         thread.join(timeout=20)
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    examples = tmp_path_factory.mktemp("examples")
+    (examples / "scene.png").write_bytes(encoded(picture(40, 60)))
+    with running(Settings(examples=examples)) as address:
+        yield address
 
 
 @pytest.fixture
@@ -312,3 +321,25 @@ def test_a_finger_taps_and_drags(page: Page) -> None:
     touch(place(page, 10, 10), place(page, 15, 12), place(page, 25, 15))
     settled(page, 2)
     assert alpha(page, "mask-layer", 26 + 15, 20 + 5) > 0, "a drag moves the image and clicks nothing"
+
+
+def test_a_server_that_asks_for_a_token(tmp_path: Path) -> None:
+    (tmp_path / "scene.png").write_bytes(encoded(picture(40, 60)))
+    token = Token(name="anna", role="annotator", sha256=digest_of("the secret"))
+    with running(Settings(examples=tmp_path, tokens=(token,))) as address:
+        with chromium(tmp_path / "brought", f"{address}#token=the%20secret") as page:
+            open_example(page)
+            page.click(*place(page, 30, 20))
+            settled(page, 1)
+            assert page.eval("location.hash") == ""
+            page.wait("document.querySelector('#examples img').naturalWidth === 60")
+            assert page.problems == []
+        with chromium(tmp_path / "asked", "about:blank") as page:
+            answer = "window.asked = 0; window.prompt = () => { window.asked += 1; return ' the secret '; }"
+            page.send("Page.addScriptToEvaluateOnNewDocument", source=answer)
+            page.send("Page.navigate", url=address)
+            open_example(page)
+            page.click(*place(page, 30, 20))
+            settled(page, 1)
+            assert page.eval("window.asked") == 1, "though several requests were refused"
+            assert all("401" in problem for problem in page.problems)

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from models.networks import create
 from models.predictor import Predictor
 from serve import __main__ as command
 from serve import deployments
+from serve.access import find, new_token
 from serve.api import create_app
 from serve.deployments import ServeArgs, build_app, build_engine, build_settings
 from serve.engine import Engine
@@ -50,7 +52,7 @@ def free_port() -> int:
 
 
 def test_a_session_over_http_is_a_session_in_process(small_checkpoint: Path) -> None:
-    client = TestClient(create_app(Engine(Predictor(small_checkpoint))))
+    client = TestClient(create_app(Engine(Predictor(small_checkpoint))), "http://localhost")
     image = picture()
     opened = client.post("/v1/sessions", content=encoded(image), headers={"Content-Type": "image/png"})
     address = f"/v1/sessions/{opened.json()['session_id']}/clicks"
@@ -207,6 +209,9 @@ def test_a_gpu_that_is_not_there_is_refused(small_checkpoint: Path) -> None:
         (["--checkpoint", "/nowhere"], "no checkpoint at"),
         (["--checkpoint", "SMALL", "--host", "0.0.0.0"], "no login"),
         (["--checkpoint", "SMALL", "--host", "example.org"], "no login"),
+        (["--checkpoint", "SMALL", "--host", "0.0.0.0", "--tokens", "/nowhere"], "cannot be read"),
+        (["--checkpoint", "SMALL", "--tokens", "EMPTY"], "holds none"),
+        (["--checkpoint", "SMALL", "--clicks-per-second", "-1"], "--clicks-per-second"),
         (["--checkpoint", "SMALL", "--port", "0"], "--port"),
         (["--checkpoint", "SMALL", "--refine", "zoom_inn"], "did you mean 'zoom_in'"),
         (["--checkpoint", "SMALL", "--examples", "/nowhere"], "--examples"),
@@ -231,7 +236,12 @@ def test_bad_options_end_with_one_line(
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen(1)
-        values = {"SMALL": str(small_checkpoint), "TAKEN": str(taken.getsockname()[1]), "BROKEN": str(tmp_path)}
+        values = {
+            "SMALL": str(small_checkpoint),
+            "TAKEN": str(taken.getsockname()[1]),
+            "BROKEN": str(tmp_path),
+            "EMPTY": os.devnull,
+        }
         free = [] if "--port" in options else ["--port", str(free_port())]
         monkeypatch.setattr("sys.argv", ["serve", *(values.get(option, option) for option in options), *free])
         with pytest.raises(SystemExit) as caught:
@@ -248,6 +258,28 @@ def test_bad_options_end_with_one_line(
 )
 def test_loopback(host: str, expected: bool) -> None:
     assert command.is_loopback(host) is expected
+
+
+def test_other_machines_may_come_with_tokens_or_on_request(tmp_path: Path) -> None:
+    (tmp_path / "tokens").write_text(new_token("anna", "annotator")[1])
+    options = command.Serve(checkpoint="a", host="0.0.0.0", port=free_port())
+    command.check(replace(options, tokens=str(tmp_path / "tokens")))
+    command.check(replace(options, insecure=True))
+    with pytest.raises(InputError, match="--tokens FILE"):
+        command.check(options)
+
+
+def test_settings_of_a_deployment(tmp_path: Path) -> None:
+    secret, line = new_token("anna", "annotator")
+    (tmp_path / "tokens").write_text(line)
+    args = {"checkpoint": "a", "tokens": str(tmp_path / "tokens"), "hosts": "masks.example, 0.0.0.0"}
+    settings = build_settings(ServeArgs.of(args | {"origins": "https://tools.example", "clicks_per_second": "0"}))
+    assert find(secret, settings.tokens).name == "anna"
+    assert (settings.hosts, settings.origins) == (("masks.example", "0.0.0.0"), ("https://tools.example",))
+    assert (settings.clicks_per_second, settings.opens_per_minute) == (0, 120)
+    assert build_settings(ServeArgs.of({"checkpoint": "a"})) == Settings()
+    with pytest.raises(InputError, match="opens_per_minute"):
+        ServeArgs.of({"checkpoint": "a", "opens_per_minute": "many"})
 
 
 def test_ray_gets_a_token_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,7 +87,7 @@ def test_a_session_goes_on_in_another_server(tmp_path: Path) -> None:
     masks = [first.click(session, x, 20, sequence=n + 1)["mask"] for n, x in enumerate((10, 20, 30))]
     del first
     predictor = FakePredictor()
-    client = TestClient(create_app(Engine(predictor), settings, clock=lambda: 0.0))
+    client = TestClient(create_app(Engine(predictor), settings, clock=lambda: 0.0), "http://localhost")
     state = client.get(f"/v1/sessions/{session}").json()
     assert (state["sequence"], len(state["clicks"])) == (3, 3)
     # The last click, repeated because its answer was lost, is answered and not made again.
