@@ -188,6 +188,19 @@ def bind(args: ServeArgs) -> Application:
     return Maskwright.bind(args, owner)
 
 
+@contextmanager
+def impatient() -> Iterator[None]:
+    """Let MLflow give up at once where no registry answers; it would try for minutes."""
+    wanted = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
 def is_split(args: ServeArgs) -> bool:
     """Whether the checkpoint's network has two halves; one that cannot be read here is refused by the replica."""
     import torch
@@ -196,7 +209,8 @@ def is_split(args: ServeArgs) -> bool:
     from models.networks import create
 
     try:
-        description = checkpoint.describe(resolve(args.checkpoint, args.tracking_uri))
+        with impatient():
+            description = checkpoint.describe(resolve(args.checkpoint, args.tracking_uri))
     except InputError:
         return False
     with torch.device("meta"):

@@ -134,10 +134,9 @@ def test_a_race_never_loses_its_leader_and_keeps_its_room(
     assert set(found.on) | set(found.dropped) == set(losses)
     assert not set(found.on) & set(found.dropped)
     assert name is None or name in found.on
-    # More than the room only where settings did exactly what the leader did.
-    leader = next(on for on in found.on if np.mean(losses[on]) == least)
-    different = [on for on in found.on if on not in (name, leader) and losses[on] != losses[leader]]
-    assert len(different) <= max(1, int(np.ceil(keep * len(losses))))
+    # More than the room only where settings are as good as the leader.
+    worse = [on for on in found.on if on != name and np.mean(losses[on]) > least]
+    assert len(worse) <= max(1, int(np.ceil(keep * len(losses))))
 
 
 def test_a_small_steady_difference_outweighs_a_large_spread() -> None:
