@@ -18,7 +18,7 @@ import numpy as np
 from jobs import tracking
 from jobs.cli import absolute_path, as_dict, data_root, parse, run_job, take_preset
 from jobs.config import SweepConfig
-from jobs.sweep_training import train_setting
+from jobs.sweep_training import CHECKPOINT, TRAINED, train_setting
 from models import checkpoint as checkpoints
 from models.errors import InputError
 from models.networks import create
@@ -36,11 +36,13 @@ from pipeline.tuning.parameters import Choice, Parameter, as_json
 from pipeline.tuning.parameters import parse as parse_parameter
 from pipeline.tuning.report import write_report
 from pipeline.tuning.search import open_search
-from pipeline.tuning.settings import REFINE, identity, refinement_of, shown
+from pipeline.tuning.settings import REFINE, identity, refinement_of, shown, training_of
 from pipeline.tuning.spaces import SPACES, Space, narrowed
 
 BEST = "best.json"
 ORDER = 0x5EE9  # draws the order of objects
+BESIDE_TRAINING = 0.1
+"""CPUs that an evaluator reserves where settings are trained."""
 NO_SETTINGS = ("out", "scaling", "store", "memory_mb", "max_failures", "checkpoint")
 """Of a sweep's config: what may change while it is interrupted."""
 
@@ -121,6 +123,9 @@ def sweep(config: SweepConfig, space_name: str, space: Space, out: Path, uri: st
     )
     traits = create_traits(config.checkpoint)
     actors, num_cpus = fit_actors(config.scaling.actors, config.scaling.num_cpus, len(pieces))
+    if trains and not config.scaling.gpu:
+        # Training needs the CPUs, and settings are trained one after the other: playing them must not hold any.
+        actors, num_cpus = 1, BESIDE_TRAINING
     settings = {
         **{name: value for name, value in as_dict(config).items() if name not in NO_SETTINGS},
         "space": {name: as_json(parameter) for name, parameter in space.items()},
@@ -277,6 +282,8 @@ def conclude(config: SweepConfig, contest: Contest, base: Refinement, out: Path,
             print(f"{config.checkpoint} recommends it from now on")
         else:
             print(f"{config.checkpoint} stays as it is: nothing was shown to be better")
+    if training_of(best.entry.values):
+        print(f"trained     {out / TRAINED / best.entry.name / CHECKPOINT}")
     print(f"best        {out / BEST}\nreport      {out / 'report.html'}")
     print(f"forwards    {computed} computed of {asked} asked")
     return found

@@ -13,7 +13,7 @@ from models import checkpoint as checkpoints
 from models.errors import InputError, lookup
 from pipeline.tuning.settings import training_of
 
-CHECKPOINT = "checkpoint"
+CHECKPOINT, TRAINED = "checkpoint", "trained"
 
 
 def train_config(config: SweepConfig, values: Mapping[str, Any], out: Path) -> TrainConfig:
@@ -54,7 +54,7 @@ def train_setting(config: SweepConfig, out: str, uri: str, parent: str, name: st
 
     if not training_of(values):
         return config.checkpoint
-    folder = Path(out) / "trained" / name
+    folder = Path(out) / TRAINED / name
     if (folder / CHECKPOINT / checkpoints.DESCRIPTION).is_file():
         return str(folder / CHECKPOINT)
     return str(train(check(train_config(config, values, folder)), folder, uri, name=config.train_preset))
