@@ -181,6 +181,8 @@ def main() -> None:
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)
+    except KeyboardInterrupt:  # before it was ready, or a second one while it ends
+        sys.exit(130)
 
 
 if __name__ == "__main__":
