@@ -20,6 +20,8 @@ from models import rle
 from serve import protocol
 from serve.bodies import SessionBody, decode_session, json_body, read_session_body, validation_problem
 from serve.engine import NUM_OPENING, Engine
+from serve.faces.cvat import add_cvat
+from serve.faces.label_studio import add_label_studio
 from serve.images import decode_image, decode_mask_png, decode_mask_rle, encode_mask_png
 from serve.masks import LocalMasks, Masks
 from serve.openapi import document, image_request, json_request, problems
@@ -61,6 +63,8 @@ def create_app(
     _add_sessions(app, decoding, settings, store)
     _add_changes(app, masks, settings, store)
     _add_predict(app, masks, decoding, settings)
+    add_label_studio(app, masks, settings)
+    add_cvat(app, masks, settings)
     add_examples(app, settings.examples)
     add_page(app)
     return app

@@ -4,7 +4,7 @@ CVAT takes a host and a port but no path, so they are at the root. It sends no t
 `Settings.cvat_clients` are answered.
 """
 
-import ipaddress
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 import numpy as np
@@ -12,9 +12,9 @@ from fastapi import Depends, FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field, FiniteFloat
 
-from models.errors import InputError
 from serve.bodies import json_body
 from serve.faces.by_content import ByContent
+from serve.faces.fetch import IPNetwork, parse_address, parse_networks
 from serve.images import from_base64
 from serve.masks import Masks
 from serve.problems import Problem
@@ -23,7 +23,6 @@ from serve.settings import Settings
 
 FUNCTION = "maskwright"
 HELP = "Click on the object, then correct: left button for what is missing, right button for what is too much."
-IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 Point = Annotated[list[FiniteFloat], Field(min_length=2, max_length=2)]
 Points = Annotated[list[Point], Field(max_length=MAX_CLICKS)]
 
@@ -39,7 +38,7 @@ class Invocation(BaseModel):
 def add_cvat(app: FastAPI, masks: Masks, settings: Settings) -> None:
     """Offer one interactor, named FUNCTION; raises InputError for settings that are no networks."""
     content = ByContent(masks, settings)
-    only = [Depends(_only_from(networks(settings.cvat_clients, "cvat_clients")))]
+    only = [Depends(_only_from(parse_networks(settings.cvat_clients, "cvat_clients")))]
 
     def described() -> dict[str, Any]:
         info = masks.info()
@@ -103,27 +102,13 @@ def mask_json(mask: np.ndarray) -> bytes:
     return b'{"mask":[' + text.tobytes()[:-1] + b"]}"
 
 
-def networks(texts: tuple[str, ...], name: str) -> list[IPNetwork]:
-    """Read networks such as 10.0.0.0/8, or single addresses; raises InputError that names the setting."""
-    try:
-        return [ipaddress.ip_network(text) for text in texts]
-    except ValueError as error:
-        raise InputError(f"{name}: {error}; expected networks such as 172.16.0.0/12, or addresses") from None
-
-
-def _only_from(allowed: list[IPNetwork]) -> Any:
-    def check(request: Request) -> None:
+def _only_from(allowed: list[IPNetwork]) -> Callable[[Request], Awaitable[None]]:
+    async def check(request: Request) -> None:
         host = request.client.host if request.client else ""
-        try:
-            address = ipaddress.ip_address(host)
-        except ValueError:
-            address = None
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-            address = address.ipv4_mapped
+        address = parse_address(host)
         if address is None or not any(address in network for network in allowed):
-            raise Problem(
-                "address_refused", f"calls of CVAT are not taken from {host[:60] or 'here'}: see the setting cvat_clients"
-            )
+            detail = f"calls of CVAT are not taken from {host[:60] or 'here'}: see the setting cvat_clients"
+            raise Problem("address_refused", detail)
 
     return check
 
