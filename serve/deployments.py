@@ -33,6 +33,7 @@ from serve.settings import Settings
 APP_NAME = "maskwright"
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("fp32", "bf16")
+LISTS = ("cvat_clients", "image_hosts", "image_networks", "negative_labels")  # arguments of several values
 REFUSAL = re.compile(rf"\b{InputError.__module__}\.{InputError.__name__}: (.+)")
 
 
@@ -43,7 +44,9 @@ class ServeArgs:
     `checkpoint` a folder or models:/name@alias, whose registry is at `tracking_uri` (None: at MLFLOW_TRACKING_URI);
     `refinement` a name (None: what the checkpoint recommends); `num_threads` of the network on a CPU (0: one per CPU);
     `device` auto (a GPU where there is one), cpu or cuda; `precision` fp32 or bf16; `max_megapixels` of an image;
-    `sessions` the file that sessions are kept in (None: one that ends with the application's processes).
+    `sessions` the file that sessions are kept in (None: one that ends with the application's processes). The last five
+    are for Label Studio and CVAT, as in Settings; several values are separated by commas. Label Studio's token is in
+    the environment, LABEL_STUDIO_API_KEY.
     """
 
     checkpoint: str
@@ -55,6 +58,11 @@ class ServeArgs:
     precision: Precision = "fp32"
     max_megapixels: int = 32
     sessions: str | None = None
+    cvat_clients: str | None = None
+    image_hosts: str | None = None
+    image_networks: str | None = None
+    label_studio_url: str | None = None
+    negative_labels: str | None = None
 
     @classmethod
     def of(cls, args: dict[str, Any]) -> "ServeArgs":
@@ -110,7 +118,15 @@ def build_settings(args: ServeArgs) -> Settings:
     """The settings that follow from the arguments."""
     examples = Path(args.examples) if args.examples else None
     sessions = Path(args.sessions) if args.sessions else None
-    return Settings(examples=examples, max_pixels=args.max_megapixels * 1_000_000, sessions=sessions)
+    settings = Settings(
+        examples=examples,
+        max_pixels=args.max_megapixels * 1_000_000,
+        sessions=sessions,
+        label_studio_url=args.label_studio_url,
+        label_studio_token=os.environ.get("LABEL_STUDIO_API_KEY"),
+    )
+    given = {name: getattr(args, name) for name in LISTS if getattr(args, name) is not None}
+    return replace(settings, **{name: tuple(filter(None, map(str.strip, given[name].split(",")))) for name in given})
 
 
 @ray_serve.deployment(

@@ -64,7 +64,7 @@ class Fetcher:
         self._settings, self._resolve, self._transport = settings, resolve, transport
         self._hosts = {place for entry in settings.image_hosts for place in _places(entry)}
         self._networks = parse_networks(settings.image_networks, "image_networks")
-        self._token_for = _origin(_parse(settings.label_studio_url)) if settings.label_studio_url else None
+        self._token_for = _studio(settings.label_studio_url) if settings.label_studio_url else None
         self._guard = threading.Lock()
         self._cache: TTLCache[str, bytes] = TTLCache(CACHE_BYTES, CACHE_S, getsizeof=len)
 
@@ -153,6 +153,13 @@ def is_public(address: IPAddress) -> bool:
     if isinstance(address, ipaddress.IPv6Address) and (address in NAT64 or address.sixtofour or address.teredo):
         return False
     return address.is_global and not address.is_multicast
+
+
+def _studio(url: str) -> Origin:
+    try:
+        return _origin(_parse(url))
+    except Problem as problem:
+        raise InputError(f"label_studio_url is {url!r}: {problem.detail}") from None
 
 
 def _places(entry: str) -> list[tuple[str, int]]:
