@@ -17,6 +17,7 @@ import numpy as np
 from cachetools import LRUCache
 
 from models.interaction import Click
+from serve.engine import NUM_OPENING
 from serve.images import image_hw
 from serve.masks import Masks
 from serve.problems import Problem
@@ -48,9 +49,11 @@ class Picture:
 class ByContent:
     """Masks of pictures and clicks; methods raise Problem and may take as long as a forward: call them in a thread."""
 
-    def __init__(self, masks: Masks, settings: Settings) -> None:
-        self._masks, self._settings = masks, settings
+    def __init__(self, masks: Masks, settings: Settings, face: str) -> None:
+        """Make masks by `masks`, in sessions that no other `face` has."""
+        self._masks, self._settings, self._face = masks, settings, face
         self._guard = threading.Lock()
+        self._looking = threading.BoundedSemaphore(NUM_OPENING)  # the size of some files takes decoding
         self._sizes: LRUCache[str, tuple[int, int]] = LRUCache(NUM_REMEMBERED)
         self._clicks: LRUCache[str, tuple[Click, ...]] = LRUCache(NUM_REMEMBERED)  # the last call of each session
         self._locks: weakref.WeakValueDictionary[str, _Lock] = weakref.WeakValueDictionary()
@@ -66,7 +69,8 @@ class ByContent:
         with self._guard:
             hw = self._sizes.get(sha256)
         if hw is None:
-            hw = image_hw(data, self._settings.max_pixels)
+            with self._looking:
+                hw = image_hw(data, self._settings.max_pixels)
             with self._guard:
                 self._sizes[sha256] = hw
         return Picture(data=data, sha256=sha256, hw=hw)
@@ -80,7 +84,7 @@ class ByContent:
             raise Problem("bad_click", f"{len(clicks)} clicks: at most {self._settings.max_clicks} are allowed")
         for click in clicks:
             check_wire_click(click, picture.hw)
-        session_id = session_of(picture, clicks[0])
+        session_id = self._session_of(picture, clicks[0])
         with self._alone(session_id):
             mask = self._masks.mask(session_id, lambda: picture.data, None, clicks)
         with self._guard:
@@ -95,7 +99,7 @@ class ByContent:
         if not positive:
             return tuple(negative)
         with self._guard:
-            known = self._clicks.get(session_of(picture, positive[0]), ())
+            known = self._clicks.get(self._session_of(picture, positive[0]), ())
         rest = {True: list(positive), False: list(negative)}
         order: list[Click] = []
         for click in known:
@@ -105,6 +109,11 @@ class ByContent:
                 break  # these are other clicks than those of the earlier call
             order.append(rest[click.positive].pop(0))
         return (*order, *rest[True], *rest[False])
+
+    def _session_of(self, picture: Picture, first: Click) -> str:
+        # Longer than the ids of native sessions, so none of them.
+        key = f"{picture.sha256} {first.y!r} {first.x!r} {first.positive!r}"
+        return f"{self._face}-{hashlib.sha256(key.encode()).hexdigest()}"
 
     @contextmanager
     def _alone(self, session_id: str) -> Iterator[None]:
@@ -119,9 +128,3 @@ class ByContent:
 class _Lock:
     def __init__(self) -> None:
         self.held = threading.Lock()
-
-
-def session_of(picture: Picture, first: Click) -> str:
-    """Name of the session; no id of a native one, which is shorter and random."""
-    key = f"{picture.sha256} {first.y!r} {first.x!r} {first.positive!r}"
-    return f"content-{hashlib.sha256(key.encode()).hexdigest()}"

@@ -37,7 +37,7 @@ class Invocation(BaseModel):
 
 def add_cvat(app: FastAPI, masks: Masks, settings: Settings) -> None:
     """Offer one interactor, named FUNCTION; raises InputError for settings that are no networks."""
-    content = ByContent(masks, settings)
+    content = ByContent(masks, settings, "cvat")
     only = [Depends(_only_from(parse_networks(settings.cvat_clients, "cvat_clients")))]
 
     def described() -> dict[str, Any]:

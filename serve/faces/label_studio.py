@@ -98,7 +98,7 @@ class Predictions:
     """Makes predictions of tasks; methods raise Problem and may take as long as a forward: call them in a thread."""
 
     def __init__(self, masks: Masks, settings: Settings, fetcher: Fetcher) -> None:
-        self._content = ByContent(masks, settings)
+        self._content = ByContent(masks, settings, "label-studio")
         self._settings, self._fetcher = settings, fetcher
 
     def make(self, body: PredictBody) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
@@ -10,11 +10,13 @@ from models.errors import InputError
 from serve.faces.brush_rle import decode, encode
 
 
+@settings(deadline=None)
 @given(arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=40)))
 def test_round_trip(mask: np.ndarray) -> None:
     np.testing.assert_array_equal(decode(encode(mask), (mask.shape[0], mask.shape[1])), mask)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 40_000), min_size=1, max_size=6), st.booleans())
 def test_round_trip_of_long_runs(runs: list[int], first: bool) -> None:
     values = [first ^ bool(i % 2) for i in range(len(runs))]
@@ -44,6 +46,7 @@ def test_values_one_by_one() -> None:
     np.testing.assert_array_equal(decode(data, (1, 2)), [[False, True]])
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 255), max_size=60))
 def test_nonsense_is_refused(data: list[int]) -> None:
     head = encode(np.ones((5, 7), bool))[:6]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
@@ -193,11 +193,13 @@ def test_a_list_that_is_none_is_refused(make_server: Callable[..., Server]) -> N
         make_server(cvat_clients=("example.org",))
 
 
+@settings(deadline=None)
 @given(arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=12)))
 def test_mask_json(mask: np.ndarray) -> None:
     assert json.loads(mask_json(mask)) == {"mask": mask.astype(int).tolist()}
 
 
+@settings(deadline=None, max_examples=30)  # an app for each example
 @given(st.lists(st.tuples(st.integers(0, 59), st.integers(0, 39), st.booleans()), min_size=1, max_size=6))
 def test_whatever_was_clicked_the_last_answer_equals_a_session(clicks: list[tuple[int, int, bool]]) -> None:
     server = Server()
