@@ -35,7 +35,7 @@ class Task(BaseModel):
 class Context(BaseModel):
     """What the person has drawn so far with smart tools."""
 
-    result: list[Region] = Field(default_factory=list)
+    result: list[Region] | None = None
 
 
 class Params(BaseModel):
@@ -111,7 +111,7 @@ class Predictions:
 
     def _regions(self, body: PredictBody) -> list[dict[str, Any]]:
         context = body.params.context if body.params else None
-        points = key_points(context.result if context else [])
+        points = key_points((context and context.result) or [])
         if not points or not body.tasks:
             return []
         config = parse_config(body.label_config or "")

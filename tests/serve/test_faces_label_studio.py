@@ -196,7 +196,7 @@ def test_an_empty_mask_has_no_region(server: Server) -> None:
     assert regions_of(predict(server, key_point(30, 20, False))) == []
 
 
-@pytest.mark.parametrize("params", [None, {}, {"context": None}, {"context": {}}, {"context": {"result": []}}])
+@pytest.mark.parametrize("params", [None, {}, {"context": None}, {"context": {}}, {"context": {"result": None}}])
 def test_without_clicks_every_task_has_an_empty_prediction(server: Server, params: Any) -> None:
     tasks = [{"id": i, "data": {"photo": "s3://bucket/a.jpg"}} for i in range(3)]
     results = predict(server, tasks=tasks, params=params).json()["results"]
