@@ -45,6 +45,16 @@ class Serve:
     temporary files, for its owner alone."""
     tracking_uri: str | None = None
     """MLflow tracking URI; by default MLFLOW_TRACKING_URI, else sqlite:///mlflow.db in this folder."""
+    cvat_clients: str | None = None
+    """Networks that CVAT may call from, such as 172.16.0.0/12, separated by commas; by default this machine alone."""
+    image_hosts: str | None = None
+    """HOST or HOST:PORT that Label Studio's images may be fetched from, separated by commas; by default none."""
+    image_networks: str | None = None
+    """Private networks that these hosts may be in, separated by commas; public addresses always may be used."""
+    label_studio_url: str | None = None
+    """Address of Label Studio, for images that it keeps; its token is taken from LABEL_STUDIO_API_KEY."""
+    negative_labels: str | None = None
+    """Labels of Label Studio that make a click a negative one, separated by commas."""
     plain: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Run uvicorn in this process, without Ray."""
     tokens: str | None = None
@@ -153,6 +163,11 @@ def run(options: Serve) -> None:
         origins=",".join(options.origins),
         clicks_per_second=options.clicks_per_second,
         opens_per_minute=options.opens_per_minute,
+        cvat_clients=options.cvat_clients,
+        image_hosts=options.image_hosts,
+        image_networks=options.image_networks,
+        label_studio_url=options.label_studio_url,
+        negative_labels=options.negative_labels,
     )
     url = f"http://{f'[{options.host}]' if ':' in options.host else options.host}:{options.port}"
     say(f"Starting {url} ... (Ctrl-C stops)")

@@ -3,6 +3,8 @@
 `python -m serve.access NAME ROLE` makes a token: the secret for its owner, and the line for the server's file.
 """
 
+import base64
+import contextlib
 import hashlib
 import hmac
 import re
@@ -21,9 +23,10 @@ from serve.shield import path_of, refuse
 
 ROLES: tuple[Role, ...] = get_args(Role)
 NAME = re.compile(r"[\w.@-]{1,64}")
-OPEN = ("/", "/openapi.json", "/v1/health/live")
-OPEN_UNDER = "/web/"
-"""Where no token is asked for: the page itself, which has no data, and whether the process lives."""
+OPEN = ("/", "/openapi.json", "/v1/health/live", "/api/functions", "/api/function_invocations")
+OPEN_UNDER = ("/web/", "/api/functions/")
+"""Where no token is asked for: the page itself, which has no data, whether the process lives, and CVAT's calls, which
+bring none and are let in by address (serve/faces/cvat.py)."""
 ADMIN_UNDER = "/v1/admin/"
 
 
@@ -53,12 +56,18 @@ class Access:
 def secret_of(scope: Scope) -> str:
     """The secret that a request brings; raises token_missing.
 
-    Pages cannot set headers of a WebSocket: there it may be the subprotocol after "bearer".
+    Pages cannot set headers of a WebSocket: there it may be the subprotocol after "bearer". Label Studio knows names
+    and passwords only: there it is the password, whatever the name.
     """
     headers = dict(scope["headers"])
     scheme, _, secret = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
     if scheme.lower() == "bearer" and secret.strip():
         return secret.strip()
+    if scheme.lower() == "basic":
+        with contextlib.suppress(ValueError):
+            _, _, password = base64.b64decode(secret.strip(), validate=True).decode().partition(":")
+            if password:
+                return password
     offered = scope.get("subprotocols") or ()
     if len(offered) >= 2 and offered[0] == "bearer":
         return offered[1]

@@ -21,6 +21,8 @@ from serve import protocol
 from serve.access import Access
 from serve.bodies import SessionBody, decode_session, json_body, read_session_body, validation_problem
 from serve.engine import NUM_OPENING, Engine
+from serve.faces.cvat import add_cvat
+from serve.faces.label_studio import add_label_studio
 from serve.guard import Guard
 from serve.images import decode_image, decode_mask_png, decode_mask_rle, encode_mask_png
 from serve.live import add_live
@@ -71,6 +73,8 @@ def create_app(
     _add_changes(app, settings, store)
     _add_predict(app, masks, decoding, settings)
     add_live(app, settings, store, lambda socket: rates.click(client_of(socket.scope)))
+    add_label_studio(app, masks, settings)
+    add_cvat(app, masks, settings)
     add_examples(app, settings.examples)
     add_page(app)
     return app

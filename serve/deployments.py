@@ -34,6 +34,7 @@ from serve.settings import Settings
 APP_NAME = "maskwright"
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("fp32", "bf16")
+LISTS = ("cvat_clients", "image_hosts", "image_networks", "negative_labels")  # arguments of several values
 REFUSAL = re.compile(rf"\b{InputError.__module__}\.{InputError.__name__}: (.+)")
 
 
@@ -47,6 +48,8 @@ class ServeArgs:
     `sessions` the file that sessions are kept in (None: one that ends with the application's processes); `tokens` the
     file of tokens (None: nobody is asked), there on every machine that has an ingress; `hosts` and `origins` names and
     origins with commas between; `clicks_per_second` and `opens_per_minute` of one client (0: no limit).
+    The others are for Label Studio and CVAT, as in Settings; several values are separated by commas. Label Studio's
+    token is in the environment, LABEL_STUDIO_API_KEY.
     """
 
     checkpoint: str
@@ -63,6 +66,11 @@ class ServeArgs:
     origins: str = ""
     clicks_per_second: int = 50
     opens_per_minute: int = 120
+    cvat_clients: str | None = None
+    image_hosts: str | None = None
+    image_networks: str | None = None
+    label_studio_url: str | None = None
+    negative_labels: str | None = None
 
     @classmethod
     def of(cls, args: dict[str, Any]) -> "ServeArgs":
@@ -123,7 +131,7 @@ def build_settings(args: ServeArgs) -> Settings:
     """The settings that follow from the arguments."""
     examples = Path(args.examples) if args.examples else None
     sessions = Path(args.sessions) if args.sessions else None
-    return Settings(
+    settings = Settings(
         examples=examples,
         max_pixels=args.max_megapixels * 1_000_000,
         sessions=sessions,
@@ -132,7 +140,11 @@ def build_settings(args: ServeArgs) -> Settings:
         origins=_words(args.origins),
         clicks_per_second=args.clicks_per_second,
         opens_per_minute=args.opens_per_minute,
+        label_studio_url=args.label_studio_url,
+        label_studio_token=os.environ.get("LABEL_STUDIO_API_KEY"),
     )
+    given = {name: getattr(args, name) for name in LISTS if getattr(args, name) is not None}
+    return replace(settings, **{name: _words(given[name]) for name in given})
 
 
 def _words(text: str) -> tuple[str, ...]:

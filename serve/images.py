@@ -6,7 +6,7 @@ import io
 import re
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from models import rle
 from models.errors import InputError
@@ -16,6 +16,8 @@ from serve.protocol import MaskRle
 FORMATS = ("JPEG", "PNG", "WEBP")
 DATA_URI = re.compile(r"data:(?P<mime>[\w.+-]+/[\w.+-]+)?(?P<params>(;[\w.=+-]+)*),", re.ASCII)
 MIME_OF = {"JPEG": ("image/jpeg", "image/jpg"), "PNG": ("image/png",), "WEBP": ("image/webp",)}
+
+SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 
 
 def sniff(data: bytes) -> str | None:
@@ -42,6 +44,18 @@ def decode_image(data: bytes, max_pixels: int) -> np.ndarray:
         return np.array(image, np.uint8)
     except Exception as error:  # Pillow's decoders raise nearly anything on broken files
         raise Problem("bad_image", f"the image is damaged: {_reason(error)}") from error
+
+
+def image_hw(data: bytes, max_pixels: int) -> tuple[int, int]:
+    """Height and width that `decode_image` would give, from the header alone where the format allows; raises alike."""
+    if not data:
+        raise Problem("image_missing", "the image is empty: expected a JPEG, PNG or WebP file")
+    image = _open(data, max_pixels)
+    try:
+        turned = image.getexif().get(ExifTags.Base.Orientation) in SIDEWAYS
+    except Exception as error:  # a PNG may keep its EXIF behind its pixels
+        raise Problem("bad_image", f"the image is damaged: {_reason(error)}") from error
+    return (image.width, image.height) if turned else (image.height, image.width)
 
 
 def decode_mask_png(data: bytes, hw: tuple[int, int]) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Limits of the server, in one place; the defaults suit one machine that serves a few annotators."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -37,3 +37,10 @@ class Settings:
     opens_per_minute: float = 120.0
     sessions: Path | None = None  # file that sessions are kept in, so that they survive the process; None: memory
     examples: Path | None = None
+    cvat_clients: tuple[str, ...] = ("127.0.0.0/8", "::1/128")  # networks that CVAT's calls may come from
+    image_hosts: tuple[str, ...] = ()  # HOST or HOST:PORT that images may be fetched from; none: nothing is fetched
+    image_networks: tuple[str, ...] = ()  # private networks that these hosts may be in; public addresses always may
+    fetch_timeout_s: float = 10.0
+    label_studio_url: str | None = None  # where addresses that begin with / lead; its host must be in image_hosts too
+    label_studio_token: str | None = field(default=None, repr=False)  # sent to label_studio_url, nowhere else
+    negative_labels: tuple[str, ...] = ()  # labels of Label Studio that make a click a negative one

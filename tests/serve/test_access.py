@@ -14,7 +14,7 @@ from models.errors import InputError
 from serve import access
 from serve.access import Access, digest_of, find, new_token, read_tokens
 from serve.problems import Problem
-from serve.settings import Token
+from serve.settings import Settings, Token
 from tests.serve.conftest import Server, encoded, picture, refused
 
 ANNA = Token(name="anna", role="annotator", sha256=digest_of("secret-of-anna"))
@@ -47,7 +47,7 @@ def test_every_route_asks_for_a_token(closed: Server, method: str, path: str) ->
     answer = closed.client.request(method, path)
     refused(answer, 401, "token_missing")
     assert answer.headers["www-authenticate"] == 'Bearer realm="maskwright"'
-    for header in ("Basic YTpi", "Bearer", "Bearer ", "secret-of-anna"):
+    for header in ("Digest YTpi", "Bearer", "Bearer ", "secret-of-anna"):
         refused(closed.client.request(method, path, headers={"Authorization": header}), 401, "token_missing")
     wrong = closed.client.request(method, path, headers={"Authorization": "Bearer secret-of-nobody"})
     refused(wrong, 401, "token_wrong")
@@ -218,3 +218,13 @@ def test_the_command_prints_a_secret_and_its_line() -> None:
     for bad in (["anna"], ["anna", "boss"]):
         done = subprocess.run([*command, *bad], capture_output=True, text=True, cwd=root, timeout=60)
         assert (done.returncode, done.stdout) == (2, "")
+
+
+def test_label_studio_brings_its_secret_as_a_password_and_cvat_none() -> None:
+    secret, _ = new_token("ls", "annotator")
+    server = Server(Settings(tokens=(Token(name="ls", role="annotator", sha256=digest_of(secret)),)))
+    assert server.client.get("/ls/health").status_code == 401
+    assert server.client.get("/ls/health", auth=("anybody", secret)).status_code == 200
+    refused(server.client.get("/ls/health", auth=("anybody", "wrong")), 401, "token_wrong")
+    refused(server.client.get("/ls/health", headers={"Authorization": "Basic %%%"}), 401, "token_missing")
+    refused(server.client.get("/api/functions"), 403, "address_refused")

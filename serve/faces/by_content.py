@@ -1,0 +1,130 @@
+"""Sessions for protocols that have none: found by the image's content and the first click.
+
+Such a protocol sends image and clicks each time. Calls about one object share their first click, so image and first
+click name the session, and a call that adds clicks to the last one's, or takes some back, continues where that one
+stood. The name is computed, not kept: after a restart, or in another process, it is the same. Two people who click the
+same pixel of the same image share a session; each call still gets the mask of its own clicks.
+"""
+
+import hashlib
+import threading
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from cachetools import LRUCache
+
+from models.interaction import Click
+from serve.engine import NUM_OPENING
+from serve.images import image_hw
+from serve.masks import Masks
+from serve.problems import Problem
+from serve.sessions import check_wire_click
+from serve.settings import Settings
+
+NUM_REMEMBERED = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Picture:
+    """An image file, and its size as displayed."""
+
+    data: bytes
+    sha256: str
+    hw: tuple[int, int]
+
+    def click(self, x: float, y: float, positive: bool) -> Click:
+        """A click on the pixel under the point (x, y), which is measured from the image's corner, not a pixel's centre.
+
+        Raises bad_click if the point is off the image; its right and lower edge count as inside.
+        """
+        height, width = self.hw
+        if not (0 <= x <= width and 0 <= y <= height):
+            raise Problem("bad_click", f"the click ({x:g}, {y:g}) is outside the image of {width} x {height} pixels")
+        return Click(y=min(int(y), height - 1), x=min(int(x), width - 1), positive=positive)
+
+
+class ByContent:
+    """Masks of pictures and clicks; methods raise Problem and may take as long as a forward: call them in a thread."""
+
+    def __init__(self, masks: Masks, settings: Settings, face: str) -> None:
+        """Make masks by `masks`, in sessions that no other `face` has."""
+        self._masks, self._settings, self._face = masks, settings, face
+        self._guard = threading.Lock()
+        self._looking = threading.BoundedSemaphore(NUM_OPENING)  # the size of some files takes decoding
+        self._sizes: LRUCache[str, tuple[int, int]] = LRUCache(NUM_REMEMBERED)
+        self._clicks: LRUCache[str, tuple[Click, ...]] = LRUCache(NUM_REMEMBERED)  # the last call of each session
+        self._locks: weakref.WeakValueDictionary[str, _Lock] = weakref.WeakValueDictionary()
+
+    @property
+    def model_version(self) -> str:
+        """Names the weights."""
+        return self._masks.info().model_version
+
+    def picture(self, data: bytes) -> Picture:
+        """Look at an image file; raises as decoding does, except for what only decoding would find."""
+        sha256 = hashlib.sha256(data).hexdigest()
+        with self._guard:
+            hw = self._sizes.get(sha256)
+        if hw is None:
+            with self._looking:
+                hw = image_hw(data, self._settings.max_pixels)
+            with self._guard:
+                self._sizes[sha256] = hw
+        return Picture(data=data, sha256=sha256, hw=hw)
+
+    def mask(self, picture: Picture, clicks: Sequence[Click]) -> np.ndarray:
+        """The mask, bool (h, w), of clicks in the order in which they were made; at least one."""
+        clicks = tuple(clicks)
+        if not clicks:
+            raise Problem("bad_click", "there is no click: the first one starts the mask")
+        if len(clicks) > self._settings.max_clicks:
+            raise Problem("bad_click", f"{len(clicks)} clicks: at most {self._settings.max_clicks} are allowed")
+        for click in clicks:
+            check_wire_click(click, picture.hw)
+        session_id = self._session_of(picture, clicks[0])
+        with self._alone(session_id):
+            mask = self._masks.mask(session_id, lambda: picture.data, None, clicks).mask
+        with self._guard:
+            self._clicks[session_id] = clicks
+        return mask
+
+    def ordered(self, picture: Picture, positive: Sequence[Click], negative: Sequence[Click]) -> tuple[Click, ...]:
+        """The order of clicks that a protocol sends apart: as they came with earlier calls, new ones at the end.
+
+        Masks depend on the order. Where no earlier call is remembered, positive clicks come first.
+        """
+        if not positive:
+            return tuple(negative)
+        with self._guard:
+            known = self._clicks.get(self._session_of(picture, positive[0]), ())
+        rest = {True: list(positive), False: list(negative)}
+        order: list[Click] = []
+        for click in known:
+            if click not in rest[click.positive]:
+                continue  # taken back since
+            if rest[click.positive][0] != click:
+                break  # these are other clicks than those of the earlier call
+            order.append(rest[click.positive].pop(0))
+        return (*order, *rest[True], *rest[False])
+
+    def _session_of(self, picture: Picture, first: Click) -> str:
+        # Longer than the ids of native sessions, so none of them.
+        key = f"{picture.sha256} {first.y!r} {first.x!r} {first.positive!r}"
+        return f"{self._face}-{hashlib.sha256(key.encode()).hexdigest()}"
+
+    @contextmanager
+    def _alone(self, session_id: str) -> Iterator[None]:
+        with self._guard:
+            lock = self._locks.get(session_id)
+            if lock is None:
+                lock = self._locks[session_id] = _Lock()
+        with lock.held:
+            yield
+
+
+class _Lock:
+    def __init__(self) -> None:
+        self.held = threading.Lock()

@@ -1,0 +1,118 @@
+"""CVAT: the three calls that its server makes to nuclio, answered in nuclio's place.
+
+CVAT takes a host and a port but no path, so they are at the root. It sends no token: only addresses of
+`Settings.cvat_clients` are answered.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel, Field, FiniteFloat
+
+from serve.bodies import json_body
+from serve.faces.by_content import ByContent
+from serve.faces.fetch import IPNetwork, parse_address, parse_networks
+from serve.images import from_base64
+from serve.masks import Masks
+from serve.problems import Problem
+from serve.protocol import MAX_CLICKS
+from serve.settings import Settings
+
+FUNCTION = "maskwright"
+HELP = "Click on the object, then correct: left button for what is missing, right button for what is too much."
+Point = Annotated[list[FiniteFloat], Field(min_length=2, max_length=2)]
+Points = Annotated[list[Point], Field(max_length=MAX_CLICKS)]
+
+
+class Invocation(BaseModel):
+    """What CVAT sends of one call; other fields (a box, which we do not ask for, and a threshold) are ignored."""
+
+    image: str
+    pos_points: Points = Field(default_factory=list)
+    neg_points: Points = Field(default_factory=list)
+
+
+def add_cvat(app: FastAPI, masks: Masks, settings: Settings) -> None:
+    """Offer one interactor, named FUNCTION; raises InputError for settings that are no networks."""
+    content = ByContent(masks, settings, "cvat")
+    only = [Depends(_only_from(parse_networks(settings.cvat_clients, "cvat_clients")))]
+
+    def described() -> dict[str, Any]:
+        info = masks.info()
+        return function(info.network, info.model_version)
+
+    @app.get("/api/functions", dependencies=only, include_in_schema=False)
+    async def functions() -> dict[str, Any]:
+        return {FUNCTION: await run_in_threadpool(described)}
+
+    @app.get("/api/functions/{name}", dependencies=only, include_in_schema=False)
+    async def one_function(name: str) -> dict[str, Any]:
+        _check_name(name)
+        return await run_in_threadpool(described)
+
+    # The address comes first: of a stranger's body nothing is read.
+    @app.post("/api/function_invocations", dependencies=only, include_in_schema=False)
+    async def invoke(
+        request: Request, body: Annotated[Invocation, Depends(json_body(Invocation, settings.max_body_bytes))]
+    ) -> Response:
+        _check_name(request.headers.get("x-nuclio-function-name", ""))
+
+        def run() -> bytes:
+            picture = content.picture(from_base64(body.image))
+            positive = [picture.click(x, y, True) for x, y in body.pos_points]
+            negative = [picture.click(x, y, False) for x, y in body.neg_points]
+            return mask_json(content.mask(picture, content.ordered(picture, positive, negative)))
+
+        return Response(await run_in_threadpool(run), media_type="application/json")
+
+
+def function(network: str, model_version: str) -> dict[str, Any]:
+    """Describe the interactor as nuclio would; annotations are text, and CVAT takes any text, even "false", as true."""
+    return {
+        "metadata": {
+            "name": FUNCTION,
+            "annotations": {
+                "name": "Maskwright",
+                "version": "2",
+                "type": "interactor",
+                "spec": "",
+                "min_pos_points": "1",
+                "min_neg_points": "0",
+                "help_message": HELP,
+                "animated_gif": "",
+            },
+        },
+        "spec": {"description": f"Masks by clicks ({network}, {model_version})"},
+        "status": {"state": "ready", "httpPort": 0},
+    }
+
+
+def mask_json(mask: np.ndarray) -> bytes:
+    """Write {"mask": [[0, 1, ...], ...]} of a bool mask (h, w)."""
+    # The text has the same shape as the mask, so it is filled in as an array: lists would take 8 bytes and more for
+    # each pixel, and seconds for a photograph.
+    height, width = mask.shape
+    text = np.full((height, 2 * width + 2), ord(","), np.uint8)
+    text[:, 0] = ord("[")
+    text[:, 1:-1:2] = mask + np.uint8(ord("0"))
+    text[:, -2] = ord("]")
+    return b'{"mask":[' + text.tobytes()[:-1] + b"]}"
+
+
+def _only_from(allowed: list[IPNetwork]) -> Callable[[Request], Awaitable[None]]:
+    async def check(request: Request) -> None:
+        host = request.client.host if request.client else ""
+        address = parse_address(host)
+        if address is None or not any(address in network for network in allowed):
+            detail = f"calls of CVAT are not taken from {host[:60] or 'here'}: see the setting cvat_clients"
+            raise Problem("address_refused", detail)
+
+    return check
+
+
+def _check_name(name: str) -> None:
+    if name != FUNCTION:
+        raise Problem("not_found", f"there is no function {name[:60]!r}: the only one is {FUNCTION!r}")

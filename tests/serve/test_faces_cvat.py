@@ -1,0 +1,210 @@
+"""CVAT's three calls: the bodies that its server sends, the answers that it reads, and who may call."""
+
+import base64
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from PIL import Image
+
+from models.errors import InputError
+from serve.faces.cvat import mask_json
+from tests.serve.conftest import Server, encoded, mask_of, picture, refused
+
+HEADERS = {
+    "x-nuclio-function-name": "maskwright",
+    "x-nuclio-path": "/",
+    "X-Nuclio-Invoke-Timeout": "120s",
+    "x-nuclio-project-name": "cvat",
+}
+Points = list[list[float]]
+
+
+def client_of(server: Server, address: str = "127.0.0.1") -> TestClient:
+    return TestClient(server.app, "http://localhost", raise_server_exceptions=False, client=(address, 50000))
+
+
+def invoke(server: Server, positive: Points, negative: Points | None = None, image: bytes | None = None) -> Any:
+    body = {
+        "image": base64.b64encode(image or encoded(picture())).decode(),
+        "pos_points": positive,
+        "neg_points": negative or [],
+        "obj_bbox": None,
+    }
+    return client_of(server).post("/api/function_invocations", json=body, headers=HEADERS)
+
+
+def mask_from(answer: Any) -> np.ndarray:
+    assert answer.status_code == 200, answer.text
+    return np.array(answer.json()["mask"], bool)
+
+
+def native(server: Server, *clicks: tuple[float, float, bool]) -> np.ndarray:
+    session = server.open()
+    return mask_of([server.click(session, *click) for click in clicks][-1])
+
+
+def test_the_function_is_listed_as_cvat_reads_it(server: Server) -> None:
+    client = client_of(server)
+    listed = client.get("/api/functions", headers={"x-nuclio-project-name": "cvat"}).json()
+    assert list(listed) == ["maskwright"]
+    one = client.get("/api/functions/maskwright").json()
+    assert one == listed["maskwright"]
+    annotations = one["metadata"]["annotations"]
+    assert (one["metadata"]["name"], annotations["type"], int(annotations["version"])) == (
+        "maskwright",
+        "interactor",
+        2,
+    )
+    assert json.loads(annotations["spec"] or "[]") == []
+    assert (int(annotations["min_pos_points"]), int(annotations["min_neg_points"])) == (1, 0)
+    assert not any(key.startswith("startswith_box") for key in annotations), 'even "false" would be taken as true'
+    assert all(isinstance(value, str) for value in annotations.values())
+    assert (one["status"]["state"], one["status"]["httpPort"]) == ("ready", 0)
+    assert "fake-1" in one["spec"]["description"]
+
+
+def test_masks_equal_those_of_a_session(server: Server) -> None:
+    np.testing.assert_array_equal(mask_from(invoke(server, [[30.7, 20.2]])), native(server, (30, 20, True)))
+    np.testing.assert_array_equal(
+        mask_from(invoke(server, [[30.7, 20.2]], [[33.0, 20.9]])), native(server, (30, 20, True), (33, 20, False))
+    )
+
+
+def test_calls_that_add_a_click_continue(server: Server) -> None:
+    invoke(server, [[30, 20]])
+    invoke(server, [[30, 20]], [[33, 20]])
+    invoke(server, [[30, 20], [36, 20]], [[33, 20]])
+    invoke(server, [[30, 20], [36, 20]], [[33, 20]])
+    assert (server.predictor.num_opened, server.predictor.num_forwards) == (1, 3)
+    invoke(server, [[30, 20]])
+    assert (server.predictor.num_opened, server.predictor.num_forwards) == (1, 3), "a click taken back"
+
+
+def test_clicks_count_in_the_order_in_which_they_came(server: Server) -> None:
+    invoke(server, [[30, 20]])
+    invoke(server, [[30, 20]], [[33, 20]])
+    last = invoke(server, [[30, 20], [36, 20]], [[33, 20]])
+    expected = native(server, (30, 20, True), (33, 20, False), (36, 20, True))
+    np.testing.assert_array_equal(mask_from(last), expected)
+    taken_back = invoke(server, [[30, 20], [36, 20]])
+    np.testing.assert_array_equal(mask_from(taken_back), native(server, (30, 20, True), (36, 20, True)))
+
+
+def test_without_earlier_calls_positive_clicks_come_first(server: Server) -> None:
+    answer = invoke(server, [[30, 20], [36, 20]], [[33, 20]])
+    expected = native(server, (30, 20, True), (36, 20, True), (33, 20, False))
+    np.testing.assert_array_equal(mask_from(answer), expected)
+
+
+def test_other_images_and_other_first_clicks_are_other_sessions(server: Server) -> None:
+    invoke(server, [[30, 20]])
+    other = invoke(server, [[10, 10]])
+    np.testing.assert_array_equal(mask_from(other), native(server, (10, 10, True)))
+    small = invoke(server, [[30, 20]], image=encoded(picture(30, 50)))
+    assert mask_from(small).shape == (30, 50)
+
+
+def test_a_forgotten_session_is_made_anew(make_server: Callable[..., Server]) -> None:
+    server = make_server(max_cache_bytes=0)
+    invoke(server, [[30, 20]])
+    invoke(server, [[50, 20]])
+    again = invoke(server, [[30, 20]], [[33, 20]])
+    np.testing.assert_array_equal(mask_from(again), native(server, (30, 20, True), (33, 20, False)))
+
+
+def test_edges_belong_to_the_image(server: Server) -> None:
+    assert mask_from(invoke(server, [[60, 40]]))[39, 59]
+    assert mask_from(invoke(server, [[0, 0]]))[0, 0]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_turned_images_are_clicked_as_displayed(server: Server, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(Image.fromarray(picture()), "JPEG", exif=exif)
+    mask = mask_from(invoke(server, [[35, 35]], image=data))
+    assert mask.shape == ((60, 40) if orientation >= 5 else (40, 60))
+    assert mask[35, 35]
+
+
+@pytest.mark.parametrize("points", [[], [[-1, 5]], [[60.5, 5]], [[5, 40.5]], [[1e308, 5]]])
+def test_bad_clicks(server: Server, points: Points) -> None:
+    refused(invoke(server, points), 422, "bad_click")
+    assert server.predictor.num_opened == 0
+
+
+def test_too_many_clicks(make_server: Callable[..., Server]) -> None:
+    refused(invoke(make_server(max_clicks=3), [[5, 5]] * 4), 422, "bad_click")
+
+
+@pytest.mark.parametrize("points", ["x", [[1]], [[1, 2, 3]], [1, 2], [["a", 2]], None, [[1, 2]] * 1000])
+def test_bad_points(server: Server, points: Any) -> None:
+    refused(invoke(server, points), 422, "bad_request")
+
+
+@pytest.mark.parametrize("point", ["[NaN, 1]", "[1e999, 1]", "[1, -Infinity]", f"[{'9' * 4000}, 1]"])
+def test_points_that_are_no_numbers(server: Server, point: str) -> None:
+    content = f'{{"image": "", "pos_points": [{point}]}}'
+    headers = HEADERS | {"Content-Type": "application/json"}
+    answer = client_of(server).post("/api/function_invocations", content=content, headers=headers)
+    refused(answer, 422, "bad_request")
+
+
+def test_bad_images(server: Server, make_server: Callable[..., Server]) -> None:
+    refused(invoke(server, [[1, 1]], image=b"GIF89a"), 415, "unsupported_image")
+    refused(invoke(server, [[1, 1]], image=encoded(picture())[:300]), 422, "bad_image")
+    refused(invoke(make_server(max_pixels=100), [[1, 1]]), 422, "image_too_large")
+    for image, code in (("", "image_missing"), ("%%", "bad_encoding")):
+        body = {"image": image, "pos_points": [[1, 1]]}
+        refused(client_of(server).post("/api/function_invocations", json=body, headers=HEADERS), 422, code)
+
+
+def test_other_functions_are_not_found(server: Server) -> None:
+    client = client_of(server)
+    refused(client.get("/api/functions/yolo"), 404, "not_found")
+    refused(client.post("/api/function_invocations", json={"image": ""}), 404, "not_found")
+
+
+@pytest.mark.parametrize("address", ["10.0.0.7", "::ffff:10.0.0.7", "testclient", "fe80::1%eth0"])
+def test_others_may_not_call(server: Server, address: str) -> None:
+    client = client_of(server, address)
+    for path in ("/api/functions", "/api/functions/maskwright"):
+        refused(client.get(path), 403, "address_refused")
+    refused(client.post("/api/function_invocations", content=b"{"), 403, "address_refused")
+    assert client.get("/v1/health").status_code == 200, "the rest of the server is not concerned"
+
+
+@pytest.mark.parametrize("address", ["172.18.0.5", "::ffff:172.18.0.5"])
+def test_those_on_the_list_may_call(make_server: Callable[..., Server], address: str) -> None:
+    server = make_server(cvat_clients=("172.16.0.0/12",))
+    assert client_of(server, address).get("/api/functions").status_code == 200
+    refused(client_of(server).get("/api/functions"), 403, "address_refused")
+
+
+def test_a_list_that_is_none_is_refused(make_server: Callable[..., Server]) -> None:
+    with pytest.raises(InputError, match="cvat_clients"):
+        make_server(cvat_clients=("example.org",))
+
+
+@settings(deadline=None)
+@given(arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=12)))
+def test_mask_json(mask: np.ndarray) -> None:
+    assert json.loads(mask_json(mask)) == {"mask": mask.astype(int).tolist()}
+
+
+@settings(deadline=None, max_examples=30)  # an app for each example
+@given(st.lists(st.tuples(st.integers(0, 59), st.integers(0, 39), st.booleans()), min_size=1, max_size=6))
+def test_whatever_was_clicked_the_last_answer_equals_a_session(clicks: list[tuple[int, int, bool]]) -> None:
+    server = Server()
+    clicks = [(*clicks[0][:2], True), *clicks[1:]]
+    for num in range(1, len(clicks) + 1):
+        positive = [[x, y] for x, y, sign in clicks[:num] if sign]
+        answer = invoke(server, positive, [[x, y] for x, y, sign in clicks[:num] if not sign])
+    np.testing.assert_array_equal(mask_from(answer), native(server, *clicks))
