@@ -18,7 +18,7 @@ import numpy as np
 from jobs import tracking
 from jobs.cli import absolute_path, as_dict, data_root, parse, run_job, take_preset
 from jobs.config import SweepConfig
-from jobs.sweep_training import CHECKPOINT, TRAINED, train_setting
+from jobs.sweep_training import CHECKPOINT, TRAINED, train_config, train_setting
 from models import checkpoint as checkpoints
 from models.errors import InputError
 from models.networks import create
@@ -52,6 +52,7 @@ def main(argv: Sequence[str]) -> int:
     space_name, space, rest = take_preset(argv, SPACES, "sweep")
     config = check(parse(SweepConfig, rest, prog=f"sweep {space_name}"))
     space = narrowed(space, {name: parse_parameter(text) for name, text in config.set.items()})
+    check_space(config, space)
     from jobs.ray_env import connected
 
     out = absolute_path("--out", config.out or f"runs/sweep-{space_name}-{datetime.now():%Y%m%d-%H%M%S}")
@@ -70,6 +71,16 @@ def check(config: SweepConfig) -> SweepConfig:
         named(config.refine)
     root = None if config.root is None else data_root("--root", config.reader, config.root)
     return dataclasses.replace(config, checkpoint=str(checkpoint), root=root)
+
+
+def check_space(config: SweepConfig, space: Space) -> None:
+    """Refuse names that do not exist, and values that nothing can be set to, before anything is started."""
+    base = base_of(config)
+    for name, parameter in space.items():
+        for value in parameter.points():
+            refinement_of(base, {name: value})
+            if not name.startswith(REFINE):
+                train_config(config, {name: value}, Path())
 
 
 def base_of(config: SweepConfig) -> Refinement:
@@ -121,7 +132,7 @@ def sweep(config: SweepConfig, space_name: str, space: Space, out: Path, uri: st
         if config.search == "grid"
         else frozenset(name for name, parameter in space.items() if len(set(map(repr, _ends(parameter)))) == 1),
     )
-    traits = create_traits(config.checkpoint)
+    traits = traits_of(config.checkpoint)
     actors, num_cpus = fit_actors(config.scaling.actors, config.scaling.num_cpus, len(pieces))
     if trains and not config.scaling.gpu:
         # Training needs the CPUs, and settings are trained one after the other: playing them must not hold any.
@@ -140,7 +151,7 @@ def sweep(config: SweepConfig, space_name: str, space: Space, out: Path, uri: st
 
     def on_end(entry: Entry, error: str) -> None:
         ended.append(entry.name)
-        log_trial(uri, parent, contest, entry, base)
+        log_trial(uri, parent, contest, entry)
         state = f"{entry.status}{': ' + entry.reason if entry.reason else ''}"
         print(f"{len(ended):4d}{of}  {len(entry.rows()):4d} objects  {contest.title(entry)}  {state}", flush=True)
 
@@ -149,7 +160,8 @@ def sweep(config: SweepConfig, space_name: str, space: Space, out: Path, uri: st
 
     search = "optuna_pareto" if config.pareto and config.search == "optuna" else config.search
     print(f"{space_name}: {len(pieces)} objects, rungs at {contest.ends} of them -> {out}", flush=True)
-    contest = sweep_on_ray(
+    run = functools.partial(
+        sweep_on_ray,
         Sweep(
             checkpoint=config.checkpoint,
             reader=reader,
@@ -165,13 +177,17 @@ def sweep(config: SweepConfig, space_name: str, space: Space, out: Path, uri: st
             out=out,
             generation=config.generation,
             memory_bytes=config.memory_mb * 2**20,
-            prepare=functools.partial(train_setting, config, str(out), uri, parent) if trains else None,
+            prepare=functools.partial(train_setting, config, str(out), uri) if trains else None,
             max_failures=config.max_failures,
         ),
         on_end,
         on_refused,
     )
-    found = conclude(config, contest, base, out, space_name)
+    try:
+        found = conclude(config, run(), base, out, space_name)
+    except BaseException:
+        tracking.end_run(uri, parent, "FAILED")
+        raise
     tracking.log_files(uri, parent, out / "report.html", "report")
     tracking.log_files(uri, parent, out / BEST, "best")
     tracking.log_metrics(uri, parent, 0, {"best": found[0].value, "settings": float(len(found))})
@@ -184,7 +200,7 @@ def _ends(parameter: Parameter) -> tuple[Any, ...]:
     return parameter.values if isinstance(parameter, Choice) else (parameter.low, parameter.high)
 
 
-def create_traits(checkpoint: str) -> Any:
+def traits_of(checkpoint: str) -> Any:
     """What the checkpoint's network can take; its weights are not read."""
     import torch
 
@@ -201,7 +217,7 @@ def refusals(base: Refinement, traits: Any, values: Mapping[str, Any]) -> list[s
         return [str(error)]
 
 
-def log_trial(uri: str, parent: str, contest: Contest, entry: Entry, base: Refinement) -> None:
+def log_trial(uri: str, parent: str, contest: Contest, entry: Entry) -> None:
     """Log a setting as a child run."""
     run_id = tracking.start_run(uri, shown(entry.values)[:100], entry.values, parent=parent)
     rows = entry.rows()

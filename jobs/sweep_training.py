@@ -48,7 +48,7 @@ def train_config(config: SweepConfig, values: Mapping[str, Any], out: Path) -> T
     return from_dict(TrainConfig, plain)
 
 
-def train_setting(config: SweepConfig, out: str, uri: str, parent: str, name: str, values: Mapping[str, Any]) -> str:
+def train_setting(config: SweepConfig, out: str, uri: str, name: str, values: Mapping[str, Any]) -> str:
     """Train a setting, unless that is done, and return its checkpoint; the default is the checkpoint as it is."""
     from jobs.train import check, train
 

@@ -8,9 +8,7 @@ import hashlib
 import secrets
 import threading
 import time
-import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +16,7 @@ import numpy as np
 from models import rle
 from models.errors import InputError
 from models.interaction import Click, check_click
+from serve.locks import KeyedLocks
 from serve.made import Made
 from serve.masks import Masks
 from serve.problems import Problem
@@ -56,7 +55,7 @@ class Sessions:
         self._masks, self._settings, self._clock = masks, settings, clock
         self._values = values if values is not None else SqliteStore(settings.sessions)
         # One change of a session at a time; locks vanish with the last who holds them.
-        self._locks: weakref.WeakValueDictionary[str, _Lock] = weakref.WeakValueDictionary()
+        self._locks = KeyedLocks()
         self._guard = threading.Lock()
 
     def __len__(self) -> int:
@@ -109,7 +108,7 @@ class Sessions:
 
     def current(self, session_id: str) -> Outcome:
         """The mask as it stands, recomputed if its cache was evicted."""
-        with self._alone(session_id):
+        with self._locks.alone(session_id):
             value = self.get(session_id)
             return _outcome(value, self._mask(value, value.clicks))
 
@@ -119,7 +118,7 @@ class Sessions:
         Raises stale_sequence if `sequence` is not the next number, bad_click for a click that cannot be made. Undo and
         redo with nothing to do count as changes that change nothing, so that every client counts alike.
         """
-        with self._alone(session_id):
+        with self._locks.alone(session_id):
             value = self.get(session_id)
             if sequence is not None and sequence == value.sequence and change == value.last_change:
                 return _outcome(value, self._mask(value, value.clicks))
@@ -146,20 +145,6 @@ class Sessions:
 
     def _drop_expired(self) -> None:
         self._values.expire(self._clock() - self._settings.idle_timeout_s)
-
-    @contextmanager
-    def _alone(self, session_id: str) -> Iterator[None]:
-        with self._guard:
-            lock = self._locks.get(session_id)
-            if lock is None:
-                lock = self._locks[session_id] = _Lock()
-        with lock.held:
-            yield
-
-
-class _Lock:
-    def __init__(self) -> None:
-        self.held = threading.Lock()
 
 
 def _outcome(value: SessionValue, made: Made) -> Outcome:

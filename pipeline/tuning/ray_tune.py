@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import ray
-import ray.exceptions
 import ray.tune
 from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -27,6 +26,8 @@ from pipeline.evaluation.journal import Journal, PieceResult
 from pipeline.tuning.contest import Contest, Entry
 from pipeline.tuning.search import Search
 
+WORST = 1e9
+"""Told of settings that have no result."""
 WAITING = 0.01
 """CPUs that a trial reserves: it waits; Tune takes no zero."""
 Prepare = Callable[[str, Mapping[str, Any]], str]
@@ -215,6 +216,7 @@ class _Generations(Searcher):
         self.queue: list[tuple[str, dict[str, Any]]] = []
         self.running: dict[str, str] = {}
         self.known: set[str] = set()
+        self.refused: set[str] = set()
         self.started = False
 
     def suggest(self, trial_id: str) -> Any:
@@ -242,6 +244,7 @@ class _Generations(Searcher):
                 continue
             self.known.add(name)
             if reasons := self.sweep.why_not(values):
+                self.refused.add(name)
                 self.on_refused(name, values, "; ".join(reasons))
             else:
                 fresh[name] = values
@@ -250,16 +253,10 @@ class _Generations(Searcher):
 
     def _tell(self) -> None:
         for values in self.asked:
-            losses: tuple[float, float] = (1e9, 1e9)
-            try:
-                entry, losses = ray.get(self.referee.state.remote(self.sweep.name_of(values)))
-            except ray.exceptions.RayTaskError as error:
-                if not isinstance(error.cause, KeyError):
-                    raise
-                entry = None  # the network refuses this setting
-            self.sweep.search.tell(
-                values, [min(loss, 1e9) for loss in losses], entry is not None and entry.status == "played"
-            )
+            name = self.sweep.name_of(values)
+            # What the network refuses is as bad as can be.
+            losses = (WORST, WORST) if name in self.refused else ray.get(self.referee.state.remote(name))[1]
+            self.sweep.search.tell(values, [min(loss, WORST) for loss in losses])
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         """Count a trial out; one that failed for good must not be waited for."""

@@ -22,8 +22,8 @@ class Search(Protocol):
         """Give up to `num` settings; none: the search is over."""
         ...
 
-    def tell(self, values: Values, losses: Sequence[float], full: bool) -> None:
-        """Tell what a setting of the last generation lost, low is good; not `full`: from a part of the objects."""
+    def tell(self, values: Values, losses: Sequence[float]) -> None:
+        """Tell what a setting of the last generation lost, and its price; low is good."""
         ...
 
 
@@ -43,7 +43,7 @@ class Grid:
         now, self._left = self._left[:num], self._left[num:]
         return now
 
-    def tell(self, values: Values, losses: Sequence[float], full: bool) -> None:
+    def tell(self, values: Values, losses: Sequence[float]) -> None:
         """Nothing follows from it."""
 
 
@@ -61,7 +61,7 @@ class Random:
         self._left -= num
         return [{name: p.draw(self._rng) for name, p in self._space.items()} for _ in range(num)]
 
-    def tell(self, values: Values, losses: Sequence[float], full: bool) -> None:
+    def tell(self, values: Values, losses: Sequence[float]) -> None:
         """Nothing follows from it."""
 
 
@@ -92,7 +92,7 @@ class Optuna:
         self._pending = [({name: p.suggest(t, name) for name, p in self._space.items()}, t) for t in trials]
         return [values for values, _ in self._pending]
 
-    def tell(self, values: Values, losses: Sequence[float], full: bool) -> None:
+    def tell(self, values: Values, losses: Sequence[float]) -> None:
         """Tell both losses: the objective and the price."""
         for number, (asked, trial) in enumerate(self._pending):
             if asked == values:
@@ -110,9 +110,9 @@ class OptunaSingle(Optuna):
         self._study = self._study or self._of(1)
         return super().ask(num)
 
-    def tell(self, values: Values, losses: Sequence[float], full: bool) -> None:
+    def tell(self, values: Values, losses: Sequence[float]) -> None:
         """Tell the objective's loss."""
-        super().tell(values, losses[:1], full)
+        super().tell(values, losses[:1])
 
 
 SEARCHES: dict[str, Any] = {"grid": Grid, "random": Random, "optuna": OptunaSingle, "optuna_pareto": Optuna}

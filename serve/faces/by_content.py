@@ -8,9 +8,7 @@ same pixel of the same image share a session; each call still gets the mask of i
 
 import hashlib
 import threading
-import weakref
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +17,7 @@ from cachetools import LRUCache
 from models.interaction import Click
 from serve.engine import NUM_OPENING
 from serve.images import image_hw
+from serve.locks import KeyedLocks
 from serve.masks import Masks
 from serve.problems import Problem
 from serve.sessions import check_wire_click
@@ -56,7 +55,7 @@ class ByContent:
         self._looking = threading.BoundedSemaphore(NUM_OPENING)  # the size of some files takes decoding
         self._sizes: LRUCache[str, tuple[int, int]] = LRUCache(NUM_REMEMBERED)
         self._clicks: LRUCache[str, tuple[Click, ...]] = LRUCache(NUM_REMEMBERED)  # the last call of each session
-        self._locks: weakref.WeakValueDictionary[str, _Lock] = weakref.WeakValueDictionary()
+        self._locks = KeyedLocks()
 
     @property
     def model_version(self) -> str:
@@ -85,7 +84,7 @@ class ByContent:
         for click in clicks:
             check_wire_click(click, picture.hw)
         session_id = self._session_of(picture, clicks[0])
-        with self._alone(session_id):
+        with self._locks.alone(session_id):
             mask = self._masks.mask(session_id, lambda: picture.data, None, clicks).mask
         with self._guard:
             self._clicks[session_id] = clicks
@@ -114,17 +113,3 @@ class ByContent:
         # Longer than the ids of native sessions, so none of them.
         key = f"{picture.sha256} {first.y!r} {first.x!r} {first.positive!r}"
         return f"{self._face}-{hashlib.sha256(key.encode()).hexdigest()}"
-
-    @contextmanager
-    def _alone(self, session_id: str) -> Iterator[None]:
-        with self._guard:
-            lock = self._locks.get(session_id)
-            if lock is None:
-                lock = self._locks[session_id] = _Lock()
-        with lock.held:
-            yield
-
-
-class _Lock:
-    def __init__(self) -> None:
-        self.held = threading.Lock()

@@ -125,3 +125,27 @@ def test_training_settings_reach_the_training_run(tmp_path: Any) -> None:
     assert found.network.start_from == str(folder)
     with pytest.raises(InputError, match=r"jobs\.train"):
         train_config(config, {"training.icl.gammas": 1}, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["refine.cascade.stepz", "1"], "stepz"),
+        (["refine.cascade.steps", "-1"], "cascade"),
+        (["training.icl.gammas", "1"], "no setting of jobs.train"),
+        (["steps", "1"], "dotted"),
+    ],
+)
+def test_wrong_names_and_values_are_refused_before_ray(given: list[str], words: str, tmp_path: Any) -> None:
+    from jobs.sweep import main
+    from models import checkpoint as checkpoints
+    from tests.training.tiny import tiny_network
+
+    folder = checkpoints.save(tiny_network(), tmp_path / "start")
+    with pytest.raises(InputError, match=words):
+        main(
+            ["cfr", "--checkpoint", str(folder), "--reader", "scenes", "--set", *given, "--out", str(tmp_path / "out")]
+        )
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(InputError, match="no checkpoint"):
+        main(["cfr", "--checkpoint", str(tmp_path / "nowhere"), "--reader", "scenes"])

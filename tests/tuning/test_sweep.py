@@ -73,7 +73,8 @@ def test_a_sweep_s_best_setting_repeats_its_result(ray_cluster: None, checkpoint
     (parent,) = [run for run in runs if run.info.run_name == "sweep cfr"]
     children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
     assert len(children) == len(settings)
-    assert "refine.cascade.steps" in children[0].data.params
+    # Whichever ended first: all but the default have their values.
+    assert sum("refine.cascade.steps" in child.data.params for child in children) == len(settings) - 1
     assert "The price" in (out / "report.html").read_text()
     # The same command again has nothing left to play.
     before = (out / "journal.jsonl").read_text()

@@ -110,4 +110,4 @@ def run(contest: Contest, search: Search, played: Bench, *, generation: int = 8,
         for values in asked:
             entry = contest.entries[identity(BASE, values)]
             losses = [min(loss, 1e9) for loss in contest.estimate(entry)]
-            search.tell(values, losses, entry.status == "played")
+            search.tell(values, losses)

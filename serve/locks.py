@@ -1,0 +1,29 @@
+"""One at a time for each key: locks that are made when wanted and vanish with the last who holds them."""
+
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class _Lock:
+    def __init__(self) -> None:
+        self.held = threading.Lock()
+
+
+class KeyedLocks:
+    """A lock for each key, as long as somebody holds it or waits for it."""
+
+    def __init__(self) -> None:
+        self._locks: weakref.WeakValueDictionary[str, _Lock] = weakref.WeakValueDictionary()
+        self._guard = threading.Lock()
+
+    @contextmanager
+    def alone(self, key: str) -> Iterator[None]:
+        """Let nobody else in with this key while the block runs."""
+        with self._guard:
+            lock = self._locks.get(key)
+            if lock is None:
+                lock = self._locks[key] = _Lock()
+        with lock.held:
+            yield
