@@ -1,5 +1,6 @@
 """Checkpoint + refinement -> masks for a session. State is a value: undo drops the newest one."""
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from models.networks.base import Exemplar, Network, SplitNetwork
 from models.precision import Precision
 from models.refinement import Refinement, State, build, named
 from models.refinement.exemplar import example_of
+from models.refinement.passes import passes, threshold_is_last
 from models.steps import Answer, Encode, Example, Segment
 
 
@@ -60,19 +62,23 @@ def open_state(
     """Start a session's state from a uint8 RGB image and, optionally, a mask to correct (bool) and an exemplar."""
     check_image(image)
     tensor = torch.from_numpy(np.ascontiguousarray(image)).to(device).permute(2, 0, 1).float() / 255
+    return start_state(tensor, mask, example)
+
+
+def start_state(image: Tensor, mask: np.ndarray | None = None, example: Example | None = None) -> State:
+    """Start a session's state from pixels (3, h, w) in 0..1 that are where the network is; else as `open_state`."""
+    hw = (image.shape[1], image.shape[2])
     if example is not None:
-        if example.mask.shape[1:] != tensor.shape[1:]:
+        if example.mask.shape[1:] != image.shape[1:]:
             raise InputError(
-                f"the exemplar's mask is {tuple(example.mask.shape[1:])}: expected the size of the image, "
-                f"{tuple(tensor.shape[1:])}"
+                f"the exemplar's mask is {tuple(example.mask.shape[1:])}: expected the size of the image, {hw}"
             )
-        example = replace(example, mask=example.mask.to(device))
+        example = replace(example, mask=example.mask.to(image.device))
     if mask is None:
-        return State(image=tensor, example=example)
-    check_mask(mask, image.shape[:2])
-    return State(
-        image=tensor, mask_prob=torch.from_numpy(mask).to(device)[None].float(), mask_given=True, example=example
-    )
+        return State(image=image, example=example)
+    check_mask(mask, hw)
+    given = torch.from_numpy(mask).to(image.device)[None].float()
+    return State(image=image, mask_prob=given, mask_given=True, example=example)
 
 
 class Predictor:
@@ -107,6 +113,13 @@ class Predictor:
         self.step = build(self.refinement, self.network.traits)
         self.answer = answer_with(self.network)
 
+    def refined(self, refinement: str | Refinement | dict[str, Any]) -> "Predictor":
+        """Return a predictor of the same network with another refinement; raises InputError if the network has none."""
+        other = copy.copy(self)
+        other.refinement = named(refinement)
+        other.step = build(other.refinement, self.network.traits)
+        return other
+
     def open(
         self, image: np.ndarray, mask: np.ndarray | None = None, exemplar: tuple[np.ndarray, Clicks] | None = None
     ) -> "Session":
@@ -115,10 +128,20 @@ class Predictor:
         `exemplar`, for networks that take one: the mask (bool) and the clicks of a finished object of the kind sought.
         Raises InputError if this network takes none.
         """
-        if exemplar is not None and not self.network.traits.exemplar:
+        return Session(self, open_state(image, mask, self.device, self._example(exemplar)))
+
+    def reopen(
+        self, session: "Session", mask: np.ndarray | None = None, exemplar: tuple[np.ndarray, Clicks] | None = None
+    ) -> "Session":
+        """Open a session on the image of another one, as `open` does, without decoding or copying it again."""
+        return Session(self, start_state(session.states[0].image, mask, self._example(exemplar)))
+
+    def _example(self, exemplar: tuple[np.ndarray, Clicks] | None) -> Example | None:
+        if exemplar is None:
+            return None
+        if not self.network.traits.exemplar:
             raise InputError(f"network {self.network_name} takes no exemplar")
-        example = None if exemplar is None else example_of(*exemplar)
-        return Session(self, open_state(image, mask, self.device, example))
+        return example_of(*exemplar)
 
     def advance(self, state: State, click: Click) -> State:
         """Answer one click: a state in, a state out."""
@@ -167,6 +190,28 @@ class Session:
         """Bytes that split networks keep for later clicks, beside images and masks; states share features."""
         contents = [state.memory.content for state in self.states if state.memory is not None]
         return sum(tensor.nbytes for tensor in {id(t): t for c in contents for t in _tensors(c)}.values())
+
+    def refined(self, predictor: Predictor) -> "Session":
+        """Return this session as another predictor of the same network sees it; nothing is made again if only the
+        threshold differs, and it decides about nothing but the mask. Else its clicks are yet to be made.
+        """
+        own, other = self.predictor.refinement, predictor.refinement
+        same = replace(own, mask_threshold=other.mask_threshold) == other and threshold_is_last(own)
+        session = Session(predictor, self.states[0])
+        session.states = list(self.states) if same else session.states
+        return session
+
+    def passes(self) -> list[tuple[str, np.ndarray]]:
+        """How the newest click's mask came about: (name, mask bool) after each pass; none without clicks."""
+        if len(self.states) < 2:
+            return []
+        refinement, traits = self.predictor.refinement, self.predictor.network.traits
+        y, x, positive = self.clicks.rows()[-1]
+        before = self.states[-2].with_click(Click(y=y, x=x, positive=positive))
+        with torch.inference_mode():
+            found = steps.run(passes(refinement, traits, before, self.states[-1]), self.predictor.answer)
+        thresholded = ((name, state.mask_prob) for name, state in found)
+        return [(name, (p[0] > refinement.mask_threshold).cpu().numpy()) for name, p in thresholded if p is not None]
 
     def click(self, y: float, x: float, positive: bool = True) -> np.ndarray:
         """Add a click and return the new probability map; raises InputError if it is outside the image."""
