@@ -16,7 +16,7 @@ from models.inference import prepare
 from models.interaction import Click, Clicks, check_click, check_image, check_mask
 from models.networks.base import Exemplar, Network, SplitNetwork
 from models.precision import Precision
-from models.refinement import Refinement, State, build, named
+from models.refinement import REFINEMENTS, Refinement, State, build, named, why_not
 from models.refinement.exemplar import example_of
 from models.refinement.passes import passes, threshold_is_last
 from models.steps import Answer, Encode, Example, Segment
@@ -113,10 +113,32 @@ class Predictor:
         self.step = build(self.refinement, self.network.traits)
         self.answer = answer_with(self.network)
 
-    def refined(self, refinement: str | Refinement | dict[str, Any]) -> "Predictor":
-        """Return a predictor of the same network with another refinement; raises InputError if the network has none."""
+    @property
+    def takes_exemplar(self) -> bool:
+        """Whether sessions may begin with an exemplar."""
+        return self.network.traits.exemplar
+
+    @property
+    def mask_threshold(self) -> float:
+        """Probability above which a pixel belongs to the mask."""
+        return self.refinement.mask_threshold
+
+    @property
+    def refinements(self) -> tuple[str, ...]:
+        """Names in REFINEMENTS that this network allows."""
+        return tuple(name for name, each in REFINEMENTS.items() if not why_not(each, self.network.traits))
+
+    def refined(
+        self, refinement: str | Refinement | dict[str, Any] | None = None, mask_threshold: float | None = None
+    ) -> "Predictor":
+        """Return a predictor of the same network with another refinement, or threshold (None: as here).
+
+        Raises InputError if the network does not allow it.
+        """
         other = copy.copy(self)
-        other.refinement = named(refinement)
+        other.refinement = self.refinement if refinement is None else named(refinement)
+        if mask_threshold is not None:
+            other.refinement = replace(other.refinement, mask_threshold=mask_threshold)
         other.step = build(other.refinement, self.network.traits)
         return other
 

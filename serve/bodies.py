@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.message import Message as MimeMessage
 from typing import Any, TypeVar
 
@@ -23,10 +23,12 @@ LARGE = 64 * 1024  # JSON longer than this is parsed and validated off the event
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionBody:
-    """An image file and, where given, a mask: PNG bytes or RLE."""
+    """An image file and, where given, a mask (PNG bytes or RLE) and other settings."""
 
     image: bytes
     mask: bytes | MaskRle | None = None
+    options: SessionRequest = field(default_factory=SessionRequest)
+    """Model, refinement, threshold, exemplar."""
 
 
 async def read_body(request: Request, limit: int) -> bytes:
@@ -92,25 +94,45 @@ def load_json(body: bytes) -> Any:
 
 async def read_session_body(request: Request, limit: int) -> SessionBody:
     """Read an image, and a mask where given, from multipart, JSON or a bare image file; raises Problem."""
+    given = dict(request.query_params)
     body = await read_body(request, limit)
     kind = _media_type(request)
+    if given and kind == "application/json":
+        raise Problem("bad_request", "a JSON body has model, refinement and mask_threshold itself, not the address")
+    options = from_query(given)
     if kind == "multipart/form-data":
         parts = parse_form(body, request.headers["content-type"])
         unknown = sorted(set(parts) - {"image", "mask"})
         if unknown:
             raise Problem("bad_request", f"unknown part {unknown[0][:60]!r}: expected image and mask")
-        return SessionBody(image=_present(parts.get("image")), mask=parts.get("mask") or None)
+        return SessionBody(image=_present(parts.get("image")), mask=parts.get("mask") or None, options=options)
     if kind == "application/json":
         return await decode_session(await parse_json(body, SessionRequest))
     if kind.startswith("image/") or kind == "application/octet-stream" or not body:
-        return SessionBody(image=_present(body))
+        return SessionBody(image=_present(body), options=options)
     raise Problem("unsupported_body", "expected multipart/form-data, application/json or image/*")
+
+
+def from_query(given: dict[str, str]) -> SessionRequest:
+    """Read the settings of a session that came with its address; raises bad_request."""
+    unknown = sorted(set(given) - {"model", "refinement", "mask_threshold"})
+    if unknown:
+        raise Problem(
+            "bad_request", f"unknown parameter {unknown[0][:60]!r}: expected model, refinement, mask_threshold"
+        )
+    plain: dict[str, Any] = dict(given)
+    if "mask_threshold" in plain:
+        try:
+            plain["mask_threshold"] = float(plain["mask_threshold"])
+        except ValueError:
+            raise Problem("bad_request", "mask_threshold is no number: expected one between 0 and 1") from None
+    return validated(plain, SessionRequest)
 
 
 async def decode_session(body: SessionRequest) -> SessionBody:
     """Take the image of a JSON request out of its base64; raises image_missing, bad_encoding."""
     data = await run_in_threadpool(from_base64, body.image or "")
-    return SessionBody(image=_present(data), mask=body.mask)
+    return SessionBody(image=_present(data), mask=body.mask, options=body)
 
 
 def parse_form(body: bytes, content_type: str) -> dict[str, bytes]:

@@ -6,21 +6,32 @@ worker thread, never the event loop.
 
 import contextlib
 import threading
+from collections import OrderedDict
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import numpy as np
 
+from models import rle
 from models.errors import InputError
 from models.interaction import Click, Clicks
+from serve.problems import Problem
+from serve.values import Basis
 
 FAILURES_UNTIL_UNWELL = 3
 NUM_OPENING = 2  # images that are decoded at the same time: one of 32 megapixels takes half a GB
 WARM_UP_HW = (256, 256)
+MAX_VARIANTS = 64  # refinements and thresholds that are kept ready; one more is made anew in no time
 
 
 class PredictorSession(Protocol):
     """What the engine needs of models.predictor.Session."""
+
+    @property
+    def hw(self) -> tuple[int, int]:
+        """Height and width of the image."""
+        ...
 
     @property
     def clicks(self) -> Clicks:
@@ -41,8 +52,21 @@ class PredictorSession(Protocol):
         """Add a click; returns mask_prob float32 (h, w)."""
         ...
 
+    @property
+    def mask_prob(self) -> np.ndarray | None:
+        """Probabilities after these clicks, float32 (h, w)."""
+        ...
+
     def undo(self) -> np.ndarray | None:
         """Drop the last click."""
+        ...
+
+    def passes(self) -> list[tuple[str, np.ndarray]]:
+        """How the newest click's mask came about."""
+        ...
+
+    def refined(self, predictor: Any) -> "PredictorSession":
+        """This session as a variant of its predictor sees it; clicks may have to be made again."""
         ...
 
 
@@ -59,8 +83,31 @@ class PredictorLike(Protocol):
         """Name in the registry of networks."""
         ...
 
-    def open(self, image: np.ndarray, mask: np.ndarray | None = None) -> Any:
-        """Start a PredictorSession on uint8 (h, w, 3) RGB, from bool (h, w) or from nothing."""
+    @property
+    def takes_exemplar(self) -> bool:
+        """Whether sessions may begin with an exemplar."""
+        ...
+
+    @property
+    def mask_threshold(self) -> float:
+        """Of the refinement."""
+        ...
+
+    @property
+    def refinements(self) -> tuple[str, ...]:
+        """Names of refinements that the network allows."""
+        ...
+
+    def refined(self, refinement: Any = None, mask_threshold: float | None = None) -> Any:
+        """A PredictorLike of the same network with another refinement or threshold (None: as here)."""
+        ...
+
+    def open(self, image: np.ndarray, mask: np.ndarray | None = None, exemplar: Any = None) -> Any:
+        """Start a PredictorSession on uint8 (h, w, 3) RGB, from bool (h, w) or from nothing, with (mask, Clicks)."""
+        ...
+
+    def reopen(self, session: Any, mask: np.ndarray | None = None, exemplar: Any = None) -> Any:
+        """Start a PredictorSession on the image of another."""
         ...
 
 
@@ -76,6 +123,8 @@ class Engine:
         self.refinement = refinement
         self._predictor = predictor
         self._network: AbstractContextManager[object] = threading.Lock() if alone else contextlib.nullcontext()
+        self._variants: OrderedDict[tuple[str | None, float | None], PredictorLike] = OrderedDict()
+        self._guard = threading.Lock()
         self._failures = 0
         self._warm = False
         self.opening = threading.BoundedSemaphore(NUM_OPENING)
@@ -92,6 +141,21 @@ class Engine:
         return self._predictor.network_name
 
     @property
+    def takes_exemplar(self) -> bool:
+        """Whether sessions may begin with an exemplar."""
+        return self._predictor.takes_exemplar
+
+    @property
+    def mask_threshold(self) -> float:
+        """Probability above which a pixel belongs to the mask."""
+        return self._predictor.mask_threshold
+
+    @property
+    def refinements(self) -> tuple[str, ...]:
+        """Names of refinements that a session may choose."""
+        return self._predictor.refinements
+
+    @property
     def healthy(self) -> bool:
         """False after several failures in a row: time for a new process."""
         return self._failures < FAILURES_UNTIL_UNWELL
@@ -104,13 +168,57 @@ class Engine:
     def warm_up(self) -> None:
         """Make one click on a grey image: what is slow the first time happens now; raises ModelNan."""
         height, width = WARM_UP_HW
-        session = self.open(np.full((height, width, 3), 128, np.uint8), None)
+        session = self.open(np.full((height, width, 3), 128, np.uint8), Basis())
         self.walk(session, (Click(y=height // 2, x=width // 2, positive=True),))
 
-    def open(self, image: np.ndarray, mask: np.ndarray | None) -> PredictorSession:
-        """Start a session on uint8 (h, w, 3) RGB, from a mask bool (h, w) or from nothing."""
+    def open(self, image: np.ndarray, basis: Basis) -> PredictorSession:
+        """Start a session on uint8 (h, w, 3) RGB; raises bad_refinement, no_exemplar, bad_request."""
+        predictor, mask, exemplar = self._start(basis)
+        with self._network, _as_problem():
+            return predictor.open(image, mask, exemplar)
+
+    def rebase(self, session: PredictorSession, before: Basis, basis: Basis) -> PredictorSession:
+        """Carry a session over to another basis on the same image; its clicks may have to be made again."""
+        predictor, mask, exemplar = self._start(basis)
+        with self._network, _as_problem():
+            if (before.initial_mask, before.exemplar) == (basis.initial_mask, basis.exemplar):
+                return session.refined(predictor)
+            return predictor.reopen(session, mask, exemplar)
+
+    def check(self, basis: Basis) -> None:
+        """Raise what `open` would, for anything but sizes."""
+        self._start(basis)
+
+    def _start(self, basis: Basis) -> tuple[PredictorLike, np.ndarray | None, tuple[np.ndarray, Clicks] | None]:
+        exemplar = basis.exemplar
+        if exemplar is not None and not self.takes_exemplar:
+            raise Problem("no_exemplar", f"the network {self.network} takes no exemplar", "/exemplar")
+        return (
+            self._variant(basis),
+            None if basis.initial_mask is None else rle.decode(basis.initial_mask),
+            None if exemplar is None else (rle.decode(exemplar.mask), Clicks.of(exemplar.clicks)),
+        )
+
+    def _variant(self, basis: Basis) -> PredictorLike:
+        key = (basis.refinement, basis.mask_threshold)
+        if key == (None, None):
+            return self._predictor
+        with self._guard:
+            found = self._variants.get(key)
+            if found is None:
+                try:
+                    found = self._variants[key] = self._predictor.refined(*key)
+                except InputError as error:
+                    raise Problem("bad_refinement", str(error), "/refinement") from None
+            self._variants.move_to_end(key)
+            while len(self._variants) > MAX_VARIANTS:
+                self._variants.popitem(last=False)
+        return found
+
+    def passes(self, session: PredictorSession) -> list[tuple[str, np.ndarray]]:
+        """How the newest click's mask came about: (name, mask bool) after each pass."""
         with self._network:
-            return self._predictor.open(image, mask)
+            return session.passes()
 
     def walk(self, session: PredictorSession, clicks: tuple[Click, ...]) -> PredictorSession:
         """Bring a session to exactly these clicks: undo down to what it shares with them, then click the rest.
@@ -139,3 +247,12 @@ class Engine:
             self._failures += 1
             raise
         self._failures, self._warm = 0, True
+
+
+@contextlib.contextmanager
+def _as_problem() -> Iterator[None]:
+    """Say what is wrong with a mask or an exemplar, all that is left to be wrong by then."""
+    try:
+        yield
+    except InputError as error:
+        raise Problem("bad_mask", str(error)) from None

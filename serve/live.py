@@ -16,9 +16,9 @@ from fastapi import FastAPI, Query, WebSocket, WebSocketDisconnect
 from fastapi.concurrency import run_in_threadpool
 
 from serve.bodies import load_json, validated
-from serve.made import bbox_xywh
+from serve.deltas import patch_between
 from serve.problems import Problem
-from serve.protocol import LiveChange, LiveClick
+from serve.protocol import LiveChange, LiveClick, LivePreview, LiveSettings
 from serve.sessions import Change, Outcome, Sessions
 from serve.settings import Settings
 from serve.shield import as_problem, logger, new_instance
@@ -40,6 +40,7 @@ class Command:
     change: Change | None = None
     sequence: int | None = None
     latest: bool = False
+    preview: bool = False
     problem: Problem | None = None
 
 
@@ -69,6 +70,13 @@ def read_command(data: str | bytes, limit: int) -> Command:
             click = validated(plain, LiveClick)
             change = Change(kind="click", click=click.click())
             return Command(id=click.id, change=change, sequence=click.sequence, latest=click.latest)
+        if isinstance(plain, dict) and plain.get("kind") == "preview":
+            would = validated(plain, LivePreview)
+            return Command(id=would.id, change=Change(kind="click", click=would.click()), preview=True)
+        if isinstance(plain, dict) and plain.get("kind") == "settings":
+            told = validated(plain, LiveSettings)
+            change = Change(kind="settings", refinement=told.refinement, mask_threshold=told.mask_threshold)
+            return Command(id=told.id, change=change, sequence=told.sequence, latest=told.latest)
         other = validated(plain, LiveChange)
         return Command(id=other.id, change=Change(kind=other.kind), sequence=other.sequence, latest=other.latest)
     except Problem as problem:
@@ -81,14 +89,16 @@ class Patches:
     def __init__(self) -> None:
         self._last: np.ndarray | None = None  # packed: a socket may live long
 
-    def of(self, mask: np.ndarray) -> tuple[list[int], bytes]:
-        """The box (x, y, width, height) of the pixels that changed, and the bits of `mask` in it, row after row."""
-        changed = mask
-        if self._last is not None:
-            changed = mask != np.unpackbits(self._last, count=mask.size).reshape(mask.shape).astype(bool)
-        self._last = np.packbits(mask)
-        x, y, width, height = box = bbox_xywh(changed)
-        return box, np.packbits(mask[y : y + height, x : x + width]).tobytes()
+    def of(self, mask: np.ndarray, keep: bool = True) -> tuple[list[int], bytes]:
+        """The box (x, y, width, height) of the pixels that changed, and the bits of `mask` in it, row after row.
+
+        `keep`: what follows is relative to this mask; a preview is not kept.
+        """
+        last = self._last
+        before = None if last is None else np.unpackbits(last, count=mask.size).reshape(mask.shape).view(bool)
+        if keep:
+            self._last = np.packbits(mask)
+        return patch_between(before, mask)
 
 
 class Live:
@@ -159,6 +169,9 @@ class Live:
         problem, instance = command.problem, new_instance()
         if command.change is not None:
             self._num_changes -= 1
+            if command.preview and self._num_changes > 0:  # whoever sent more does not look at this any more
+                await self._send({"id": command.id, "preview": True, "superseded": True})
+                return None
             try:
                 done = await run_in_threadpool(apply, command)
             except Exception as error:
@@ -166,7 +179,9 @@ class Live:
                 if problem.code in ("internal", "model_nan"):
                     logger.exception("live %s failed (%s)", command.change.kind, instance)
             else:
-                if command.latest and self._num_changes > 0:
+                if command.preview:
+                    await self._send_mask(done, preview=True)
+                elif command.latest and self._num_changes > 0:
                     self._owed = done
                     await self._send(_header(done) | {"superseded": True})
                 else:
@@ -179,15 +194,17 @@ class Live:
             await self._send_mask(self._owed)
         return problem
 
-    async def _send_mask(self, done: Done) -> None:
-        self._owed = None
+    async def _send_mask(self, done: Done, preview: bool = False) -> None:
+        if not preview:
+            self._owed = None
         made = done.outcome.made
+        header = _header(done) | ({"preview": True} if preview else {})
         if self._encoding == "rle":
-            await self._send(_header(done) | {"mask": made.encoded})
+            await self._send(header | {"mask": made.encoded})
             return
-        box, bits = await run_in_threadpool(lambda: self._patches.of(made.mask))
+        box, bits = await run_in_threadpool(lambda: self._patches.of(made.mask, keep=not preview))
         patch = {"bbox_xywh": box, "num_bytes": len(bits), "size": made.encoded["size"]}
-        await self._send(_header(done) | {"patch": patch}, bits)
+        await self._send(header | {"patch": patch}, bits)
 
     async def _send(self, header: dict[str, Any], bits: bytes = b"") -> None:
         if not self._open:
@@ -214,18 +231,23 @@ def add_live(app: FastAPI, settings: Settings, store: Sessions, allow: Allow = l
             return
         num_open += 1
         try:
-            await run_in_threadpool(store.get, session_id)
-            await connection.serve(apply(session_id))
+            who = socket.scope.get("state", {}).get("token")
+            await run_in_threadpool(store.get, session_id, who)
+            await connection.serve(apply(session_id, who))
         except Problem as problem:
             await connection.close(GONE.get(problem.code, TRY_LATER), problem.code)
         finally:
             num_open -= 1
 
-    def apply(session_id: str) -> Callable[[Command], Done]:
+    def apply(session_id: str, who: str | None) -> Callable[[Command], Done]:
         def run(command: Command) -> Done:
             assert command.change is not None
             started = time.perf_counter()
-            outcome = store.change(session_id, command.change, command.sequence)
+            if command.preview:
+                assert command.change.click is not None
+                outcome = store.preview(session_id, command.change.click, who)
+            else:
+                outcome = store.change(session_id, command.change, command.sequence, who)
             milliseconds = round(1000 * (time.perf_counter() - started), 1)
             return Done(id=command.id, outcome=outcome, milliseconds=milliseconds)
 
@@ -236,14 +258,15 @@ def _header(done: Done) -> dict[str, Any]:
     outcome = done.outcome
     return {
         "id": done.id,
-        "sequence": outcome.sequence,
-        "num_redo": outcome.num_redo,
-        "num_clicks": len(outcome.clicks),
+        "sequence": outcome.value.sequence,
+        "num_redo": outcome.value.num_redo,
+        "num_clicks": len(outcome.value.clicks),
         "area": outcome.made.area,
         "bbox_xywh": outcome.made.bbox_xywh,
         "honoured": outcome.made.honoured,
         "milliseconds": done.milliseconds,
         "model_version": outcome.made.model_version,
+        "num_objects": len(outcome.value.objects),
     }
 
 

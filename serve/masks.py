@@ -15,6 +15,7 @@ from serve.engine import Engine, PredictorSession
 from serve.images import decode_image
 from serve.made import Made
 from serve.settings import Settings
+from serve.values import Basis
 
 Load = Callable[[], bytes]
 """Fetches a session's image file."""
@@ -27,26 +28,51 @@ class ModelInfo:
     model_version: str
     network: str
     refinement: str
+    mask_threshold: float = 0.49
+    refinements: tuple[str, ...] = ()
+    """What a session may choose instead."""
+    takes_exemplar: bool = False
     healthy: bool = True
     ready: bool = True
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Work:
+    """A session as those who make its masks see it. `load` fetches its image file, should it be needed."""
+
+    session_id: str
+    load: Load
+    basis: Basis
+    clicks: tuple[Click, ...]
+
+
 class Masks(Protocol):
-    """What the interface needs of whoever runs the model. Methods may take as long as a forward; raise ModelNan."""
+    """What the interface needs of whoever runs a model. Methods may take as long as a forward; raise ModelNan, Problem.
+
+    They disregard `Basis.model`: serve/fleet.py finds the model that it names.
+    """
 
     def info(self) -> ModelInfo:
         """Which model answers, and whether it does."""
         ...
 
-    def open(self, session_id: str, data: bytes, image: np.ndarray, initial_mask: Rle | None) -> None:
+    def open(self, session_id: str, data: bytes, image: np.ndarray, basis: Basis) -> None:
         """Do for a new session what needs no click."""
         ...
 
-    def mask(self, session_id: str, load: Load, initial_mask: Rle | None, clicks: tuple[Click, ...]) -> Made:
-        """The mask that a session has after these clicks."""
+    def mask(self, work: Work) -> Made:
+        """The mask that a session has after its clicks."""
         ...
 
-    def once(self, data: bytes, image: np.ndarray, initial_mask: Rle | None, clicks: tuple[Click, ...]) -> Made:
+    def probability(self, work: Work) -> np.ndarray:
+        """The probability map of that mask, uint8 (h, w): 0 to 255 for 0 to 1."""
+        ...
+
+    def passes(self, work: Work) -> list[tuple[str, Rle]]:
+        """How that mask came about: name and mask after each pass of the refinement."""
+        ...
+
+    def once(self, data: bytes, image: np.ndarray, basis: Basis, clicks: tuple[Click, ...]) -> Made:
         """The mask of clicks on an image that nobody keeps, given as a file and as its pixels."""
         ...
 
@@ -58,9 +84,11 @@ class Masks(Protocol):
 class LocalMasks:
     """Masks by the engine of this process; what it remembers of sessions is bounded by `max_cache_bytes`."""
 
-    def __init__(self, engine: Engine, settings: Settings) -> None:
+    def __init__(self, engine: Engine, settings: Settings, num_sharing: int = 1) -> None:
+        """Take an engine, and as many of the bytes as it has for itself where `num_sharing` share them."""
         self.engine, self._settings = engine, settings
-        self._cached: OrderedDict[str, PredictorSession] = OrderedDict()  # least recently used first
+        self._max_bytes = settings.max_cache_bytes // num_sharing
+        self._cached: OrderedDict[str, tuple[Basis, PredictorSession]] = OrderedDict()  # least recently used first
         self._sizes: dict[str, int] = {}
         self._lock = threading.Lock()
 
@@ -71,28 +99,34 @@ class LocalMasks:
             model_version=engine.model_version,
             network=engine.network,
             refinement=engine.refinement,
+            mask_threshold=engine.mask_threshold,
+            refinements=engine.refinements,
+            takes_exemplar=engine.takes_exemplar,
             healthy=engine.healthy,
             ready=engine.ready,
         )
 
-    def open(self, session_id: str, data: bytes, image: np.ndarray, initial_mask: Rle | None) -> None:
+    def open(self, session_id: str, data: bytes, image: np.ndarray, basis: Basis) -> None:
         """Open the image, which is decoded already."""
-        self._keep(session_id, self.engine.open(image, _mask(initial_mask)), (image.shape[0], image.shape[1]))
+        self._keep(session_id, basis, self.engine.open(image, basis), (image.shape[0], image.shape[1]))
 
-    def mask(self, session_id: str, load: Load, initial_mask: Rle | None, clicks: tuple[Click, ...]) -> Made:
-        """The mask that a session has after these clicks. One call at a time for each session."""
-        # Taken out while it moves: if the network fails half way, no half-moved cache is left behind.
-        with self._lock:
-            session = self._cached.pop(session_id, None)
-        if session is None:
-            session = self._opened(load(), initial_mask)
-        mask = self.engine.walk(session, clicks).mask
-        self._keep(session_id, session, (mask.shape[0], mask.shape[1]))
-        return Made.of(mask, clicks, self.engine.model_version)
+    def mask(self, work: Work) -> Made:
+        """The mask that a session has after its clicks. One call at a time for each session."""
+        return Made.of(self._walked(work).mask, work.clicks, self.engine.model_version)
 
-    def once(self, data: bytes, image: np.ndarray, initial_mask: Rle | None, clicks: tuple[Click, ...]) -> Made:
+    def probability(self, work: Work) -> np.ndarray:
+        """The probability map of that mask, uint8 (h, w); 0 before the first mask."""
+        session = self._walked(work)
+        prob = session.mask_prob
+        return np.zeros(session.mask.shape, np.uint8) if prob is None else (prob * 255 + 0.5).astype(np.uint8)
+
+    def passes(self, work: Work) -> list[tuple[str, Rle]]:
+        """How that mask came about: name and mask after each pass of the refinement."""
+        return [(name, rle.encode(mask)) for name, mask in self.engine.passes(self._walked(work))]
+
+    def once(self, data: bytes, image: np.ndarray, basis: Basis, clicks: tuple[Click, ...]) -> Made:
         """The mask of clicks on an image that nobody keeps, given as a file and as its pixels."""
-        mask = self.engine.walk(self.engine.open(image, _mask(initial_mask)), clicks).mask
+        mask = self.engine.walk(self.engine.open(image, basis), clicks).mask
         return Made.of(mask, clicks, self.engine.model_version)
 
     def forget(self, session_id: str) -> None:
@@ -106,24 +140,32 @@ class LocalMasks:
         with self._lock:
             return session_id in self._cached
 
-    def _opened(self, data: bytes, initial_mask: Rle | None) -> PredictorSession:
-        with self.engine.opening:
-            return self.engine.open(decode_image(data, self._settings.max_pixels), _mask(initial_mask))
+    def _walked(self, work: Work) -> PredictorSession:
+        # Taken out while it moves: if the network fails half way, no half-moved cache is left behind.
+        with self._lock:
+            before, session = self._cached.pop(work.session_id, (None, None))
+        if session is None or before is None:
+            session = self._opened(work.load(), work.basis)
+        elif before != work.basis:
+            session = self.engine.rebase(session, before, work.basis)
+        session = self.engine.walk(session, work.clicks)
+        self._keep(work.session_id, work.basis, session, session.hw)
+        return session
 
-    def _keep(self, session_id: str, session: PredictorSession, hw: tuple[int, int]) -> None:
+    def _opened(self, data: bytes, basis: Basis) -> PredictorSession:
+        with self.engine.opening:
+            return self.engine.open(decode_image(data, self._settings.max_pixels), basis)
+
+    def _keep(self, session_id: str, basis: Basis, session: PredictorSession, hw: tuple[int, int]) -> None:
         # A float32 RGB image, a float32 mask per click and one more, and what the network keeps for later clicks.
         size = hw[0] * hw[1] * (12 + 4 * (len(session.clicks) + 1)) + session.memory_bytes
         with self._lock:
-            self._cached[session_id], self._sizes[session_id] = session, size
+            self._cached[session_id], self._sizes[session_id] = (basis, session), size
             self._cached.move_to_end(session_id)
             total = sum(self._sizes[other] for other in self._cached)
             for other in list(self._cached):
-                if total <= self._settings.max_cache_bytes:
+                if total <= self._max_bytes:
                     break
                 if other != session_id:
                     total -= self._sizes.pop(other)
                     del self._cached[other]
-
-
-def _mask(encoded: Rle | None) -> np.ndarray | None:
-    return None if encoded is None else rle.decode(encoded)

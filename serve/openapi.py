@@ -8,11 +8,31 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from serve.problems import CODES
-from serve.protocol import ChangeRequest, ClickRequest, PredictRequest, ProblemBody, SessionRequest
+from serve.protocol import (
+    ChangeRequest,
+    ClickBody,
+    ClickRequest,
+    FinishRequest,
+    NumberRequest,
+    PredictRequest,
+    ProblemBody,
+    SessionRequest,
+    SettingsRequest,
+)
 
 REFERENCE = "#/components/schemas/{model}"
 EVERYWHERE = ("bad_host", "bad_origin", "token_missing", "token_wrong", "forbidden", "too_many", "internal")
-BODIES: tuple[type[BaseModel], ...] = (SessionRequest, ClickRequest, ChangeRequest, PredictRequest, ProblemBody)
+BODIES: tuple[type[BaseModel], ...] = (
+    SessionRequest,
+    ClickBody,
+    ClickRequest,
+    ChangeRequest,
+    SettingsRequest,
+    FinishRequest,
+    NumberRequest,
+    PredictRequest,
+    ProblemBody,
+)
 
 
 def json_request(model: type[BaseModel], required: bool = True) -> dict[str, Any]:
@@ -30,6 +50,10 @@ def image_request() -> dict[str, Any]:
         "multipart/form-data": {"schema": form},
         "image/*": {"schema": binary},
     }
+    described["parameters"] = [
+        {"name": name, "in": "query", "schema": {"type": kind}, "description": "for bodies that are no JSON"}
+        for name, kind in (("model", "string"), ("refinement", "string"), ("mask_threshold", "number"))
+    ]
     return described
 
 

@@ -15,6 +15,23 @@ MAX_CLICKS = 200  # of one request, whatever the server's settings: a list this 
 Sequence = Annotated[int, Field(strict=True, ge=1, description="number of this change in its session: last one + 1")]
 
 
+Number = Annotated[int, Field(strict=True, ge=1, le=2**31, description="number of a finished object")]
+Label = Annotated[str, Field(max_length=200, description="class of the object")]
+RefinementName = Annotated[
+    str,
+    Field(
+        pattern=r"^[a-z0-9_+]{1,100}$",
+        description="name of a refinement, or names joined by +: see /v1/models and docs/REFINEMENTS.md",
+        examples=["cfr_4"],
+    ),
+]
+Threshold = Annotated[
+    float,
+    Field(strict=True, gt=0, lt=1, allow_inf_nan=False, description="probability above which a pixel is inside"),
+]
+ModelName = Annotated[str, Field(pattern=r"^[\w.-]{1,64}$", description="name of a model: see /v1/models")]
+
+
 class Message(BaseModel):
     """Base of everything on the wire: unknown fields are refused."""
 
@@ -62,6 +79,26 @@ class ChangeRequest(Message):
     sequence: Sequence | None = None
 
 
+class SettingsRequest(ChangeRequest):
+    """Another refinement or threshold for the same clicks; what is left out stays."""
+
+    refinement: RefinementName | None = None
+    mask_threshold: Threshold | None = None
+
+
+class FinishRequest(ChangeRequest):
+    """The object at hand is finished; `parts`: each connected component is an object."""
+
+    label: Label = ""
+    parts: Flag = False
+
+
+class NumberRequest(ChangeRequest):
+    """A change that is about a finished object."""
+
+    number: Number
+
+
 Id = Annotated[int, Field(strict=True)] | Annotated[str, Field(strict=True, max_length=64)] | None
 
 
@@ -69,6 +106,21 @@ class LiveClick(ClickRequest):
     """A click sent over /live; `latest`: leave the mask out of the answer if another change already waits."""
 
     kind: Literal["click"]
+    id: Id = None
+    latest: Flag = False
+
+
+class LivePreview(ClickBody):
+    """A click that is only looked at, sent over /live."""
+
+    kind: Literal["preview"]
+    id: Id = None
+
+
+class LiveSettings(SettingsRequest):
+    """Another refinement or threshold, sent over /live."""
+
+    kind: Literal["settings"]
     id: Id = None
     latest: Flag = False
 
@@ -81,11 +133,23 @@ class LiveChange(ChangeRequest):
     latest: Flag = False
 
 
+class ExemplarBody(Message):
+    """A finished object that shows what to find, for models that take one."""
+
+    mask: MaskRle
+    clicks: list[ClickBody] = Field(default_factory=list, max_length=MAX_CLICKS)
+    label: Label = Field("", description="disregarded: it is there because an export has it")
+
+
 class SessionRequest(Message):
-    """An image as base64 text or data URI, and where given the mask to start from."""
+    """An image as base64 text or data URI, and where given the mask to start from and other settings."""
 
     image: str | None = Field(None, description="base64 or data URI of a JPEG, PNG or WebP file")
     mask: MaskRle | None = None
+    model: ModelName | None = None
+    refinement: RefinementName | None = None
+    mask_threshold: Threshold | None = None
+    exemplar: ExemplarBody | None = None
 
 
 class PredictRequest(SessionRequest):
@@ -100,7 +164,10 @@ class SessionOpened(Message):
     session_id: str
     width: int
     height: int
+    model: str
     model_version: str
+    refinement: str | None = Field(description="null: the model's own")
+    mask_threshold: float | None = Field(description="null: the refinement's own")
     expires_in_s: int = Field(description="idle seconds after which the session is forgotten")
 
 
@@ -109,9 +176,11 @@ class SessionState(SessionOpened):
 
     image_sha256: str
     has_initial_mask: bool
+    has_exemplar: bool
     sequence: int
     clicks: list[ClickBody]
     num_redo: int
+    num_objects: int
 
 
 class MaskAnswer(Message):
@@ -126,6 +195,63 @@ class MaskAnswer(Message):
     honoured: bool | None = Field(description="the mask at the last click has the click's sign; null without clicks")
     milliseconds: float
     model_version: str
+    num_objects: int = Field(description="finished objects of the session")
+
+
+class ObjectBody(Message):
+    """A finished object."""
+
+    number: int
+    label: str
+    mask: MaskRle
+    area: int
+    bbox_xywh: list[int] = Field(min_length=4, max_length=4)
+    clicks: list[ClickBody]
+
+
+class ObjectList(Message):
+    """The finished objects of a session."""
+
+    objects: list[ObjectBody]
+
+
+class ObjectsAnswer(MaskAnswer):
+    """The mask of the object at hand after a change of the finished ones, and these."""
+
+    objects: list[ObjectBody]
+
+
+class PassBody(Message):
+    """One pass of the refinement."""
+
+    name: str = Field(examples=["first look", "pass 1"])
+    mask: MaskRle
+    num_changed: int = Field(description="pixels that differ from the entry before; of the first, from an empty mask")
+
+
+class Passes(Message):
+    """How the newest click's mask came about."""
+
+    steps: list[PassBody]
+
+
+class ModelBody(Message):
+    """A model of this server; `refinements` and `mask_threshold` are what a session may choose, and what it has."""
+
+    name: str
+    network: str
+    refinement: str
+    model_version: str
+    mask_threshold: float
+    refinements: list[str]
+    takes_exemplar: bool
+    default: bool
+
+
+class Models(Message):
+    """The models of this server."""
+
+    models: list[ModelBody]
 
 
 class Health(Message):
@@ -163,7 +289,9 @@ class ProblemBody(BaseModel):
     pointer: str | None = None
 
 
-def answer(made: Made, *, num_clicks: int, num_redo: int, sequence: int, milliseconds: float = 0.0) -> MaskAnswer:
+def answer(
+    made: Made, *, num_clicks: int, num_redo: int, sequence: int, milliseconds: float = 0.0, num_objects: int = 0
+) -> MaskAnswer:
     """Describe a mask and its session."""
     return MaskAnswer(
         sequence=sequence,
@@ -175,4 +303,5 @@ def answer(made: Made, *, num_clicks: int, num_redo: int, sequence: int, millise
         honoured=made.honoured,
         milliseconds=milliseconds,
         model_version=made.model_version,
+        num_objects=num_objects,
     )

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import ray.serve as ray_serve
 from ray.exceptions import RayError
 from ray.serve.config import RequestRouterConfig
@@ -24,9 +25,10 @@ from models.steps import Answer, Correct
 from serve.batching import Batched
 from serve.engine import ModelNan
 from serve.made import Made
-from serve.masks import Load, ModelInfo
+from serve.masks import ModelInfo, Work
 from serve.problems import Problem
 from serve.settings import Settings
+from serve.values import Basis
 from serve.worker import Rows, Worker, rows
 
 AFFINITY: Any = {
@@ -57,17 +59,17 @@ class _Owner:
         """Which model answers."""
         return self.worker.info()
 
-    def open(self, session_id: str, data: bytes, initial_mask: Rle | None) -> None:
+    def open(self, session_id: str, data: bytes, basis: Basis) -> None:
         """Decode and open an image before its first click."""
-        self.worker.open(session_id, data, initial_mask)
+        self.worker.open(session_id, data, basis)
 
-    def mask(self, session_id: str, data: bytes | None, initial_mask: Rle | None, clicks: Rows) -> Made | None:
-        """The mask that a session has after these clicks; None: the image file is needed."""
-        return self.worker.mask(session_id, data, initial_mask, clicks)
+    def ask(self, what: str, session_id: str, data: bytes | None, basis: Basis, clicks: Rows) -> Any:
+        """What a session has after these clicks (see Worker.ask); None: the image file is needed."""
+        return self.worker.ask(what, session_id, data, basis, clicks)
 
-    def once(self, data: bytes, initial_mask: Rle | None, clicks: Rows) -> Made:
+    def once(self, data: bytes, basis: Basis, clicks: Rows) -> Made:
         """The mask of clicks on an image that nobody keeps."""
-        return self.worker.once(data, initial_mask, clicks)
+        return self.worker.once(data, basis, clicks)
 
     def forget(self, session_id: str) -> None:
         """Drop what is cached of a session."""
@@ -148,21 +150,25 @@ class RemoteMasks:
             return replace(last, ready=False)
         return last
 
-    def open(self, session_id: str, data: bytes, image: Any, initial_mask: Rle | None) -> None:
+    def open(self, session_id: str, data: bytes, image: Any, basis: Basis) -> None:
         """Let the session's replica decode the image."""
-        self._call(self._of(session_id).open, session_id, data, initial_mask)
+        self._call(self._of(session_id).open, session_id, data, basis)
 
-    def mask(self, session_id: str, load: Load, initial_mask: Rle | None, clicks: tuple[Click, ...]) -> Made:
-        """The mask that a session has after these clicks."""
-        owner = self._of(session_id)
-        found = self._call(owner.mask, session_id, None, initial_mask, rows(clicks))
-        if found is None:
-            found = self._call(owner.mask, session_id, load(), initial_mask, rows(clicks))
-        return found
+    def mask(self, work: Work) -> Made:
+        """The mask that a session has after its clicks."""
+        return self._ask("mask", work)
 
-    def once(self, data: bytes, image: Any, initial_mask: Rle | None, clicks: tuple[Click, ...]) -> Made:
+    def probability(self, work: Work) -> np.ndarray:
+        """The probability map of that mask, uint8 (h, w)."""
+        return self._ask("probability", work)
+
+    def passes(self, work: Work) -> list[tuple[str, Rle]]:
+        """How that mask came about."""
+        return self._ask("passes", work)
+
+    def once(self, data: bytes, image: Any, basis: Basis, clicks: tuple[Click, ...]) -> Made:
         """The mask of clicks on an image that nobody keeps."""
-        return self._call(self._owner.once, data, initial_mask, rows(clicks))
+        return self._call(self._owner.once, data, basis, rows(clicks))
 
     def forget(self, session_id: str) -> None:
         """Drop what is cached of a session; if nobody answers, there is nothing to drop."""
@@ -170,6 +176,13 @@ class RemoteMasks:
             self._call(self._of(session_id).forget, session_id)
         except Problem as problem:
             logger.warning("session %s is deleted, its cache is not: %s", session_id, problem)
+
+    def _ask(self, what: str, work: Work) -> Any:
+        owner, clicks = self._of(work.session_id), rows(work.clicks)
+        found = self._call(owner.ask, what, work.session_id, None, work.basis, clicks)
+        if found is None:
+            found = self._call(owner.ask, what, work.session_id, work.load(), work.basis, clicks)
+        return found
 
     def _of(self, session_id: str) -> Any:
         return self._owner.options(session_id=session_id)

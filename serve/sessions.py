@@ -1,7 +1,7 @@
-"""Sessions: the rules by which clicks, undo, redo and repetitions change a session's value.
+"""Sessions: values in a store, masks from whoever runs the model; what a change does is in rules.py.
 
-Values are in a store that survives processes; masks come from whoever runs the model. A change counts once its value is
-committed, and it is committed once its mask is there: a failure on the way changes nothing, and may be repeated.
+Values are in a store that survives processes. A change counts once its value is committed, and it is committed once its
+mask is there: a failure on the way changes nothing, and may be repeated.
 """
 
 import hashlib
@@ -9,22 +9,23 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from models import rle
-from models.errors import InputError
-from models.interaction import Click, check_click
+from models.interaction import Click
+from models.rle import Rle
+from serve import rules
+from serve.fleet import Fleet
 from serve.locks import KeyedLocks
 from serve.made import Made
-from serve.masks import Masks
+from serve.masks import Work
 from serve.problems import Problem
 from serve.settings import Settings
 from serve.store import SqliteStore, ValueStore
-from serve.values import Change, SessionValue
+from serve.values import Basis, Change, SessionValue
 
-__all__ = ["Change", "Outcome", "Sessions", "check_wire_click"]
+__all__ = ["Change", "Outcome", "Sessions"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -32,9 +33,7 @@ class Outcome:
     """State of a session after a change."""
 
     made: Made
-    clicks: tuple[Click, ...]
-    num_redo: int
-    sequence: int
+    value: SessionValue
 
     @property
     def mask(self) -> np.ndarray:
@@ -43,16 +42,19 @@ class Outcome:
 
 
 class Sessions:
-    """All sessions. Methods raise Problem and may take as long as a forward: call them in a thread."""
+    """All sessions. Methods raise Problem and may take as long as a forward: call them in a thread.
+
+    `who`: the name of the caller's token, None where nobody is asked. A session of somebody else is unknown.
+    """
 
     def __init__(
         self,
-        masks: Masks,
+        fleet: Fleet,
         settings: Settings,
         clock: Callable[[], float] = time.time,
         values: ValueStore | None = None,
     ) -> None:
-        self._masks, self._settings, self._clock = masks, settings, clock
+        self._fleet, self._settings, self._clock = fleet, settings, clock
         self._values = values if values is not None else SqliteStore(settings.sessions)
         # One change of a session at a time; locks vanish with the last who holds them.
         self._locks = KeyedLocks()
@@ -70,29 +72,34 @@ class Sessions:
         if full or (num and stored + num_bytes > self._settings.max_stored_bytes):
             raise Problem("at_capacity", f"{num} sessions are open; try again", retry_after_s=5)
 
-    def create(self, data: bytes, image: np.ndarray, initial_mask: np.ndarray | None) -> SessionValue:
-        """Start a session on an image file and its decoded pixels; raises at_capacity."""
+    def create(
+        self, data: bytes, image: np.ndarray, basis: Basis | None = None, who: str | None = None
+    ) -> SessionValue:
+        """Start a session on an image file and its decoded pixels; raises at_capacity, and as the engine's `open`."""
+        basis = basis or Basis()
+        basis = replace(basis, model=basis.model or self._fleet.default)
         value = SessionValue(
             id=secrets.token_urlsafe(24),
             image_sha256=hashlib.sha256(data).hexdigest(),
             hw=(image.shape[0], image.shape[1]),
-            initial_mask=None if initial_mask is None else rle.encode(initial_mask),
-            model_version=self._masks.info().model_version,
+            basis=basis,
+            model_version=self._fleet.info(basis.model).model_version,
             used_at=self._clock(),
+            owner=who,
         )
-        self._masks.open(value.id, data, image, value.initial_mask)
+        self._fleet.open(value.id, data, image, basis)
         with self._guard:
             self.check_room(len(data))
             self._values.add(value, data)
         return value
 
-    def get(self, session_id: str) -> SessionValue:
+    def get(self, session_id: str, who: str | None = None) -> SessionValue:
         """Find a session and count this as use; raises session_unknown, session_expired."""
         self._drop_expired()
         value = self._values.get(session_id)
-        if value is None:
-            if self._values.has_ended(session_id):
-                raise Problem("session_expired", f"idle for more than {self._settings.idle_timeout_s:g} s")
+        if value is None and self._values.has_ended(session_id):
+            raise Problem("session_expired", f"idle for more than {self._settings.idle_timeout_s:g} s")
+        if value is None or value.owner != who:
             raise Problem("session_unknown", "no session has this id; open one with POST /v1/sessions")
         now = self._clock()
         # To the second would do: a session is idle for an hour before it ends.
@@ -100,61 +107,63 @@ class Sessions:
             self._values.touch(session_id, now)
         return value
 
-    def delete(self, session_id: str) -> None:
+    def delete(self, session_id: str, who: str | None = None) -> None:
         """Forget a session; raises like `get`."""
-        self.get(session_id)
+        value = self.get(session_id, who)
         self._values.delete(session_id)
-        self._masks.forget(session_id)
+        self._fleet.forget(session_id, value.basis.model)
 
-    def current(self, session_id: str) -> Outcome:
+    def current(self, session_id: str, who: str | None = None) -> Outcome:
         """The mask as it stands, recomputed if its cache was evicted."""
         with self._locks.alone(session_id):
-            value = self.get(session_id)
-            return _outcome(value, self._mask(value, value.clicks))
+            value = self.get(session_id, who)
+            return Outcome(made=self._made(value), value=value)
 
-    def change(self, session_id: str, change: Change, sequence: int | None = None) -> Outcome:
+    def change(self, session_id: str, change: Change, sequence: int | None = None, who: str | None = None) -> Outcome:
         """Make a change; the repetition of the last one, by `sequence` and content, answers the same again.
 
-        Raises stale_sequence if `sequence` is not the next number, bad_click for a click that cannot be made. Undo and
-        redo with nothing to do count as changes that change nothing, so that every client counts alike.
+        Raises stale_sequence if `sequence` is not the next number, else as `rules.after`. Undo and redo with nothing to
+        do count as changes that change nothing, so that every client counts alike.
         """
         with self._locks.alone(session_id):
-            value = self.get(session_id)
+            value = self.get(session_id, who)
             if sequence is not None and sequence == value.sequence and change == value.last_change:
-                return _outcome(value, self._mask(value, value.clicks))
+                return Outcome(made=self._made(value), value=value)
             if sequence is not None and sequence != value.sequence + 1:
                 raise Problem("stale_sequence", f"got change {sequence}: expected {value.sequence + 1}", "/sequence")
-            history, position = self._next(value, change)
-            made = self._mask(value, history[:position])
-            after = value.after(change, history, position)
+            after = rules.after(value, change, self._settings, lambda: self._made(value))
+            made = self._made(after)
             if not self._values.commit(after, value.sequence):
                 raise Problem("stale_sequence", "another change of this session came first", "/sequence")
-            return _outcome(after, made)
+            return Outcome(made=made, value=after)
 
-    def _next(self, value: SessionValue, change: Change) -> tuple[tuple[Click, ...], int]:
-        history, position = value.history, value.position
-        if change.click is not None:
-            check_wire_click(change.click, value.hw)
-            if position >= self._settings.max_clicks:
-                raise Problem("bad_click", f"the session has {position} clicks, the most that are allowed")
-            return (*history[:position], change.click), position + 1
-        return history, {"undo": max(position - 1, 0), "redo": min(position + 1, len(history)), "clear": 0}[change.kind]
+    def preview(self, session_id: str, click: Click, who: str | None = None) -> Outcome:
+        """The mask that a click would give. Nothing is changed, and making the very click then costs nothing."""
+        with self._locks.alone(session_id):
+            value = self.get(session_id, who)
+            would = rules.after(value, Change(kind="click", click=click), self._settings, lambda: self._made(value))
+            return Outcome(made=self._made(would), value=replace(would, sequence=value.sequence))
 
-    def _mask(self, value: SessionValue, clicks: tuple[Click, ...]) -> Made:
-        return self._masks.mask(value.id, lambda: self._values.image(value.image_sha256), value.initial_mask, clicks)
+    def probability(self, session_id: str, who: str | None = None) -> np.ndarray:
+        """The probability map of the mask as it stands, uint8 (h, w)."""
+        with self._locks.alone(session_id):
+            value = self.get(session_id, who)
+            return self._fleet.probability(self._work(value))
+
+    def passes(self, session_id: str, who: str | None = None) -> list[tuple[str, Rle]]:
+        """How the mask as it stands came about: name and mask after each pass."""
+        with self._locks.alone(session_id):
+            value = self.get(session_id, who)
+            return self._fleet.passes(self._work(value))
+
+    def _work(self, value: SessionValue) -> Work:
+        def load() -> bytes:
+            return self._values.image(value.image_sha256)
+
+        return Work(session_id=value.id, load=load, basis=value.basis, clicks=value.clicks)
+
+    def _made(self, value: SessionValue) -> Made:
+        return self._fleet.mask(self._work(value))
 
     def _drop_expired(self) -> None:
         self._values.expire(self._clock() - self._settings.idle_timeout_s)
-
-
-def _outcome(value: SessionValue, made: Made) -> Outcome:
-    return Outcome(made=made, clicks=value.clicks, num_redo=value.num_redo, sequence=value.sequence)
-
-
-def check_wire_click(click: Click, hw: tuple[int, int]) -> None:
-    """Raise Problem bad_click unless the click lies on the image of (height, width)."""
-    try:
-        check_click(click.y, click.x, hw)
-    except InputError as error:
-        inside = 0 <= click.x <= hw[1] - 1
-        raise Problem("bad_click", str(error), "/y" if inside else "/x") from None

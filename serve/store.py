@@ -82,8 +82,9 @@ class SqliteStore:
         """Keep a new session and its image file."""
         with self._writing() as db:
             db.execute("INSERT OR IGNORE INTO images VALUES (?, ?)", (value.image_sha256, data))
-            mask = 0 if value.initial_mask is None else len(value.initial_mask["counts"])
-            row = (value.id, value.image_sha256, value.to_json(), 0, value.used_at, len(data) + mask)
+            given = (value.basis.initial_mask, value.basis.exemplar and value.basis.exemplar.mask)
+            masks = sum(len(mask["counts"]) for mask in given if mask is not None)
+            row = (value.id, value.image_sha256, value.to_json(), 0, value.used_at, len(data) + masks)
             db.execute("INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def get(self, session_id: str) -> SessionValue | None:

@@ -1,34 +1,87 @@
 """A session as a value: what every mask of it depends on, and nothing else. It travels as JSON, never as pickle."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
+import numpy as np
+
+from models import rle
 from models.interaction import Click
 from models.rle import Rle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Exemplar:
+    """A finished object that shows what to find: its mask and the clicks that made it."""
+
+    mask: Rle
+    clicks: tuple[Click, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Basis:
+    """What a mask depends on beside image and clicks. None stands for what the server or the model does by itself."""
+
+    model: str | None = None
+    """Name of a model of this server."""
+    refinement: str | None = None
+    mask_threshold: float | None = None
+    initial_mask: Rle | None = None
+    exemplar: Exemplar | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """A finished object. Its mask is kept, and what it was made of, so that it can be edited again."""
+
+    number: int
+    mask: Rle
+    label: str = ""
+    clicks: tuple[Click, ...] = ()
+    initial_mask: Rle | None = None
+    exemplar: Exemplar | None = None
+
+    def decoded(self) -> np.ndarray:
+        """The mask, bool (h, w)."""
+        return rle.decode(self.mask)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One accepted change: "click", "undo", "redo" or "clear"."""
+    """One accepted change: "click", "undo", "redo", "clear", "settings", "finish", "edit", "drop" or "recall"."""
 
     kind: str
     click: Click | None = None
+    number: int | None = None
+    """Of the finished object that is edited, dropped, or recalled."""
+    label: str = ""
+    parts: bool = False
+    """Finish each connected component as an object."""
+    refinement: str | None = None
+    mask_threshold: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionValue:
-    """One session. `history[:position]` are the clicks in force; `used_at` in seconds of the store's clock."""
+    """One session. `history[:position]` are the clicks in force; `used_at` in seconds of the store's clock.
+
+    `owner`: name of the token that opened it; None where nobody was asked.
+    """
 
     id: str
     image_sha256: str
     hw: tuple[int, int]
     model_version: str
     used_at: float
-    initial_mask: Rle | None = None
+    basis: Basis = Basis()
     history: tuple[Click, ...] = ()
     position: int = 0
     sequence: int = 0
     last_change: Change | None = None
+    objects: tuple[Finished, ...] = ()
+    next_number: int = 1
+    owner: str | None = None
 
     @property
     def clicks(self) -> tuple[Click, ...]:
@@ -40,42 +93,64 @@ class SessionValue:
         """Undone clicks that redo can bring back."""
         return len(self.history) - self.position
 
-    def after(self, change: Change, history: tuple[Click, ...], position: int) -> "SessionValue":
+    def after(self, change: Change, **changed: Any) -> "SessionValue":
         """The value once a change is made."""
-        return replace(self, history=history, position=position, sequence=self.sequence + 1, last_change=change)
+        return replace(self, sequence=self.sequence + 1, last_change=change, **changed)
 
     def to_json(self) -> str:
         """All but `used_at`, which the store keeps beside it."""
-        last = self.last_change
-        return json.dumps(
-            {
-                "id": self.id,
-                "image_sha256": self.image_sha256,
-                "hw": self.hw,
-                "model_version": self.model_version,
-                "initial_mask": self.initial_mask,
-                "history": [_row(click) for click in self.history],
-                "position": self.position,
-                "sequence": self.sequence,
-                "last_change": None if last is None else {"kind": last.kind, "click": last.click and _row(last.click)},
-            }
-        )
+        plain = _plain(self)
+        del plain["used_at"]
+        return json.dumps(plain)
 
     @staticmethod
     def from_json(text: str, used_at: float) -> "SessionValue":
         """Undo `to_json`."""
         plain = json.loads(text)
-        last = plain["last_change"]
-        if last is not None:
-            last = Change(kind=last["kind"], click=None if last["click"] is None else _click(last["click"]))
-        known = {**plain, "hw": tuple(plain["hw"]), "history": tuple(_click(row) for row in plain["history"])}
-        return SessionValue(**{**known, "last_change": last, "used_at": used_at})
+        return SessionValue(
+            **{
+                **plain,
+                "hw": tuple(plain["hw"]),
+                "history": _clicks(plain["history"]),
+                "basis": _basis(plain["basis"]),
+                "last_change": None if plain["last_change"] is None else _change(plain["last_change"]),
+                "objects": tuple(_finished(each) for each in plain["objects"]),
+                "used_at": used_at,
+            }
+        )
 
 
-def _row(click: Click) -> list[float | bool]:
-    return [click.y, click.x, click.positive]
+def _plain(value: Any) -> Any:
+    """JSON of a record of this module: clicks are rows, the rest is by field."""
+    if isinstance(value, Click):
+        return [value.y, value.x, value.positive]
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, SessionValue | Basis | Exemplar | Finished | Change):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    return value
 
 
 def _click(row: list[float | bool]) -> Click:
     y, x, positive = row
     return Click(y=float(y), x=float(x), positive=bool(positive))
+
+
+def _clicks(rows: list[list[float | bool]]) -> tuple[Click, ...]:
+    return tuple(_click(row) for row in rows)
+
+
+def _exemplar(plain: dict[str, Any] | None) -> Exemplar | None:
+    return None if plain is None else Exemplar(mask=plain["mask"], clicks=_clicks(plain["clicks"]))
+
+
+def _basis(plain: dict[str, Any]) -> Basis:
+    return Basis(**{**plain, "exemplar": _exemplar(plain["exemplar"])})
+
+
+def _change(plain: dict[str, Any]) -> Change:
+    return Change(**{**plain, "click": None if plain["click"] is None else _click(plain["click"])})
+
+
+def _finished(plain: dict[str, Any]) -> Finished:
+    return Finished(**{**plain, "clicks": _clicks(plain["clicks"]), "exemplar": _exemplar(plain["exemplar"])})

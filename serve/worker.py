@@ -4,13 +4,16 @@ A worker that does not know a session says so (None) and gets its image file wit
 with each click.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 from models.interaction import Click
-from models.rle import Rle
 from serve.engine import Engine
 from serve.images import decode_image
 from serve.made import Made
-from serve.masks import LocalMasks, ModelInfo
+from serve.masks import LocalMasks, ModelInfo, Work
 from serve.settings import Settings
+from serve.values import Basis
 
 Rows = list[tuple[float, float, bool]]
 """Clicks as they travel: y, x, positive."""
@@ -27,13 +30,13 @@ class Worker:
         """Which model answers."""
         return self._masks.info()
 
-    def open(self, session_id: str, data: bytes, initial_mask: Rle | None) -> None:
+    def open(self, session_id: str, data: bytes, basis: Basis) -> None:
         """Decode and open an image before its first click."""
         with self.engine.opening:
-            self._masks.open(session_id, data, decode_image(data, self._settings.max_pixels), initial_mask)
+            self._masks.open(session_id, data, decode_image(data, self._settings.max_pixels), basis)
 
-    def mask(self, session_id: str, data: bytes | None, initial_mask: Rle | None, clicks: Rows) -> Made | None:
-        """The mask that a session has after these clicks; None: the image file is needed."""
+    def ask(self, what: str, session_id: str, data: bytes | None, basis: Basis, clicks: Rows) -> Any:
+        """What a session has after these clicks: its "mask", "probability" or "passes"; None: the file is needed."""
         if data is None and not self._masks.has(session_id):
             return None
 
@@ -42,16 +45,21 @@ class Worker:
                 raise _Gone
             return data
 
+        answers: dict[str, Callable[[Work], Any]] = {
+            "mask": self._masks.mask,
+            "probability": self._masks.probability,
+            "passes": self._masks.passes,
+        }
         try:
-            return self._masks.mask(session_id, load, initial_mask, _clicks(clicks))
+            return answers[what](Work(session_id=session_id, load=load, basis=basis, clicks=_clicks(clicks)))
         except _Gone:  # between the two questions another session took its place
             return None
 
-    def once(self, data: bytes, initial_mask: Rle | None, clicks: Rows) -> Made:
+    def once(self, data: bytes, basis: Basis, clicks: Rows) -> Made:
         """The mask of clicks on an image that nobody keeps."""
         with self.engine.opening:
             image = decode_image(data, self._settings.max_pixels)
-            return self._masks.once(data, image, initial_mask, _clicks(clicks))
+            return self._masks.once(data, image, basis, _clicks(clicks))
 
     def forget(self, session_id: str) -> None:
         """Drop what is cached of a session."""

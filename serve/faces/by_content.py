@@ -16,12 +16,14 @@ from cachetools import LRUCache
 
 from models.interaction import Click
 from serve.engine import NUM_OPENING
+from serve.fleet import Fleet
 from serve.images import image_hw
 from serve.locks import KeyedLocks
-from serve.masks import Masks
+from serve.masks import Work
 from serve.problems import Problem
-from serve.sessions import check_wire_click
+from serve.rules import check_wire_click
 from serve.settings import Settings
+from serve.values import Basis
 
 NUM_REMEMBERED = 4096
 
@@ -48,9 +50,9 @@ class Picture:
 class ByContent:
     """Masks of pictures and clicks; methods raise Problem and may take as long as a forward: call them in a thread."""
 
-    def __init__(self, masks: Masks, settings: Settings, face: str) -> None:
-        """Make masks by `masks`, in sessions that no other `face` has."""
-        self._masks, self._settings, self._face = masks, settings, face
+    def __init__(self, fleet: Fleet, settings: Settings, face: str) -> None:
+        """Make masks by the default model of `fleet`, in sessions that no other `face` has."""
+        self._fleet, self._settings, self._face = fleet, settings, face
         self._guard = threading.Lock()
         self._looking = threading.BoundedSemaphore(NUM_OPENING)  # the size of some files takes decoding
         self._sizes: LRUCache[str, tuple[int, int]] = LRUCache(NUM_REMEMBERED)
@@ -60,7 +62,7 @@ class ByContent:
     @property
     def model_version(self) -> str:
         """Names the weights."""
-        return self._masks.info().model_version
+        return self._fleet.info().model_version
 
     def picture(self, data: bytes) -> Picture:
         """Look at an image file; raises as decoding does, except for what only decoding would find."""
@@ -85,7 +87,8 @@ class ByContent:
             check_wire_click(click, picture.hw)
         session_id = self._session_of(picture, clicks[0])
         with self._locks.alone(session_id):
-            mask = self._masks.mask(session_id, lambda: picture.data, None, clicks).mask
+            work = Work(session_id=session_id, load=lambda: picture.data, basis=Basis(), clicks=clicks)
+            mask = self._fleet.mask(work).mask
         with self._guard:
             self._clicks[session_id] = clicks
         return mask

@@ -15,8 +15,8 @@ from pydantic import BaseModel, Field, FiniteFloat
 from serve.bodies import json_body
 from serve.faces.by_content import ByContent
 from serve.faces.fetch import IPNetwork, parse_address, parse_networks
+from serve.fleet import Fleet
 from serve.images import from_base64
-from serve.masks import Masks
 from serve.problems import Problem
 from serve.protocol import MAX_CLICKS
 from serve.settings import Settings
@@ -35,13 +35,13 @@ class Invocation(BaseModel):
     neg_points: Points = Field(default_factory=list)
 
 
-def add_cvat(app: FastAPI, masks: Masks, settings: Settings) -> None:
+def add_cvat(app: FastAPI, fleet: Fleet, settings: Settings) -> None:
     """Offer one interactor, named FUNCTION; raises InputError for settings that are no networks."""
-    content = ByContent(masks, settings, "cvat")
+    content = ByContent(fleet, settings, "cvat")
     only = [Depends(_only_from(parse_networks(settings.cvat_clients, "cvat_clients")))]
 
     def described() -> dict[str, Any]:
-        info = masks.info()
+        info = fleet.info()
         return function(info.network, info.model_version)
 
     @app.get("/api/functions", dependencies=only, include_in_schema=False)

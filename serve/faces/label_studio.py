@@ -15,8 +15,8 @@ from serve.faces.by_content import ByContent
 from serve.faces.fetch import Fetcher
 from serve.faces.label_config import parse_config
 from serve.faces.regions import Region, clicks_of, key_points, mask_regions
+from serve.fleet import Fleet
 from serve.images import from_base64
-from serve.masks import Masks
 from serve.problems import Problem
 from serve.settings import Settings
 
@@ -62,10 +62,10 @@ class WebhookBody(BaseModel):
     action: str = ""
 
 
-def add_label_studio(app: FastAPI, masks: Masks, settings: Settings, fetcher: Fetcher | None = None) -> None:
+def add_label_studio(app: FastAPI, fleet: Fleet, settings: Settings, fetcher: Fetcher | None = None) -> None:
     """Answer Label Studio; raises InputError for settings that cannot be read. `fetcher` gets images by URL."""
     limit = settings.max_body_bytes
-    predictions = Predictions(masks, settings, fetcher or Fetcher(settings))
+    predictions = Predictions(fleet, settings, fetcher or Fetcher(settings))
 
     # Within a second, also while the model is busy: so the model is not asked.
     @app.get("/ls", include_in_schema=False)
@@ -76,11 +76,11 @@ def add_label_studio(app: FastAPI, masks: Masks, settings: Settings, fetcher: Fe
 
     @app.post("/ls/setup", include_in_schema=False)
     async def setup(body: Annotated[SetupBody, Depends(json_body(SetupBody, limit))]) -> dict[str, str]:
-        return {"model_version": await run_in_threadpool(lambda: masks.info().model_version)}
+        return {"model_version": await run_in_threadpool(lambda: fleet.info().model_version)}
 
     @app.get("/ls/versions", include_in_schema=False)
     async def versions() -> dict[str, list[str]]:
-        return {"versions": [await run_in_threadpool(lambda: masks.info().model_version)]}
+        return {"versions": [await run_in_threadpool(lambda: fleet.info().model_version)]}
 
     @app.post("/ls/predict", include_in_schema=False)
     async def predict(body: Annotated[PredictBody, Depends(json_body(PredictBody, limit))]) -> dict[str, Any]:
@@ -97,8 +97,8 @@ def add_label_studio(app: FastAPI, masks: Masks, settings: Settings, fetcher: Fe
 class Predictions:
     """Makes predictions of tasks; methods raise Problem and may take as long as a forward: call them in a thread."""
 
-    def __init__(self, masks: Masks, settings: Settings, fetcher: Fetcher) -> None:
-        self._content = ByContent(masks, settings, "label-studio")
+    def __init__(self, fleet: Fleet, settings: Settings, fetcher: Fetcher) -> None:
+        self._content = ByContent(fleet, settings, "label-studio")
         self._settings, self._fetcher = settings, fetcher
 
     def make(self, body: PredictBody) -> list[dict[str, Any]]:

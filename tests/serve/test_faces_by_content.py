@@ -8,6 +8,7 @@ from PIL import Image
 
 from serve.engine import Engine
 from serve.faces.by_content import ByContent
+from serve.fleet import Fleet
 from serve.images import decode_image, image_hw
 from serve.masks import LocalMasks
 from serve.settings import Settings
@@ -22,7 +23,7 @@ def predictor() -> FakePredictor:
 
 @pytest.fixture
 def content(predictor: FakePredictor) -> ByContent:
-    return ByContent(LocalMasks(Engine(predictor), Settings()), Settings(), "test")
+    return ByContent(Fleet({"fake": LocalMasks(Engine(predictor), Settings())}), Settings(), "test")
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])

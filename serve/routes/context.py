@@ -1,0 +1,95 @@
+"""What routes need of the server: one record, and the small steps that several of them take."""
+
+import threading
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from fastapi import FastAPI, Request
+from fastapi.concurrency import run_in_threadpool
+
+from models import rle
+from models.rle import Rle
+from serve import protocol
+from serve.bodies import SessionBody
+from serve.fleet import Fleet
+from serve.images import decode_image, decode_mask_png, decode_mask_rle
+from serve.protocol import MaskAnswer
+from serve.rules import check_wire_click
+from serve.sessions import Change, Outcome, Sessions
+from serve.settings import Settings
+from serve.values import Basis, Exemplar
+
+Semaphore = threading.BoundedSemaphore | threading.Semaphore
+IMAGE_CODES = ("image_missing", "bad_image", "image_too_large", "unsupported_image", "bad_encoding", "bad_mask")
+BASIS_CODES = ("model_unknown", "bad_refinement", "no_exemplar", "bad_rle", "bad_click")
+BODY_CODES = ("bad_json", "bad_request", "body_too_large", "unsupported_body")
+SESSION_CODES = ("session_unknown", "session_expired")
+MASK_CODES = (*SESSION_CODES, "bad_request", "model_nan", "model_unknown", "unavailable")
+CHANGE_CODES = (*MASK_CODES, *BODY_CODES, "stale_sequence")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Context:
+    """The server as routes see it; `decoding` is held while an image is decoded."""
+
+    app: FastAPI
+    fleet: Fleet
+    store: Sessions
+    settings: Settings
+    decoding: Semaphore
+
+    async def change(self, request: Request, session_id: str, change: Change, sequence: int | None) -> MaskAnswer:
+        """Make a change in a thread, and describe the mask."""
+        started = time.perf_counter()
+        who = caller(request)
+
+        def run() -> MaskAnswer:
+            return answer(self.store.change(session_id, change, sequence, who), started)
+
+        return await run_in_threadpool(run)
+
+    def arrays(self, body: SessionBody) -> tuple[np.ndarray, Basis]:
+        """Decode an image and what its masks shall rest on; call it in a thread, with `decoding` held."""
+        image = decode_image(body.image, self.settings.max_pixels)
+        hw, options = (image.shape[0], image.shape[1]), body.options
+        exemplar = None
+        if options.exemplar is not None:
+            clicks = tuple(click.click() for click in options.exemplar.clicks)
+            for click in clicks:
+                check_wire_click(click, hw)
+            exemplar = Exemplar(mask=rle.encode(decode_mask_rle(options.exemplar.mask, hw)), clicks=clicks)
+        basis = Basis(
+            model=options.model or self.fleet.default,
+            refinement=options.refinement,
+            mask_threshold=options.mask_threshold,
+            initial_mask=_initial(body, hw),
+            exemplar=exemplar,
+        )
+        self.fleet.of(basis.model)  # before anything is sent to it
+        return image, basis
+
+
+def caller(request: Request) -> str | None:
+    """Name of the caller's token; None where nobody is asked."""
+    return getattr(request.state, "token", None)
+
+
+def answer(outcome: Outcome, started: float) -> MaskAnswer:
+    """Describe the outcome of what began at `started` (time.perf_counter)."""
+    value = outcome.value
+    return protocol.answer(
+        outcome.made,
+        num_clicks=len(value.clicks),
+        num_redo=value.num_redo,
+        sequence=value.sequence,
+        milliseconds=round(1000 * (time.perf_counter() - started), 1),
+        num_objects=len(value.objects),
+    )
+
+
+def _initial(body: SessionBody, hw: tuple[int, int]) -> Rle | None:
+    if body.mask is None:
+        return None
+    mask = decode_mask_png(body.mask, hw) if isinstance(body.mask, bytes) else decode_mask_rle(body.mask, hw)
+    return rle.encode(mask)
