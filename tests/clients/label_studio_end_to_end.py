@@ -40,7 +40,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--checkpoint", type=Path, help="folder; by default a small untrained network is made")
     parser.add_argument("--image", type=Path, help="PNG file to click on; by default a drawn one")
-    parser.add_argument("--screenshot", type=Path, help="file for a picture of the page with the annotation")
     options = parser.parse_args()
     start = time.monotonic()
     try:
@@ -104,11 +103,6 @@ def run(folder: Path, options: argparse.Namespace, stack: contextlib.ExitStack) 
 
     expected = native_mask(ours, picture, *clicks)
     compare_exports(client, project, expected)
-    if options.screenshot:
-        from tests.clients.servers import look
-
-        look(f"{studio}/projects/{project}/data?task={task['id']}", USER, PASSWORD, options.screenshot)
-        say("page pictured", options.screenshot)
 
 
 def compare_exports(client: httpx.Client, project: int, expected: np.ndarray) -> None:
