@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import io
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -42,6 +43,8 @@ def main() -> None:
     parser.add_argument("--image", type=Path, help="PNG file to click on; by default a drawn one")
     options = parser.parse_args()
     start = time.monotonic()
+    # A script that is ended from outside must end what it started: an exception does.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
             run(Path(folder), options, stack)
