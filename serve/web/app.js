@@ -16,7 +16,8 @@ import { bindTools } from "./tools.js";
 import { View } from "./view.js";
 
 const ACCEPTED = ["image/jpeg", "image/png", "image/webp"];
-const DOUBLE_MS = 400;
+const DOUBLE_MS = 400; // a second press so soon is a double click, not meant for the dot
+const FINISH = window.matchMedia("(pointer: coarse)").matches ? "Finish" : "Enter";
 
 const state = {
   image: null, session: null, adding: true, draft: null, decoded: null, loading: 0, finishing: false, quiet: false,
@@ -94,6 +95,7 @@ function show(session, image, name, index) {
   hover.attach(session);
   folder.opened(index);
   $("welcome").hidden = true;
+  document.body.classList.remove("empty");
   $("stage").classList.add("loaded");
   $("file-name").textContent = name;
   $("file-name").title = name;
@@ -113,15 +115,21 @@ function store(within) {
   if (!within) objects.unsaved = false;
 }
 
+/** Wait until the server has answered for everything; false if another image took the place meanwhile. */
+async function idle(session) {
+  while (session && session === state.session && session.waiting > 0) await new Promise((done) => setTimeout(done, 40));
+  return session === state.session;
+}
+
 /** Open another image of the folder; what is being made is finished first. */
 async function openFrom(index) {
   if (!folder.has(index)) return;
   busy("Opening the image");
   const { session } = state;
+  session?.release();
   try {
     const { name, blob } = await folder.fetch(index);
-    while (session && session === state.session && session.waiting > 0) await new Promise((done) => setTimeout(done, 50));
-    if (session !== state.session) return; // another one was quicker
+    if (!(await idle(session))) return; // another one was quicker
     if (folder.at >= 0 && state.mask) keep();
     await open(blob, name, index);
   } catch (error) {
@@ -215,7 +223,7 @@ function onSession(session) {
       $("status-model").textContent = answer.model_version;
       if (answer.num_clicks > (before?.num_clicks ?? 0)) hover.took(answer.milliseconds, answer.num_clicks);
       if (answer.honoured === false) message("The mask does not follow the last click: click once more nearby");
-      else message(session.clicks.length ? "Correct with more clicks, or finish with Enter" : "Click the object to select it");
+      else message(session.clicks.length ? `Correct with more clicks, then ${FINISH}` : "Click the object to select it");
     } else state.mask = session.wanted.base?.mask ? drafted(decode(session.wanted.base.mask)) : null;
     hover.stop();
   }
@@ -258,9 +266,10 @@ function edit(object) {
 }
 
 /** Masks from a file: a single one is opened to be corrected, several are listed. */
-function addMasks(masks) {
+async function addMasks(masks) {
   const { session } = state;
-  if (session.waiting > 0) throw new Error("Wait for the mask, then load another.");
+  session.release();
+  if (!(await idle(session))) return;
   if (state.mask) keep();
   const based = masks.map(({ name, rle, box }) => ({ name, rle, box, clicks: [], base: { mask: rle } }));
   if (based.length === 1) {
@@ -269,7 +278,7 @@ function addMasks(masks) {
     state.mask = drafted(decode(rle));
     state.quiet = true; // nothing is asked before the first click
     session.restart([], base);
-    message("Correct the mask with clicks, or finish with Enter");
+    message(`Correct the mask with clicks, then ${FINISH}`);
   } else {
     for (const object of based) objects.add({ ...objects.next(), ...object, name: object.name ?? objects.next().name });
     if (session.clicks.length) session.restart();

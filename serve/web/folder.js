@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 
-const MAX_SHOWN = 24; // on the welcome page
+const MAX_SHOWN = 12; // on the welcome page
 
 export class Folder {
   constructor() {

@@ -11,20 +11,20 @@ function apply(pixels, width, [left, top, boxWidth, boxHeight], bytes) {
 }
 
 export class Live {
-  /** onAnswer(answer): with `pixels` where a mask came, with `code` where it was refused; onEnd(code) once, at the end. */
+  /** onAnswer(answer): with `pixels` where a mask came, with `code` where it was refused; onEnd(code) once. */
   constructor(id, width, height, { onReady, onAnswer, onEnd }) {
     Object.assign(this, { width, onAnswer });
     this.pixels = new Uint8Array(width * height); // the last mask that came: what the next patch changes
-    this.ready = false;
     this.header = null; // of an answer whose bits are on their way
     this.socket = api.live(id);
     this.socket.binaryType = "arraybuffer";
-    this.socket.addEventListener("open", () => { this.ready = true; onReady(); });
+    this.socket.addEventListener("open", onReady);
     this.socket.addEventListener("message", ({ data }) => this.#receive(data));
-    this.socket.addEventListener("close", ({ code }) => {
-      this.ready = false;
-      onEnd(code);
-    });
+    this.socket.addEventListener("close", ({ code }) => onEnd(code));
+  }
+
+  get ready() {
+    return this.socket.readyState === WebSocket.OPEN;
   }
 
   send(message) {
@@ -32,7 +32,6 @@ export class Live {
   }
 
   close() {
-    this.ready = false;
     this.socket.close();
   }
 

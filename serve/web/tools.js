@@ -49,7 +49,7 @@ export function bindTools(page) {
 
   const loadMask = attempt(async (file) => {
     if (!state.image) throw new Error("Open the image first, then its mask.");
-    page.addMasks(await readMasks(file, state.image));
+    await page.addMasks(await readMasks(file, state.image));
   });
   const take = attempt(async (file) => {
     const mask = isJson(file) || (state.image && (await looksLikeMask(file, state.image)));
@@ -138,6 +138,7 @@ async function start({ state, folder, models, openFrom, refresh }) {
   const pictures = folder.load().then(async () => {
     $("examples").replaceChildren(...(await folder.pictures(openFrom)));
     $("examples-block").hidden = folder.entries.length === 0;
+    $("examples-count").textContent = folder.entries.length;
     refresh();
   });
   const { network, refinement } = await api.health();
