@@ -54,9 +54,9 @@ export class Hover {
       return;
     }
     const { x, y, positive } = this.wanted;
-    if (!this.session?.preview(x, y, positive)) return;
     this.asked = { at: now, place: this.wanted };
-    this.lastAt = now;
+    if (this.session?.preview(x, y, positive)) this.lastAt = now;
+    else this.asked = null;
   }
 
   #show(answer) {

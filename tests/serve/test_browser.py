@@ -211,7 +211,8 @@ def test_files_that_are_no_images_are_refused_readably(page: Page, tmp_path: Pat
 def test_a_forgotten_session_comes_back(page: Page) -> None:
     page.eval(
         "window.ids = []; const real = window.WebSocket; window.WebSocket = class extends real {"
-        "constructor(url, ...rest) { super(url, ...rest); window.ids.push(String(url).match(/sessions\\/([^/]+)/)[1]); }}"
+        "constructor(url, ...rest) { super(url, ...rest);"
+        "window.ids.push(String(url).match(/sessions\\/([^/]+)/)[1]); }}"
     )
     open_example(page)
     page.click(*place(page, 30, 20))

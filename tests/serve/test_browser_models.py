@@ -75,8 +75,10 @@ def answers(refinements: list[str]) -> str:
         window.previews.push([message.x, message.y, performance.now()]);
         const patch = {{bbox_xywh: [40, 0, 10, 40], num_bytes: 50, size: [40, 60]}};
         const header = {{id: message.id, preview: true, sequence: 2, milliseconds: 1, patch}};
-        this.dispatchEvent(new MessageEvent('message', {{data: JSON.stringify(header)}}));
-        this.dispatchEvent(new MessageEvent('message', {{data: new Uint8Array(50).fill(255).buffer}}));
+        setTimeout(() => {{
+          this.dispatchEvent(new MessageEvent('message', {{data: JSON.stringify(header)}}));
+          this.dispatchEvent(new MessageEvent('message', {{data: new Uint8Array(50).fill(255).buffer}}));
+        }}, 5);
       }};
     """
 

@@ -1,4 +1,4 @@
-"""The page's tools in a real browser, on the fake predictor: what a labeler does beside clicking, and what comes of it."""
+"""The page's tools in a real browser, on the fake predictor: what a labeler does beside clicking."""
 
 import io
 import json
