@@ -121,7 +121,7 @@ class RedisStore:
 
     def _told(self, error: RedisError) -> str:
         # Old servers repeat the command that they refuse, which may be the one with the password.
-        text = f"{type(error).__name__}: {error}"
+        text = f"{type(error).__name__}: {error}".rstrip(".")
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return text

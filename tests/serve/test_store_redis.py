@@ -120,6 +120,16 @@ def test_a_killed_redis_is_unavailable_and_comes_back_with_its_sessions(durable:
         assert answer.headers["retry-after"] == "1"
     assert server.client.get("/v1/health/live").status_code == 200
     assert server.client.get("/v1/health/ready").status_code == 200, "the model is ready, whoever keeps sessions"
+    with server.client.websocket_connect(f"ws://localhost/v1/sessions/{session}/live") as live:
+        assert live.receive()["code"] == 1013
+    durable.start()
+    with server.client.websocket_connect(f"ws://localhost/v1/sessions/{session}/live") as live:
+        live.send_json({"kind": "click", "x": 10, "y": 20, "sequence": 1, "id": 6})
+        assert live.receive_json()["id"] == 6, "a repetition"
+        durable.kill()
+        live.send_json({"kind": "click", "x": 40, "y": 20, "sequence": 2, "id": 7})
+        answer = live.receive_json()
+        assert (answer["id"], answer["code"], answer["retry_after_s"]) == (7, "unavailable", 1)
     durable.start()
     assert server.client.get(f"/v1/sessions/{session}").json()["sequence"] == 1
     assert server.client.get(f"/v1/sessions/{session}/mask").json() == mask
