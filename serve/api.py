@@ -39,8 +39,8 @@ from serve.values import SessionValue
 
 IMAGE_CODES = ("image_missing", "bad_image", "image_too_large", "unsupported_image", "bad_encoding", "bad_mask")
 BODY_CODES = ("bad_json", "bad_request", "body_too_large", "unsupported_body")
-SESSION_CODES = ("session_unknown", "session_expired")
-CHANGE_CODES = (*SESSION_CODES, *BODY_CODES, "stale_sequence", "bad_click", "model_nan", "unavailable")
+SESSION_CODES = ("session_unknown", "session_expired", "unavailable")
+CHANGE_CODES = (*SESSION_CODES, *BODY_CODES, "stale_sequence", "bad_click", "model_nan")
 Semaphore = threading.BoundedSemaphore | threading.Semaphore
 
 
@@ -95,7 +95,7 @@ def _add_health(app: FastAPI, masks: Masks, store: Sessions) -> None:
             raise Problem("not_ready", reason, retry_after_s=5)
         return {"status": "ok"}
 
-    @app.get("/v1/health", responses=problems())
+    @app.get("/v1/health", responses=problems("unavailable"))
     async def health() -> protocol.Health:
         """Which model runs, and how many sessions are open."""
 
@@ -120,7 +120,7 @@ def _add_sessions(app: FastAPI, decoding: Semaphore, settings: Settings, store: 
             "width": width,
             "height": height,
             "model_version": record.model_version,
-            "expires_in_s": int(settings.idle_timeout_s),
+            "expires_in_s": store.expires_in_s(record),
         }
 
     @app.post(
@@ -165,7 +165,7 @@ def _add_sessions(app: FastAPI, decoding: Semaphore, settings: Settings, store: 
     @app.get(
         "/v1/sessions/{session_id}/mask",
         response_model=MaskRle,
-        responses=problems(*SESSION_CODES, "bad_request", "model_nan", "unavailable")
+        responses=problems(*SESSION_CODES, "bad_request", "model_nan")
         | {200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}},
     )
     async def mask(

@@ -9,7 +9,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,9 +19,10 @@ from models.interaction import Click, check_click
 from serve.locks import KeyedLocks
 from serve.made import Made
 from serve.masks import Masks
+from serve.open_store import open_store
 from serve.problems import Problem
 from serve.settings import Settings
-from serve.store import SqliteStore, ValueStore
+from serve.store import ValueStore
 from serve.values import Change, SessionValue
 
 __all__ = ["Change", "Outcome", "Sessions", "check_wire_click"]
@@ -53,7 +54,7 @@ class Sessions:
         values: ValueStore | None = None,
     ) -> None:
         self._masks, self._settings, self._clock = masks, settings, clock
-        self._values = values if values is not None else SqliteStore(settings.sessions)
+        self._values = values if values is not None else open_store(settings.sessions)
         # One change of a session at a time; locks vanish with the last who holds them.
         self._locks = KeyedLocks()
         self._guard = threading.Lock()
@@ -98,7 +99,12 @@ class Sessions:
         # To the second would do: a session is idle for an hour before it ends.
         if now - value.used_at >= 1:
             self._values.touch(session_id, now)
+            return replace(value, used_at=now)
         return value
+
+    def expires_in_s(self, value: SessionValue) -> int:
+        """Whole seconds until a session that `get` or `create` gave ends, unless it is used before."""
+        return max(0, int(value.used_at + self._settings.idle_timeout_s - self._clock()))
 
     def delete(self, session_id: str) -> None:
         """Forget a session; raises like `get`."""

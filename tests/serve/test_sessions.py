@@ -62,6 +62,22 @@ def test_idle_sessions_expire(server: Server) -> None:
     refused(server.client.get(f"/v1/sessions/{session}/mask"), 410, "session_expired")
 
 
+def test_asking_for_a_session_keeps_it_and_tells_how_long_it_lasts(make_server: Callable[..., Server]) -> None:
+    server = make_server(idle_timeout_s=600.0)
+    session = server.open()
+    for now in (590, 1180, 1770):
+        server.now = now
+        assert server.client.get(f"/v1/sessions/{session}").json()["expires_in_s"] == 600
+    server.now = 1770.9  # too soon to be noted as use
+    left = server.client.get(f"/v1/sessions/{session}").json()["expires_in_s"]
+    assert left == 599
+    server.now += left
+    assert server.client.get(f"/v1/sessions/{session}").status_code == 200
+    server.now += 601
+    problem = refused(server.client.get(f"/v1/sessions/{session}"), 410, "session_expired")
+    assert "600 s" in problem["detail"]
+
+
 def test_a_full_store_says_when_to_come_back(make_server: Callable[..., Server]) -> None:
     size = len(encoded(picture()))
     for server in (make_server(max_sessions=2), make_server(max_stored_bytes=2 * size)):
