@@ -1,19 +1,21 @@
-# Every target makes the environment it needs: .venv, from constraints.txt.
+# Every target makes the environment it needs: .venv, from constraints.txt; clients of the server have others.
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+CLIENTS := .venv-clients
+STUDIO := .venv-label-studio
 SERVE ?= 1
 # Threads of a test process: several small ones share the machine.
 TEST_ENV := OMP_NUM_THREADS=1 NO_ALBUMENTATIONS_UPDATE=1
 # Two processes: one has the tests that need Ray, which share one cluster.
 PYTEST := $(TEST_ENV) $(RUN) -m pytest -q -n 2 --dist loadgroup --no-loadscope-reorder
 
-.PHONY: help demo test test-quick test-full check format serve bench clean
+.PHONY: help demo test test-quick test-full test-clients test-label-studio check format serve bench clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; assert (3, 11) <= sys.version_info < (3, 13), "Python 3.11 or 3.12 is needed: make PYTHON=python3.12 ..."'
@@ -30,8 +32,26 @@ test: $(STAMP)  ## all tests but the slow ones; what CI runs
 test-quick: $(STAMP)  ## without Ray, networks' contracts and parity: under a minute
 	$(PYTEST) -m "not slow and not ray and not networks" --ignore tests/parity --durations=5
 
-test-full: $(STAMP)  ## everything: kills, browser
+test-full: $(STAMP)  ## everything: kills, browser, real clients
 	$(PYTEST) --durations=20
+	$(MAKE) test-clients test-label-studio
+
+$(CLIENTS)/.installed: tests/clients/requirements.txt
+	$(PYTHON) -m venv $(CLIENTS)
+	$(CLIENTS)/bin/python -m pip install --quiet --requirement tests/clients/requirements.txt
+	touch $@
+
+$(STUDIO)/.installed: tests/clients/label-studio.txt
+	$(PYTHON) -m venv $(STUDIO)
+	$(STUDIO)/bin/python -m pip install --quiet --requirement tests/clients/label-studio.txt
+	touch $@
+
+# Their environment has no torch, and no plugins of pytest that tests/conftest.py would need.
+test-clients: $(STAMP) $(CLIENTS)/.installed  ## the client libraries of Label Studio and CVAT against the server
+	$(TEST_ENV) $(CLIENTS)/bin/python -m pytest -q --confcutdir tests/clients tests/clients
+
+test-label-studio: $(STAMP) $(STUDIO)/.installed  ## a real Label Studio, from the project to its exports
+	$(TEST_ENV) $(STUDIO)/bin/python -m tests.clients.label_studio_end_to_end
 
 check: $(STAMP)  ## lint, format, types
 	$(RUN) -m ruff check .
@@ -50,4 +70,4 @@ bench: $(STAMP)  ## the benchmarks; results belong in benchmarks/RESULTS.md
 
 clean:  ## remove caches, not runs
 	rm -rf .pytest_cache .ruff_cache .hypothesis
-	find . -name __pycache__ -not -path './$(VENV)/*' -type d -exec rm -rf {} +
+	find . -name __pycache__ -not -path './.venv*' -type d -exec rm -rf {} +

@@ -13,6 +13,7 @@ import tyro
 from models.errors import InputError
 from models.precision import Precision
 from serve.access import read_tokens
+from serve.open_store import is_url, open_store, settled
 
 MAX_MESSAGE_BYTES = 1 << 20
 """Of a WebSocket, before any of our own limits is asked."""
@@ -41,8 +42,11 @@ class Serve:
     max_megapixels: int = 32
     """Largest image that is accepted; the network needs 16 bytes per pixel for it."""
     sessions: str = ""
-    """File that keeps sessions, so that they survive a restart; default maskwright-sessions-PORT.db in the folder for
-    temporary files, for its owner alone."""
+    """File that keeps sessions, so that they survive a restart; default maskwright-UID/sessions-PORT.db in the folder
+    for temporary files, for its owner alone. Or redis://HOST:PORT/DB, rediss:// or unix:// of a Redis, for servers on
+    several machines; its password is taken from MASKWRIGHT_REDIS_PASSWORD."""
+    idle_minutes: int = 60
+    """After so long without use a session ends."""
     tracking_uri: str | None = None
     """MLflow tracking URI; by default MLFLOW_TRACKING_URI, else sqlite:///mlflow.db in this folder."""
     cvat_clients: str | None = None
@@ -96,9 +100,13 @@ def check(options: Serve) -> None:
         raise InputError(f"--num-threads is {options.num_threads}: expected 0 or more")
     if options.max_megapixels < 1:
         raise InputError(f"--max-megapixels is {options.max_megapixels}: expected 1 or more")
-    # The proxies of a cluster listen on its machines, and may be there already.
+    if options.idle_minutes < 1:
+        raise InputError(f"--idle-minutes is {options.idle_minutes}: expected 1 or more")
+    # The proxies of a cluster listen on its machines, and may be there already; a Redis may be for those alone.
     if options.plain or not os.environ.get("RAY_ADDRESS"):
         check_port(options.host, options.port)
+        if is_url(options.sessions):
+            open_store(options.sessions)
 
 
 def check_port(host: str, port: int) -> None:
@@ -157,7 +165,8 @@ def run(options: Serve) -> None:
         device=options.device,
         precision=options.precision,
         max_megapixels=options.max_megapixels,
-        sessions=str(Path(options.sessions or default_sessions(options.port)).absolute()),
+        sessions=settled(options.sessions or default_sessions(options.port)),
+        idle_minutes=options.idle_minutes,
         tokens=str(Path(options.tokens).resolve()) if options.tokens else None,
         hosts=",".join([options.host, *options.hosts]),
         origins=",".join(options.origins),

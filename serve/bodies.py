@@ -27,7 +27,7 @@ class SessionBody:
 
     image: bytes
     mask: bytes | MaskRle | None = None
-    options: SessionRequest = field(default_factory=SessionRequest)
+    options: SessionRequest = field(default_factory=lambda: SessionRequest(image=None))
     """Model, refinement, threshold, exemplar."""
 
 

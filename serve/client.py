@@ -109,6 +109,10 @@ class RemoteSession:
         """Make the click again that was last taken back; returns the mask."""
         return self._change("redo")
 
+    def clear(self) -> np.ndarray:
+        """Take all clicks back; returns the mask, which is the one to start from where there is one."""
+        return self._change("clear")
+
     def live(self) -> LiveSession:
         """Go on over a WebSocket: no request for each click, and masks as what changed. One or the other at a time."""
         self.sequence = self.client.request("GET", f"/v1/sessions/{self.id}")["sequence"]

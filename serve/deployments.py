@@ -11,7 +11,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +45,11 @@ class ServeArgs:
     `checkpoint` a folder or models:/name@alias, whose registry is at `tracking_uri` (None: at MLFLOW_TRACKING_URI);
     `refinement` a name (None: what the checkpoint recommends); `num_threads` of the network on a CPU (0: one per CPU);
     `device` auto (a GPU where there is one), cpu or cuda; `precision` fp32 or bf16; `max_megapixels` of an image;
-    `sessions` the file that sessions are kept in (None: one that ends with the application's processes); `tokens` the
-    file of tokens (None: nobody is asked), there on every machine that has an ingress; `hosts` and `origins` names and
-    origins with commas between; `clicks_per_second` and `opens_per_minute` of one client (0: no limit).
+    `sessions` the file that sessions are kept in, or the URL of a Redis, whose password is best in the ingress's
+    environment, MASKWRIGHT_REDIS_PASSWORD (None: a file that ends with the application's processes); `idle_minutes`
+    after which a session that nobody uses ends; `tokens` the file of tokens (None: nobody is asked), there on every
+    machine that has an ingress; `hosts` and `origins` names and origins with commas between; `clicks_per_second` and
+    `opens_per_minute` of one client (0: no limit).
     The others are for Label Studio and CVAT, as in Settings; several values are separated by commas. Label Studio's
     token is in the environment, LABEL_STUDIO_API_KEY.
     """
@@ -60,7 +62,8 @@ class ServeArgs:
     device: str = "auto"
     precision: Precision = "fp32"
     max_megapixels: int = 32
-    sessions: str | None = None
+    sessions: str | None = field(default=None, repr=False)
+    idle_minutes: int = 60
     tokens: str | None = None
     hosts: str = ""
     origins: str = ""
@@ -84,6 +87,7 @@ class ServeArgs:
         numbers = {
             "num_threads": args.get("num_threads") or 0,
             "max_megapixels": args.get("max_megapixels") or 32,
+            "idle_minutes": args.get("idle_minutes") or 60,
             "clicks_per_second": args.get("clicks_per_second", 50),
             "opens_per_minute": args.get("opens_per_minute", 120),
         }
@@ -130,11 +134,11 @@ def build_engine(args: ServeArgs, predictor: Any = None, *, alone: bool = True) 
 def build_settings(args: ServeArgs) -> Settings:
     """The settings that follow from the arguments."""
     examples = Path(args.examples) if args.examples else None
-    sessions = Path(args.sessions) if args.sessions else None
     settings = Settings(
         examples=examples,
         max_pixels=args.max_megapixels * 1_000_000,
-        sessions=sessions,
+        sessions=args.sessions or None,
+        idle_timeout_s=60.0 * args.idle_minutes,
         tokens=read_tokens(Path(args.tokens)) if args.tokens else (),
         hosts=_words(args.hosts),
         origins=_words(args.origins),

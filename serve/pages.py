@@ -20,7 +20,7 @@ TYPES = {
     ".svg": "image/svg+xml",
 }
 EXAMPLE_TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}
-MAX_EXAMPLES = 24
+MAX_EXAMPLES = 5000
 
 
 def add_page(app: FastAPI) -> None:

@@ -40,7 +40,7 @@ CODES: dict[str, tuple[int, str]] = {
     "stale_sequence": (409, "The change is out of order"),
     "at_capacity": (503, "The server holds as many sessions as it may"),
     "not_ready": (503, "The model does not answer"),
-    "unavailable": (503, "Whoever runs the model does not answer"),
+    "unavailable": (503, "A part of the server does not answer"),
     "model_nan": (500, "The network produced values that are not numbers"),
     "internal": (500, "The server failed"),
 }

@@ -20,9 +20,10 @@ from serve.fleet import Fleet
 from serve.locks import KeyedLocks
 from serve.made import Made
 from serve.masks import Work
+from serve.open_store import open_store
 from serve.problems import Problem
 from serve.settings import Settings
-from serve.store import SqliteStore, ValueStore
+from serve.store import ValueStore
 from serve.values import Basis, Change, SessionValue
 
 __all__ = ["Change", "Outcome", "Sessions"]
@@ -55,7 +56,7 @@ class Sessions:
         values: ValueStore | None = None,
     ) -> None:
         self._fleet, self._settings, self._clock = fleet, settings, clock
-        self._values = values if values is not None else SqliteStore(settings.sessions)
+        self._values = values if values is not None else open_store(settings.sessions)
         # One change of a session at a time; locks vanish with the last who holds them.
         self._locks = KeyedLocks()
         self._guard = threading.Lock()
@@ -105,7 +106,12 @@ class Sessions:
         # To the second would do: a session is idle for an hour before it ends.
         if now - value.used_at >= 1:
             self._values.touch(session_id, now)
+            return replace(value, used_at=now)
         return value
+
+    def expires_in_s(self, value: SessionValue) -> int:
+        """Whole seconds until a session that `get` or `create` gave ends, unless it is used before."""
+        return max(0, int(value.used_at + self._settings.idle_timeout_s - self._clock()))
 
     def delete(self, session_id: str, who: str | None = None) -> None:
         """Forget a session; raises like `get`."""

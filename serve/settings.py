@@ -36,7 +36,7 @@ class Settings:
     origins: tuple[str, ...] = ()  # of pages that may use it beside its own, as https://name:port
     clicks_per_second: float = 50.0  # of one address and token; 0: no limit
     opens_per_minute: float = 120.0
-    sessions: Path | None = None  # file that sessions are kept in, so that they survive the process; None: memory
+    sessions: str | Path | None = field(default=None, repr=False)  # file or URL of Redis, see open_store; None: memory
     examples: Path | None = None
     cvat_clients: tuple[str, ...] = ("127.0.0.0/8", "::1/128")  # networks that CVAT's calls may come from
     image_hosts: tuple[str, ...] = ()  # HOST or HOST:PORT that images may be fetched from; none: nothing is fetched

@@ -1,4 +1,7 @@
-"""Where sessions are kept: SQLite, in a file that survives every process, or in memory. Images once, by content."""
+"""Where sessions are kept: SQLite, in a file that survives every process, or in memory. Images once, by content.
+
+For servers on several machines there is store_redis.py.
+"""
 
 import sqlite3
 import threading
@@ -25,7 +28,7 @@ class ValueStore(Protocol):
     """Values by session id, shared by all processes that serve; every method is safe to call from any of them."""
 
     def add(self, value: SessionValue, data: bytes) -> None:
-        """Keep a new session and its image file."""
+        """Keep a new session and its image file; ValueError if there is a session of this id."""
         ...
 
     def get(self, session_id: str) -> SessionValue | None:
@@ -41,7 +44,7 @@ class ValueStore(Protocol):
         ...
 
     def touch(self, session_id: str, now: float) -> None:
-        """Count as use."""
+        """Count as use; a clock that is behind another's takes no use back."""
         ...
 
     def delete(self, session_id: str) -> None:
@@ -61,10 +64,17 @@ class ValueStore(Protocol):
         ...
 
 
+def stored_bytes(value: SessionValue, data: bytes) -> int:
+    """What a session counts in `totals`: its image file and the masks that it started from."""
+    given = (value.basis.initial_mask, value.basis.exemplar and value.basis.exemplar.mask)
+    return len(data) + sum(len(mask["counts"]) for mask in given if mask is not None)
+
+
 class SqliteStore:
     """A ValueStore in one file (None: in memory, for one process). What is committed survives a kill of any process."""
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, *, num_ended: int = NUM_ENDED) -> None:
+        self._num_ended = num_ended
         if path is not None:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             # Images of people's work: for their owner alone.
@@ -82,10 +92,11 @@ class SqliteStore:
         """Keep a new session and its image file."""
         with self._writing() as db:
             db.execute("INSERT OR IGNORE INTO images VALUES (?, ?)", (value.image_sha256, data))
-            given = (value.basis.initial_mask, value.basis.exemplar and value.basis.exemplar.mask)
-            masks = sum(len(mask["counts"]) for mask in given if mask is not None)
-            row = (value.id, value.image_sha256, value.to_json(), 0, value.used_at, len(data) + masks)
-            db.execute("INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?)", row)
+            row = (value.id, value.image_sha256, value.to_json(), value.sequence, value.used_at)
+            try:
+                db.execute("INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?)", (*row, stored_bytes(value, data)))
+            except sqlite3.IntegrityError:
+                raise ValueError(f"there is a session {value.id} already") from None
 
     def get(self, session_id: str) -> SessionValue | None:
         """Find a session."""
@@ -108,7 +119,7 @@ class SqliteStore:
     def touch(self, session_id: str, now: float) -> None:
         """Count as use."""
         with self._writing() as db:
-            db.execute("UPDATE sessions SET used_at = ? WHERE id = ?", (now, session_id))
+            db.execute("UPDATE sessions SET used_at = MAX(used_at, ?) WHERE id = ?", (now, session_id))
 
     def delete(self, session_id: str) -> None:
         """Forget a session, and its image if no other has it."""
@@ -128,9 +139,10 @@ class SqliteStore:
         if self._one("SELECT 1 FROM sessions WHERE used_at < ? LIMIT 1", before) is None:
             return
         with self._writing() as db:
-            db.execute("INSERT OR IGNORE INTO ended (id) SELECT id FROM sessions WHERE used_at < ?", (before,))
+            ending = "SELECT id FROM sessions WHERE used_at < ? ORDER BY used_at, id"
+            db.execute(f"INSERT OR IGNORE INTO ended (id) {ending}", (before,))
             db.execute("DELETE FROM sessions WHERE used_at < ?", (before,))
-            db.execute("DELETE FROM ended WHERE number <= (SELECT MAX(number) FROM ended) - ?", (NUM_ENDED,))
+            db.execute("DELETE FROM ended WHERE number <= (SELECT MAX(number) FROM ended) - ?", (self._num_ended,))
             self._drop_images(db)
 
     def totals(self) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from cachetools import LRUCache
 
 from models.interaction import Click
 from serve.engine import NUM_OPENING
+from serve.faces.order import in_known_order
 from serve.fleet import Fleet
 from serve.images import image_hw
 from serve.locks import KeyedLocks
@@ -102,15 +103,7 @@ class ByContent:
             return tuple(negative)
         with self._guard:
             known = self._clicks.get(self._session_of(picture, positive[0]), ())
-        rest = {True: list(positive), False: list(negative)}
-        order: list[Click] = []
-        for click in known:
-            if click not in rest[click.positive]:
-                continue  # taken back since
-            if rest[click.positive][0] != click:
-                break  # these are other clicks than those of the earlier call
-            order.append(rest[click.positive].pop(0))
-        return (*order, *rest[True], *rest[False])
+        return in_known_order(known, positive, negative)
 
     def _session_of(self, picture: Picture, first: Click) -> str:
         # Longer than the ids of native sessions, so none of them.

@@ -107,7 +107,8 @@ class Fetcher:
         """The file, or where it has moved to."""
         origin = _origin(url)
         address = self._address(url, origin)
-        headers = {"Host": url.netloc.decode("ascii"), "Accept": "image/*", "Accept-Encoding": "identity"}
+        # Label Studio answers "image/*" alone with 406.
+        headers = {"Host": url.netloc.decode("ascii"), "Accept": "image/*, */*;q=0.5", "Accept-Encoding": "identity"}
         if origin == self._token_for and self._settings.label_studio_token:
             headers["Authorization"] = f"Token {self._settings.label_studio_token}"
         pinned = url.copy_with(host=str(address))

@@ -24,8 +24,8 @@ Semaphore = threading.BoundedSemaphore | threading.Semaphore
 IMAGE_CODES = ("image_missing", "bad_image", "image_too_large", "unsupported_image", "bad_encoding", "bad_mask")
 BASIS_CODES = ("model_unknown", "bad_refinement", "no_exemplar", "bad_rle", "bad_click")
 BODY_CODES = ("bad_json", "bad_request", "body_too_large", "unsupported_body")
-SESSION_CODES = ("session_unknown", "session_expired")
-MASK_CODES = (*SESSION_CODES, "bad_request", "model_nan", "model_unknown", "unavailable")
+SESSION_CODES = ("session_unknown", "session_expired", "unavailable")
+MASK_CODES = (*SESSION_CODES, "bad_request", "model_nan", "model_unknown")
 CHANGE_CODES = (*MASK_CODES, *BODY_CODES, "stale_sequence")
 
 

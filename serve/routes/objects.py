@@ -30,7 +30,7 @@ UNKNOWN = "object_unknown"
 
 
 def add_objects(context: Context) -> None:
-    """Add POST /v1/sessions/{id}/finish, recall, objects/{number}/edit; GET objects, export; DELETE objects/{number}."""
+    """Add finish, recall, export and objects under /v1/sessions/{id}."""
     app, limit = context.app, context.settings.max_click_body_bytes
     change_body = Depends(json_body(ChangeRequest, limit, optional=True))
 

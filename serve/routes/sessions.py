@@ -30,7 +30,7 @@ def add_sessions(context: Context) -> None:
             "model_version": record.model_version,
             "refinement": record.basis.refinement,
             "mask_threshold": record.basis.mask_threshold,
-            "expires_in_s": int(settings.idle_timeout_s),
+            "expires_in_s": store.expires_in_s(record),
         }
 
     @app.post(

@@ -54,14 +54,14 @@ export async function source(path) {
   return URL.createObjectURL(await (await send(path)).blob());
 }
 
-async function call(path, options = {}) {
+async function call(path, { read = "json", ...options } = {}) {
   let response;
   try {
     response = await send(path, options);
   } catch {
     throw new ApiError("unreachable", "The server does not answer. Is it still running?", 0);
   }
-  if (response.ok) return response.status === 204 ? null : response.json();
+  if (response.ok) return response.status === 204 ? null : response[read]();
   let problem = {};
   try {
     problem = await response.json();
@@ -71,10 +71,53 @@ async function call(path, options = {}) {
 
 const json = (body) => ({ method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
 
+const query = (values) => {
+  const given = Object.entries(values).filter(([, value]) => value !== null && value !== undefined);
+  return given.length ? `?${new URLSearchParams(given)}` : "";
+};
+
+function dataUri(blob) {
+  return new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.addEventListener("load", () => resolve(reader.result));
+    reader.addEventListener("error", () => reject(reader.error));
+    reader.readAsDataURL(blob);
+  });
+}
+
 export const health = () => call("v1/health");
 export const examples = () => call("v1/examples");
-export const openSession = (blob) =>
-  call("v1/sessions", { method: "POST", headers: { "Content-Type": blob.type || "application/octet-stream" }, body: blob });
+
+/** The models of the server, or null where it does not tell. */
+export async function models() {
+  try {
+    return (await call("v1/models")).models;
+  } catch (error) {
+    if (error.status === 404) return null;
+    throw error;
+  }
+}
+
+/** settings: model, refinement, mask_threshold, each of which may be missing; given: mask and exemplar, the same. */
+export async function openSession(blob, settings = {}, given = {}) {
+  const wanted = Object.fromEntries(Object.entries({ ...settings, ...given }).filter(([, value]) => value !== null && value !== undefined));
+  if (given.mask || given.exemplar) return call("v1/sessions", json({ image: await dataUri(blob), ...wanted }));
+  const headers = { "Content-Type": blob.type || "application/octet-stream" };
+  return call(`v1/sessions${query(settings)}`, { method: "POST", headers, body: blob });
+}
+
+export const sessionState = (id) => call(`v1/sessions/${id}`);
 export const closeSession = (id) => call(`v1/sessions/${id}`, { method: "DELETE", keepalive: true });
-/** kind: "clicks" (body x, y, positive), "undo", "redo" or "clear". */
+/** kind: "clicks" (body x, y, positive), "undo", "clear" or "settings". */
 export const change = (id, kind, body) => call(`v1/sessions/${id}/${kind}`, json(body));
+export const steps = async (id) => (await call(`v1/sessions/${id}/steps`)).steps;
+export const probability = (id) => call(`v1/sessions/${id}/probability`, { read: "blob" });
+
+/** The socket of a session; a page can send its token as a subprotocol only. */
+export function live(id) {
+  const address = new URL(`v1/sessions/${id}/live?mask=bits`, location.href);
+  address.protocol = address.protocol.replace("http", "ws");
+  address.hash = "";
+  const token = sessionStorage.getItem(KEY);
+  return token ? new WebSocket(address, ["bearer", token]) : new WebSocket(address);
+}

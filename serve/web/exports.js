@@ -1,24 +1,35 @@
 // Finished objects to files.
 
+import { rgb } from "./paint.js";
 import { encodePng } from "./png.js";
+import { borders } from "./polygon.js";
+import { zip } from "./zip.js";
 
-/** COCO instances JSON: one image, one RLE annotation per object, one category per distinct name. */
-export function cocoJson(image, objects) {
-  const names = [...new Set(objects.map((object) => object.name))];
+/**
+ * COCO instances JSON: the images [{name, width, height, objects}], one annotation per object, one category per distinct
+ * name. Masks are RLE; with `polygons` those without holes are polygons, which cannot say more.
+ */
+export function cocoJson(images, { polygons = false } = {}) {
+  const names = [...new Set(images.flatMap(({ objects }) => objects.map(({ name }) => name)))];
+  const annotations = images.flatMap((image, index) => image.objects.map((object) => ({
+    image_id: index + 1,
+    category_id: names.indexOf(object.name) + 1,
+    segmentation: (polygons && asPolygons(image, object)) || object.rle,
+    area: object.box.area,
+    bbox: [object.box.x, object.box.y, object.box.width, object.box.height],
+    iscrowd: 0,
+  })));
   return {
     info: { description: "Annotated with Maskwright", date_created: new Date().toISOString() },
-    images: [{ id: 1, file_name: image.name, width: image.width, height: image.height }],
+    images: images.map(({ name, width, height }, index) => ({ id: index + 1, file_name: name, width, height })),
     categories: names.map((name, index) => ({ id: index + 1, name })),
-    annotations: objects.map((object, index) => ({
-      id: index + 1,
-      image_id: 1,
-      category_id: names.indexOf(object.name) + 1,
-      segmentation: object.rle,
-      area: object.area,
-      bbox: object.bbox,
-      iscrowd: 0,
-    })),
+    annotations: annotations.map((annotation, index) => ({ id: index + 1, ...annotation })),
   };
+}
+
+function asPolygons({ width, height }, object) {
+  const { outer, holes } = borders(object.read(), width, height, object.box);
+  return holes.length === 0 ? outer : null;
 }
 
 /** One mask: 255 inside, 0 outside. */
@@ -30,9 +41,19 @@ export function maskPng(image, mask) {
 export function indexPng(image, objects) {
   if (objects.length > 255) throw new Error("an index PNG holds at most 255 objects");
   const values = new Uint8Array(image.width * image.height);
-  objects.forEach(({ mask }, index) => mask.forEach((inside, i) => { if (inside) values[i] = index + 1; }));
-  const rgb = (color) => [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16));
+  objects.forEach((object, index) => object.read().forEach((inside, i) => { if (inside) values[i] = index + 1; }));
   return encodePng(values, image.width, image.height, [[0, 0, 0], ...objects.map(({ color }) => rgb(color))]);
+}
+
+/** A mask PNG for each object, in one ZIP. */
+export async function objectsZip(image, stem, objects) {
+  const files = [];
+  for (const [index, object] of objects.entries()) {
+    const png = await maskPng(image, object.read());
+    const label = object.name.replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-|-$/g, "") || "object";
+    files.push({ name: `${stem}-${String(index + 1).padStart(3, "0")}-${label}.png`, bytes: new Uint8Array(await png.arrayBuffer()) });
+  }
+  return zip(files);
 }
 
 export function save(blob, name) {

@@ -1,4 +1,6 @@
-// The list of finished objects, and how it is shown.
+// The list of finished objects, and how it is shown. An object is {name, color, visible, key, box, rle, clicks, base}.
+
+import { decode } from "./rle.js";
 
 const COLORS = ["#5b8cff", "#ff9f43", "#2ec4b6", "#e667c8", "#f6d743", "#9b7bff", "#ff6b6b", "#7bd14b", "#4cc9f0", "#c9a27e"];
 const ICONS = {
@@ -14,13 +16,14 @@ export class ObjectList {
     this.element = element;
     this.onChange = onChange;
     this.onEdit = onEdit;
+    this.label = "";      // class of new objects; none: they are numbered
+    this.unsaved = false; // something in the list is in no export yet
     this.reset();
   }
 
-  reset() {
-    this.objects = [];
-    this.numMade = 0;
-    this.unsaved = false; // something in the list is in no export yet
+  reset(objects = []) {
+    this.objects = objects;
+    this.numMade = objects.length;
     this.show();
   }
 
@@ -28,13 +31,14 @@ export class ObjectList {
   next() {
     const used = new Set(this.objects.map((object) => object.color));
     const free = COLORS.find((color) => !used.has(color)) ?? COLORS[this.numMade % COLORS.length];
-    return { name: `Object ${this.numMade + 1}`, color: free };
+    return { name: this.label || `Object ${this.numMade + 1}`, color: free };
   }
 
   add(object) {
     if (!object.remade) this.numMade++;
     const at = Math.min(object.at ?? this.objects.length, this.objects.length);
-    this.objects.splice(at, 0, { ...object, visible: true });
+    const { rle } = object;
+    this.objects.splice(at, 0, { ...object, key: rle, read: () => decode(rle), visible: true });
     this.unsaved = true;
     this.changed();
   }
@@ -54,6 +58,8 @@ export class ObjectList {
 
   show() {
     this.element.replaceChildren(...this.objects.map((object) => this.#row(object)));
+    const names = new Set(this.objects.map(({ name }) => name));
+    document.getElementById("classes").replaceChildren(...[...names].map((name) => new Option(name, name)));
   }
 
   #row(object) {
@@ -63,6 +69,7 @@ export class ObjectList {
     color.setAttribute("aria-label", `Color of ${object.name}`);
     color.addEventListener("change", () => { object.color = color.value; this.changed(); });
     const name = Object.assign(document.createElement("input"), { className: "name", value: object.name, maxLength: 80 });
+    name.setAttribute("list", "classes");
     name.setAttribute("aria-label", "Name, used as category in the export");
     name.addEventListener("change", () => { object.name = name.value.trim() || object.name; this.unsaved = true; this.changed(); });
     name.addEventListener("keydown", (event) => { if (event.key === "Enter") name.blur(); });

@@ -1,125 +1,291 @@
-// One session on the server, seen from here: changes wait in line, are numbered so that a retry is safe, and survive
-// the session itself: when the server has forgotten it, it is opened again and its clicks are repeated.
+// One session on the server, seen from here. It knows what the person wants (clicks, settings, a mask to start from) and
+// what the server has answered for, and makes whatever changes lead from one to the other: over the live socket, many in
+// flight, or one by one over HTTP where there is none. So no click is lost when the socket ends, or the session itself.
 
 import * as api from "./api.js";
+import { History } from "./history.js";
+import { Live } from "./live.js";
+import { decode } from "./rle.js";
+import { distance, nextStep } from "./way.js";
 
-const RETRIES = 3;
+const MAX_IN_FLIGHT = 32;
+const MAX_FAILED_SOCKETS = 3;
+const GONE = [4404, 4410];
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 export class Session {
-  /** onChange(session) after every step; onError(error) when a change was refused. */
-  constructor(blob, { onChange, onError }) {
-    this.blob = blob;
-    this.onChange = onChange;
-    this.onError = onError;
+  /** onChange(session) after every step; onError(error) when a change was refused; settings: model, refinement, mask_threshold. */
+  constructor(blob, { onChange, onError, settings = {} }) {
+    Object.assign(this, { blob, onChange, onError });
+    this.history = new History();
+    this.wanted = { settings, base: null }; // base: {mask, exemplar}, in RLE, that the session begins with
+    this.opened = null;   // the same, as the server has it
     this.id = null;
     this.sequence = 0;
-    this.clicks = [];   // as the person sees them, waiting ones included
-    this.undone = [];
-    this.settled = [];  // those the server has answered for
-    this.answer = null;
-    this.waiting = 0;
-    this.line = Promise.resolve();
+    this.settled = [];    // clicks that the server has answered for
+    this.flight = [];     // changes on the socket without an answer
+    this.doubt = [];      // changes whose answer will not come: who knows whether they were made
+    this.answer = null;   // the newest one that brought a mask, with `pixels`
+    this.held = null;     // clicks that may go out, while later ones are held back
+    this.live = null;
+    this.failedSockets = 0;
+    this.number = 0;
     this.closed = false;
+    this.running = false;
+    this.wake = null;
+    this.failure = null;
+    this.asked = null;
+    this.onPreview = null;
   }
 
+  get clicks() { return this.history.clicks; }
+  get canUndo() { return this.history.past.length > 0; }
+  get canRedo() { return this.history.future.length > 0; }
+  get waiting() { return distance(this.settled, this.clicks) + (this.#outdated() ? 1 : 0); }
+
+  /** Open it for the first time; fails where the image is refused. */
   async open() {
-    const opened = await api.openSession(this.blob);
-    Object.assign(this, { id: opened.session_id, sequence: 0, width: opened.width, height: opened.height });
-    return opened;
-  }
-
-  click(x, y, positive) {
-    this.undone = [];
-    return this.#add({ x, y, positive });
-  }
-
-  undo() {
-    if (this.clicks.length === 0) return this.line;
-    this.undone = [...this.undone, this.clicks.at(-1)];
-    this.clicks = this.clicks.slice(0, -1);
-    return this.#enqueue("undo", null, (settled) => settled.slice(0, -1));
-  }
-
-  redo() {
-    if (this.undone.length === 0) return this.line;
-    const click = this.undone.at(-1);
-    this.undone = this.undone.slice(0, -1);
-    return this.#add(click); // making the click again is the same, and needs no memory on the server
-  }
-
-  clear() {
-    if (this.clicks.length === 0) return this.line;
-    this.undone = [...this.undone, ...[...this.clicks].reverse()];
-    this.clicks = [];
-    return this.#enqueue("clear", null, () => []);
-  }
-
-  /** Begin the next object on the same image; `clicks` to begin with those of an object to edit. */
-  restart(clicks = []) {
-    this.clicks = [];
-    this.undone = [];
-    this.answer = null;
-    this.#enqueue("clear", null, () => []);
-    for (const { x, y, positive } of clicks) this.#add({ x, y, positive });
-    return this.line;
-  }
-
-  close() {
-    this.closed = true;
-    if (this.id) api.closeSession(this.id).catch(() => {}); // it would expire by itself
-  }
-
-  #add(click) {
-    this.clicks = [...this.clicks, click];
-    return this.#enqueue("clicks", click, (settled) => [...settled, click]);
-  }
-
-  #enqueue(kind, click, apply) {
-    this.waiting++;
-    this.closed = false; // used again, say on a page that came back: the server has forgotten it, so it is rebuilt
-    const run = async () => {
-      if (this.closed) {
-        this.waiting--;
-        this.clicks = this.settled;
-        return;
-      }
-      let failure = null;
-      try {
-        this.answer = await this.#send(kind, click ?? {});
-        this.settled = apply(this.settled);
-        this.sequence = this.answer.sequence;
-      } catch (error) {
-        failure = error;
-        this.clicks = this.clicks.filter((other) => other !== click);
-        this.undone = [];
-      }
-      this.waiting--;
-      if (this.waiting === 0) this.clicks = this.settled;
-      if (this.closed) return;
-      this.onChange(this);
-      if (failure) this.onError(failure);
-    };
-    this.line = this.line.then(run);
-    this.onChange(this);
-    return this.line;
-  }
-
-  async #send(kind, body) {
     for (let attempt = 0; ; attempt++) {
       try {
-        return await api.change(this.id, kind, { ...body, sequence: this.sequence + 1 });
+        return await this.#open();
       } catch (error) {
-        if (attempt >= RETRIES) throw error;
-        if (error.lost || error.code === "stale_sequence") await this.#rebuild();
-        else if (error.transient) await pause(300 * 2 ** attempt);
-        else throw error;
+        if (!error.transient || attempt >= 3) throw error;
+        await pause(300 * 2 ** attempt);
       }
     }
   }
 
-  async #rebuild() {
-    await this.open();
-    for (const click of this.settled) this.sequence = (await api.change(this.id, "clicks", click)).sequence;
+  /** Add a click; hold: send it with the later ones, when `release` is called. */
+  click(x, y, positive, { hold = false } = {}) {
+    if (hold) this.held ??= this.clicks;
+    this.#change(() => this.history.change([...this.clicks, { x, y, positive }]));
+  }
+
+  remove(click) {
+    this.#change(() => this.history.change(this.clicks.filter((other) => other !== click)));
+  }
+
+  release() {
+    if (!this.held) return;
+    this.held = null;
+    this.#change(() => {});
+  }
+
+  undo() {
+    this.held = null;
+    this.#change(() => this.history.undo());
+  }
+
+  redo() {
+    this.held = null;
+    this.#change(() => this.history.redo());
+  }
+
+  clear() {
+    this.held = null;
+    if (this.clicks.length > 0) this.#change(() => this.history.change([]));
+  }
+
+  /** Begin another object on the same image, with these clicks, on this mask. */
+  restart(clicks = [], base = null) {
+    this.held = null;
+    this.answer = null;
+    this.wanted = { ...this.wanted, base };
+    this.#change(() => { this.history = new History(clicks); });
+  }
+
+  /** Change the model, the refinement or the threshold, and keep the clicks. */
+  set(settings) {
+    this.#change(() => { this.wanted = { ...this.wanted, settings: { ...this.wanted.settings, ...settings } }; });
+  }
+
+  /** Ask what one more click would do; false if nothing can be asked now. The answer comes as `onPreview`. */
+  preview(x, y, positive) {
+    if (!this.live?.ready || this.waiting > 0) return false;
+    this.live.send({ kind: "preview", x, y, positive, id: "preview" });
+    return true;
+  }
+
+  close() {
+    this.closed = true;
+    this.live?.close();
+    this.wake?.();
+    if (this.id) api.closeSession(this.id).catch(() => {}); // it would expire by itself
+  }
+
+  #change(apply) {
+    this.closed = false; // used again, say on a page that came back: the server has forgotten it, so it is rebuilt
+    apply();
+    this.onChange(this);
+    if (this.live?.ready && this.flight.length > 0) this.#flush();
+    if (!this.running) this.#run();
+  }
+
+  #goal() { return this.held ?? this.clicks; }
+
+  #reopens() {
+    const { settings, base } = this.wanted;
+    return this.id === null || base !== this.opened.base || settings.model !== this.opened.settings.model;
+  }
+
+  #outdated() {
+    if (this.#reopens()) return true;
+    const { settings } = this.wanted, { settings: now } = this.opened;
+    return settings.refinement !== now.refinement || settings.mask_threshold !== now.mask_threshold;
+  }
+
+  // Everything that is sent is sent from here, one thing after the other.
+  async #run() {
+    this.running = true;
+    let failures = 0;
+    while (!this.closed && this.#unfinished()) {
+      try {
+        this.#connect();
+        await this.#advance();
+        failures = 0;
+      } catch (error) {
+        if (error.lost || error.code === "stale_sequence") this.id = null;
+        else if (error.transient) {
+          if (failures++ === 3) this.onError(error); // said once; what was clicked is sent when the server is back
+          await pause(Math.min(150 * 2 ** failures, 8000));
+        } else this.#refused(error);
+      }
+      if (!this.closed) this.onChange(this);
+    }
+    this.running = false;
+  }
+
+  #unfinished() {
+    return this.#outdated() || this.flight.length > 0 || this.doubt.length > 0 || nextStep(this.settled, this.#goal());
+  }
+
+  async #advance() {
+    if (this.flight.length === 0) {
+      if (this.#reopens()) return this.#open();
+      if (this.doubt.length > 0) return this.#catchUp();
+      if (this.#outdated()) return this.#set();
+      if (!this.live?.ready) return this.#request(nextStep(this.settled, this.#goal()));
+      this.#flush();
+    }
+    await new Promise((resolve) => { this.wake = resolve; }); // an answer, or the socket's end
+    const failure = this.failure;
+    this.failure = null;
+    if (failure) throw failure;
+  }
+
+  async #open() {
+    const { settings, base } = this.wanted;
+    this.asked = { kind: "open" };
+    const opened = await api.openSession(this.blob, settings, base ?? {});
+    this.live?.close();
+    this.live = null;
+    this.failedSockets = 0;
+    Object.assign(this, { id: opened.session_id, sequence: 0, settled: [], doubt: [], opened: { settings, base } });
+    Object.assign(this, { width: opened.width, height: opened.height, told: opened });
+    if (this.#goal().length === 0) this.answer = null; // nothing will be asked that could bring another mask
+    if (this.closed) api.closeSession(this.id).catch(() => {});
+    else this.#connect();
+  }
+
+  #set() {
+    const { settings } = this.wanted, { settings: now } = this.opened;
+    const changed = Object.fromEntries(Object.entries(settings).filter(([name, value]) => now[name] !== value));
+    return this.#request({ kind: "settings", body: changed, clicks: this.settled, settings });
+  }
+
+  async #request(step) {
+    this.asked = step;
+    const sequence = this.sequence + 1;
+    try {
+      const answer = await api.change(this.id, step.kind, { ...step.click, ...step.body, sequence });
+      this.#settle(step, answer);
+    } catch (error) {
+      if (error.transient) this.doubt = [{ ...step, sequence }]; // it may have been made
+      throw error;
+    }
+  }
+
+  #settle({ clicks, settings }, answer) {
+    this.settled = clicks;
+    this.sequence = answer.sequence;
+    if (settings) this.opened = { ...this.opened, settings };
+    if (answer.mask) answer.pixels = decode(answer.mask);
+    if (answer.pixels) this.answer = answer;
+  }
+
+  // What was refused for good is taken out of what is wanted.
+  #refused(error) {
+    const { kind, click } = this.asked;
+    if (kind === "open" && !this.opened) this.closed = true;
+    else if (kind === "open" || kind === "settings") this.wanted = this.opened;
+    else if (click) this.history.drop(click);
+    else this.history = new History(this.settled);
+    if (kind === "open") this.opened = null; // refused once more, it is over
+    this.onError(error);
+  }
+
+  #connect() {
+    if (this.live || this.id === null || this.failedSockets >= MAX_FAILED_SOCKETS) return;
+    let ready = false;
+    const listeners = {
+      onReady: () => { ready = true; },
+      onAnswer: (answer) => { if (live === this.live) this.#answered(answer); },
+      onEnd: (code) => {
+        if (live !== this.live) return;
+        Object.assign(this, { live: null, doubt: [...this.doubt, ...this.flight], flight: [] });
+        if (!ready) this.failedSockets++;
+        if (GONE.includes(code)) this.id = null;
+        this.wake?.();
+      },
+    };
+    let live = null;
+    try {
+      live = new Live(this.id, this.width, this.height, listeners);
+    } catch {
+      this.failedSockets = MAX_FAILED_SOCKETS; // a token that no subprotocol can carry: HTTP can
+    }
+    this.live = live;
+  }
+
+  #flush() {
+    if (this.#outdated()) return; // first comes what is on its way, then the settings
+    let clicks = this.flight.at(-1)?.clicks ?? this.settled;
+    for (let step; this.flight.length < MAX_IN_FLIGHT && (step = nextStep(clicks, this.#goal())); clicks = step.clicks) {
+      const id = `${++this.number}`;
+      const kind = step.kind === "clicks" ? "click" : step.kind;
+      const sequence = this.sequence + this.flight.length + 1;
+      this.flight.push({ ...step, id, sequence });
+      this.live.send({ kind, ...step.click, sequence, id, latest: true });
+    }
+  }
+
+  #answered(answer) {
+    if (answer.preview) {
+      this.onPreview?.(answer);
+      return;
+    }
+    const [first] = this.flight;
+    if (first?.id === answer.id && answer.code) {
+      // Those behind it are refused for their numbers; nobody waits for these answers any more.
+      Object.assign(this, { flight: [], asked: first });
+      this.failure = new api.ApiError(answer.code, answer.detail, answer.status);
+    } else if (first?.id === answer.id) {
+      this.flight.shift();
+      this.#settle(first, answer);
+      this.#flush();
+    } else if (answer.pixels && answer.sequence === this.sequence) this.answer = answer; // one that was owed
+    this.wake?.();
+  }
+
+  // What was sent and not answered may have been made.
+  async #catchUp() {
+    const { sequence } = await api.sessionState(this.id);
+    const sent = this.doubt, made = sequence - this.sequence;
+    this.doubt = [];
+    if (made < 0 || made > sent.length) this.id = null; // not what we know: begin anew
+    else if (made > 0) {
+      if (made > 1) this.#settle(sent[made - 2], sent[made - 2]);
+      await this.#request(sent[made - 1]); // with its number: that makes no second one, and brings the mask
+    }
   }
 }

@@ -1,20 +1,24 @@
 // Where the image is on the screen: a scale and an offset, and three canvases painted through them.
 
+import { DOT_RADIUS, drawCross, drawDot } from "./dots.js";
 import { outlineOf, tint } from "./paint.js";
+import { Sizes } from "./sizes.js";
 
 const MAX_SCALE = 64;
-const ADD = "#2fbf71", REMOVE = "#f0545b";
 
 export class View {
   constructor(stage) {
     this.stage = stage;
     this.layers = ["image-layer", "mask-layer", "click-layer"].map((id) => stage.querySelector(`#${id}`));
-    this.image = null;
+    this.image = null;            // its width and height; the pixels are in `sizes`
     this.scale = 1;
     this.offset = { x: 0, y: 0 };
     this.cursor = null;           // keyboard cursor, image pixels
-    this.shapes = [];             // {canvas, outline, color}: what lies on the mask layer
+    this.shapes = [];             // {key, canvas, outline, box, color}: what lies on the mask layer
+    this.overlay = null;          // a canvas of the image's size in place of the masks, say the probability
+    this.preview = null;          // {canvas, x, y}: what one more click would change
     this.clicks = [];
+    this.aimed = null;            // the click under the pointer
     this.numSettled = 0;
     this.options = { opacity: 0.45, outline: true, dots: true, hidden: false };
     this.fitted = true;
@@ -36,17 +40,17 @@ export class View {
   }
 
   show(image) {
-    this.image = image;
-    this.shapes = [];
-    this.clicks = [];
-    this.cursor = null;
+    this.sizes?.close();
+    this.sizes = new Sizes(image, () => this.redraw("image"));
+    this.image = { width: image.width, height: image.height };
+    Object.assign(this, { shapes: [], clicks: [], cursor: null, overlay: null, preview: null, aimed: null });
     this.fit();
   }
 
   fit() {
     if (!this.image) return;
-    const margin = 24;
     const { clientWidth: width, clientHeight: height } = this.stage;
+    const margin = width < 600 ? 8 : 24;
     this.scale = Math.max(Math.min((width - 2 * margin) / this.image.width, (height - 2 * margin) / this.image.height, 8), 0.01);
     this.minScale = this.scale / 4;
     this.offset = { x: (width - this.image.width * this.scale) / 2, y: (height - this.image.height * this.scale) / 2 };
@@ -89,6 +93,15 @@ export class View {
     return { x: this.offset.x + (x + 0.5) * this.scale, y: this.offset.y + (y + 0.5) * this.scale };
   }
 
+  /** The newest click whose dot is under a place on the stage, or null. */
+  clickAt(place) {
+    if (!this.options.dots || this.options.hidden) return null;
+    return this.clicks.findLast((click) => {
+      const { x, y } = this.screenAt(click);
+      return Math.hypot(x - place.x, y - place.y) <= DOT_RADIUS;
+    }) ?? null;
+  }
+
   moveCursor(dx, dy) {
     if (!this.image) return;
     const step = Math.max(1, Math.round(8 / this.scale));
@@ -96,22 +109,52 @@ export class View {
       { x: Math.floor(this.image.width / 2), y: Math.floor(this.image.height / 2) };
     const within = (value, size) => Math.min(Math.max(value, 0), size - 1);
     this.cursor = { x: within(from.x + dx * step, this.image.width), y: within(from.y + dy * step, this.image.height) };
+    this.#follow();
     this.redraw("clicks");
   }
 
-  /** masks: [{mask: Uint8Array, color}]; painted in this order. Unchanged masks keep what was prepared for them. */
+  // The cursor stays in sight.
+  #follow() {
+    const { x, y } = this.screenAt(this.cursor), { clientWidth: width, clientHeight: height } = this.stage;
+    const margin = 40;
+    const beyond = (value, size) => Math.max(margin - value, 0) || Math.min(size - margin - value, 0);
+    const dx = beyond(x, width), dy = beyond(y, height);
+    if (dx || dy) this.panBy(dx, dy);
+  }
+
+  /** masks: [{key, color, box, read()}], painted in this order. What was prepared for a key and color is kept. */
   setMasks(masks) {
     const { width, height } = this.image;
-    this.shapes = masks.map(({ mask, color }) => {
-      const known = this.shapes.find((shape) => shape.mask === mask && shape.color === color);
-      return known ?? { mask, color, canvas: tint(mask, width, height, color), outline: outlineOf(mask, width, height) };
+    this.shapes = masks.map(({ key, color, box, read }) => {
+      const known = this.shapes.find((shape) => shape.key === key && shape.color === color);
+      if (known) return known;
+      const mask = read();
+      return { key, color, box, canvas: tint(mask, width, box, color), outline: outlineOf(mask, width, height, box) };
     });
+    this.redraw("masks");
+  }
+
+  setOverlay(canvas) {
+    this.overlay = canvas;
+    this.redraw("masks");
+  }
+
+  setPreview(preview) {
+    if (this.preview === preview) return;
+    this.preview = preview;
     this.redraw("masks");
   }
 
   setClicks(clicks, numSettled) {
     this.clicks = clicks;
     this.numSettled = numSettled;
+    this.redraw("clicks");
+  }
+
+  aim(click) {
+    if (this.aimed === click) return;
+    this.aimed = click;
+    this.stage.classList.toggle("aimed", click !== null);
     this.redraw("clicks");
   }
 
@@ -122,9 +165,9 @@ export class View {
       this.frame = null;
       const dirty = [...this.dirty];
       this.dirty.clear();
-      if (dirty.includes("image")) this.#drawImage();
-      if (dirty.includes("masks")) this.#drawMasks();
-      if (dirty.includes("clicks")) this.#drawClicks();
+      if (dirty.includes("image")) this.paintImage(this.#begin(0), this);
+      if (dirty.includes("masks")) this.paintMasks(this.#begin(1), this);
+      if (dirty.includes("clicks")) this.#drawClicks(this.#begin(2));
       this.onDraw?.();
     });
   }
@@ -134,81 +177,54 @@ export class View {
     const context = layer.getContext("2d");
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, layer.width, layer.height);
-    if (!this.image) return null;
-    const zoom = this.scale * this.density;
-    context.setTransform(zoom, 0, 0, zoom, this.offset.x * this.density, this.offset.y * this.density);
-    context.imageSmoothingEnabled = this.scale < 2; // seen from near, pixels should look like pixels
-    context.imageSmoothingQuality = "high";
     return context;
   }
 
-  #drawImage() {
-    const context = this.#begin(0);
-    context?.drawImage(this.image, 0, 0);
+  // Transforms the context so that it takes image pixels. `at`: {scale, offset} in CSS pixels.
+  #through(context, { scale, offset }) {
+    const zoom = scale * this.density;
+    context.setTransform(zoom, 0, 0, zoom, offset.x * this.density, offset.y * this.density);
+    context.imageSmoothingEnabled = scale < 2; // seen from near, pixels should look like pixels
+    context.imageSmoothingQuality = zoom < 0.6 ? "medium" : "low"; // the sizes have done the rest
   }
 
-  #drawMasks() {
-    const context = this.#begin(1);
-    if (!context || this.options.hidden) return;
+  paintImage(context, at) {
+    if (!this.image) return;
+    this.#through(context, at);
+    context.drawImage(this.sizes.at(at.scale * this.density), 0, 0, this.image.width, this.image.height);
+  }
+
+  paintMasks(context, at) {
+    if (!this.image || this.options.hidden) return;
+    this.#through(context, at);
+    if (this.overlay) {
+      context.drawImage(this.overlay, 0, 0);
+      return;
+    }
     context.globalAlpha = this.options.opacity;
-    for (const { canvas } of this.shapes) context.drawImage(canvas, 0, 0);
+    for (const { canvas, box } of this.shapes) context.drawImage(canvas, box.x, box.y);
     context.globalAlpha = 1;
+    if (this.preview) context.drawImage(this.preview.canvas, this.preview.x, this.preview.y);
     if (!this.options.outline) return;
     context.lineJoin = "round";
     for (const { outline, color } of this.shapes) {
       context.strokeStyle = "rgb(0 0 0 / .55)";
-      context.lineWidth = 3.4 / this.scale;
+      context.lineWidth = 3.4 / at.scale;
       context.stroke(outline);
       context.strokeStyle = color;
-      context.lineWidth = 1.7 / this.scale;
+      context.lineWidth = 1.7 / at.scale;
       context.stroke(outline);
     }
   }
 
-  #drawClicks() {
-    const context = this.#begin(2);
-    if (!context) return;
+  #drawClicks(context) {
+    if (!this.image) return;
     context.setTransform(this.density, 0, 0, this.density, 0, 0);
     if (this.options.dots && !this.options.hidden) {
-      this.clicks.forEach((click, index) => this.#drawDot(context, click, index < this.numSettled));
+      this.clicks.forEach((click, index) => {
+        drawDot(context, this.screenAt(click), click.positive, { settled: index < this.numSettled, aimed: click === this.aimed });
+      });
     }
-    if (this.cursor) this.#drawCursor(context, this.screenAt(this.cursor));
-  }
-
-  #drawDot(context, click, settled) {
-    const { x, y } = this.screenAt(click);
-    context.globalAlpha = settled ? 1 : 0.6;
-    context.beginPath();
-    context.arc(x, y, 7, 0, 2 * Math.PI);
-    context.fillStyle = click.positive ? ADD : REMOVE;
-    context.shadowColor = "rgb(0 0 0 / .6)";
-    context.shadowBlur = 4;
-    context.fill();
-    context.shadowBlur = 0;
-    context.strokeStyle = "#fff";
-    context.lineWidth = 1.6;
-    context.stroke();
-    context.beginPath();
-    context.moveTo(x - 3.2, y);
-    context.lineTo(x + 3.2, y);
-    if (click.positive) {
-      context.moveTo(x, y - 3.2);
-      context.lineTo(x, y + 3.2);
-    }
-    context.stroke();
-    context.globalAlpha = 1;
-  }
-
-  #drawCursor(context, { x, y }) {
-    for (const [color, width] of [["rgb(0 0 0 / .7)", 3.5], ["#fff", 1.5]]) {
-      context.strokeStyle = color;
-      context.lineWidth = width;
-      context.beginPath();
-      for (const [dx, dy] of [[1, 0], [-1, 0], [0, 1], [0, -1]]) {
-        context.moveTo(x + 5 * dx, y + 5 * dy);
-        context.lineTo(x + 14 * dx, y + 14 * dy);
-      }
-      context.stroke();
-    }
+    if (this.cursor) drawCross(context, this.screenAt(this.cursor));
   }
 }

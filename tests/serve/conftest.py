@@ -1,5 +1,5 @@
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from serve.api import create_app
 from serve.engine import Engine
 from serve.settings import Settings
 from tests.serve.fakes import FakePredictor
+from tests.serve.redis_server import RedisServer
 
 ADDRESS = "http://localhost"
 
@@ -71,6 +72,20 @@ def refused(answer: Any, status: int, code: str) -> dict[str, Any]:
 
 def mask_of(answer: dict[str, Any]) -> np.ndarray:
     return rle.decode(answer["mask"])
+
+
+@pytest.fixture(scope="session")
+def running_redis() -> Iterator[RedisServer]:
+    with RedisServer() as running:
+        yield running
+
+
+@pytest.fixture
+def redis_url(running_redis: RedisServer) -> str:
+    """An empty Redis, which forgets everything with the process."""
+    with running_redis.client() as client:
+        client.flushall()
+    return running_redis.url
 
 
 @pytest.fixture

@@ -1,9 +1,11 @@
 """A predictor without a network: disks around the clicks. Same interface as models.predictor."""
 
+import copy
 import threading
 
 import numpy as np
 
+from models.errors import InputError
 from models.interaction import Click, Clicks, check_click
 
 RADIUS = 6.0
@@ -19,10 +21,32 @@ class FakePredictor:
         self.fail_with: Exception | None = None
         self.nan = False
         self.busy = threading.Semaphore(1)
+        self.origin = self  # of variants, the one that counts
 
-    def open(self, image: np.ndarray, mask: np.ndarray | None = None) -> "FakeSession":
+        self.radius, self.mask_threshold, self.takes_exemplar = RADIUS, 0.5, False
+        self.refinements: tuple[str, ...] = ("standard", "cfr_1")
+
+    def open(
+        self, image: np.ndarray, mask: np.ndarray | None = None, exemplar: tuple[np.ndarray, Clicks] | None = None
+    ) -> "FakeSession":
         self.num_opened += 1
-        return FakeSession(self, image, mask)
+        # What an exemplar shows is all that a fake can find.
+        return FakeSession(self, image, mask if exemplar is None else exemplar[0])
+
+    def reopen(
+        self, session: "FakeSession", mask: np.ndarray | None = None, exemplar: tuple[np.ndarray, Clicks] | None = None
+    ) -> "FakeSession":
+        return FakeSession(self, session.image, mask if exemplar is None else exemplar[0])
+
+    def refined(self, refinement: str | None = None, mask_threshold: float | None = None) -> "FakePredictor":
+        """Refined, disks are larger."""
+        other = copy.copy(self)
+        other.origin = self.origin
+        if refinement is not None and refinement not in self.refinements:
+            raise InputError(f"unknown refinement {refinement}: expected standard or cfr_1")
+        other.radius = RADIUS + 2 if refinement == "cfr_1" else RADIUS
+        other.mask_threshold = self.mask_threshold if mask_threshold is None else mask_threshold
+        return other
 
 
 class FakeSession:
@@ -43,18 +67,26 @@ class FakeSession:
 
     @property
     def mask(self) -> np.ndarray:
-        return self.mask_prob > 0.5
+        return self.mask_prob > self.predictor.mask_threshold
+
+    def passes(self) -> list[tuple[str, np.ndarray]]:
+        return [] if len(self.states) < 2 else [("first look", self.mask)]
+
+    def refined(self, predictor: FakePredictor) -> "FakeSession":
+        other = FakeSession(predictor, self.image, None)
+        other.states = self.states[:1] if predictor.radius != self.predictor.radius else list(self.states)
+        return other
 
     def click(self, y: float, x: float, positive: bool = True) -> np.ndarray:
         check_click(y, x, self.hw)
         assert self.predictor.busy.acquire(blocking=False), "two forwards at once"
         try:
-            self.predictor.num_forwards += 1
+            self.predictor.origin.num_forwards += 1
             if self.predictor.fail_with is not None:
                 raise self.predictor.fail_with
             clicks, prob = self.states[-1]
             rows, columns = np.ogrid[: self.hw[0], : self.hw[1]]
-            disk = (rows - y) ** 2 + (columns - x) ** 2 <= RADIUS**2
+            disk = (rows - y) ** 2 + (columns - x) ** 2 <= self.predictor.radius**2
             prob = np.where(disk, np.float32(positive), prob).astype(np.float32)
             if self.predictor.nan:
                 prob = prob * np.float32(np.nan)

@@ -274,3 +274,13 @@ def test_over_a_socket(port: int) -> None:
     assert server.predictor.num_opened == 1, "the same content is the same session"
     locked = Fetcher(Settings(image_hosts=(f"localhost:{port}",)))
     assert code_of(locked, f"http://localhost:{port}/a.png") == "url_blocked"
+
+
+def test_files_of_any_kind_are_accepted() -> None:
+    """Label Studio answers 406 where image/* is all that is accepted; what came is judged by its content anyway."""
+
+    def studio(request: httpx.Request) -> httpx.Response:
+        kinds = [kind.split(";")[0].strip() for kind in request.headers["accept"].split(",")]
+        return file(request) if "*/*" in kinds else httpx.Response(406)
+
+    assert fetcher(studio).get("http://good.org/a.png") == b"image"

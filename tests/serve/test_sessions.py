@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from serve import api
 from serve import masks as masks_module
 from serve.engine import NUM_OPENING
+from serve.routes import context
 from serve.settings import Settings
 from tests.serve.conftest import Server, encoded, mask_of, picture, refused
 
@@ -62,6 +62,22 @@ def test_idle_sessions_expire(server: Server) -> None:
     refused(server.client.get(f"/v1/sessions/{session}/mask"), 410, "session_expired")
 
 
+def test_asking_for_a_session_keeps_it_and_tells_how_long_it_lasts(make_server: Callable[..., Server]) -> None:
+    server = make_server(idle_timeout_s=600.0)
+    session = server.open()
+    for now in (590, 1180, 1770):
+        server.now = now
+        assert server.client.get(f"/v1/sessions/{session}").json()["expires_in_s"] == 600
+    server.now = 1770.9  # too soon to be noted as use
+    left = server.client.get(f"/v1/sessions/{session}").json()["expires_in_s"]
+    assert left == 599
+    server.now += left
+    assert server.client.get(f"/v1/sessions/{session}").status_code == 200
+    server.now += 601
+    problem = refused(server.client.get(f"/v1/sessions/{session}"), 410, "session_expired")
+    assert "600 s" in problem["detail"]
+
+
 def test_a_full_store_says_when_to_come_back(make_server: Callable[..., Server]) -> None:
     size = len(encoded(picture()))
     for server in (make_server(max_sessions=2), make_server(max_stored_bytes=2 * size)):
@@ -76,7 +92,7 @@ def test_a_full_store_says_when_to_come_back(make_server: Callable[..., Server])
 def test_a_full_store_decodes_nothing(make_server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch) -> None:
     server = make_server(max_sessions=1)
     server.open()
-    monkeypatch.setattr(api, "decode_image", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr(context, "decode_image", lambda *_: pytest.fail("decoded"))
     answer = server.client.post("/v1/sessions", content=encoded(picture()), headers={"Content-Type": "image/png"})
     refused(answer, 503, "at_capacity")
 
@@ -94,7 +110,7 @@ def test_few_images_are_decoded_at_once(server: Server, monkeypatch: pytest.Monk
             now -= 1
         return picture()
 
-    for module in (api, masks_module):
+    for module in (context, masks_module):
         monkeypatch.setattr(module, "decode_image", decode)
     body = {"image": base64.b64encode(encoded(picture())).decode(), "clicks": []}
     with ThreadPoolExecutor(8) as pool:

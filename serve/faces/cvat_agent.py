@@ -1,0 +1,84 @@
+"""An agent's function for cvat-cli: CVAT's users click, this asks a server of ours for the masks.
+
+    pip install cvat-cli "cvat-sdk[masks]" httpx websockets
+    FILE="--function-file serve/faces/cvat_agent.py -p url=str:http://127.0.0.1:8000"
+    cvat-cli --server-host https://cvat.example.org function create-native maskwright $FILE    # prints ID
+    cvat-cli --server-host https://cvat.example.org function run-agent ID $FILE
+
+Where the server asks for a token, its secret is read from the variable MASKWRIGHT_TOKEN, because a parameter could be
+seen in the list of processes.
+"""
+
+import io
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from PIL import Image
+
+# cvat-cli runs this file by its path, in an environment of its own that knows nothing of this repository.
+if (root := str(Path(__file__).resolve().parents[2])) not in sys.path:
+    sys.path.insert(0, root)
+
+from serve.client import Client
+from serve.faces.remote_clicks import RemoteClicks
+
+TOKEN = "MASKWRIGHT_TOKEN"
+MAX_FILE_BYTES = 32 << 20  # what a server takes (Settings.max_body_bytes)
+PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
+
+
+class Asked(Protocol):
+    """What cvat-cli hands over of one call: clicks (x, y), measured in pixels from the image's corner."""
+
+    @property
+    def pos_points(self) -> Sequence[tuple[float, float]]:
+        """Positive clicks."""
+        ...
+
+    @property
+    def neg_points(self) -> Sequence[tuple[float, float]]:
+        """Negative clicks."""
+        ...
+
+
+class Interactor:
+    """An interaction function as cvat_sdk.auto_annotation describes it; the agent keeps what preprocess_image gives."""
+
+    def __init__(self, client: Client) -> None:
+        from cvat_sdk import auto_annotation  # pyright: ignore[reportMissingImports] - cvat-cli's environment has it
+
+        self._client = client
+        self.spec = auto_annotation.InteractionFunctionSpec(min_pos_points=1, min_neg_points=0)
+
+    def preprocess_image(self, context: object, image: Image.Image) -> RemoteClicks:
+        """Open a session: the image is uploaded here, and not again for its clicks."""
+        return RemoteClicks(self._client, file_of(image))
+
+    def detect(self, context: object, pp_image: RemoteClicks, asked: Asked) -> list[Any]:
+        """Bring the session to these clicks: one mask shape, or none where the mask is empty."""
+        from cvat_sdk import auto_annotation, masks  # pyright: ignore[reportMissingImports]
+
+        mask = pp_image.mask(asked.pos_points, asked.neg_points)
+        if not mask.any():
+            return []
+        return [auto_annotation.InteractionResultShape(type="mask", points=masks.encode_mask(mask))]
+
+
+def create(url: str) -> Interactor:
+    """Make the function for the server at `url`; nothing is asked of it yet."""
+    return Interactor(Client(url, token=os.environ.get(TOKEN)))
+
+
+def file_of(image: Image.Image) -> bytes:
+    """Write an image as PNG, so that nothing is lost; as JPEG of high quality where that is too large to send."""
+    shown = image.copy() if image.mode in PNG_MODES else image.convert("RGB")
+    shown.info = {}  # CVAT's clicks are on the pixels as they lie in the file, so no orientation may travel along
+    stream = io.BytesIO()
+    shown.save(stream, "PNG", compress_level=1)
+    if stream.tell() > MAX_FILE_BYTES:
+        stream = io.BytesIO()
+        shown.convert("RGB").save(stream, "JPEG", quality=95)
+    return stream.getvalue()

@@ -1,0 +1,52 @@
+// The images of the folder that the server was given: one after the other, the next one fetched ahead.
+
+import * as api from "./api.js";
+
+const MAX_SHOWN = 12; // on the welcome page
+
+export class Folder {
+  constructor() {
+    this.entries = [];
+    this.at = -1;       // the open one; -1: the open image is none of them
+    this.ahead = null;  // {url, blob: promise} of the next one
+  }
+
+  async load() {
+    this.entries = (await api.examples()).examples;
+  }
+
+  /** The welcome page's pictures; onPick(index). */
+  async pictures(onPick) {
+    const shown = this.entries.slice(0, MAX_SHOWN);
+    const sources = await Promise.all(shown.map(({ url }) => api.source(url)));
+    return shown.map(({ name }, index) => {
+      const button = Object.assign(document.createElement("button"), { title: name });
+      button.append(Object.assign(document.createElement("img"), { src: sources[index], alt: name, loading: "lazy" }));
+      button.addEventListener("click", () => onPick(index));
+      return button;
+    });
+  }
+
+  has(index) {
+    return index >= 0 && index < this.entries.length;
+  }
+
+  async fetch(index) {
+    const { name, url } = this.entries[index];
+    const blob = this.ahead?.url === url ? await this.ahead.blob : null;
+    return { name, blob: blob ?? await get(url) };
+  }
+
+  /** Say which image is open; fetches the one after it. */
+  opened(index) {
+    this.at = index;
+    const next = index >= 0 ? this.entries[index + 1] : null;
+    this.ahead = next ? { url: next.url, blob: get(next.url).catch(() => null) } : null; // asked again when it is needed
+  }
+}
+
+async function get(url) {
+  const response = await api.send(url);
+  if (!response.ok) throw new Error(`the server answered ${response.status}`);
+  return response.blob();
+}

@@ -1,0 +1,44 @@
+// Undo and redo of lists of clicks: each entry is a whole list, so that a clear or a deleted click can be undone, too.
+
+export class History {
+  constructor(clicks = []) {
+    this.clicks = clicks;
+    this.past = [];
+    this.future = [];
+  }
+
+  change(clicks) {
+    this.past.push(this.clicks);
+    this.clicks = clicks;
+    this.future = [];
+  }
+
+  /** Both tell whether there was anything to do. */
+  undo() {
+    return this.#move(this.past, this.future);
+  }
+
+  redo() {
+    return this.#move(this.future, this.past);
+  }
+
+  /** Forget a click that was refused, as if it had never been made. */
+  drop(click) {
+    const without = (clicks) => (clicks.includes(click) ? clicks.filter((other) => other !== click) : clicks);
+    this.clicks = without(this.clicks);
+    const differ = (lists) => lists.filter((clicks, i) => !same(clicks, i + 1 < lists.length ? lists[i + 1] : this.clicks));
+    this.past = differ(this.past.map(without));
+    this.future = differ(this.future.map(without));
+  }
+
+  #move(from, to) {
+    if (from.length === 0) return false;
+    to.push(this.clicks);
+    this.clicks = from.pop();
+    return true;
+  }
+}
+
+function same(a, b) {
+  return a.length === b.length && a.every((click, i) => click === b[i]);
+}

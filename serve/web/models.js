@@ -1,0 +1,65 @@
+// Which model answers, how it refines and where it cuts: the choices that the server offers.
+
+import * as api from "./api.js";
+import { $ } from "./ui.js";
+
+export class Models {
+  /** onSet(settings) when the person has chosen: model, refinement, mask_threshold, whichever changed. */
+  constructor(onSet) {
+    this.all = [];
+    this.settings = {};
+    this.onSet = onSet;
+    $("model").addEventListener("change", () => {
+      this.#choose({ model: $("model").value, refinement: undefined, mask_threshold: undefined });
+    });
+    $("refinement").addEventListener("change", () => this.#choose({ refinement: $("refinement").value }));
+    $("threshold").addEventListener("input", () => this.#choose({ mask_threshold: Number($("threshold").value) / 100 }));
+  }
+
+  /** Ask the server; true if it has the tools that came with this question. */
+  async load() {
+    const models = await api.models();
+    this.all = models ?? [];
+    $("model").replaceChildren(...this.all.map(({ name }) => new Option(name, name)));
+    this.show();
+    return models !== null;
+  }
+
+  get current() {
+    return this.all.find(({ name }) => name === this.settings.model) ?? this.all.find((model) => model.default) ?? this.all[0];
+  }
+
+  /** Move the threshold by so much. */
+  shift(by) {
+    if (!this.current) return;
+    const value = Number($("threshold").value) + 100 * by;
+    this.#choose({ mask_threshold: Math.min(Math.max(value, 5), 95) / 100 });
+  }
+
+  /** What a session has after all, say because the server refused the choice. */
+  adopt(settings) {
+    this.settings = settings;
+    this.show();
+  }
+
+  show() {
+    const { current } = this;
+    $("model-panel").hidden = !current;
+    if (!current) return;
+    $("model").value = current.name;
+    $("model-row").hidden = this.all.length < 2;
+    const names = current.refinements;
+    $("refinement").replaceChildren(...names.map((name) => new Option(name.replaceAll("_", " "), name)));
+    $("refinement").value = this.settings.refinement ?? current.refinement;
+    $("refinement-row").hidden = names.length < 2;
+    const threshold = this.settings.mask_threshold ?? current.mask_threshold;
+    $("threshold").value = Math.round(100 * threshold);
+    $("threshold-value").textContent = threshold.toFixed(2);
+  }
+
+  #choose(settings) {
+    this.settings = { ...this.settings, ...settings };
+    this.show();
+    this.onSet(this.settings);
+  }
+}

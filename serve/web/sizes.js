@@ -1,0 +1,37 @@
+// A large image in smaller sizes: painting all of a 4K image into a small window for every move of the wheel is slow.
+
+const SMALLEST = 1200;
+
+export class Sizes {
+  /** onMore() when a smaller size is ready. */
+  constructor(image, onMore) {
+    this.levels = [image];
+    this.closed = false;
+    this.#add(onMore);
+  }
+
+  /** The smallest one that has a pixel for each pixel of the screen, at `zoom` screen pixels per image pixel. */
+  at(zoom) {
+    const full = this.levels[0].width;
+    return this.levels.findLast(({ width }) => width >= full * zoom) ?? this.levels[0];
+  }
+
+  close() {
+    this.closed = true;
+    for (const level of this.levels) level.close();
+  }
+
+  async #add(onMore) {
+    for (let last = this.levels[0]; Math.max(last.width, last.height) >= 2 * SMALLEST; ) {
+      const resizeWidth = Math.round(last.width / 2), resizeHeight = Math.round(last.height / 2);
+      const level = await createImageBitmap(last, { resizeWidth, resizeHeight, resizeQuality: "medium" });
+      if (this.closed) {
+        level.close();
+        return;
+      }
+      this.levels.push(level);
+      last = level;
+      onMore();
+    }
+  }
+}

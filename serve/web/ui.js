@@ -1,0 +1,35 @@
+// What the page says, in a few places: a line of status, a sign that it is busy, boxes for what went wrong.
+
+export const $ = (id) => document.getElementById(id);
+
+export function busy(text) {
+  $("busy").hidden = text === null;
+  if (text !== null) $("busy-text").textContent = text;
+}
+
+export function message(text) {
+  $("status-message").textContent = text;
+}
+
+export function toast(text) {
+  const box = Object.assign(document.createElement("div"), { className: "toast" });
+  const close = Object.assign(document.createElement("button"), { textContent: "✕" });
+  close.setAttribute("aria-label", "Close");
+  close.addEventListener("click", () => box.remove());
+  box.append(Object.assign(document.createElement("p"), { textContent: text }), close);
+  $("toasts").append(box);
+  setTimeout(() => box.remove(), 9000);
+}
+
+export function duration(ms) {
+  return ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
+}
+
+/** An action whose failure is shown, whether it comes at once or later. */
+export const attempt = (action) => async (...given) => {
+  try {
+    await action(...given);
+  } catch (error) {
+    toast(error.message);
+  }
+};

@@ -1,0 +1,25 @@
+// The way from the clicks that the server has to those that a person wants.
+
+function shared(from, to) {
+  let count = 0;
+  while (count < from.length && from[count] === to[count]) count++;
+  return count;
+}
+
+/** The next change towards `to`, as {kind, click?, clicks: those after it}; null at the goal. Clicks are compared by identity. */
+export function nextStep(from, to) {
+  const same = shared(from, to);
+  if (same < from.length) {
+    if (same === 0 && from.length > 1) return { kind: "clear", clicks: [] };
+    return { kind: "undo", clicks: from.slice(0, -1) };
+  }
+  if (same < to.length) return { kind: "clicks", click: to[same], clicks: to.slice(0, same + 1) };
+  return null;
+}
+
+/** How many changes there are on the way. */
+export function distance(from, to) {
+  const same = shared(from, to);
+  const back = same === 0 && from.length > 1 ? 1 : from.length - same;
+  return back + to.length - same;
+}
