@@ -164,7 +164,10 @@ class Sessions:
 
     def _work(self, value: SessionValue) -> Work:
         def load() -> bytes:
-            return self._values.image(value.image_sha256)
+            try:
+                return self._values.image(value.image_sha256)
+            except KeyError:  # deleted by another server in the meantime
+                raise Problem("session_unknown", "the session was deleted") from None
 
         return Work(session_id=value.id, load=load, basis=value.basis, clicks=value.clicks)
 

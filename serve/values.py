@@ -107,6 +107,8 @@ class SessionValue:
     def from_json(text: str, used_at: float) -> "SessionValue":
         """Undo `to_json`."""
         plain = json.loads(text)
+        if "basis" not in plain:  # written by a server that knew of one object and no settings
+            plain = {**plain, "basis": {"initial_mask": plain.pop("initial_mask")}, "objects": []}
         return SessionValue(
             **{
                 **plain,
@@ -145,7 +147,7 @@ def _exemplar(plain: dict[str, Any] | None) -> Exemplar | None:
 
 
 def _basis(plain: dict[str, Any]) -> Basis:
-    return Basis(**{**plain, "exemplar": _exemplar(plain["exemplar"])})
+    return Basis(**{**plain, "exemplar": _exemplar(plain.get("exemplar"))})
 
 
 def _change(plain: dict[str, Any]) -> Change:

@@ -1,5 +1,6 @@
 """What is kept of sessions, in memory, a file and Redis: the same answers, and of two changes at once one is made."""
 
+import json
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -247,3 +248,22 @@ def test_a_session_goes_on_in_another_server(where: Path | str) -> None:
     assert (again["mask"], again["num_clicks"]) == (masks[2], 3)
     assert client.post(f"/v1/sessions/{session}/undo", json={"sequence": 4}).json()["mask"] == masks[1]
     assert predictor.num_opened == 1
+
+
+def test_a_session_of_an_earlier_version_is_read() -> None:
+    mask = rle.encode(np.eye(4, 6, dtype=bool))
+    old = {
+        "id": "a",
+        "image_sha256": "f" * 64,
+        "hw": [4, 6],
+        "model_version": "m-1",
+        "initial_mask": mask,
+        "history": [[1.0, 2.0, True]],
+        "position": 1,
+        "sequence": 1,
+        "last_change": {"kind": "click", "click": [1.0, 2.0, True]},
+    }
+    value = SessionValue.from_json(json.dumps(old), 10.0)
+    click = Click(y=1, x=2)
+    expected = replace(VALUE, basis=Basis(initial_mask=mask), history=(click,), position=1, sequence=1)
+    assert value == replace(expected, last_change=Change(kind="click", click=click))
