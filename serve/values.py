@@ -108,7 +108,7 @@ class SessionValue:
         """Undo `to_json`."""
         plain = json.loads(text)
         if "basis" not in plain:  # written by a server that knew of one object and no settings
-            plain = {**plain, "basis": {"initial_mask": plain.pop("initial_mask")}, "objects": []}
+            plain |= {"basis": {"initial_mask": plain.pop("initial_mask")}, "objects": []}
         return SessionValue(
             **{
                 **plain,

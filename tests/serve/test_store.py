@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models import rle
@@ -203,6 +203,7 @@ def everything(store: ValueStore) -> list[object]:
 def test_redis_and_sqlite_answer_the_same(redis_url: str) -> None:
     one = RedisStore(redis_url, num_ended=2)
 
+    @settings(deadline=None)  # a server of its own answers, and the machine may be busy
     @given(st.lists(OPERATIONS, max_size=12))
     def same(operations: list[tuple]) -> None:
         one._redis.flushall()
