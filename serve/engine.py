@@ -172,7 +172,7 @@ class Engine:
         self.walk(session, (Click(y=height // 2, x=width // 2, positive=True),))
 
     def open(self, image: np.ndarray, basis: Basis) -> PredictorSession:
-        """Start a session on uint8 (h, w, 3) RGB; raises bad_refinement, no_exemplar, bad_request."""
+        """Start a session on uint8 (h, w, 3) RGB; raises bad_refinement, no_exemplar, bad_mask."""
         predictor, mask, exemplar = self._start(basis)
         with self._network, _as_problem():
             return predictor.open(image, mask, exemplar)
@@ -184,10 +184,6 @@ class Engine:
             if (before.initial_mask, before.exemplar) == (basis.initial_mask, basis.exemplar):
                 return session.refined(predictor)
             return predictor.reopen(session, mask, exemplar)
-
-    def check(self, basis: Basis) -> None:
-        """Raise what `open` would, for anything but sizes."""
-        self._start(basis)
 
     def _start(self, basis: Basis) -> tuple[PredictorLike, np.ndarray | None, tuple[np.ndarray, Clicks] | None]:
         exemplar = basis.exemplar

@@ -83,7 +83,7 @@ def test_a_session_on_two_deployments_is_a_session_in_process(split_checkpoint: 
 
 
 def pids_of(deployment: str) -> list[int]:
-    """Processes of a deployment's replicas, by the names that Ray gives them."""
+    """Processes of a deployment's replicas, by the names that Ray gives them; those of this process's Ray alone."""
     found = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
@@ -91,9 +91,20 @@ def pids_of(deployment: str) -> list[int]:
                 title = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
             except OSError:
                 continue
-            if title.startswith(f"ray::ServeReplica:maskwright:{deployment}"):
+            if title.startswith(f"ray::ServeReplica:maskwright:{deployment}") and is_ours(int(folder.name)):
                 found.append(int(folder.name))
     return found
+
+
+def is_ours(pid: int) -> bool:
+    """Whether a process descends from this one: beside it another test process may have a Ray of its own."""
+    while pid > 1 and pid != os.getpid():
+        try:
+            # The name may hold spaces and brackets; the parent is the second field behind it.
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            return False
+    return pid == os.getpid()
 
 
 @pytest.mark.slow
