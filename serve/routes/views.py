@@ -74,9 +74,9 @@ def add_views(context: Context) -> None:
         return await run_in_threadpool(run)
 
 
-def bits_response(header: dict[str, Any], mask: np.ndarray, base: tuple[int, np.ndarray] | None = None) -> Response:
-    """A mask, bool (h, w), as bits; relative to the `base` mask, given with its sequence number, where there is one."""
-    box, bits = patch_between(None if base is None else base[1], mask)
-    patch = {"bbox_xywh": box, "num_bytes": len(bits), "size": list(mask.shape), "base": base and base[0]}
+def bits_response(header: dict[str, Any], mask: np.ndarray) -> Response:
+    """A mask, bool (h, w), as bits of the smallest box around it."""
+    box, bits = patch_between(None, mask)
+    patch = {"bbox_xywh": box, "num_bytes": len(bits), "size": list(mask.shape)}
     line = json.dumps(header | {"patch": patch}).encode()
     return Response(line + b"\n" + bits, media_type=BITS)
