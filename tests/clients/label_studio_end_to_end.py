@@ -25,7 +25,8 @@ from label_studio_sdk.converter import brush
 from PIL import Image, ImageDraw
 
 from tests.clients.native import native_mask
-from tests.clients.servers import free_port, our_server, process
+from tests.clients.servers import our_server, process
+from tests.ports import free_port
 
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
 CONFIG = """<View>

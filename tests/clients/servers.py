@@ -5,9 +5,7 @@ Runs in environments without torch and without this repository's requirements: h
 
 import contextlib
 import os
-import random
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -15,18 +13,11 @@ from pathlib import Path
 
 import httpx
 
+from tests.ports import free_port
+
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = os.environ.get("MASKWRIGHT_PYTHON", str(ROOT / ".venv" / "bin" / "python"))
 """The Python of the environment that serves."""
-
-
-def free_port() -> int:
-    """A port that nobody listens on, outside the range from which the system hands them out."""
-    for port in random.sample(range(21_000, 31_000), 100):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("no port is free")
 
 
 def make_checkpoint(folder: Path) -> Path:

@@ -160,3 +160,34 @@ def test_a_preview_where_the_pointer_rests(page: Page) -> None:
     page.mouse("mouseMoved", *place(page, 10, 30), "none")
     time.sleep(0.2)
     assert page.eval("window.previews.length") == before, "switched off"
+
+
+def test_the_tools_on_the_real_routes(tmp_path: Path) -> None:
+    """Nothing stands in: threshold, refinement, steps and probability of a server as it is."""
+    (tmp_path / "examples").mkdir()
+    (tmp_path / "examples" / "a.png").write_bytes(encoded(picture(40, 60)))
+    with (
+        running(Settings(examples=tmp_path / "examples")) as address,
+        chromium(tmp_path / "profile", address) as page,
+    ):
+        page.wait("document.querySelectorAll('#examples button').length === 1")
+        page.press("#examples button")
+        page.wait("document.querySelector('#zoom').textContent === '800%'")
+        page.wait("document.querySelector('#model-panel')?.hidden === false")
+        page.click(*place(page, 30, 20))
+        settled(page, 1)
+        page.wait("document.querySelector('#finish').disabled === false")
+        assert alpha(page, "mask-layer", 37, 20) == 0, "a disk of 6 pixels"
+        page.eval("const choice = document.querySelector('#refinement'); choice.value = 'cfr_1';"
+                  "choice.dispatchEvent(new Event('change')); 0")  # fmt: skip
+        deadline = time.monotonic() + 20
+        while alpha(page, "mask-layer", 37, 20) == 0:
+            assert time.monotonic() < deadline, "refined, it is a disk of 8 pixels"
+            time.sleep(0.05)
+        page.key("t")
+        page.wait("document.querySelectorAll('#steps button').length === 1")
+        page.key("p")
+        page.wait("document.querySelector('#heat-legend').hidden === false")
+        page.click(*place(page, 10, 10))
+        settled(page, 2)
+        assert page.problems == []

@@ -1,8 +1,6 @@
 """The model side: where checkpoints come from, the command line, and the app on a real (untrained) network."""
 
-import contextlib
 import os
-import random
 import socket
 import subprocess
 import sys
@@ -30,6 +28,7 @@ from serve.engine import Engine
 from serve.model_source import local_registry_uri, registry_uri, resolve
 from serve.ray_auth import CHOSEN, prepare_ray_auth
 from serve.settings import Settings
+from tests.ports import free_port
 from tests.serve.conftest import encoded, picture
 
 ROOT = Path(__file__).parents[2]
@@ -40,15 +39,6 @@ def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     network = create("simpleclick_vit_xtiny", input_hw=(64, 64), depth=4)
     return checkpoint.save(network, tmp_path_factory.mktemp("model") / "small", refinement="zoom_in")
-
-
-def free_port() -> int:
-    """A free port outside the ranges from which the system and Ray take theirs at any moment."""
-    for port in random.sample(range(21_000, 31_000), 100):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("no port is free")
 
 
 def test_a_session_over_http_is_a_session_in_process(small_checkpoint: Path) -> None:

@@ -16,8 +16,8 @@ from models.predictor import Predictor
 from serve import deployments
 from serve.client import Client, ServerError
 from serve.deployments import ServeArgs, build_app, is_split
+from tests.ports import free_port
 from tests.serve.conftest import encoded, picture
-from tests.serve.test_model import free_port
 from tests.training.toys import TOYS
 
 CLICKS = [(30, 20, True), (5, 5, False), (50, 30, True), (12, 33, True), (40, 8, False)]

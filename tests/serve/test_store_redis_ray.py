@@ -13,8 +13,8 @@ from serve import deployments
 from serve.client import Client
 from serve.deployments import ServeArgs
 from serve.store_redis import RedisStore
+from tests.ports import free_port
 from tests.serve.conftest import encoded, picture
-from tests.serve.test_model import free_port
 from tests.serve.test_replicas import (
     pids_of,
     serving_ray,  # noqa: F401
