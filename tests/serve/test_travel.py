@@ -37,7 +37,8 @@ def tensors(value: object) -> list[torch.Tensor]:
 @pytest.mark.parametrize("request_", REQUESTS, ids=lambda each: type(each).__name__)
 def test_requests_arrive_as_they_were_sent(request_: Segment | Encode | Correct) -> None:
     back = unpack(pickle.loads(pickle.dumps(pack([request_]))))[0]
-    assert type(back) is type(request_) and back.kind == request_.kind
+    assert type(back) is type(request_)
+    assert back.kind == request_.kind
     assert back.clicks.rows() == request_.clicks.rows()
     assert len(tensors(request_)) == len(tensors(back)) >= 2
     for sent, got in zip(tensors(request_), tensors(back), strict=True):
@@ -50,7 +51,8 @@ def test_answers_keep_their_type(dtype: torch.dtype) -> None:
     back = unpack(pack(answer))
     assert isinstance(back[0], tuple)
     for sent, got in zip(answer[0], back[0], strict=True):
-        assert got.dtype == dtype and torch.equal(sent, got)
+        assert got.dtype == dtype
+        assert torch.equal(sent, got)
 
 
 def test_a_view_travels_without_what_it_is_a_view_of() -> None:
