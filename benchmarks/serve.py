@@ -179,7 +179,8 @@ def report(folder: str, rows: list[Row], rates: dict[str, list[dict[str, float]]
         numbers = " | ".join(f"{number:.1f}" for number in (row.p50, row.p99, row.bare, row.added))
         print(f"| {row.server} | {row.way} | {row.click} | {numbers} |")
     for first, correction in zip(rows[::2], rows[1::2], strict=True):
-        print(f"{first.server}, {first.way}: a correction is {first.p50 / correction.p50:.1f} x cheaper than a first click")
+        ratio = first.p50 / correction.p50
+        print(f"{first.server}, {first.way}: a correction is {ratio:.1f} x cheaper than a first click")
     for name, loads in rates.items():
         print(f"\n{name}\n| sessions at once | clicks/s | p50, ms | p99, ms |\n|---|---|---|---|")
         for each in loads:
@@ -210,7 +211,10 @@ def main() -> None:
     rows: list[Row] = []
     rates: dict[str, list[dict[str, float]]] = {}
     for name in args.server:
-        with server(folder, args.port, name, args.threads) as (address, token), Client(address, token=token) as client:
+        with (
+            server(folder, args.port, name, args.threads) as (address, token, _),
+            Client(address, token=token) as client,
+        ):
             rows += latency(name, client, folder, data, args)
             rates[name] = [load(client, data, num, args) for num in args.concurrency]
     report(folder, rows, rates, args.threads)

@@ -20,8 +20,8 @@ READY_S = 180
 @contextlib.contextmanager
 def server(
     checkpoint: str, port: int, kind: str = "ray", threads: int = 1, options: tuple[str, ...] = ()
-) -> Iterator[tuple[str, str | None]]:
-    """Serve while the block runs: its address, and the secret of a token where it asks for one.
+) -> Iterator[tuple[str, str | None, subprocess.Popen[bytes]]]:
+    """Serve while the block runs: its address, the secret of a token where it asks for one, and its process.
 
     `kind` is ray, plain (uvicorn alone) or haproxy (Ray Serve behind HAProxy, which every machine may reach).
     """
@@ -41,7 +41,7 @@ def server(
     address = f"http://127.0.0.1:{port}"
     try:
         wait_until_ready(process, address, secret)
-        yield address, secret
+        yield address, secret, process
     finally:
         process.terminate()
         process.wait(90)

@@ -1,0 +1,48 @@
+"""The front that answers in a thread: it takes connections at once, lets go of none, and says why it cannot."""
+
+import threading
+import time
+
+import httpx
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from models.errors import InputError
+from serve.front import answering
+from tests.ports import free_port
+
+
+async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "lifespan":
+        return
+    import asyncio
+
+    await asyncio.sleep(0.5 if scope["path"] == "/slow" else 0)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"done"})
+
+
+def test_what_is_under_way_is_answered_and_nothing_after_it() -> None:
+    port = free_port()
+    found: list[httpx.Response] = []
+    with answering(slow, "127.0.0.1", port):
+        assert httpx.get(f"http://127.0.0.1:{port}/", trust_env=False).text == "done"
+        asking = threading.Thread(
+            target=lambda: found.append(httpx.get(f"http://127.0.0.1:{port}/slow", trust_env=False))
+        )
+        asking.start()
+        time.sleep(0.2)
+    asking.join(5)
+    assert [answer.text for answer in found] == ["done"]
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"http://127.0.0.1:{port}/", trust_env=False)
+
+
+def test_a_port_that_is_taken_is_told() -> None:
+    port = free_port()
+    with (
+        answering(slow, "127.0.0.1", port),
+        pytest.raises(InputError, match=f"cannot listen on 127.0.0.1 port {port}"),
+        answering(slow, "127.0.0.1", port),
+    ):
+        pass
