@@ -2,9 +2,9 @@
 
     python -m benchmarks.soak --checkpoint DIR [--minutes 30] [--server ray] [--people 2] [--out FOLDER]
 
-People open images, click, undo, take the mask over a WebSocket, and leave; some without saying so. Every few seconds the
-resident memory and the open file handles of all processes of the server are noted. The verdict is the slope of a line
-through the last two thirds, in percent of the mean per hour.
+People open images, click, undo, click over a WebSocket, and leave; some without saying so. Every few seconds the memory
+and the open file handles of all processes of the server are noted. The verdict is the slope of a line through the last
+two thirds, in percent of the mean per hour.
 """
 
 import argparse
@@ -54,7 +54,7 @@ class Tally:
             self.failures += failures
 
 
-def person(client: Client, data: bytes, number: int, until: float, pause_s: float, tally: Tally) -> None:
+def person(number: int, client: Client, data: bytes, until: float, pause_s: float, tally: Tally) -> None:
     """Work until the time is over."""
     rng = np.random.default_rng(number)
     turn = 0
