@@ -141,7 +141,7 @@ def main() -> None:
         began = time.monotonic()
         until, root = began + 60 * args.minutes, psutil.Process(process.pid)
         people = [
-            threading.Thread(target=person, args=(client, data, n, until, args.pause, tally))
+            threading.Thread(target=person, args=(n, client, data, until, args.pause, tally))
             for n in range(args.people)
         ]
         for each in people:
