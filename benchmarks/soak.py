@@ -112,8 +112,9 @@ def draw(samples: list[Sample], path: Path) -> None:
     minutes = [each.seconds / 60 for each in samples]
     figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
     for axis, name, label in zip(axes, ("megabytes", "handles"), ("memory, MiB", "file handles"), strict=True):
-        axis.plot(minutes, [getattr(each, name) for each in samples])
-        axis.set(xlabel="minutes", ylabel=label, ylim=(0, None))
+        values = [getattr(each, name) for each in samples]
+        axis.plot(minutes, values)
+        axis.set(xlabel="minutes", ylabel=label, ylim=(0, 1.1 * max(values)))
         axis.grid(alpha=0.3)
     figure.savefig(path, dpi=110)
 
