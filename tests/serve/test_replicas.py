@@ -40,7 +40,8 @@ def test_halves_are_told_from_wholes(split_checkpoint: Path, tmp_path: Path) -> 
     whole = checkpoint.save(TOYS["simpleclick"](), tmp_path / "whole")
     for folder, names in ((split_checkpoint, ["Correction", "FirstClick"]), (whole, ["FirstClick"])):
         assert is_split(ServeArgs(checkpoint=str(folder))) == (len(names) == 2)
-        application: Any = build_app({"checkpoint": str(folder), "device": "cpu"})._bound_deployment.init_args[1]
+        owners = build_app({"checkpoint": str(folder), "device": "cpu"})._bound_deployment.init_args[1]
+        application: Any = owners["default"]
         found = []
         while application is not None:
             found.append(application._bound_deployment.name)
