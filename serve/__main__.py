@@ -206,7 +206,7 @@ def _run(options: Serve, home: Path) -> None:
             checkpoints.keep(places.values())
 
         aliases = [each for each in sources if is_alias(each.place)] if options.follow else []
-        follower = Follower(aliases, pinned, checkpoints.pin, checkpoints.load, take_and_drop) if aliases else None
+        follower = Follower(aliases, pinned, checkpoints.pin, checkpoints.fetch, take_and_drop) if aliases else None
         return following(follower, options.follow)
 
     url = f"http://{f'[{options.host}]' if ':' in options.host else options.host}:{options.port}"

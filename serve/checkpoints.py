@@ -4,7 +4,8 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from serve.model_source import SCHEME, impatient, pin, resolve
+from models.errors import InputError
+from serve.model_source import SCHEME, checked, fetch, impatient, pin
 
 
 class Checkpoints:
@@ -20,7 +21,11 @@ class Checkpoints:
             return pin(place, self._registry)
 
     def load(self, pinned: str) -> str:
-        """Absolute path of a checkpoint's folder, on this machine; raises InputError.
+        """Like `fetch`, and raises InputError for what is no checkpoint."""
+        return str(checked(Path(self.fetch(pinned)), pinned))
+
+    def fetch(self, pinned: str) -> str:
+        """Absolute path of a folder on this machine, be it a checkpoint or not; raises InputError.
 
         Ray's workers start in other folders, so what they are told must not depend on this one.
         """
@@ -28,7 +33,11 @@ class Checkpoints:
         into = self._home / str(self._num)
         if pinned.startswith(SCHEME):
             into.mkdir()
-        return str(resolve(pinned, self._registry, into).resolve())
+        try:
+            return str(fetch(pinned, self._registry, into).resolve())
+        except InputError:
+            shutil.rmtree(into, ignore_errors=True)
+            raise
 
     def keep(self, places: Iterable[str]) -> None:
         """Drop all copies but those that `places` are in."""

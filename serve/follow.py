@@ -15,9 +15,9 @@ logger = logging.getLogger("maskwright.serve")
 class Follower:
     """Watches where sources lead, and hands on what is new; what goes wrong is logged, and the old model serves on.
 
-    `pin` says where a source leads now; `load` brings that here, and `take` checks it and puts it in a model's place.
+    `pin` says where a source leads now; `fetch` brings that here, and `take` checks it and puts it in a model's place.
     All three raise InputError. What `take` refused is not tried again until the alias moves on; what could not be
-    looked up or loaded is, at each look.
+    looked up or fetched is, at each look.
     """
 
     def __init__(
@@ -25,12 +25,12 @@ class Follower:
         sources: Iterable[Source],
         pinned: dict[str, str],
         pin: Callable[[str], str],
-        load: Callable[[str], str],
+        fetch: Callable[[str], str],
         take: Callable[[str, str], None],
     ) -> None:
         """Follow `sources`, of which `pinned` (by name) is served already."""
         self._sources, self._seen = tuple(sources), dict(pinned)
-        self._pin, self._load, self._take = pin, load, take
+        self._pin, self._fetch, self._take = pin, fetch, take
         self._told: dict[str, str] = {}
 
     def look(self) -> None:
@@ -41,7 +41,7 @@ class Follower:
                 if pinned == self._seen[source.name]:
                     self._told.pop(source.name, None)
                     continue
-                place = self._load(pinned)
+                place = self._fetch(pinned)
             except InputError as error:
                 self._tell(source.name, str(error))
                 continue

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ class Registry:
             [Source("x", "models:/x@a"), Source("y", "models:/y@a")],
             {"x": "x/1", "y": "y/1"},
             self.pin,
-            self.load,
+            self.fetch,
             self.take,
         )
 
@@ -44,7 +44,7 @@ class Registry:
             raise found
         return found
 
-    def load(self, pinned: str) -> str:
+    def fetch(self, pinned: str) -> str:
         if pinned in self.lost:
             raise InputError("the download broke")
         return f"/copies/{pinned}"
@@ -101,7 +101,7 @@ def test_looks_go_on_whatever_fails(caplog: pytest.LogCaptureFixture) -> None:
         looks.release()
         raise RuntimeError("unforeseen")
 
-    follower = Follower([Source("x", "models:/x@a")], {"x": "x/1"}, pin, registry.load, registry.take)
+    follower = Follower([Source("x", "models:/x@a")], {"x": "x/1"}, pin, registry.fetch, registry.take)
     before = threading.active_count()
     with following(follower, 0.01):
         assert all(looks.acquire(timeout=10) for _ in range(3))
@@ -115,13 +115,11 @@ Publish = Callable[[Path], str]
 
 
 @pytest.fixture
-def mlflow_registry(tmp_path: Path) -> Iterator[tuple[str, Publish]]:
+def mlflow_registry(tmp_path: Path) -> tuple[str, Publish]:
     """A registry in a file, and what puts a checkpoint there as the champion; gives the version."""
     import mlflow
 
-    before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    mlflow.set_tracking_uri(uri)
     client: Any = mlflow.MlflowClient(uri, uri)
     experiment = client.create_experiment("t", artifact_location=(tmp_path / "artifacts").as_uri())
     client.create_registered_model("clicks")
@@ -133,9 +131,7 @@ def mlflow_registry(tmp_path: Path) -> Iterator[tuple[str, Publish]]:
         client.set_registered_model_alias("clicks", "champion", version.version)
         return str(version.version)
 
-    yield uri, publish
-    mlflow.set_tracking_uri(before[0])
-    mlflow.set_registry_uri(before[1])
+    return uri, publish
 
 
 def test_an_alias_of_mlflow_moves_and_the_model_with_it(
@@ -157,7 +153,7 @@ def test_an_alias_of_mlflow_moves_and_the_model_with_it(
         local.take(name, place)
         checkpoints.keep([place])
 
-    follower = Follower([Source("default", ALIAS)], pinned, checkpoints.pin, checkpoints.load, take)
+    follower = Follower([Source("default", ALIAS)], pinned, checkpoints.pin, checkpoints.fetch, take)
     follower.look()
     assert local.fleet.info().model_version == Predictor(folders[0]).model_version
     publish(folders[1])
@@ -169,8 +165,16 @@ def test_an_alias_of_mlflow_moves_and_the_model_with_it(
     (tmp_path / "empty" / "notes.txt").write_text("no checkpoint")
     publish(tmp_path / "empty")
     follower.look()
+    num_copies = len(list(home.iterdir()))
+    follower.look()
+    assert len(list(home.iterdir())) == num_copies, "it is not fetched again and again"
     assert local.fleet.info().model_version == Predictor(folders[1]).model_version
-    assert "model default stays as it was: no checkpoint at models:/clicks/3" in caplog.text
+    assert "model default stays as it was: models:/clicks/3 is not used: no checkpoint at" in caplog.text
+    with pytest.raises(InputError, match="no checkpoint at models:/clicks/3"):
+        checkpoints.load("models:/clicks/3")
+    with pytest.raises(InputError, match="no model 'models:/clicks/9'"):
+        checkpoints.fetch("models:/clicks/9")
+    assert len(list(home.iterdir())) == num_copies + 1
     assert (folders[0] / "checkpoint.json").exists()
 
 

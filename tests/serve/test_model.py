@@ -66,12 +66,11 @@ def test_checkpoints_by_folder(small_checkpoint: Path, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def registry(tmp_path: Path, small_checkpoint: Path) -> Iterator[str]:
+def registry(tmp_path: Path, small_checkpoint: Path) -> str:
+    """A registry that nothing in this process or its environment leads to."""
     import mlflow
 
-    before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    mlflow.set_tracking_uri(uri)
     client = mlflow.MlflowClient(uri, uri)
     experiment = client.create_experiment("t", artifact_location=(tmp_path / "artifacts").as_uri())
     run = client.create_run(experiment)
@@ -79,17 +78,16 @@ def registry(tmp_path: Path, small_checkpoint: Path) -> Iterator[str]:
     client.create_registered_model("clicks")
     version = client.create_model_version("clicks", f"{run.info.artifact_uri}/checkpoint", run.info.run_id)
     client.set_registered_model_alias("clicks", "champion", version.version)
-    yield uri
-    mlflow.set_tracking_uri(before[0])
-    mlflow.set_registry_uri(before[1])
+    return uri
 
 
 def test_checkpoints_by_registry(registry: str, small_checkpoint: Path) -> None:
     folder = resolve("models:/clicks@champion", registry)
     files = {path.name: path.read_bytes() for path in small_checkpoint.iterdir()}
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
-    with pytest.raises(InputError, match="no model 'models:/clicks@nobody'"):
-        resolve("models:/clicks@nobody", registry)
+    for wrong in ("models:/clicks@nobody", "models:/clicks/9", "models:/other@champion", "models:/clicks"):
+        with pytest.raises(InputError, match=f"no model '{wrong}'"):
+            resolve(wrong, registry)
 
 
 def test_a_registry_may_not_depend_on_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

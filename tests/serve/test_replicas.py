@@ -1,6 +1,7 @@
 """Two deployments on Ray Serve: the masks of one process, and no session lost whoever is killed."""
 
 import os
+import re
 import signal
 import threading
 import time
@@ -92,7 +93,7 @@ def pids_of(deployment: str) -> list[int]:
                 title = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
             except OSError:
                 continue
-            if title.startswith(f"ray::ServeReplica:maskwright:{deployment}") and is_ours(int(folder.name)):
+            if re.match(rf"ray::ServeReplica:maskwright:{deployment}(?!\w)", title) and is_ours(int(folder.name)):
                 found.append(int(folder.name))
     return found
 
