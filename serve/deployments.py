@@ -40,6 +40,13 @@ APP_NAME = "maskwright"
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("fp32", "bf16")
 LISTS = ("cvat_clients", "image_hosts", "image_networks", "negative_labels")  # arguments of several values
+MEMORY = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+}
+"""Environment of those that run a network. glibc gives what a forward frees back to the system, and each of Ray's threads
+has a heap of its own: the next forward took the pages anew, up to 30 ms of a click. Here one heap is kept."""
 REFUSAL = re.compile(rf"\b{InputError.__module__}\.{InputError.__name__}: (.+)")
 
 
@@ -231,7 +238,7 @@ def bind(args: ServeArgs, release: str | None = None) -> Application:
     cpus, gpus = resources.get("CPU", float(os.cpu_count() or 1)), resources.get("GPU", 0.0)
     share = share_of(len(models), cpus, gpus, wants_gpu(args.device))
     owners = {
-        name: owner_of("" if name == ONLY else f"_{name}", each, settings, share, is_split(each), release)
+        name: owner_of("" if name == ONLY else f"_{name}", each, settings, share, MEMORY, is_split(each), release)
         for name, each in models.items()
     }
     shape = {name: owner._bound_deployment.name for name, owner in owners.items()}
@@ -264,6 +271,8 @@ def wants_gpu(device: str) -> bool:
 def connect() -> bool:
     """Connect to the Ray of RAY_ADDRESS, else start one; returns whether it is our own. Raises InputError."""
     address = os.environ.get("RAY_ADDRESS")
+    # Ray lets its workers wait for every other process of the machine (nice 15): batch work may, clicks may not.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     try:
         ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
     except ConnectionError as error:

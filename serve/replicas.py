@@ -32,6 +32,7 @@ from serve.masks import ModelInfo, Work
 from serve.problems import Problem
 from serve.settings import Settings
 from serve.shares import Share
+from serve.travel import pack, unpack
 from serve.values import Basis
 from serve.worker import Rows, Worker, rows
 
@@ -101,11 +102,11 @@ class FirstClick(_Owner):
         predictor = build_predictor(args)
         self.batched = Batched(predictor.answer, max_batch_of(predictor))
         predictor.answer = self.batched
-        self._encode = encoder(self.batched, predictor.model_version)
+        self._encode = encoder(lambda packed: pack(self.batched(unpack(packed))), predictor.model_version)
         self.worker = Worker(build_engine(args, predictor, alone=max_batch_of(predictor) == 1), settings)
 
     def encode(self, requests: list[Any], model_version: str) -> Encoded:
-        """Answer requests of the heavy half (or of both, for close-ups), or refuse an asker of another version."""
+        """Answer requests of the heavy half (or of both, for close-ups), as serve/travel.py packs them; see encoder."""
         return self._encode(requests, model_version)
 
 
@@ -120,7 +121,7 @@ class Correction(_Owner):
         light = Batched(predictor.answer, max_batch_of(predictor))
 
         def heavy(requests: list[Any], model_version: str) -> Encoded:
-            return answered(first_click.encode, requests, model_version)
+            return unpack(answered(first_click.encode, pack(requests), model_version))
 
         predictor.answer = halves(light, heavy, predictor.model_version)
         self.batched = light
@@ -134,14 +135,24 @@ def max_batch_of(predictor: Any) -> int:
     return 32 if predictor.device.type == "cuda" else 1
 
 
-def owner_of(suffix: str, args: Any, settings: Settings, share: Share, split: bool, release: str | None) -> Application:
+def owner_of(
+    suffix: str,
+    args: Any,
+    settings: Settings,
+    share: Share,
+    environment: dict[str, str],
+    split: bool,
+    release: str | None,
+) -> Application:
     """Bind the deployments of one model, with `suffix` in their names; the one that is returned owns its sessions."""
     # The next version starts beside this one; but GPUs are reserved as a whole, so there it starts after.
     surge = 0 if share.gpus else 100
 
     def bound(deployment: Any, resources: dict[str, float], *more: Any) -> Application:
         chosen = deployment.options(
-            name=f"{deployment.name}{suffix}", ray_actor_options=resources, max_surge_percent=surge
+            name=f"{deployment.name}{suffix}",
+            ray_actor_options={**resources, "runtime_env": {"env_vars": environment}},
+            max_surge_percent=surge,
         )
         return versioned(chosen, release, args, share).bind(args, settings, *more)
 
