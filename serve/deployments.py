@@ -226,23 +226,38 @@ def settled(args: ServeArgs) -> ServeArgs:
     )
 
 
-def bind(args: ServeArgs, release: str | None = None) -> Application:
-    """Bind the deployments: those of each model, and the ingress.
+@dataclass(frozen=True, slots=True)
+class Release:
+    """What updates of one application share: `name`, and which models (by name) have a deployment for each half.
 
-    `release`: an update of an application that was run with the same one replaces the replicas of those models alone
-    that changed; None: all.
+    An update replaces the replicas of those models alone that changed. Deployments stay: one that vanished would take
+    calls of the ingress with it. A network without halves is then asked through Correction, and one with two may be
+    whole on FirstClick.
     """
+
+    name: str
+    split: Mapping[str, bool]
+
+    @staticmethod
+    def of(args: ServeArgs) -> "Release":
+        """A release of its own: a Ray may hold replicas of an earlier process, whose code was another."""
+        return Release(secrets.token_hex(4), {name: is_split(each) for name, each in args.models().items()})
+
+
+def bind(args: ServeArgs, release: Release | None = None) -> Application:
+    """Bind the deployments: those of each model, and the ingress. Without a `release` all of them count as new."""
     args = settled(args)
     settings, models = build_settings(args), args.models()
     resources = ray.cluster_resources() if ray.is_initialized() else {}
     cpus, gpus = resources.get("CPU", float(os.cpu_count() or 1)), resources.get("GPU", 0.0)
     share = share_of(len(models), cpus, gpus, wants_gpu(args.device))
+    split = release.split if release else {name: is_split(each) for name, each in models.items()}
+    label = release.name if release else None
     owners = {
-        name: owner_of("" if name == ONLY else f"_{name}", each, settings, share, MEMORY, is_split(each), release)
+        name: owner_of("" if name == ONLY else f"_{name}", each, settings, share, MEMORY, split[name], label)
         for name, each in models.items()
     }
-    shape = {name: owner._bound_deployment.name for name, owner in owners.items()}
-    ingress = versioned(Maskwright, release, replace(args, checkpoint="", tracking_uri=None), shape)
+    ingress = versioned(Maskwright, label, replace(args, checkpoint="", tracking_uri=None))
     return ingress.bind(args, owners)
 
 
@@ -301,8 +316,7 @@ def serving(args: ServeArgs, host: str, port: int) -> Iterator[Take]:
             raise InputError("device cuda: Ray finds no GPU on this machine; use device auto or cpu")
         ray_serve.start(http_options=HTTPOptions(host=host, port=port), logging_config={"enable_access_log": False})
         deployed = True
-        # Of this process: a Ray may hold replicas of an earlier one, whose code was another.
-        release = secrets.token_hex(4)
+        release = Release.of(args)
         yield Rolling(settled(args), lambda moved: deploy(moved, release), try_model).take
     finally:
         if ours:
@@ -313,7 +327,7 @@ def serving(args: ServeArgs, host: str, port: int) -> Iterator[Take]:
             ray.shutdown()
 
 
-def deploy(args: ServeArgs, release: str) -> None:
+def deploy(args: ServeArgs, release: Release) -> None:
     """Serve these arguments from now on, returning when all replicas do; raises InputError."""
     try:
         ray_serve.run(bind(args, release), name=APP_NAME, route_prefix="/")

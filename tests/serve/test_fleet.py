@@ -15,7 +15,7 @@ from models.predictor import Predictor
 from serve import calls
 from serve.api import create_app
 from serve.calls import again
-from serve.deployments import ServeArgs, bind, build_app
+from serve.deployments import Release, ServeArgs, bind, build_app
 from serve.halves import OtherVersion, encoder, halves
 from serve.local import LocalFleet
 from serve.rolling import Rolling
@@ -136,16 +136,21 @@ def test_an_update_replaces_the_model_that_moved_alone(versions: list[Path], who
     first, second = versions
     args = ServeArgs(checkpoint=f"a={whole},b={first}", device="cpu", num_threads=1, sessions=str(tmp_path / "s.db"))
 
-    def release_of(args: ServeArgs, release: str | None = "r") -> dict[str, Any]:
+    def versions_of(args: ServeArgs, release: Release | None) -> dict[str, Any]:
         return {name: each._version for name, each in deployments_of(bind(args, release)).items()}
 
-    before, after = release_of(args), release_of(args.moved("b", str(second)))
-    assert release_of(args) == before
-    assert {name for name in before if before[name] != after[name]} == {"FirstClick_b", "Correction_b"}
-    other = release_of(args.moved("b", str(whole)))  # of another shape: the ingress has to ask elsewhere
-    assert other["Maskwright"] != before["Maskwright"]
-    assert not set(release_of(args, "later").values()) & set(before.values())
-    assert set(release_of(args, None).values()) == {None}
+    release = Release.of(args)
+    before = versions_of(args, release)
+    assert versions_of(args, release) == before
+    for place in (second, whole):  # one without halves too has the deployments that the ingress asks
+        after = versions_of(args.moved("b", str(place)), release)
+        assert after.keys() == before.keys()
+        assert {name for name in before if before[name] != after[name]} == {"FirstClick_b", "Correction_b"}
+    halves_later = versions_of(args.moved("a", str(second)), release)
+    assert halves_later.keys() == before.keys()
+    assert {name for name in before if before[name] != halves_later[name]} == {"FirstClick_a"}
+    assert not set(versions_of(args, Release.of(args)).values()) & set(before.values())
+    assert set(versions_of(args, None).values()) == {None}
 
 
 def test_halves_of_two_versions_are_never_mixed(versions: list[Path]) -> None:

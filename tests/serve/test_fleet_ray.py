@@ -91,6 +91,7 @@ def expected_masks(folder: Path, person: Annotator) -> Iterator[dict[str, Any]]:
         yield dict(rle.encode(session.mask))
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(400)
 @pytest.mark.usefixtures("serving_ray")
