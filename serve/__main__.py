@@ -4,6 +4,9 @@ import ipaddress
 import os
 import socket
 import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,7 +16,11 @@ import tyro
 from models.errors import InputError
 from models.precision import Precision
 from serve.access import read_tokens
+from serve.checkpoints import Checkpoints
+from serve.follow import Follower, following
+from serve.model_source import SCHEME, is_alias, local_registry_uri
 from serve.open_store import is_url, open_store, settled
+from serve.sources import Source, join_sources, read_sources
 
 MAX_MESSAGE_BYTES = 1 << 20
 """Of a WebSocket, before any of our own limits is asked."""
@@ -23,10 +30,14 @@ MAX_MESSAGE_BYTES = 1 << 20
 class Serve:
     """Serve a model: the page for clicking at /, the HTTP interface under /v1, its description at /openapi.json."""
 
-    checkpoint: str
-    """Checkpoint folder, or models:/name@alias in the MLflow registry."""
+    checkpoint: tyro.conf.UseAppendAction[tuple[str, ...]]
+    """Checkpoint folder, or models:/name@alias in the MLflow registry. To serve several models, again and again as
+    NAME=FOLDER; the first is the default one."""
     refine: str | None = None
-    """Name of the refinement; by default what the checkpoint recommends."""
+    """Name of the refinement; by default what each checkpoint recommends."""
+    follow: float = 0.0
+    """Seconds between looks at where each models:/name@alias leads: once it leads elsewhere, the model is replaced
+    while the server serves. 0: never."""
     host: str = "127.0.0.1"
     """Address to listen on."""
     port: int = 8000
@@ -96,6 +107,10 @@ def check(options: Serve) -> None:
         raise InputError("--clicks-per-second and --opens-per-minute: expected 0 (no limit) or more")
     if not 1 <= options.port <= 65535:
         raise InputError(f"--port is {options.port}: expected 1 to 65535")
+    if options.follow < 0:
+        raise InputError(f"--follow is {options.follow:g}: expected seconds between two looks, or 0 for none")
+    if options.follow and not any(is_alias(each.place) for each in read_sources(options.checkpoint)):
+        raise InputError("--follow looks at where aliases lead, and no --checkpoint is a models:/name@alias")
     if options.num_threads < 0:
         raise InputError(f"--num-threads is {options.num_threads}: expected 0 or more")
     if options.max_megapixels < 1:
@@ -125,8 +140,6 @@ def check_port(host: str, port: int) -> None:
 
 def default_sessions(port: int) -> str:
     """Where a server on this port keeps its sessions: in a folder of this user's that others cannot read."""
-    import tempfile
-
     return f"{tempfile.gettempdir()}/maskwright-{os.getuid()}/sessions-{port}.db"
 
 
@@ -139,26 +152,33 @@ def say(line: str) -> None:
 def run(options: Serve) -> None:
     """Serve until Ctrl-C; raises InputError before anything is started."""
     check(options)
+    with tempfile.TemporaryDirectory(prefix="maskwright-", ignore_cleanup_errors=True) as home:
+        _run(options, Path(home))
+
+
+def _run(options: Serve, home: Path) -> None:
     from models.checkpoint import describe
     from models.refinement import named
-    from serve.model_source import SCHEME, local_registry_uri, resolve
     from serve.ray_auth import prepare_ray_auth
 
     if options.examples is not None and not Path(options.examples).is_dir():
         raise InputError(f"--examples {options.examples} is no folder: give a folder of JPEG, PNG or WebP images")
-    registry = local_registry_uri(options.tracking_uri) if options.checkpoint.startswith(SCHEME) else None
-    # Ray's workers start in other folders, so what they are told must not depend on this one.
-    checkpoint = str(resolve(options.checkpoint, registry).resolve())
+    sources = read_sources(options.checkpoint)
+    registered = any(each.place.startswith(SCHEME) for each in sources)
+    checkpoints = Checkpoints(local_registry_uri(options.tracking_uri) if registered else None, home)
+    pinned = {each.name: checkpoints.pin(each.place) for each in sources}
+    places = {name: checkpoints.load(place) for name, place in pinned.items()}
     refinement = options.refine
     if refinement is not None and refinement.endswith(".json"):
         refinement = str(Path(refinement).resolve())
-    named(refinement or describe(checkpoint).get("info", {}).get("refinement"))
+    for place in places.values():
+        named(refinement or describe(place).get("info", {}).get("refinement"))
     examples = str(Path(options.examples).resolve()) if options.examples else None
     prepare_ray_auth()  # before deployments imports ray
-    from serve.deployments import ServeArgs, build_engine, build_settings, run_local
+    from serve.deployments import ServeArgs, run_local
 
     args = ServeArgs(
-        checkpoint=checkpoint,
+        checkpoint=join_sources(Source(name, place) for name, place in places.items()),
         refinement=refinement,
         examples=examples,
         num_threads=options.num_threads,
@@ -178,24 +198,38 @@ def run(options: Serve) -> None:
         label_studio_url=options.label_studio_url,
         negative_labels=options.negative_labels,
     )
+
+    def follow(take: Callable[[str, str], None]) -> AbstractContextManager[None]:
+        def take_and_drop(name: str, place: str) -> None:
+            take(name, place)
+            places[name] = place
+            checkpoints.keep(places.values())
+
+        aliases = [each for each in sources if is_alias(each.place)] if options.follow else []
+        follower = Follower(aliases, pinned, checkpoints.pin, checkpoints.fetch, take_and_drop) if aliases else None
+        return following(follower, options.follow)
+
     url = f"http://{f'[{options.host}]' if ':' in options.host else options.host}:{options.port}"
     say(f"Starting {url} ... (Ctrl-C stops)")
     if options.plain:
         import uvicorn
 
         from serve.api import create_app
+        from serve.local import LocalFleet
 
-        app = create_app(build_engine(args), build_settings(args))
-        uvicorn.run(
-            app,
-            host=options.host,
-            port=options.port,
-            log_level="warning",
-            server_header=False,
-            ws_max_size=MAX_MESSAGE_BYTES,
-        )
+        local = LocalFleet(args)
+        app = create_app(local.fleet, local.settings)
+        with follow(local.take):
+            uvicorn.run(
+                app,
+                host=options.host,
+                port=options.port,
+                log_level="warning",
+                server_header=False,
+                ws_max_size=MAX_MESSAGE_BYTES,
+            )
     else:
-        run_local(args, options.host, options.port, lambda: say(f"Ready: open {url}"))
+        run_local(args, options.host, options.port, lambda: say(f"Ready: open {url}"), follow)
 
 
 def main() -> None:

@@ -35,10 +35,9 @@ from serve.routes.views import add_views
 from serve.sessions import Sessions
 from serve.settings import Settings
 from serve.shield import Shield
+from serve.sources import ONLY
 
 Model = Engine | Masks
-ONLY = "default"
-"""Name of a model that is the only one."""
 
 
 def create_app(

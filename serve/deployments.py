@@ -1,16 +1,17 @@
 """Ray Serve around the HTTP app: the ingress, which keeps the sessions' values, and how everything is put together.
 
-The deployments that run the model are in replicas.py. A kill of any process loses no session: values are in a file.
+The deployments that run the models are in replicas.py. A kill of any process loses no session: values are in a file.
 """
 
 import logging
 import os
 import re
+import secrets
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,13 @@ from models.precision import Precision
 from serve.access import read_tokens
 from serve.api import create_app
 from serve.engine import Engine, ModelNan
-from serve.model_source import SCHEME, registry_uri, resolve
-from serve.replicas import Correction, FirstClick, RemoteMasks
+from serve.fleet import Fleet
+from serve.model_source import SCHEME, impatient, pin, registry_uri, resolve
+from serve.replicas import RemoteMasks, owner_of, versioned
+from serve.rolling import Rolling
 from serve.settings import Settings
+from serve.shares import share_of
+from serve.sources import ONLY, Source, join_sources, read_sources
 
 APP_NAME = "maskwright"
 DEVICES = ("auto", "cpu", "cuda")
@@ -49,7 +54,8 @@ REFUSAL = re.compile(rf"\b{InputError.__module__}\.{InputError.__name__}: (.+)")
 class ServeArgs:
     """What a deployment is told; every field may come as text, as `serve run module:builder key=value` sends it.
 
-    `checkpoint` a folder or models:/name@alias, whose registry is at `tracking_uri` (None: at MLFLOW_TRACKING_URI);
+    `checkpoint` a folder or models:/name@alias, whose registry is at `tracking_uri` (None: at MLFLOW_TRACKING_URI), or
+    several as "a=FOLDER,b=models:/name@alias", of which the first is the default one;
     `refinement` a name (None: what the checkpoint recommends); `num_threads` of the network on a CPU (0: one per CPU);
     `device` auto (a GPU where there is one), cpu or cuda; `precision` fp32 or bf16; `max_megapixels` of an image;
     `sessions` the file that sessions are kept in, or the URL of a Redis, whose password is best in the ingress's
@@ -91,6 +97,7 @@ class ServeArgs:
             raise InputError(f"unknown argument {unknown[0]!r}; known: {', '.join(sorted(known))}")
         if not args.get("checkpoint"):
             raise InputError("no checkpoint: expected checkpoint=FOLDER or checkpoint=models:/name@alias")
+        read_sources([args["checkpoint"]])
         numbers = {
             "num_threads": args.get("num_threads") or 0,
             "max_megapixels": args.get("max_megapixels") or 32,
@@ -106,6 +113,16 @@ class ServeArgs:
         if args.get("precision", "fp32") not in PRECISIONS:
             raise InputError(f"precision is {args['precision']!r}: expected {', '.join(PRECISIONS)}")
         return cls(**{**args, **{name: int(value) for name, value in numbers.items()}})
+
+    def models(self) -> dict[str, "ServeArgs"]:
+        """The same for each model alone, by name; the first is the default one."""
+        return {each.name: replace(self, checkpoint=each.place) for each in read_sources([self.checkpoint])}
+
+    def moved(self, name: str, place: str) -> "ServeArgs":
+        """The same with another checkpoint for the model of this name."""
+        sources = read_sources([self.checkpoint])
+        moved = (Source(each.name, place if each.name == name else each.place) for each in sources)
+        return replace(self, checkpoint=join_sources(moved))
 
 
 def build_predictor(args: ServeArgs) -> Any:
@@ -166,6 +183,7 @@ def _words(text: str) -> tuple[str, ...]:
     num_replicas=1,
     max_ongoing_requests=100,
     max_queued_requests=200,
+    max_surge_percent=100,
     health_check_period_s=10,
     health_check_timeout_s=30,
     ray_actor_options={"num_cpus": 0.1},
@@ -174,55 +192,73 @@ def _words(text: str) -> tuple[str, ...]:
 class Maskwright:
     """The ingress: it holds the sessions' values and no model. Its routes are those of serve/api.py."""
 
-    def __init__(self, args: ServeArgs, owner: Any) -> None:
-        self.args, self.owner = args, owner
+    def __init__(self, args: ServeArgs, owners: Mapping[str, Any]) -> None:
+        self.args, self.owners = args, owners
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        """Build the app around those who run the model; Ray Serve calls this in the replica."""
-        return create_app(RemoteMasks(self.owner), build_settings(self.args))
+        """Build the app around those who run the models; Ray Serve calls this in the replica."""
+        fleet = Fleet({name: RemoteMasks(owner) for name, owner in self.owners.items()})
+        return create_app(fleet, build_settings(self.args))
 
 
 def build_app(args: dict[str, Any]) -> Application:
-    """Build the application for `serve run` and `serve deploy`; `args` as in ServeArgs; raises InputError."""
+    """Build the application for `serve run` and `serve deploy`; `args` as in ServeArgs; raises InputError.
+
+    Aliases are settled here: replicas that start later must not serve another version than those beside them.
+    """
     checked = ServeArgs.of(args)
-    if checked.checkpoint.startswith(SCHEME):
-        # Settled here, because a replica elsewhere may have another environment.
-        checked = replace(checked, tracking_uri=registry_uri(checked.tracking_uri))
+    sources = read_sources([checked.checkpoint])
+    if any(each.place.startswith(SCHEME) for each in sources):
+        uri = registry_uri(checked.tracking_uri)  # a replica elsewhere may have another environment
+        with impatient():
+            sources = tuple(Source(each.name, pin(each.place, uri)) for each in sources)
+        checked = replace(checked, tracking_uri=uri, checkpoint=join_sources(sources))
     return bind(checked)
 
 
-def bind(args: ServeArgs) -> Application:
-    """Bind the deployments, with a GPU reserved where the model should use one."""
-    # Ray sets OMP_NUM_THREADS to the CPUs that a replica reserves, so torch would decide on one thread.
-    args = replace(
+def settled(args: ServeArgs) -> ServeArgs:
+    """Settle what depends on the process that binds, so that binding again gives the same deployments."""
+    return replace(
         args,
+        # Ray sets OMP_NUM_THREADS to the CPUs that a replica reserves, so torch would decide on one thread.
         num_threads=args.num_threads or os.cpu_count() or 1,
         sessions=args.sessions or str(Path(tempfile.mkdtemp(prefix="maskwright-")) / "sessions.db"),
     )
-    settings = build_settings(args)
-    gpus = 1.0 if wants_gpu(args.device) else 0.0
-    split = is_split(args)
-    # A correction is a small part of a first click: it shares the GPU.
-    environment = {"env_vars": MEMORY}
-    heavy = {"num_cpus": 1, "num_gpus": gpus * (0.75 if split else 1), "runtime_env": environment}
-    owner = FirstClick.options(ray_actor_options=heavy).bind(args, settings)
-    if split:
-        light = {"num_cpus": 0.5, "num_gpus": gpus * 0.25, "runtime_env": environment}
-        owner = Correction.options(ray_actor_options=light).bind(args, settings, owner)
-    return Maskwright.bind(args, owner)
 
 
-@contextmanager
-def impatient() -> Iterator[None]:
-    """Let MLflow give up at once where no registry answers; it would try for minutes."""
-    wanted = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
+@dataclass(frozen=True, slots=True)
+class Release:
+    """What updates of one application share: `name`, and which models (by name) have a deployment for each half.
+
+    An update replaces the replicas of those models alone that changed. Deployments stay: one that vanished would take
+    calls of the ingress with it. A network without halves is then asked through Correction, and one with two may be
+    whole on FirstClick.
+    """
+
+    name: str
+    split: Mapping[str, bool]
+
+    @staticmethod
+    def of(args: ServeArgs) -> "Release":
+        """A release of its own: a Ray may hold replicas of an earlier process, whose code was another."""
+        return Release(secrets.token_hex(4), {name: is_split(each) for name, each in args.models().items()})
+
+
+def bind(args: ServeArgs, release: Release | None = None) -> Application:
+    """Bind the deployments: those of each model, and the ingress. Without a `release` all of them count as new."""
+    args = settled(args)
+    settings, models = build_settings(args), args.models()
+    resources = ray.cluster_resources() if ray.is_initialized() else {}
+    cpus, gpus = resources.get("CPU", float(os.cpu_count() or 1)), resources.get("GPU", 0.0)
+    share = share_of(len(models), cpus, gpus, wants_gpu(args.device))
+    split = release.split if release else {name: is_split(each) for name, each in models.items()}
+    label = release.name if release else None
+    owners = {
+        name: owner_of("" if name == ONLY else f"_{name}", each, settings, share, MEMORY, split[name], label)
+        for name, each in models.items()
+    }
+    ingress = versioned(Maskwright, label, replace(args, checkpoint="", tracking_uri=None))
+    return ingress.bind(args, owners)
 
 
 def is_split(args: ServeArgs) -> bool:
@@ -259,12 +295,17 @@ def connect() -> bool:
     return not address
 
 
+Take = Callable[[str, str], None]
+"""Puts another checkpoint (its folder) in the place of the model of a name; raises InputError, and changes nothing."""
+
+
 @contextmanager
-def serving(args: ServeArgs, host: str, port: int) -> Iterator[None]:
+def serving(args: ServeArgs, host: str, port: int) -> Iterator[Take]:
     """Serve while the block runs, which begins when requests are answered; raises InputError.
 
-    It runs on the Ray of this process, else on that of RAY_ADDRESS, else on one started for it. Of a Ray that is not
-    ours only our own application is removed at the end.
+    The block is given what puts another checkpoint in a model's place, by name. All runs on the Ray of this process,
+    else on that of RAY_ADDRESS, else on one started for it. Of a Ray that is not ours only our own application is
+    removed at the end.
     """
     connected_before = ray.is_initialized()
     ours = not connected_before and connect()
@@ -275,11 +316,8 @@ def serving(args: ServeArgs, host: str, port: int) -> Iterator[None]:
             raise InputError("device cuda: Ray finds no GPU on this machine; use device auto or cpu")
         ray_serve.start(http_options=HTTPOptions(host=host, port=port), logging_config={"enable_access_log": False})
         deployed = True
-        try:
-            ray_serve.run(bind(args), name=APP_NAME, route_prefix="/")
-        except (RuntimeError, RayError) as error:
-            raise refusal(error, deployment_messages()) or error from None
-        yield
+        release = Release.of(args)
+        yield Rolling(settled(args), lambda moved: deploy(moved, release), try_model).take
     finally:
         if ours:
             ray_serve.shutdown()
@@ -287,6 +325,19 @@ def serving(args: ServeArgs, host: str, port: int) -> Iterator[None]:
             ray_serve.delete(APP_NAME)
         if not connected_before:
             ray.shutdown()
+
+
+def deploy(args: ServeArgs, release: Release) -> None:
+    """Serve these arguments from now on, returning when all replicas do; raises InputError."""
+    try:
+        ray_serve.run(bind(args, release), name=APP_NAME, route_prefix="/")
+    except (RuntimeError, RayError) as error:
+        raise refusal(error, deployment_messages()) or error from None
+
+
+def try_model(args: ServeArgs, name: str) -> None:
+    """Read a model and make a click with it, in no hurry: beside it others serve. Raises InputError."""
+    build_engine(replace(args.models()[name], device="cpu", num_threads=1))
 
 
 def deployment_messages() -> str:
@@ -304,10 +355,16 @@ def refusal(error: Exception, messages: str = "") -> InputError | None:
     return InputError(told[-1].strip()) if told else None
 
 
-def run_local(args: ServeArgs, host: str, port: int, on_ready: Callable[[], None]) -> None:
-    """Serve until Ctrl-C or SIGTERM; `on_ready` is called once requests are answered."""
+def run_local(
+    args: ServeArgs,
+    host: str,
+    port: int,
+    on_ready: Callable[[], None],
+    following: Callable[[Take], AbstractContextManager[None]],
+) -> None:
+    """Serve until Ctrl-C or SIGTERM; `on_ready` is called once requests are answered, within `following`."""
     stopped = threading.Event()
-    with serving(args, host, port):
+    with serving(args, host, port) as take, following(take):
         for number in (signal.SIGINT, signal.SIGTERM):  # after Ray, which installs its own
             signal.signal(number, lambda *_: stopped.set())
         on_ready()

@@ -1,6 +1,9 @@
 """Where the model comes from: a checkpoint folder, or a name in the MLflow registry such as models:/clicks@champion."""
 
 import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from models.checkpoint import DESCRIPTION
@@ -9,6 +12,7 @@ from models.errors import InputError
 SCHEME = "models:/"
 DATABASE = "sqlite:///"
 VARIABLE = "MLFLOW_TRACKING_URI"
+ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
 
 
 def resolve(source: str, tracking_uri: str | None = None) -> Path:
@@ -16,7 +20,56 @@ def resolve(source: str, tracking_uri: str | None = None) -> Path:
 
     The registry is `registry_uri(tracking_uri)`. Raises InputError if there is no such folder, registry or model.
     """
-    return _registered(source, tracking_uri) if source.startswith(SCHEME) else _checked(Path(source), source)
+    return checked(fetch(source, tracking_uri), source)
+
+
+def fetch(source: str, tracking_uri: str | None = None, into: Path | None = None) -> Path:
+    """Like `resolve`, for what may turn out to be no checkpoint.
+
+    `into`: an existing folder for the copy of a registered model (None: MLflow chooses, maybe the registry's own).
+    """
+    return _registered(source, tracking_uri, into) if source.startswith(SCHEME) else Path(source)
+
+
+def checked(folder: Path, source: str) -> Path:
+    """Give back a folder that holds a checkpoint; raises InputError for another, which `source` led to."""
+    if not (folder / DESCRIPTION).is_file():
+        raise InputError(
+            f"no checkpoint at {source}: expected a folder with {DESCRIPTION}, as jobs.train writes it, "
+            f"or {SCHEME}name@alias"
+        )
+    return folder
+
+
+def is_alias(source: str) -> bool:
+    """Whether where `source` leads may change: models:/name@alias."""
+    return source.startswith(SCHEME) and "@" in source
+
+
+def pin(source: str, tracking_uri: str | None = None) -> str:
+    """Say where an alias leads now: models:/name/VERSION. All else leads where it did; raises InputError."""
+    if not is_alias(source):
+        return source
+    name, version, _, _ = _version(source, tracking_uri)
+    return f"{SCHEME}{name}/{version}"
+
+
+@contextmanager
+def impatient() -> Iterator[None]:
+    """Let MLflow give up at once where no registry answers; it would try for minutes."""
+    with _environment(MLFLOW_HTTP_REQUEST_MAX_RETRIES="0", MLFLOW_HTTP_REQUEST_TIMEOUT="10"):
+        yield
+
+
+@contextmanager
+def _environment(**wanted: str) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def registry_uri(tracking_uri: str | None) -> str:
@@ -56,30 +109,54 @@ def _place(uri: str) -> Path | None:
     return None if ":" in uri else Path(uri)
 
 
-def _registered(source: str, tracking_uri: str | None) -> Path:
+def _present_registry(source: str, tracking_uri: str | None) -> str:
     uri = registry_uri(tracking_uri)
     place = _place(uri)
     if place is not None and not place.exists():
         raise InputError(f"no MLflow registry at {uri}, in which to find {source!r}: give another tracking URI")
+    return uri
+
+
+def _unknown(source: str, uri: str, why: object) -> InputError:
+    return InputError(
+        f"no model {source!r} in the MLflow registry at {uri}: {why}; expected models:/name@alias or models:/name/1"
+    )
+
+
+def _version(source: str, tracking_uri: str | None) -> tuple[str, str, str, str]:
+    """Name, version and address of a registered model, and the registry; asked of that registry and no other.
+
+    MLflow's own way from models:/ to files asks the registry that is set for the process, whatever it is told.
+    """
+    uri = _present_registry(source, tracking_uri)
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    found = ADDRESS.fullmatch(source)
+    if found is None:
+        raise _unknown(source, uri, "it names no version")
+    name, alias, version = found.group("name", "alias", "version")
+    client = MlflowClient(uri, uri)
+    try:
+        version = version or str(client.get_model_version_by_alias(name, alias).version)
+        return name, version, client.get_model_version_download_uri(name, version), uri
+    except (MlflowException, OSError) as error:
+        raise _unknown(source, uri, error) from error
+
+
+def _registered(source: str, tracking_uri: str | None, into: Path | None) -> Path:
+    _, _, address, uri = _version(source, tracking_uri)
     from mlflow import artifacts
     from mlflow.exceptions import MlflowException
 
+    target = None if into is None else str(into)
     try:
-        folder = Path(artifacts.download_artifacts(artifact_uri=source, tracking_uri=uri, registry_uri=uri))
+        with _environment(MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false"):
+            folder = Path(
+                artifacts.download_artifacts(artifact_uri=address, dst_path=target, tracking_uri=uri, registry_uri=uri)
+            )
     except (MlflowException, OSError) as error:
-        raise InputError(
-            f"no model {source!r} in the MLflow registry at {uri}: {error}; "
-            "expected models:/name@alias or models:/name/1"
-        ) from error
+        raise _unknown(source, uri, error) from error
     # A registered model may hold the checkpoint as a folder beside MLflow's own files.
     inside = sorted(path.parent for path in folder.rglob(DESCRIPTION))
-    return _checked(inside[0] if inside else folder, source)
-
-
-def _checked(folder: Path, source: str) -> Path:
-    if not (folder / DESCRIPTION).is_file():
-        raise InputError(
-            f"no checkpoint at {source}: expected a folder with {DESCRIPTION}, as jobs.train writes it, "
-            f"or {SCHEME}name@alias"
-        )
-    return folder
+    return inside[0] if inside else folder

@@ -7,6 +7,7 @@ only encodings cross from one deployment to the other.
 """
 
 import asyncio
+import hashlib
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,20 +15,23 @@ from typing import Any
 
 import numpy as np
 import ray.serve as ray_serve
-from ray.exceptions import RayError
+from ray.exceptions import RayActorError, RayError
+from ray.serve import Application
 from ray.serve.config import RequestRouterConfig
-from ray.serve.exceptions import RayServeException
+from ray.serve.exceptions import RayServeException, ReplicaUnavailableError
 
 from models.errors import InputError
 from models.interaction import Click
 from models.rle import Rle
-from models.steps import Answer, Correct
 from serve.batching import Batched
+from serve.calls import again
 from serve.engine import ModelNan
+from serve.halves import Encoded, encoder, halves
 from serve.made import Made
 from serve.masks import ModelInfo, Work
 from serve.problems import Problem
 from serve.settings import Settings
+from serve.shares import Share
 from serve.travel import pack, unpack
 from serve.values import Basis
 from serve.worker import Rows, Worker, rows
@@ -36,6 +40,7 @@ AFFINITY: Any = {
     "request_router_class": "ray.serve.experimental.consistent_hash_router:ConsistentHashRouter",
 }
 TIMEOUT_S = 60.0
+GONE = (RayActorError, ReplicaUnavailableError)  # nothing that was cancelled: who asked has left
 logger = logging.getLogger("maskwright.serve")
 OPTIONS: dict[str, Any] = {
     "max_ongoing_requests": 100,
@@ -44,6 +49,11 @@ OPTIONS: dict[str, Any] = {
     "health_check_timeout_s": 30,
     "request_router_config": RequestRouterConfig(**AFFINITY),
 }
+
+
+def answered(method: Any, *values: Any, timeout_s: float = TIMEOUT_S) -> Any:
+    """Call a method of a handle; what a replica took with it, killed or replaced, is asked of another one."""
+    return again(lambda left_s: method.remote(*values).result(timeout_s=left_s), GONE, timeout_s)
 
 
 class _Owner:
@@ -92,11 +102,12 @@ class FirstClick(_Owner):
         predictor = build_predictor(args)
         self.batched = Batched(predictor.answer, max_batch_of(predictor))
         predictor.answer = self.batched
+        self._encode = encoder(lambda packed: pack(self.batched(unpack(packed))), predictor.model_version)
         self.worker = Worker(build_engine(args, predictor, alone=max_batch_of(predictor) == 1), settings)
 
-    def encode(self, requests: list[Any]) -> list[Any]:
-        """Answer requests of the heavy half (or of both, for close-ups), as serve/travel.py packs them."""
-        return pack(self.batched(unpack(requests)))
+    def encode(self, requests: list[Any], model_version: str) -> Encoded:
+        """Answer requests of the heavy half (or of both, for close-ups), as serve/travel.py packs them; see encoder."""
+        return self._encode(requests, model_version)
 
 
 @ray_serve.deployment(**OPTIONS)
@@ -109,28 +120,55 @@ class Correction(_Owner):
         predictor = build_predictor(args)
         light = Batched(predictor.answer, max_batch_of(predictor))
 
-        def heavy(requests: list[Any]) -> list[Any]:
-            return unpack(first_click.encode.remote(pack(requests)).result(timeout_s=TIMEOUT_S))
+        def heavy(requests: list[Any], model_version: str) -> Encoded:
+            return unpack(answered(first_click.encode, pack(requests), model_version))
 
-        predictor.answer = halves(light, heavy)
+        predictor.answer = halves(light, heavy, predictor.model_version)
         self.batched = light
         with ThreadPoolExecutor(1) as pool:  # its first click waits for FirstClick, which Ray's own thread may not
             engine = pool.submit(build_engine, args, predictor, alone=False).result()
         self.worker = Worker(engine, settings)
 
 
-def halves(light: Answer, heavy: Answer) -> Answer:
-    """Answer corrections by the one, everything else by the other."""
-
-    def answer(requests: list[Any]) -> list[Any]:
-        return (light if isinstance(requests[0], Correct) else heavy)(requests)
-
-    return answer
-
-
 def max_batch_of(predictor: Any) -> int:
     """Views in a forward: many on a GPU; on a CPU a batch is no faster than one after the other."""
     return 32 if predictor.device.type == "cuda" else 1
+
+
+def owner_of(
+    suffix: str,
+    args: Any,
+    settings: Settings,
+    share: Share,
+    environment: dict[str, str],
+    split: bool,
+    release: str | None,
+) -> Application:
+    """Bind the deployments of one model, with `suffix` in their names; the one that is returned owns its sessions."""
+    # The next version starts beside this one; but GPUs are reserved as a whole, so there it starts after.
+    surge = 0 if share.gpus else 100
+
+    def bound(deployment: Any, resources: dict[str, float], *more: Any) -> Application:
+        chosen = deployment.options(
+            name=f"{deployment.name}{suffix}",
+            ray_actor_options={**resources, "runtime_env": {"env_vars": environment}},
+            max_surge_percent=surge,
+        )
+        return versioned(chosen, release, args, share).bind(args, settings, *more)
+
+    heavy = bound(FirstClick, share.heavy(split))
+    return bound(Correction, share.light(), heavy) if split else heavy
+
+
+def versioned(deployment: Any, release: str | None, *contents: object) -> Any:
+    """Tell Ray Serve by the `contents` when a deployment is the one that runs: by itself it takes all for new ones.
+
+    `release` None: new it is.
+    """
+    if release is None:
+        return deployment
+    digest = hashlib.sha256(repr(contents).encode()).hexdigest()[:16]
+    return deployment.options(version=f"{release}-{digest}", _internal=True)
 
 
 class RemoteMasks:
@@ -190,7 +228,7 @@ class RemoteMasks:
 
     def _call(self, method: Any, *values: Any, timeout_s: float = TIMEOUT_S) -> Any:
         try:
-            return method.remote(*values).result(timeout_s=timeout_s)
+            return answered(method, *values, timeout_s=timeout_s)
         except (RayError, RayServeException, TimeoutError, asyncio.CancelledError) as error:
             cause = getattr(error, "cause", None)
             if isinstance(cause, ModelNan | InputError | Problem):

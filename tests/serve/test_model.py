@@ -66,12 +66,11 @@ def test_checkpoints_by_folder(small_checkpoint: Path, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def registry(tmp_path: Path, small_checkpoint: Path) -> Iterator[str]:
+def registry(tmp_path: Path, small_checkpoint: Path) -> str:
+    """A registry that nothing in this process or its environment leads to."""
     import mlflow
 
-    before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    mlflow.set_tracking_uri(uri)
     client = mlflow.MlflowClient(uri, uri)
     experiment = client.create_experiment("t", artifact_location=(tmp_path / "artifacts").as_uri())
     run = client.create_run(experiment)
@@ -79,17 +78,16 @@ def registry(tmp_path: Path, small_checkpoint: Path) -> Iterator[str]:
     client.create_registered_model("clicks")
     version = client.create_model_version("clicks", f"{run.info.artifact_uri}/checkpoint", run.info.run_id)
     client.set_registered_model_alias("clicks", "champion", version.version)
-    yield uri
-    mlflow.set_tracking_uri(before[0])
-    mlflow.set_registry_uri(before[1])
+    return uri
 
 
 def test_checkpoints_by_registry(registry: str, small_checkpoint: Path) -> None:
     folder = resolve("models:/clicks@champion", registry)
     files = {path.name: path.read_bytes() for path in small_checkpoint.iterdir()}
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
-    with pytest.raises(InputError, match="no model 'models:/clicks@nobody'"):
-        resolve("models:/clicks@nobody", registry)
+    for wrong in ("models:/clicks@nobody", "models:/clicks/9", "models:/other@champion", "models:/clicks"):
+        with pytest.raises(InputError, match=f"no model '{wrong}'"):
+            resolve(wrong, registry)
 
 
 def test_a_registry_may_not_depend_on_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +106,9 @@ def test_a_registry_may_not_depend_on_the_folder(tmp_path: Path, monkeypatch: py
         resolve("models:/clicks@champion", here)
     assert list(tmp_path.iterdir()) == [], "no empty database is left behind"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://localhost:5000")
-    args, _ = build_app({"checkpoint": "models:/clicks@champion"})._bound_deployment.init_args
+    monkeypatch.setattr(deployments, "is_split", lambda args: False)
+    (owner,) = build_app({"checkpoint": "models:/clicks/1"})._bound_deployment.init_args[1].values()
+    args = owner._bound_deployment.init_args[0]
     assert args.tracking_uri == "http://localhost:5000", "the builder's environment decides for the replica"
 
 
@@ -141,7 +141,7 @@ def test_arguments_of_the_builder() -> None:
 def test_the_replica_reserves_a_gpu(device: str, num_gpus: int, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ray.is_initialized", lambda: True)
     monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 4.0} | ({"GPU": float(num_gpus)} if num_gpus else {}))
-    _, owner = build_app({"checkpoint": "a", "device": device})._bound_deployment.init_args
+    (owner,) = build_app({"checkpoint": "a", "device": device})._bound_deployment.init_args[1].values()
     assert (owner._bound_deployment.ray_actor_options or {}).get("num_gpus", 0) == expected
 
 
@@ -252,7 +252,7 @@ def test_loopback(host: str, expected: bool) -> None:
 
 def test_other_machines_may_come_with_tokens_or_on_request(tmp_path: Path) -> None:
     (tmp_path / "tokens").write_text(new_token("anna", "annotator")[1])
-    options = command.Serve(checkpoint="a", host="0.0.0.0", port=free_port())
+    options = command.Serve(checkpoint=("a",), host="0.0.0.0", port=free_port())
     command.check(replace(options, tokens=str(tmp_path / "tokens")))
     command.check(replace(options, insecure=True))
     with pytest.raises(InputError, match="--tokens FILE"):

@@ -1,6 +1,7 @@
 """Two deployments on Ray Serve: the masks of one process, and no session lost whoever is killed."""
 
 import os
+import re
 import signal
 import threading
 import time
@@ -40,7 +41,8 @@ def test_halves_are_told_from_wholes(split_checkpoint: Path, tmp_path: Path) -> 
     whole = checkpoint.save(TOYS["simpleclick"](), tmp_path / "whole")
     for folder, names in ((split_checkpoint, ["Correction", "FirstClick"]), (whole, ["FirstClick"])):
         assert is_split(ServeArgs(checkpoint=str(folder))) == (len(names) == 2)
-        application: Any = build_app({"checkpoint": str(folder), "device": "cpu"})._bound_deployment.init_args[1]
+        owners = build_app({"checkpoint": str(folder), "device": "cpu"})._bound_deployment.init_args[1]
+        application: Any = owners["default"]
         found = []
         while application is not None:
             found.append(application._bound_deployment.name)
@@ -91,7 +93,7 @@ def pids_of(deployment: str) -> list[int]:
                 title = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
             except OSError:
                 continue
-            if title.startswith(f"ray::ServeReplica:maskwright:{deployment}") and is_ours(int(folder.name)):
+            if re.match(rf"ray::ServeReplica:maskwright:{deployment}(?!\w)", title) and is_ours(int(folder.name)):
                 found.append(int(folder.name))
     return found
 

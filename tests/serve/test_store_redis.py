@@ -249,12 +249,12 @@ def test_the_command_line_takes_a_url_as_it_is(redis_url: str, tmp_path: Path, m
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     assert settled("redis://host:6379/1") == "redis://host:6379/1"
     assert settled("here.db") == str(tmp_path / "here.db")
-    check(Serve(checkpoint="a", port=refused_port(), sessions=redis_url))
+    check(Serve(checkpoint=("a",), port=refused_port(), sessions=redis_url))
     nobody = f"redis://127.0.0.1:{refused_port()}/0"
     with pytest.raises(InputError, match="start Redis there"):
-        check(Serve(checkpoint="a", port=refused_port(), sessions=nobody))
+        check(Serve(checkpoint=("a",), port=refused_port(), sessions=nobody))
     monkeypatch.setenv("RAY_ADDRESS", "ray://elsewhere:10001")
-    check(Serve(checkpoint="a", port=refused_port(), sessions=nobody))  # the ingress will ask, where it runs
+    check(Serve(checkpoint=("a",), port=refused_port(), sessions=nobody))  # the ingress will ask, where it runs
     settings = build_settings(ServeArgs.of({"checkpoint": "a", "sessions": nobody, "idle_minutes": "5"}))
     assert (settings.sessions, settings.idle_timeout_s) == (nobody, 300)
 

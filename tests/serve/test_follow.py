@@ -1,0 +1,194 @@
+"""Aliases that move: what is looked up, what is taken, and what is left alone; once with a real MLflow registry."""
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models import checkpoint
+from models.errors import InputError
+from models.predictor import Predictor
+from serve.checkpoints import Checkpoints
+from serve.deployments import ServeArgs, build_app
+from serve.follow import Follower, following
+from serve.local import LocalFleet
+from serve.model_source import pin
+from serve.sources import Source
+from tests.training.toys import toy
+
+ALIAS = "models:/clicks@champion"
+
+
+class Registry:
+    """A registry by hand: where each alias leads, or why nobody knows."""
+
+    def __init__(self) -> None:
+        self.leads: dict[str, str | Exception] = {"models:/x@a": "x/1", "models:/y@a": "y/1"}
+        self.taken: list[tuple[str, str]] = []
+        self.bad: set[str] = set()
+        self.lost: set[str] = set()
+        self.follower = Follower(
+            [Source("x", "models:/x@a"), Source("y", "models:/y@a")],
+            {"x": "x/1", "y": "y/1"},
+            self.pin,
+            self.fetch,
+            self.take,
+        )
+
+    def pin(self, place: str) -> str:
+        found = self.leads[place]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def fetch(self, pinned: str) -> str:
+        if pinned in self.lost:
+            raise InputError("the download broke")
+        return f"/copies/{pinned}"
+
+    def take(self, name: str, place: str) -> None:
+        self.taken.append((name, place))
+        if place in self.bad:
+            raise InputError("gives values that are not numbers")
+
+
+def test_only_what_moved_is_taken_once() -> None:
+    registry = Registry()
+    registry.follower.look()
+    assert registry.taken == []
+    registry.leads["models:/y@a"] = "y/2"
+    registry.follower.look()
+    registry.follower.look()
+    assert registry.taken == [("y", "/copies/y/2")]
+
+
+def test_what_is_of_no_use_is_tried_once_and_what_moves_on_again(caplog: pytest.LogCaptureFixture) -> None:
+    registry = Registry()
+    registry.leads["models:/y@a"] = "y/2"
+    registry.bad = {"/copies/y/2"}
+    registry.follower.look()
+    registry.follower.look()
+    assert registry.taken == [("y", "/copies/y/2")]
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == [
+        "model y stays as it was: y/2 is not used: gives values that are not numbers"
+    ]
+    registry.leads["models:/y@a"] = "y/3"
+    registry.follower.look()
+    assert registry.taken[1:] == [("y", "/copies/y/3")]
+
+
+def test_a_registry_that_does_not_answer_is_asked_again_and_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    registry = Registry()
+    registry.leads |= {"models:/x@a": InputError("nobody answers"), "models:/y@a": "y/2"}
+    registry.lost = {"y/2"}
+    registry.follower.look()
+    registry.follower.look()
+    told = [record.getMessage() for record in caplog.records]
+    assert told == ["model x stays as it was: nobody answers", "model y stays as it was: the download broke"]
+    registry.leads["models:/x@a"] = "x/1"
+    registry.lost = set()
+    registry.follower.look()
+    assert registry.taken == [("y", "/copies/y/2")]
+
+
+def test_looks_go_on_whatever_fails(caplog: pytest.LogCaptureFixture) -> None:
+    registry, looks = Registry(), threading.Semaphore(0)
+
+    def pin(place: str) -> str:
+        looks.release()
+        raise RuntimeError("unforeseen")
+
+    follower = Follower([Source("x", "models:/x@a")], {"x": "x/1"}, pin, registry.fetch, registry.take)
+    before = threading.active_count()
+    with following(follower, 0.01):
+        assert all(looks.acquire(timeout=10) for _ in range(3))
+    assert threading.active_count() == before
+    assert "following aliases failed" in caplog.text
+    with following(None, 0.01):
+        assert threading.active_count() == before
+
+
+Publish = Callable[[Path], str]
+
+
+@pytest.fixture
+def mlflow_registry(tmp_path: Path) -> tuple[str, Publish]:
+    """A registry in a file, and what puts a checkpoint there as the champion; gives the version."""
+    import mlflow
+
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    client: Any = mlflow.MlflowClient(uri, uri)
+    experiment = client.create_experiment("t", artifact_location=(tmp_path / "artifacts").as_uri())
+    client.create_registered_model("clicks")
+
+    def publish(folder: Path) -> str:
+        run = client.create_run(experiment)
+        client.log_artifacts(run.info.run_id, str(folder), "checkpoint")
+        version = client.create_model_version("clicks", f"{run.info.artifact_uri}/checkpoint", run.info.run_id)
+        client.set_registered_model_alias("clicks", "champion", version.version)
+        return str(version.version)
+
+    return uri, publish
+
+
+def test_an_alias_of_mlflow_moves_and_the_model_with_it(
+    mlflow_registry: tuple[str, Publish], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    uri, publish = mlflow_registry
+    folders = [checkpoint.save(toy("emc_segformer_b0", seed), tmp_path / str(seed)) for seed in (1, 2)]
+    home = tmp_path / "home"
+    home.mkdir()
+    assert publish(folders[0]) == "1"
+    checkpoints = Checkpoints(uri, home)
+    pinned = {"default": checkpoints.pin(ALIAS)}
+    assert pinned == {"default": "models:/clicks/1"}
+    place = checkpoints.load(pinned["default"])
+    assert Path(place).is_relative_to(home), "a copy: the registry's own files are nobody's to drop"
+    local = LocalFleet(ServeArgs(checkpoint=place, num_threads=1, device="cpu"))
+
+    def take(name: str, place: str) -> None:
+        local.take(name, place)
+        checkpoints.keep([place])
+
+    follower = Follower([Source("default", ALIAS)], pinned, checkpoints.pin, checkpoints.fetch, take)
+    follower.look()
+    assert local.fleet.info().model_version == Predictor(folders[0]).model_version
+    publish(folders[1])
+    follower.look()
+    assert local.fleet.info().model_version == Predictor(folders[1]).model_version
+    assert not Path(place).exists(), "the copy of what is served no more is dropped"
+    assert len(list(home.iterdir())) == 1
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "notes.txt").write_text("no checkpoint")
+    publish(tmp_path / "empty")
+    follower.look()
+    num_copies = len(list(home.iterdir()))
+    follower.look()
+    assert len(list(home.iterdir())) == num_copies, "it is not fetched again and again"
+    assert local.fleet.info().model_version == Predictor(folders[1]).model_version
+    assert "model default stays as it was: models:/clicks/3 is not used: no checkpoint at" in caplog.text
+    with pytest.raises(InputError, match="no checkpoint at models:/clicks/3"):
+        checkpoints.load("models:/clicks/3")
+    with pytest.raises(InputError, match="no model 'models:/clicks/9'"):
+        checkpoints.fetch("models:/clicks/9")
+    assert len(list(home.iterdir())) == num_copies + 1
+    assert (folders[0] / "checkpoint.json").exists()
+
+
+def test_replicas_are_told_a_version_and_no_alias(
+    mlflow_registry: tuple[str, Publish], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replica that starts later, when the alias has moved, must serve what those beside it serve."""
+    uri, publish = mlflow_registry
+    publish(checkpoint.save(toy("emc_segformer_b0", 1), tmp_path / "1"))
+    text = f"{ALIAS},b=models:/clicks/1"
+    owners = build_app({"checkpoint": text, "tracking_uri": uri, "device": "cpu"})._bound_deployment.init_args[1]
+    told = {name: owner._bound_deployment.init_args[0] for name, owner in owners.items()}
+    assert {name: args.checkpoint for name, args in told.items()} == dict.fromkeys(told, "models:/clicks/1")
+    assert pin("models:/clicks/1", uri) == "models:/clicks/1"
+    assert pin("/a/folder@home") == "/a/folder@home"
+    with pytest.raises(InputError, match="no model 'models:/clicks@nobody'"):
+        build_app({"checkpoint": "models:/clicks@nobody", "tracking_uri": uri})
