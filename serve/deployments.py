@@ -11,7 +11,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,9 @@ from serve.access import read_tokens
 from serve.api import create_app
 from serve.engine import Engine, ModelNan
 from serve.fleet import Fleet
+from serve.front import answering
 from serve.model_source import SCHEME, impatient, pin, registry_uri, resolve
-from serve.replicas import RemoteMasks, owner_of, versioned
+from serve.replicas import RemoteMasks, owner_name, owner_of, versioned
 from serve.rolling import Rolling
 from serve.settings import Settings
 from serve.shares import share_of
@@ -201,6 +202,14 @@ class Maskwright:
         return create_app(fleet, build_settings(self.args))
 
 
+@ray_serve.deployment(num_replicas=1, ray_actor_options={"num_cpus": 0})
+class Models:
+    """Holds the models of one application together where a process outside of Ray Serve answers HTTP; it does nothing."""
+
+    def __init__(self, owners: Mapping[str, Any]) -> None:
+        self.owners = owners
+
+
 def build_app(args: dict[str, Any]) -> Application:
     """Build the application for `serve run` and `serve deploy`; `args` as in ServeArgs; raises InputError.
 
@@ -244,7 +253,7 @@ class Release:
         return Release(secrets.token_hex(4), {name: is_split(each) for name, each in args.models().items()})
 
 
-def bind(args: ServeArgs, release: Release | None = None) -> Application:
+def bind(args: ServeArgs, release: Release | None = None, *, ingress: bool = True) -> Application:
     """Bind the deployments: those of each model, and the ingress. Without a `release` all of them count as new."""
     args = settled(args)
     settings, models = build_settings(args), args.models()
@@ -257,8 +266,15 @@ def bind(args: ServeArgs, release: Release | None = None) -> Application:
         name: owner_of("" if name == ONLY else f"_{name}", each, settings, share, MEMORY, split[name], label)
         for name, each in models.items()
     }
-    ingress = versioned(Maskwright, label, replace(args, checkpoint="", tracking_uri=None))
-    return ingress.bind(args, owners)
+    if not ingress:
+        return versioned(Models, label).bind(owners)
+    return versioned(Maskwright, label, replace(args, checkpoint="", tracking_uri=None)).bind(args, owners)
+
+
+def remote_fleet(args: ServeArgs, release: Release) -> Fleet:
+    """The models that are deployed, as a process outside of Ray Serve reaches them."""
+    names = {name: owner_name("" if name == ONLY else f"_{name}", release.split[name]) for name in args.models()}
+    return Fleet({name: RemoteMasks(ray_serve.get_deployment_handle(each, APP_NAME)) for name, each in names.items()})
 
 
 def is_split(args: ServeArgs) -> bool:
@@ -300,9 +316,10 @@ Take = Callable[[str, str], None]
 
 
 @contextmanager
-def serving(args: ServeArgs, host: str, port: int) -> Iterator[Take]:
+def serving(args: ServeArgs, host: str, port: int, *, proxy: bool = False) -> Iterator[Take]:
     """Serve while the block runs, which begins when requests are answered; raises InputError.
 
+    HTTP is answered by a thread of this process, or with `proxy` by Ray Serve's proxies and the ingress's replicas.
     The block is given what puts another checkpoint in a model's place, by name. All runs on the Ray of this process,
     else on that of RAY_ADDRESS, else on one started for it. Of a Ray that is not ours only our own application is
     removed at the end.
@@ -314,10 +331,13 @@ def serving(args: ServeArgs, host: str, port: int) -> Iterator[Take]:
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         if ours and args.device == "cuda" and ray.cluster_resources().get("GPU", 0) < 1:
             raise InputError("device cuda: Ray finds no GPU on this machine; use device auto or cpu")
-        ray_serve.start(http_options=HTTPOptions(host=host, port=port), logging_config={"enable_access_log": False})
+        location = "EveryNode" if proxy else "Disabled"
+        ray_serve.start(location, HTTPOptions(host=host, port=port), logging_config={"enable_access_log": False})
         deployed = True
-        release = Release.of(args)
-        yield Rolling(settled(args), lambda moved: deploy(moved, release), try_model).take
+        args, release = settled(args), Release.of(args)
+        take = Rolling(args, lambda moved: deploy(moved, release, ingress=proxy), try_model).take
+        with nullcontext() if proxy else front(args, release, host, port):
+            yield take
     finally:
         if ours:
             ray_serve.shutdown()
@@ -327,10 +347,15 @@ def serving(args: ServeArgs, host: str, port: int) -> Iterator[Take]:
             ray.shutdown()
 
 
-def deploy(args: ServeArgs, release: Release) -> None:
+def front(args: ServeArgs, release: Release, host: str, port: int) -> AbstractContextManager[None]:
+    """Answer HTTP in a thread of this process, with the models that are deployed."""
+    return answering(create_app(remote_fleet(args, release), build_settings(args)), host, port)
+
+
+def deploy(args: ServeArgs, release: Release, *, ingress: bool) -> None:
     """Serve these arguments from now on, returning when all replicas do; raises InputError."""
     try:
-        ray_serve.run(bind(args, release), name=APP_NAME, route_prefix="/")
+        ray_serve.run(bind(args, release, ingress=ingress), name=APP_NAME, route_prefix="/" if ingress else None)
     except (RuntimeError, RayError) as error:
         raise refusal(error, deployment_messages()) or error from None
 
@@ -361,10 +386,12 @@ def run_local(
     port: int,
     on_ready: Callable[[], None],
     following: Callable[[Take], AbstractContextManager[None]],
+    *,
+    proxy: bool = False,
 ) -> None:
     """Serve until Ctrl-C or SIGTERM; `on_ready` is called once requests are answered, within `following`."""
     stopped = threading.Event()
-    with serving(args, host, port) as take, following(take):
+    with serving(args, host, port, proxy=proxy) as take, following(take):
         for number in (signal.SIGINT, signal.SIGTERM):  # after Ray, which installs its own
             signal.signal(number, lambda *_: stopped.set())
         on_ready()

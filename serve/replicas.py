@@ -160,6 +160,11 @@ def owner_of(
     return bound(Correction, share.light(), heavy) if split else heavy
 
 
+def owner_name(suffix: str, split: bool) -> str:
+    """Name of the deployment that owns the sessions of a model."""
+    return f"{(Correction if split else FirstClick).name}{suffix}"
+
+
 def versioned(deployment: Any, release: str | None, *contents: object) -> Any:
     """Tell Ray Serve by the `contents` when a deployment is the one that runs: by itself it takes all for new ones.
 
