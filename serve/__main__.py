@@ -14,6 +14,7 @@ from models.errors import InputError
 from models.precision import Precision
 from serve.access import read_tokens
 from serve.open_store import is_url, open_store, settled
+from serve.settings import LogFormat
 
 MAX_MESSAGE_BYTES = 1 << 20
 """Of a WebSocket, before any of our own limits is asked."""
@@ -71,6 +72,8 @@ class Serve:
     """Most clicks of one client; 0: no limit."""
     opens_per_minute: int = 120
     """Most images that one client opens; 0: no limit."""
+    log_format: LogFormat = "off"
+    """A line per request, as JSON or as text for people; off: what goes wrong alone."""
     insecure: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Allow an address that other machines can reach, although the server asks nobody who they are."""
 
@@ -177,20 +180,32 @@ def run(options: Serve) -> None:
         image_networks=options.image_networks,
         label_studio_url=options.label_studio_url,
         negative_labels=options.negative_labels,
+        log_format=options.log_format,
     )
     url = f"http://{f'[{options.host}]' if ':' in options.host else options.host}:{options.port}"
     say(f"Starting {url} ... (Ctrl-C stops)")
     if options.plain:
         import uvicorn
 
+        from serve import metrics
         from serve.api import create_app
+        from serve.logs import install_logs
+        from serve.prometheus import PrometheusSink
+        from serve.routes.metrics import add_metrics
 
-        app = create_app(build_engine(args), build_settings(args))
+        install_logs(options.log_format)
+        sink = PrometheusSink()
+        metrics.install(sink)
+        settings = build_settings(args)
+        app = create_app(build_engine(args), settings)
+        add_metrics(app, sink, asks_for_token=bool(settings.tokens))
         uvicorn.run(
             app,
             host=options.host,
             port=options.port,
             log_level="warning",
+            log_config=None,  # its own would write past ours
+            access_log=False,
             server_header=False,
             ws_max_size=MAX_MESSAGE_BYTES,
         )

@@ -27,7 +27,10 @@ from models.precision import Precision
 from serve.access import read_tokens
 from serve.api import create_app
 from serve.engine import Engine, ModelNan
+from serve.forwards import measure
+from serve.logs import check_format
 from serve.model_source import SCHEME, registry_uri, resolve
+from serve.ray_observe import observe_replica
 from serve.replicas import Correction, FirstClick, RemoteMasks
 from serve.settings import Settings
 
@@ -49,7 +52,7 @@ class ServeArgs:
     environment, MASKWRIGHT_REDIS_PASSWORD (None: a file that ends with the application's processes); `idle_minutes`
     after which a session that nobody uses ends; `tokens` the file of tokens (None: nobody is asked), there on every
     machine that has an ingress; `hosts` and `origins` names and origins with commas between; `clicks_per_second` and
-    `opens_per_minute` of one client (0: no limit).
+    `opens_per_minute` of one client (0: no limit); `log_format` off, text or json: a line per request (serve/logs.py).
     The others are for Label Studio and CVAT, as in Settings; several values are separated by commas. Label Studio's
     token is in the environment, LABEL_STUDIO_API_KEY.
     """
@@ -74,6 +77,7 @@ class ServeArgs:
     image_networks: str | None = None
     label_studio_url: str | None = None
     negative_labels: str | None = None
+    log_format: str = "off"
 
     @classmethod
     def of(cls, args: dict[str, Any]) -> "ServeArgs":
@@ -98,6 +102,7 @@ class ServeArgs:
             raise InputError(f"device is {args['device']!r}: expected {', '.join(DEVICES)}")
         if args.get("precision", "fp32") not in PRECISIONS:
             raise InputError(f"precision is {args['precision']!r}: expected {', '.join(PRECISIONS)}")
+        check_format(args.get("log_format", "off"))
         return cls(**{**args, **{name: int(value) for name, value in numbers.items()}})
 
 
@@ -114,7 +119,9 @@ def build_predictor(args: ServeArgs) -> Any:
         raise InputError("device cuda: torch finds no GPU here; use device auto or cpu")
     device = "cuda" if has_cuda and args.device != "cpu" else "cpu"
     folder = resolve(args.checkpoint, args.tracking_uri)
-    return Predictor(folder, refinement=args.refinement, device=device, precision=args.precision)
+    predictor = Predictor(folder, refinement=args.refinement, device=device, precision=args.precision)
+    measure(predictor)
+    return predictor
 
 
 def build_engine(args: ServeArgs, predictor: Any = None, *, alone: bool = True) -> Engine:
@@ -172,7 +179,9 @@ class Maskwright:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Build the app around those who run the model; Ray Serve calls this in the replica."""
-        return create_app(RemoteMasks(self.owner), build_settings(self.args))
+        observe_replica(self.args.log_format)
+        # Ray Serve's proxy names the request in the answer.
+        return create_app(RemoteMasks(self.owner), replace(build_settings(self.args), answers_request_id=False))
 
 
 def build_app(args: dict[str, Any]) -> Application:

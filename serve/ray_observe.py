@@ -1,0 +1,43 @@
+"""Metrics and request ids where Ray is: numbers go to its metrics agent on each node, which Prometheus asks."""
+
+from ray.serve.context import _get_serve_request_context
+from ray.util.metrics import Counter, Gauge, Histogram
+
+from serve import metrics
+from serve.logs import install_logs
+from serve.metrics import METRICS, Metric
+from serve.record import named_by
+
+
+class RaySink:
+    """A Sink on ray.util.metrics, for a process of Ray; exported names have the prefix ray_."""
+
+    def __init__(self) -> None:
+        self._kept = {metric: _made(metric) for metric in METRICS}
+
+    def put(self, metric: Metric, value: float, labels: tuple[str, ...]) -> None:
+        """Take a number."""
+        kept, tags = self._kept[metric], dict(zip(metric.labels, labels, strict=True))
+        if isinstance(kept, Histogram):
+            kept.observe(value, tags)
+        elif isinstance(kept, Counter):
+            kept.inc(value, tags)
+        else:
+            kept.set(value, tags)
+
+
+def _made(metric: Metric) -> Histogram | Counter | Gauge:
+    if metric.kind == "histogram":
+        return Histogram(metric.name, metric.help, boundaries=list(metric.bounds), tag_keys=metric.labels)
+    return (Counter if metric.kind == "counter" else Gauge)(metric.name, metric.help, tag_keys=metric.labels)
+
+
+def observe_replica(log_format: str) -> None:
+    """Measure and log in this process of Ray Serve from now on."""
+    metrics.install(RaySink())
+    install_logs(log_format)
+
+
+def request_id() -> str:
+    """The id of the request on whose behalf this replica works: Ray Serve hands it on from the ingress."""
+    return named_by(_get_serve_request_context().request_id)
