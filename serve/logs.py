@@ -23,7 +23,7 @@ SECRETS = (
     (
         re.compile(
             r"(?i)([\w-]*(?:token|secret|passw(?:or)?d|api[_-]?key|signature|credential|authorization)[\w-]*"
-            r"['\"]?\s*[=:]\s*['\"]?)(?!\*\*\*)[^\s&'\",;)}\]]+"
+            r"['\"]?\s*[=:]\s*['\"]?(?:(?:bearer|basic|token)\s+)?+)(?!\*\*\*)[^\s&'\",;)}\]]+"
         ),
         rf"\1{HIDDEN}",
     ),

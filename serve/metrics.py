@@ -163,7 +163,7 @@ def timed(metric: Metric, *labels: str) -> Iterator[None]:
 class Waited(AbstractContextManager[object]):
     """A lock or semaphore that tells how long each one waited for it, under QUEUE_MS."""
 
-    def __init__(self, inner: threading.Lock | threading.Semaphore, at: str) -> None:
+    def __init__(self, inner: "threading.Lock | threading.Semaphore", at: str) -> None:
         self._inner, self._at = inner, at
 
     def __enter__(self) -> object:
