@@ -41,6 +41,7 @@ class Measured:
             answers = self._answer(requests)
             metrics.since(metrics.FORWARD_MS, started, half, self._version)
         metrics.put(metrics.BATCH_SIZE, len(requests), half, self._version)
+        metrics.put(metrics.VIEWS, len(requests), half, self._version)
         return answers
 
     def _on_gpu(self, requests: list[Request], half: str) -> list[Any]:

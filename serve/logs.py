@@ -15,15 +15,18 @@ FORMATS: tuple[LogFormat, ...] = get_args(LogFormat)
 requests = logging.getLogger("maskwright.requests")
 """One line per request; `fields` of a record are what the line holds beside time, level and event."""
 HIDDEN = "***"
+MAX_CHARACTERS = 20_000
+"""Of a message or a traceback, whose end is kept; somebody's whole image may be in it."""
 SECRETS = (
     (re.compile(r"(?i)\b(bearer|basic|token)(\s+)[A-Za-z0-9+/=_.~-]{8,}"), rf"\1\2{HIDDEN}"),
-    (re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^\s/@'\"]+@"), rf"\1{HIDDEN}@"),
+    (re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,20}://)[^\s/@'\"]+@"), rf"\1{HIDDEN}@"),
     # Of an address nothing after the question mark: presigned ones carry their right to read there.
-    (re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^\s?'\"<>]*)\?[^\s'\"<>]*"), rf"\1?{HIDDEN}"),
+    (re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,20}://[^\s?'\"<>]*)\?[^\s'\"<>]*"), rf"\1?{HIDDEN}"),
     (
         re.compile(
-            r"(?i)([\w-]*(?:token|secret|passw(?:or)?d|api[_-]?key|signature|credential|authorization)[\w-]*"
-            r"['\"]?\s*[=:]\s*['\"]?(?:(?:bearer|basic|token)\s+)?+)(?!\*\*\*)[^\s&'\",;)}\]]+"
+            # Each part is bounded: a long text without a secret must not cost its square.
+            r"(?i)((?:token|secret|passw(?:or)?d|api[_-]?key|signature|credential|authorization)[\w-]{0,40}"
+            r"['\"]?\s{0,4}[=:]\s{0,4}['\"]?(?:(?:bearer|basic|token)\s{1,4})?+)(?!\*\*\*)[^\s&'\",;)}\]]+"
         ),
         rf"\1{HIDDEN}",
     ),
@@ -57,6 +60,7 @@ class Lines(logging.Formatter):
 
 def redact(text: str) -> str:
     """Hide what may be a secret: tokens, passwords, what follows the ? of an address; sessions go by their names."""
+    text = text if len(text) <= MAX_CHARACTERS else "..." + text[-MAX_CHARACTERS:]
     for pattern, shown in SECRETS:
         text = pattern.sub(shown, text)
     return hide_sessions(text)

@@ -70,6 +70,12 @@ BATCH_SIZE = Metric(
     labels=("half", "version"),
     bounds=SIZES,
 )
+VIEWS = Metric(
+    name="maskwright_views",
+    kind="counter",
+    help="Views that went through the network; by the number of batches their mean size, which Ray's sums only guess",
+    labels=("half", "version"),
+)
 DECODE_MS = Metric(name="maskwright_decode_ms", kind="histogram", help="Time to decode an image file", bounds=MS)
 CACHE_LOOKUPS = Metric(
     name="maskwright_cache_lookups",
@@ -103,6 +109,7 @@ METRICS = (
     WORK_MS,
     FORWARD_MS,
     BATCH_SIZE,
+    VIEWS,
     DECODE_MS,
     CACHE_LOOKUPS,
     CACHE_EVICTIONS,

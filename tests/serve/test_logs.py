@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import re
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -177,6 +178,13 @@ def test_no_secret_gets_into_the_log(stream: io.StringIO, make_server: Callable[
 def test_redaction(text: str, shown: str) -> None:
     assert redact(text) == shown
     assert redact(shown if "/sessions/" not in shown else "") == (shown if "/sessions/" not in shown else "")
+
+
+def test_long_messages_are_cut_and_cost_little() -> None:
+    started = time.perf_counter()
+    for text in ("a" * 1_000_000, "token" * 200_000, "a://" * 200_000, "x=" * 500_000, "-" * 1_000_000):
+        assert len(redact(text)) <= 20_100
+    assert time.perf_counter() - started < 2
 
 
 def test_lines_for_people(stream: io.StringIO, server: Server) -> None:

@@ -25,7 +25,8 @@ def loaded():
 
 args = ServeArgs(checkpoint=sys.argv[1], num_threads=1, device="cpu")
 client = TestClient(create_app(build_engine(args), build_settings(args)), "http://localhost")
-session = client.post("/v1/sessions", content=encoded(picture()), headers={"Content-Type": "image/png"}).json()["session_id"]
+opened = client.post("/v1/sessions", content=encoded(picture()), headers={"Content-Type": "image/png"})
+session = opened.json()["session_id"]
 for x in (5, 9):
     answer = client.post(f"/v1/sessions/{session}/clicks", json={"x": x, "y": 5})
     assert answer.status_code == 200, answer.text
