@@ -74,6 +74,9 @@ class Serve:
     """Most images that one client opens; 0: no limit."""
     log_format: LogFormat = "off"
     """A line per request, as JSON or as text for people; off: what goes wrong alone."""
+    metrics_port: int = 0
+    """Port on which the Ray that is started gives its metrics to Prometheus; 0: one that is free. With --plain they are
+    at /metrics."""
     insecure: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Allow an address that other machines can reach, although the server asks nobody who they are."""
 
@@ -99,6 +102,8 @@ def check(options: Serve) -> None:
         raise InputError("--clicks-per-second and --opens-per-minute: expected 0 (no limit) or more")
     if not 1 <= options.port <= 65535:
         raise InputError(f"--port is {options.port}: expected 1 to 65535")
+    if not 0 <= options.metrics_port <= 65535:
+        raise InputError(f"--metrics-port is {options.metrics_port}: expected 0 (any that is free) to 65535")
     if options.num_threads < 0:
         raise InputError(f"--num-threads is {options.num_threads}: expected 0 or more")
     if options.max_megapixels < 1:
@@ -210,7 +215,7 @@ def run(options: Serve) -> None:
             ws_max_size=MAX_MESSAGE_BYTES,
         )
     else:
-        run_local(args, options.host, options.port, lambda: say(f"Ready: open {url}"))
+        run_local(args, options.host, options.port, lambda: say(f"Ready: open {url}"), options.metrics_port)
 
 
 def main() -> None:

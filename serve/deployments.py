@@ -248,25 +248,34 @@ def wants_gpu(device: str) -> bool:
     return device == "cuda" or (device == "auto" and has_gpu)
 
 
-def connect() -> bool:
-    """Connect to the Ray of RAY_ADDRESS, else start one; returns whether it is our own. Raises InputError."""
+def connect(metrics_port: int = 0) -> bool:
+    """Connect to the Ray of RAY_ADDRESS, else start one; returns whether it is our own. Raises InputError.
+
+    `metrics_port`: of our own, where Prometheus asks it; 0: one that is free.
+    """
     address = os.environ.get("RAY_ADDRESS")
     try:
-        ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+        ray.init(
+            address=address or "local",
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            include_dashboard=False,
+            _metrics_export_port=None if address else metrics_port or None,
+        )
     except ConnectionError as error:
         raise InputError(f"no Ray answers at RAY_ADDRESS={address}: {error}; start it, or unset RAY_ADDRESS") from error
     return not address
 
 
 @contextmanager
-def serving(args: ServeArgs, host: str, port: int) -> Iterator[None]:
+def serving(args: ServeArgs, host: str, port: int, metrics_port: int = 0) -> Iterator[None]:
     """Serve while the block runs, which begins when requests are answered; raises InputError.
 
     It runs on the Ray of this process, else on that of RAY_ADDRESS, else on one started for it. Of a Ray that is not
     ours only our own application is removed at the end.
     """
     connected_before = ray.is_initialized()
-    ours = not connected_before and connect()
+    ours = not connected_before and connect(metrics_port)
     deployed = False
     try:
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
@@ -303,10 +312,10 @@ def refusal(error: Exception, messages: str = "") -> InputError | None:
     return InputError(told[-1].strip()) if told else None
 
 
-def run_local(args: ServeArgs, host: str, port: int, on_ready: Callable[[], None]) -> None:
+def run_local(args: ServeArgs, host: str, port: int, on_ready: Callable[[], None], metrics_port: int = 0) -> None:
     """Serve until Ctrl-C or SIGTERM; `on_ready` is called once requests are answered."""
     stopped = threading.Event()
-    with serving(args, host, port):
+    with serving(args, host, port, metrics_port):
         for number in (signal.SIGINT, signal.SIGTERM):  # after Ray, which installs its own
             signal.signal(number, lambda *_: stopped.set())
         on_ready()

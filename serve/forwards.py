@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from models.steps import Answer, Correct, Encode, Request, Segment
+from models.steps import Answer, Request, Segment
 from serve import metrics
 
 MAX_PENDING = 256
@@ -17,7 +17,7 @@ def half_of(request: Request) -> str:
     """Which part of a network a request is for, as a label."""
     if isinstance(request, Segment):
         return "close_up" if request.focus else "whole"
-    return {Encode: "encode", Correct: "correct"}[type(request)]
+    return type(request).__name__.lower()
 
 
 class Measured:

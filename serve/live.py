@@ -240,18 +240,18 @@ def add_live(app: FastAPI, settings: Settings, store: Sessions, allow: Allow = l
         try:
             who = socket.scope.get("state", {}).get("token")
             await run_in_threadpool(store.get, session_id, who)
-            await connection.serve(apply(session_id, who))
+            await connection.serve(apply(session_id, who, request_id()))
         except Problem as problem:
             await connection.close(GONE.get(problem.code, TRY_LATER), problem.code)
         finally:
             num_open -= 1
             metrics.put(metrics.SOCKETS, num_open)
 
-    def apply(session_id: str, who: str | None) -> Callable[[Command], Done]:
+    def apply(session_id: str, who: str | None, named: str | None) -> Callable[[Command], Done]:
         def run(command: Command) -> Done:
             assert command.change is not None
             started = time.perf_counter()
-            with observed(LIVE, session_id):
+            with observed(LIVE, session_id, named):
                 if command.preview:
                     assert command.change.click is not None
                     outcome = store.preview(session_id, command.change.click, who)

@@ -52,10 +52,10 @@ class Observe:
 
 
 @contextmanager
-def message(route: str, session_id: str) -> Iterator[Record]:
-    """Measure and log one message of a live socket, which the block applies, in its thread."""
-    socket, started, status = current.get(), time.perf_counter(), 200
-    record = Record(request_id=named_by(socket and socket.request_id), session_id=session_id)
+def message(route: str, session_id: str, request_id: str | None) -> Iterator[Record]:
+    """Measure and log one message of a live socket, which the block applies, in its thread; the id is the socket's."""
+    started, status = time.perf_counter(), 200
+    record = Record(request_id=named_by(request_id), session_id=session_id)
     token = current.set(record)
     try:
         yield record

@@ -1,5 +1,7 @@
 """Metrics and request ids where Ray is: numbers go to its metrics agent on each node, which Prometheus asks."""
 
+import threading
+
 from ray.serve.context import _get_serve_request_context
 from ray.util.metrics import Counter, Gauge, Histogram
 
@@ -9,11 +11,17 @@ from serve.metrics import METRICS, Metric
 from serve.record import named_by
 
 
+REFRESH_S = 5.0
+"""Ray forgets a gauge that nobody set for two of its reports, which are 10 s apart."""
+
+
 class RaySink:
     """A Sink on ray.util.metrics, for a process of Ray; exported names have the prefix ray_."""
 
     def __init__(self) -> None:
         self._kept = {metric: _made(metric) for metric in METRICS}
+        self._gauges: dict[tuple[Metric, tuple[str, ...]], float] = {}
+        threading.Thread(target=self._refresh, name="gauges", daemon=True).start()
 
     def put(self, metric: Metric, value: float, labels: tuple[str, ...]) -> None:
         """Take a number."""
@@ -23,7 +31,14 @@ class RaySink:
         elif isinstance(kept, Counter):
             kept.inc(value, tags)
         else:
+            self._gauges[metric, labels] = value
             kept.set(value, tags)
+
+    def _refresh(self) -> None:
+        pause = threading.Event()
+        while not pause.wait(REFRESH_S):
+            for (metric, labels), value in list(self._gauges.items()):
+                self.put(metric, value, labels)
 
 
 def _made(metric: Metric) -> Histogram | Counter | Gauge:

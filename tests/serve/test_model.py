@@ -127,7 +127,13 @@ def test_arguments_of_the_builder() -> None:
     assert ServeArgs.of({"checkpoint": "a", "num_threads": "3"}).num_threads == 3
     assert build_settings(ServeArgs.of({"checkpoint": "a", "max_megapixels": "5"})).max_pixels == 5_000_000
     assert build_settings(ServeArgs.of({"checkpoint": "a"})).max_pixels == Settings().max_pixels
-    for wrong in ({"refine": "flip"}, {"num_threads": "many"}, {"device": "gpu"}, {"max_megapixels": -1}):
+    for wrong in (
+        {"refine": "flip"},
+        {"num_threads": "many"},
+        {"device": "gpu"},
+        {"max_megapixels": -1},
+        {"log_format": "xml"},
+    ):
         with pytest.raises(InputError):
             ServeArgs.of({"checkpoint": "a"} | wrong)
     with pytest.raises(InputError):
@@ -203,6 +209,7 @@ def test_a_gpu_that_is_not_there_is_refused(small_checkpoint: Path) -> None:
         (["--checkpoint", "SMALL", "--tokens", "EMPTY"], "holds none"),
         (["--checkpoint", "SMALL", "--clicks-per-second", "-1"], "--clicks-per-second"),
         (["--checkpoint", "SMALL", "--port", "0"], "--port"),
+        (["--checkpoint", "SMALL", "--metrics-port", "70000"], "--metrics-port"),
         (["--checkpoint", "SMALL", "--refine", "zoom_inn"], "did you mean 'zoom_in'"),
         (["--checkpoint", "SMALL", "--examples", "/nowhere"], "--examples"),
         (["--checkpoint", "SMALL", "--port", "TAKEN"], "choose another --port"),
