@@ -10,7 +10,6 @@ from serve.logs import install_logs
 from serve.metrics import METRICS, Metric
 from serve.record import named_by
 
-
 REFRESH_S = 5.0
 """Ray forgets a gauge that nobody set for two of its reports, which are 10 s apart."""
 
@@ -37,8 +36,10 @@ class RaySink:
     def _refresh(self) -> None:
         pause = threading.Event()
         while not pause.wait(REFRESH_S):
-            for (metric, labels), value in list(self._gauges.items()):
-                self.put(metric, value, labels)
+            for metric, labels in list(self._gauges):
+                gauge, tags = self._kept[metric], dict(zip(metric.labels, labels, strict=True))
+                assert isinstance(gauge, Gauge)
+                gauge.set(self._gauges[metric, labels], tags)
 
 
 def _made(metric: Metric) -> Histogram | Counter | Gauge:
