@@ -32,6 +32,7 @@ from serve.problems import Problem
 from serve.ray_observe import observe_replica, request_id
 from serve.record import session_name
 from serve.settings import Settings
+from serve.travel import pack, unpack
 from serve.values import Basis
 from serve.worker import Rows, Worker, rows
 
@@ -102,9 +103,9 @@ class FirstClick(_Owner):
         self.worker = Worker(build_engine(args, predictor, alone=max_batch_of(predictor) == 1), settings)
 
     def encode(self, requests: list[Any]) -> list[Any]:
-        """Answer requests of the heavy half (or of both, for close-ups)."""
+        """Answer requests of the heavy half (or of both, for close-ups), as serve/travel.py packs them."""
         with work("encode", request_id()):
-            return self.batched(requests)
+            return pack(self.batched(unpack(requests)))
 
 
 @ray_serve.deployment(**OPTIONS)
@@ -119,7 +120,7 @@ class Correction(_Owner):
         light = Batched(predictor.answer, max_batch_of(predictor))
 
         def heavy(requests: list[Any]) -> list[Any]:
-            return first_click.encode.remote(requests).result(timeout_s=TIMEOUT_S)
+            return unpack(first_click.encode.remote(pack(requests)).result(timeout_s=TIMEOUT_S))
 
         predictor.answer = halves(light, heavy)
         self.batched = light
