@@ -70,6 +70,17 @@ def test_what_is_listed_is_measured(metric: Metric) -> None:
     assert bool(metric.bounds) == (metric.kind == "histogram")
 
 
+def test_what_is_measured_is_documented() -> None:
+    rows = [line for line in (ROOT / "docs/METRICS.md").read_text().splitlines() if line.startswith("| `maskwright_")]
+    documented = {}
+    for row in rows:
+        names, labels = (cell.strip() for cell in row.split("|")[1:3])
+        for name in re.findall(r"`(\w+)`", names):
+            documented[name] = tuple(filter(None, labels.split(", ")))
+    suffix = {"counter": "_total"}
+    assert documented == {metric.name + suffix.get(metric.kind, ""): metric.labels for metric in METRICS}
+
+
 def test_names_without_ray_are_those_of_the_list() -> None:
     sink = PrometheusSink()
     for metric in METRICS:
