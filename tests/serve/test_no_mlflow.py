@@ -1,6 +1,5 @@
 """MLflow is for the start: it finds the model. No click waits for it, and none is told to it."""
 
-import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,6 @@ from models import checkpoint
 from tests.training.toys import TOYS
 
 ROOT = Path(__file__).parents[2]
-STARTING = {"serve/__main__.py", "serve/deployments.py"}
 PROGRAM = """
 import sys
 import numpy as np
@@ -36,13 +34,16 @@ print("loaded:", sorted(loaded()))
 """
 
 
-def test_only_what_starts_the_server_looks_for_models() -> None:
-    found = set()
-    for path in (ROOT / "serve").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and node.module == "serve.model_source":
-                found.add(str(path.relative_to(ROOT)))
-    assert found == STARTING
+def test_what_answers_requests_cannot_look_for_models() -> None:
+    """Neither routes nor what makes masks import what finds models: only those who start a server do."""
+    code = (
+        "import sys, serve.api, serve.worker, serve.batching, serve.observe\n"
+        "print([name for name in sys.modules if name == 'serve.model_source' or name.split('.')[0] == 'mlflow'])\n"
+        "import serve.__main__, serve.deployments; print('serve.model_source' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-2:] == ["[]", "True"]
 
 
 @pytest.mark.timeout(120)
