@@ -2,9 +2,11 @@
 
 import ipaddress
 import os
+import signal
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -18,12 +20,11 @@ from models.precision import Precision
 from serve.access import read_tokens
 from serve.checkpoints import Checkpoints
 from serve.follow import Follower, following
+from serve.logs import install_logs
 from serve.model_source import SCHEME, is_alias, local_registry_uri
 from serve.open_store import is_url, open_store, settled
+from serve.settings import LogFormat
 from serve.sources import Source, join_sources, read_sources
-
-MAX_MESSAGE_BYTES = 1 << 20
-"""Of a WebSocket, before any of our own limits is asked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +72,9 @@ class Serve:
     negative_labels: str | None = None
     """Labels of Label Studio that make a click a negative one, separated by commas."""
     plain: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Run uvicorn in this process, without Ray."""
+    """Run everything in this process, without Ray."""
+    proxy: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Let Ray Serve's proxies and replicas answer HTTP, as on a cluster, and not this process: some ms slower."""
     tokens: str | None = None
     """File of tokens, one a line, as `python -m serve.access NAME ROLE` makes them; without it nobody is asked."""
     hosts: tuple[str, ...] = ()
@@ -82,6 +85,11 @@ class Serve:
     """Most clicks of one client; 0: no limit."""
     opens_per_minute: int = 120
     """Most images that one client opens; 0: no limit."""
+    log_format: LogFormat = "off"
+    """A line per request, as JSON or as text for people; off: what goes wrong alone."""
+    metrics_port: int = 0
+    """Port on which the Ray that is started gives its metrics to Prometheus; 0: one that is free. With --plain they are
+    at /metrics."""
     insecure: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Allow an address that other machines can reach, although the server asks nobody who they are."""
 
@@ -111,6 +119,8 @@ def check(options: Serve) -> None:
         raise InputError(f"--follow is {options.follow:g}: expected seconds between two looks, or 0 for none")
     if options.follow and not any(is_alias(each.place) for each in read_sources(options.checkpoint)):
         raise InputError("--follow looks at where aliases lead, and no --checkpoint is a models:/name@alias")
+    if not 0 <= options.metrics_port <= 65535:
+        raise InputError(f"--metrics-port is {options.metrics_port}: expected 0 (any that is free) to 65535")
     if options.num_threads < 0:
         raise InputError(f"--num-threads is {options.num_threads}: expected 0 or more")
     if options.max_megapixels < 1:
@@ -175,7 +185,7 @@ def _run(options: Serve, home: Path) -> None:
         named(refinement or describe(place).get("info", {}).get("refinement"))
     examples = str(Path(options.examples).resolve()) if options.examples else None
     prepare_ray_auth()  # before deployments imports ray
-    from serve.deployments import ServeArgs, run_local
+    from serve.deployments import ServeArgs
 
     args = ServeArgs(
         checkpoint=join_sources(Source(name, place) for name, place in places.items()),
@@ -197,6 +207,7 @@ def _run(options: Serve, home: Path) -> None:
         image_networks=options.image_networks,
         label_studio_url=options.label_studio_url,
         negative_labels=options.negative_labels,
+        log_format=options.log_format,
     )
 
     def follow(take: Callable[[str, str], None]) -> AbstractContextManager[None]:
@@ -211,25 +222,37 @@ def _run(options: Serve, home: Path) -> None:
 
     url = f"http://{f'[{options.host}]' if ':' in options.host else options.host}:{options.port}"
     say(f"Starting {url} ... (Ctrl-C stops)")
+    ready = f"Ready: open {url}"
+    install_logs(options.log_format)
     if options.plain:
-        import uvicorn
-
+        from serve import metrics
         from serve.api import create_app
+        from serve.front import answering
         from serve.local import LocalFleet
+        from serve.prometheus import PrometheusSink
+        from serve.routes.metrics import add_metrics
 
+        sink = PrometheusSink()
+        metrics.install(sink)
         local = LocalFleet(args)
         app = create_app(local.fleet, local.settings)
-        with follow(local.take):
-            uvicorn.run(
-                app,
-                host=options.host,
-                port=options.port,
-                log_level="warning",
-                server_header=False,
-                ws_max_size=MAX_MESSAGE_BYTES,
-            )
+        add_metrics(app, sink, asks_for_token=bool(local.settings.tokens))
+        with answering(app, options.host, options.port), follow(local.take):
+            until_stopped(ready)
     else:
-        run_local(args, options.host, options.port, lambda: say(f"Ready: open {url}"), follow)
+        from serve.deployments import serving
+
+        with serving(args, options.host, options.port, options.metrics_port, proxy=options.proxy) as take, follow(take):
+            until_stopped(ready)
+
+
+def until_stopped(ready: str) -> None:
+    """Say that requests are answered, and wait for Ctrl-C or SIGTERM."""
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):  # after Ray, which installs its own
+        signal.signal(number, lambda *_: stopped.set())
+    say(ready)
+    stopped.wait()
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ OPEN = ("/", "/openapi.json", "/v1/health/live", "/api/functions", "/api/functio
 OPEN_UNDER = ("/web/", "/api/functions/")
 """Where no token is asked for: the page itself, which has no data, whether the process lives, and CVAT's calls, which
 bring none and are let in by address (serve/faces/cvat.py)."""
-ADMIN_UNDER = "/v1/admin/"
+ADMIN_UNDER = ("/v1/admin/", "/metrics")
 
 
 class Access:

@@ -22,10 +22,13 @@ from serve.fleet import Fleet
 from serve.guard import Guard
 from serve.live import add_live
 from serve.masks import LocalMasks, Masks
+from serve.metrics import Waited
+from serve.observe import Observe
 from serve.openapi import document
 from serve.pages import add_examples, add_page
 from serve.problems import Problem
 from serve.rates import RateLimit, Rates, client_of
+from serve.record import note_problem, request_id
 from serve.routes.changes import add_changes
 from serve.routes.context import Context
 from serve.routes.models import add_models
@@ -64,7 +67,9 @@ def create_app(
         fleet=fleet,
         store=Sessions(fleet, settings, clock),
         settings=settings,
-        decoding=local.engine.opening if isinstance(local, LocalMasks) else threading.BoundedSemaphore(NUM_OPENING),
+        decoding=local.engine.opening
+        if isinstance(local, LocalMasks)
+        else Waited(threading.BoundedSemaphore(NUM_OPENING), "image"),
     )
     app.openapi = lambda: document(app, bool(settings.tokens))
     rates = Rates(settings, clock)
@@ -74,6 +79,7 @@ def create_app(
     app.add_middleware(Access, tokens=settings.tokens)
     app.add_middleware(Guard, hosts=settings.hosts, origins=settings.origins)
     app.add_middleware(Shield)
+    app.add_middleware(Observe, answers_id=settings.answers_request_id)
     _add_error_handlers(app)
     for add in (add_models, add_sessions, add_changes, add_views, add_objects, add_predict):
         add(context)
@@ -98,7 +104,8 @@ def fleet_of(model: Model | Mapping[str, Model], settings: Settings) -> Fleet:
 
 def _add_error_handlers(app: FastAPI) -> None:
     def respond(request: Request, problem: Problem) -> JSONResponse:
-        body = problem.body(request.state.instance)
+        note_problem(problem.code)
+        body = problem.body(request.state.instance, request_id())
         return JSONResponse(body, problem.status, problem.headers(), media_type="application/problem+json")
 
     async def on_problem(request: Request, error: Exception) -> Response:

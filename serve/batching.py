@@ -1,15 +1,18 @@
 """Requests of several sessions in one forward. Pure: threads, no Ray."""
 
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
 from models.steps import Answer, Request
+from serve import metrics
 
 
 @dataclass(eq=False)
 class _Waiting:
     requests: list[Request]
+    since: float = field(default_factory=time.perf_counter)
     done: threading.Event = field(default_factory=threading.Event)
     answers: list[Any] | None = None
     error: Exception | None = None
@@ -54,6 +57,8 @@ class Batched:
                     batch.append(waiting)
                     size += len(waiting.requests)
             self._queue = [waiting for waiting in self._queue if waiting not in batch]
+        for waiting in batch:
+            metrics.since(metrics.QUEUE_MS, waiting.since, "batch")
         try:
             answers = iter(self._answer([request for waiting in batch for request in waiting.requests]))
             for waiting in batch:

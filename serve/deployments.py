@@ -7,11 +7,9 @@ import logging
 import os
 import re
 import secrets
-import signal
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,8 +27,11 @@ from serve.access import read_tokens
 from serve.api import create_app
 from serve.engine import Engine, ModelNan
 from serve.fleet import Fleet
+from serve.forwards import measure
 from serve.front import answering
+from serve.logs import check_format
 from serve.model_source import SCHEME, impatient, pin, registry_uri, resolve
+from serve.ray_observe import observe_replica, observing
 from serve.replicas import RemoteMasks, owner_name, owner_of, versioned
 from serve.rolling import Rolling
 from serve.settings import Settings
@@ -63,7 +64,7 @@ class ServeArgs:
     environment, MASKWRIGHT_REDIS_PASSWORD (None: a file that ends with the application's processes); `idle_minutes`
     after which a session that nobody uses ends; `tokens` the file of tokens (None: nobody is asked), there on every
     machine that has an ingress; `hosts` and `origins` names and origins with commas between; `clicks_per_second` and
-    `opens_per_minute` of one client (0: no limit).
+    `opens_per_minute` of one client (0: no limit); `log_format` off, text or json: a line per request (serve/logs.py).
     The others are for Label Studio and CVAT, as in Settings; several values are separated by commas. Label Studio's
     token is in the environment, LABEL_STUDIO_API_KEY.
     """
@@ -88,6 +89,7 @@ class ServeArgs:
     image_networks: str | None = None
     label_studio_url: str | None = None
     negative_labels: str | None = None
+    log_format: str = "off"
 
     @classmethod
     def of(cls, args: dict[str, Any]) -> "ServeArgs":
@@ -113,6 +115,7 @@ class ServeArgs:
             raise InputError(f"device is {args['device']!r}: expected {', '.join(DEVICES)}")
         if args.get("precision", "fp32") not in PRECISIONS:
             raise InputError(f"precision is {args['precision']!r}: expected {', '.join(PRECISIONS)}")
+        check_format(args.get("log_format", "off"))
         return cls(**{**args, **{name: int(value) for name, value in numbers.items()}})
 
     def models(self) -> dict[str, "ServeArgs"]:
@@ -139,7 +142,9 @@ def build_predictor(args: ServeArgs) -> Any:
         raise InputError("device cuda: torch finds no GPU here; use device auto or cpu")
     device = "cuda" if has_cuda and args.device != "cpu" else "cpu"
     folder = resolve(args.checkpoint, args.tracking_uri)
-    return Predictor(folder, refinement=args.refinement, device=device, precision=args.precision)
+    predictor = Predictor(folder, refinement=args.refinement, device=device, precision=args.precision)
+    measure(predictor)
+    return predictor
 
 
 def build_engine(args: ServeArgs, predictor: Any = None, *, alone: bool = True) -> Engine:
@@ -198,13 +203,15 @@ class Maskwright:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Build the app around those who run the models; Ray Serve calls this in the replica."""
+        observe_replica(self.args.log_format)
         fleet = Fleet({name: RemoteMasks(owner) for name, owner in self.owners.items()})
-        return create_app(fleet, build_settings(self.args))
+        # Ray Serve's proxy names the request in the answer.
+        return create_app(fleet, replace(build_settings(self.args), answers_request_id=False))
 
 
 @ray_serve.deployment(num_replicas=1, ray_actor_options={"num_cpus": 0})
 class Models:
-    """Holds the models of one application together where a process outside of Ray Serve answers HTTP; it does nothing."""
+    """Holds the models of one application together where a process outside of Ray Serve answers HTTP: no more."""
 
     def __init__(self, owners: Mapping[str, Any]) -> None:
         self.owners = owners
@@ -299,13 +306,22 @@ def wants_gpu(device: str) -> bool:
     return device == "cuda" or (device == "auto" and has_gpu)
 
 
-def connect() -> bool:
-    """Connect to the Ray of RAY_ADDRESS, else start one; returns whether it is our own. Raises InputError."""
+def connect(metrics_port: int = 0) -> bool:
+    """Connect to the Ray of RAY_ADDRESS, else start one; returns whether it is our own. Raises InputError.
+
+    `metrics_port`: of our own, where Prometheus asks it; 0: one that is free.
+    """
     address = os.environ.get("RAY_ADDRESS")
     # Ray lets its workers wait for every other process of the machine (nice 15): batch work may, clicks may not.
     os.environ.setdefault("RAY_worker_niceness", "0")
     try:
-        ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+        ray.init(
+            address=address or "local",
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            include_dashboard=False,
+            _metrics_export_port=None if address else metrics_port or None,
+        )
     except ConnectionError as error:
         raise InputError(f"no Ray answers at RAY_ADDRESS={address}: {error}; start it, or unset RAY_ADDRESS") from error
     return not address
@@ -316,7 +332,7 @@ Take = Callable[[str, str], None]
 
 
 @contextmanager
-def serving(args: ServeArgs, host: str, port: int, *, proxy: bool = False) -> Iterator[Take]:
+def serving(args: ServeArgs, host: str, port: int, metrics_port: int = 0, *, proxy: bool = False) -> Iterator[Take]:
     """Serve while the block runs, which begins when requests are answered; raises InputError.
 
     HTTP is answered by a thread of this process, or with `proxy` by Ray Serve's proxies and the ingress's replicas.
@@ -325,14 +341,18 @@ def serving(args: ServeArgs, host: str, port: int, *, proxy: bool = False) -> It
     removed at the end.
     """
     connected_before = ray.is_initialized()
-    ours = not connected_before and connect()
+    ours = not connected_before and connect(metrics_port)
     deployed = False
     try:
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         if ours and args.device == "cuda" and ray.cluster_resources().get("GPU", 0) < 1:
             raise InputError("device cuda: Ray finds no GPU on this machine; use device auto or cpu")
         location = "EveryNode" if proxy else "Disabled"
-        ray_serve.start(location, HTTPOptions(host=host, port=port), logging_config={"enable_access_log": False})
+        ray_serve.start(
+            proxy_location=location,
+            http_options=HTTPOptions(host=host, port=port),
+            logging_config={"enable_access_log": False},
+        )
         deployed = True
         args, release = settled(args), Release.of(args)
         take = Rolling(args, lambda moved: deploy(moved, release, ingress=proxy), try_model).take
@@ -347,9 +367,12 @@ def serving(args: ServeArgs, host: str, port: int, *, proxy: bool = False) -> It
             ray.shutdown()
 
 
-def front(args: ServeArgs, release: Release, host: str, port: int) -> AbstractContextManager[None]:
+@contextmanager
+def front(args: ServeArgs, release: Release, host: str, port: int) -> Iterator[None]:
     """Answer HTTP in a thread of this process, with the models that are deployed."""
-    return answering(create_app(remote_fleet(args, release), build_settings(args)), host, port)
+    app = create_app(remote_fleet(args, release), build_settings(args))
+    with observing(), answering(app, host, port):
+        yield
 
 
 def deploy(args: ServeArgs, release: Release, *, ingress: bool) -> None:
@@ -378,21 +401,3 @@ def refusal(error: Exception, messages: str = "") -> InputError | None:
         return cause
     told = REFUSAL.findall(f"{error}\n{messages}")
     return InputError(told[-1].strip()) if told else None
-
-
-def run_local(
-    args: ServeArgs,
-    host: str,
-    port: int,
-    on_ready: Callable[[], None],
-    following: Callable[[Take], AbstractContextManager[None]],
-    *,
-    proxy: bool = False,
-) -> None:
-    """Serve until Ctrl-C or SIGTERM; `on_ready` is called once requests are answered, within `following`."""
-    stopped = threading.Event()
-    with serving(args, host, port, proxy=proxy) as take, following(take):
-        for number in (signal.SIGINT, signal.SIGTERM):  # after Ray, which installs its own
-            signal.signal(number, lambda *_: stopped.set())
-        on_ready()
-        stopped.wait()

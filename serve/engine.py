@@ -16,6 +16,7 @@ import numpy as np
 from models import rle
 from models.errors import InputError
 from models.interaction import Click, Clicks
+from serve import metrics
 from serve.problems import Problem
 from serve.values import Basis
 
@@ -122,12 +123,14 @@ class Engine:
         """Take a predictor. `alone`: one click at a time; else clicks run side by side, for its `answer` to batch."""
         self.refinement = refinement
         self._predictor = predictor
-        self._network: AbstractContextManager[object] = threading.Lock() if alone else contextlib.nullcontext()
+        self._network: AbstractContextManager[object] = (
+            metrics.Waited(threading.Lock(), "network") if alone else contextlib.nullcontext()
+        )
         self._variants: OrderedDict[tuple[str | None, float | None], PredictorLike] = OrderedDict()
         self._guard = threading.Lock()
         self._failures = 0
         self._warm = False
-        self.opening = threading.BoundedSemaphore(NUM_OPENING)
+        self.opening = metrics.Waited(threading.BoundedSemaphore(NUM_OPENING), "image")
         """Hold this while an image is decoded and opened; of other locks, only a record's may be held before it."""
 
     @property
@@ -236,6 +239,7 @@ class Engine:
         try:
             mask_prob = session.click(y, x, positive)
             if not np.isfinite(mask_prob).all():
+                metrics.put(metrics.MODEL_NAN, 1, self.model_version)
                 raise ModelNan(f"mask_prob holds NaN or infinity after a click at (y={y}, x={x})")
         except InputError:
             raise

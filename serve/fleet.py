@@ -10,6 +10,7 @@ from models.rle import Rle
 from serve.made import Made
 from serve.masks import Masks, ModelInfo, Work
 from serve.problems import Problem
+from serve.record import note_mask
 from serve.values import Basis
 
 
@@ -50,7 +51,9 @@ class Fleet:
 
     def mask(self, work: Work) -> Made:
         """The mask that a session has after its clicks."""
-        return self.of(work.basis.model).mask(work)
+        made = self.of(work.basis.model).mask(work)
+        note_mask(work.basis.model or self.default, made.model_version, len(work.clicks))
+        return made
 
     def probability(self, work: Work) -> np.ndarray:
         """The probability map of that mask, uint8 (h, w)."""
@@ -62,7 +65,9 @@ class Fleet:
 
     def once(self, data: bytes, image: np.ndarray, basis: Basis, clicks: tuple[Click, ...]) -> Made:
         """The mask of clicks on an image that nobody keeps."""
-        return self.of(basis.model).once(data, image, basis, clicks)
+        made = self.of(basis.model).once(data, image, basis, clicks)
+        note_mask(basis.model or self.default, made.model_version, len(clicks))
+        return made
 
     def forget(self, session_id: str, name: str | None = None) -> None:
         """Drop what a model has cached of a session; a model that is not there any more has nothing."""

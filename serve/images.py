@@ -10,6 +10,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from models import rle
 from models.errors import InputError
+from serve import metrics
 from serve.problems import Problem
 from serve.protocol import MaskRle
 
@@ -40,8 +41,9 @@ def decode_image(data: bytes, max_pixels: int) -> np.ndarray:
         raise Problem("image_missing", "the image is empty: expected a JPEG, PNG or WebP file")
     image = _open(data, max_pixels)
     try:
-        image = _eight_bit(ImageOps.exif_transpose(image)).convert("RGB")
-        return np.array(image, np.uint8)
+        with metrics.timed(metrics.DECODE_MS):
+            image = _eight_bit(ImageOps.exif_transpose(image)).convert("RGB")
+            return np.array(image, np.uint8)
     except Exception as error:  # Pillow's decoders raise nearly anything on broken files
         raise Problem("bad_image", f"the image is damaged: {_reason(error)}") from error
 

@@ -15,10 +15,13 @@ import numpy as np
 from fastapi import FastAPI, Query, WebSocket, WebSocketDisconnect
 from fastapi.concurrency import run_in_threadpool
 
+from serve import metrics
 from serve.bodies import load_json, validated
 from serve.deltas import patch_between
+from serve.observe import message as observed
 from serve.problems import Problem
 from serve.protocol import LiveChange, LiveClick, LivePreview, LiveSettings
+from serve.record import request_id
 from serve.sessions import Change, Outcome, Sessions
 from serve.settings import Settings
 from serve.shield import as_problem, logger, new_instance
@@ -27,6 +30,7 @@ MAX_WAITING = 64
 """Messages of one socket that wait; the next ones stay in the network's buffers, so that senders feel it."""
 GONE = {"session_unknown": 4404, "session_expired": 4410}
 TRY_LATER = 1013
+LIVE = "/v1/sessions/{session_id}/live"
 Encoding = Literal["rle", "bits"]
 Allow = Callable[[WebSocket], Problem | None]
 """Whether a message may be taken now, or why not."""
@@ -188,6 +192,8 @@ class Live:
                     await self._send_mask(done)
                 return None
         if problem is not None:
+            if command.problem is not None:  # others are counted as the changes that failed
+                metrics.put(metrics.PROBLEMS, 1, LIVE, problem.code)
             await self._send(_refusal(command.id, problem, instance))
         # The change that was to bring the mask has failed, so the one before it is the latest after all.
         if self._owed is not None and self._num_changes == 0:
@@ -221,7 +227,7 @@ def add_live(app: FastAPI, settings: Settings, store: Sessions, allow: Allow = l
     """Add /v1/sessions/{id}/live."""
     num_open = 0
 
-    @app.websocket("/v1/sessions/{session_id}/live")
+    @app.websocket(LIVE)
     async def live(socket: WebSocket, session_id: str, mask: Annotated[Encoding, Query()] = "rle") -> None:
         nonlocal num_open
         await socket.accept("bearer" if "bearer" in socket.scope["subprotocols"] else None)
@@ -230,24 +236,27 @@ def add_live(app: FastAPI, settings: Settings, store: Sessions, allow: Allow = l
             await connection.close(TRY_LATER, "at_capacity")
             return
         num_open += 1
+        metrics.put(metrics.SOCKETS, num_open)
         try:
             who = socket.scope.get("state", {}).get("token")
             await run_in_threadpool(store.get, session_id, who)
-            await connection.serve(apply(session_id, who))
+            await connection.serve(apply(session_id, who, request_id()))
         except Problem as problem:
             await connection.close(GONE.get(problem.code, TRY_LATER), problem.code)
         finally:
             num_open -= 1
+            metrics.put(metrics.SOCKETS, num_open)
 
-    def apply(session_id: str, who: str | None) -> Callable[[Command], Done]:
+    def apply(session_id: str, who: str | None, named: str | None) -> Callable[[Command], Done]:
         def run(command: Command) -> Done:
             assert command.change is not None
             started = time.perf_counter()
-            if command.preview:
-                assert command.change.click is not None
-                outcome = store.preview(session_id, command.change.click, who)
-            else:
-                outcome = store.change(session_id, command.change, command.sequence, who)
+            with observed(LIVE, session_id, named):
+                if command.preview:
+                    assert command.change.click is not None
+                    outcome = store.preview(session_id, command.change.click, who)
+                else:
+                    outcome = store.change(session_id, command.change, command.sequence, who)
             milliseconds = round(1000 * (time.perf_counter() - started), 1)
             return Done(id=command.id, outcome=outcome, milliseconds=milliseconds)
 
@@ -272,4 +281,4 @@ def _header(done: Done) -> dict[str, Any]:
 
 def _refusal(name: int | str | None, problem: Problem, instance: str) -> dict[str, Any]:
     wait = {} if problem.retry_after_s is None else {"retry_after_s": problem.retry_after_s}
-    return {"id": name, **problem.body(instance), **wait}
+    return {"id": name, **problem.body(instance, request_id()), **wait}

@@ -1,9 +1,12 @@
 """One at a time for each key: locks that are made when wanted and vanish with the last who holds them."""
 
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from serve import metrics
 
 
 class _Lock:
@@ -25,5 +28,7 @@ class KeyedLocks:
             lock = self._locks.get(key)
             if lock is None:
                 lock = self._locks[key] = _Lock()
+        started = time.perf_counter()
         with lock.held:
+            metrics.since(metrics.QUEUE_MS, started, "session")
             yield

@@ -11,6 +11,7 @@ import numpy as np
 from models import rle
 from models.interaction import Click
 from models.rle import Rle
+from serve import metrics
 from serve.engine import Engine, PredictorSession
 from serve.images import decode_image
 from serve.made import Made
@@ -134,6 +135,8 @@ class LocalMasks:
         with self._lock:
             self._cached.pop(session_id, None)
             self._sizes.pop(session_id, None)
+            total = sum(self._sizes.values())
+        metrics.put(metrics.CACHE_BYTES, total, self.engine.model_version)
 
     def has(self, session_id: str) -> bool:
         """Whether a session is cached at this moment."""
@@ -144,6 +147,8 @@ class LocalMasks:
         # Taken out while it moves: if the network fails half way, no half-moved cache is left behind.
         with self._lock:
             before, session = self._cached.pop(work.session_id, (None, None))
+        found = "miss" if session is None else "hit"
+        metrics.put(metrics.CACHE_LOOKUPS, 1, found, self.engine.model_version)
         if session is None or before is None:
             session = self._opened(work.load(), work.basis)
         elif before != work.basis:
@@ -169,3 +174,5 @@ class LocalMasks:
                 if other != session_id:
                     total -= self._sizes.pop(other)
                     del self._cached[other]
+                    metrics.put(metrics.CACHE_EVICTIONS, 1, self.engine.model_version)
+        metrics.put(metrics.CACHE_BYTES, total, self.engine.model_version)

@@ -72,8 +72,8 @@ class Problem(Exception):
         # The rest of a refused body is never read, so the connection cannot be used again.
         return headers | {"Connection": "close"} if self.code == "body_too_large" else headers
 
-    def body(self, instance: str) -> dict[str, object]:
-        """The problem+json document; `instance` names this one occurrence, as the log does."""
+    def body(self, instance: str, request_id: str | None = None) -> dict[str, object]:
+        """The problem+json document; `instance` names this one failure, as the log does, `request_id` the request."""
         status, title = CODES[self.code]
         document: dict[str, object] = {
             "type": f"urn:maskwright:problem:{self.code}",
@@ -83,4 +83,6 @@ class Problem(Exception):
             "detail": self.detail,
             "instance": instance,
         }
+        if request_id is not None:
+            document["request_id"] = request_id
         return document if self.pointer is None else document | {"pointer": self.pointer}

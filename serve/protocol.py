@@ -286,6 +286,7 @@ class ProblemBody(BaseModel):
     code: str
     detail: str
     instance: str
+    request_id: str | None = None
     pointer: str | None = None
 
 

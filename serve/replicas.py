@@ -23,13 +23,17 @@ from ray.serve.exceptions import RayServeException, ReplicaUnavailableError
 from models.errors import InputError
 from models.interaction import Click
 from models.rle import Rle
+from serve import metrics
 from serve.batching import Batched
 from serve.calls import again
 from serve.engine import ModelNan
 from serve.halves import Encoded, encoder, halves
 from serve.made import Made
 from serve.masks import ModelInfo, Work
+from serve.observe import work
 from serve.problems import Problem
+from serve.ray_observe import carry_request_id, observe_replica, request_id
+from serve.record import session_name
 from serve.settings import Settings
 from serve.shares import Share
 from serve.travel import pack, unpack
@@ -72,15 +76,18 @@ class _Owner:
 
     def open(self, session_id: str, data: bytes, basis: Basis) -> None:
         """Decode and open an image before its first click."""
-        self.worker.open(session_id, data, basis)
+        with work("open", request_id(), session_id):
+            self.worker.open(session_id, data, basis)
 
     def ask(self, what: str, session_id: str, data: bytes | None, basis: Basis, clicks: Rows) -> Any:
         """What a session has after these clicks (see Worker.ask); None: the image file is needed."""
-        return self.worker.ask(what, session_id, data, basis, clicks)
+        with work(what, request_id(), session_id):
+            return self.worker.ask(what, session_id, data, basis, clicks)
 
     def once(self, data: bytes, basis: Basis, clicks: Rows) -> Made:
         """The mask of clicks on an image that nobody keeps."""
-        return self.worker.once(data, basis, clicks)
+        with work("once", request_id()):
+            return self.worker.once(data, basis, clicks)
 
     def forget(self, session_id: str) -> None:
         """Drop what is cached of a session."""
@@ -99,6 +106,7 @@ class FirstClick(_Owner):
     def __init__(self, args: Any, settings: Settings) -> None:
         from serve.deployments import build_engine, build_predictor
 
+        observe_replica(args.log_format)
         predictor = build_predictor(args)
         self.batched = Batched(predictor.answer, max_batch_of(predictor))
         predictor.answer = self.batched
@@ -107,7 +115,8 @@ class FirstClick(_Owner):
 
     def encode(self, requests: list[Any], model_version: str) -> Encoded:
         """Answer requests of the heavy half (or of both, for close-ups), as serve/travel.py packs them; see encoder."""
-        return self._encode(requests, model_version)
+        with work("encode", request_id()):
+            return self._encode(requests, model_version)
 
 
 @ray_serve.deployment(**OPTIONS)
@@ -117,6 +126,7 @@ class Correction(_Owner):
     def __init__(self, args: Any, settings: Settings, first_click: Any) -> None:
         from serve.deployments import build_engine, build_predictor
 
+        observe_replica(args.log_format)
         predictor = build_predictor(args)
         light = Batched(predictor.answer, max_batch_of(predictor))
 
@@ -196,7 +206,8 @@ class RemoteMasks:
 
     def open(self, session_id: str, data: bytes, image: Any, basis: Basis) -> None:
         """Let the session's replica decode the image."""
-        self._call(self._of(session_id).open, session_id, data, basis)
+        with metrics.timed(metrics.CALL_MS, "open"):
+            self._call(self._of(session_id).open, session_id, data, basis)
 
     def mask(self, work: Work) -> Made:
         """The mask that a session has after its clicks."""
@@ -212,26 +223,31 @@ class RemoteMasks:
 
     def once(self, data: bytes, image: Any, basis: Basis, clicks: tuple[Click, ...]) -> Made:
         """The mask of clicks on an image that nobody keeps."""
-        return self._call(self._owner.once, data, basis, rows(clicks))
+        with metrics.timed(metrics.CALL_MS, "once"):
+            return self._call(self._owner.once, data, basis, rows(clicks))
 
     def forget(self, session_id: str) -> None:
         """Drop what is cached of a session; if nobody answers, there is nothing to drop."""
         try:
             self._call(self._of(session_id).forget, session_id)
         except Problem as problem:
-            logger.warning("session %s is deleted, its cache is not: %s", session_id, problem)
+            logger.warning("session %s is deleted, its cache is not: %s", session_name(session_id), problem)
 
     def _ask(self, what: str, work: Work) -> Any:
         owner, clicks = self._of(work.session_id), rows(work.clicks)
-        found = self._call(owner.ask, what, work.session_id, None, work.basis, clicks)
+        with metrics.timed(metrics.CALL_MS, what):
+            found = self._call(owner.ask, what, work.session_id, None, work.basis, clicks)
         if found is None:
-            found = self._call(owner.ask, what, work.session_id, work.load(), work.basis, clicks)
+            metrics.put(metrics.RETRIES, 1, "file")
+            with metrics.timed(metrics.CALL_MS, what):
+                found = self._call(owner.ask, what, work.session_id, work.load(), work.basis, clicks)
         return found
 
     def _of(self, session_id: str) -> Any:
         return self._owner.options(session_id=session_id)
 
     def _call(self, method: Any, *values: Any, timeout_s: float = TIMEOUT_S) -> Any:
+        carry_request_id()
         try:
             return answered(method, *values, timeout_s=timeout_s)
         except (RayError, RayServeException, TimeoutError, asyncio.CancelledError) as error:

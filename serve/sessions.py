@@ -15,7 +15,7 @@ import numpy as np
 
 from models.interaction import Click
 from models.rle import Rle
-from serve import rules
+from serve import metrics, rules
 from serve.fleet import Fleet
 from serve.locks import KeyedLocks
 from serve.made import Made
@@ -63,15 +63,19 @@ class Sessions:
 
     def __len__(self) -> int:
         self._drop_expired()
-        return self._values.totals()[0]
+        return self._totals()[0]
 
-    def check_room(self, num_bytes: int) -> None:
-        """Raise at_capacity unless a session with so many bytes to store fits: to be asked before decoding."""
+    def check_room(self, num_bytes: int) -> int:
+        """Raise at_capacity unless a session with so many bytes to store fits: to be asked before decoding.
+
+        Returns how many sessions are open.
+        """
         self._drop_expired()
-        num, stored = self._values.totals()
+        num, stored = self._totals()
         full = num >= self._settings.max_sessions
         if full or (num and stored + num_bytes > self._settings.max_stored_bytes):
             raise Problem("at_capacity", f"{num} sessions are open; try again", retry_after_s=5)
+        return num
 
     def create(
         self, data: bytes, image: np.ndarray, basis: Basis | None = None, who: str | None = None
@@ -90,8 +94,9 @@ class Sessions:
         )
         self._fleet.open(value.id, data, image, basis)
         with self._guard:
-            self.check_room(len(data))
+            num = self.check_room(len(data))
             self._values.add(value, data)
+        metrics.put(metrics.SESSIONS, num + 1)
         return value
 
     def get(self, session_id: str, who: str | None = None) -> SessionValue:
@@ -117,6 +122,7 @@ class Sessions:
         """Forget a session; raises like `get`."""
         value = self.get(session_id, who)
         self._values.delete(session_id)
+        self._totals()
         self._fleet.forget(session_id, value.basis.model)
 
     def current(self, session_id: str, who: str | None = None) -> Outcome:
@@ -134,6 +140,7 @@ class Sessions:
         with self._locks.alone(session_id):
             value = self.get(session_id, who)
             if sequence is not None and sequence == value.sequence and change == value.last_change:
+                metrics.put(metrics.RETRIES, 1, "change")
                 return Outcome(made=self._made(value), value=value)
             if sequence is not None and sequence != value.sequence + 1:
                 raise Problem("stale_sequence", f"got change {sequence}: expected {value.sequence + 1}", "/sequence")
@@ -173,6 +180,11 @@ class Sessions:
 
     def _made(self, value: SessionValue) -> Made:
         return self._fleet.mask(self._work(value))
+
+    def _totals(self) -> tuple[int, int]:
+        num, stored = self._values.totals()
+        metrics.put(metrics.SESSIONS, num)
+        return num, stored
 
     def _drop_expired(self) -> None:
         self._values.expire(self._clock() - self._settings.idle_timeout_s)

@@ -6,6 +6,7 @@ from typing import Literal
 
 MIB = 1 << 20
 Role = Literal["annotator", "admin"]
+LogFormat = Literal["off", "text", "json"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,7 @@ class Settings:
     opens_per_minute: float = 120.0
     sessions: str | Path | None = field(default=None, repr=False)  # file or URL of Redis, see open_store; None: memory
     examples: Path | None = None
+    answers_request_id: bool = True  # else whoever is in front names requests in answers, as Ray Serve's proxy does
     cvat_clients: tuple[str, ...] = ("127.0.0.0/8", "::1/128")  # networks that CVAT's calls may come from
     image_hosts: tuple[str, ...] = ()  # HOST or HOST:PORT that images may be fetched from; none: nothing is fetched
     image_networks: tuple[str, ...] = ()  # private networks that these hosts may be in; public addresses always may

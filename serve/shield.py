@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.engine import ModelNan
 from serve.problems import Problem
+from serve.record import hide_sessions, note_problem, request_id
 
 CSP = (
     "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; form-action 'none'; "
@@ -56,7 +57,7 @@ class Shield:
         try:
             await self.app(scope, receive, send_shielded)
         except Exception as error:
-            logger.exception("%s %s failed (%s)", scope["method"], scope["path"], instance)
+            logger.exception("%s %s failed (%s)", scope["method"], hide_sessions(scope["path"]), instance)
             if started:
                 raise
             await send_problem(as_problem(error), instance, send_shielded)
@@ -94,7 +95,8 @@ def as_problem(error: Exception) -> Problem:
 
 async def send_problem(problem: Problem, instance: str, send: Send, message: str = "http.response") -> None:
     """Send a problem+json answer, in ASGI messages of this kind."""
-    body = json.dumps(problem.body(instance)).encode()
+    note_problem(problem.code)
+    body = json.dumps(problem.body(instance, request_id())).encode()
     headers = {"content-type": "application/problem+json", "content-length": str(len(body)), **problem.headers()}
     pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     await send({"type": f"{message}.start", "status": problem.status, "headers": pairs})

@@ -23,6 +23,7 @@ RAY_FILES = {
     "pipeline/evaluation/ray_evaluate.py",
     "pipeline/tuning/ray_tune.py",
     "serve/deployments.py",
+    "serve/ray_observe.py",
     "serve/replicas.py",
 }
 MLFLOW_FILES = {"jobs/tracking.py", "serve/model_source.py"}

@@ -1,7 +1,7 @@
 """What routes need of the server: one record, and the small steps that several of them take."""
 
-import threading
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,6 @@ from serve.sessions import Change, Outcome, Sessions
 from serve.settings import Settings
 from serve.values import Basis, Exemplar
 
-Semaphore = threading.BoundedSemaphore | threading.Semaphore
 IMAGE_CODES = ("image_missing", "bad_image", "image_too_large", "unsupported_image", "bad_encoding", "bad_mask")
 BASIS_CODES = ("model_unknown", "bad_refinement", "no_exemplar", "bad_rle", "bad_click")
 BODY_CODES = ("bad_json", "bad_request", "body_too_large", "unsupported_body")
@@ -37,7 +36,7 @@ class Context:
     fleet: Fleet
     store: Sessions
     settings: Settings
-    decoding: Semaphore
+    decoding: AbstractContextManager[object]
 
     async def change(self, request: Request, session_id: str, change: Change, sequence: int | None) -> MaskAnswer:
         """Make a change in a thread, and describe the mask."""

@@ -127,7 +127,13 @@ def test_arguments_of_the_builder() -> None:
     assert ServeArgs.of({"checkpoint": "a", "num_threads": "3"}).num_threads == 3
     assert build_settings(ServeArgs.of({"checkpoint": "a", "max_megapixels": "5"})).max_pixels == 5_000_000
     assert build_settings(ServeArgs.of({"checkpoint": "a"})).max_pixels == Settings().max_pixels
-    for wrong in ({"refine": "flip"}, {"num_threads": "many"}, {"device": "gpu"}, {"max_megapixels": -1}):
+    for wrong in (
+        {"refine": "flip"},
+        {"num_threads": "many"},
+        {"device": "gpu"},
+        {"max_megapixels": -1},
+        {"log_format": "xml"},
+    ):
         with pytest.raises(InputError):
             ServeArgs.of({"checkpoint": "a"} | wrong)
     with pytest.raises(InputError):
@@ -158,7 +164,7 @@ def test_other_applications_of_a_cluster_are_left_alone(address: str | None, mon
     monkeypatch.setattr("ray.serve.run", lambda *_, **__: None)
     monkeypatch.setattr("ray.serve.delete", lambda name: calls.append(("delete", name)))
     monkeypatch.setattr("ray.serve.shutdown", lambda: calls.append(("serve.shutdown",)))
-    with deployments.serving(ServeArgs(checkpoint="a"), "127.0.0.1", 8000):
+    with deployments.serving(ServeArgs(checkpoint="a"), "127.0.0.1", 8000, proxy=True):
         calls.append(("served",))
     ending = ("delete", "maskwright") if address else ("serve.shutdown",)
     assert calls == [("init", address or "local"), ("served",), ending, ("ray.shutdown",)]
@@ -203,6 +209,7 @@ def test_a_gpu_that_is_not_there_is_refused(small_checkpoint: Path) -> None:
         (["--checkpoint", "SMALL", "--tokens", "EMPTY"], "holds none"),
         (["--checkpoint", "SMALL", "--clicks-per-second", "-1"], "--clicks-per-second"),
         (["--checkpoint", "SMALL", "--port", "0"], "--port"),
+        (["--checkpoint", "SMALL", "--metrics-port", "70000"], "--metrics-port"),
         (["--checkpoint", "SMALL", "--refine", "zoom_inn"], "did you mean 'zoom_in'"),
         (["--checkpoint", "SMALL", "--examples", "/nowhere"], "--examples"),
         (["--checkpoint", "SMALL", "--port", "TAKEN"], "choose another --port"),
@@ -305,13 +312,14 @@ def serving_ray(ray_cluster: None) -> Iterator[None]:
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("serving_ray")
-def test_a_session_on_ray_serve(small_checkpoint: Path) -> None:
+@pytest.mark.parametrize("proxy", [False, True])
+def test_a_session_on_ray_serve(small_checkpoint: Path, proxy: bool) -> None:
     import httpx
 
     port = free_port()
     args = ServeArgs(checkpoint=str(small_checkpoint), num_threads=1)
     with (
-        deployments.serving(args, "127.0.0.1", port),
+        deployments.serving(args, "127.0.0.1", port, proxy=proxy),
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as client,
     ):
         image = picture()

@@ -139,7 +139,7 @@ def test_a_kill_loses_no_session_and_no_click(victim: str, split_checkpoint: Pat
             errors.append(error)
             warm.abort()
 
-    with deployments.serving(args, "127.0.0.1", port):
+    with deployments.serving(args, "127.0.0.1", port, proxy=True):
         threads = [threading.Thread(target=annotate, args=(n,)) for n in range(num_clients)]
         for thread in threads:
             thread.start()

@@ -39,7 +39,7 @@ def test_two_ingresses_on_ray_share_sessions(
     monkeypatch.setattr(deployments, "Maskwright", deployments.Maskwright.options(num_replicas=2))
     args = ServeArgs(checkpoint=str(toy_checkpoint), num_threads=1, device="cpu", sessions=redis_url)
     local = Predictor(toy_checkpoint).open(image)
-    with deployments.serving(args, "127.0.0.1", port):
+    with deployments.serving(args, "127.0.0.1", port, proxy=True):
         assert len(pids_of("Maskwright")) == 2
         with Client(f"http://127.0.0.1:{port}") as first:
             session = first.open(encoded(image))
@@ -61,7 +61,7 @@ def test_an_ingress_without_its_redis_is_refused(toy_checkpoint: Path) -> None:
     args = ServeArgs(checkpoint=str(toy_checkpoint), num_threads=1, device="cpu", sessions=nobody)
     with (
         pytest.raises(InputError, match="start Redis there") as refusal,
-        deployments.serving(args, "127.0.0.1", free_port()),
+        deployments.serving(args, "127.0.0.1", free_port(), proxy=True),
     ):
         raise AssertionError("it serves")
     assert "hush" not in str(refusal.value)

@@ -1,0 +1,120 @@
+"""What metrics and logs cost a click: the same clicks with and without them, in one process, on a model of no size.
+
+python -m benchmarks.observability          # --ray: with Ray's metrics too
+"""
+
+import asyncio
+import io
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from serve import metrics
+from serve.api import create_app
+from serve.engine import Engine
+from serve.logs import install_logs
+from serve.metrics import Metric
+from serve.observe import Observe
+from serve.prometheus import PrometheusSink
+from serve.settings import Settings
+from tests.serve.conftest import encoded, picture
+from tests.serve.fakes import FakePredictor
+
+NUM_CLICKS, NUM_ROUNDS = 150, 14
+
+
+class Counted:
+    """A Sink that counts what it is given."""
+
+    num = 0
+
+    def put(self, metric: Metric, value: float, labels: tuple[str, ...]) -> None:
+        self.num += 1
+
+
+async def call(app: Any, path: str, body: bytes, kind: str) -> dict[str, Any]:
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"host", b"localhost"), (b"content-type", kind.encode()), (b"content-length", str(len(body)).encode())]
+    scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b""}
+    await app(
+        {**scope, "headers": headers, "client": ("127.0.0.1", 1), "root_path": "", "scheme": "http"}, receive, send
+    )
+    assert sent[0]["status"] < 300, sent
+    return json.loads(b"".join(message.get("body", b"") for message in sent[1:]))
+
+
+async def clicks(app: Any, num: int) -> list[float]:
+    """Seconds of each click of a session of its own."""
+    opened = await call(app, "/v1/sessions", encoded(picture()), "image/png")
+    took = []
+    for number in range(num):
+        body = json.dumps({"x": number % 60, "y": number % 40}).encode()
+        started = time.perf_counter()
+        await call(app, f"/v1/sessions/{opened['session_id']}/clicks", body, "application/json")
+        took.append(time.perf_counter() - started)
+    return took
+
+
+def main() -> None:
+    app = create_app(Engine(FakePredictor()), Settings(clicks_per_second=0, opens_per_minute=0))
+    whole = Observe.__call__
+
+    async def bare(self: Observe, scope: Any, receive: Any, send: Any) -> None:
+        await self.app(scope, receive, send)
+
+    def without() -> None:
+        metrics.install(metrics.Nowhere())
+        install_logs("off", io.StringIO())
+        Observe.__call__ = bare
+
+    def with_all(sink: metrics.Sink, log_format: str) -> Callable[[], None]:
+        def ready() -> None:
+            metrics.install(sink)
+            install_logs(log_format, io.StringIO())
+            Observe.__call__ = whole
+
+        return ready
+
+    variants: dict[str, Callable[[], None]] = {
+        "nothing": without,
+        "Prometheus": with_all(PrometheusSink(), "off"),
+        "Prometheus, JSON lines": with_all(PrometheusSink(), "json"),
+    }
+    if "--ray" in sys.argv:
+        from serve.ray_auth import prepare_ray_auth
+
+        prepare_ray_auth()
+        from serve.deployments import connect
+        from serve.ray_observe import RaySink
+
+        connect()
+        variants["Ray"] = with_all(RaySink(), "off")
+    counted = Counted()
+    with_all(counted, "off")()
+    asyncio.run(clicks(app, 3))
+    counted.num = 0
+    asyncio.run(clicks(app, 13))
+    print(f"{counted.num / 13:.1f} numbers a click, those of opening a session among them")
+    found: dict[str, list[float]] = {name: [] for name in variants}
+    for _ in range(NUM_ROUNDS):
+        for name, ready in variants.items():
+            ready()
+            found[name].append(statistics.median(asyncio.run(clicks(app, NUM_CLICKS))))
+    base = statistics.median(found["nothing"])
+    for name, seconds in found.items():
+        middle = statistics.median(seconds)
+        print(f"{name:24} {1e6 * middle:7.0f} us a click, {1e6 * (middle - base):+5.0f}")
+
+
+if __name__ == "__main__":
+    main()

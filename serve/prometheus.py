@@ -1,0 +1,36 @@
+"""Metrics without Ray: kept in this process, and written as Prometheus reads them."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from serve.metrics import METRICS, Metric
+
+TEXT = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class PrometheusSink:
+    """A Sink with a registry of its own, so that several servers in one process do not meet."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._kept = {metric: self._made(metric) for metric in METRICS}
+
+    def _made(self, metric: Metric) -> Histogram | Counter | Gauge:
+        about = (metric.name, metric.help, metric.labels)
+        if metric.kind == "histogram":
+            return Histogram(*about, registry=self._registry, buckets=metric.bounds)
+        return (Counter if metric.kind == "counter" else Gauge)(*about, registry=self._registry)
+
+    def put(self, metric: Metric, value: float, labels: tuple[str, ...]) -> None:
+        """Take a number."""
+        kept = self._kept[metric]
+        kept = kept.labels(*labels) if labels else kept
+        if isinstance(kept, Histogram):
+            kept.observe(value)
+        elif isinstance(kept, Counter):
+            kept.inc(value)
+        else:
+            kept.set(value)
+
+    def text(self) -> bytes:
+        """Everything, in Prometheus's text format (TEXT)."""
+        return generate_latest(self._registry)

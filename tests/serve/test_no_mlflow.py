@@ -1,0 +1,56 @@
+"""MLflow is for the start: it finds the model. No click waits for it, and none is told to it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from models import checkpoint
+from tests.training.toys import TOYS
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = """
+import sys
+import numpy as np
+from fastapi.testclient import TestClient
+from serve.api import create_app
+from serve.deployments import ServeArgs, build_engine, build_settings
+from tests.serve.conftest import encoded, picture
+
+def loaded():
+    return {name.split(".")[0] for name in sys.modules} & {"mlflow", "mlflow_skinny"}
+
+args = ServeArgs(checkpoint=sys.argv[1], num_threads=1, device="cpu")
+client = TestClient(create_app(build_engine(args), build_settings(args)), "http://localhost")
+opened = client.post("/v1/sessions", content=encoded(picture()), headers={"Content-Type": "image/png"})
+session = opened.json()["session_id"]
+for x in (5, 9):
+    answer = client.post(f"/v1/sessions/{session}/clicks", json={"x": x, "y": 5})
+    assert answer.status_code == 200, answer.text
+client.post(f"/v1/sessions/{session}/undo")
+client.get("/v1/models")
+print("loaded:", sorted(loaded()))
+"""
+
+
+def test_what_answers_requests_cannot_look_for_models() -> None:
+    """Neither routes nor what makes masks import what finds models: only those who start a server do."""
+    code = (
+        "import sys, serve.api, serve.worker, serve.batching, serve.observe\n"
+        "print([name for name in sys.modules if name == 'serve.model_source' or name.split('.')[0] == 'mlflow'])\n"
+        "import serve.__main__, serve.deployments; print('serve.model_source' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-2:] == ["[]", "True"]
+
+
+@pytest.mark.timeout(120)
+def test_clicks_do_not_load_it(tmp_path: Path) -> None:
+    folder = checkpoint.save(TOYS["simpleclick"](), tmp_path / "checkpoint")
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(folder)], cwd=ROOT, capture_output=True, text=True, timeout=110
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "loaded: []"
