@@ -35,6 +35,7 @@ from serve.routes.views import add_views
 from serve.sessions import Sessions
 from serve.settings import Settings
 from serve.shield import Shield
+from serve.waiting import Turns
 
 Model = Engine | Masks
 ONLY = "default"
@@ -60,12 +61,14 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
+    turns = Turns(settings.max_waiting, settings.request_timeout_s)
     context = Context(
         app=app,
         fleet=fleet,
         store=Sessions(fleet, settings, clock),
         settings=settings,
         decoding=local.engine.opening if isinstance(local, LocalMasks) else threading.BoundedSemaphore(NUM_OPENING),
+        turns=turns,
     )
     app.openapi = lambda: document(app, bool(settings.tokens))
     rates = Rates(settings, clock)
@@ -78,9 +81,9 @@ def create_app(
     _add_error_handlers(app)
     for add in (add_models, add_sessions, add_changes, add_views, add_objects, add_predict):
         add(context)
-    add_live(app, settings, context.store, lambda socket: rates.click(client_of(socket.scope)))
-    add_label_studio(app, fleet, settings)
-    add_cvat(app, fleet, settings)
+    add_live(app, settings, context.store, turns, lambda socket: rates.click(client_of(socket.scope)))
+    add_label_studio(app, fleet, settings, turns)
+    add_cvat(app, fleet, settings, turns)
     add_examples(app, settings.examples)
     add_page(app)
     return app

@@ -8,6 +8,7 @@ only encodings cross from one deployment to the other.
 
 import asyncio
 import logging
+from concurrent.futures import CancelledError as FutureCancelled
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -29,6 +30,7 @@ from serve.masks import ModelInfo, Work
 from serve.problems import Problem
 from serve.settings import Settings
 from serve.values import Basis
+from serve.waiting import current, in_thread
 from serve.worker import Rows, Worker, rows
 
 AFFINITY: Any = {
@@ -46,7 +48,7 @@ OPTIONS: dict[str, Any] = {
 
 
 class _Owner:
-    """A replica that owns sessions. Ray runs its plain methods in threads."""
+    """A replica that owns sessions. Ray runs its plain methods in threads; what may be cancelled takes its own."""
 
     worker: Worker
     batched: Batched
@@ -63,13 +65,13 @@ class _Owner:
         """Decode and open an image before its first click."""
         self.worker.open(session_id, data, basis)
 
-    def ask(self, what: str, session_id: str, data: bytes | None, basis: Basis, clicks: Rows) -> Any:
+    async def ask(self, what: str, session_id: str, data: bytes | None, basis: Basis, clicks: Rows) -> Any:
         """What a session has after these clicks (see Worker.ask); None: the image file is needed."""
-        return self.worker.ask(what, session_id, data, basis, clicks)
+        return await in_thread(lambda: self.worker.ask(what, session_id, data, basis, clicks))
 
-    def once(self, data: bytes, basis: Basis, clicks: Rows) -> Made:
+    async def once(self, data: bytes, basis: Basis, clicks: Rows) -> Made:
         """The mask of clicks on an image that nobody keeps."""
-        return self.worker.once(data, basis, clicks)
+        return await in_thread(lambda: self.worker.once(data, basis, clicks))
 
     def forget(self, session_id: str) -> None:
         """Drop what is cached of a session."""
@@ -189,8 +191,12 @@ class RemoteMasks:
 
     def _call(self, method: Any, *values: Any, timeout_s: float = TIMEOUT_S) -> Any:
         try:
-            return method.remote(*values).result(timeout_s=timeout_s)
-        except (RayError, RayServeException, TimeoutError, asyncio.CancelledError) as error:
+            response = method.remote(*values)
+            ticket = current()
+            if ticket is not None:
+                ticket.on_leave(response.cancel)
+            return response.result(timeout_s=timeout_s)
+        except (RayError, RayServeException, TimeoutError, asyncio.CancelledError, FutureCancelled) as error:
             cause = getattr(error, "cause", None)
             if isinstance(cause, ModelNan | InputError | Problem):
                 raise cause from None

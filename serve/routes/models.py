@@ -47,7 +47,7 @@ def add_models(context: Context) -> None:
         for name in fleet.names:
             info = await run_in_threadpool(fleet.info, name)
             if not info.ready:
-                reason = "is warming up" if info.healthy else "failed at all of the last clicks"
+                reason = "is warming up, or a click stalls" if info.healthy else "fails or does not end"
                 raise Problem("not_ready", f"the network of {name} {reason}", retry_after_s=5)
         return {"status": "ok"}
 

@@ -42,7 +42,7 @@ def add_objects(context: Context) -> None:
             plain = answer(outcome, started).model_dump()
             return ObjectsAnswer(**plain, objects=[described(each) for each in outcome.value.objects])
 
-        return await run_in_threadpool(run)
+        return await context.turns.run(run, request)
 
     finish_body = Depends(json_body(FinishRequest, limit, optional=True))
 
