@@ -17,7 +17,8 @@ from serve.openapi import problems
 from serve.protocol import MaskRle, PassBody, Passes
 from serve.routes.context import MASK_CODES, Context, caller
 
-PNG = {200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}}
+BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+PNG = {200: {"content": {"image/png": BINARY}}}
 BITS = "application/x-maskwright-bits"
 """A line of JSON, then the bits of the mask inside a box: docs/HTTP.md, "Masks as bits"."""
 
@@ -29,7 +30,7 @@ def add_views(context: Context) -> None:
     @app.get(
         "/v1/sessions/{session_id}/mask",
         response_model=MaskRle,
-        responses=problems(*MASK_CODES) | PNG,
+        responses=problems(*MASK_CODES) | {200: {"content": {"image/png": BINARY, BITS: BINARY}}},
     )
     async def mask(
         request: Request, session_id: str, format: Annotated[Literal["rle", "png", "bits"] | None, Query()] = None
