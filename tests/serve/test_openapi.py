@@ -1,4 +1,4 @@
-"""The OpenAPI document is whole: each operation says what it does, takes, gives and refuses, with examples that hold."""
+"""The OpenAPI document is whole: operations say what they do, take, give and refuse, with examples that hold."""
 
 import json
 import re
