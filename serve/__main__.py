@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import signal
 import socket
 import sys
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from models.precision import Precision
 from serve.access import read_tokens
 from serve.open_store import is_url, open_store, settled
 
+GRACE_S = 25
+"""For what was accepted before a signal to end."""
 MAX_MESSAGE_BYTES = 1 << 20
 """Of a WebSocket, before any of our own limits is asked."""
 
@@ -186,12 +189,15 @@ def run(options: Serve) -> None:
         from serve.api import create_app
 
         app = create_app(build_engine(args), build_settings(args))
+        # uvicorn answers what it has accepted, and then raises the signal once more: that is a proper end.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         uvicorn.run(
             app,
             host=options.host,
             port=options.port,
             log_level="warning",
             server_header=False,
+            timeout_graceful_shutdown=GRACE_S,
             ws_max_size=MAX_MESSAGE_BYTES,
         )
     else:

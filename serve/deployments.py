@@ -271,10 +271,10 @@ def serving(args: ServeArgs, host: str, port: int) -> Iterator[None]:
             raise refusal(error, deployment_messages()) or error from None
         yield
     finally:
+        if deployed:
+            ray_serve.delete(APP_NAME)  # replicas end when they have answered; a shutdown alone ends the proxy at once
         if ours:
             ray_serve.shutdown()
-        elif deployed:
-            ray_serve.delete(APP_NAME)
         if not connected_before:
             ray.shutdown()
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -71,9 +72,9 @@ def _wait(running: Running) -> None:
     raise AssertionError(f"it never was ready: {running.said()}")
 
 
-def client(running: Running, timeout_s: float = 60) -> httpx.Client:
-    """A client with a connection of its own."""
-    return httpx.Client(base_url=running.address, timeout=timeout_s, trust_env=False)
+def client(running: Running, timeout_s: float = 60, **options: Any) -> httpx.Client:
+    """A client with connections of its own."""
+    return httpx.Client(base_url=running.address, timeout=timeout_s, trust_env=False, **options)
 
 
 def open_session(http: httpx.Client, image: bytes) -> str:
