@@ -29,6 +29,7 @@ from serve.made import Made
 from serve.masks import ModelInfo, Work
 from serve.problems import Problem
 from serve.settings import Settings
+from serve.travel import pack, unpack
 from serve.values import Basis
 from serve.waiting import current, in_thread
 from serve.worker import Rows, Worker, rows
@@ -96,8 +97,8 @@ class FirstClick(_Owner):
         self.worker = Worker(build_engine(args, predictor, alone=max_batch_of(predictor) == 1), settings)
 
     def encode(self, requests: list[Any]) -> list[Any]:
-        """Answer requests of the heavy half (or of both, for close-ups)."""
-        return self.batched(requests)
+        """Answer requests of the heavy half (or of both, for close-ups), as serve/travel.py packs them."""
+        return pack(self.batched(unpack(requests)))
 
 
 @ray_serve.deployment(**OPTIONS)
@@ -111,7 +112,7 @@ class Correction(_Owner):
         light = Batched(predictor.answer, max_batch_of(predictor))
 
         def heavy(requests: list[Any]) -> list[Any]:
-            return first_click.encode.remote(requests).result(timeout_s=TIMEOUT_S)
+            return unpack(first_click.encode.remote(pack(requests)).result(timeout_s=TIMEOUT_S))
 
         predictor.answer = halves(light, heavy)
         self.batched = light
