@@ -179,9 +179,7 @@ def report(folder: str, rows: list[Row], rates: dict[str, list[dict[str, float]]
         numbers = " | ".join(f"{number:.1f}" for number in (row.p50, row.p99, row.bare, row.added))
         print(f"| {row.server} | {row.way} | {row.click} | {numbers} |")
     for first, correction in zip(rows[::2], rows[1::2], strict=True):
-        print(
-            f"{first.server}, {first.way}: a correction is {first.p50 / correction.p50:.1f} x cheaper than a first click"
-        )
+        print(f"{first.server}, {first.way}: a correction is {first.p50 / correction.p50:.1f} x cheaper than a first click")
     for name, loads in rates.items():
         print(f"\n{name}\n| sessions at once | clicks/s | p50, ms | p99, ms |\n|---|---|---|---|")
         for each in loads:

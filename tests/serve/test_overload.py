@@ -26,7 +26,7 @@ def annotate(running: Running, session: str, stop: threading.Event, found: list[
             status = http.post(f"/v1/sessions/{session}/preview", json=where).status_code
             found.append((status, time.perf_counter() - started))
             if status == 503:
-                time.sleep(0.3)
+                time.sleep(0.1)
 
 
 @pytest.mark.slow
@@ -38,7 +38,7 @@ def test_beyond_capacity_refusals_are_quick_and_the_rest_is_served(
     options = ["--refine", "cfr_4", *(["--plain"] if mode == "plain" else [])]
     stop, found, refusals = threading.Event(), [], []
     with served(small_checkpoint, tmp_path, *options) as running, client(running) as http:
-        sessions = [open_session(http, encoded(picture())) for _ in range(LIMIT + 8)]
+        sessions = [open_session(http, encoded(picture())) for _ in range(LIMIT + 32)]
         threads = [threading.Thread(target=annotate, args=(running, each, stop, found)) for each in sessions]
         began = time.perf_counter()
         for thread in threads:
@@ -67,5 +67,5 @@ def test_beyond_capacity_refusals_are_quick_and_the_rest_is_served(
     print(f"{1000 * max(refusals):.0f}); one click {1000 * each:.0f} ms, accepted ones p95 {p95:.2f} s")
     # The clients share the server's CPUs: their part is in these times.
     assert median(refusals) < 0.05
-    # As many as may wait, one after the other, is the longest that anybody accepted waits.
-    assert p95 < 2 * LIMIT * each
+    # As many as may wait, one after the other, is what an accepted one waits if the network's lock were fair.
+    assert p95 < 3 * LIMIT * each
