@@ -39,6 +39,7 @@ from serve.sessions import Sessions
 from serve.settings import Settings
 from serve.shield import Shield
 from serve.sources import ONLY
+from serve.waiting import Turns
 
 Model = Engine | Masks
 
@@ -62,6 +63,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
+    turns = Turns(settings.max_waiting, settings.request_timeout_s)
     context = Context(
         app=app,
         fleet=fleet,
@@ -70,6 +72,7 @@ def create_app(
         decoding=local.engine.opening
         if isinstance(local, LocalMasks)
         else Waited(threading.BoundedSemaphore(NUM_OPENING), "image"),
+        turns=turns,
     )
     app.openapi = lambda: document(app, bool(settings.tokens))
     rates = Rates(settings, clock)
@@ -83,9 +86,9 @@ def create_app(
     _add_error_handlers(app)
     for add in (add_models, add_sessions, add_changes, add_views, add_objects, add_predict):
         add(context)
-    add_live(app, settings, context.store, lambda socket: rates.click(client_of(socket.scope)))
-    add_label_studio(app, fleet, settings)
-    add_cvat(app, fleet, settings)
+    add_live(app, settings, context.store, turns, lambda socket: rates.click(client_of(socket.scope)))
+    add_label_studio(app, fleet, settings, turns)
+    add_cvat(app, fleet, settings, turns)
     add_examples(app, settings.examples)
     add_page(app)
     return app

@@ -7,12 +7,14 @@ from typing import Any
 
 from models.steps import Answer, Request
 from serve import metrics
+from serve.waiting import Abandoned, Ticket, current
 
 
 @dataclass(eq=False)
 class _Waiting:
     requests: list[Request]
     since: float = field(default_factory=time.perf_counter)
+    ticket: Ticket | None = field(default_factory=current)
     done: threading.Event = field(default_factory=threading.Event)
     answers: list[Any] | None = None
     error: Exception | None = None
@@ -22,7 +24,8 @@ class Batched:
     """An Answer that many threads may call: whoever finds the network free answers for all who wait.
 
     Nobody waits for a batch to fill: a batch is what came while the last one ran. Requests share a forward if they are
-    of one kind; at most `max_batch` do. An error is everybody's in that forward.
+    of one kind; at most `max_batch` do. If a shared forward fails, each has one alone: an error is nobody else's.
+    Whoever is not waited for any more gets Abandoned, and has no part in a forward.
     """
 
     def __init__(self, answer: Answer, max_batch: int = 1) -> None:
@@ -48,6 +51,14 @@ class Batched:
     def _run(self) -> None:
         """One forward, for the one who has waited longest and all that fit in with it."""
         with self._guard:
+            left = [waiting for waiting in self._queue if waiting.ticket is not None and not waiting.ticket.wanted]
+            self._queue = [waiting for waiting in self._queue if waiting not in left]
+        for waiting in left:
+            waiting.error = Abandoned()
+            waiting.done.set()
+        with self._guard:
+            if not self._queue:
+                return
             kind = self._queue[0].requests[0].kind
             batch: list[_Waiting] = []
             size = 0
@@ -59,14 +70,24 @@ class Batched:
             self._queue = [waiting for waiting in self._queue if waiting not in batch]
         for waiting in batch:
             metrics.since(metrics.QUEUE_MS, waiting.since, "batch")
+        if not self._forward(batch):
+            for waiting in batch if len(batch) > 1 else ():
+                waiting.error = None
+                self._forward([waiting])
+        for waiting in batch:
+            waiting.done.set()
+
+    def _forward(self, batch: list[_Waiting]) -> bool:
+        """Run one forward; false if it failed."""
+        requests = [request for waiting in batch for request in waiting.requests]
+        self.num_forwards += 1
+        self.num_requests += len(requests)
         try:
-            answers = iter(self._answer([request for waiting in batch for request in waiting.requests]))
+            answers = iter(self._answer(requests))
             for waiting in batch:
                 waiting.answers = [next(answers) for _ in waiting.requests]
         except Exception as error:
             for waiting in batch:
                 waiting.error = error
-        self.num_forwards += 1
-        self.num_requests += size
-        for waiting in batch:
-            waiting.done.set()
+            return False
+        return True

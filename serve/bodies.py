@@ -18,6 +18,8 @@ M = TypeVar("M", bound=BaseModel)
 
 MAX_PARTS = 8
 CLICK_FIELDS = {"x", "y", "positive", "clicks"}
+MAX_VALUES = 10_000
+"""Of one JSON body; the longest that means something has 200 clicks. Of base64 and run lengths no byte is a comma."""
 LARGE = 64 * 1024  # JSON longer than this is parsed and validated off the event loop
 
 
@@ -47,22 +49,29 @@ async def read_body(request: Request, limit: int) -> bytes:
     return bytes(body)
 
 
-def json_body(model: type[M], limit: int, optional: bool = False) -> Callable[[Request], Coroutine[Any, Any, M]]:
-    """Build the dependency that reads a JSON body into `model`; `optional`: an empty body means all defaults."""
+def json_body(
+    model: type[M], limit: int, optional: bool = False, max_values: int | None = MAX_VALUES
+) -> Callable[[Request], Coroutine[Any, Any, M]]:
+    """Build the dependency that reads a JSON body into `model`; `optional`: an empty body means all defaults.
+
+    `max_values`: see load_json.
+    """
 
     async def read(request: Request) -> M:
         body = await read_body(request, limit)
         if optional and not body.strip():
             return model()
         _expect_type(request, "application/json")
-        return await parse_json(body, model)
+        return await parse_json(body, model, max_values)
 
     return read
 
 
-async def parse_json(body: bytes, model: type[M]) -> M:
+async def parse_json(body: bytes, model: type[M], max_values: int | None = MAX_VALUES) -> M:
     """Parse JSON into `model`; raises bad_json, bad_click, bad_request."""
-    return await run_in_threadpool(_parse, body, model) if len(body) > LARGE else _parse(body, model)
+    if len(body) > LARGE:
+        return await run_in_threadpool(_parse, body, model, max_values)
+    return _parse(body, model, max_values)
 
 
 def validation_problem(errors: Any) -> Problem:
@@ -82,8 +91,10 @@ def validated(plain: object, model: type[M]) -> M:
         raise validation_problem(error.errors(include_url=False, include_input=False)) from None
 
 
-def load_json(body: bytes) -> Any:
-    """Parse JSON strictly; raises bad_json."""
+def load_json(body: bytes, max_values: int | None = MAX_VALUES) -> Any:
+    """Parse JSON strictly; raises bad_json, for more than `max_values` values before anything is made of them."""
+    if max_values is not None and body.count(b",") > max_values:
+        raise Problem("bad_json", f"the JSON holds more than {max_values} values")
     try:
         return json.loads(body, object_pairs_hook=_unique)
     except RecursionError:
@@ -184,8 +195,8 @@ def _expect_type(request: Request, expected: str) -> None:
         raise Problem("unsupported_body", f"the content type is {kind[:60] or 'missing'}: expected {expected}")
 
 
-def _parse(body: bytes, model: type[M]) -> M:
-    return validated(load_json(body), model)
+def _parse(body: bytes, model: type[M], max_values: int | None) -> M:
+    return validated(load_json(body, max_values), model)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

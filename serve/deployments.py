@@ -187,7 +187,8 @@ def _words(text: str) -> tuple[str, ...]:
 
 @ray_serve.deployment(
     num_replicas=1,
-    max_ongoing_requests=100,
+    # Sockets count too, as long as they are open; what needs the model is bounded by the app itself.
+    max_ongoing_requests=1000,
     max_queued_requests=200,
     max_surge_percent=100,
     health_check_period_s=10,
@@ -359,10 +360,10 @@ def serving(args: ServeArgs, host: str, port: int, metrics_port: int = 0, *, pro
         with nullcontext() if proxy else front(args, release, host, port):
             yield take
     finally:
+        if deployed:
+            ray_serve.delete(APP_NAME)  # replicas end when they have answered; a shutdown alone ends the proxy at once
         if ours:
             ray_serve.shutdown()
-        elif deployed:
-            ray_serve.delete(APP_NAME)
         if not connected_before:
             ray.shutdown()
 

@@ -6,8 +6,9 @@ worker thread, never the event loop.
 
 import contextlib
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -17,11 +18,17 @@ from models import rle
 from models.errors import InputError
 from models.interaction import Click, Clicks
 from serve import metrics
+from serve.faults import Progress, is_out_of_memory, memory_as_problem
 from serve.problems import Problem
 from serve.values import Basis
+from serve.waiting import Abandoned, check
 
 FAILURES_UNTIL_UNWELL = 3
 NUM_OPENING = 2  # images that are decoded at the same time: one of 32 megapixels takes half a GB
+STALLED_AFTER_S = 30.0
+"""Without any click that ends while some are under way: others are better asked."""
+DEAD_AFTER_S = 90.0
+"""By then every caller has given up."""
 WARM_UP_HW = (256, 256)
 MAX_VARIANTS = 64  # refinements and thresholds that are kept ready; one more is made anew in no time
 
@@ -119,8 +126,18 @@ class ModelNan(RuntimeError):
 class Engine:
     """Runs sessions of one predictor, one forward at a time."""
 
-    def __init__(self, predictor: PredictorLike, refinement: str = "standard", *, alone: bool = True) -> None:
-        """Take a predictor. `alone`: one click at a time; else clicks run side by side, for its `answer` to batch."""
+    def __init__(
+        self,
+        predictor: PredictorLike,
+        refinement: str = "standard",
+        *,
+        alone: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take a predictor. `alone`: one click at a time; else clicks run side by side, for its `answer` to batch.
+
+        `clock` (s) decides whether a click has stalled.
+        """
         self.refinement = refinement
         self._predictor = predictor
         self._network: AbstractContextManager[object] = (
@@ -130,6 +147,7 @@ class Engine:
         self._guard = threading.Lock()
         self._failures = 0
         self._warm = False
+        self._progress = Progress(clock)
         self.opening = metrics.Waited(threading.BoundedSemaphore(NUM_OPENING), "image")
         """Hold this while an image is decoded and opened; of other locks, only a record's may be held before it."""
 
@@ -160,13 +178,13 @@ class Engine:
 
     @property
     def healthy(self) -> bool:
-        """False after several failures in a row: time for a new process."""
-        return self._failures < FAILURES_UNTIL_UNWELL
+        """False after several failures in a row, or if clicks do not end: time for a new process."""
+        return self._failures < FAILURES_UNTIL_UNWELL and self._progress.idle_s() < DEAD_AFTER_S
 
     @property
     def ready(self) -> bool:
-        """True once a click has gone through the network, unless it became unwell since."""
-        return self._warm and self.healthy
+        """True once a click has gone through the network, unless it became unwell since or a click stalls."""
+        return self._warm and self.healthy and self._progress.idle_s() < STALLED_AFTER_S
 
     def warm_up(self) -> None:
         """Make one click on a grey image: what is slow the first time happens now; raises ModelNan."""
@@ -216,13 +234,14 @@ class Engine:
 
     def passes(self, session: PredictorSession) -> list[tuple[str, np.ndarray]]:
         """How the newest click's mask came about: (name, mask bool) after each pass."""
-        with self._network:
+        with self._network, memory_as_problem():
             return session.passes()
 
     def walk(self, session: PredictorSession, clicks: tuple[Click, ...]) -> PredictorSession:
         """Bring a session to exactly these clicks: undo down to what it shares with them, then click the rest.
 
-        Raises ModelNan, after which the session is of no use. Other sessions get their turn between two clicks.
+        Raises ModelNan and gpu_oom, after which the session is of no use, and Abandoned, after which it has some of the
+        clicks. Other sessions get their turn between two clicks.
         """
         target = Clicks.of(clicks).rows()
         made = session.clicks.rows()
@@ -232,27 +251,30 @@ class Engine:
             session.undo()
         for y, x, positive in target[keep:]:
             with self._network:
+                check()  # whoever asked may have left while others had their turn
                 self._click(session, y, x, positive)
         return session
 
     def _click(self, session: PredictorSession, y: float, x: float, positive: bool) -> None:
-        try:
-            mask_prob = session.click(y, x, positive)
-            if not np.isfinite(mask_prob).all():
-                metrics.put(metrics.MODEL_NAN, 1, self.model_version)
-                raise ModelNan(f"mask_prob holds NaN or infinity after a click at (y={y}, x={x})")
-        except InputError:
-            raise
-        except Exception:
-            self._failures += 1
-            raise
+        with self._progress.step(), memory_as_problem():
+            try:
+                mask_prob = session.click(y, x, positive)
+                if not np.isfinite(mask_prob).all():
+                    metrics.put(metrics.MODEL_NAN, 1, self.model_version)
+                    raise ModelNan(f"mask_prob holds NaN or infinity after a click at (y={y}, x={x})")
+            except (InputError, Abandoned):
+                raise
+            except Exception as error:
+                self._failures += not is_out_of_memory(error)  # that is this request's fault, not the network's
+                raise
         self._failures, self._warm = 0, True
 
 
 @contextlib.contextmanager
 def _as_problem() -> Iterator[None]:
-    """Say what is wrong with a mask or an exemplar, all that is left to be wrong by then."""
+    """Say what is wrong with a mask or an exemplar, all that is left to be wrong by then, or lacks memory."""
     try:
-        yield
+        with memory_as_problem():
+            yield
     except InputError as error:
         raise Problem("bad_mask", str(error)) from None

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 
 from models.errors import InputError
 
-DRAIN_S = 30
+DRAIN_S = 25
 """For which requests that are under way are waited for once nothing new is taken."""
 START_S = 30.0
 MAX_MESSAGE_BYTES = 1 << 20

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -25,6 +26,7 @@ from serve.record import request_id
 from serve.sessions import Change, Outcome, Sessions
 from serve.settings import Settings
 from serve.shield import as_problem, logger, new_instance
+from serve.waiting import Turns
 
 MAX_WAITING = 64
 """Messages of one socket that wait; the next ones stay in the network's buffers, so that senders feel it."""
@@ -108,8 +110,9 @@ class Patches:
 class Live:
     """One socket of one session: a reader fills the queue, a worker empties it."""
 
-    def __init__(self, socket: WebSocket, encoding: Encoding, allow: Allow, settings: Settings) -> None:
+    def __init__(self, socket: WebSocket, encoding: Encoding, allow: Allow, settings: Settings, turns: Turns) -> None:
         self._socket, self._encoding, self._allow, self._settings = socket, encoding, allow, settings
+        self._turns = turns
         self._queue: asyncio.Queue[Command | None] = asyncio.Queue(MAX_WAITING)
         self._num_changes = 0  # of the queue: what is no change supersedes nothing
         self._patches = Patches()
@@ -177,7 +180,7 @@ class Live:
                 await self._send({"id": command.id, "preview": True, "superseded": True})
                 return None
             try:
-                done = await run_in_threadpool(apply, command)
+                done = await self._turns.wait(partial(apply, command))
             except Exception as error:
                 problem = as_problem(error)
                 if problem.code in ("internal", "model_nan"):
@@ -223,7 +226,7 @@ class Live:
             self._open = False  # what was received is still applied
 
 
-def add_live(app: FastAPI, settings: Settings, store: Sessions, allow: Allow = lambda _: None) -> None:
+def add_live(app: FastAPI, settings: Settings, store: Sessions, turns: Turns, allow: Allow = lambda _: None) -> None:
     """Add /v1/sessions/{id}/live."""
     num_open = 0
 
@@ -231,7 +234,7 @@ def add_live(app: FastAPI, settings: Settings, store: Sessions, allow: Allow = l
     async def live(socket: WebSocket, session_id: str, mask: Annotated[Encoding, Query()] = "rle") -> None:
         nonlocal num_open
         await socket.accept("bearer" if "bearer" in socket.scope["subprotocols"] else None)
-        connection = Live(socket, mask, allow, settings)
+        connection = Live(socket, mask, allow, settings, turns)
         if num_open >= settings.max_live:
             await connection.close(TRY_LATER, "at_capacity")
             return

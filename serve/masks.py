@@ -17,6 +17,7 @@ from serve.images import decode_image
 from serve.made import Made
 from serve.settings import Settings
 from serve.values import Basis
+from serve.waiting import Abandoned
 
 Load = Callable[[], bytes]
 """Fetches a session's image file."""
@@ -153,7 +154,11 @@ class LocalMasks:
             session = self._opened(work.load(), work.basis)
         elif before != work.basis:
             session = self.engine.rebase(session, before, work.basis)
-        session = self.engine.walk(session, work.clicks)
+        try:
+            session = self.engine.walk(session, work.clicks)
+        except Abandoned:  # between two clicks: what it has is good
+            self._keep(work.session_id, work.basis, session, session.hw)
+            raise
         self._keep(work.session_id, work.basis, session, session.hw)
         return session
 

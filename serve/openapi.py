@@ -7,6 +7,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from serve.openapi_examples import add_examples
 from serve.problems import CODES
 from serve.protocol import (
     ChangeRequest,
@@ -82,12 +83,26 @@ def document(app: FastAPI, asks_for_token: bool = False) -> dict[str, Any]:
         for name, definition in definitions["$defs"].items():
             components.setdefault(name, definition)
         _drop_validation_errors(schema)
+        _say_summaries(schema)
+        add_examples(schema)
         if asks_for_token:
             schema["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
             schema["security"] = [{"token": []}]
             schema["paths"]["/v1/health/live"]["get"]["security"] = []
         app.openapi_schema = schema
     return app.openapi_schema
+
+
+def _say_summaries(schema: dict[str, Any]) -> None:
+    # FastAPI makes them of the names of functions; the first sentence says more.
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            first, _, rest = operation["description"].partition("\n\n")
+            operation["summary"] = first.replace("\n", " ").rstrip(".")
+            if rest:
+                operation["description"] = rest
+            else:
+                del operation["description"]
 
 
 def _drop_validation_errors(schema: dict[str, Any]) -> None:

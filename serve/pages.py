@@ -59,7 +59,13 @@ def add_examples(app: FastAPI, folder: Path | None) -> None:
         """List the example images."""
         return Examples(examples=[Example(name=name, url=f"v1/examples/{quote(name)}") for name in paths])
 
-    @app.get("/v1/examples/{name}", response_class=FileResponse, responses=problems("not_found"))
+    content = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in sorted(set(EXAMPLE_TYPES.values()))}
+
+    @app.get(
+        "/v1/examples/{name}",
+        response_class=FileResponse,
+        responses=problems("not_found") | {200: {"content": content}},
+    )
     async def example(name: str) -> FileResponse:
         """One example image."""
         if name not in paths:

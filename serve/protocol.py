@@ -1,6 +1,6 @@
 """What travels: the requests and answers of /v1. Coordinates on the wire are x, y; inside they are y, x."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -262,6 +262,22 @@ class Health(Message):
     network: str
     refinement: str
     sessions: int
+
+
+class Status(Message):
+    """That something is as it should be."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Export(BaseModel):
+    """A COCO data set of one image; or, as `exemplars`, what POST /v1/sessions takes as `exemplar`, for each object."""
+
+    info: dict[str, Any] | None = None
+    images: list[dict[str, Any]] | None = None
+    categories: list[dict[str, Any]] | None = None
+    annotations: list[dict[str, Any]] | None = None
+    exemplars: list[ExemplarBody] | None = None
 
 
 class Example(Message):

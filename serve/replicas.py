@@ -9,6 +9,7 @@ only encodings cross from one deployment to the other.
 import asyncio
 import hashlib
 import logging
+from concurrent.futures import CancelledError as FutureCancelled
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -38,6 +39,7 @@ from serve.settings import Settings
 from serve.shares import Share
 from serve.travel import pack, unpack
 from serve.values import Basis
+from serve.waiting import current, in_thread
 from serve.worker import Rows, Worker, rows
 
 AFFINITY: Any = {
@@ -57,11 +59,19 @@ OPTIONS: dict[str, Any] = {
 
 def answered(method: Any, *values: Any, timeout_s: float = TIMEOUT_S) -> Any:
     """Call a method of a handle; what a replica took with it, killed or replaced, is asked of another one."""
-    return again(lambda left_s: method.remote(*values).result(timeout_s=left_s), GONE, timeout_s)
+    ticket = current()
+
+    def call(left_s: float) -> Any:
+        response = method.remote(*values)
+        if ticket is not None:
+            ticket.on_leave(response.cancel)
+        return response.result(timeout_s=left_s)
+
+    return again(call, GONE, timeout_s)
 
 
 class _Owner:
-    """A replica that owns sessions. Ray runs its plain methods in threads."""
+    """A replica that owns sessions. Ray runs its plain methods in threads; what may be cancelled takes its own."""
 
     worker: Worker
     batched: Batched
@@ -79,15 +89,15 @@ class _Owner:
         with work("open", request_id(), session_id):
             self.worker.open(session_id, data, basis)
 
-    def ask(self, what: str, session_id: str, data: bytes | None, basis: Basis, clicks: Rows) -> Any:
+    async def ask(self, what: str, session_id: str, data: bytes | None, basis: Basis, clicks: Rows) -> Any:
         """What a session has after these clicks (see Worker.ask); None: the image file is needed."""
         with work(what, request_id(), session_id):
-            return self.worker.ask(what, session_id, data, basis, clicks)
+            return await in_thread(lambda: self.worker.ask(what, session_id, data, basis, clicks))
 
-    def once(self, data: bytes, basis: Basis, clicks: Rows) -> Made:
+    async def once(self, data: bytes, basis: Basis, clicks: Rows) -> Made:
         """The mask of clicks on an image that nobody keeps."""
         with work("once", request_id()):
-            return self.worker.once(data, basis, clicks)
+            return await in_thread(lambda: self.worker.once(data, basis, clicks))
 
     def forget(self, session_id: str) -> None:
         """Drop what is cached of a session."""
@@ -250,7 +260,7 @@ class RemoteMasks:
         carry_request_id()
         try:
             return answered(method, *values, timeout_s=timeout_s)
-        except (RayError, RayServeException, TimeoutError, asyncio.CancelledError) as error:
+        except (RayError, RayServeException, TimeoutError, asyncio.CancelledError, FutureCancelled) as error:
             cause = getattr(error, "cause", None)
             if isinstance(cause, ModelNan | InputError | Problem):
                 raise cause from None

@@ -5,10 +5,12 @@ mask is there: a failure on the way changes nothing, and may be repeated.
 """
 
 import hashlib
+import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,6 +28,7 @@ from serve.settings import Settings
 from serve.store import ValueStore
 from serve.values import Basis, Change, SessionValue
 
+logger = logging.getLogger("maskwright.serve")
 __all__ = ["Change", "Outcome", "Sessions"]
 
 
@@ -110,7 +113,8 @@ class Sessions:
         now = self._clock()
         # To the second would do: a session is idle for an hour before it ends.
         if now - value.used_at >= 1:
-            self._values.touch(session_id, now)
+            with _put_off():
+                self._values.touch(session_id, now)
             return replace(value, used_at=now)
         return value
 
@@ -187,4 +191,14 @@ class Sessions:
         return num, stored
 
     def _drop_expired(self) -> None:
-        self._values.expire(self._clock() - self._settings.idle_timeout_s)
+        with _put_off():
+            self._values.expire(self._clock() - self._settings.idle_timeout_s)
+
+
+@contextmanager
+def _put_off() -> Iterator[None]:
+    """Leave for later what a store cannot write now: nobody who only reads is refused for it."""
+    try:
+        yield
+    except Problem as problem:
+        logger.warning("put off: %s", problem)

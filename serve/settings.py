@@ -31,6 +31,8 @@ class Settings:
     max_stored_bytes: int = 2048 * MIB  # encoded images and initial masks: what a session cannot be without
     max_cache_bytes: int = 2048 * MIB  # decoded images and predictor states: rebuilt when needed
     idle_timeout_s: float = 3600.0
+    max_waiting: int = 64  # requests that are with the model or wait for it; one more is refused at once
+    request_timeout_s: float = 100.0  # from the moment a request is whole to its answer
     max_live: int = 200  # sockets of /live; each keeps the mask it sent last, as bits
     tokens: tuple[Token, ...] = ()  # none: the server asks nobody who they are
     hosts: tuple[str, ...] = ()  # names it goes by beside the loopback ones; see serve/guard.py

@@ -3,6 +3,7 @@
 For servers on several machines there is store_redis.py.
 """
 
+import logging
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -10,8 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+from serve.problems import Problem
 from serve.values import SessionValue
 
+logger = logging.getLogger("maskwright.serve")
 NUM_ENDED = 10_000
 """How many ended sessions are remembered, to tell 410 from 404."""
 SCHEMA = """
@@ -71,7 +74,10 @@ def stored_bytes(value: SessionValue, data: bytes) -> int:
 
 
 class SqliteStore:
-    """A ValueStore in one file (None: in memory, for one process). What is committed survives a kill of any process."""
+    """A ValueStore in one file (None: in memory, for one process). What is committed survives a kill of any process.
+
+    Where nothing can be written (the disk is full or read-only) writing raises unavailable; what is there can be read.
+    """
 
     def __init__(self, path: Path | None = None, *, num_ended: int = NUM_ENDED) -> None:
         self._num_ended = num_ended
@@ -152,20 +158,31 @@ class SqliteStore:
         return found[0], found[1]
 
     def _one(self, query: str, *values: object) -> tuple | None:
-        with self._lock:
+        with self._lock, _as_problem():
             return self._connection.execute(query, values).fetchone()
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
+        with self._lock, _as_problem():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
+                self._connection.execute("COMMIT")
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                if self._connection.in_transaction:  # a full disk may have ended it
+                    self._connection.execute("ROLLBACK")
                 raise
-            self._connection.execute("COMMIT")
 
     @staticmethod
     def _drop_images(db: sqlite3.Connection) -> None:
         db.execute("DELETE FROM images WHERE sha256 NOT IN (SELECT image_sha256 FROM sessions)")
+
+
+@contextmanager
+def _as_problem() -> Iterator[None]:
+    """Say that the file cannot be used: its disk is full, read-only or gone, or another process holds it too long."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        logger.error("the file of sessions cannot be used: %s", error)
+        raise Problem("unavailable", "the store of sessions does not take this now", retry_after_s=5) from error

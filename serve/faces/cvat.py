@@ -20,6 +20,7 @@ from serve.images import from_base64
 from serve.problems import Problem
 from serve.protocol import MAX_CLICKS
 from serve.settings import Settings
+from serve.waiting import Turns
 
 FUNCTION = "maskwright"
 HELP = "Click on the object, then correct: left button for what is missing, right button for what is too much."
@@ -35,7 +36,7 @@ class Invocation(BaseModel):
     neg_points: Points = Field(default_factory=list)
 
 
-def add_cvat(app: FastAPI, fleet: Fleet, settings: Settings) -> None:
+def add_cvat(app: FastAPI, fleet: Fleet, settings: Settings, turns: Turns) -> None:
     """Offer one interactor, named FUNCTION; raises InputError for settings that are no networks."""
     content = ByContent(fleet, settings, "cvat")
     only = [Depends(_only_from(parse_networks(settings.cvat_clients, "cvat_clients")))]
@@ -66,7 +67,7 @@ def add_cvat(app: FastAPI, fleet: Fleet, settings: Settings) -> None:
             negative = [picture.click(x, y, False) for x, y in body.neg_points]
             return mask_json(content.mask(picture, content.ordered(picture, positive, negative)))
 
-        return Response(await run_in_threadpool(run), media_type="application/json")
+        return Response(await turns.run(run, request), media_type="application/json")
 
 
 def function(network: str, model_version: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ Its client shows people nothing of an error but the status line; the reason is i
 import re
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 
@@ -19,6 +19,7 @@ from serve.fleet import Fleet
 from serve.images import from_base64
 from serve.problems import Problem
 from serve.settings import Settings
+from serve.waiting import Turns
 
 ACTIONS = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATION_DELETED", "START_TRAINING")
 MAX_TASKS = 1000
@@ -62,7 +63,9 @@ class WebhookBody(BaseModel):
     action: str = ""
 
 
-def add_label_studio(app: FastAPI, fleet: Fleet, settings: Settings, fetcher: Fetcher | None = None) -> None:
+def add_label_studio(
+    app: FastAPI, fleet: Fleet, settings: Settings, turns: Turns, fetcher: Fetcher | None = None
+) -> None:
     """Answer Label Studio; raises InputError for settings that cannot be read. `fetcher` gets images by URL."""
     limit = settings.max_body_bytes
     predictions = Predictions(fleet, settings, fetcher or Fetcher(settings))
@@ -75,7 +78,9 @@ def add_label_studio(app: FastAPI, fleet: Fleet, settings: Settings, fetcher: Fe
         return {"status": "UP", "model_class": "Maskwright"}
 
     @app.post("/ls/setup", include_in_schema=False)
-    async def setup(body: Annotated[SetupBody, Depends(json_body(SetupBody, limit))]) -> dict[str, str]:
+    async def setup(
+        body: Annotated[SetupBody, Depends(json_body(SetupBody, limit, max_values=None))],
+    ) -> dict[str, str]:
         return {"model_version": await run_in_threadpool(lambda: fleet.info().model_version)}
 
     @app.get("/ls/versions", include_in_schema=False)
@@ -83,12 +88,16 @@ def add_label_studio(app: FastAPI, fleet: Fleet, settings: Settings, fetcher: Fe
         return {"versions": [await run_in_threadpool(lambda: fleet.info().model_version)]}
 
     @app.post("/ls/predict", include_in_schema=False)
-    async def predict(body: Annotated[PredictBody, Depends(json_body(PredictBody, limit))]) -> dict[str, Any]:
-        return {"results": await run_in_threadpool(predictions.make, body)}
+    async def predict(
+        request: Request,
+        # Label Studio writes run lengths as numbers.
+        body: Annotated[PredictBody, Depends(json_body(PredictBody, limit, max_values=None))],
+    ) -> dict[str, Any]:
+        return {"results": await turns.run(lambda: predictions.make(body), request)}
 
     @app.post("/ls/webhook", include_in_schema=False)
     async def webhook(
-        response: Response, body: Annotated[WebhookBody, Depends(json_body(WebhookBody, limit))]
+        response: Response, body: Annotated[WebhookBody, Depends(json_body(WebhookBody, limit, max_values=None))]
     ) -> dict[str, str | None]:
         response.status_code = 201 if body.action in ACTIONS else 200
         return {"status": "ok", "job": None}  # annotations train nothing here

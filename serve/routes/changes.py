@@ -4,7 +4,6 @@ import time
 from typing import Annotated
 
 from fastapi import Depends, Request
-from fastapi.concurrency import run_in_threadpool
 
 from serve.bodies import json_body
 from serve.openapi import json_request, problems
@@ -39,7 +38,11 @@ def add_changes(context: Context) -> None:
     ) -> MaskAnswer:
         """The mask that a click would give. Nothing changes, and the very click costs nothing afterwards."""
         started, who = time.perf_counter(), caller(request)
-        return await run_in_threadpool(lambda: answer(context.store.preview(session_id, body.click(), who), started))
+
+        def run() -> MaskAnswer:
+            return answer(context.store.preview(session_id, body.click(), who), started)
+
+        return await context.turns.run(run, request)
 
     extra = json_request(ChangeRequest, required=False)
 

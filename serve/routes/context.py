@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from fastapi import FastAPI, Request
-from fastapi.concurrency import run_in_threadpool
 
 from models import rle
 from models.rle import Rle
@@ -19,24 +18,30 @@ from serve.rules import check_wire_click
 from serve.sessions import Change, Outcome, Sessions
 from serve.settings import Settings
 from serve.values import Basis, Exemplar
+from serve.waiting import Turns
 
 IMAGE_CODES = ("image_missing", "bad_image", "image_too_large", "unsupported_image", "bad_encoding", "bad_mask")
 BASIS_CODES = ("model_unknown", "bad_refinement", "no_exemplar", "bad_rle", "bad_click")
 BODY_CODES = ("bad_json", "bad_request", "body_too_large", "unsupported_body")
 SESSION_CODES = ("session_unknown", "session_expired", "unavailable")
-MASK_CODES = (*SESSION_CODES, "bad_request", "model_nan", "model_unknown")
+WAIT_CODES = ("at_capacity", "gpu_oom", "timeout")
+MASK_CODES = (*SESSION_CODES, *WAIT_CODES, "bad_request", "model_nan", "model_unknown")
 CHANGE_CODES = (*MASK_CODES, *BODY_CODES, "stale_sequence")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Context:
-    """The server as routes see it; `decoding` is held while an image is decoded."""
+    """The server as routes see it; `decoding` is held while an image is decoded.
+
+    `turns` run what needs the model.
+    """
 
     app: FastAPI
     fleet: Fleet
     store: Sessions
     settings: Settings
     decoding: AbstractContextManager[object]
+    turns: Turns
 
     async def change(self, request: Request, session_id: str, change: Change, sequence: int | None) -> MaskAnswer:
         """Make a change in a thread, and describe the mask."""
@@ -46,7 +51,7 @@ class Context:
         def run() -> MaskAnswer:
             return answer(self.store.change(session_id, change, sequence, who), started)
 
-        return await run_in_threadpool(run)
+        return await self.turns.run(run, request)
 
     def arrays(self, body: SessionBody) -> tuple[np.ndarray, Basis]:
         """Decode an image and what its masks shall rest on; call it in a thread, with `decoding` held."""

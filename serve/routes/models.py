@@ -37,19 +37,19 @@ def add_models(context: Context) -> None:
         return await run_in_threadpool(look)
 
     @app.get("/v1/health/live", responses=problems())
-    async def live() -> dict[str, str]:
+    async def live() -> protocol.Status:
         """The process answers."""
-        return {"status": "ok"}
+        return protocol.Status()
 
     @app.get("/v1/health/ready", responses=problems("not_ready", "unavailable"))
-    async def ready() -> dict[str, str]:
+    async def ready() -> protocol.Status:
         """Every model answers: its first click is made, and the last ones did not all fail."""
         for name in fleet.names:
             info = await run_in_threadpool(fleet.info, name)
             if not info.ready:
-                reason = "is warming up" if info.healthy else "failed at all of the last clicks"
+                reason = "is warming up, or a click stalls" if info.healthy else "fails or does not end"
                 raise Problem("not_ready", f"the network of {name} {reason}", retry_after_s=5)
-        return {"status": "ok"}
+        return protocol.Status()
 
     @app.get("/v1/health", responses=problems("unavailable"))
     async def health() -> protocol.Health:

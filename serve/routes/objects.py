@@ -14,6 +14,7 @@ from serve.openapi import json_request, problems
 from serve.protocol import (
     ChangeRequest,
     ClickBody,
+    Export,
     FinishRequest,
     MaskRle,
     NumberRequest,
@@ -42,7 +43,7 @@ def add_objects(context: Context) -> None:
             plain = answer(outcome, started).model_dump()
             return ObjectsAnswer(**plain, objects=[described(each) for each in outcome.value.objects])
 
-        return await run_in_threadpool(run)
+        return await context.turns.run(run, request)
 
     finish_body = Depends(json_body(FinishRequest, limit, optional=True))
 
@@ -105,7 +106,11 @@ def add_objects(context: Context) -> None:
         """Drop a finished object."""
         return await change(request, session_id, Change(kind="drop", number=number), body.sequence)
 
-    @app.get("/v1/sessions/{session_id}/export", responses=problems(*SESSION_CODES, "bad_request"))
+    @app.get(
+        "/v1/sessions/{session_id}/export",
+        response_model=Export,
+        responses=problems(*SESSION_CODES, "bad_request"),
+    )
     async def export(
         request: Request,
         session_id: str,

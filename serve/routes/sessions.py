@@ -11,7 +11,7 @@ from serve.bodies import decode_session, json_body, read_session_body
 from serve.openapi import image_request, json_request, problems
 from serve.problems import Problem
 from serve.protocol import MaskAnswer, PredictRequest
-from serve.routes.context import BASIS_CODES, BODY_CODES, IMAGE_CODES, SESSION_CODES, Context, caller
+from serve.routes.context import BASIS_CODES, BODY_CODES, IMAGE_CODES, SESSION_CODES, WAIT_CODES, Context, caller
 from serve.rules import check_wire_click
 from serve.values import SessionValue
 
@@ -36,7 +36,7 @@ def add_sessions(context: Context) -> None:
     @app.post(
         "/v1/sessions",
         status_code=201,
-        responses=problems(*IMAGE_CODES, *BASIS_CODES, *BODY_CODES, "bad_form", "at_capacity", "unavailable"),
+        responses=problems(*IMAGE_CODES, *BASIS_CODES, *BODY_CODES, *WAIT_CODES, "bad_form", "unavailable"),
         openapi_extra=image_request(),
     )
     async def open_session(request: Request) -> protocol.SessionOpened:
@@ -50,7 +50,7 @@ def add_sessions(context: Context) -> None:
                 image, basis = context.arrays(body)
                 return store.create(body.image, image, basis, who)
 
-        return protocol.SessionOpened.model_validate(opened(await run_in_threadpool(create)))
+        return protocol.SessionOpened.model_validate(opened(await context.turns.run(create, request)))
 
     @app.get("/v1/sessions/{session_id}", responses=problems(*SESSION_CODES))
     async def session_state(request: Request, session_id: str) -> protocol.SessionState:
@@ -82,10 +82,11 @@ def add_predict(context: Context) -> None:
 
     @app.post(
         "/v1/predict",
-        responses=problems(*IMAGE_CODES, *BASIS_CODES, *BODY_CODES, "model_nan", "unavailable"),
+        responses=problems(*IMAGE_CODES, *BASIS_CODES, *BODY_CODES, *WAIT_CODES, "model_nan", "unavailable"),
         openapi_extra=json_request(PredictRequest),
     )
     async def predict(
+        request: Request,
         body: Annotated[PredictRequest, Depends(json_body(PredictRequest, settings.max_body_bytes))],
     ) -> MaskAnswer:
         """Image and clicks in, mask out; the server keeps nothing."""
@@ -106,4 +107,4 @@ def add_predict(context: Context) -> None:
             milliseconds = round(1000 * (time.perf_counter() - started), 1)
             return protocol.answer(made, num_clicks=len(clicks), num_redo=0, sequence=0, milliseconds=milliseconds)
 
-        return await run_in_threadpool(run)
+        return await context.turns.run(run, request)

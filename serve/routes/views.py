@@ -17,7 +17,8 @@ from serve.openapi import problems
 from serve.protocol import MaskRle, PassBody, Passes
 from serve.routes.context import MASK_CODES, Context, caller
 
-PNG = {200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}}
+BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+PNG = {200: {"content": {"image/png": BINARY}}}
 BITS = "application/x-maskwright-bits"
 """A line of JSON, then the bits of the mask inside a box: docs/HTTP.md, "Masks as bits"."""
 
@@ -29,13 +30,13 @@ def add_views(context: Context) -> None:
     @app.get(
         "/v1/sessions/{session_id}/mask",
         response_model=MaskRle,
-        responses=problems(*MASK_CODES) | PNG,
+        responses=problems(*MASK_CODES) | {200: {"content": {"image/png": BINARY, BITS: BINARY}}},
     )
     async def mask(
         request: Request, session_id: str, format: Annotated[Literal["rle", "png", "bits"] | None, Query()] = None
     ) -> Response:
         """The mask as COCO RLE, as a PNG of one bit, or as bits; by `format`, else by the Accept header."""
-        outcome = await run_in_threadpool(store.current, session_id, caller(request))
+        outcome = await context.turns.run(lambda: store.current(session_id, caller(request)), request)
         accepted = request.headers.get("accept", "")
         if format is None:
             format = "png" if "image/png" in accepted else "bits" if BITS in accepted else "rle"
@@ -55,7 +56,7 @@ def add_views(context: Context) -> None:
             Image.fromarray(found).save(stream, "PNG", compress_level=1)
             return stream.getvalue()
 
-        return Response(await run_in_threadpool(run), media_type="image/png")
+        return Response(await context.turns.run(run, request), media_type="image/png")
 
     @app.get("/v1/sessions/{session_id}/steps", responses=problems(*MASK_CODES))
     async def steps(request: Request, session_id: str) -> Passes:
@@ -71,7 +72,7 @@ def add_views(context: Context) -> None:
                 before = now
             return Passes(steps=found)
 
-        return await run_in_threadpool(run)
+        return await context.turns.run(run, request)
 
 
 def bits_response(header: dict[str, Any], mask: np.ndarray) -> Response:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-LIBRARIES = ("cvat_cli", "cvat_sdk", "label_studio_sdk", "requests")
+LIBRARIES = ("cvat_cli", "cvat_sdk", "label_studio_sdk", "requests", "schemathesis")
 collect_ignore_glob = [] if all(map(importlib.util.find_spec, LIBRARIES)) else ["test_*.py"]
 HEIGHT, WIDTH = 48, 72
 

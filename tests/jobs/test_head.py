@@ -1,0 +1,86 @@
+"""A head that dies with a job on it: the next head, on the same store, knows the job and how it ended."""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.jobs.test_submit import ENVIRONMENT, RAY
+from tests.ports import free_port
+from tests.serve.redis_server import RedisServer
+
+
+@contextmanager
+def head(store: int, port: int, dashboard: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A head node whose tables are in a Redis; it is killed with all that it started, as a machine would go."""
+    folder = tempfile.mkdtemp(prefix="mw", dir="/tmp")  # a long path does not fit into a socket's name
+    command = [str(RAY), "start", "--head", "--block", "--num-cpus=2", f"--port={port}", f"--temp-dir={folder}"]
+    command += ["--include-dashboard=true", f"--dashboard-port={dashboard}", "--object-store-memory=100000000"]
+    env = ENVIRONMENT | {"RAY_REDIS_ADDRESS": f"127.0.0.1:{store}"}
+    log = Path(folder) / "head.log"
+    with log.open("wb") as out:
+        running = subprocess.Popen(command, cwd=folder, env=env, stdout=out, stderr=out, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 150
+        while True:
+            assert running.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            try:
+                if httpx.get(f"http://127.0.0.1:{dashboard}/api/jobs/", timeout=5).status_code == 200:
+                    break
+            except httpx.TransportError:
+                time.sleep(1)
+        yield running
+    finally:
+        _kill(running.pid)
+        running.wait(30)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _kill(leader: int) -> None:
+    """Kill a process and all that descend from it, in whatever group."""
+    found, fresh = [leader], [leader]
+    while fresh:
+        listed = subprocess.run(
+            ["ps", "-o", "pid=", "--ppid", ",".join(map(str, fresh))], capture_output=True, text=True
+        )
+        fresh = [int(pid) for pid in listed.stdout.split() if int(pid) not in found]
+        found += fresh
+    for pid in found:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_job_of_a_head_that_died_is_known_to_the_next_one() -> None:
+    store, port, dashboard = free_port(), free_port(), free_port()
+    address = f"http://127.0.0.1:{dashboard}"
+    with RedisServer("--port", str(store), "--bind", "127.0.0.1"):
+        with head(store, port, dashboard):
+            deadline = time.monotonic() + 120
+            body = {"entrypoint": "sleep 600", "submission_id": "kept"}
+            while httpx.post(f"{address}/api/jobs/", json=body, timeout=60).status_code != 200:
+                assert time.monotonic() < deadline, "no agent ran the job"
+                time.sleep(2)
+            while status_of(address) != "RUNNING":
+                assert time.monotonic() < deadline, status_of(address)
+                time.sleep(1)
+        with head(store, port, dashboard):
+            # Ray does not find out by itself, within minutes, that nobody runs it any more; but it is not lost.
+            assert status_of(address) in ("RUNNING", "FAILED")
+
+
+def status_of(address: str) -> str:
+    answer = httpx.get(f"{address}/api/jobs/kept", timeout=30)
+    return str(answer.json()["status"]) if answer.status_code == 200 else f"unknown ({answer.status_code})"

@@ -1,0 +1,65 @@
+"""Real networks under several users: bit for bit what one after the other gives, within the bytes that are allowed."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from models.interaction import Click
+from models.predictor import Predictor
+from serve.batching import Batched
+from serve.engine import Engine
+from serve.masks import LocalMasks, Work
+from serve.settings import Settings
+from serve.values import Basis
+from tests.serve.conftest import encoded, picture
+from tests.training.toys import TOYS
+
+CLICKS = [(30, 20, True), (5, 5, False), (50, 30, True), (12, 33, True)]
+
+
+def play(engine: Engine, number: int) -> list[bytes]:
+    """The probabilities after each click of a session of its own: bits, of which a mask would show one in 32."""
+    rng = np.random.default_rng(number)
+    session = engine.open(rng.integers(0, 256, (48, 64, 3), dtype=np.uint8), Basis())
+    found: list[bytes] = []
+    clicks = tuple(Click(y=y, x=x + number, positive=positive) for x, y, positive in CLICKS)
+    for num in (1, 2, 3, 4, 2):
+        prob = engine.walk(session, clicks[:num]).mask_prob
+        assert prob is not None
+        found.append(prob.tobytes())
+    return found
+
+
+@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize("network", ["simpleclick", "emc segformer"])
+def test_streams_at_once_equal_streams_in_turn(network: str, alone: bool) -> None:
+    predictor = Predictor(TOYS[network]())
+    if not alone:  # as in a replica on a CPU
+        predictor.answer = Batched(predictor.answer)
+    in_turn = [play(Engine(predictor), number) for number in range(3)]
+    engine = Engine(predictor, alone=alone)
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(lambda number: play(engine, number), range(3))) == in_turn
+    assert len({bits for stream in in_turn for bits in stream}) == 3 * 4, "all differ, but for what was undone"
+
+
+@pytest.mark.parametrize("network", ["simpleclick", "emc segformer"])
+def test_the_cache_never_holds_more_than_it_may_and_masks_stay_the_same(network: str) -> None:
+    predictor, data = Predictor(TOYS[network]()), encoded(picture(48, 64))
+    roomy = LocalMasks(Engine(predictor), Settings())
+    roomy.mask(work("a", data, 4))
+    one = sum(roomy._sizes.values())
+    tight = LocalMasks(Engine(predictor), Settings(max_cache_bytes=int(2.5 * one)))
+    for clicks in range(1, 4):
+        for name in "abcd":
+            assert tight.mask(work(name, data, clicks)).encoded == roomy.mask(work(name, data, clicks)).encoded
+            assert sum(tight._sizes.values()) <= 2.5 * one
+            assert set(tight._sizes) == set(tight._cached)
+    assert list(tight._cached)[-2:] == ["c", "d"], "the ones used last"
+    assert len(roomy._cached) == 4
+
+
+def work(name: str, data: bytes, num: int) -> Work:
+    clicks = tuple(Click(y=y, x=x, positive=positive) for x, y, positive in CLICKS[:num])
+    return Work(session_id=name, load=lambda: data, basis=Basis(), clicks=clicks)

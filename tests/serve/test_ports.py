@@ -1,0 +1,32 @@
+"""What a server opens to other machines: in a network of its own, where every listening socket is one of its."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.serve.test_model import small_checkpoint
+
+__all__ = ["small_checkpoint"]
+ROOT = Path(__file__).parents[2]
+UNSHARE = shutil.which("unshare")
+
+
+def can_unshare() -> bool:
+    return UNSHARE is not None and subprocess.run([UNSHARE, "-rn", "true"], capture_output=True).returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(not can_unshare(), reason="no network namespaces here")
+def test_what_listens_for_other_machines_asks_for_rays_token(small_checkpoint: Path, tmp_path: Path) -> None:
+    """tests/serve/listening.py says what it does inside."""
+    assert UNSHARE is not None
+    env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    command = [UNSHARE, "-rn", sys.executable, "-m", "tests.serve.listening", str(small_checkpoint), str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    print(done.stdout)

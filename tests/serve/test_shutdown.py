@@ -1,0 +1,83 @@
+"""SIGTERM: what was accepted is answered, nothing new is begun, and the process ends with 0 in time."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.serve.conftest import encoded, picture
+from tests.serve.processes import client, open_session, served
+from tests.serve.test_model import small_checkpoint
+
+__all__ = ["small_checkpoint"]
+NUM_CLIENTS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """One click: when it was sent and when it was answered, with what."""
+
+    sent: float
+    done: float
+    outcome: int | str
+
+
+def click_until(stop: Callable[[], bool], http: httpx.Client, session: str, asked: list[Asked]) -> None:
+    """Click, each time over a new connection, until there is nobody to connect to."""
+    while not stop():
+        sent = time.monotonic()
+        try:
+            outcome: int | str = http.post(f"/v1/sessions/{session}/clicks", json={"x": 5, "y": 5}).status_code
+            if outcome == 422:  # as many clicks as a session may have
+                outcome = http.post(f"/v1/sessions/{session}/clear").status_code
+        except httpx.ConnectError:
+            outcome = "nobody there"
+        except httpx.TransportError as error:
+            outcome = type(error).__name__
+        asked.append(Asked(sent=sent, done=time.monotonic(), outcome=outcome))
+        if outcome == "nobody there":
+            return
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("mode", ["plain", "ray"])
+def test_a_signal_ends_it_when_all_is_answered(mode: str, small_checkpoint: Path, tmp_path: Path) -> None:
+    options = ["--refine", "cfr_4", *(["--plain"] if mode == "plain" else [])]
+    with served(small_checkpoint, tmp_path, *options) as running:
+        each_new = httpx.Limits(max_keepalive_connections=0)
+        clients = [client(running, limits=each_new) for _ in range(NUM_CLIENTS)]
+        sessions = [open_session(http, encoded(picture())) for http in clients]
+        ended, asked = threading.Event(), [[] for _ in sessions]
+        threads = [
+            threading.Thread(target=click_until, args=(ended.is_set, *each))
+            for each in zip(clients, sessions, asked, strict=True)
+        ]
+        for thread in threads:
+            thread.start()
+        time.sleep(2)
+        told = time.monotonic()
+        running.process.send_signal(signal.SIGTERM)
+        code = running.process.wait(60)
+        took = time.monotonic() - told
+        ended.set()
+        for thread in threads:
+            thread.join(30)
+        for http in clients:
+            http.close()
+    rows = [each for rows in asked for each in rows]
+    # What is connecting at that very moment may be refused; all else was accepted before.
+    before = [each for each in rows if each.sent < told - 0.1]
+    under_way = [each for each in before if each.done > told]
+    after = {each.outcome for each in rows if each.sent >= told - 0.1}
+    print(mode, "exit", code, f"after {took:.1f} s;", len(under_way), "under way; later ones:", after)
+    assert {each.outcome for each in before} == {200}, running.said()
+    assert under_way, "nothing was under way: this tested nothing"
+    assert after <= {200, 404, 503, "nobody there", "ReadError", "RemoteProtocolError"}
+    assert code == 0, running.said()
+    assert took <= 30
