@@ -71,7 +71,8 @@ def square_zoom(look: Look, config: SquareZoom, masking: Masking, *, size: SizeR
         hw = apply_size_rule(size if box == whole(state.hw) else zoom_size, box.hw)
         view = view_of(state.image, state.prev_mask()[0].cpu().numpy(), state.clicks, box, hw, masking)
         memory = state.memory.content if state.memory is not None and state.memory[:2] == (box, hw) else None
-        seen = yield from look(replace(view, memory=memory, masked=state.mask_prob is not None))
+        frame = state.frames.at(box, hw, "square")
+        seen = yield from look(replace(view, memory=memory, masked=state.mask_prob is not None, frame=frame))
         prob = torch.sigmoid(seen.logits)[0].cpu().numpy()
         pasted, _ = paste_back(np.zeros(state.hw, np.float32), [Patch(prob, box)])
         return replace(

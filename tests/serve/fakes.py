@@ -69,6 +69,9 @@ class FakeSession:
     def mask(self) -> np.ndarray:
         return self.mask_prob > self.predictor.mask_threshold
 
+    def look_ahead(self) -> None:
+        """A fake has nothing to do before a click."""
+
     def passes(self) -> list[tuple[str, np.ndarray]]:
         return [] if len(self.states) < 2 else [("first look", self.mask)]
 
