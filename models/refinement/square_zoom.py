@@ -35,7 +35,7 @@ def square_box(mask: np.ndarray, positive_yx: np.ndarray, expansion: float) -> B
     ranges: list[tuple[int, int]] = []
     for axis in (1, 0):
         filled, clicked = np.flatnonzero(mask.any(axis)), positive_yx[:, 1 - axis].astype(int)
-        ranges.append((min(int(filled[0]), *clicked.tolist()), max(int(filled[-1]), *clicked.tolist())))
+        ranges.append((min([int(filled[0]), *clicked.tolist()]), max([int(filled[-1]), *clicked.tolist()])))
     short, long = sorted(last - first + 1 for first, last in ranges)
     side = min(max(long + int(expansion * short), min(mask.shape) // 2), max(mask.shape))
     ends: list[int] = []

@@ -145,6 +145,8 @@ def test_a_given_mask_is_where_corrections_start(halves: Any) -> None:
     step = build(Refinement(), halves.traits)
     running = step(open_state(image, object_mask).with_click(Click(y=190, x=190)))
     _, (encode,) = steps.advance(running, None)
+    if halves.traits.starts:
+        _, (encode,) = steps.advance(running, ("started",))
     assert isinstance(encode, Encode)
     h, w = (side // 4 for side in encode.image.shape[1:])
     _, (correct,) = steps.advance(running, ((torch.zeros(3, h, w), torch.zeros(1, h, w)),))
