@@ -5,6 +5,7 @@ same masks (checked); milliseconds of CPU time, which others' work beside it mov
 """
 
 import dataclasses
+import functools
 import statistics
 import time
 from collections.abc import Callable
@@ -87,8 +88,8 @@ def row(label: str, image: np.ndarray, repeats: int) -> str:
         times["open"].append(milliseconds(session.look_ahead))
         kept = session.memory_bytes
         for name, click in zip(("first", "next"), clicks, strict=True):
-            times[name].append(milliseconds(lambda click=click: plain.click(*click)))
-            times[f"{name} ahead"].append(milliseconds(lambda click=click: session.click(*click)))
+            times[name].append(milliseconds(functools.partial(plain.click, *click)))
+            times[f"{name} ahead"].append(milliseconds(functools.partial(session.click, *click)))
             assert np.array_equal(plain.mask_prob, session.mask_prob)  # pyright: ignore[reportArgumentType]
     median = {name: statistics.median(values[1:]) for name, values in times.items()}  # the first warms up
     cells = [label, f"{median['open']:.0f}", f"{kept / 2**20:.1f}"]

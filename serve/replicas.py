@@ -28,6 +28,7 @@ from serve.made import Made
 from serve.masks import ModelInfo, Work
 from serve.problems import Problem
 from serve.settings import Settings
+from serve.tickets import Kept, Ticket, by_ticket
 from serve.values import Basis
 from serve.worker import Rows, Worker, rows
 
@@ -91,11 +92,16 @@ class FirstClick(_Owner):
         predictor = build_predictor(args)
         self.batched = Batched(predictor.answer, max_batch_of(predictor))
         predictor.answer = self.batched
+        self.kept = Kept(self.batched, settings.max_cache_bytes // 4)
         self.worker = Worker(build_engine(args, predictor, alone=max_batch_of(predictor) == 1), settings)
 
-    def encode(self, requests: list[Any]) -> list[Any]:
-        """Answer requests of the heavy half (or of both, for close-ups)."""
-        return self.batched(requests)
+    def stats(self) -> dict[str, int]:
+        """Also: tickets of sessions elsewhere that still stood for something."""
+        return super().stats() | {"tickets_found": self.kept.num_found, "tickets_missed": self.kept.num_missed}
+
+    def encode(self, requests: list[Any], tickets: list[Ticket]) -> list[Any]:
+        """Answer requests of the heavy half (or of both, for close-ups); see serve/tickets.py."""
+        return self.kept(requests, tickets)
 
 
 @ray_serve.deployment(**OPTIONS)
@@ -108,10 +114,11 @@ class Correction(_Owner):
         predictor = build_predictor(args)
         light = Batched(predictor.answer, max_batch_of(predictor))
 
-        def heavy(requests: list[Any]) -> list[Any]:
-            return first_click.encode.remote(requests).result(timeout_s=TIMEOUT_S)
+        def heavy(requests: list[Any], tickets: list[Ticket], route: str | None) -> list[Any]:
+            replica = first_click if route is None else first_click.options(session_id=route)
+            return replica.encode.remote(requests, tickets).result(timeout_s=TIMEOUT_S)
 
-        predictor.answer = halves(light, heavy)
+        predictor.answer = halves(light, by_ticket(heavy))
         self.batched = light
         with ThreadPoolExecutor(1) as pool:  # its first click waits for FirstClick, which Ray's own thread may not
             engine = pool.submit(build_engine, args, predictor, alone=False).result()
