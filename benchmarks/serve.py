@@ -1,35 +1,40 @@
 """What serving adds to a click, what a correction costs beside a first click, and how many sessions share the server.
 
-    python -m benchmarks.serve --checkpoint DIR --image PHOTO.jpg [--plain] [--concurrency 1 2 4 8] [--json OUT]
+    python -m benchmarks.serve (--checkpoint DIR | --network NAME) [--server ray plain haproxy] [--image PHOTO.jpg]
+        [--concurrency 1 2 4 8 16 32 64] [--json OUT]
 
-The server runs on Ray Serve on this machine (`--plain`: uvicorn in a process of its own), loopback, one client process.
-The same clicks are made on Predictor in this process, before and after. A scene of 1920 x 1080 without --image.
+Servers: Ray Serve as `python -m serve` starts it; `plain`, uvicorn alone; `haproxy`, Ray Serve behind HAProxy, with a
+token. Loopback, one client process, 1920 x 1080 without --image. The same clicks are made on Predictor in this process,
+before and after each server, in turn with nothing else of ours. A network by name has seeded weights.
 """
 
 import argparse
-import contextlib
 import io
 import json
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 from PIL import Image
 
+from benchmarks.servers import WAYS, server
+from models import checkpoint
+from models.networks import create
 from models.predictor import Predictor
 from pipeline.data.readers import open_reader
-from serve.client import Client
+from serve.client import Client, RemoteSession
 
 HW = (1080, 1920)
+KINDS = ("first", "correction")
+Times = dict[str, list[float]]
+"""Seconds of each click, by kind."""
 
 
 def picture(path: Path | None) -> bytes:
@@ -43,6 +48,16 @@ def picture(path: Path | None) -> bytes:
     return stream.getvalue()
 
 
+def seeded(name: str) -> str:
+    """A checkpoint of a network with the weights of a seed."""
+    import torch
+
+    torch.manual_seed(0)
+    folder = Path(tempfile.mkdtemp()) / name
+    checkpoint.save(create(name), folder)
+    return str(folder)
+
+
 def clicks_of(num: int, hw: tuple[int, int], seed: int) -> list[tuple[float, float, bool]]:
     """Clicks (x, y, positive) spread over the middle of the image."""
     rng = np.random.default_rng(seed)
@@ -50,106 +65,158 @@ def clicks_of(num: int, hw: tuple[int, int], seed: int) -> list[tuple[float, flo
     return [(float(int(x)), float(int(y)), number % 3 != 1) for number, (x, y) in enumerate(zip(xs, ys, strict=True))]
 
 
-def in_process(checkpoint: str, data: bytes, sessions: int, clicks: int) -> tuple[list[float], list[float]]:
-    """Seconds of first clicks and of corrections on Predictor."""
-    predictor = Predictor(checkpoint)
+def timed(click: Any, clicks: list[tuple[float, float, bool]]) -> Times:
+    """Make the clicks, one after the other."""
+    times: Times = {kind: [] for kind in KINDS}
+    for turn, (x, y, positive) in enumerate(clicks):
+        began = time.perf_counter()
+        click(x, y, positive)
+        times[KINDS[min(turn, 1)]].append(time.perf_counter() - began)
+    return times
+
+
+def merged(parts: Iterator[Times] | list[Times]) -> Times:
+    """All times of several sessions."""
+    found: Times = {kind: [] for kind in KINDS}
+    for part in parts:
+        for kind in KINDS:
+            found[kind] += part[kind]
+    return found
+
+
+def in_process(folder: str, data: bytes, sessions: int, clicks: int) -> Times:
+    """The clicks on Predictor; the first session warms up and does not count."""
+    predictor = Predictor(folder)
     image = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
-    first, later = [], []
-    for number in range(sessions + 1):
+
+    def one(number: int) -> Times:
         session = predictor.open(image)
-        for turn, (x, y, positive) in enumerate(clicks_of(clicks, image.shape[:2], number)):
-            began = time.perf_counter()
-            session.click(y, x, positive)
-            if number:  # the first session warms up
-                (later if turn else first).append(time.perf_counter() - began)
-    return first, later
+        return timed(lambda x, y, positive: session.click(y, x, positive), clicks_of(clicks, image.shape[:2], number))
+
+    one(0)
+    return merged([one(number) for number in range(1, sessions + 1)])
 
 
-def over_http(client: Client, data: bytes, number: int, clicks: int) -> tuple[list[float], list[float]]:
-    """Seconds of a session's first click and of its corrections, as the client sees them."""
-    first, later = [], []
+def over(way: str, client: Client, data: bytes, number: int, clicks: int) -> Times:
+    """The clicks over HTTP or a WebSocket (live), as the client sees them, masks decoded."""
     with client.open(data) as session:
-        for turn, (x, y, positive) in enumerate(clicks_of(clicks, session.hw, number)):
-            began = time.perf_counter()
-            session.click(x, y, positive)
-            (later if turn else first).append(time.perf_counter() - began)
-    return first, later
+        rows = clicks_of(clicks, session.hw, number)
+        if way == "http":
+            return timed(session.click, rows)
+        with session.live() as live:
+            return timed(live.click, rows)
 
 
-@contextlib.contextmanager
-def server(checkpoint: str, port: int, plain: bool, threads: int) -> Iterator[str]:
-    """Run the server in a process of its own while the block runs."""
-    folder = tempfile.mkdtemp()
-    command = [sys.executable, "-m", "serve", "--checkpoint", checkpoint, "--port", str(port), "--device", "cpu"]
-    command += ["--num-threads", str(threads), "--sessions", f"{folder}/sessions.db", *(["--plain"] if plain else [])]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + 180
-        while time.monotonic() < deadline:
-            with contextlib.suppress(httpx.TransportError):
-                if httpx.get(f"{address}/v1/health/ready", trust_env=False).status_code == 200:
-                    break
-            if process.poll() is not None:
-                raise RuntimeError(f"the server ended with {process.returncode}")
-            time.sleep(0.3)
-        yield address
-    finally:
-        process.terminate()
-        process.wait(60)
+@dataclass(eq=False)
+class Row:
+    """One line of a table, milliseconds; `added` to the same click in this process."""
+
+    server: str
+    way: str
+    click: str
+    p50: float
+    p99: float
+    bare: float
+    added: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.added = self.p50 - self.bare
 
 
-def row(name: str, seconds: list[float], base: list[float]) -> dict[str, Any]:
-    """Median and 99th percentile, and what they add to the same click in this process; milliseconds."""
-    p50, p99 = 1e3 * statistics.median(seconds), 1e3 * float(np.quantile(seconds, 0.99))
-    return {"click": name, "p50 ms": p50, "p99 ms": p99, "added ms": p50 - 1e3 * statistics.median(base)}
+def quantile(seconds: list[float], q: float) -> float:
+    """Milliseconds."""
+    return 1e3 * float(np.quantile(seconds, q))
+
+
+def latency(name: str, client: Client, folder: str, data: bytes, args: argparse.Namespace) -> list[Row]:
+    """Both ways in turns, between two rounds of the same clicks in this process."""
+    bare = [in_process(folder, data, args.sessions, args.clicks)]
+    for way in WAYS:
+        over(way, client, data, 0, args.clicks)
+    found: dict[str, list[Times]] = {way: [] for way in WAYS}
+    for number in range(1, args.sessions + 1):
+        for way in WAYS:
+            found[way].append(over(way, client, data, number, args.clicks))
+    bare.append(in_process(folder, data, args.sessions, args.clicks))
+    base, rows = merged(bare), []
+    for way in WAYS:
+        times = merged(found[way])
+        for kind in KINDS:
+            p50, p99 = quantile(times[kind], 0.5), quantile(times[kind], 0.99)
+            rows.append(Row(name, way, kind, p50, p99, 1e3 * statistics.median(base[kind])))
+    return rows
+
+
+def load(client: Client, data: bytes, num: int, args: argparse.Namespace) -> dict[str, float]:
+    """`num` people at once, each opening one session after the other and clicking without a pause."""
+    until = time.monotonic() + args.seconds
+
+    def person(first: int) -> list[float]:
+        seconds: list[float] = []
+        number = first
+        while time.monotonic() < until:
+            session: RemoteSession
+            with client.open(data) as session:
+                for x, y, positive in clicks_of(args.clicks, session.hw, number):
+                    began = time.perf_counter()
+                    session.click(x, y, positive)
+                    seconds.append(time.perf_counter() - began)
+            number += num
+        return seconds
+
+    began = time.monotonic()
+    with ThreadPoolExecutor(num) as pool:
+        seconds = [each for part in pool.map(person, range(num)) for each in part]
+    rate = len(seconds) / (time.monotonic() - began)
+    return {"sessions": num, "clicks/s": rate, "p50 ms": quantile(seconds, 0.5), "p99 ms": quantile(seconds, 0.99)}
+
+
+def report(folder: str, rows: list[Row], rates: dict[str, list[dict[str, float]]], threads: int) -> None:
+    """Print the tables."""
+    print(f"\n{Path(folder).name}, {threads} thread(s)")
+    print("| server | way | click | p50, ms | p99, ms | in process, ms | added, ms |\n|---|---|---|---|---|---|---|")
+    for row in rows:
+        numbers = " | ".join(f"{number:.1f}" for number in (row.p50, row.p99, row.bare, row.added))
+        print(f"| {row.server} | {row.way} | {row.click} | {numbers} |")
+    for first, correction in zip(rows[::2], rows[1::2], strict=True):
+        print(f"{first.server}, {first.way}: a correction is {first.p50 / correction.p50:.1f} x cheaper than a first click")
+    for name, loads in rates.items():
+        print(f"\n{name}\n| sessions at once | clicks/s | p50, ms | p99, ms |\n|---|---|---|---|")
+        for each in loads:
+            print(f"| {each['sessions']} | {each['clicks/s']:.1f} | {each['p50 ms']:.0f} | {each['p99 ms']:.0f} |")
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", required=True)
+    chosen = parser.add_mutually_exclusive_group(required=True)
+    chosen.add_argument("--checkpoint")
+    chosen.add_argument("--network")
+    parser.add_argument("--server", nargs="+", choices=("ray", "plain", "haproxy"), default=["ray"])
     parser.add_argument("--image", type=Path)
     parser.add_argument("--sessions", type=int, default=8)
     parser.add_argument("--clicks", type=int, default=6)
-    parser.add_argument("--concurrency", nargs="+", type=int, default=[1, 2, 4, 8, 16])
+    parser.add_argument("--concurrency", nargs="*", type=int, default=[])
+    parser.add_argument("--seconds", type=float, default=15, help="of each load")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--port", type=int, default=8765)
-    parser.add_argument("--plain", action="store_true")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = str(args.threads)
     import torch
 
     torch.set_num_threads(args.threads)
-    data = picture(args.image)
-    before = in_process(args.checkpoint, data, args.sessions, args.clicks)
-    rates: list[dict[str, Any]] = []
-    with server(args.checkpoint, args.port, args.plain, args.threads) as address, Client(address) as client:
-        over_http(client, data, 0, args.clicks)
-        found = [over_http(client, data, n, args.clicks) for n in range(1, args.sessions + 1)]
-        for num in args.concurrency:
-            began = time.monotonic()
-            with ThreadPoolExecutor(num) as pool:
-                jobs = [pool.submit(over_http, client, data, n, args.clicks) for n in range(2 * num)]
-                seconds = [s for job in jobs for part in job.result() for s in part]
-            rate = len(seconds) / (time.monotonic() - began)
-            rates.append({"sessions": num, "clicks/s": rate, "p99 ms": 1e3 * float(np.quantile(seconds, 0.99))})
-    after = in_process(args.checkpoint, data, args.sessions, args.clicks)
-    base = before[0] + after[0], before[1] + after[1]
-    first, later = ([s for session in found for s in session[part]] for part in (0, 1))
-    rows = [row("first", first, base[0]), row("correction", later, base[1])]
-    print(f"\n{args.checkpoint}, {'uvicorn' if args.plain else 'Ray Serve'}, {args.threads} thread(s)")
-    print("| click | p50, ms | p99, ms | in process, ms | added, ms |\n|---|---|---|---|---|")
-    for each, own in zip(rows, base, strict=True):
-        numbers = (each["p50 ms"], each["p99 ms"], 1e3 * statistics.median(own), each["added ms"])
-        print(f"| {each['click']} | " + " | ".join(f"{number:.1f}" for number in numbers) + " |")
-    print(f"a correction is {rows[0]['p50 ms'] / rows[1]['p50 ms']:.1f} x cheaper than a first click, end to end")
-    print("| sessions at once | clicks/s | p99, ms |\n|---|---|---|")
-    for each in rates:
-        print(f"| {each['sessions']} | {each['clicks/s']:.1f} | {each['p99 ms']:.0f} |")
+    folder, data = args.checkpoint or seeded(args.network), picture(args.image)
+    rows: list[Row] = []
+    rates: dict[str, list[dict[str, float]]] = {}
+    for name in args.server:
+        with server(folder, args.port, name, args.threads) as (address, token), Client(address, token=token) as client:
+            rows += latency(name, client, folder, data, args)
+            rates[name] = [load(client, data, num, args) for num in args.concurrency]
+    report(folder, rows, rates, args.threads)
     if args.json:
-        args.json.write_text(json.dumps({"clicks": rows, "concurrency": rates}, indent=2) + "\n")
+        plain = {"clicks": [row.__dict__ for row in rows], "concurrency": rates}
+        args.json.write_text(json.dumps(plain, indent=2) + "\n")
 
 
 if __name__ == "__main__":

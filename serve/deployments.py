@@ -35,6 +35,13 @@ APP_NAME = "maskwright"
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("fp32", "bf16")
 LISTS = ("cvat_clients", "image_hosts", "image_networks", "negative_labels")  # arguments of several values
+MEMORY = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+}
+"""Environment of those that run a network. glibc gives what a forward frees back to the system, and each of Ray's threads
+has a heap of its own: the next forward took the pages anew, up to 30 ms of a click. Here one heap is kept."""
 REFUSAL = re.compile(rf"\b{InputError.__module__}\.{InputError.__name__}: (.+)")
 
 
@@ -196,10 +203,11 @@ def bind(args: ServeArgs) -> Application:
     gpus = 1.0 if wants_gpu(args.device) else 0.0
     split = is_split(args)
     # A correction is a small part of a first click: it shares the GPU.
-    heavy = {"num_cpus": 1, "num_gpus": gpus * (0.75 if split else 1)}
+    environment = {"env_vars": MEMORY}
+    heavy = {"num_cpus": 1, "num_gpus": gpus * (0.75 if split else 1), "runtime_env": environment}
     owner = FirstClick.options(ray_actor_options=heavy).bind(args, settings)
     if split:
-        light = {"num_cpus": 0.5, "num_gpus": gpus * 0.25}
+        light = {"num_cpus": 0.5, "num_gpus": gpus * 0.25, "runtime_env": environment}
         owner = Correction.options(ray_actor_options=light).bind(args, settings, owner)
     return Maskwright.bind(args, owner)
 
@@ -242,6 +250,8 @@ def wants_gpu(device: str) -> bool:
 def connect() -> bool:
     """Connect to the Ray of RAY_ADDRESS, else start one; returns whether it is our own. Raises InputError."""
     address = os.environ.get("RAY_ADDRESS")
+    # Ray lets its workers wait for every other process of the machine (nice 15): batch work may, clicks may not.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     try:
         ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
     except ConnectionError as error:

@@ -29,6 +29,7 @@ from serve.masks import ModelInfo, Work
 from serve.problems import Problem
 from serve.settings import Settings
 from serve.tickets import Kept, Ticket, by_ticket
+from serve.travel import pack, unpack
 from serve.values import Basis
 from serve.worker import Rows, Worker, rows
 
@@ -100,8 +101,8 @@ class FirstClick(_Owner):
         return super().stats() | {"tickets_found": self.kept.num_found, "tickets_missed": self.kept.num_missed}
 
     def encode(self, requests: list[Any], tickets: list[Ticket]) -> list[Any]:
-        """Answer requests of the heavy half (or of both, for close-ups); see serve/tickets.py."""
-        return self.kept(requests, tickets)
+        """Answer requests of the heavy half (or of both, for close-ups), packed by serve/travel.py; see tickets.py."""
+        return pack(self.kept(unpack(requests), tickets))
 
 
 @ray_serve.deployment(**OPTIONS)
@@ -116,7 +117,7 @@ class Correction(_Owner):
 
         def heavy(requests: list[Any], tickets: list[Ticket], route: str | None) -> list[Any]:
             replica = first_click if route is None else first_click.options(session_id=route)
-            return replica.encode.remote(requests, tickets).result(timeout_s=TIMEOUT_S)
+            return unpack(replica.encode.remote(pack(requests), tickets).result(timeout_s=TIMEOUT_S))
 
         predictor.answer = halves(light, by_ticket(heavy))
         self.batched = light

@@ -1,0 +1,62 @@
+"""A server in a process of its own, for benchmarks."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+
+from serve.access import new_token
+
+WAYS = ("http", "live")
+READY_S = 180
+
+
+@contextlib.contextmanager
+def server(
+    checkpoint: str, port: int, kind: str = "ray", threads: int = 1, options: tuple[str, ...] = ()
+) -> Iterator[tuple[str, str | None]]:
+    """Serve while the block runs: its address, and the secret of a token where it asks for one.
+
+    `kind` is ray, plain (uvicorn alone) or haproxy (Ray Serve behind HAProxy, which every machine may reach).
+    """
+    folder, secret = Path(tempfile.mkdtemp()), None
+    command = [sys.executable, "-m", "serve", "--checkpoint", checkpoint, "--port", str(port), "--device", "cpu"]
+    command += ["--num-threads", str(threads), "--sessions", f"{folder}/sessions.db"]
+    command += ["--clicks-per-second", "0", "--opens-per-minute", "0", *options]
+    environment = dict(os.environ)
+    if kind == "plain":
+        command.append("--plain")
+    if kind == "haproxy":
+        secret, line = new_token("benchmark", "annotator")
+        (folder / "tokens").write_text(line)
+        command += ["--host", "0.0.0.0", "--tokens", f"{folder}/tokens"]
+        environment["RAY_SERVE_ENABLE_HA_PROXY"] = "1"
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        wait_until_ready(process, address, secret)
+        yield address, secret
+    finally:
+        process.terminate()
+        process.wait(90)
+
+
+def wait_until_ready(process: subprocess.Popen[bytes], address: str, secret: str | None) -> None:
+    """Return once the model answers; RuntimeError if the server ends, or takes too long."""
+    headers = {} if secret is None else {"Authorization": f"Bearer {secret}"}
+    deadline = time.monotonic() + READY_S
+    while time.monotonic() < deadline:
+        with contextlib.suppress(httpx.TransportError):
+            answer = httpx.get(f"{address}/v1/health/ready", trust_env=False, headers=headers)
+            if answer.status_code == 200:
+                return
+        if process.poll() is not None:
+            raise RuntimeError(f"the server ended with {process.returncode}")
+        time.sleep(0.3)
+    raise RuntimeError(f"the server was not ready within {READY_S} s")

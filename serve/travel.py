@@ -1,0 +1,47 @@
+"""Requests and answers as they travel between deployments: tensors as plain arrays, which Ray copies once.
+
+A pickled tensor brings all of the storage that it is a view of, and is copied twice more.
+"""
+
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+BITS = {torch.bfloat16: torch.int16}
+"""Types that NumPy lacks, and those that hold their bits."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sent:
+    """A tensor on its way; `dtype` where the array holds only its bits."""
+
+    array: np.ndarray
+    dtype: torch.dtype | None = None
+
+
+def pack(value: Any) -> Any:
+    """Replace the tensors in a request or an answer (records, tuples and lists of them) by what travels."""
+    if isinstance(value, Tensor):
+        plain = value.detach().cpu().contiguous()
+        bits = BITS.get(plain.dtype)
+        return Sent(plain.numpy()) if bits is None else Sent(plain.view(bits).numpy(), plain.dtype)
+    return _within(value, pack)
+
+
+def unpack(value: Any) -> Any:
+    """Undo `pack`. The tensors are copies: what has travelled lies in memory that others read as well."""
+    if isinstance(value, Sent):
+        plain = torch.tensor(value.array)
+        return plain if value.dtype is None else plain.view(value.dtype)
+    return _within(value, unpack)
+
+
+def _within(value: Any, change: Any) -> Any:
+    if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
+        return type(value)(change(each) for each in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{field.name: change(getattr(value, field.name)) for field in fields(value)})
+    return value

@@ -1,0 +1,68 @@
+"""Tensors come out of serve/travel.py as they went in, and no heavier than they are."""
+
+import pickle
+
+import pytest
+import torch
+
+from models.interaction import Clicks
+from models.steps import Correct, Encode, Example, Segment
+from serve.travel import Sent, pack, unpack
+
+CLICKS = Clicks.of([(3.0, 4.0, True), (1.0, 2.0, False)])
+
+
+def some(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(len(shape))).to(dtype)
+
+
+REQUESTS = [
+    Segment(some(3, 8, 9), some(1, 8, 9), CLICKS, example=Example(some(1, 8, 9), CLICKS, CLICKS, CLICKS)),
+    Segment(some(3, 8, 9), some(1, 8, 9), CLICKS, focus=True),
+    Encode(some(3, 8, 9), some(1, 8, 9), CLICKS),
+    Correct(some(3, 8, 9), some(5, 2, 3), some(1, 2, 3), CLICKS),
+]
+
+
+def tensors(value: object) -> list[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if isinstance(value, list | tuple):
+        return [found for each in value for found in tensors(each)]
+    if isinstance(value, Segment | Encode | Correct | Example):
+        return [found for name in value.__dataclass_fields__ for found in tensors(getattr(value, name))]
+    return []
+
+
+@pytest.mark.parametrize("request_", REQUESTS, ids=lambda each: type(each).__name__)
+def test_requests_arrive_as_they_were_sent(request_: Segment | Encode | Correct) -> None:
+    back = unpack(pickle.loads(pickle.dumps(pack([request_]))))[0]
+    assert type(back) is type(request_)
+    assert back.kind == request_.kind
+    assert back.clicks.rows() == request_.clicks.rows()
+    assert len(tensors(request_)) == len(tensors(back)) >= 2
+    for sent, got in zip(tensors(request_), tensors(back), strict=True):
+        assert torch.equal(sent, got)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_answers_keep_their_type(dtype: torch.dtype) -> None:
+    answer = [(some(4, 5, dtype=dtype), some(1, 5, dtype=dtype))]
+    back = unpack(pack(answer))
+    assert isinstance(back[0], tuple)
+    for sent, got in zip(answer[0], back[0], strict=True):
+        assert got.dtype == dtype
+        assert torch.equal(sent, got)
+
+
+def test_a_view_travels_without_what_it_is_a_view_of() -> None:
+    view = torch.zeros(100, 1000)[0]
+    assert len(pickle.dumps(pack(view))) < 5000 < len(pickle.dumps(view))
+
+
+def test_what_arrives_may_be_written_to() -> None:
+    packed = pack(torch.zeros(3))
+    assert isinstance(packed, Sent)
+    packed.array.flags.writeable = False  # as it is in Ray's memory
+    unpack(packed)[0] = 1
+    assert packed.array[0] == 0
