@@ -18,8 +18,14 @@ from models.networks.base import Exemplar, Network, SplitNetwork
 from models.precision import Precision
 from models.refinement import REFINEMENTS, Refinement, State, build, named, why_not
 from models.refinement.exemplar import example_of
+from models.refinement.frames import Frames
 from models.refinement.passes import passes, threshold_is_last
-from models.steps import Answer, Encode, Example, Segment
+from models.steps import Answer, Encode, Example, Segment, Start
+
+NOWHERE = Click(y=0, x=0, positive=False)
+"""Stands in for a click that is not made yet: no box around an object reaches out for a negative one."""
+SESSION_FRAMES = 2
+"""Views of which a session keeps what no click changes: the whole image, to which undo goes back, and the newest."""
 
 
 def answer_with(network: Network) -> Answer:
@@ -28,16 +34,17 @@ def answer_with(network: Network) -> Answer:
 
     def answer(requests: list[Any]) -> list[Any]:
         first, image = requests[0], stacked(requests, "image")
-        clicks = collate_clicks([request.clicks for request in requests]).to(device)
         mixed = torch.autocast(device.type, torch.bfloat16, enabled=network.prepared == "bf16")
         with torch.inference_mode(), mixed:
+            if isinstance(first, Start):
+                return list(zip(*network.start(image, **of_examples(requests)), strict=True))
+            clicks = collate_clicks([request.clicks for request in requests]).to(device)
             if isinstance(first, Segment):
-                run = network.focus_view if first.focus else network
-                more = {} if first.example is None else {"exemplar": exemplars([r.example for r in requests])}
+                run, more = network.focus_view if first.focus else network, of_examples(requests) | of_starts(requests)
                 return list(run(image, stacked(requests, "prev_mask"), clicks, **more).mask_logits.float())
             assert isinstance(network, SplitNetwork), f"{network.name} has no halves"
             if isinstance(first, Encode):
-                encoded = network.encode(image, stacked(requests, "prev_mask"), clicks)
+                encoded = network.encode(image, stacked(requests, "prev_mask"), clicks, **of_starts(requests))
                 return list(zip(encoded.features, encoded.low_logits.float(), strict=True))
             features, low_logits = stacked(requests, "features"), stacked(requests, "low_logits")
             logits, low_logits = network.correct(image, features, low_logits, clicks)
@@ -45,6 +52,17 @@ def answer_with(network: Network) -> Answer:
 
     def stacked(requests: list[Any], name: str) -> Tensor:
         return torch.stack([getattr(request, name) for request in requests]).to(device)
+
+    def of_starts(requests: list[Any]) -> dict[str, Any]:
+        if requests[0].started is None:
+            return {}
+        if len(requests) == 1:  # as it lies in memory: another layout may round otherwise
+            return {"started": tuple(part[None].to(device) for part in requests[0].started)}
+        parts = zip(*(request.started for request in requests), strict=True)
+        return {"started": tuple(torch.stack(part).to(device) for part in parts)}
+
+    def of_examples(requests: list[Any]) -> dict[str, Any]:
+        return {} if requests[0].example is None else {"exemplar": exemplars([r.example for r in requests])}
 
     def exemplars(examples: list[Example]) -> Exemplar:
         lists = ([getattr(e, name) for e in examples] for name in ("positive", "true_negative", "pseudo_negative"))
@@ -150,13 +168,15 @@ class Predictor:
         `exemplar`, for networks that take one: the mask (bool) and the clicks of a finished object of the kind sought.
         Raises InputError if this network takes none.
         """
-        return Session(self, open_state(image, mask, self.device, self._example(exemplar)))
+        state = open_state(image, mask, self.device, self._example(exemplar))
+        return Session(self, replace(state, frames=Frames(SESSION_FRAMES)))
 
     def reopen(
         self, session: "Session", mask: np.ndarray | None = None, exemplar: tuple[np.ndarray, Clicks] | None = None
     ) -> "Session":
         """Open a session on the image of another one, as `open` does, without decoding or copying it again."""
-        return Session(self, start_state(session.states[0].image, mask, self._example(exemplar)))
+        before = session.states[0]
+        return Session(self, replace(start_state(before.image, mask, self._example(exemplar)), frames=before.frames))
 
     def _example(self, exemplar: tuple[np.ndarray, Clicks] | None) -> Example | None:
         if exemplar is None:
@@ -169,6 +189,14 @@ class Predictor:
         """Answer one click: a state in, a state out."""
         with torch.inference_mode():
             return steps.run(self.step(state.with_click(click)), self.answer)
+
+    def look_ahead(self, state: State) -> None:
+        """Do what the next click's first look needs no click for; the state keeps it for that click.
+
+        Where that look depends on the click after all, the click does it itself: no answer changes.
+        """
+        with torch.inference_mode():
+            steps.run_starts(self.step(state.with_click(NOWHERE)), self.answer)
 
 
 class Session:
@@ -209,9 +237,10 @@ class Session:
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes that split networks keep for later clicks, beside images and masks; states share features."""
+        """Bytes that are kept for later clicks, beside images and masks; states share features and frames."""
         contents = [state.memory.content for state in self.states if state.memory is not None]
-        return sum(tensor.nbytes for tensor in {id(t): t for c in contents for t in _tensors(c)}.values())
+        features = sum(tensor.nbytes for tensor in {id(t): t for c in contents for t in _tensors(c)}.values())
+        return features + self.states[0].frames.memory_bytes
 
     def refined(self, predictor: Predictor) -> "Session":
         """Return this session as another predictor of the same network sees it; nothing is made again if only the
@@ -243,6 +272,10 @@ class Session:
         prob = self.mask_prob
         assert prob is not None
         return prob
+
+    def look_ahead(self) -> None:
+        """Do now what the next click needs no click for (Predictor.look_ahead)."""
+        self.predictor.look_ahead(self.states[-1])
 
     def undo(self) -> np.ndarray | None:
         """Drop the newest click and return the probability map before it; without clicks nothing happens."""

@@ -24,11 +24,25 @@ class Segment:
     clicks: Clicks  # in the view's frame, unpadded: padding is the driver's business and must not change the answer
     focus: bool = False  # a close-up around a click (Network.focus_view)
     example: "Example | None" = None  # for networks that take an exemplar
+    started: Any = None  # what `Start` was answered by for this image and example; None: not asked
 
     @property
     def kind(self) -> tuple[Any, ...]:
         """What requests must have in common to share a forward."""
-        return (Segment, self.image.shape, self.focus, self.example is None)
+        return (Segment, self.image.shape, self.focus, self.example is None, self.started is None)
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """What no click changes (Network.start): its answer goes back, unread, in later requests on the same view."""
+
+    image: Tensor
+    example: "Example | None" = None
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """What requests must have in common to share a forward."""
+        return (Start, self.image.shape, self.example is None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,11 +52,12 @@ class Encode:
     image: Tensor
     prev_mask: Tensor
     clicks: Clicks
+    started: Any = None  # as in Segment
 
     @property
     def kind(self) -> tuple[Any, ...]:
         """What requests must have in common to share a forward."""
-        return (Encode, self.image.shape)
+        return (Encode, self.image.shape, self.started is None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +90,7 @@ class Example:
     """Which negatives are true is not known: those that do not lie in the current mask (spec 4.1, ours)."""
 
 
-Request = Segment | Encode | Correct
+Request = Segment | Start | Encode | Correct
 T = TypeVar("T")
 Steps = Generator[tuple[Request, ...], tuple[Any, ...], T]
 Answer = Callable[[list[Request]], list[Any]]
@@ -125,6 +140,14 @@ def answer_all(requests: tuple[Request, ...], answer: Answer, max_batch: int) ->
             for number, result in zip(part, answer([requests[i] for i in part]), strict=True):
                 results[number] = result
     return results
+
+
+def run_starts(generator: Steps[Any], answer: Answer) -> None:
+    """Drive a session as far as it asks for nothing but `Start`, whose answers it keeps, and leave it there."""
+    done, out = advance(generator, None)
+    while not done and all(isinstance(request, Start) for request in out):
+        done, out = advance(generator, tuple(answer_all(out, answer, 1)))
+    generator.close()
 
 
 def run(generator: Steps[T], answer: Answer, max_batch: int = 1) -> T:

@@ -185,7 +185,7 @@ def _run(options: Serve, home: Path) -> None:
         named(refinement or describe(place).get("info", {}).get("refinement"))
     examples = str(Path(options.examples).resolve()) if options.examples else None
     prepare_ray_auth()  # before deployments imports ray
-    from serve.deployments import ServeArgs
+    from serve.args import ServeArgs
 
     args = ServeArgs(
         checkpoint=join_sources(Source(name, place) for name, place in places.items()),

@@ -10,7 +10,7 @@ import secrets
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,26 +22,18 @@ from ray.serve import Application
 from ray.serve.config import HTTPOptions
 
 from models.errors import InputError
-from models.precision import Precision
-from serve.access import read_tokens
 from serve.api import create_app
-from serve.engine import Engine, ModelNan
+from serve.args import ServeArgs, build_engine, build_settings
 from serve.fleet import Fleet
-from serve.forwards import measure
 from serve.front import answering
-from serve.logs import check_format
 from serve.model_source import SCHEME, impatient, pin, registry_uri, resolve
 from serve.ray_observe import observe_replica, observing
 from serve.replicas import RemoteMasks, owner_name, owner_of, versioned
 from serve.rolling import Rolling
-from serve.settings import Settings
 from serve.shares import share_of
 from serve.sources import ONLY, Source, join_sources, read_sources
 
 APP_NAME = "maskwright"
-DEVICES = ("auto", "cpu", "cuda")
-PRECISIONS = ("fp32", "bf16")
-LISTS = ("cvat_clients", "image_hosts", "image_networks", "negative_labels")  # arguments of several values
 MEMORY = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
@@ -50,139 +42,6 @@ MEMORY = {
 """Environment of those that run a network. glibc gives what a forward frees back to the system, and each of Ray's
 threads has a heap of its own: the next forward took the pages anew, up to 30 ms of a click. Here one heap is kept."""
 REFUSAL = re.compile(rf"\b{InputError.__module__}\.{InputError.__name__}: (.+)")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServeArgs:
-    """What a deployment is told; every field may come as text, as `serve run module:builder key=value` sends it.
-
-    `checkpoint` a folder or models:/name@alias, whose registry is at `tracking_uri` (None: at MLFLOW_TRACKING_URI), or
-    several as "a=FOLDER,b=models:/name@alias", of which the first is the default one;
-    `refinement` a name (None: what the checkpoint recommends); `num_threads` of the network on a CPU (0: one per CPU);
-    `device` auto (a GPU where there is one), cpu or cuda; `precision` fp32 or bf16; `max_megapixels` of an image;
-    `sessions` the file that sessions are kept in, or the URL of a Redis, whose password is best in the ingress's
-    environment, MASKWRIGHT_REDIS_PASSWORD (None: a file that ends with the application's processes); `idle_minutes`
-    after which a session that nobody uses ends; `tokens` the file of tokens (None: nobody is asked), there on every
-    machine that has an ingress; `hosts` and `origins` names and origins with commas between; `clicks_per_second` and
-    `opens_per_minute` of one client (0: no limit); `log_format` off, text or json: a line per request (serve/logs.py).
-    The others are for Label Studio and CVAT, as in Settings; several values are separated by commas. Label Studio's
-    token is in the environment, LABEL_STUDIO_API_KEY.
-    """
-
-    checkpoint: str
-    refinement: str | None = None
-    examples: str | None = None
-    tracking_uri: str | None = None
-    num_threads: int = 0
-    device: str = "auto"
-    precision: Precision = "fp32"
-    max_megapixels: int = 32
-    sessions: str | None = field(default=None, repr=False)
-    idle_minutes: int = 60
-    tokens: str | None = None
-    hosts: str = ""
-    origins: str = ""
-    clicks_per_second: int = 50
-    opens_per_minute: int = 120
-    cvat_clients: str | None = None
-    image_hosts: str | None = None
-    image_networks: str | None = None
-    label_studio_url: str | None = None
-    negative_labels: str | None = None
-    log_format: str = "off"
-
-    @classmethod
-    def of(cls, args: dict[str, Any]) -> "ServeArgs":
-        """Check the arguments of a builder; raises InputError for a missing or unknown one."""
-        known = set(cls.__slots__)
-        unknown = sorted(set(args) - known)
-        if unknown:
-            raise InputError(f"unknown argument {unknown[0]!r}; known: {', '.join(sorted(known))}")
-        if not args.get("checkpoint"):
-            raise InputError("no checkpoint: expected checkpoint=FOLDER or checkpoint=models:/name@alias")
-        read_sources([args["checkpoint"]])
-        numbers = {
-            "num_threads": args.get("num_threads") or 0,
-            "max_megapixels": args.get("max_megapixels") or 32,
-            "idle_minutes": args.get("idle_minutes") or 60,
-            "clicks_per_second": args.get("clicks_per_second", 50),
-            "opens_per_minute": args.get("opens_per_minute", 120),
-        }
-        for name, value in numbers.items():
-            if not str(value).isdigit():
-                raise InputError(f"{name} is {value!r}: expected a positive number, or 0 for the default")
-        if args.get("device", "auto") not in DEVICES:
-            raise InputError(f"device is {args['device']!r}: expected {', '.join(DEVICES)}")
-        if args.get("precision", "fp32") not in PRECISIONS:
-            raise InputError(f"precision is {args['precision']!r}: expected {', '.join(PRECISIONS)}")
-        check_format(args.get("log_format", "off"))
-        return cls(**{**args, **{name: int(value) for name, value in numbers.items()}})
-
-    def models(self) -> dict[str, "ServeArgs"]:
-        """The same for each model alone, by name; the first is the default one."""
-        return {each.name: replace(self, checkpoint=each.place) for each in read_sources([self.checkpoint])}
-
-    def moved(self, name: str, place: str) -> "ServeArgs":
-        """The same with another checkpoint for the model of this name."""
-        sources = read_sources([self.checkpoint])
-        moved = (Source(each.name, place if each.name == name else each.place) for each in sources)
-        return replace(self, checkpoint=join_sources(moved))
-
-
-def build_predictor(args: ServeArgs) -> Any:
-    """Load the model in this process; raises InputError."""
-    import torch
-
-    from models.predictor import Predictor
-
-    if args.num_threads:
-        torch.set_num_threads(args.num_threads)
-    has_cuda = torch.cuda.is_available()
-    if args.device == "cuda" and not has_cuda:
-        raise InputError("device cuda: torch finds no GPU here; use device auto or cpu")
-    device = "cuda" if has_cuda and args.device != "cpu" else "cpu"
-    folder = resolve(args.checkpoint, args.tracking_uri)
-    predictor = Predictor(folder, refinement=args.refinement, device=device, precision=args.precision)
-    measure(predictor)
-    return predictor
-
-
-def build_engine(args: ServeArgs, predictor: Any = None, *, alone: bool = True) -> Engine:
-    """Take a predictor, or load one, and make its first click; raises InputError."""
-    from models.refinement import REFINEMENTS
-
-    predictor = build_predictor(args) if predictor is None else predictor
-    names = [name for name, refinement in REFINEMENTS.items() if refinement == predictor.refinement]
-    engine = Engine(predictor, names[0] if names else args.refinement or "as the checkpoint says", alone=alone)
-    try:
-        engine.warm_up()
-    except ModelNan as error:
-        raise InputError(f"the network of {args.checkpoint} gives values that are not numbers: {error}") from error
-    return engine
-
-
-def build_settings(args: ServeArgs) -> Settings:
-    """The settings that follow from the arguments."""
-    examples = Path(args.examples) if args.examples else None
-    settings = Settings(
-        examples=examples,
-        max_pixels=args.max_megapixels * 1_000_000,
-        sessions=args.sessions or None,
-        idle_timeout_s=60.0 * args.idle_minutes,
-        tokens=read_tokens(Path(args.tokens)) if args.tokens else (),
-        hosts=_words(args.hosts),
-        origins=_words(args.origins),
-        clicks_per_second=args.clicks_per_second,
-        opens_per_minute=args.opens_per_minute,
-        label_studio_url=args.label_studio_url,
-        label_studio_token=os.environ.get("LABEL_STUDIO_API_KEY"),
-    )
-    given = {name: getattr(args, name) for name in LISTS if getattr(args, name) is not None}
-    return replace(settings, **{name: _words(given[name]) for name in given})
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
 @ray_serve.deployment(

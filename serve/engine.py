@@ -5,6 +5,7 @@ worker thread, never the event loop.
 """
 
 import contextlib
+import logging
 import threading
 import time
 from collections import OrderedDict
@@ -23,6 +24,7 @@ from serve.problems import Problem
 from serve.values import Basis
 from serve.waiting import Abandoned, check
 
+logger = logging.getLogger("maskwright.serve")
 FAILURES_UNTIL_UNWELL = 3
 NUM_OPENING = 2  # images that are decoded at the same time: one of 32 megapixels takes half a GB
 STALLED_AFTER_S = 30.0
@@ -71,6 +73,10 @@ class PredictorSession(Protocol):
 
     def passes(self) -> list[tuple[str, np.ndarray]]:
         """How the newest click's mask came about."""
+        ...
+
+    def look_ahead(self) -> None:
+        """Do what the next click needs no click for."""
         ...
 
     def refined(self, predictor: Any) -> "PredictorSession":
@@ -193,10 +199,15 @@ class Engine:
         self.walk(session, (Click(y=height // 2, x=width // 2, positive=True),))
 
     def open(self, image: np.ndarray, basis: Basis) -> PredictorSession:
-        """Start a session on uint8 (h, w, 3) RGB; raises bad_refinement, no_exemplar, bad_mask."""
+        """Start a session on uint8 (h, w, 3) RGB; raises bad_refinement, no_exemplar, bad_mask.
+
+        What its first click needs no click for is done now.
+        """
         predictor, mask, exemplar = self._start(basis)
         with self._network, _as_problem():
-            return predictor.open(image, mask, exemplar)
+            session = predictor.open(image, mask, exemplar)
+        self._look_ahead(session)
+        return session
 
     def rebase(self, session: PredictorSession, before: Basis, basis: Basis) -> PredictorSession:
         """Carry a session over to another basis on the same image; its clicks may have to be made again."""
@@ -204,7 +215,17 @@ class Engine:
         with self._network, _as_problem():
             if (before.initial_mask, before.exemplar) == (basis.initial_mask, basis.exemplar):
                 return session.refined(predictor)
-            return predictor.reopen(session, mask, exemplar)
+            session = predictor.reopen(session, mask, exemplar)
+        self._look_ahead(session)
+        return session
+
+    def _look_ahead(self, session: PredictorSession) -> None:
+        try:
+            with self._network:
+                session.look_ahead()
+        except Exception:
+            # The click itself will do it, and say what is wrong if that still is.
+            logger.exception("what needs no click was not done before it")
 
     def _start(self, basis: Basis) -> tuple[PredictorLike, np.ndarray | None, tuple[np.ndarray, Clicks] | None]:
         exemplar = basis.exemplar

@@ -1,7 +1,7 @@
 """The models of a server without Ray: engines of this process, one of which may be replaced while it serves."""
 
 from serve.api import fleet_of
-from serve.deployments import ServeArgs, build_engine, build_settings
+from serve.args import ServeArgs, build_engine, build_settings
 from serve.masks import LocalMasks
 
 

@@ -37,6 +37,7 @@ from serve.ray_observe import carry_request_id, observe_replica, request_id
 from serve.record import session_name
 from serve.settings import Settings
 from serve.shares import Share
+from serve.tickets import Kept, Ticket, by_ticket, regardless
 from serve.travel import pack, unpack
 from serve.values import Basis
 from serve.waiting import current, in_thread
@@ -114,19 +115,31 @@ class FirstClick(_Owner):
     """The heavy half: encodes for corrections, in batches across sessions; whole networks live here altogether."""
 
     def __init__(self, args: Any, settings: Settings) -> None:
-        from serve.deployments import build_engine, build_predictor
+        from serve.args import build_engine, build_predictor
 
         observe_replica(args.log_format)
         predictor = build_predictor(args)
         self.batched = Batched(predictor.answer, max_batch_of(predictor))
         predictor.answer = self.batched
-        self._encode = encoder(lambda packed: pack(self.batched(unpack(packed))), predictor.model_version)
+        self.kept = Kept(self.batched, settings.max_cache_bytes // 4)
+        self._version = predictor.model_version
         self.worker = Worker(build_engine(args, predictor, alone=max_batch_of(predictor) == 1), settings)
 
-    def encode(self, requests: list[Any], model_version: str) -> Encoded:
-        """Answer requests of the heavy half (or of both, for close-ups), as serve/travel.py packs them; see encoder."""
+    def stats(self) -> dict[str, int]:
+        """Also: tickets of sessions elsewhere that still stood for something."""
+        return super().stats() | {"tickets_found": self.kept.num_found, "tickets_missed": self.kept.num_missed}
+
+    def encode(self, requests: list[Any], tickets: list[Ticket], model_version: str) -> Encoded:
+        """Answer requests of the heavy half (or of both, for close-ups), packed by serve/travel.py.
+
+        `tickets` as in serve/tickets.py; askers of another version are refused (serve/halves.py).
+        """
+
+        def answer(packed: list[Any]) -> list[Any]:
+            return pack(self.kept(unpack(packed), tickets))
+
         with work("encode", request_id()):
-            return self._encode(requests, model_version)
+            return encoder(answer, self._version)(requests, model_version)
 
 
 @ray_serve.deployment(**OPTIONS)
@@ -134,16 +147,17 @@ class Correction(_Owner):
     """The light half, with the sessions; what is heavy is asked of FirstClick."""
 
     def __init__(self, args: Any, settings: Settings, first_click: Any) -> None:
-        from serve.deployments import build_engine, build_predictor
+        from serve.args import build_engine, build_predictor
 
         observe_replica(args.log_format)
         predictor = build_predictor(args)
         light = Batched(predictor.answer, max_batch_of(predictor))
 
-        def heavy(requests: list[Any], model_version: str) -> Encoded:
-            return unpack(answered(first_click.encode, pack(requests), model_version))
+        def heavy(requests: list[Any], tickets: list[Ticket], route: str | None, model_version: str) -> Encoded:
+            replica = first_click if route is None else first_click.options(session_id=route)
+            return unpack(answered(replica.encode, pack(requests), tickets, model_version))
 
-        predictor.answer = halves(light, heavy, predictor.model_version)
+        predictor.answer = halves(regardless(light), by_ticket(heavy), predictor.model_version)
         self.batched = light
         with ThreadPoolExecutor(1) as pool:  # its first click waits for FirstClick, which Ray's own thread may not
             engine = pool.submit(build_engine, args, predictor, alone=False).result()

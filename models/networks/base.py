@@ -30,6 +30,8 @@ class Traits:
     """Has a heavy first-click half and a light correction half (SplitNetwork)."""
     exemplar: bool = False
     """Takes a finished object as an example of what to find."""
+    starts: bool = False
+    """A part of it that is worth keeping sees neither clicks nor previous mask (`Network.start`)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +63,10 @@ class Exemplar:
         """Copy to a device."""
         pseudo = None if self.pseudo_negative is None else self.pseudo_negative.to(device)
         return Exemplar(self.mask.to(device), self.positive.to(device), self.true_negative.to(device), pseudo)
+
+
+Started = tuple[Tensor, ...]
+"""What a network made of its views before it was shown a click; each tensor (b, ...)."""
 
 
 class NetworkConfig(Protocol):
@@ -95,6 +101,13 @@ class Network(nn.Module):
     def focus_view(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch) -> Output:
         """Segment a close-up around a click: `forward`, unless a network has weights of its own for it (FocusCut)."""
         return self(image, prev_mask, clicks)
+
+    def start(self, image: Tensor) -> Started:
+        """Run what neither clicks nor previous mask change (`traits.starts`), of the exemplar too where there is one.
+
+        `forward`, or `encode` of a split network, takes the result as `started` and answers the very same with it.
+        """
+        raise NotImplementedError
 
     def normalise(self, image: Tensor) -> Tensor:
         """Subtract the ImageNet mean and divide by its deviation: what every network does first with a view.

@@ -12,7 +12,7 @@ from torch import Tensor
 from models.click_maps import ClickBatch, disk_maps
 from models.fit import check_fit, shapes_of
 from models.geometry import ShortSide
-from models.networks.base import Encoded, Output, SplitNetwork, Traits, upsample
+from models.networks.base import Encoded, Output, SplitNetwork, Started, Traits, upsample
 from models.networks.correction import CorrectionConfig, MaskCorrection
 from models.networks.hrnet import HRNetOCR, load_hrnet_backbone, maps_transform
 from models.networks.mit import MixTransformer, SegFormerHead
@@ -144,26 +144,26 @@ class _SegFormer(torch.nn.Module):
 
 
 class EmcSegFormer(Emc):
-    """SegFormer; the previous mask is not used. Its first stage needs no click (`encode_image`)."""
+    """SegFormer; the previous mask is not used. Its first stage needs no click (`start`)."""
 
     def __init__(self, config: EmcSegFormerConfig) -> None:
         super().__init__()
         self.config = config
-        self.traits = PUBLISHED_TRAITS
+        self.traits = replace(PUBLISHED_TRAITS, starts=True)
         self.feature_extractor = _SegFormer(config)
         self.refiner = MaskCorrection(config, config.head_dim)
 
-    def encode_image(self, image: Tensor) -> Tensor:
-        """Run what needs no click; `encode` takes it as `started`."""
-        return self.feature_extractor.backbone.first_stage(self.normalise(image))
+    def start(self, image: Tensor) -> Started:
+        """Run the first stage."""
+        return (self.feature_extractor.backbone.first_stage(self.normalise(image)),)
 
-    def encode(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch, started: Tensor | None = None) -> Encoded:
+    def encode(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch, started: Started | None = None) -> Encoded:
         """Run SegFormer on the image and the first positive click."""
         return self._taken(image, self.run_base(image, prev_mask, clicks, started))
 
-    def run_base(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch, started: Tensor | None = None) -> Base:
+    def run_base(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch, started: Started | None = None) -> Base:
         """Run SegFormer on the image and the first positive click."""
-        first = self.encode_image(image) if started is None else started
+        (first,) = self.start(image) if started is None else started
         maps = self.feature_extractor.backbone(first, self.first_disk(clicks, image))
         feature, logits = self.feature_extractor.decode_head(maps)
         # Published: the auxiliary output is the main one.

@@ -3,12 +3,12 @@
 Layout and names after the public code (spec 3.2); what its files carry but no forward uses is not built.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
 from models.click_maps import ClickBatch, coordinate_maps
-from models.networks.base import Output, upsample
+from models.networks.base import Output, Started, upsample
 from models.networks.cross_attention import CrossBlock
 from models.networks.plain_vit import (
     PatchEmbed,
@@ -62,15 +62,20 @@ class ICMFormer(PlainViTNetwork):
     def __init__(self, config: ICMFormerConfig) -> None:
         super().__init__()
         self.config = config
-        self.traits = config.traits()
+        self.traits = replace(config.traits(), starts=True)
         self.patch_embed_coords = PatchEmbed(3, config.dim, config.patch)
         self.backbone = Backbone(config)
         self.neck = Neck(config.dim, config.neck_dims)
         self.head = Head(config.neck_dims, config.head_dim, config.dropout)
 
-    def forward(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch) -> Output:
+    def forward(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch, started: Started | None = None) -> Output:
         """Segment views of exactly `config.input_hw`."""
-        return self.segment(self.encode_image(image), prev_mask, clicks)
+        (encoded,) = self.start(image) if started is None else started
+        return self.segment(encoded, prev_mask, clicks)
+
+    def start(self, image: Tensor) -> Started:
+        """Run the image's stream."""
+        return (self.encode_image(image),)
 
     def encode_image(self, image: Tensor) -> Tensor:
         """Run what no click changes: the image's tokens (b, gh, gw, dim) half way through the ViT."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from models.click_maps import ClickBatch, coordinate_maps
-from models.networks.base import Network, Output, Traits, upsample
+from models.networks.base import Network, Output, Started, Traits, upsample
 from models.networks.cross_attention import CrossBlock
 from models.networks.pretrained import copy_tensors
 from models.networks.simpleclick import Head
@@ -47,7 +47,7 @@ class ICMFormerSwin(Network):
         from models.networks.swin import Swin, draw_
 
         self.config = config
-        self.traits = Traits(size=config.input_hw, zoom_size=config.input_hw)
+        self.traits = Traits(size=config.input_hw, zoom_size=config.input_hw, starts=True)
         self.backbone = Swin(
             config.dim, config.depths, config.heads, config.window, config.patch, drop_path=config.drop_path
         )
@@ -61,9 +61,14 @@ class ICMFormerSwin(Network):
         dims = (config.dim, 2 * config.dim, 4 * config.dim, 8 * config.dim)
         self.head = Head(dims, config.head_dim, config.dropout)
 
-    def forward(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch) -> Output:
+    def forward(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch, started: Started | None = None) -> Output:
         """Segment views of any size."""
-        return self.segment(self.encode_image(image), prev_mask, clicks)
+        patches, tokens = self.start(image) if started is None else started
+        return self.segment((patches, tokens), prev_mask, clicks)
+
+    def start(self, image: Tensor) -> Started:
+        """Run the image's stream."""
+        return self.encode_image(image)
 
     def encode_image(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Run what no click changes: the image's patches (b, h/4, w/4, c), and them after two stages (1/16, 4c)."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from models.click_maps import ClickBatch, collate_clicks, coordinate_maps, disk_maps
 from models.errors import InputError, unknown
 from models.interaction import Clicks
-from models.networks.base import Exemplar, Output, upsample
+from models.networks.base import Exemplar, Output, Started, upsample
 from models.networks.cross_attention import GuidedCrossBlock
 from models.networks.exemplar_guide import ExemplarGuide, GuideBackbone
 from models.networks.plain_vit import (
@@ -154,7 +154,7 @@ class ICMFormerPP(PlainViTNetwork):
     def __init__(self, config: ICMFormerPPConfig) -> None:
         super().__init__()
         self.config = config
-        self.traits = dataclasses.replace(config.traits(), exemplar=True)
+        self.traits = dataclasses.replace(config.traits(), exemplar=True, starts=True)
         self.patch_embed_coords = PatchEmbed(3, config.dim, config.patch)
         self.patch_embed_exemplar = PatchEmbed(3, config.dim, config.patch)
         self.backbone = Backbone(config)
@@ -169,13 +169,28 @@ class ICMFormerPP(PlainViTNetwork):
         self.neck = Neck(config.dim, config.neck_dims)
         self.head = Head(config.neck_dims, config.head_dim, config.dropout)
 
-    def forward(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch, exemplar: Exemplar | None = None) -> Output:
+    def forward(
+        self,
+        image: Tensor,
+        prev_mask: Tensor,
+        clicks: ClickBatch,
+        exemplar: Exemplar | None = None,
+        started: Started | None = None,
+    ) -> Output:
         """Segment views of exactly `config.input_hw`: the union of all objects like the exemplar, and it (ours).
 
         Without an exemplar (ours): its mask is empty, it has no clicks, and nothing guides the queries.
         """
+        patches, tokens, *guide = self.start(image, exemplar) if started is None else started
+        of_exemplar = EncodedExemplar(tokens, guide[0] if guide else None)
+        return self.segment(EncodedImage(patches, None), of_exemplar, prev_mask, clicks)
+
+    def start(self, image: Tensor, exemplar: Exemplar | None = None) -> Started:
+        """Run what depends on image and exemplar: the exemplar's whole stream, and its guide if it has one."""
         encoded = self.encode_image(image)
-        return self.segment(encoded, self.encode_exemplar(image, encoded, exemplar), prev_mask, clicks)
+        of_exemplar = self.encode_exemplar(image, encoded, exemplar)
+        guide = () if of_exemplar.guide is None else (of_exemplar.guide,)
+        return (encoded.patches, of_exemplar.tokens, *guide)
 
     def encode_image(self, image: Tensor) -> EncodedImage:
         """Run what depends on the image alone."""

@@ -22,7 +22,7 @@ from models.refinement.progressive_merge import progressive_merge
 from models.refinement.split import Split, forgetful, split
 from models.refinement.square_zoom import SquareZoom, square_zoom
 from models.refinement.standard import limit_longest_side, standard
-from models.refinement.state import Look, Seen, State, Step, View, segment
+from models.refinement.state import Look, Seen, State, Step, View, segment, segment_started
 from models.refinement.zoom_in import ZoomIn, zoom_in
 from models.steps import Steps
 
@@ -228,8 +228,10 @@ def build(refinement: Refinement, traits: Traits) -> Step:
     if reasons := why_not(refinement, traits):
         raise InputError("; ".join(reasons))
     halves = refinement.split or Split()
-    look: Look = split(halves) if traits.split else segment
-    # A close-up is another view each time: a split network has nothing to remember of it.
+    look: Look = segment_started if traits.starts else segment
+    if traits.split:
+        look = split(halves, traits.starts)
+    # A close-up is another view each time: there is nothing to remember of it.
     close_look: Look = segment
     if refinement.flip:
         look, close_look = flip(look), flip(close_look)

@@ -27,6 +27,7 @@ def mirrored(view: View) -> View:
         prev_mask=view.prev_mask.flip(-1),
         clicks=turned(view.clicks),
         example=example,
+        frame=None if view.frame is None else view.frame.mirrored(),
     )
 
 

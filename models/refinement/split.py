@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from models.errors import InputError
-from models.refinement.state import Look, Seen, State, Step, View, resize
+from models.refinement.state import Look, Seen, State, Step, View, resize, start
 from models.steps import Correct, Encode, Steps, ask
 
 CERTAIN = 0.99
@@ -31,14 +31,18 @@ class Split:
             )
 
 
-def split(config: Split) -> Look:
-    """Look with a split network: its heavy half at the first look at a frame, its light half at each."""
+def split(config: Split, starts: bool = False) -> Look:
+    """Look with a split network: its heavy half at the first look at a frame, its light half at each.
+
+    `starts`: a part of the heavy half needs no click.
+    """
 
     def encode(view: View) -> Steps[tuple[Tensor, Tensor]]:
-        features, low_logits = yield from ask(Encode(view.image, view.prev_mask, view.clicks))
+        started = (yield from start(view)) if starts else None
+        features, low_logits = yield from ask(Encode(view.image, view.prev_mask, view.clicks, started))
         for _ in range(config.base_steps):
             prev_mask = torch.sigmoid(resize(low_logits, (view.image.shape[1], view.image.shape[2])))
-            features, low_logits = yield from ask(Encode(view.image, prev_mask, view.clicks))
+            features, low_logits = yield from ask(Encode(view.image, prev_mask, view.clicks, started))
         if view.masked:
             low_logits = certain(resize(view.prev_mask, (low_logits.shape[1], low_logits.shape[2])))
         return features, low_logits

@@ -35,7 +35,7 @@ def square_box(mask: np.ndarray, positive_yx: np.ndarray, expansion: float) -> B
     ranges: list[tuple[int, int]] = []
     for axis in (1, 0):
         filled, clicked = np.flatnonzero(mask.any(axis)), positive_yx[:, 1 - axis].astype(int)
-        ranges.append((min(int(filled[0]), *clicked.tolist()), max(int(filled[-1]), *clicked.tolist())))
+        ranges.append((min([int(filled[0]), *clicked.tolist()]), max([int(filled[-1]), *clicked.tolist()])))
     short, long = sorted(last - first + 1 for first, last in ranges)
     side = min(max(long + int(expansion * short), min(mask.shape) // 2), max(mask.shape))
     ends: list[int] = []
@@ -71,7 +71,8 @@ def square_zoom(look: Look, config: SquareZoom, masking: Masking, *, size: SizeR
         hw = apply_size_rule(size if box == whole(state.hw) else zoom_size, box.hw)
         view = view_of(state.image, state.prev_mask()[0].cpu().numpy(), state.clicks, box, hw, masking)
         memory = state.memory.content if state.memory is not None and state.memory[:2] == (box, hw) else None
-        seen = yield from look(replace(view, memory=memory, masked=state.mask_prob is not None))
+        frame = state.frames.at(box, hw, "square")
+        seen = yield from look(replace(view, memory=memory, masked=state.mask_prob is not None, frame=frame))
         prob = torch.sigmoid(seen.logits)[0].cpu().numpy()
         pasted, _ = paste_back(np.zeros(state.hw, np.float32), [Patch(prob, box)])
         return replace(

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from models.geometry import Box, to_view
 from models.interaction import Click, Clicks
-from models.steps import Example, Segment, Steps, ask
+from models.refinement.frames import Frame, Frames
+from models.steps import Example, Segment, Start, Steps, ask
 
 
 class Memory(NamedTuple):
@@ -59,6 +60,8 @@ class State:
     focus_clicks: tuple[FocusClick, ...] = ()
     """Clicks that get close-ups for the rest of the session."""
     counts: Counts = Counts()
+    frames: Frames = field(default_factory=Frames)
+    """What no click changes; of the image alone, so that states share it."""
 
     @property
     def hw(self) -> tuple[int, int]:
@@ -78,14 +81,22 @@ class State:
     def view(self, box: Box, hw: tuple[int, int]) -> "View":
         """What the network sees of this box at size `hw`."""
         rows, columns = box.slices()
-        pixels = resize(torch.cat([self.image[:, rows, columns], self.prev_mask()[:, rows, columns]]), hw)
+        frame, prev_mask = self.frames.at(box, hw), self.prev_mask()[:, rows, columns]
+        if frame.image is not None:
+            image, prev_mask = frame.image, resize(prev_mask, hw)
+        else:
+            pixels = resize(torch.cat([self.image[:, rows, columns], prev_mask]), hw)
+            image, prev_mask = pixels[:3], pixels[3:]
+            # What is no smaller than the image is not worth its memory.
+            frame.image = None if hw == box.hw else image.clone()
         return View(
-            image=pixels[:3],
-            prev_mask=pixels[3:],
+            image=image,
+            prev_mask=prev_mask,
             clicks=moved(self.clicks, box, hw),
             masked=self.mask_prob is not None,
             memory=self.memory.content if self.memory is not None and self.memory[:2] == (box, hw) else None,
             example=None if self.example is None else self._example(box, hw),
+            frame=frame,
         )
 
     def _example(self, box: Box, hw: tuple[int, int]) -> Example:
@@ -134,6 +145,8 @@ class View:
     memory: Any = None
     """What the last look at this very frame left."""
     example: Example | None = None
+    frame: Frame | None = None
+    """Where to keep what no click changes; None: this view will not come again."""
 
 
 class Seen(NamedTuple):
@@ -175,3 +188,29 @@ def segment(view: View) -> Steps[Seen]:
     """Look once with the whole network."""
     logits = yield from ask(Segment(view.image, view.prev_mask, view.clicks, view.focus, view.example))
     return Seen(logits)
+
+
+def segment_started(view: View) -> Steps[Seen]:
+    """Look once with a network that starts without clicks; where it has started on this frame, with the rest of it."""
+    started = yield from start(view)
+    logits = yield from ask(Segment(view.image, view.prev_mask, view.clicks, view.focus, view.example, started))
+    return Seen(logits)
+
+
+def start(view: View) -> Steps[Any]:
+    """Run what no click changes, or find it in the view's frame; None where it would not be kept."""
+    frame = view.frame
+    if frame is None:
+        return None
+    if frame.started is None or not same_example(frame.example, view.example):
+        frame.started = yield from ask(Start(view.image, view.example))
+        frame.example = view.example
+    return frame.started
+
+
+def same_example(a: Example | None, b: Example | None) -> bool:
+    """Whether a network is shown the same; a negative click is a true or a pseudo one by the mask so far."""
+    if a is None or b is None:
+        return a is b
+    ours, theirs = ((one.positive, one.true_negative, one.pseudo_negative) for one in (a, b))
+    return ours == theirs and torch.equal(a.mask, b.mask)

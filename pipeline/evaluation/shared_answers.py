@@ -7,15 +7,15 @@ from typing import Any
 
 from torch import Tensor
 
-from models.steps import Answer
+from models.steps import Answer, Start
 
 
 class SharedAnswers:
     """An Answer that remembers those to first clicks, by content, and charges each asker what the first one paid.
 
     A robot user's first click depends on the object alone, so that every refinement that looks at the whole image asks
-    the same of the network: it runs once. What is kept is bounded by `max_bytes`. `every`: answers to later clicks are
-    kept too, for settings that often go the same way for some clicks.
+    the same of the network: it runs once, and what needs no click (`Start`) once an image. What is kept is bounded by
+    `max_bytes`. `every`: answers to later clicks are kept too, for settings that often go the same way for some clicks.
     """
 
     def __init__(self, answer: Answer, max_bytes: int = 2**28, *, every: bool = False) -> None:
@@ -29,7 +29,7 @@ class SharedAnswers:
 
     def __call__(self, requests: list[Any]) -> list[Any]:
         """Answer requests of one kind, those that are known from memory."""
-        keys = [content_key(r) if self._every or len(r.clicks) == 1 else None for r in requests]
+        keys = [content_key(r) if self._every or isinstance(r, Start) or len(r.clicks) == 1 else None for r in requests]
         self.asked += len(requests)
         found: list[Any] = [self._recall(key) for key in keys]
         missing = [number for number, answer in enumerate(found) if answer is None]
@@ -74,7 +74,8 @@ def content_key(request: Any) -> bytes:
             digest.update(repr(value.rows()).encode())
         elif hasattr(value, "__dataclass_fields__"):
             for name in value.__dataclass_fields__:
-                add(getattr(value, name))
+                if name != "started":  # follows from the image and the example
+                    add(getattr(value, name))
         else:
             digest.update(repr(value).encode())
 

@@ -16,7 +16,7 @@ from models.networks.base import Encoded, Network, Output
 from models.precision import Precision
 from pipeline.training.recompute import outermost_blocks
 
-METHODS = ("encode", "correct", "run_base", "encode_image", "encode_exemplar", "segment", "focus_view")
+METHODS = ("encode", "correct", "run_base", "encode_image", "encode_exemplar", "segment", "focus_view", "start")
 """Beside `forward`, what objectives and networks call of a network from outside."""
 
 

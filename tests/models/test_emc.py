@@ -217,7 +217,7 @@ class TestHeavyHalf:
         image, prev_mask = views(2, size(network))
         clicks = collate_clicks(mixed(2))
         with torch.inference_mode():
-            started = network.encode(image, prev_mask, clicks, started=network.encode_image(image))
+            started = network.encode(image, prev_mask, clicks, started=network.start(image))
             at_once = network.encode(image, prev_mask, clicks)
         assert torch.equal(started.features, at_once.features)
         assert torch.equal(started.low_logits, at_once.low_logits)

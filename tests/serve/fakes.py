@@ -19,6 +19,8 @@ class FakePredictor:
         self.num_opened = 0
         self.num_forwards = 0
         self.fail_with: Exception | None = None
+        self.ahead: list[int] = []  # clicks that sessions had when they looked ahead
+        self.fail_ahead = False
         self.nan = False
         self.busy = threading.Semaphore(1)
         self.origin = self  # of variants, the one that counts
@@ -68,6 +70,15 @@ class FakeSession:
     @property
     def mask(self) -> np.ndarray:
         return self.mask_prob > self.predictor.mask_threshold
+
+    def look_ahead(self) -> None:
+        assert self.predictor.busy.acquire(blocking=False), "two forwards at once"
+        try:
+            self.predictor.origin.ahead.append(len(self.clicks))
+            if self.predictor.origin.fail_ahead:
+                raise RuntimeError("no memory")
+        finally:
+            self.predictor.busy.release()
 
     def passes(self) -> list[tuple[str, np.ndarray]]:
         return [] if len(self.states) < 2 else [("first look", self.mask)]

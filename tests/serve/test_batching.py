@@ -66,6 +66,6 @@ def test_an_error_is_told_to_those_who_shared_it_and_nobody_else() -> None:
 
 def test_what_is_heavy_goes_elsewhere() -> None:
     image = torch.zeros(3, 4, 4)
-    answer = halves(lambda requests: ["light"] * len(requests), lambda requests: ["heavy"] * len(requests))
+    answer = halves(lambda requests: ["light"] * len(requests), lambda requests, _: ["heavy"] * len(requests), "v")
     assert answer([correct(0), correct(1)]) == ["light", "light"]
     assert answer([Encode(image, image[:1], NO_CLICKS)]) == ["heavy"]

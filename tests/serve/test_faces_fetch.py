@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from models.errors import InputError
-from serve.deployments import ServeArgs, build_settings
+from serve.args import ServeArgs, build_settings
 from serve.faces.fetch import Fetcher, is_public, parse_address
 from serve.problems import Problem
 from serve.settings import Settings

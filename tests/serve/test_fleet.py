@@ -14,8 +14,9 @@ from models.errors import InputError
 from models.predictor import Predictor
 from serve import calls
 from serve.api import create_app
+from serve.args import ServeArgs
 from serve.calls import again
-from serve.deployments import Release, ServeArgs, bind, build_app
+from serve.deployments import Release, bind, build_app
 from serve.halves import OtherVersion, encoder, halves
 from serve.local import LocalFleet
 from serve.rolling import Rolling

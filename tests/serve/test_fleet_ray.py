@@ -15,7 +15,7 @@ from models import checkpoint, rle
 from models.errors import InputError
 from models.predictor import Predictor
 from serve import deployments
-from serve.deployments import ServeArgs
+from serve.args import ServeArgs
 from tests.ports import free_port
 from tests.serve.conftest import encoded
 from tests.serve.test_replicas import pids_of

@@ -11,8 +11,9 @@ import pytest
 from models import checkpoint
 from models.errors import InputError
 from models.predictor import Predictor
+from serve.args import ServeArgs
 from serve.checkpoints import Checkpoints
-from serve.deployments import ServeArgs, build_app
+from serve.deployments import build_app
 from serve.follow import Follower, following
 from serve.local import LocalFleet
 from serve.model_source import pin

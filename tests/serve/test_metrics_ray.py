@@ -13,7 +13,7 @@ import pytest
 
 from models import checkpoint
 from serve import deployments
-from serve.deployments import ServeArgs
+from serve.args import ServeArgs
 from serve.metrics import METRICS
 from serve.record import session_name
 from tests.ports import free_port

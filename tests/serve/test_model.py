@@ -23,7 +23,8 @@ from serve import __main__ as command
 from serve import deployments
 from serve.access import find, new_token
 from serve.api import create_app
-from serve.deployments import ServeArgs, build_app, build_engine, build_settings
+from serve.args import ServeArgs, build_engine, build_settings
+from serve.deployments import build_app
 from serve.engine import Engine
 from serve.model_source import local_registry_uri, registry_uri, resolve
 from serve.ray_auth import CHOSEN, prepare_ray_auth

@@ -15,7 +15,7 @@ import sys
 import numpy as np
 from fastapi.testclient import TestClient
 from serve.api import create_app
-from serve.deployments import ServeArgs, build_engine, build_settings
+from serve.args import ServeArgs, build_engine, build_settings
 from tests.serve.conftest import encoded, picture
 
 def loaded():

@@ -15,8 +15,9 @@ import pytest
 from models import checkpoint
 from models.predictor import Predictor
 from serve import deployments
+from serve.args import ServeArgs
 from serve.client import Client, ServerError
-from serve.deployments import ServeArgs, build_app, is_split
+from serve.deployments import build_app, is_split
 from tests.ports import free_port
 from tests.serve.conftest import encoded, picture
 from tests.training.toys import TOYS
@@ -72,8 +73,11 @@ def test_a_session_on_two_deployments_is_a_session_in_process(split_checkpoint: 
             name: ray_serve.get_deployment_handle(name, "maskwright").stats.remote().result()
             for name in ("FirstClick", "Correction")
         }
-        # The heavy half ran at the first click of the session, and at each deployment's warm-up; corrections always.
-        assert stats["FirstClick"]["requests"] == 1 + 2 + 1
+        # The heavy half ran when the session opened and at its first click, and so at each deployment's warm-up;
+        # corrections always.
+        assert stats["FirstClick"]["requests"] == 2 + 3 + 2
+        assert stats["FirstClick"]["tickets_found"] == 2
+        assert stats["FirstClick"]["tickets_missed"] == 0
         assert stats["Correction"]["requests"] == len(CLICKS) + 1
         start = np.zeros(image.shape[:2], bool)
         start[10:30, 10:40] = True

@@ -17,7 +17,7 @@ from fastapi.testclient import TestClient
 from models.errors import InputError
 from serve.__main__ import Serve, check
 from serve.api import create_app
-from serve.deployments import ServeArgs, build_settings
+from serve.args import ServeArgs, build_settings
 from serve.engine import Engine
 from serve.open_store import open_store, settled
 from serve.problems import Problem

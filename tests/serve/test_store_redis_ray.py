@@ -10,8 +10,8 @@ from models import checkpoint
 from models.errors import InputError
 from models.predictor import Predictor
 from serve import deployments
+from serve.args import ServeArgs
 from serve.client import Client
-from serve.deployments import ServeArgs
 from serve.store_redis import RedisStore
 from tests.ports import free_port
 from tests.serve.conftest import encoded, picture
