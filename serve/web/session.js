@@ -1,8 +1,10 @@
 // One session on the server, seen from here. It knows what the person wants (clicks, settings, a mask to start from) and
 // what the server has answered for, and makes whatever changes lead from one to the other: over the live socket, many in
 // flight, or one by one over HTTP where there is none. So no click is lost when the socket ends, or the session itself.
+// Finished objects are kept by the server: errands tell it of them, between clicks.
 
 import * as api from "./api.js";
+import * as errands from "./errands.js";
 import { History } from "./history.js";
 import { Live } from "./live.js";
 import { decode } from "./rle.js";
@@ -22,6 +24,8 @@ export class Session {
     this.opened = null;   // the same, as the server has it
     this.id = null;
     this.sequence = 0;
+    this.kept = new Set(); // finished objects that the server has, or will have
+    this.errands = [];    // changes of these that it is still to make
     this.settled = [];    // clicks that the server has answered for
     this.flight = [];     // changes on the socket without an answer
     this.doubt = [];      // changes whose answer will not come: who knows whether they were made
@@ -41,13 +45,20 @@ export class Session {
   get clicks() { return this.history.clicks; }
   get canUndo() { return this.history.past.length > 0; }
   get canRedo() { return this.history.future.length > 0; }
-  get waiting() { return distance(this.settled, this.clicks) + (this.#outdated() ? 1 : 0); }
+  get waiting() {
+    const expected = this.errands.findLast(({ clicks }) => clicks)?.clicks ?? this.settled;
+    return distance(expected, this.clicks) + this.errands.length + (this.#outdated() ? 1 : 0);
+  }
+  /** How many of `clicks` are in the mask that the server has answered with. */
+  get numSettled() { return this.waiting === 0 ? this.clicks.length : this.errands.length ? 0 : this.settled.length; }
 
   /** Open it for the first time; fails where the image is refused. */
   async open() {
     for (let attempt = 0; ; attempt++) {
       try {
-        return await this.#open();
+        await this.#open();
+        if (this.errands.length > 0) this.#change(() => {});
+        return;
       } catch (error) {
         if (!error.transient || attempt >= 3) throw error;
         await pause(300 * 2 ** attempt);
@@ -86,6 +97,59 @@ export class Session {
     if (this.clicks.length > 0) this.#change(() => this.history.change([]));
   }
 
+  /** Take up a session that the server still has. told: its state; clicks: those it has; answer: its mask, if any. */
+  adopt(told, { clicks, wanted = clicks, objects, base, answer, settings }) {
+    const opened = { settings, base };
+    Object.assign(this, { id: told.session_id, sequence: told.sequence, width: told.width, height: told.height, told });
+    Object.assign(this, { opened, wanted: opened, settled: clicks, kept: new Set(objects), answer });
+    this.history = History.of(wanted);
+    this.#connect();
+    this.#change(() => {});
+  }
+
+  /** The object at hand is finished: it is this one. The next one begins. */
+  finish(object) {
+    this.kept.add(object);
+    this.#begin(errands.finish(object));
+  }
+
+  /** Each part of the mask at hand is an object; make(objects of the server) returns those that are new here. */
+  finishParts(label, make, failed) {
+    const taken = this.clicks;
+    const done = ({ objects }) => {
+      for (const object of make(objects)) this.kept.add(object);
+      this.answer = null;
+      this.wanted = { ...this.wanted, base: null };
+      this.history = new History(this.clicks.filter((click) => !taken.includes(click)));
+    };
+    this.#send(errands.finishParts(label, done, failed));
+  }
+
+  /** A finished object is the one at hand again. Nothing else may be. */
+  edit(object) {
+    this.kept.delete(object);
+    this.#begin(errands.edit(object));
+  }
+
+  /** The object at hand will be all others of this one's kind. */
+  recall(object, failed) {
+    this.#begin(errands.recall(object, (error) => {
+      this.wanted = { ...this.wanted, base: this.opened.base };
+      failed(error);
+    }));
+  }
+
+  drop(object) {
+    this.kept.delete(object);
+    this.#send(errands.drop(object));
+  }
+
+  /** A finished object that was made elsewhere. */
+  keep(object) {
+    this.kept.add(object);
+    this.#send(errands.add(object));
+  }
+
   /** Begin another object on the same image, with these clicks, on this mask. */
   restart(clicks = [], base = null) {
     this.held = null;
@@ -106,11 +170,29 @@ export class Session {
     return true;
   }
 
-  close() {
+  /** Look away; the server keeps it. */
+  leave() {
     this.closed = true;
     this.live?.close();
     this.wake?.();
+  }
+
+  close() {
+    this.leave();
     if (this.id) api.closeSession(this.id).catch(() => {}); // it would expire by itself
+  }
+
+  #begin(errand) {
+    const { clicks, base } = errand;
+    Object.assign(this, { held: null, answer: null, wanted: { ...this.wanted, base } });
+    if (this.clicks.length > 0 && errand.rebuild) this.errands.push(errands.clear()); // say one that left no mask
+    this.history = new History(clicks);
+    this.#send(errand);
+  }
+
+  #send(errand) {
+    this.errands.push(errand);
+    this.#change(() => {});
   }
 
   #change(apply) {
@@ -125,7 +207,8 @@ export class Session {
 
   #reopens() {
     const { settings, base } = this.wanted;
-    return this.id === null || base !== this.opened.base || settings.model !== this.opened.settings.model;
+    if (this.id === null || settings.model !== this.opened.settings.model) return true;
+    return this.errands.length === 0 && base !== this.opened.base; // errands may lead there
   }
 
   #outdated() {
@@ -156,13 +239,15 @@ export class Session {
   }
 
   #unfinished() {
-    return this.#outdated() || this.flight.length > 0 || this.doubt.length > 0 || nextStep(this.settled, this.#goal());
+    const under = this.flight.length + this.doubt.length + this.errands.length;
+    return under > 0 || this.#outdated() || nextStep(this.settled, this.#goal());
   }
 
   async #advance() {
     if (this.flight.length === 0) {
       if (this.#reopens()) return this.#open();
       if (this.doubt.length > 0) return this.#catchUp();
+      if (this.errands.length > 0) return this.#errand(this.errands[0]);
       if (this.#outdated()) return this.#set();
       if (!this.live?.ready) return this.#request(nextStep(this.settled, this.#goal()));
       this.#flush();
@@ -176,12 +261,16 @@ export class Session {
   async #open() {
     const { settings, base } = this.wanted;
     this.asked = { kind: "open" };
+    const before = this.id;
     const opened = await api.openSession(this.blob, settings, base ?? {});
     this.live?.close();
     this.live = null;
     this.failedSockets = 0;
     Object.assign(this, { id: opened.session_id, sequence: 0, settled: [], doubt: [], opened: { settings, base } });
     Object.assign(this, { width: opened.width, height: opened.height, told: opened });
+    for (const object of this.kept) object.number = null;
+    this.errands = [...this.kept].map(errands.add); // whatever was to be told of them, this is how it ends
+    if (before) api.closeSession(before).catch(() => {}); // it would expire by itself
     if (this.#goal().length === 0) this.answer = null; // nothing will be asked that could bring another mask
     if (this.closed) api.closeSession(this.id).catch(() => {});
     else this.#connect();
@@ -193,11 +282,21 @@ export class Session {
     return this.#request({ kind: "settings", body: changed, clicks: this.settled, settings });
   }
 
+  async #errand(errand) {
+    if (!errand.needs || errand.needs.number) return this.#request({ ...errand, ...errand.request(), errand });
+    if (errand.rebuild) this.id = null;
+    this.#done(errand);
+  }
+
+  #done(errand) {
+    this.errands = this.errands.filter((other) => other !== errand);
+  }
+
   async #request(step) {
     this.asked = step;
     const sequence = this.sequence + 1;
     try {
-      const answer = await api.change(this.id, step.kind, { ...step.click, ...step.body, sequence });
+      const answer = await api.change(this.id, step.kind, { ...step.click, ...step.body, sequence }, step.method);
       this.#settle(step, answer);
     } catch (error) {
       if (error.transient) this.doubt = [{ ...step, sequence }]; // it may have been made
@@ -205,17 +304,33 @@ export class Session {
     }
   }
 
-  #settle({ clicks, settings }, answer) {
-    this.settled = clicks;
+  #settle({ clicks, settings, base, errand }, answer) {
+    this.settled = clicks ?? this.settled;
     this.sequence = answer.sequence;
     if (settings) this.opened = { ...this.opened, settings };
+    if (base !== undefined) this.opened = { ...this.opened, base };
+    if (errand) {
+      this.#done(errand);
+      errand.done?.(answer);
+      if (!errand.brings) return; // a mask that is known
+    }
     if (answer.mask) answer.pixels = decode(answer.mask);
     if (answer.pixels) this.answer = answer;
   }
 
   // What was refused for good is taken out of what is wanted.
   #refused(error) {
-    const { kind, click } = this.asked;
+    const { kind, click, errand } = this.asked;
+    if (errand) {
+      this.#done(errand);
+      if (errand.rebuild && error.code !== "no_exemplar") this.id = null;
+      else {
+        this.kept.delete(errand.object);
+        errand.failed?.(error);
+        if (error.code !== "object_unknown") this.onError(error);
+      }
+      return;
+    }
     if (kind === "open" && !this.opened) this.closed = true;
     else if (kind === "open" || kind === "settings") this.wanted = this.opened;
     else if (click) this.history.drop(click);
@@ -248,7 +363,7 @@ export class Session {
   }
 
   #flush() {
-    if (this.#outdated()) return; // first comes what is on its way, then the settings
+    if (this.errands.length > 0 || this.#outdated()) return; // first comes what is on its way, then the settings
     let clicks = this.flight.at(-1)?.clicks ?? this.settled;
     for (let step; this.flight.length < MAX_IN_FLIGHT && (step = nextStep(clicks, this.#goal())); clicks = step.clicks) {
       const id = `${++this.number}`;

@@ -49,6 +49,10 @@ class Page:
 
     def _note(self, message: dict[str, Any]) -> None:
         params = message.get("params", {})
+        if message.get("method") == "Page.javascriptDialogOpening" and params["type"] == "beforeunload":
+            # As a person who says yes to leaving; nothing else goes on before that.
+            accept = {"id": 0, "method": "Page.handleJavaScriptDialog", "params": {"accept": True}}
+            self.socket.send(json.dumps(accept))
         if message.get("method") == "Runtime.exceptionThrown":
             self.problems.append(params["exceptionDetails"].get("exception", {}).get("description", str(params)))
         if message.get("method") == "Log.entryAdded" and params["entry"]["level"] == "error":

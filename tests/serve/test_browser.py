@@ -226,10 +226,8 @@ def test_a_forgotten_session_comes_back(page: Page) -> None:
     page.problems.clear()  # the browser logs the 404 itself
 
 
-def test_a_closed_session_is_opened_again(page: Page) -> None:
+def test_only_a_session_without_work_ends_with_the_page_and_is_opened_again(page: Page) -> None:
     open_example(page)
-    page.click(*place(page, 30, 20))
-    settled(page, 1)
     page.eval(
         "window.deleted = []; window.real = window.fetch; window.fetch = (url, options) => {"
         "if (options?.method === 'DELETE') window.deleted.push(window.real(url, options)); "
@@ -239,6 +237,10 @@ def test_a_closed_session_is_opened_again(page: Page) -> None:
     assert page.eval("window.deleted.length") == 0, "a page that may come back keeps its session"
     page.eval("window.dispatchEvent(new PageTransitionEvent('pagehide', {persisted: false}))")
     assert page.eval("Promise.all(window.deleted).then((all) => all.length)") == 1
+    page.click(*place(page, 30, 20))
+    settled(page, 1)
+    page.eval("window.dispatchEvent(new PageTransitionEvent('pagehide', {persisted: false}))")
+    assert page.eval("window.deleted.length") == 1, "what was clicked is there after a reload"
     page.click(*place(page, 12, 20))
     settled(page, 2)
     assert alpha(page, "mask-layer", 30, 23) > 0
