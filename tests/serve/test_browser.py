@@ -17,6 +17,7 @@ from PIL import Image
 from serve.access import digest_of
 from serve.api import create_app
 from serve.engine import Engine
+from serve.fleet import Fleet
 from serve.settings import Settings, Token
 from tests.serve.browser import CHROMIUM, Page, chromium
 from tests.serve.conftest import encoded, picture
@@ -28,11 +29,11 @@ ALT, CTRL, SHIFT = 1, 2, 8
 
 
 @contextlib.contextmanager
-def running(settings: Settings) -> Iterator[str]:
-    """A server on the fake predictor; gives the page's address."""
+def running(settings: Settings, model: Engine | Fleet | None = None) -> Iterator[str]:
+    """A server, on the fake predictor where no model is given; gives the page's address."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        app = create_app(Engine(FakePredictor()), settings)
+        app = create_app(model or Engine(FakePredictor()), settings)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
