@@ -25,7 +25,7 @@ export function bindTools(page) {
     "next": () => page.openFrom(folder.at + 1),
     "undo": () => state.session?.undo(),
     "redo": () => state.session?.redo(),
-    "clear": () => state.session?.clear(),
+    "clear": page.clear,
     "finish": page.finish,
     "fit": () => view.fit(),
     "zoom-in": () => view.zoomAt(1.4, view.center()),

@@ -97,6 +97,16 @@ def test_the_rest_of_a_kind_on_a_real_network(settings: Settings, tmp_path: Path
         page.press("#objects li:last-child .icon[title^=Edit]")  # rather not
         page.wait("document.querySelector('#finish').disabled === false")
         assert not state(page)["has_exemplar"]
+        page.key("Enter")
+        has(page, 0, 1 + len(rest))
+        page.press(FIND)
+        page.wait(f"{MESSAGE}.startsWith('Click one more like')")
+        page.key("Escape")
+        page.wait("document.querySelector('#draft').hidden")
+        has(page, 0, 1 + len(rest))
+        page.click(*place(page, 12, 20))
+        settled(page, 1)
+        assert not state(page)["has_exemplar"]
         assert page.problems == []
 
 

@@ -58,12 +58,6 @@ def finish(page: Page, *clicks: tuple[int, int]) -> None:
     settled(page, 0)
 
 
-def reload(page: Page) -> None:
-    page.eval("window.old = true; 0")
-    page.send("Page.reload")
-    page.wait("window.old === undefined && document.readyState === 'complete'")
-
-
 def state(page: Page) -> dict[str, Any]:
     """What the server has of the session that is open."""
     return page.eval(f"fetch(`v1/sessions/${{{OPEN}.id}}`).then((answer) => answer.json())")
@@ -132,7 +126,7 @@ def test_a_reload_loses_nothing(page: Page) -> None:
     page.click(*place(page, 30, 30))
     settled(page, 2)
     before = page.eval(f"{OPEN}.id")
-    reload(page)
+    page.reload()
     shown(page, "a.png")
     settled(page, 2)
     assert page.eval(f"{OPEN}.id") == before, "the same session"
@@ -157,7 +151,7 @@ def test_what_had_not_reached_the_server_is_made_after_a_reload(page: Page) -> N
     page.eval("window.fetch = () => Promise.reject(new Error('no network')); WebSocket.prototype.send = () => {}; 0")
     page.click(*place(page, 45, 20))
     page.wait("document.querySelector('#status-clicks').textContent === '2 clicks'")
-    reload(page)
+    page.reload()
     shown(page, "a.png")
     settled(page, 2)
     has(page, 2, 0)
@@ -170,7 +164,7 @@ def test_the_whole_folder_is_there_after_a_reload(page: Page) -> None:
     shown(page, "b.png")
     finish(page, (45, 20))
     has(page, 0, 1)
-    reload(page)
+    page.reload()
     shown(page, "b.png")
     page.wait(f"{NUM_OBJECTS} === 1")
     page.eval("window.saved = null; URL.createObjectURL = (blob) => { window.saved = blob; return 'data:,'; }; 0")
@@ -214,7 +208,7 @@ def test_a_server_that_forgot_is_told_kindly_and_a_new_session_begins(page: Page
     has(page, 0, 1)
     page.eval(f"fetch(`v1/sessions/${{{OPEN}.id}}`, {{method: 'DELETE'}}).then(() => 0)")
     before = page.eval(f"{OPEN}.id")
-    reload(page)
+    page.reload()
     shown(page, "a.png")
     page.wait("document.querySelector('.toast.note p')?.textContent.includes('a.png')")
     page.click(*place(page, 30, 20))
