@@ -156,7 +156,8 @@ class ExemplarBody(Message):
         """The exemplar as it travels."""
         if exemplar is None:
             return None
-        return cls(mask=MaskRle(**exemplar.mask), clicks=[ClickBody.of(click) for click in exemplar.clicks])
+        clicks = [ClickBody.of(click) for click in exemplar.clicks]
+        return cls(mask=MaskRle(**exemplar.mask), clicks=clicks, label="")
 
 
 class SessionRequest(Message):

@@ -61,6 +61,7 @@ export function bindOpening(page) {
     $("stage").classList.add("loaded");
     $("file-name").textContent = name;
     $("file-name").title = name;
+    $("status-model").textContent = state.version.version;
     $("status-size").textContent = `${width} × ${height}`;
     message("Click the object to select it");
     $("stage").focus({ preventScroll: true });
