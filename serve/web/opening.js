@@ -51,7 +51,7 @@ export function bindOpening(page) {
     view.show(image);
     objects.reset(known?.objects);
     objects.unsaved ||= Boolean(known?.unsaved);
-    state.draft = { ...objects.next(), ...draft };
+    state.draft = { ...objects.next(), ...draft, parts: Boolean(draft?.parts && session.wanted.base?.exemplar) };
     hover.attach(session);
     clearInterval(state.keeping);
     state.keeping = keepAlive(() => [state.session.id, ...[...state.album.values()].map(({ id }) => id)].filter(Boolean), Math.min(300, session.told.expires_in_s / 3) * 1000);

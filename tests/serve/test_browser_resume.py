@@ -236,6 +236,29 @@ def test_a_session_that_is_lost_while_the_page_is_open_is_rebuilt_with_its_objec
     page.problems.clear()  # the browser logs the 404 itself
 
 
+def test_what_the_server_does_not_keep_stays_in_the_page(tmp_path: Path) -> None:
+    (tmp_path / "examples").mkdir()
+    for name in ("a.png", "b.png"):
+        (tmp_path / "examples" / name).write_bytes(encoded(picture(40, 60)))
+    settings = Settings(examples=tmp_path / "examples", max_objects=1)
+    with running(settings) as address, chromium(tmp_path / "profile", address) as page:
+        open_first(page)
+        finish(page, (12, 20))
+        finish(page, (45, 20))
+        page.wait("document.querySelector('.toast p')?.textContent.includes('at most 1 objects')")
+        page.click(*place(page, 30, 8))
+        settled(page, 1)
+        has(page, 1, 1)
+        assert page.eval(NAMES) == ["Object 1", "Object 2"]
+        assert alpha(page, "mask-layer", 45, 23) > 0
+        page.press("#clear")
+        settled(page, 0)
+        page.press("#objects li:last-child .icon[title^=Edit]")
+        settled(page, 1)
+        has(page, 1, 1)
+        assert len(page.problems) == 1, "the browser logs the refusal itself"
+
+
 def test_a_second_tab_leaves_the_first_ones_work_alone(page: Page, address: str, tmp_path: Path) -> None:
     finish(page, (12, 20))
     has(page, 0, 1)
