@@ -47,6 +47,21 @@ def decode_runs(rle: Mapping[str, Any], hw: tuple[int, int], max_pixels: int = 1
     return _checked_runs(rle.get("counts"), height * width)
 
 
+def area_and_box(runs: np.ndarray, height: int) -> tuple[int, list[int]]:
+    """Area and smallest box [x, y, width, height] (zeros for an empty mask) of runs, without the mask itself."""
+    ends = np.cumsum(runs)
+    keep = runs[1::2] > 0
+    starts, lasts = (ends[0::2][: len(keep)])[keep], ends[1::2][keep] - 1  # first and last pixel of each run of ones
+    if len(starts) == 0:
+        return 0, [0, 0, 0, 0]
+    left, right = int(starts[0] // height), int(lasts[-1] // height)
+    # A run that goes on in the next column touches the bottom of its own and the top of that.
+    spans = starts // height != lasts // height
+    top = 0 if spans.any() else int((starts % height).min())
+    bottom = height - 1 if spans.any() else int((lasts % height).max())
+    return int(runs[1::2].sum()), [left, top, right - left + 1, bottom - top + 1]
+
+
 def mask_of(runs: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
     """Turn runs that add up to h * w into a bool mask (h, w)."""
     height, width = hw

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from serve.made import bbox_xywh
+from serve.made import area_and_box
 from serve.values import SessionValue
 
 UNNAMED = "object"
@@ -15,15 +15,15 @@ def coco(value: SessionValue, file_name: str) -> dict[str, Any]:
     labels = sorted({each.label or UNNAMED for each in value.objects})
     annotations: list[dict[str, Any]] = []
     for each in value.objects:
-        mask = each.decoded()
+        area, box = area_and_box(each.mask)
         annotations.append(
             {
                 "id": each.number,
                 "image_id": 1,
                 "category_id": labels.index(each.label or UNNAMED) + 1,
                 "segmentation": each.mask,
-                "area": int(mask.sum()),
-                "bbox": bbox_xywh(mask),
+                "area": area,
+                "bbox": box,
                 "iscrowd": 0,
             }
         )

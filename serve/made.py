@@ -34,13 +34,21 @@ class Made:
         if clicks:
             last = clicks[-1]
             honoured = bool(mask[int(last.y + 0.5), int(last.x + 0.5)]) == last.positive
+        runs = rle.runs_of(mask)
+        area, box = rle.area_and_box(runs, mask.shape[0])
         return Made(
-            encoded=rle.encode(mask),
-            area=int(np.count_nonzero(mask)),
-            bbox_xywh=bbox_xywh(mask),
+            encoded={"size": [*mask.shape], "counts": rle.pack_counts(runs)},
+            area=area,
+            bbox_xywh=box,
             honoured=honoured,
             model_version=model_version,
         )
+
+
+def area_and_box(encoded: Rle) -> tuple[int, list[int]]:
+    """Area and box of a mask, without making the mask."""
+    height, width = encoded["size"]
+    return rle.area_and_box(rle.decode_runs(encoded, (height, width)), height)
 
 
 def bbox_xywh(mask: np.ndarray) -> list[int]:

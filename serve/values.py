@@ -4,9 +4,6 @@ import json
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-import numpy as np
-
-from models import rle
 from models.interaction import Click
 from models.rle import Rle
 
@@ -41,10 +38,6 @@ class Finished:
     clicks: tuple[Click, ...] = ()
     initial_mask: Rle | None = None
     exemplar: Exemplar | None = None
-
-    def decoded(self) -> np.ndarray:
-        """The mask, bool (h, w)."""
-        return rle.decode(self.mask)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

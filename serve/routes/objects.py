@@ -11,7 +11,7 @@ from models import rle
 from serve.bodies import json_body
 from serve.exports import coco, exemplars
 from serve.images import decode_mask_rle
-from serve.made import bbox_xywh
+from serve.made import area_and_box
 from serve.openapi import json_request, problems
 from serve.protocol import (
     AddRequest,
@@ -160,13 +160,13 @@ def add_objects(context: Context) -> None:
 
 def described(finished: Finished) -> ObjectBody:
     """A finished object as it travels."""
-    mask = finished.decoded()
+    area, box = area_and_box(finished.mask)
     return ObjectBody(
         number=finished.number,
         label=finished.label,
         mask=MaskRle(**finished.mask),
-        area=int(mask.sum()),
-        bbox_xywh=bbox_xywh(mask),
+        area=area,
+        bbox_xywh=box,
         clicks=[ClickBody.of(click) for click in finished.clicks],
         initial_mask=None if finished.initial_mask is None else MaskRle(**finished.initial_mask),
         exemplar=ExemplarBody.of(finished.exemplar),

@@ -6,6 +6,7 @@ from pycocotools import mask as coco
 
 from models import rle
 from models.errors import InputError
+from serve.made import bbox_xywh
 
 
 def masks() -> list[np.ndarray]:
@@ -30,6 +31,20 @@ def test_decoding_inverts_encoding() -> None:
         np.testing.assert_array_equal(rle.decode(rle.encode(mask)), mask)
         runs = {"size": list(mask.shape), "counts": rle.runs_of(mask).tolist()}
         np.testing.assert_array_equal(rle.decode(runs), mask)
+
+
+def test_area_and_box_need_no_mask() -> None:
+    for mask in masks():
+        theirs = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
+        area, box = rle.area_and_box(rle.runs_of(mask), mask.shape[0])
+        assert (area, box) == (int(coco.area(theirs)), coco.toBbox(theirs).astype(int).tolist() if area else [0] * 4)
+        assert box == bbox_xywh(mask)
+
+
+def test_area_and_box_of_runs_without_gaps() -> None:
+    runs = np.array([3, 2, 0, 2, 5])
+    mask = rle.mask_of(runs, (4, 3))
+    assert rle.area_and_box(runs, 4) == (4, bbox_xywh(mask))
 
 
 @pytest.mark.parametrize(
