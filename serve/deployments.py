@@ -9,7 +9,7 @@ import re
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -221,10 +221,12 @@ def serving(args: ServeArgs, host: str, port: int, metrics_port: int = 0, *, pro
     finally:
         if deployed:
             ray_serve.delete(APP_NAME)  # replicas end when they have answered; a shutdown alone ends the proxy at once
-        if ours:
-            ray_serve.shutdown()
-        if not connected_before:
-            ray.shutdown()
+        # Ray prints that calls of processes which it ends itself have failed: nobody's failure, and no news.
+        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+            if ours:
+                ray_serve.shutdown()
+            if not connected_before:
+                ray.shutdown()
 
 
 @contextmanager

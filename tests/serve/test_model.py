@@ -267,6 +267,21 @@ def test_other_machines_may_come_with_tokens_or_on_request(tmp_path: Path) -> No
         command.check(options)
 
 
+def test_haproxy_lets_other_machines_in_with_tokens_or_on_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tokens").write_text(new_token("anna", "annotator")[1])
+    options = command.Serve(checkpoint=("a",), port=free_port(), proxy=True)
+    monkeypatch.delenv(command.HAPROXY, raising=False)
+    command.check(options)
+    monkeypatch.setenv(command.HAPROXY, "1")
+    with pytest.raises(InputError, match="--tokens FILE"):
+        command.check(options)
+    command.check(replace(options, tokens=str(tmp_path / "tokens")))
+    command.check(replace(options, insecure=True))
+    command.check(replace(options, proxy=False))
+
+
 def test_settings_of_a_deployment(tmp_path: Path) -> None:
     secret, line = new_token("anna", "annotator")
     (tmp_path / "tokens").write_text(line)
