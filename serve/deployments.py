@@ -174,6 +174,7 @@ def connect(metrics_port: int = 0) -> bool:
     address = os.environ.get("RAY_ADDRESS")
     # Ray lets its workers wait for every other process of the machine (nice 15): batch work may, clicks may not.
     os.environ.setdefault("RAY_worker_niceness", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would tell its makers that it runs here
     try:
         ray.init(
             address=address or "local",
@@ -207,6 +208,11 @@ def serving(args: ServeArgs, host: str, port: int, metrics_port: int = 0, *, pro
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         if ours and args.device == "cuda" and ray.cluster_resources().get("GPU", 0) < 1:
             raise InputError("device cuda: Ray finds no GPU on this machine; use device auto or cpu")
+        if not ours and APP_NAME in ray_serve.status().applications:
+            raise InputError(
+                f"this Ray already serves an application {APP_NAME}, which would be replaced and then removed: "
+                "end it (`serve shutdown` ends all that this Ray serves), or unset RAY_ADDRESS for a Ray of its own"
+            )
         location = "EveryNode" if proxy else "Disabled"
         ray_serve.start(
             proxy_location=location,
