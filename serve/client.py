@@ -128,7 +128,7 @@ class RemoteSession:
         return self._change("clear")
 
     def live(self) -> LiveSession:
-        """Go on over a WebSocket: no request for each click, and masks as what changed. One or the other at a time."""
+        """Go on over a WebSocket: no request for each click. One or the other at a time."""
         self.sequence = self.client.request("GET", f"/v1/sessions/{self.id}")["sequence"]
         return LiveSession(self.client.address, self, self.client.token)
 

@@ -1,4 +1,7 @@
-"""The client's end of a live session: clicks over one WebSocket, masks as what changed. No torch, no Ray."""
+"""The client's end of a live session: clicks over one WebSocket, masks as run lengths. No torch, no Ray.
+
+Run lengths are smaller than the bits of what changed, and cost the server less; bits are for those who cannot decode.
+"""
 
 import json
 from collections.abc import Iterable
@@ -7,6 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.sync.client import connect
+
+from models import rle
 
 GONE = {4404: "session_unknown", 4410: "session_expired", 1013: "at_capacity"}
 MAX_IN_FLIGHT = 32  # less than the server lets wait, so that neither side waits for the other to read
@@ -33,7 +38,7 @@ class LiveSession:
     """One socket of one session. Changes carry their numbers: after a lost connection, open another and go on."""
 
     def __init__(self, address: str, session: Counted, token: str | None = None) -> None:
-        url = f"ws{address.rstrip('/').removeprefix('http')}/v1/sessions/{session.id}/live?mask=bits"
+        url = f"ws{address.rstrip('/').removeprefix('http')}/v1/sessions/{session.id}/live?mask=rle"
         headers = None if token is None else {"Authorization": f"Bearer {token}"}
         try:
             self._socket = connect(url, additional_headers=headers, proxy=None, max_size=MAX_ANSWER_BYTES)
@@ -97,20 +102,13 @@ class LiveSession:
                 self._session.sequence, self.last = answer["sequence"], answer
                 owed = bool(answer.get("superseded"))
                 if not owed:
-                    self._patch(answer["patch"])
+                    self.mask = rle.decode(answer.pop("mask"))
         except ConnectionClosed as closed:
             code = GONE.get(closed.rcvd.code, "no_answer") if closed.rcvd else "no_answer"
             raise refusal or ServerError(code, "the connection is closed; open another, or the session anew") from None
         if refusal is not None:
             raise refusal
         return self.mask.copy()
-
-    def _patch(self, patch: dict[str, Any]) -> None:
-        x, y, width, height = patch["bbox_xywh"]
-        if patch["num_bytes"]:
-            bits = np.frombuffer(self._socket.recv(decode=False), np.uint8)
-            box = np.unpackbits(bits, count=width * height).reshape(height, width)
-            self.mask[y : y + height, x : x + width] = box
 
 
 def _refused(error: InvalidStatus) -> ServerError:

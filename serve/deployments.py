@@ -144,7 +144,12 @@ def bind(args: ServeArgs, release: Release | None = None, *, ingress: bool = Tru
 def remote_fleet(args: ServeArgs, release: Release) -> Fleet:
     """The models that are deployed, as a process outside of Ray Serve reaches them."""
     names = {name: owner_name("" if name == ONLY else f"_{name}", release.split[name]) for name in args.models()}
-    return Fleet({name: RemoteMasks(ray_serve.get_deployment_handle(each, APP_NAME)) for name, each in names.items()})
+    return Fleet(
+        {
+            name: RemoteMasks(ray_serve.get_deployment_handle(each, APP_NAME), direct=True)
+            for name, each in names.items()
+        }
+    )
 
 
 def is_split(args: ServeArgs) -> bool:

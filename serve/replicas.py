@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import ray.serve as ray_serve
+from grpc import RpcError
 from ray.exceptions import RayActorError, RayError
 from ray.serve import Application
 from ray.serve.config import RequestRouterConfig
@@ -213,8 +214,12 @@ def versioned(deployment: Any, release: str | None, *contents: object) -> Any:
 class RemoteMasks:
     """Masks by deployments: those that own sessions (`owner`), reached by handle from the ingress's threads."""
 
-    def __init__(self, owner: Any) -> None:
-        self._owner = owner
+    def __init__(self, owner: Any, *, direct: bool = False) -> None:
+        """`direct`: clicks and masks go from process to process (gRPC) and not by Ray's objects, 1 to 2 ms sooner.
+
+        Not for the ingress's replicas: in a request of its proxy Ray Serve hands such answers on unread.
+        """
+        self._owner, self._direct = owner, direct
         self._info: ModelInfo | None = None
 
     def info(self) -> ModelInfo:
@@ -259,8 +264,9 @@ class RemoteMasks:
 
     def _ask(self, what: str, work: Work) -> Any:
         owner, clicks = self._of(work.session_id), rows(work.clicks)
+        near = owner.options(_by_reference=False) if self._direct else owner
         with metrics.timed(metrics.CALL_MS, what):
-            found = self._call(owner.ask, what, work.session_id, None, work.basis, clicks)
+            found = self._call(near.ask, what, work.session_id, None, work.basis, clicks)
         if found is None:
             metrics.put(metrics.RETRIES, 1, "file")
             with metrics.timed(metrics.CALL_MS, what):
@@ -274,7 +280,7 @@ class RemoteMasks:
         carry_request_id()
         try:
             return answered(method, *values, timeout_s=timeout_s)
-        except (RayError, RayServeException, TimeoutError, asyncio.CancelledError, FutureCancelled) as error:
+        except (RayError, RayServeException, TimeoutError, asyncio.CancelledError, FutureCancelled, RpcError) as error:
             cause = getattr(error, "cause", None)
             if isinstance(cause, ModelNan | InputError | Problem):
                 raise cause from None

@@ -116,9 +116,12 @@ def is_ours(pid: int) -> bool:
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("victim", ["FirstClick", "Correction", "Maskwright"])
+@pytest.mark.parametrize(
+    ("victim", "proxy"),
+    [("FirstClick", True), ("Correction", True), ("Maskwright", True), ("FirstClick", False), ("Correction", False)],
+)
 @pytest.mark.usefixtures("serving_ray")
-def test_a_kill_loses_no_session_and_no_click(victim: str, split_checkpoint: Path, tmp_path: Path) -> None:
+def test_a_kill_loses_no_session_and_no_click(victim: str, proxy: bool, split_checkpoint: Path, tmp_path: Path) -> None:
     """kill -9 while clicks are under way: clients repeat what had no answer, and end with the masks of one process."""
     port, num_clients, num_rounds = free_port(), 3, 40
     args = ServeArgs(checkpoint=str(split_checkpoint), num_threads=1, device="cpu", sessions=str(tmp_path / "s.db"))
@@ -143,7 +146,7 @@ def test_a_kill_loses_no_session_and_no_click(victim: str, split_checkpoint: Pat
             errors.append(error)
             warm.abort()
 
-    with deployments.serving(args, "127.0.0.1", port, proxy=True):
+    with deployments.serving(args, "127.0.0.1", port, proxy=proxy):
         threads = [threading.Thread(target=annotate, args=(n,)) for n in range(num_clients)]
         for thread in threads:
             thread.start()
