@@ -206,7 +206,7 @@ def test_what_a_cluster_serves_already_is_not_replaced(monkeypatch: pytest.Monke
 def test_proxies_that_listen_elsewhere_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     faked_ray(monkeypatch, "192.0.2.1:6379", {}, ran_before=True)
     with (
-        pytest.raises(InputError, match="do not listen on 127.0.0.1 port 8001"),
+        pytest.raises(InputError, match="port 8001: give"),
         deployments.serving(ServeArgs(checkpoint="a"), "127.0.0.1", 8001, proxy=True),
     ):
         pass
