@@ -10,6 +10,7 @@ from pydantic.json_schema import models_json_schema
 from serve.openapi_examples import add_examples
 from serve.problems import CODES
 from serve.protocol import (
+    AddRequest,
     ChangeRequest,
     ClickBody,
     ClickRequest,
@@ -30,6 +31,7 @@ BODIES: tuple[type[BaseModel], ...] = (
     ChangeRequest,
     SettingsRequest,
     FinishRequest,
+    AddRequest,
     NumberRequest,
     PredictRequest,
     ProblemBody,

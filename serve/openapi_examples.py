@@ -41,6 +41,7 @@ BY_SCHEMA: dict[str, Any] = {
     "ChangeRequest": {"sequence": 2},
     "SettingsRequest": {"mask_threshold": 0.4, "sequence": 3},
     "FinishRequest": {"label": "car", "sequence": 4},
+    "AddRequest": {"mask": RLE, "label": "car", "clicks": [CLICK], "sequence": 5},
     "NumberRequest": {"number": 1, "sequence": 5},
     "PredictRequest": {"image": PIXEL, "clicks": [CLICK]},
     "SessionOpened": OPENED,

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from models import rle
 from models.interaction import Click
 from serve.made import Made
+from serve.values import Exemplar
 
 Coordinate = Annotated[float, Field(strict=True, allow_inf_nan=False, description="pixels; an integer is its centre")]
 Flag = Annotated[bool, Field(strict=True)]
@@ -93,6 +94,16 @@ class FinishRequest(ChangeRequest):
     parts: Flag = False
 
 
+class AddRequest(ChangeRequest):
+    """A finished object that was made elsewhere: its mask, and what it is edited from, should it be edited."""
+
+    mask: MaskRle
+    label: Label = ""
+    clicks: list[ClickBody] = Field(default_factory=list, max_length=MAX_CLICKS)
+    initial_mask: MaskRle | None = None
+    exemplar: "ExemplarBody | None" = None
+
+
 class NumberRequest(ChangeRequest):
     """A change that is about a finished object."""
 
@@ -140,6 +151,14 @@ class ExemplarBody(Message):
     clicks: list[ClickBody] = Field(default_factory=list, max_length=MAX_CLICKS)
     label: Label = Field("", description="disregarded: it is there because an export has it")
 
+    @classmethod
+    def of(cls, exemplar: Exemplar | None) -> "ExemplarBody | None":
+        """The exemplar as it travels."""
+        if exemplar is None:
+            return None
+        clicks = [ClickBody.of(click) for click in exemplar.clicks]
+        return cls(mask=MaskRle(**exemplar.mask), clicks=clicks, label="")
+
 
 class SessionRequest(Message):
     """An image as base64 text or data URI, and where given the mask to start from and other settings."""
@@ -172,11 +191,13 @@ class SessionOpened(Message):
 
 
 class SessionState(SessionOpened):
-    """Everything needed to rebuild the session elsewhere, except the image and initial mask themselves."""
+    """Everything needed to rebuild the session elsewhere, except the image and the finished objects themselves."""
 
     image_sha256: str
     has_initial_mask: bool
     has_exemplar: bool
+    initial_mask: MaskRle | None = Field(None, description="that the object at hand began with")
+    exemplar: ExemplarBody | None = None
     sequence: int
     clicks: list[ClickBody]
     num_redo: int
@@ -207,6 +228,8 @@ class ObjectBody(Message):
     area: int
     bbox_xywh: list[int] = Field(min_length=4, max_length=4)
     clicks: list[ClickBody]
+    initial_mask: MaskRle | None = Field(None, description="that it began with, before its clicks")
+    exemplar: ExemplarBody | None = None
 
 
 class ObjectList(Message):

@@ -6,6 +6,7 @@ of the clicks of the object at hand; a finished object is taken up again with it
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -53,6 +54,9 @@ def after(value: SessionValue, change: Change, settings: Settings, current: Call
         case "drop":
             chosen = _object(value, change.number)
             return value.after(change, objects=tuple(each for each in value.objects if each is not chosen))
+        case "add":
+            assert change.added is not None
+            return _added(value, change, change.added, settings)
         case "recall":
             _expect_free(value)
             chosen = _object(value, change.number)
@@ -81,19 +85,35 @@ def _finished(value: SessionValue, change: Change, settings: Settings, made: Mad
                 exemplar=basis.exemplar,
             )
         ]
+    return _with(
+        value, change, new, settings, basis=replace(basis, initial_mask=None, exemplar=None), history=(), position=0
+    )
+
+
+def _added(value: SessionValue, change: Change, added: Finished, settings: Settings) -> SessionValue:
+    held = sum(_num_bytes(each) for each in value.objects) + _num_bytes(added)
+    if held > settings.max_added_bytes:
+        raise Problem(
+            "too_many_objects",
+            f"the objects' masks would take {held} bytes of run lengths: at most {settings.max_added_bytes} are kept",
+        )
+    return _with(value, change, [added], settings)
+
+
+def _with(value: SessionValue, change: Change, new: list[Finished], settings: Settings, **changed: Any) -> SessionValue:
     if len(value.objects) + len(new) > settings.max_objects:
         raise Problem(
             "too_many_objects", f"a session holds at most {settings.max_objects} objects: export them and open another"
         )
     numbered = [replace(each, number=value.next_number + place) for place, each in enumerate(new)]
-    return value.after(
-        change,
-        objects=(*value.objects, *numbered),
-        next_number=value.next_number + len(new),
-        basis=replace(basis, initial_mask=None, exemplar=None),
-        history=(),
-        position=0,
-    )
+    objects = (*value.objects, *numbered)
+    return value.after(change, objects=objects, next_number=value.next_number + len(new), **changed)
+
+
+def _num_bytes(finished: Finished) -> int:
+    exemplar = finished.exemplar
+    masks = (finished.mask, finished.initial_mask, None if exemplar is None else exemplar.mask)
+    return sum(len(mask["counts"]) for mask in masks if mask is not None)
 
 
 def parts_of(mask: np.ndarray) -> list[np.ndarray]:

@@ -161,6 +161,10 @@ class Sessions:
             would = rules.after(value, Change(kind="click", click=click), self._settings, lambda: self._made(value))
             return Outcome(made=self._made(would), value=replace(would, sequence=value.sequence))
 
+    def image(self, session_id: str, who: str | None = None) -> bytes:
+        """The image file, as it was sent."""
+        return self._work(self.get(session_id, who)).load()
+
     def probability(self, session_id: str, who: str | None = None) -> np.ndarray:
         """The probability map of the mask as it stands, uint8 (h, w)."""
         with self._locks.alone(session_id):

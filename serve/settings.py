@@ -24,9 +24,11 @@ class Settings:
 
     max_body_bytes: int = 32 * MIB
     max_click_body_bytes: int = 64 * 1024
+    max_object_body_bytes: int = MIB
     max_pixels: int = 32_000_000  # 96 MB as bytes, and 384 MB as the network's float32
     max_clicks: int = 200
     max_objects: int = 200  # finished ones of a session
+    max_added_bytes: int = 8 * MIB  # run lengths of a session's finished objects, beyond which none is added
     max_sessions: int = 1000
     max_stored_bytes: int = 2048 * MIB  # encoded images and initial masks: what a session cannot be without
     max_cache_bytes: int = 2048 * MIB  # decoded images and predictor states: rebuilt when needed

@@ -49,7 +49,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One accepted change: "click", "undo", "redo", "clear", "settings", "finish", "edit", "drop" or "recall"."""
+    """One accepted change: "click", "undo", "redo", "clear", "settings", "finish", "edit", "drop", "recall", "add"."""
 
     kind: str
     click: Click | None = None
@@ -58,6 +58,8 @@ class Change:
     label: str = ""
     parts: bool = False
     """Finish each connected component as an object."""
+    added: Finished | None = None
+    """A finished object that was made elsewhere; its number counts for nothing."""
     refinement: str | None = None
     mask_threshold: float | None = None
 
@@ -151,7 +153,12 @@ def _basis(plain: dict[str, Any]) -> Basis:
 
 
 def _change(plain: dict[str, Any]) -> Change:
-    return Change(**{**plain, "click": None if plain["click"] is None else _click(plain["click"])})
+    added = plain.get("added")  # unknown to older servers
+    read = {
+        "click": None if plain["click"] is None else _click(plain["click"]),
+        "added": None if added is None else _finished(added),
+    }
+    return Change(**{**plain, **read})
 
 
 def _finished(plain: dict[str, Any]) -> Finished:

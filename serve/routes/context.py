@@ -13,7 +13,7 @@ from serve import protocol
 from serve.bodies import SessionBody
 from serve.fleet import Fleet
 from serve.images import decode_image, decode_mask_png, decode_mask_rle
-from serve.protocol import MaskAnswer
+from serve.protocol import ExemplarBody, MaskAnswer
 from serve.rules import check_wire_click
 from serve.sessions import Change, Outcome, Sessions
 from serve.settings import Settings
@@ -57,18 +57,12 @@ class Context:
         """Decode an image and what its masks shall rest on; call it in a thread, with `decoding` held."""
         image = decode_image(body.image, self.settings.max_pixels)
         hw, options = (image.shape[0], image.shape[1]), body.options
-        exemplar = None
-        if options.exemplar is not None:
-            clicks = tuple(click.click() for click in options.exemplar.clicks)
-            for click in clicks:
-                check_wire_click(click, hw)
-            exemplar = Exemplar(mask=rle.encode(decode_mask_rle(options.exemplar.mask, hw)), clicks=clicks)
         basis = Basis(
             model=options.model or self.fleet.default,
             refinement=options.refinement,
             mask_threshold=options.mask_threshold,
             initial_mask=_initial(body, hw),
-            exemplar=exemplar,
+            exemplar=exemplar_of(options.exemplar, hw),
         )
         self.fleet.of(basis.model)  # before anything is sent to it
         return image, basis
@@ -90,6 +84,16 @@ def answer(outcome: Outcome, started: float) -> MaskAnswer:
         milliseconds=round(1000 * (time.perf_counter() - started), 1),
         num_objects=len(value.objects),
     )
+
+
+def exemplar_of(body: ExemplarBody | None, hw: tuple[int, int]) -> Exemplar | None:
+    """Read an exemplar for an image of (height, width); raises bad_mask, bad_rle, bad_click."""
+    if body is None:
+        return None
+    clicks = tuple(click.click() for click in body.clicks)
+    for click in clicks:
+        check_wire_click(click, hw)
+    return Exemplar(mask=rle.encode(decode_mask_rle(body.mask, hw)), clicks=clicks)
 
 
 def _initial(body: SessionBody, hw: tuple[int, int]) -> Rle | None:

@@ -7,13 +7,17 @@ from fastapi import Depends, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
+from models import rle
 from serve.bodies import json_body
 from serve.exports import coco, exemplars
+from serve.images import decode_mask_rle
 from serve.made import bbox_xywh
 from serve.openapi import json_request, problems
 from serve.protocol import (
+    AddRequest,
     ChangeRequest,
     ClickBody,
+    ExemplarBody,
     Export,
     FinishRequest,
     MaskRle,
@@ -22,7 +26,8 @@ from serve.protocol import (
     ObjectList,
     ObjectsAnswer,
 )
-from serve.routes.context import CHANGE_CODES, SESSION_CODES, Context, answer, caller
+from serve.routes.context import CHANGE_CODES, SESSION_CODES, Context, answer, caller, exemplar_of
+from serve.rules import check_wire_click
 from serve.sessions import Change
 from serve.values import Finished, SessionValue
 
@@ -82,6 +87,33 @@ def add_objects(context: Context) -> None:
 
         return await run_in_threadpool(run)
 
+    @app.post(
+        "/v1/sessions/{session_id}/objects",
+        responses=problems(*CHANGE_CODES, "bad_mask", "bad_rle", "bad_click", "too_many_objects"),
+        openapi_extra=json_request(AddRequest),
+    )
+    async def add(
+        request: Request,
+        session_id: str,
+        body: Annotated[AddRequest, Depends(json_body(AddRequest, context.settings.max_object_body_bytes))],
+    ) -> ObjectsAnswer:
+        """Add a finished object that was made elsewhere, say in a session that is gone; the one at hand stays."""
+
+        def read() -> Finished:
+            hw = context.store.get(session_id, caller(request)).hw
+            clicks = tuple(click.click() for click in body.clicks)
+            for click in clicks:
+                check_wire_click(click, hw)
+            initial = None if body.initial_mask is None else rle.encode(decode_mask_rle(body.initial_mask, hw))
+            mask = rle.encode(decode_mask_rle(body.mask, hw))
+            exemplar = exemplar_of(body.exemplar, hw)
+            return Finished(
+                number=0, mask=mask, label=body.label, clicks=clicks, initial_mask=initial, exemplar=exemplar
+            )
+
+        added = await run_in_threadpool(read)
+        return await change(request, session_id, Change(kind="add", added=added), body.sequence)
+
     extra = json_request(ChangeRequest, required=False)
 
     @app.post(
@@ -136,4 +168,6 @@ def described(finished: Finished) -> ObjectBody:
         area=int(mask.sum()),
         bbox_xywh=bbox_xywh(mask),
         clicks=[ClickBody.of(click) for click in finished.clicks],
+        initial_mask=None if finished.initial_mask is None else MaskRle(**finished.initial_mask),
+        exemplar=ExemplarBody.of(finished.exemplar),
     )

@@ -1,13 +1,14 @@
 """Opening a session, what it holds, and its end; and a mask without a session."""
 
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from serve import protocol
 from serve.bodies import decode_session, json_body, read_session_body
+from serve.images import MIME_OF, sniff
 from serve.openapi import image_request, json_request, problems
 from serve.problems import Problem
 from serve.protocol import MaskAnswer, PredictRequest
@@ -15,9 +16,12 @@ from serve.routes.context import BASIS_CODES, BODY_CODES, IMAGE_CODES, SESSION_C
 from serve.rules import check_wire_click
 from serve.values import SessionValue
 
+BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+FILE = {200: {"content": {kind: BINARY for kind, *_ in MIME_OF.values()}}}
+
 
 def add_sessions(context: Context) -> None:
-    """Add POST /v1/sessions, GET and DELETE /v1/sessions/{id}."""
+    """Add POST /v1/sessions, GET and DELETE /v1/sessions/{id}, GET /v1/sessions/{id}/image."""
     app, store, settings = context.app, context.store, context.settings
 
     def opened(record: SessionValue) -> dict[str, object]:
@@ -62,12 +66,20 @@ def add_sessions(context: Context) -> None:
                 "image_sha256": record.image_sha256,
                 "has_initial_mask": record.basis.initial_mask is not None,
                 "has_exemplar": record.basis.exemplar is not None,
+                "initial_mask": record.basis.initial_mask,
+                "exemplar": protocol.ExemplarBody.of(record.basis.exemplar),
                 "sequence": record.sequence,
                 "clicks": [protocol.ClickBody.of(click) for click in record.clicks],
                 "num_redo": record.num_redo,
                 "num_objects": len(record.objects),
             }
         )
+
+    @app.get("/v1/sessions/{session_id}/image", responses=problems(*SESSION_CODES) | FILE, response_class=Response)
+    async def image(request: Request, session_id: str) -> Response:
+        """The image file of the session, as it was sent."""
+        data = await run_in_threadpool(store.image, session_id, caller(request))
+        return Response(data, media_type=MIME_OF[sniff(data) or "PNG"][0])
 
     @app.delete("/v1/sessions/{session_id}", status_code=204, responses=problems(*SESSION_CODES))
     async def delete_session(request: Request, session_id: str) -> Response:

@@ -108,8 +108,11 @@ export async function openSession(blob, settings = {}, given = {}) {
 
 export const sessionState = (id) => call(`v1/sessions/${id}`);
 export const closeSession = (id) => call(`v1/sessions/${id}`, { method: "DELETE", keepalive: true });
-/** kind: "clicks" (body x, y, positive), "undo", "clear" or "settings". */
-export const change = (id, kind, body) => call(`v1/sessions/${id}/${kind}`, json(body));
+/** kind: "clicks" (body x, y, positive), "undo", "clear", "settings", or what errands.js names. */
+export const change = (id, kind, body, method = "POST") => call(`v1/sessions/${id}/${kind}`, { ...json(body), method });
+export const objects = async (id) => (await call(`v1/sessions/${id}/objects`)).objects;
+export const mask = (id) => call(`v1/sessions/${id}/mask?format=rle`);
+export const image = (id) => call(`v1/sessions/${id}/image`, { read: "blob" });
 export const steps = async (id) => (await call(`v1/sessions/${id}/steps`)).steps;
 export const probability = (id) => call(`v1/sessions/${id}/probability`, { read: "blob" });
 

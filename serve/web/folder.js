@@ -27,6 +27,11 @@ export class Folder {
     });
   }
 
+  /** The place of an address, or -1. */
+  indexOf(source) {
+    return this.entries.findIndex(({ url }) => url === source);
+  }
+
   has(index) {
     return index >= 0 && index < this.entries.length;
   }

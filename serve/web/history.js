@@ -7,6 +7,13 @@ export class History {
     this.future = [];
   }
 
+  /** The history of clicks that were made one after the other. */
+  static of(clicks) {
+    const history = new History(clicks);
+    history.past = clicks.map((_, place) => clicks.slice(0, place));
+    return history;
+  }
+
   change(clicks) {
     this.past.push(this.clicks);
     this.clicks = clicks;

@@ -1,21 +1,29 @@
-// The list of finished objects, and how it is shown. An object is {name, color, visible, key, box, rle, clicks, base}.
+// The list of finished objects, and how it is shown. An object is {name, color, visible, key, box, rle, clicks, base}, and
+// has the `number` under which the server keeps it.
 
 import { decode } from "./rle.js";
 
 const COLORS = ["#5b8cff", "#ff9f43", "#2ec4b6", "#e667c8", "#f6d743", "#9b7bff", "#ff6b6b", "#7bd14b", "#4cc9f0", "#c9a27e"];
 const ICONS = {
+  find: "M10.5 4a6.5 6.5 0 1 0 0 13 6.5 6.5 0 0 0 0-13zM15.300 15.300L20 20M10.500 7.500v6M7.500 10.500h6",
   edit: "M4 20l1-4L16 5l3 3L8 19l-4 1z",
   shown: "M2 12s4-7 10-7 10 7 10 7-4 7-10 7S2 12 2 12zm10 3a3 3 0 1 0 0-6 3 3 0 0 0 0 6z",
   hidden: "M3 3l18 18M10 5.2C18 4 22 12 22 12s-1 2-3 4M6 7c-3 2-4 5-4 5s4 7 10 7c1.500 0 3-.5 4-1",
   remove: "M5 7h14M10 7V4h4v3M7 7l1 13h8l1-13",
 };
 
+export const colorOf = (place) => COLORS[place % COLORS.length];
+
+/** Whether a name is one that the list gave. */
+export const isNumbered = (name) => /^Object \d+$/.test(name);
+
 export class ObjectList {
-  /** onChange() after the list changed; onEdit(object) when one should be worked on again. */
-  constructor(element, { onChange, onEdit }) {
-    this.element = element;
-    this.onChange = onChange;
-    this.onEdit = onEdit;
+  /**
+   * onChange() after the list changed; onEdit(object) when one should be worked on again, onDrop(object) when it is gone,
+   * onFind(object) when the others of its kind are looked for, where canFind().
+   */
+  constructor(element, { onChange, onEdit, onDrop, onFind, canFind }) {
+    Object.assign(this, { element, onChange, onEdit, onDrop, onFind, canFind });
     this.label = "";      // class of new objects; none: they are numbered
     this.unsaved = false; // something in the list is in no export yet
     this.reset();
@@ -23,7 +31,8 @@ export class ObjectList {
 
   reset(objects = []) {
     this.objects = objects;
-    this.numMade = objects.length;
+    const numbers = objects.filter(({ name }) => isNumbered(name)).map(({ name }) => Number(name.slice(7)));
+    this.numMade = Math.max(objects.length, ...numbers);
     this.show();
   }
 
@@ -38,9 +47,11 @@ export class ObjectList {
     if (!object.remade) this.numMade++;
     const at = Math.min(object.at ?? this.objects.length, this.objects.length);
     const { rle } = object;
-    this.objects.splice(at, 0, { ...object, key: rle, read: () => decode(rle), visible: true });
+    const added = { ...object, key: rle, read: () => decode(rle), visible: true };
+    this.objects.splice(at, 0, added);
     this.unsaved = true;
     this.changed();
+    return added;
   }
 
   take(object) {
@@ -81,8 +92,12 @@ export class ObjectList {
         this.changed();
       }),
       button("edit", `Edit ${object.name}`, () => this.onEdit(object)),
-      button("remove", `Delete ${object.name}`, () => this.take(object)),
+      button("remove", `Delete ${object.name}`, () => {
+        this.take(object);
+        this.onDrop(object);
+      }),
     );
+    if (this.canFind()) row.children[2].before(button("find", `Find the rest of the kind of ${object.name}`, () => this.onFind(object)));
     return row;
   }
 }

@@ -1,53 +1,28 @@
-// One session on the server, seen from here. It knows what the person wants (clicks, settings, a mask to start from) and
-// what the server has answered for, and makes whatever changes lead from one to the other: over the live socket, many in
-// flight, or one by one over HTTP where there is none. So no click is lost when the socket ends, or the session itself.
+// One session on the server, seen from here: what the person wants of it. wire.js makes it so.
 
 import * as api from "./api.js";
+import * as errands from "./errands.js";
 import { History } from "./history.js";
-import { Live } from "./live.js";
-import { decode } from "./rle.js";
-import { distance, nextStep } from "./way.js";
+import { distance } from "./way.js";
+import { Wire, pause } from "./wire.js";
 
-const MAX_IN_FLIGHT = 32;
-const MAX_FAILED_SOCKETS = 3;
-const GONE = [4404, 4410];
-const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-
-export class Session {
-  /** onChange(session) after every step; onError(error) when a change was refused; settings: model, refinement, mask_threshold. */
-  constructor(blob, { onChange, onError, settings = {} }) {
-    Object.assign(this, { blob, onChange, onError });
-    this.history = new History();
-    this.wanted = { settings, base: null }; // base: {mask, exemplar}, in RLE, that the session begins with
-    this.opened = null;   // the same, as the server has it
-    this.id = null;
-    this.sequence = 0;
-    this.settled = [];    // clicks that the server has answered for
-    this.flight = [];     // changes on the socket without an answer
-    this.doubt = [];      // changes whose answer will not come: who knows whether they were made
-    this.answer = null;   // the newest one that brought a mask, with `pixels`
-    this.held = null;     // clicks that may go out, while later ones are held back
-    this.live = null;
-    this.failedSockets = 0;
-    this.number = 0;
-    this.closed = false;
-    this.running = false;
-    this.wake = null;
-    this.failure = null;
-    this.asked = null;
-    this.onPreview = null;
-  }
-
-  get clicks() { return this.history.clicks; }
+export class Session extends Wire {
   get canUndo() { return this.history.past.length > 0; }
   get canRedo() { return this.history.future.length > 0; }
-  get waiting() { return distance(this.settled, this.clicks) + (this.#outdated() ? 1 : 0); }
+  get waiting() {
+    const expected = this.errands.findLast(({ clicks }) => clicks)?.clicks ?? this.settled;
+    return distance(expected, this.clicks) + this.errands.length + (this.outdated() ? 1 : 0);
+  }
+  /** How many of `clicks` are in the mask that the server has answered with. */
+  get numSettled() { return this.waiting === 0 ? this.clicks.length : this.errands.length ? 0 : this.settled.length; }
 
   /** Open it for the first time; fails where the image is refused. */
   async open() {
     for (let attempt = 0; ; attempt++) {
       try {
-        return await this.#open();
+        await this.begin();
+        if (this.errands.length > 0) this.#change(() => {});
+        return;
       } catch (error) {
         if (!error.transient || attempt >= 3) throw error;
         await pause(300 * 2 ** attempt);
@@ -86,6 +61,59 @@ export class Session {
     if (this.clicks.length > 0) this.#change(() => this.history.change([]));
   }
 
+  /** Take up a session that the server still has. told: its state; clicks: those it has; answer: its mask, if any. */
+  adopt(told, { clicks, wanted = clicks, objects, base, answer, settings }) {
+    const opened = { settings, base };
+    Object.assign(this, { id: told.session_id, sequence: told.sequence, width: told.width, height: told.height, told });
+    Object.assign(this, { opened, wanted: opened, settled: clicks, kept: new Set(objects), answer });
+    this.history = History.of(wanted);
+    this.connect();
+    this.#change(() => {});
+  }
+
+  /** The object at hand is finished: it is this one. The next one begins. */
+  finish(object) {
+    this.kept.add(object);
+    this.#begin(errands.finish(object));
+  }
+
+  /** Each part of the mask at hand is an object; make(objects of the server) returns those that are new here. */
+  finishParts(label, make, failed) {
+    const taken = this.clicks;
+    const done = ({ objects }) => {
+      for (const object of make(objects)) this.kept.add(object);
+      this.answer = null;
+      this.wanted = { ...this.wanted, base: null };
+      this.history = new History(this.clicks.filter((click) => !taken.includes(click)));
+    };
+    this.#send(errands.finishParts(label, done, failed));
+  }
+
+  /** A finished object is the one at hand again. Nothing else may be. */
+  edit(object) {
+    this.kept.delete(object);
+    this.#begin(errands.edit(object));
+  }
+
+  /** The object at hand will be all others of this one's kind. */
+  recall(object, failed) {
+    this.#begin(errands.recall(object, (error) => {
+      this.wanted = { ...this.wanted, base: this.opened.base };
+      failed(error);
+    }));
+  }
+
+  drop(object) {
+    this.kept.delete(object);
+    this.#send(errands.drop(object));
+  }
+
+  /** A finished object that was made elsewhere. */
+  keep(object) {
+    this.kept.add(object);
+    this.#send(errands.add(object));
+  }
+
   /** Begin another object on the same image, with these clicks, on this mask. */
   restart(clicks = [], base = null) {
     this.held = null;
@@ -106,186 +134,35 @@ export class Session {
     return true;
   }
 
-  close() {
+  /** Look away; the server keeps it. */
+  leave() {
     this.closed = true;
     this.live?.close();
     this.wake?.();
+  }
+
+  close() {
+    this.leave();
     if (this.id) api.closeSession(this.id).catch(() => {}); // it would expire by itself
+  }
+
+  #begin(errand) {
+    const { clicks, base } = errand;
+    Object.assign(this, { held: null, answer: null, wanted: { ...this.wanted, base } });
+    if (this.clicks.length > 0 && errand.rebuild) this.errands.push(errands.clear()); // say one that left no mask
+    this.history = new History(clicks);
+    this.#send(errand);
+  }
+
+  #send(errand) {
+    this.errands.push(errand);
+    this.#change(() => {});
   }
 
   #change(apply) {
     this.closed = false; // used again, say on a page that came back: the server has forgotten it, so it is rebuilt
     apply();
     this.onChange(this);
-    if (this.live?.ready && this.flight.length > 0) this.#flush();
-    if (!this.running) this.#run();
-  }
-
-  #goal() { return this.held ?? this.clicks; }
-
-  #reopens() {
-    const { settings, base } = this.wanted;
-    return this.id === null || base !== this.opened.base || settings.model !== this.opened.settings.model;
-  }
-
-  #outdated() {
-    if (this.#reopens()) return true;
-    const { settings } = this.wanted, { settings: now } = this.opened;
-    return settings.refinement !== now.refinement || settings.mask_threshold !== now.mask_threshold;
-  }
-
-  // Everything that is sent is sent from here, one thing after the other.
-  async #run() {
-    this.running = true;
-    let failures = 0;
-    while (!this.closed && this.#unfinished()) {
-      try {
-        this.#connect();
-        await this.#advance();
-        failures = 0;
-      } catch (error) {
-        if (error.lost || error.code === "stale_sequence") this.id = null;
-        else if (error.transient) {
-          if (failures++ === 3) this.onError(error); // said once; what was clicked is sent when the server is back
-          await pause(Math.min(150 * 2 ** failures, 8000));
-        } else this.#refused(error);
-      }
-      if (!this.closed) this.onChange(this);
-    }
-    this.running = false;
-  }
-
-  #unfinished() {
-    return this.#outdated() || this.flight.length > 0 || this.doubt.length > 0 || nextStep(this.settled, this.#goal());
-  }
-
-  async #advance() {
-    if (this.flight.length === 0) {
-      if (this.#reopens()) return this.#open();
-      if (this.doubt.length > 0) return this.#catchUp();
-      if (this.#outdated()) return this.#set();
-      if (!this.live?.ready) return this.#request(nextStep(this.settled, this.#goal()));
-      this.#flush();
-    }
-    await new Promise((resolve) => { this.wake = resolve; }); // an answer, or the socket's end
-    const failure = this.failure;
-    this.failure = null;
-    if (failure) throw failure;
-  }
-
-  async #open() {
-    const { settings, base } = this.wanted;
-    this.asked = { kind: "open" };
-    const opened = await api.openSession(this.blob, settings, base ?? {});
-    this.live?.close();
-    this.live = null;
-    this.failedSockets = 0;
-    Object.assign(this, { id: opened.session_id, sequence: 0, settled: [], doubt: [], opened: { settings, base } });
-    Object.assign(this, { width: opened.width, height: opened.height, told: opened });
-    if (this.#goal().length === 0) this.answer = null; // nothing will be asked that could bring another mask
-    if (this.closed) api.closeSession(this.id).catch(() => {});
-    else this.#connect();
-  }
-
-  #set() {
-    const { settings } = this.wanted, { settings: now } = this.opened;
-    const changed = Object.fromEntries(Object.entries(settings).filter(([name, value]) => now[name] !== value));
-    return this.#request({ kind: "settings", body: changed, clicks: this.settled, settings });
-  }
-
-  async #request(step) {
-    this.asked = step;
-    const sequence = this.sequence + 1;
-    try {
-      const answer = await api.change(this.id, step.kind, { ...step.click, ...step.body, sequence });
-      this.#settle(step, answer);
-    } catch (error) {
-      if (error.transient) this.doubt = [{ ...step, sequence }]; // it may have been made
-      throw error;
-    }
-  }
-
-  #settle({ clicks, settings }, answer) {
-    this.settled = clicks;
-    this.sequence = answer.sequence;
-    if (settings) this.opened = { ...this.opened, settings };
-    if (answer.mask) answer.pixels = decode(answer.mask);
-    if (answer.pixels) this.answer = answer;
-  }
-
-  // What was refused for good is taken out of what is wanted.
-  #refused(error) {
-    const { kind, click } = this.asked;
-    if (kind === "open" && !this.opened) this.closed = true;
-    else if (kind === "open" || kind === "settings") this.wanted = this.opened;
-    else if (click) this.history.drop(click);
-    else this.history = new History(this.settled);
-    if (kind === "open") this.opened = null; // refused once more, it is over
-    this.onError(error);
-  }
-
-  #connect() {
-    if (this.live || this.id === null || this.failedSockets >= MAX_FAILED_SOCKETS) return;
-    let ready = false;
-    const listeners = {
-      onReady: () => { ready = true; },
-      onAnswer: (answer) => { if (live === this.live) this.#answered(answer); },
-      onEnd: (code) => {
-        if (live !== this.live) return;
-        Object.assign(this, { live: null, doubt: [...this.doubt, ...this.flight], flight: [] });
-        if (!ready) this.failedSockets++;
-        if (GONE.includes(code)) this.id = null;
-        this.wake?.();
-      },
-    };
-    let live = null;
-    try {
-      live = new Live(this.id, this.width, this.height, listeners);
-    } catch {
-      this.failedSockets = MAX_FAILED_SOCKETS; // a token that no subprotocol can carry: HTTP can
-    }
-    this.live = live;
-  }
-
-  #flush() {
-    if (this.#outdated()) return; // first comes what is on its way, then the settings
-    let clicks = this.flight.at(-1)?.clicks ?? this.settled;
-    for (let step; this.flight.length < MAX_IN_FLIGHT && (step = nextStep(clicks, this.#goal())); clicks = step.clicks) {
-      const id = `${++this.number}`;
-      const kind = step.kind === "clicks" ? "click" : step.kind;
-      const sequence = this.sequence + this.flight.length + 1;
-      this.flight.push({ ...step, id, sequence });
-      this.live.send({ kind, ...step.click, sequence, id, latest: true });
-    }
-  }
-
-  #answered(answer) {
-    if (answer.preview) {
-      this.onPreview?.(answer);
-      return;
-    }
-    const [first] = this.flight;
-    if (first?.id === answer.id && answer.code) {
-      // Those behind it are refused for their numbers; nobody waits for these answers any more.
-      Object.assign(this, { flight: [], asked: first });
-      this.failure = new api.ApiError(answer.code, answer.detail, answer.status);
-    } else if (first?.id === answer.id) {
-      this.flight.shift();
-      this.#settle(first, answer);
-      this.#flush();
-    } else if (answer.pixels && answer.sequence === this.sequence) this.answer = answer; // one that was owed
-    this.wake?.();
-  }
-
-  // What was sent and not answered may have been made.
-  async #catchUp() {
-    const { sequence } = await api.sessionState(this.id);
-    const sent = this.doubt, made = sequence - this.sequence;
-    this.doubt = [];
-    if (made < 0 || made > sent.length) this.id = null; // not what we know: begin anew
-    else if (made > 0) {
-      if (made > 1) this.#settle(sent[made - 2], sent[made - 2]);
-      await this.#request(sent[made - 1]); // with its number: that makes no second one, and brings the mask
-    }
+    this.push();
   }
 }

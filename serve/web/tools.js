@@ -5,6 +5,7 @@ import { indexPng, maskPng, objectsZip, save } from "./exports.js";
 import { bindKeys } from "./keys.js";
 import { isJson, looksLikeMask, readMasks } from "./load_mask.js";
 import { $, attempt, toast } from "./ui.js";
+import * as works from "./works.js";
 
 export function bindTools(page) {
   const { state, view, objects, folder, models, hover, inside, magnifier } = page;
@@ -24,7 +25,7 @@ export function bindTools(page) {
     "next": () => page.openFrom(folder.at + 1),
     "undo": () => state.session?.undo(),
     "redo": () => state.session?.redo(),
-    "clear": () => state.session?.clear(),
+    "clear": page.clear,
     "finish": page.finish,
     "fit": () => view.fit(),
     "zoom-in": () => view.zoomAt(1.4, view.center()),
@@ -129,21 +130,27 @@ export function bindTools(page) {
     },
   });
   // A page that the browser keeps in memory may come back, and its session with it.
-  window.addEventListener("pagehide", ({ persisted }) => { if (!persisted) state.session?.close(); });
+  // Any other may be a reload: only a session that holds nothing ends with it.
+  window.addEventListener("pagehide", ({ persisted }) => { if (!persisted && page.isIdle()) state.session?.close(); });
+  document.querySelector(".brand").addEventListener("click", () => works.setOpened(null));
 
   start(page).catch((error) => toast(error.message));
 }
 
-async function start({ state, folder, models, openFrom, refresh }) {
+async function start({ state, objects, folder, models, openFrom, refresh, resume }) {
   const pictures = folder.load().then(async () => {
     $("examples").replaceChildren(...(await folder.pictures(openFrom)));
     $("examples-block").hidden = folder.entries.length === 0;
     $("examples-count").textContent = folder.entries.length;
     refresh();
   });
+  const resumed = resume(pictures);
+  resumed.catch(() => {}); // said below, after what is worse
   const { network, refinement } = await api.health();
   if (!state.image) $("status-model").textContent = `${network}, ${refinement}`;
   const more = await models.load();
   for (const element of document.querySelectorAll(".needs-more")) element.hidden = !more;
+  objects.show();
   await pictures;
+  await resumed;
 }

@@ -11,8 +11,9 @@ export function message(text) {
   $("status-message").textContent = text;
 }
 
-export function toast(text) {
-  const box = Object.assign(document.createElement("div"), { className: "toast" });
+/** kind: "note" for what is no error. */
+export function toast(text, kind = "") {
+  const box = Object.assign(document.createElement("div"), { className: `toast ${kind}`.trim() });
   const close = Object.assign(document.createElement("button"), { textContent: "✕" });
   close.setAttribute("aria-label", "Close");
   close.addEventListener("click", () => box.remove());

@@ -34,6 +34,7 @@ class Page:
         self.socket = socket
         self.number = 0
         self.problems: list[str] = []
+        self.num_loaded = 0
         for domain in ("Page", "Runtime", "Log", "DOM"):
             self.send(f"{domain}.enable")
 
@@ -49,6 +50,11 @@ class Page:
 
     def _note(self, message: dict[str, Any]) -> None:
         params = message.get("params", {})
+        if message.get("method") == "Page.javascriptDialogOpening" and params["type"] == "beforeunload":
+            # As a person who says yes to leaving; nothing else goes on before that.
+            accept = {"id": 0, "method": "Page.handleJavaScriptDialog", "params": {"accept": True}}
+            self.socket.send(json.dumps(accept))
+        self.num_loaded += message.get("method") == "Page.loadEventFired"
         if message.get("method") == "Runtime.exceptionThrown":
             self.problems.append(params["exceptionDetails"].get("exception", {}).get("description", str(params)))
         if message.get("method") == "Log.entryAdded" and params["entry"]["level"] == "error":
@@ -66,6 +72,12 @@ class Page:
                 return value
             time.sleep(0.05)
         raise AssertionError(f"never true: {expression}; the page said {self.problems}")
+
+    def reload(self) -> None:
+        before = self.num_loaded
+        self.send("Page.reload")
+        while self.num_loaded == before:
+            self._note(json.loads(self.socket.recv(timeout=30)))
 
     def size(self, width: int, height: int) -> None:
         self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)

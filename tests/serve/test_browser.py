@@ -17,6 +17,7 @@ from PIL import Image
 from serve.access import digest_of
 from serve.api import create_app
 from serve.engine import Engine
+from serve.fleet import Fleet
 from serve.settings import Settings, Token
 from tests.serve.browser import CHROMIUM, Page, chromium
 from tests.serve.conftest import encoded, picture
@@ -28,11 +29,11 @@ ALT, CTRL, SHIFT = 1, 2, 8
 
 
 @contextlib.contextmanager
-def running(settings: Settings) -> Iterator[str]:
-    """A server on the fake predictor; gives the page's address."""
+def running(settings: Settings, model: Engine | Fleet | None = None) -> Iterator[str]:
+    """A server, on the fake predictor where no model is given; gives the page's address."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        app = create_app(Engine(FakePredictor()), settings)
+        app = create_app(model or Engine(FakePredictor()), settings)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
@@ -226,10 +227,8 @@ def test_a_forgotten_session_comes_back(page: Page) -> None:
     page.problems.clear()  # the browser logs the 404 itself
 
 
-def test_a_closed_session_is_opened_again(page: Page) -> None:
+def test_only_a_session_without_work_ends_with_the_page_and_is_opened_again(page: Page) -> None:
     open_example(page)
-    page.click(*place(page, 30, 20))
-    settled(page, 1)
     page.eval(
         "window.deleted = []; window.real = window.fetch; window.fetch = (url, options) => {"
         "if (options?.method === 'DELETE') window.deleted.push(window.real(url, options)); "
@@ -239,6 +238,10 @@ def test_a_closed_session_is_opened_again(page: Page) -> None:
     assert page.eval("window.deleted.length") == 0, "a page that may come back keeps its session"
     page.eval("window.dispatchEvent(new PageTransitionEvent('pagehide', {persisted: false}))")
     assert page.eval("Promise.all(window.deleted).then((all) => all.length)") == 1
+    page.click(*place(page, 30, 20))
+    settled(page, 1)
+    page.eval("window.dispatchEvent(new PageTransitionEvent('pagehide', {persisted: false}))")
+    assert page.eval("window.deleted.length") == 1, "what was clicked is there after a reload"
     page.click(*place(page, 12, 20))
     settled(page, 2)
     assert alpha(page, "mask-layer", 30, 23) > 0

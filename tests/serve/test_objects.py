@@ -183,7 +183,7 @@ def test_models_are_chosen_by_name() -> None:
     )
 
 
-@pytest.mark.parametrize("path", ["", "/mask", "/objects", "/steps", "/probability", "/export"])
+@pytest.mark.parametrize("path", ["", "/mask", "/image", "/objects", "/steps", "/probability", "/export"])
 def test_a_session_is_unknown_to_another_token(path: str) -> None:
     tokens = tuple(Token(name=name, role="annotator", sha256=digest_of(name)) for name in ("anna", "bert"))
     client = TestClient(create_app(Engine(FakePredictor()), Settings(tokens=tokens)), ADDRESS)
@@ -196,3 +196,52 @@ def test_a_session_is_unknown_to_another_token(path: str) -> None:
         body = {"x": 1, "y": 1} if change == "preview" else {}
         refused(client.post(f"/v1/sessions/{session}/{change}", headers=other, json=body), 404, "session_unknown")
     refused(client.delete(f"/v1/sessions/{session}", headers=other), 404, "session_unknown")
+
+
+def test_an_object_made_elsewhere_is_added_as_it_was(server: Server) -> None:
+    first, other = server.open(), server.open()
+    server.click(first, 10, 10)
+    server.change(first, "finish", label="car")
+    (made,) = server.client.get(f"/v1/sessions/{first}/objects").json()["objects"]
+    disk = mask_of(server.click(other, 30, 30))
+    body = {name: made[name] for name in ("mask", "label", "clicks", "initial_mask")}
+    added = post(server, f"{other}/objects", **body, sequence=2)
+    assert added.status_code == 200, added.text
+    assert added.json()["objects"] == [made]
+    assert mask_of(added.json()).sum() == disk.sum(), "the object at hand stays"
+    assert post(server, f"{other}/objects", **body, sequence=2).json()["num_objects"] == 1, "a repetition"
+    server.change(other, "clear")
+    again = post(server, f"{other}/objects/1/edit").json()
+    assert (again["num_clicks"], again["mask"]) == (1, made["mask"])
+    refused(post(server, f"{other}/objects", mask={"size": [3, 5], "counts": "?"}), 422, "bad_rle")
+    refused(post(server, f"{other}/objects", **body | {"clicks": [{"x": 999, "y": 1}]}), 422, "bad_click")
+
+
+def test_what_is_added_has_limits(make_server: Callable[..., Server]) -> None:
+    server = make_server(max_objects=2, max_added_bytes=60, max_object_body_bytes=2000)
+    session = server.open()
+    small, ragged = np.zeros((40, 60), bool), np.random.default_rng(0).random((40, 60)) > 0.99
+    small[3:9, 4:8] = True
+    assert len(rle.encode(ragged)["counts"]) > 60
+    refused(post(server, f"{session}/objects", mask=rle.encode(ragged)), 422, "too_many_objects")
+    refused(post(server, f"{session}/objects", mask=rle.encode(small), label="x" * 3000), 413, "body_too_large")
+    for _ in range(2):
+        assert post(server, f"{session}/objects", mask=rle.encode(small)).status_code == 200
+    refused(post(server, f"{session}/objects", mask=rle.encode(small)), 422, "too_many_objects")
+
+
+def test_a_session_tells_all_that_it_was_opened_with(server: Server) -> None:
+    import base64
+
+    server.predictor.takes_exemplar = True
+    mask = np.zeros((40, 60), bool)
+    mask[5:9, 5:9] = True
+    exemplar = {"mask": dict(rle.encode(mask)), "clicks": [{"x": 6, "y": 6, "positive": True}]}
+    body = {"image": base64.b64encode(encoded(picture())).decode(), "mask": rle.encode(mask), "exemplar": exemplar}
+    session = server.client.post("/v1/sessions", json=body).json()["session_id"]
+    state = server.client.get(f"/v1/sessions/{session}").json()
+    assert (state["initial_mask"], state["exemplar"]) == (rle.encode(mask), exemplar | {"label": ""})
+    file = server.client.get(f"/v1/sessions/{session}/image")
+    assert (file.headers["content-type"], file.content) == ("image/png", encoded(picture()))
+    server.client.delete(f"/v1/sessions/{session}")
+    refused(server.client.get(f"/v1/sessions/{session}/image"), 404, "session_unknown")
