@@ -26,6 +26,9 @@ from serve.open_store import is_url, open_store, settled
 from serve.settings import LogFormat
 from serve.sources import Source, join_sources, read_sources
 
+HAPROXY = "RAY_SERVE_ENABLE_HA_PROXY"
+"""Ray's own variable: HAProxy in place of the proxies that are written in Python."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Serve:
@@ -76,7 +79,7 @@ class Serve:
     proxy: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Let Ray Serve's proxies and replicas answer HTTP, as on a cluster, and not this process: some ms slower."""
     tokens: str | None = None
-    """File of tokens, one a line, as `python -m serve.access NAME ROLE` makes them; without it nobody is asked."""
+    """File of tokens, made by `python -m serve.access NAME ROLE >> FILE`; without it nobody is asked."""
     hosts: tuple[str, ...] = ()
     """Names that the server goes by beside localhost and --host; * for any."""
     origins: tuple[str, ...] = ()
@@ -108,6 +111,17 @@ def check(options: Serve) -> None:
         raise InputError(
             f"--host {options.host} lets other machines in, and without --tokens this server has no login: "
             "use 127.0.0.1, give --tokens FILE, or add --insecure on a network you trust"
+        )
+    # With HAProxy, Ray Serve listens on every interface, whatever host it is told.
+    if (
+        options.proxy
+        and not options.plain
+        and os.environ.get(HAPROXY) == "1"
+        and not (options.tokens or options.insecure)
+    ):
+        raise InputError(
+            f"{HAPROXY}=1 lets other machines in with --proxy, whatever --host says, and without --tokens this server "
+            "has no login: unset it, give --tokens FILE, or add --insecure on a network you trust"
         )
     if options.tokens is not None:
         read_tokens(Path(options.tokens))

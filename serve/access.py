@@ -138,7 +138,7 @@ def new_token(name: str, role: str) -> tuple[str, str]:
 
 
 def main() -> None:
-    """Entry point: print a new token."""
+    """Entry point: print a new token; the line alone goes to stdout, so that `>> FILE` is all that it takes."""
     if len(sys.argv) != 3:
         sys.stderr.write(f"usage: python -m serve.access NAME ROLE   (roles: {', '.join(ROLES)})\n")
         sys.exit(2)
@@ -147,8 +147,8 @@ def main() -> None:
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)
-    sys.stdout.write(f"secret, for its owner, shown this once: {secret}\n")
-    sys.stdout.write(f"line for the file of --tokens: {line}\n")
+    sys.stderr.write(f"secret, for its owner, shown this once: {secret}\n")
+    sys.stdout.write(f"{line}\n")
 
 
 if __name__ == "__main__":

@@ -47,15 +47,29 @@ class Client:
     def __exit__(self, *error: object) -> None:
         self._http.close()
 
-    def open(self, image: str | Path | bytes, mask: np.ndarray | None = None) -> "RemoteSession":
-        """Open a session on an image file (a path, or its bytes), and on a mask to correct (bool, h, w)."""
+    def open(
+        self,
+        image: str | Path | bytes,
+        mask: np.ndarray | None = None,
+        *,
+        model: str | None = None,
+        refinement: str | None = None,
+        mask_threshold: float | None = None,
+    ) -> "RemoteSession":
+        """Open a session on an image file (a path, or its bytes), and on a mask to correct (bool, h, w).
+
+        The others are chosen for this session: None takes what the server has. GET /v1/models tells what there is.
+        """
         data = image if isinstance(image, bytes) else Path(image).read_bytes()
+        every = {"model": model, "refinement": refinement, "mask_threshold": mask_threshold}
+        chosen = {name: value for name, value in every.items() if value is not None}
         if mask is None:
-            opened = self.request("POST", "/v1/sessions", content=data, headers={"Content-Type": _type(data)})
+            kind = {"Content-Type": _type(data)}
+            opened = self.request("POST", "/v1/sessions", content=data, headers=kind, params=chosen)
         else:
             import base64
 
-            body = {"image": base64.b64encode(data).decode(), "mask": rle.encode(mask)}
+            body = {"image": base64.b64encode(data).decode(), "mask": rle.encode(mask), **chosen}
             opened = self.request("POST", "/v1/sessions", json=body)
         return RemoteSession(self, opened["session_id"], (opened["height"], opened["width"]))
 

@@ -8,12 +8,14 @@ import os
 import re
 import secrets
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import ray
 import ray.serve as ray_serve
 from fastapi import FastAPI
@@ -34,6 +36,7 @@ from serve.shares import share_of
 from serve.sources import ONLY, Source, join_sources, read_sources
 
 APP_NAME = "maskwright"
+CONTROLLER = "SERVE_CONTROLLER_ACTOR"  # by which Ray Serve's own commands find it
 MEMORY = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
@@ -165,6 +168,27 @@ def is_split(args: ServeArgs) -> bool:
         return create(description["network"], **description["config"]).traits.split
 
 
+def serve_runs() -> bool:
+    """Whether the connected Ray has a Ray Serve already; its proxies stay as they were started, whatever one asks."""
+    try:
+        ray.get_actor(CONTROLLER, namespace="serve")
+    except ValueError:
+        return False
+    return True
+
+
+def answers(host: str, port: int) -> bool:
+    """Whether a server that lives answers there, at once or within seconds."""
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1/health/live"
+    with httpx.Client(timeout=2, trust_env=False) as http:
+        for _ in range(10):
+            with suppress(httpx.TransportError):
+                if http.get(address).status_code == 200:
+                    return True
+            time.sleep(0.5)
+    return False
+
+
 def wants_gpu(device: str) -> bool:
     """Whether the replica should ask Ray for a GPU: told to, or free to choose where the connected Ray has one."""
     has_gpu = ray.is_initialized() and ray.cluster_resources().get("GPU", 0) >= 1
@@ -179,6 +203,7 @@ def connect(metrics_port: int = 0) -> bool:
     address = os.environ.get("RAY_ADDRESS")
     # Ray lets its workers wait for every other process of the machine (nice 15): batch work may, clicks may not.
     os.environ.setdefault("RAY_worker_niceness", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would tell its makers that it runs here
     try:
         ray.init(
             address=address or "local",
@@ -207,11 +232,17 @@ def serving(args: ServeArgs, host: str, port: int, metrics_port: int = 0, *, pro
     """
     connected_before = ray.is_initialized()
     ours = not connected_before and connect(metrics_port)
-    deployed = False
+    deployed = served_before = False
     try:
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         if ours and args.device == "cuda" and ray.cluster_resources().get("GPU", 0) < 1:
             raise InputError("device cuda: Ray finds no GPU on this machine; use device auto or cpu")
+        if not ours and APP_NAME in ray_serve.status().applications:
+            raise InputError(
+                f"this Ray already serves an application {APP_NAME}, which would be replaced and then removed: "
+                "end it (`serve shutdown` ends all that this Ray serves), or unset RAY_ADDRESS for a Ray of its own"
+            )
+        served_before = not ours and serve_runs()
         location = "EveryNode" if proxy else "Disabled"
         ray_serve.start(
             proxy_location=location,
@@ -221,15 +252,23 @@ def serving(args: ServeArgs, host: str, port: int, metrics_port: int = 0, *, pro
         deployed = True
         args, release = settled(args), Release.of(args)
         take = Rolling(args, lambda moved: deploy(moved, release, ingress=proxy), try_model).take
+        if proxy and served_before and not answers(host, port):
+            raise InputError(
+                f"Ray Serve ran on this Ray before, and its proxies do not listen on {host} port {port}: "
+                "give the --host and --port that they have, or leave out --proxy"
+            )
         with nullcontext() if proxy else front(args, release, host, port):
             yield take
     finally:
         if deployed:
             ray_serve.delete(APP_NAME)  # replicas end when they have answered; a shutdown alone ends the proxy at once
-        if ours:
-            ray_serve.shutdown()
-        if not connected_before:
-            ray.shutdown()
+        # Ray prints that calls of processes which it ends itself have failed: nobody's failure, and no news.
+        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+            # One that was started here has no proxies, or ours, and would keep them so for whoever deploys next.
+            if ours or (deployed and not served_before and not ray_serve.status().applications):
+                ray_serve.shutdown()
+            if not connected_before:
+                ray.shutdown()
 
 
 @contextmanager

@@ -100,3 +100,11 @@ def test_a_deleted_session_is_told(client: Client) -> None:
             live.click(5, 5)
         with pytest.raises(ServerError, match="session_unknown"):
             live.click(5, 5)
+
+
+def test_what_a_session_is_opened_with(client: Client) -> None:
+    with client.open(encoded(picture()), mask_threshold=0.25) as session:
+        assert client.request("GET", f"/v1/sessions/{session.id}")["mask_threshold"] == 0.25
+    with pytest.raises(ServerError) as caught:
+        client.open(encoded(picture()), model="nobody")
+    assert caught.value.code == "model_unknown"

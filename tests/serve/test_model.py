@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -152,8 +153,10 @@ def test_the_replica_reserves_a_gpu(device: str, num_gpus: int, expected: int, m
     assert (owner._bound_deployment.ray_actor_options or {}).get("num_gpus", 0) == expected
 
 
-@pytest.mark.parametrize("address", [None, "192.0.2.1:6379"])
-def test_other_applications_of_a_cluster_are_left_alone(address: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def faked_ray(
+    monkeypatch: pytest.MonkeyPatch, address: str | None, applications: dict[str, object], *, ran_before: bool
+) -> list[tuple[object, ...]]:
+    """A Ray that serves these applications; returns what is asked of it, as it is asked."""
     calls: list[tuple[object, ...]] = []
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     if address:
@@ -163,12 +166,50 @@ def test_other_applications_of_a_cluster_are_left_alone(address: str | None, mon
     monkeypatch.setattr("ray.shutdown", lambda: calls.append(("ray.shutdown",)))
     monkeypatch.setattr("ray.serve.start", lambda **_: None)
     monkeypatch.setattr("ray.serve.run", lambda *_, **__: None)
+    monkeypatch.setattr("ray.serve.status", lambda: SimpleNamespace(applications=applications))
     monkeypatch.setattr("ray.serve.delete", lambda name: calls.append(("delete", name)))
     monkeypatch.setattr("ray.serve.shutdown", lambda: calls.append(("serve.shutdown",)))
+    monkeypatch.setattr(deployments, "serve_runs", lambda: ran_before)
+    monkeypatch.setattr(deployments, "answers", lambda host, port: port == 8000)
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("address", "others", "ran_before", "ends"),
+    [
+        (None, False, False, True),
+        ("192.0.2.1:6379", False, False, True),  # a Ray Serve that we started keeps its proxies as we wanted them
+        ("192.0.2.1:6379", True, False, False),  # but somebody came meanwhile
+        ("192.0.2.1:6379", False, True, False),
+    ],
+)
+def test_other_applications_of_a_cluster_are_left_alone(
+    address: str | None, others: bool, ran_before: bool, ends: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = faked_ray(monkeypatch, address, {"other": None} if others else {}, ran_before=ran_before)
     with deployments.serving(ServeArgs(checkpoint="a"), "127.0.0.1", 8000, proxy=True):
         calls.append(("served",))
-    ending = [("delete", "maskwright"), *([] if address else [("serve.shutdown",)])]
+    ending = [("delete", "maskwright"), *([("serve.shutdown",)] if ends else [])]
     assert calls == [("init", address or "local"), ("served",), *ending, ("ray.shutdown",)]
+
+
+def test_what_a_cluster_serves_already_is_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = faked_ray(monkeypatch, "192.0.2.1:6379", {"maskwright": None}, ran_before=True)
+    with (
+        pytest.raises(InputError, match="already serves"),
+        deployments.serving(ServeArgs(checkpoint="a"), "127.0.0.1", 8000),
+    ):
+        pass
+    assert calls == [("init", "192.0.2.1:6379"), ("ray.shutdown",)]
+
+
+def test_proxies_that_listen_elsewhere_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    faked_ray(monkeypatch, "192.0.2.1:6379", {}, ran_before=True)
+    with (
+        pytest.raises(InputError, match="port 8001: give"),
+        deployments.serving(ServeArgs(checkpoint="a"), "127.0.0.1", 8001, proxy=True),
+    ):
+        pass
 
 
 def test_what_a_replica_refuses_is_told_in_one_line() -> None:
@@ -265,6 +306,21 @@ def test_other_machines_may_come_with_tokens_or_on_request(tmp_path: Path) -> No
     command.check(replace(options, insecure=True))
     with pytest.raises(InputError, match="--tokens FILE"):
         command.check(options)
+
+
+def test_haproxy_lets_other_machines_in_with_tokens_or_on_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tokens").write_text(new_token("anna", "annotator")[1])
+    options = command.Serve(checkpoint=("a",), port=free_port(), proxy=True)
+    monkeypatch.delenv(command.HAPROXY, raising=False)
+    command.check(options)
+    monkeypatch.setenv(command.HAPROXY, "1")
+    with pytest.raises(InputError, match="--tokens FILE"):
+        command.check(options)
+    command.check(replace(options, tokens=str(tmp_path / "tokens")))
+    command.check(replace(options, insecure=True))
+    command.check(replace(options, proxy=False))
 
 
 def test_settings_of_a_deployment(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_beyond_capacity_refusals_are_quick_and_the_rest_is_served(
                 assert answer.json()["code"] == "at_capacity", answer.text
                 assert 1 <= int(answer.headers["retry-after"]) <= 5
             time.sleep(0.02)
-        took = time.perf_counter() - began
+        took, num_served = time.perf_counter() - began, sum(status == 200 for status, _ in found)
         stop.set()
         for thread in threads:
             thread.join(60)
@@ -62,10 +62,11 @@ def test_beyond_capacity_refusals_are_quick_and_the_rest_is_served(
         assert http.post(f"/v1/sessions/{sessions[0]}/clicks", json={"x": 5, "y": 5}).status_code == 200
     assert {status for status, _ in found} == {200, 503}
     served_in = [seconds for status, seconds in found if status == 200]
-    each, p95 = took / len(served_in), float(np.quantile(served_in, 0.95))
+    # Those that were still in the line when the clock stopped are no part of its time.
+    each, p95 = took / num_served, float(np.quantile(served_in, 0.95))
     print(mode, f"refused in {1000 * median(refusals):.0f} ms (median of {len(refusals)}, at most", end=" ")
-    print(f"{1000 * max(refusals):.0f}); one click {1000 * each:.0f} ms, accepted ones p95 {p95:.2f} s")
+    print(f"{1000 * max(refusals):.0f}); one click {1000 * each:.0f} ms ({num_served}), accepted ones p95 {p95:.2f} s")
     # The clients share the server's CPUs: their part is in these times.
     assert median(refusals) < 0.05
-    # As many as may wait, one after the other, is what an accepted one waits if the network's lock were fair.
-    assert p95 < 3 * LIMIT * each
+    # As many as may wait, one after the other, is the longest that anybody accepted waits.
+    assert p95 < 2 * LIMIT * each

@@ -81,3 +81,4 @@ def test_a_signal_ends_it_when_all_is_answered(mode: str, small_checkpoint: Path
     assert after <= {200, 404, 503, "nobody there", "ReadError", "RemoteProtocolError"}
     assert code == 0, running.said()
     assert took <= 30
+    assert len(running.said().splitlines()) == 2, f"more than that it starts, and is ready: {running.said()}"
