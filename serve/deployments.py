@@ -43,7 +43,8 @@ MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
 }
 """Environment of those that run a network. glibc gives what a forward frees back to the system, and each of Ray's
-threads has a heap of its own: the next forward took the pages anew, up to 30 ms of a click. Here one heap is kept."""
+threads has a heap of its own: the next forward took the pages anew, up to 30 ms of a click. Here one heap is kept; what
+nobody uses of it is given back once a minute at most (serve/memory.py)."""
 REFUSAL = re.compile(rf"\b{InputError.__module__}\.{InputError.__name__}: (.+)")
 
 

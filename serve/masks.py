@@ -15,6 +15,7 @@ from serve import metrics
 from serve.engine import Engine, PredictorSession
 from serve.images import decode_image
 from serve.made import Made
+from serve.memory import NowAndThen
 from serve.settings import Settings
 from serve.values import Basis
 from serve.waiting import Abandoned
@@ -93,6 +94,7 @@ class LocalMasks:
         self._cached: OrderedDict[str, tuple[Basis, PredictorSession]] = OrderedDict()  # least recently used first
         self._sizes: dict[str, int] = {}
         self._lock = threading.Lock()
+        self._give_back = NowAndThen()
 
     def info(self) -> ModelInfo:
         """Which model answers, and whether it does."""
@@ -110,6 +112,7 @@ class LocalMasks:
 
     def open(self, session_id: str, data: bytes, image: np.ndarray, basis: Basis) -> None:
         """Open the image, which is decoded already."""
+        self._give_back()  # here, where nobody waits for a mask
         self._keep(session_id, basis, self.engine.open(image, basis), (image.shape[0], image.shape[1]))
 
     def mask(self, work: Work) -> Made:

@@ -13,6 +13,7 @@ from typing import Any
 
 from models.steps import Answer, Start
 from serve.halves import Encoded, Encoder
+from serve.memory import NowAndThen
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +31,14 @@ class Kept:
         self._answer, self._max_bytes = answer, max_bytes
         self._known: OrderedDict[Ticket, tuple[Any, ...]] = OrderedDict()  # least recently used first
         self._guard = threading.Lock()
+        self._give_back = NowAndThen()
         self.num_found = self.num_missed = 0
 
     def __call__(self, requests: list[Any], tickets: list[Ticket]) -> list[Any]:
         """Answer requests of one kind; answers to `Start` stay here, and its `tickets` are handed back for them."""
         if not isinstance(requests[0], Start):
             return self._answer([self._redeemed(requests, request) for request in requests])
+        self._give_back()  # here, where nobody waits for a mask
         answers = self._answer(requests)
         with self._guard:
             self._known.update(zip(tickets, answers, strict=True))
