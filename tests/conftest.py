@@ -13,12 +13,8 @@ os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "1")
 import pytest
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist's own, which reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Share the tests among processes (pytest-xdist): all that need Ray in one, and first; files stay whole."""
-    for item in items:
-        ray = item.get_closest_marker("ray") is not None
-        item.add_marker(pytest.mark.xdist_group("ray" if ray else str(item.path.relative_to(item.config.rootpath))))
+    """Put the tests that need Ray first: they take longest, and processes end together if those begin early."""
     items.sort(key=lambda item: item.get_closest_marker("ray") is None)
 
 
