@@ -369,7 +369,7 @@ def serving_ray(ray_cluster: None) -> Iterator[None]:
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("serving_ray")
-@pytest.mark.parametrize("proxy", [False, True])
+@pytest.mark.parametrize("proxy", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_session_on_ray_serve(small_checkpoint: Path, proxy: bool) -> None:
     import httpx
 
