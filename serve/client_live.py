@@ -47,9 +47,14 @@ class LiveSession:
         except (OSError, InvalidHandshake, InvalidURI) as error:
             raise ServerError("no_answer", f"{type(error).__name__}: {error}") from None
         self._session = session
-        self.mask = np.zeros(session.hw, bool)
+        self._encoded: rle.Rle | None = None
         self.last: dict[str, Any] = {}
         """The newest answer, as docs/HTTP.md describes it, without the mask."""
+
+    @property
+    def mask(self) -> np.ndarray:
+        """The newest mask that this socket brought, bool (h, w), anew each time; empty before the first."""
+        return np.zeros(self._session.hw, bool) if self._encoded is None else rle.decode(self._encoded)
 
     def __enter__(self) -> "LiveSession":
         return self
@@ -70,7 +75,7 @@ class LiveSession:
         rows = [{"kind": "click", "x": x, "y": y, "positive": positive} for x, y, positive in clicks]
         for start in range(0, len(rows), MAX_IN_FLIGHT):
             self._change(rows[start : start + MAX_IN_FLIGHT])
-        return self.mask.copy()
+        return self.mask
 
     def undo(self) -> np.ndarray:
         """Take the last click back; returns the mask."""
@@ -102,13 +107,13 @@ class LiveSession:
                 self._session.sequence, self.last = answer["sequence"], answer
                 owed = bool(answer.get("superseded"))
                 if not owed:
-                    self.mask = rle.decode(answer.pop("mask"))
+                    self._encoded = answer.pop("mask")
         except ConnectionClosed as closed:
             code = GONE.get(closed.rcvd.code, "no_answer") if closed.rcvd else "no_answer"
             raise refusal or ServerError(code, "the connection is closed; open another, or the session anew") from None
         if refusal is not None:
             raise refusal
-        return self.mask.copy()
+        return self.mask
 
 
 def _refused(error: InvalidStatus) -> ServerError:

@@ -263,18 +263,19 @@ class RemoteMasks:
             logger.warning("session %s is deleted, its cache is not: %s", session_name(session_id), problem)
 
     def _ask(self, what: str, work: Work) -> Any:
-        owner, clicks = self._of(work.session_id), rows(work.clicks)
-        near = owner.options(_by_reference=False) if self._direct else owner
+        clicks = rows(work.clicks)
+        near = self._of(work.session_id, **({"_by_reference": False} if self._direct else {}))
         with metrics.timed(metrics.CALL_MS, what):
             found = self._call(near.ask, what, work.session_id, None, work.basis, clicks)
         if found is None:
             metrics.put(metrics.RETRIES, 1, "file")
             with metrics.timed(metrics.CALL_MS, what):
+                owner = self._of(work.session_id)
                 found = self._call(owner.ask, what, work.session_id, work.load(), work.basis, clicks)
         return found
 
-    def _of(self, session_id: str) -> Any:
-        return self._owner.options(session_id=session_id)
+    def _of(self, session_id: str, **more: Any) -> Any:
+        return self._owner.options(session_id=session_id, **more)
 
     def _call(self, method: Any, *values: Any, timeout_s: float = TIMEOUT_S) -> Any:
         carry_request_id()
