@@ -1,11 +1,12 @@
 """What serving adds to a click, what a correction costs beside a first click, and how many sessions share the server.
 
-    python -m benchmarks.serve (--checkpoint DIR | --network NAME) [--server ray plain haproxy] [--image PHOTO.jpg]
-        [--concurrency 1 2 4 8 16 32 64] [--json OUT]
+    python -m benchmarks.serve (--checkpoint DIR | --network NAME) [--server ray proxy haproxy plain]
+        [--image PHOTO.jpg] [--concurrency 1 2 4 8 16 32 64] [--json OUT]
 
-Servers: Ray Serve as `python -m serve` starts it; `plain`, uvicorn alone; `haproxy`, Ray Serve behind HAProxy, with a
-token. Loopback, one client process, 1920 x 1080 without --image. The same clicks are made on Predictor in this process,
-before and after each server, in turn with nothing else of ours. A network by name has seeded weights.
+Servers: `ray` as `python -m serve` starts it, `proxy` behind Ray Serve's own proxies, `haproxy` behind HAProxy, with a
+token, `plain` without Ray. Loopback, one client process, 1920 x 1080 without --image. The same clicks are made on
+Predictor in this process, before and after each server, in turn with nothing else of ours. A network by name has seeded
+weights.
 """
 
 import argparse
@@ -193,7 +194,7 @@ def main() -> None:
     chosen = parser.add_mutually_exclusive_group(required=True)
     chosen.add_argument("--checkpoint")
     chosen.add_argument("--network")
-    parser.add_argument("--server", nargs="+", choices=("ray", "plain", "haproxy"), default=["ray"])
+    parser.add_argument("--server", nargs="+", choices=("ray", "proxy", "haproxy", "plain"), default=["ray"])
     parser.add_argument("--image", type=Path)
     parser.add_argument("--sessions", type=int, default=8)
     parser.add_argument("--clicks", type=int, default=6)

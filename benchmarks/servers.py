@@ -23,7 +23,7 @@ def server(
 ) -> Iterator[tuple[str, str | None, subprocess.Popen[bytes]]]:
     """Serve while the block runs: its address, the secret of a token where it asks for one, and its process.
 
-    `kind` is ray, plain (uvicorn alone) or haproxy (Ray Serve behind HAProxy, which every machine may reach).
+    `kind` is ray, proxy (Ray Serve's own proxies), haproxy (HAProxy, which every machine may reach) or plain (no Ray).
     """
     folder, secret = Path(tempfile.mkdtemp()), None
     command = [sys.executable, "-m", "serve", "--checkpoint", checkpoint, "--port", str(port), "--device", "cpu"]
@@ -32,10 +32,12 @@ def server(
     environment = dict(os.environ)
     if kind == "plain":
         command.append("--plain")
+    if kind == "proxy":
+        command.append("--proxy")
     if kind == "haproxy":
         secret, line = new_token("benchmark", "annotator")
         (folder / "tokens").write_text(line)
-        command += ["--host", "0.0.0.0", "--tokens", f"{folder}/tokens"]
+        command += ["--proxy", "--host", "0.0.0.0", "--tokens", f"{folder}/tokens"]
         environment["RAY_SERVE_ENABLE_HA_PROXY"] = "1"
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
     address = f"http://127.0.0.1:{port}"

@@ -123,7 +123,7 @@ def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", required=True)
-    parser.add_argument("--server", choices=("ray", "plain", "haproxy"), default="ray")
+    parser.add_argument("--server", choices=("ray", "proxy", "haproxy", "plain"), default="ray")
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--people", type=int, default=2)
     parser.add_argument("--pause", type=float, default=0.3, help="mean seconds between clicks of one person")
