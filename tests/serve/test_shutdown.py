@@ -15,7 +15,8 @@ from tests.serve.processes import client, open_session, served
 from tests.serve.test_model import small_checkpoint
 
 __all__ = ["small_checkpoint"]
-NUM_CLIENTS = 8
+NUM_CLIENTS = 32
+"""So many that a click waits longer than connecting takes."""
 
 
 @dataclass(frozen=True, kw_only=True)

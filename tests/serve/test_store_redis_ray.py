@@ -53,6 +53,7 @@ def test_two_ingresses_on_ray_share_sessions(
         assert "info" not in latest, "one of them has not been asked anything since it started"
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(240)
 @pytest.mark.usefixtures("serving_ray")
