@@ -27,7 +27,12 @@ def encode(mask: np.ndarray) -> Rle:
     """Encode a bool mask (h, w)."""
     if mask.dtype != np.bool_ or mask.ndim != 2:
         raise InputError(f"the mask to encode is {mask.dtype} {mask.shape}: expected a bool array (height, width)")
-    return {"size": [int(mask.shape[0]), int(mask.shape[1])], "counts": pack_counts(runs_of(mask))}
+    return of_runs(runs_of(mask), (mask.shape[0], mask.shape[1]))
+
+
+def of_runs(runs: np.ndarray, hw: tuple[int, int]) -> Rle:
+    """Encode the runs of a mask (h, w)."""
+    return {"size": [int(hw[0]), int(hw[1])], "counts": pack_counts(runs)}
 
 
 def decode(rle: Mapping[str, Any], hw: tuple[int, int] | None = None, max_pixels: int = 1 << 28) -> np.ndarray:

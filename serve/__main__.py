@@ -112,13 +112,10 @@ def check(options: Serve) -> None:
             f"--host {options.host} lets other machines in, and without --tokens this server has no login: "
             "use 127.0.0.1, give --tokens FILE, or add --insecure on a network you trust"
         )
+    if options.plain and options.proxy:
+        raise InputError("--proxy is about Ray Serve, and --plain runs without it: leave one of the two out")
     # With HAProxy, Ray Serve listens on every interface, whatever host it is told.
-    if (
-        options.proxy
-        and not options.plain
-        and os.environ.get(HAPROXY) == "1"
-        and not (options.tokens or options.insecure)
-    ):
+    if options.proxy and os.environ.get(HAPROXY) == "1" and not (options.tokens or options.insecure):
         raise InputError(
             f"{HAPROXY}=1 lets other machines in with --proxy, whatever --host says, and without --tokens this server "
             "has no login: unset it, give --tokens FILE, or add --insecure on a network you trust"

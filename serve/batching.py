@@ -7,14 +7,14 @@ from typing import Any
 
 from models.steps import Answer, Request
 from serve import metrics
-from serve.waiting import Abandoned, Ticket, current
+from serve.waiting import Abandoned, Claim, current
 
 
 @dataclass(eq=False)
 class _Waiting:
     requests: list[Request]
     since: float = field(default_factory=time.perf_counter)
-    ticket: Ticket | None = field(default_factory=current)
+    claim: Claim | None = field(default_factory=current)
     done: threading.Event = field(default_factory=threading.Event)
     answers: list[Any] | None = None
     error: Exception | None = None
@@ -51,7 +51,7 @@ class Batched:
     def _run(self) -> None:
         """One forward, for the one who has waited longest and all that fit in with it."""
         with self._guard:
-            left = [waiting for waiting in self._queue if waiting.ticket is not None and not waiting.ticket.wanted]
+            left = [waiting for waiting in self._queue if waiting.claim is not None and not waiting.claim.wanted]
             self._queue = [waiting for waiting in self._queue if waiting not in left]
         for waiting in left:
             waiting.error = Abandoned()

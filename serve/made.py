@@ -37,7 +37,7 @@ class Made:
         runs = rle.runs_of(mask)
         area, box = rle.area_and_box(runs, mask.shape[0])
         return Made(
-            encoded={"size": [*mask.shape], "counts": rle.pack_counts(runs)},
+            encoded=rle.of_runs(runs, (mask.shape[0], mask.shape[1])),
             area=area,
             bbox_xywh=box,
             honoured=honoured,

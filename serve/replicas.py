@@ -61,12 +61,12 @@ OPTIONS: dict[str, Any] = {
 
 def answered(method: Any, *values: Any, timeout_s: float = TIMEOUT_S) -> Any:
     """Call a method of a handle; what a replica took with it, killed or replaced, is asked of another one."""
-    ticket = current()
+    claim = current()
 
     def call(left_s: float) -> Any:
         response = method.remote(*values)
-        if ticket is not None:
-            ticket.on_leave(response.cancel)
+        if claim is not None:
+            claim.on_leave(response.cancel)
         return response.result(timeout_s=left_s)
 
     return again(call, GONE, timeout_s)

@@ -72,9 +72,9 @@ def by_ticket(send: Send) -> Encoder:
             route = secrets.token_hex(8)
             tickets = [Ticket(route, number) for number in range(len(requests))]
             return send(requests, tickets, route, model_version)
-        started = getattr(requests[0], "started", None)
-        if all(isinstance(getattr(request, "started", None), Ticket) for request in requests):
-            return send(requests, [], started.route, model_version)  # pyright: ignore[reportOptionalMemberAccess]
+        held = [request.started for request in requests if isinstance(getattr(request, "started", None), Ticket)]
+        if len(held) == len(requests):
+            return send(requests, [], held[0].route, model_version)
         # What was made here, while the heavy half was of another version, is not worth its way there.
         return send([_bare(request) for request in requests], [], None, model_version)
 

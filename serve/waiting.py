@@ -1,7 +1,7 @@
 """Who waits for the model: only so many at once, none for longer than agreed, and nobody who has left. No model here.
 
-A request has a ticket, which its thread carries along (a context variable). Where a thread got its turn it asks
-`check()` first: so what nobody waits for any more is not begun.
+A request has a claim to a turn, which its thread carries along (a context variable). Where a thread got its turn it
+asks `check()` first: so what nobody waits for any more is not begun.
 """
 
 import asyncio
@@ -24,8 +24,8 @@ class Abandoned(Exception):
     """Nobody waits for this any more; nothing was done."""
 
 
-class Ticket:
-    """One request's claim to a turn. It ends once, from any thread, when whoever asked has left or waited too long."""
+class Claim:
+    """That somebody waits for a turn. It ends once, from any thread, when whoever asked has left or waited too long."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -38,7 +38,7 @@ class Ticket:
         return not self._left
 
     def on_leave(self, callback: Callable[[], object]) -> None:
-        """Have `callback` called when the ticket ends (at once if it has): it may take a while, in a thread."""
+        """Have `callback` called when the claim ends (at once if it has): it may take a while, in a thread."""
         with self._lock:
             if not self._left:
                 self._on_leave.append(callback)
@@ -53,18 +53,18 @@ class Ticket:
             threading.Thread(target=lambda: [callback() for callback in callbacks], daemon=True).start()
 
 
-_current: contextvars.ContextVar[Ticket | None] = contextvars.ContextVar("ticket", default=None)
+_current: contextvars.ContextVar[Claim | None] = contextvars.ContextVar("claim", default=None)
 
 
-def current() -> Ticket | None:
-    """The ticket of this thread's request; None where nobody gave one."""
+def current() -> Claim | None:
+    """The claim of this thread's request; None where nobody gave one."""
     return _current.get()
 
 
 def check() -> None:
     """Raise Abandoned if nobody waits for this thread's work any more."""
-    ticket = _current.get()
-    if ticket is not None and not ticket.wanted:
+    claim = _current.get()
+    if claim is not None and not claim.wanted:
         raise Abandoned
 
 
@@ -84,9 +84,9 @@ class Turns:
 
     async def run(self, work: Callable[[], T], request: Request | None = None) -> T:
         """Run `work` in a thread; raises at_capacity, timeout, client_gone (of `request`), and what `work` raises."""
-        ticket = self._enter()
+        claim = self._enter()
         context = contextvars.copy_context()
-        context.run(_current.set, ticket)
+        context.run(_current.set, claim)
         counted = partial(self._counted, work)
         future = asyncio.get_running_loop().run_in_executor(self._threads, lambda: context.run(counted))
         # The coroutine that waits for the client to leave; a request's body has been read by now.
@@ -106,19 +106,19 @@ class Turns:
             if watching is not None:
                 watching.cancel()
             if not future.done():  # also if the server itself ends this request
-                ticket.leave()
+                claim.leave()
                 future.add_done_callback(_forget)
 
     async def wait(self, work: Callable[[], T]) -> T:
         """Run `work` in a thread as soon as one is free, whoever leaves; for sockets, which wait one by one."""
         return await asyncio.get_running_loop().run_in_executor(self._patient, work)
 
-    def _enter(self) -> Ticket:
+    def _enter(self) -> Claim:
         with self._guard:
             if self._taken >= self._limit:
                 raise Problem("at_capacity", f"{self._limit} requests wait for the model", retry_after_s=1)
             self._taken += 1
-        return Ticket()
+        return Claim()
 
     def _counted(self, work: Callable[[], T]) -> T:
         try:
@@ -130,13 +130,13 @@ class Turns:
 
 
 async def in_thread(work: Callable[[], T]) -> T:
-    """Run `work` in a thread with a ticket that ends when this call is cancelled; for methods of replicas."""
-    ticket = Ticket()
-    _current.set(ticket)  # of this call alone: each has a context of its own
+    """Run `work` in a thread with a claim that ends when this call is cancelled; for methods of replicas."""
+    claim = Claim()
+    _current.set(claim)  # of this call alone: each has a context of its own
     try:
         return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
     except asyncio.CancelledError:
-        ticket.leave()
+        claim.leave()
         raise
 
 

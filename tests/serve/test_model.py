@@ -1,11 +1,9 @@
-"""The model side: where checkpoints come from, the command line, and the app on a real (untrained) network."""
+"""The model side: where checkpoints come from, what it is told, and the app on a real (untrained) network."""
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,7 +18,6 @@ from models import checkpoint, rle
 from models.errors import InputError
 from models.networks import create
 from models.predictor import Predictor
-from serve import __main__ as command
 from serve import deployments
 from serve.access import find, new_token
 from serve.api import create_app
@@ -120,6 +117,9 @@ def test_the_config_is_one_that_ray_serve_reads() -> None:
     assert application.import_path == "serve.deployments:build_app"
     assert [deployment.name for deployment in application.deployments] == ["Maskwright", "FirstClick", "Correction"]
     assert config.http_options.host == "127.0.0.1"
+    for deployment in application.deployments[1:]:
+        environment = deployment.ray_actor_options.runtime_env["env_vars"]
+        assert environment == deployments.MEMORY, "the config's options replace those of the builder"
     args = ServeArgs.of(application.args)
     assert args.checkpoint.startswith("models:/")
     assert registry_uri(args.tracking_uri) == args.tracking_uri
@@ -239,88 +239,6 @@ def test_weights_that_give_no_numbers_are_refused(tmp_path: Path) -> None:
 def test_a_gpu_that_is_not_there_is_refused(small_checkpoint: Path) -> None:
     with pytest.raises(InputError, match="no GPU"):
         build_engine(ServeArgs(checkpoint=str(small_checkpoint), device="cuda"))
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (["--checkpoint", "/nowhere"], "no checkpoint at"),
-        (["--checkpoint", "SMALL", "--host", "0.0.0.0"], "no login"),
-        (["--checkpoint", "SMALL", "--host", "example.org"], "no login"),
-        (["--checkpoint", "SMALL", "--host", "0.0.0.0", "--tokens", "/nowhere"], "cannot be read"),
-        (["--checkpoint", "SMALL", "--tokens", "EMPTY"], "holds none"),
-        (["--checkpoint", "SMALL", "--clicks-per-second", "-1"], "--clicks-per-second"),
-        (["--checkpoint", "SMALL", "--port", "0"], "--port"),
-        (["--checkpoint", "SMALL", "--metrics-port", "70000"], "--metrics-port"),
-        (["--checkpoint", "SMALL", "--refine", "zoom_inn"], "did you mean 'zoom_in'"),
-        (["--checkpoint", "SMALL", "--examples", "/nowhere"], "--examples"),
-        (["--checkpoint", "SMALL", "--port", "TAKEN"], "choose another --port"),
-        (["--checkpoint", "SMALL", "--port", "TAKEN", "--plain"], "choose another --port"),
-        (["--checkpoint", "BROKEN"], "not a checkpoint description"),
-        (["--checkpoint", "models:/clicks@champion"], "no MLflow registry at sqlite:////"),
-    ],
-)
-def test_bad_options_end_with_one_line(
-    options: list[str],
-    words: str,
-    small_checkpoint: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "checkpoint.json").write_text("{}")
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen(1)
-        values = {
-            "SMALL": str(small_checkpoint),
-            "TAKEN": str(taken.getsockname()[1]),
-            "BROKEN": str(tmp_path),
-            "EMPTY": os.devnull,
-        }
-        free = [] if "--port" in options else ["--port", str(free_port())]
-        monkeypatch.setattr("sys.argv", ["serve", *(values.get(option, option) for option in options), *free])
-        with pytest.raises(SystemExit) as caught:
-            command.main()
-    assert caught.value.code == 2
-    error = capsys.readouterr().err
-    assert words in error
-    assert "Traceback" not in error
-    assert len(error.splitlines()) == 1
-
-
-@pytest.mark.parametrize(
-    ("host", "expected"), [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False)]
-)
-def test_loopback(host: str, expected: bool) -> None:
-    assert command.is_loopback(host) is expected
-
-
-def test_other_machines_may_come_with_tokens_or_on_request(tmp_path: Path) -> None:
-    (tmp_path / "tokens").write_text(new_token("anna", "annotator")[1])
-    options = command.Serve(checkpoint=("a",), host="0.0.0.0", port=free_port())
-    command.check(replace(options, tokens=str(tmp_path / "tokens")))
-    command.check(replace(options, insecure=True))
-    with pytest.raises(InputError, match="--tokens FILE"):
-        command.check(options)
-
-
-def test_haproxy_lets_other_machines_in_with_tokens_or_on_request(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "tokens").write_text(new_token("anna", "annotator")[1])
-    options = command.Serve(checkpoint=("a",), port=free_port(), proxy=True)
-    monkeypatch.delenv(command.HAPROXY, raising=False)
-    command.check(options)
-    monkeypatch.setenv(command.HAPROXY, "1")
-    with pytest.raises(InputError, match="--tokens FILE"):
-        command.check(options)
-    command.check(replace(options, tokens=str(tmp_path / "tokens")))
-    command.check(replace(options, insecure=True))
-    command.check(replace(options, proxy=False))
 
 
 def test_settings_of_a_deployment(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from serve.batching import Batched
 from serve.settings import Settings
-from serve.waiting import Abandoned, Ticket, Turns, _current, check, in_thread
+from serve.waiting import Abandoned, Claim, Turns, _current, check, in_thread
 from tests.serve.asgi import Asked, until
 from tests.serve.conftest import Server, refused
 from tests.serve.fakes import FakeSession
@@ -187,17 +187,17 @@ def test_a_cancelled_call_of_a_replica_ends_its_work() -> None:
     asyncio.run(run())
 
 
-def test_a_ticket_tells_when_it_ends() -> None:
-    ticket, told = Ticket(), threading.Event()
-    ticket.on_leave(told.set)
-    assert ticket.wanted
+def test_a_claim_tells_when_it_ends() -> None:
+    claim, told = Claim(), threading.Event()
+    claim.on_leave(told.set)
+    assert claim.wanted
     assert not told.is_set()
-    ticket.leave()
+    claim.leave()
     assert told.wait(5)
     late = threading.Event()
-    ticket.on_leave(late.set)
+    claim.on_leave(late.set)
     assert late.is_set()
-    assert not ticket.wanted
+    assert not claim.wanted
 
 
 def test_batches_leave_out_who_has_left() -> None:
@@ -211,10 +211,10 @@ def test_batches_leave_out_who_has_left() -> None:
         return seen[-1]
 
     batched, found = Batched(answer, 8), {}
-    tickets = [Ticket() for _ in range(4)]
+    claims = [Claim() for _ in range(4)]
 
     def ask(number: int) -> None:
-        _current.set(tickets[number])
+        _current.set(claims[number])
         try:
             found[number] = batched([correct(number)])
         except Abandoned as error:
@@ -227,7 +227,7 @@ def test_batches_leave_out_who_has_left() -> None:
         thread.start()
     while len(batched._queue) < 3:
         time.sleep(0.002)
-    tickets[2].leave()
+    claims[2].leave()
     go.set()
     for thread in threads:
         thread.join(10)
