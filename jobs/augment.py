@@ -66,7 +66,7 @@ def main(argv: Sequence[str]) -> int:
         raise InputError("--out is missing: name the folder or the address (s3://BUCKET/FOLDER) to write to")
     data = dataclasses.replace(job.data, root=data_root("--data.root", job.data.reader, job.data.root))
     job = dataclasses.replace(job, data=data)
-    reader = open_reader(data.reader, data.root, data.split, data.options)
+    reader = open_reader(data.reader, data.root, data.split, data.options, data)
     storage = Storage(location("--out", job.out))
     return preview(job, reader, storage) if job.preview else materialise(job, reader, storage)
 

@@ -1,5 +1,6 @@
 """What fine-tuning has changed: both checkpoints play the same held-out objects, and a page compares them."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ def play(config: TrainConfig, checkpoint: Path, out: Path, title: str) -> list[d
             root=data.root,
             split=data.split,
             options=data.options,
+            **dataclasses.asdict(data.decoding()),
             hold_out=config.validation.hold_out,
             refine=(refine,),
             protocol=EvaluationConfig(
@@ -46,5 +48,7 @@ def report(config: TrainConfig, before: Path, after: Path, out: Path) -> Path:
         arguments += [flag, value] if value else []
     if data.options:
         arguments += ["--options", *(text for pair in data.options.items() for text in pair)]
+    for name, value in dataclasses.asdict(data.decoding()).items():
+        arguments += [f"--{name.replace('_', '-')}", str(value)]
     compare(arguments)
     return out / "compare.html"

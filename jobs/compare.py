@@ -8,13 +8,14 @@ from typing import Annotated, Any
 import tyro
 
 from jobs.cli import absolute_path, parse, run_job
+from models.decoding import Decoding
 from models.errors import InputError
 from pipeline.evaluation import compare, results
 from pipeline.evaluation.results import ObjectRow
 
 
 @dataclass(frozen=True)
-class CompareConfig:
+class CompareConfig(Decoding):
     """Compare two evaluations of the same objects; differences are B - A."""
 
     a: Annotated[Path, tyro.conf.Positional]
@@ -44,6 +45,7 @@ class CompareConfig:
     """Objects that gained most and lost most on the page, so many of each."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if any(k < 1 for k in self.at_clicks) or not (self.at_clicks or self.qualities):
             raise InputError(f"--at-clicks {self.at_clicks}: expected numbers of clicks from 1 on")
         if self.reader and not self.out:
@@ -59,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
 
     config = parse(CompareConfig, argv, prog="compare")
     root = None if config.root is None else str(absolute_path("--root", config.root))
-    reader = open_reader(config.reader, root, config.split, config.options) if config.reader else None
+    reader = open_reader(config.reader, root, config.split, config.options, config) if config.reader else None
     rows_a, summary_a = pick(config.a, config.refine_a, config.dataset, config.policy)
     rows_b, summary_b = pick(config.b, config.refine_b, config.dataset, config.policy)
     qualities = config.qualities or tuple(float(q) for q in summary_a["noc"] if q in summary_b["noc"])

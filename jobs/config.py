@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from jobs.validation import ValidationConfig
+from models.decoding import Decoding
 from models.errors import InputError, lookup
 from models.networks import NETWORKS
 from pipeline.data.config import DataConfig
@@ -103,7 +104,7 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig:
+class EvaluateConfig(Decoding):
     """Measure clicks: a robot user plays every object, NoC and IoU are counted."""
 
     checkpoint: str | None = None
@@ -131,6 +132,7 @@ class EvaluateConfig:
     """Best, median and worst objects that the report shows, so many of each."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 <= self.hold_out < 1:
             raise InputError(f"hold_out is {self.hold_out}: expected the fraction that training left out, or 0")
         if self.checkpoint is None and self.baseline is None:
@@ -140,7 +142,7 @@ class EvaluateConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SweepConfig:
+class SweepConfig(Decoding):
     """Look for the settings of refinement (or training) that take the fewest clicks."""
 
     checkpoint: str
@@ -182,6 +184,7 @@ class SweepConfig:
     """Folder of the sweep; default runs/sweep-SPACE-DATE. If it was interrupted, naming it again goes on."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         objective(self.objective)
         if self.trials < 0 or self.generation < 1 or self.memory_mb < 0 or self.max_failures < 0:
             raise InputError(

@@ -82,7 +82,7 @@ def _open_whole(config: EvaluateConfig) -> dict[str, Reader]:
     """Open the data sets by the last folders of their roots."""
     if not config.datasets:
         name = Path(config.root).name if config.root else config.reader
-        return {name: open_reader(config.reader, config.root, config.split, config.options)}
+        return {name: open_reader(config.reader, config.root, config.split, config.options, config)}
     readers: dict[str, Reader] = {}
     for text in config.datasets:
         left, equals, root = text.partition("=")
@@ -93,7 +93,7 @@ def _open_whole(config: EvaluateConfig) -> dict[str, Reader]:
         name = f"{Path(path).name if path else reader}{'/' + split if split else ''}"
         if name in readers:
             name = f"{name} ({reader})"
-        readers[name] = open_reader(reader, path, split, config.options)
+        readers[name] = open_reader(reader, path, split, config.options, config)
     return readers
 
 

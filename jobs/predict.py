@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.cli import parse, run_job
+from models.decoding import Decoding
 from models.errors import InputError
 from models.interaction import Clicks
 from models.precision import Precision
@@ -14,7 +15,7 @@ from pipeline.evaluation.overlays import overlay
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictConfig:
+class PredictConfig(Decoding):
     """Segment one object of one image."""
 
     checkpoint: str
@@ -39,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     if config.out.suffix.lower() != ".png":
         raise InputError(f"--out {config.out}: expected a name that ends in .png")
     try:
-        image = read_image(config.image, upright=True)  # as a page shows it
+        image = read_image(config.image, upright=config.exif != "stored", decoding=config)  # as a page shows it
     except ValueError as error:
         raise InputError(f"{config.image} cannot be read: {error}") from error
     session = Predictor(config.checkpoint, refinement=config.refine, precision=config.precision).open(image)

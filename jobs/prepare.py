@@ -7,6 +7,7 @@ from typing import Any
 
 from jobs.cli import as_dict, data_root, location, parse, progress_line, run_job
 from jobs.ray_env import connected, fit_actors
+from models.decoding import Decoding
 from models.errors import InputError, lookup
 from pipeline.data.mois import MoisConfig
 from pipeline.data.prepared.parts import PartMaker
@@ -18,7 +19,7 @@ from pipeline.evaluation.data_report import write_prepared_report
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrepareConfig:
+class PrepareConfig(Decoding):
     """Write a data set as Parquet shards: encoded images, checked masks, and where they come from."""
 
     reader: str
@@ -43,6 +44,7 @@ class PrepareConfig:
     """CPUs that a worker reserves."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         lookup("stage", self.stage, STAGES)
         for name, least in (("images_per_shard", 1), ("images_per_group", 1), ("actors", 0)):
             if getattr(self, name) < least:
@@ -55,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
     """Parse, prepare, tell what came out."""
     config = parse(PrepareConfig, argv, prog="prepare")
     root = data_root("--root", config.reader, config.root)
-    reader = open_reader(config.reader, root, config.split, config.options)
+    reader = open_reader(config.reader, root, config.split, config.options, config)
     storage = Storage(location("--out", config.out))
     settings: dict[str, Any] = {
         "reader": config.reader,

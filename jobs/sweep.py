@@ -90,7 +90,7 @@ def base_of(config: SweepConfig) -> Refinement:
 
 def open_data(config: SweepConfig) -> Reader:
     """Open what is played."""
-    reader = open_reader(config.reader, config.root, config.split, config.options)
+    reader = open_reader(config.reader, config.root, config.split, config.options, config)
     return HoldOut(reader=reader, fraction=config.hold_out, side="held_out") if config.hold_out else reader
 
 

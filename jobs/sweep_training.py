@@ -24,7 +24,12 @@ def train_config(config: SweepConfig, values: Mapping[str, Any], out: Path) -> T
     preset = lookup("preset", config.train_preset, PRESETS)()
     network = checkpoints.describe(config.checkpoint)["network"]
     data = dataclasses.replace(
-        preset.data, reader=config.reader, root=config.root, split=config.split, options=config.options
+        preset.data,
+        reader=config.reader,
+        root=config.root,
+        split=config.split,
+        options=config.options,
+        **dataclasses.asdict(config.decoding()),
     )
     preset = dataclasses.replace(
         preset,

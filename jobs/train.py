@@ -94,7 +94,7 @@ def check(config: TrainConfig) -> TrainConfig:
         network = dataclasses.replace(network, start_from=str(start))
     config.scaling.check_batch(config.training)
     check_objective(config, shape)
-    if not open_reader(data.reader, data.root, data.split, data.options).items():
+    if not open_reader(data.reader, data.root, data.split, data.options, data).items():
         raise InputError(f"the data set at {data.root} lists no images")
     return dataclasses.replace(config, data=data, network=network)
 
@@ -188,7 +188,7 @@ def readers(
     from pipeline.training.ray_train import newest_checkpoint
 
     data, hold_out = config.data, config.validation.hold_out
-    reader = open_reader(data.reader, data.root, data.split, data.options)
+    reader = open_reader(data.reader, data.root, data.split, data.options, data)
     if not hold_out:
         return reader, None
     held = HoldOut(reader=reader, fraction=hold_out, side="held_out")

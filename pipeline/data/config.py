@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from models.decoding import Decoding
 from models.errors import InputError
 from pipeline.clicks.random_clicks import RandomClicksConfig
 from pipeline.data.augment import AugmentConfig
@@ -11,7 +12,7 @@ from pipeline.data.focus_patches import FocusPatchConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataConfig:
+class DataConfig(Decoding):
     """The training stream; with a seed it says every pixel and click of every sample."""
 
     reader: str = "scenes"
@@ -47,6 +48,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that mean nothing."""
+        super().__post_init__()
         if len(self.crop_hw) != 2 or min(self.crop_hw) < 1:
             raise InputError(f"crop_hw is {self.crop_hw}: expected a height and a width of at least 1 pixel")
         for flag, given, least in (

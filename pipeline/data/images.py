@@ -7,20 +7,22 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
+from models.decoding import AS_IT_COMES, Decoding
+
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 MAX_PIXELS = 64_000_000
 _ORIENTATION = 0x0112  # the EXIF tag
 
 
-def _open(source: Path | str | bytes) -> Image.Image:
+def _open(source: Path | str | bytes, decoding: Decoding) -> Image.Image:
     """Open and fully decode; the pixel limit is checked on the header, before any pixel is allocated."""
     try:
         image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
         with image:
             num_pixels = image.width * image.height
-            if num_pixels == 0 or num_pixels > MAX_PIXELS:
+            if num_pixels == 0 or num_pixels > decoding.max_megapixels * 1_000_000:
                 raise ValueError(
-                    f"the image is {image.width} x {image.height}: the limit is {MAX_PIXELS // 1_000_000} megapixels"
+                    f"the image is {image.width} x {image.height}: the limit is {decoding.max_megapixels} megapixels"
                 )
             image.load()
             return image
@@ -48,7 +50,9 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
     return np.array(image.convert("RGB"))
 
 
-def _read_plain_jpeg(source: Path | str | bytes, expected_hw: tuple[int, int] | None) -> np.ndarray | None:
+def _read_plain_jpeg(
+    source: Path | str | bytes, expected_hw: tuple[int, int] | None, decoding: Decoding = AS_IT_COMES
+) -> np.ndarray | None:
     """Decode by OpenCV what needs nothing but decoding: whole JPEGs in RGB, of the expected size; None for all else.
 
     Both libraries decode by libjpeg-turbo to the same pixels; this way costs a quarter less. Pillow reads the header
@@ -60,7 +64,7 @@ def _read_plain_jpeg(source: Path | str | bytes, expected_hw: tuple[int, int] | 
             return None
         with Image.open(io.BytesIO(data), formats=("JPEG",)) as header:
             hw = (header.height, header.width)
-            if header.mode != "RGB" or not 0 < hw[0] * hw[1] <= MAX_PIXELS:
+            if header.mode != "RGB" or not 0 < hw[0] * hw[1] <= decoding.max_megapixels * 1_000_000:
                 return None
     except Exception:  # what is wrong is said by Pillow, which looks at it next
         return None
@@ -71,7 +75,11 @@ def _read_plain_jpeg(source: Path | str | bytes, expected_hw: tuple[int, int] | 
 
 
 def read_image(
-    source: Path | str | bytes, *, expected_hw: tuple[int, int] | None = None, upright: bool = False
+    source: Path | str | bytes,
+    *,
+    expected_hw: tuple[int, int] | None = None,
+    upright: bool = False,
+    decoding: Decoding = AS_IT_COMES,
 ) -> np.ndarray:
     """Read a file or its bytes as uint8 RGB (h, w, 3); ValueError if that cannot be done.
 
@@ -79,9 +87,9 @@ def read_image(
     annotations declare, the orientation is applied exactly when only the rotated image has that size; ValueError if
     neither has.
     """
-    if not upright and (plain := _read_plain_jpeg(source, expected_hw)) is not None:
+    if not upright and (plain := _read_plain_jpeg(source, expected_hw, decoding)) is not None:
         return plain
-    image = _open(source)
+    image = _open(source, decoding)
     stored_hw = (image.height, image.width)
     if expected_hw is not None and stored_hw != tuple(expected_hw):
         turned = ImageOps.exif_transpose(image)
@@ -108,12 +116,14 @@ def size_tells_orientation(path: Path) -> bool:
         raise ValueError(f"the image file is broken or cut short ({error})") from error
 
 
-def read_labels(source: Path | str | bytes, *, palette_index: bool = True) -> np.ndarray:
+def read_labels(
+    source: Path | str | bytes, *, palette_index: bool = True, decoding: Decoding = AS_IT_COMES
+) -> np.ndarray:
     """Read a mask file's raw values: integer (h, w), or uint8 (h, w, 3) for a colour mask; ValueError if unreadable.
 
     A palette file gives its indices, or its colours with `palette_index` False. Alpha is dropped.
     """
-    image = _open(source)
+    image = _open(source, decoding)
     if image.mode == "P":
         return np.array(image) if palette_index else _to_rgb(image)
     if image.mode == "1" or image.mode == "LA":

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from models.decoding import AS_IT_COMES, Decoding
 from models.interaction import Clicks
 from pipeline.data.images import read_image
 from pipeline.data.runs import paint
@@ -39,14 +40,14 @@ class RowGroup:
         """Numbers of a row's objects among the group's."""
         return range(int(self.first_object[row]), int(self.first_object[row + 1]))
 
-    def sample(self, row: int) -> Sample:
+    def sample(self, row: int, decoding: Decoding = AS_IT_COMES) -> Sample:
         """Decode a row; BadItem if its image is broken, or runs do not fit its size."""
         item_id, hw = self.ids[row], (int(self.heights[row]), int(self.widths[row]))
         columns: dict[str, Any] = {
             name: self.table.column(name)[row].as_py() for name in ("image", "exemplar", "licence", "source")
         }
         try:
-            image = read_image(columns["image"], expected_hw=hw)
+            image = read_image(columns["image"], expected_hw=hw, decoding=decoding)
             masks = self._paint(row, hw)
             runs = self.ignore[row]
             ignore = paint([(runs, 1)], hw) > 0 if len(runs) else np.zeros(hw, bool)

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from models.decoding import AS_IT_COMES, Decoding
 from models.errors import InputError, lookup
 from pipeline.data.readers.bsds500 import Bsds500
 from pipeline.data.readers.coco import Coco
@@ -56,13 +57,24 @@ READERS: dict[str, ReaderFactory] = {
 
 
 def open_reader(
-    name: str, root: str | None = None, split: str = "", options: Mapping[str, str] | None = None
+    name: str,
+    root: str | None = None,
+    split: str = "",
+    options: Mapping[str, str] | None = None,
+    decoding: Decoding = AS_IT_COMES,
 ) -> Reader:
-    """Make the reader `name` over the folder `root`; InputError if the name, folder, split or an option is wrong."""
+    """Make the reader `name` over the folder `root`; InputError if the name, folder, split or an option is wrong.
+
+    `decoding` says how image files are read; its fields may be given among `options` too, which win.
+    """
     factory = lookup("reader", name, READERS)
-    fields = {**factory.preset, **convert_options(name, factory.cls, options or {}), "split": split}
+    of_files = {field.name for field in dataclasses.fields(Decoding)} if factory.root else set()
+    own = {key: text for key, text in (options or {}).items() if key not in of_files}
+    fields = {**factory.preset, **convert_options(name, factory.cls, own), "split": split}
     if factory.root:
         fields["root"] = root or ""
+        chosen = {key: text for key, text in (options or {}).items() if key in of_files}
+        fields["decoding"] = dataclasses.replace(decoding.decoding(), **convert_options(name, Decoding, chosen))
     elif root:
         raise InputError(f"reader {name!r} generates its images and reads no folder: leave out root {root!r}")
     return factory.cls(**fields)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from models.decoding import AS_IT_COMES, Decoding
 from models.errors import InputError
 from pipeline.data.images import read_image
 from pipeline.data.readers.folders import list_images, list_names, missing_split, require_root, stand_in
@@ -36,6 +37,7 @@ class Bsds500:
     min_agreement: float = 0.85
     min_area_fraction: float = 0.01
     max_area_fraction: float = 0.6
+    decoding: Decoding = AS_IT_COMES
 
     def __post_init__(self) -> None:
         if not 0 < self.min_agreement <= 1 or not 0 <= self.min_area_fraction < self.max_area_fraction <= 1:
@@ -117,7 +119,7 @@ class Bsds500:
         except ValueError as error:
             raise BadItem(item.id, f"{truth.name}: {error}") from error
         try:
-            image = read_image(image_path, expected_hw=(maps[0].shape[0], maps[0].shape[1]))
+            image = read_image(image_path, expected_hw=(maps[0].shape[0], maps[0].shape[1]), decoding=self.decoding)
         except ValueError as error:
             raise BadItem(item.id, f"image {image_path.name}: {error}") from error
         regions = item.payload["regions"]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from models.decoding import AS_IT_COMES, Decoding
 from models.errors import InputError
 from models.rle import mask_of
 from pipeline.data import rle
@@ -44,6 +45,7 @@ class Coco:
     annotations: str = ""
     images: str = ""
     crowds: str = "auto"
+    decoding: Decoding = AS_IT_COMES
 
     def __post_init__(self) -> None:
         if self.crowds not in _CROWDS:
@@ -111,7 +113,7 @@ class Coco:
 
     def load(self, item: Item) -> Sample:
         """Read one image and paint its masks; BadItem if the file is missing, broken or of another size."""
-        path, image = _read(item)
+        path, image = self._read(item)
         hw = (image.shape[0], image.shape[1])
         ignore_mask = np.zeros(hw, bool)
         masks: list[tuple[str, str, np.ndarray]] = []
@@ -134,6 +136,18 @@ class Coco:
         origin = Origin(file=str(path), licence=item.payload["licence"], source=item.payload["source"])
         return pack_runs(item.id, image, masks, ignore_mask, refused, origin)
 
+    def _read(self, item: Item) -> tuple[Path, np.ndarray]:
+        """Find and read the image, in the orientation its annotations refer to: the declared size decides."""
+        names = item.payload["names"]
+        if not names:
+            raise BadItem(item.id, "the image has neither file_name nor coco_url")
+        try:
+            folder = Path(item.payload["folder"])
+            path = locate(folder, names) or file_inside(folder, names[0])
+            return path, read_image(path, expected_hw=item.payload["hw"], decoding=self.decoding)
+        except ValueError as error:
+            raise BadItem(item.id, f"image {names[0]!r}: {error}") from error
+
 
 def _declared_hw(image: dict[str, Any]) -> tuple[int, int] | None:
     """Height and width of an image record, also if written as text or with a decimal point; None without both."""
@@ -142,16 +156,3 @@ def _declared_hw(image: dict[str, Any]) -> tuple[int, int] | None:
     except (TypeError, ValueError, OverflowError):
         return None
     return (height, width) if height > 0 and width > 0 else None
-
-
-def _read(item: Item) -> tuple[Path, np.ndarray]:
-    """Find and read the image, in the orientation its annotations refer to: the declared size decides."""
-    names = item.payload["names"]
-    if not names:
-        raise BadItem(item.id, "the image has neither file_name nor coco_url")
-    try:
-        folder = Path(item.payload["folder"])
-        path = locate(folder, names) or file_inside(folder, names[0])
-        return path, read_image(path, expected_hw=item.payload["hw"])
-    except ValueError as error:
-        raise BadItem(item.id, f"image {names[0]!r}: {error}") from error

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from models.decoding import AS_IT_COMES, Decoding
 from models.errors import InputError
 from pipeline.data.images import read_image, read_labels
 from pipeline.data.readers.folders import file_inside, list_names, missing_split, require_root
@@ -34,6 +35,7 @@ class CocoLvis:
 
     root: str = ""
     split: str = ""
+    decoding: Decoding = AS_IT_COMES
 
     def __post_init__(self) -> None:
         self._folder()
@@ -80,7 +82,7 @@ class CocoLvis:
             raise BadItem(item.id, f"masks/{item.id}.pickle: {error}") from error
         try:
             path = file_inside(folder / "images", f"{item.id}.jpg")
-            image = read_image(path, expected_hw=(layers.shape[1], layers.shape[2]))
+            image = read_image(path, expected_hw=(layers.shape[1], layers.shape[2]), decoding=self.decoding)
         except ValueError as error:
             raise BadItem(item.id, f"images/{item.id}.jpg: {error}") from error
         masks: list[tuple[str, str, np.ndarray]] = []

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from models.decoding import AS_IT_COMES, Decoding
 from models.errors import InputError
 from pipeline.data.images import read_image, read_labels
 from pipeline.data.readers.coco_files import id_text, licence_names, read_json
@@ -28,6 +29,7 @@ class CocoPanoptic:
     split: str = ""
     things_only: bool = True
     min_area_fraction: float = 0.0
+    decoding: Decoding = AS_IT_COMES
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_area_fraction < 1:
@@ -103,14 +105,14 @@ class CocoPanoptic:
         """Read one image and its PNG; BadItem if either is missing or broken or their sizes differ."""
         payload = item.payload
         try:
-            colours = read_labels(file_inside(Path(payload["masks_dir"]), payload["mask"]))
+            colours = read_labels(file_inside(Path(payload["masks_dir"]), payload["mask"]), decoding=self.decoding)
         except ValueError as error:
             raise BadItem(item.id, f"mask {payload['mask']}: {error}") from error
         if colours.ndim != 3:
             raise BadItem(item.id, f"mask {payload['mask']}: expected a colour PNG, it has one channel")
         try:
             path = file_inside(Path(payload["images_dir"]), payload["image"])
-            image = read_image(path, expected_hw=(colours.shape[0], colours.shape[1]))
+            image = read_image(path, expected_hw=(colours.shape[0], colours.shape[1]), decoding=self.decoding)
         except ValueError as error:
             raise BadItem(item.id, f"image {payload['image']}: {error}") from error
         segment_ids = colours.astype(np.int32) @ np.array([1, 256, 65536], np.int32)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from models.decoding import AS_IT_COMES, Decoding
 from models.errors import InputError
 from pipeline.data.images import read_image, read_labels
 from pipeline.data.readers.folders import list_images, list_names, missing_split, require_root, stand_in
@@ -26,6 +27,7 @@ class Him2k:
     root: str = ""
     split: str = ""
     alpha_above: int = 127
+    decoding: Decoding = AS_IT_COMES
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha_above < 255:
@@ -65,14 +67,15 @@ class Him2k:
         if not item.payload["mattes"]:
             raise BadItem(item.id, f"the folder {item.payload['alphas']!r} with its mattes is missing or holds no PNG")
         try:
-            image = read_image(Path(item.payload["image"]))
+            image = read_image(Path(item.payload["image"]), decoding=self.decoding)
         except ValueError as error:
             raise BadItem(item.id, f"image {Path(item.payload['image']).name}: {error}") from error
         masks: list[tuple[str, str, np.ndarray]] = []
         refused: list[str] = []
         for object_id, name in zip(item.object_ids, item.payload["mattes"], strict=True):
             try:
-                alpha = _read_alpha(Path(item.payload["alphas"]) / f"{name}.png", (image.shape[0], image.shape[1]))
+                path = Path(item.payload["alphas"]) / f"{name}.png"
+                alpha = _read_alpha(path, (image.shape[0], image.shape[1]), self.decoding)
                 masks.append((object_id, "person", alpha > self.alpha_above))
             except ValueError as error:
                 refused.append(f"{object_id}: {error}")
@@ -86,9 +89,9 @@ def _item(image: Path, alphas: Path) -> Item:
     return Item(id=image.stem, object_ids=object_ids, payload=payload)
 
 
-def _read_alpha(path: Path, hw: tuple[int, int]) -> np.ndarray:
+def _read_alpha(path: Path, hw: tuple[int, int], decoding: Decoding) -> np.ndarray:
     """Read a matte as values from 0 to 255, also where it has 16 bits or three equal channels."""
-    alpha = read_labels(path)
+    alpha = read_labels(path, decoding=decoding)
     if alpha.ndim == 3:
         if (alpha != alpha[..., :1]).any():
             raise ValueError("the matte holds colours, expected gray values")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from models.decoding import AS_IT_COMES, Decoding
 from models.errors import InputError
 from pipeline.data.images import read_image
 from pipeline.data.readers.folders import IMAGE_SUFFIXES, list_names, missing_split, require_root
@@ -34,6 +35,7 @@ class MaskFolders:
     images: str = "{name}/images/*"
     masks: str = "{name}/masks/*"
     rule: str = "nonzero"
+    decoding: Decoding = AS_IT_COMES
 
     def __post_init__(self) -> None:
         for option, pattern in (("images", self.images), ("masks", self.masks)):
@@ -88,7 +90,7 @@ class MaskFolders:
         if not item.payload["masks"]:
             raise BadItem(item.id, f"the image has no mask: expected {self.masks.replace(_NAME, item.id)}")
         try:
-            image = read_image(base / images[0])
+            image = read_image(base / images[0], decoding=self.decoding)
         except ValueError as error:
             raise BadItem(item.id, f"image {images[0]}: {error}") from error
         rule, hw = MaskRule.parse(self.rule), (image.shape[0], image.shape[1])
@@ -96,7 +98,7 @@ class MaskFolders:
         refused: list[str] = []
         for object_id, name in zip(item.object_ids, item.payload["masks"], strict=True):
             try:
-                labels = rule.read(base / name)
+                labels = rule.read(base / name, self.decoding)
                 if labels.shape != hw:
                     raise ValueError(f"the mask is {labels.shape[0]} x {labels.shape[1]}, its image {hw[0]} x {hw[1]}")
                 masks.append((object_id, "", rule.object_mask(labels, 1)))

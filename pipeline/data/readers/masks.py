@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from models.decoding import AS_IT_COMES, Decoding
 from models.errors import InputError
 from pipeline.data.images import read_image, read_labels
 from pipeline.data.readers.folders import list_images, list_names, missing_split, require_root, stem
@@ -45,12 +46,12 @@ class MaskRule:
         except ValueError as error:
             raise InputError(f"mask rule {text!r} is not understood: {_RULE_HELP}") from error
 
-    def read(self, path: Path) -> np.ndarray:
+    def read(self, path: Path, decoding: Decoding) -> np.ndarray:
         """Read a mask file as integers (h, w); ValueError if it cannot be read.
 
         For `ids` a colour counts as red + 256 green + 65536 blue (its value if it is gray).
         """
-        labels = read_labels(path, palette_index=self.kind != "above")
+        labels = read_labels(path, palette_index=self.kind != "above", decoding=decoding)
         if labels.ndim == 2:
             return labels.astype(np.int64)
         if self.kind == "above":
@@ -85,6 +86,7 @@ class Masks:
     images: str = ""
     masks: str = ""
     rule: str = "nonzero"
+    decoding: Decoding = AS_IT_COMES
 
     def __post_init__(self) -> None:
         MaskRule.parse(self.rule)
@@ -128,7 +130,7 @@ class Masks:
         values: list[int] = [1] if mask else []
         if mask and rule.kind == "ids":
             try:
-                values = rule.values(rule.read(mask))
+                values = rule.values(rule.read(mask, self.decoding))
             except ValueError as error:
                 _logger.warning("mask %s cannot be listed: %s", mask, error)
                 values = []
@@ -141,11 +143,13 @@ class Masks:
         if not item.payload["mask"]:
             raise BadItem(item.id, "the image has no mask file of the same name")
         try:
-            labels = rule.read(Path(item.payload["mask"]))
+            labels = rule.read(Path(item.payload["mask"]), self.decoding)
         except ValueError as error:
             raise BadItem(item.id, f"mask {Path(item.payload['mask']).name}: {error}") from error
         try:
-            image = read_image(Path(item.payload["image"]), expected_hw=(labels.shape[0], labels.shape[1]))
+            image = read_image(
+                Path(item.payload["image"]), expected_hw=(labels.shape[0], labels.shape[1]), decoding=self.decoding
+            )
         except ValueError as error:
             raise BadItem(item.id, f"image {Path(item.payload['image']).name}: {error}") from error
         masks = [(f"{item.id}/{value}", "", rule.object_mask(labels, value)) for value in rule.values(labels)]

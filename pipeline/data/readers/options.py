@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from models.errors import InputError, unknown
 
@@ -28,10 +28,17 @@ _CONVERTERS: dict[Any, tuple[str, Callable[[str], Any]]] = {
 }
 
 
+def _converter(kind: Any) -> tuple[str, Callable[[str], Any]]:
+    if get_origin(kind) is Literal:
+        words = {word: word for word in get_args(kind)}
+        return " or ".join(words), lambda text: words[text]
+    return _CONVERTERS[kind]
+
+
 def option_fields(cls: type[Any]) -> dict[str, Any]:
-    """Map the option names of a reader class to their types: all its fields except root and split."""
+    """Map the option names of a reader class to their types: all its fields except root, split and decoding."""
     hints = get_type_hints(cls)
-    return {f.name: hints[f.name] for f in dataclasses.fields(cls) if f.name not in ("root", "split")}
+    return {f.name: hints[f.name] for f in dataclasses.fields(cls) if f.name not in ("root", "split", "decoding")}
 
 
 def convert_options(reader: str, cls: type[Any], options: Mapping[str, str]) -> dict[str, Any]:
@@ -41,7 +48,7 @@ def convert_options(reader: str, cls: type[Any], options: Mapping[str, str]) -> 
     for name, text in options.items():
         if name not in hints:
             raise unknown(f"option of reader {reader!r}", name, hints)
-        expected, convert = _CONVERTERS[hints[name]]
+        expected, convert = _converter(hints[name])
         try:
             converted[name] = convert(text)
         except (ValueError, KeyError) as error:

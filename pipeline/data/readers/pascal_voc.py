@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from models.decoding import AS_IT_COMES, Decoding
 from models.errors import InputError
 from pipeline.data.images import read_image, read_labels
 from pipeline.data.readers.folders import (
@@ -44,6 +45,7 @@ class PascalVoc:
     root: str = ""
     split: str = ""
     reading: str = "palette"
+    decoding: Decoding = AS_IT_COMES
 
     def __post_init__(self) -> None:
         if self.reading not in _BORDER:
@@ -84,7 +86,7 @@ class PascalVoc:
             raise BadItem(item.id, f"SegmentationObject/{item.id}.png: {error}") from error
         try:
             path = file_inside(base / "JPEGImages", f"{item.id}.jpg")
-            image = read_image(path, expected_hw=(labels.shape[0], labels.shape[1]))
+            image = read_image(path, expected_hw=(labels.shape[0], labels.shape[1]), decoding=self.decoding)
         except ValueError as error:
             raise BadItem(item.id, f"JPEGImages/{item.id}.jpg: {error}") from error
         masks = [(f"{item.id}/{value}", "", labels == value) for value in self._values(labels)]
@@ -93,7 +95,7 @@ class PascalVoc:
     def _read_labels(self, base: Path, name: str) -> np.ndarray:
         """Object numbers, integer (h, w); ValueError if the file does not hold what the reading needs."""
         path = file_inside(base / "SegmentationObject", f"{name}.png")
-        labels = read_labels(path, palette_index=self.reading == "palette")
+        labels = read_labels(path, palette_index=self.reading == "palette", decoding=self.decoding)
         if self.reading == "palette":
             if labels.ndim != 2:
                 raise ValueError("expected a PNG with a palette, this one holds colours (reading=gray can read it)")

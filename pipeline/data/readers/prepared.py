@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from models.decoding import AS_IT_COMES, Decoding
 from models.errors import InputError
 from pipeline.data.prepared.manifest import read_manifest
 from pipeline.data.prepared.storage import Storage
@@ -27,6 +28,7 @@ class Prepared:
 
     root: str = ""
     split: str = ""
+    decoding: Decoding = AS_IT_COMES
 
     def __post_init__(self) -> None:
         if not self.root:
@@ -56,7 +58,7 @@ class Prepared:
     def load(self, item: Item) -> Sample:
         """Decode one image and its masks; BadItem if they are broken, InputError if the shard is gone."""
         payload = item.payload
-        return _group(self._uri, payload["shard"], payload["group"]).sample(payload["row"])
+        return _group(self._uri, payload["shard"], payload["group"]).sample(payload["row"], self.decoding)
 
 
 class PreparedItems(Sequence[Item]):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from models.decoding import AS_IT_COMES, Decoding
 from models.errors import InputError
 from pipeline.data.images import read_image
 from pipeline.data.readers.folders import (
@@ -36,6 +37,7 @@ class Sbd:
 
     root: str = ""
     split: str = ""
+    decoding: Decoding = AS_IT_COMES
 
     def __post_init__(self) -> None:
         self._list_path()
@@ -65,7 +67,7 @@ class Sbd:
             raise BadItem(item.id, f"inst/{item.id}.mat: {error}") from error
         try:
             path = file_inside(base / "img", f"{item.id}.jpg")
-            image = read_image(path, expected_hw=(labels.shape[0], labels.shape[1]))
+            image = read_image(path, expected_hw=(labels.shape[0], labels.shape[1]), decoding=self.decoding)
         except ValueError as error:
             raise BadItem(item.id, f"img/{item.id}.jpg: {error}") from error
         return pack_objects(

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import yaml
 
+from models.decoding import AS_IT_COMES, Decoding
 from models.errors import InputError
 from pipeline.data import rle
 from pipeline.data.images import read_image, size_tells_orientation
@@ -44,6 +45,7 @@ class Yolo:
     images: str = "images"
     labels: str = "labels"
     corners: str = "auto"
+    decoding: Decoding = AS_IT_COMES
 
     def __post_init__(self) -> None:
         if self.corners not in _CORNERS:
@@ -124,7 +126,7 @@ class Yolo:
             raise BadItem(item.id, f"labels: {item.payload['unreadable']}")
         path = Path(item.payload["image"])
         try:
-            image = read_image(path, upright=True)
+            image = read_image(path, upright=True, decoding=self.decoding)
             told = size_tells_orientation(path)
         except ValueError as error:
             raise BadItem(item.id, f"image {path.name}: {error}") from error
