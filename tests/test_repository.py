@@ -107,6 +107,7 @@ class TestClusterFile:
         "jobs.augment",
         "jobs.train",
         "jobs.evaluate",
+        "jobs.sweep",
         "jobs.compare",
         "jobs.predict",
         "jobs.import_checkpoint",

@@ -1,14 +1,10 @@
-"""A data set in memory (coloured rectangles, some items broken on purpose), and the replay of the SUEM fixture."""
+"""A data set in memory: coloured rectangles, some items broken on purpose."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from pipeline.data.copy_paste import CopyPasteConfig, three_gates
-from pipeline.data.objects import Selection, select_object
 from pipeline.data.sample import BadItem, Item, Sample, pack_objects
 
 
@@ -65,41 +61,3 @@ def fake_sample(
     ignore = np.zeros(hw, bool)
     ignore[:3] = True
     return pack_objects(sample_id, image, [] if empty else masks, ignore, refused)
-
-
-def parity_dir() -> Path | None:
-    """Where the fixtures of the public implementations are: in the repository, beside it, or nowhere."""
-    root = Path(__file__).parents[2]
-    name = "ritm_simpleclick_cfricl"
-    found = (root / "tests/parity/fixtures" / name, root.parent / "shared/parity" / name)
-    return next((folder for folder in found if folder.is_dir()), None)
-
-
-def replay_suem(case: dict[str, Any], arrays: Mapping[str, np.ndarray], number: int) -> tuple[np.ndarray, np.ndarray]:
-    """Run case `number` of the suem fixture through three_gates: the image and the target (uint8) that come out.
-
-    Raises AssertionError if not exactly the recorded draws and partners are used.
-    """
-    samples = [
-        pack_objects(str(i), arrays[f"c{number}_img{i}"], [("o", "", arrays[f"c{number}_mask{i}"] > 0)])
-        for i in range(4)
-    ]
-    uniforms, partners = list(case["uniform_draws"]), list(case["partner_indices"])
-
-    class Scripted:
-        def random(self) -> float:
-            return uniforms.pop(0)
-
-        def integers(self, high: int, /) -> int:
-            assert high == 3
-            return case["second_stage_choice"]
-
-    def only_object(sample: Sample) -> Selection:
-        return select_object(sample, np.random.default_rng(0), 0, 1)
-
-    pasted = three_gates(
-        samples[0], lambda: samples[partners.pop(0)], only_object, Scripted(), CopyPasteConfig(recipe="three_gates")
-    )
-    assert not uniforms
-    assert not partners
-    return pasted.sample.image, pasted.sample.object_mask(pasted.sample.objects[0]).astype(np.uint8)

@@ -1,4 +1,3 @@
-import json
 from collections import Counter
 from collections.abc import Callable
 
@@ -19,7 +18,7 @@ from pipeline.data.copy_paste import (
 )
 from pipeline.data.objects import Selection, select_object
 from pipeline.data.sample import Sample, pack_objects
-from tests.pipeline.fakes import fake_sample, parity_dir, replay_suem
+from tests.pipeline.fakes import fake_sample
 
 HW = (4, 6)
 TARGET = np.zeros(HW, bool)
@@ -178,16 +177,3 @@ def test_wrong_settings_say_what_is_wrong() -> None:
         CopyPasteConfig(simple_weight=0, union_weight=0, exclusion_weight=0, mixing_weight=0)
     with pytest.raises(InputError, match="known: exclusive, none, three_gates"):
         CopyPasteConfig(recipe="suem")
-
-
-@pytest.mark.skipif(parity_dir() is None, reason="no parity fixtures")
-def test_the_public_code_is_reproduced_exactly() -> None:
-    folder = parity_dir()
-    assert folder is not None
-    cases = json.loads((folder / "suem.json").read_text())["cases"]
-    assert len(cases) >= 10
-    with np.load(folder / "suem.npz") as arrays:
-        for number, case in enumerate(cases):
-            image, target = replay_suem(case, arrays, number)
-            assert np.array_equal(image, arrays[f"c{number}_out_img"]), case["mode"]
-            assert np.array_equal(target, arrays[f"c{number}_out_mask"]), case["mode"]

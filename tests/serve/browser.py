@@ -3,7 +3,6 @@
 import base64
 import contextlib
 import json
-import shutil
 import subprocess
 import time
 import urllib.request
@@ -13,7 +12,8 @@ from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+from tests.programs import require
+
 FLAGS = [
     "--headless",
     "--no-sandbox",
@@ -108,8 +108,13 @@ class Page:
 @contextlib.contextmanager
 def chromium(folder: Path, url: str, width: int = 1280, height: int = 800) -> Iterator[Page]:
     """Open `url` in a new browser with its profile in `folder`."""
-    assert CHROMIUM is not None
-    command = [CHROMIUM, *FLAGS, f"--user-data-dir={folder}", f"--window-size={width},{height}", "about:blank"]
+    command = [
+        require("chromium"),
+        *FLAGS,
+        f"--user-data-dir={folder}",
+        f"--window-size={width},{height}",
+        "about:blank",
+    ]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             port = _port(folder / "DevToolsActivePort")

@@ -7,16 +7,16 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-import pytest
 import redis
+
+from tests.programs import require
 
 
 class RedisServer:
     """Started with `start`, killed with `kill`; with `persistent` what it has answered survives that."""
 
     def __init__(self, *options: str, persistent: bool = False, password: str | None = None) -> None:
-        if shutil.which("redis-server") is None:
-            pytest.skip("redis-server is not installed: apt-get install redis-server")
+        self._program = require("redis-server")
         self.folder = Path(tempfile.mkdtemp(prefix="redis-"))
         self.url = f"unix://{self.folder}/s"
         self.password = password
@@ -28,7 +28,7 @@ class RedisServer:
 
     def start(self) -> "RedisServer":
         with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(["redis-server", *self._options], stdout=log, stderr=log)
+            self._process = subprocess.Popen([self._program, *self._options], stdout=log, stderr=log)
         for _ in range(200):
             try:
                 with self.client() as client:

@@ -16,14 +16,14 @@ from serve.masks import LocalMasks
 from serve.rules import SAME, parts_of
 from serve.settings import Settings
 from serve.sources import ONLY
-from tests.serve.browser import CHROMIUM, Page, chromium
+from tests.serve.browser import Page, chromium
 from tests.serve.conftest import encoded, picture
 from tests.serve.fakes import FakePredictor
 from tests.serve.test_browser import NUM_OBJECTS, place, running, settled
 from tests.serve.test_browser_resume import has, objects, shown, state
 from tests.training.toys import toy
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")]
+pytestmark = pytest.mark.slow
 
 TWO_FRAMES = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 MESSAGE = "document.querySelector('#status-message').textContent"

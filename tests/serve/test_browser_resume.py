@@ -12,11 +12,11 @@ from websockets.sync.client import connect
 
 from models import rle
 from serve.settings import Settings
-from tests.serve.browser import CHROMIUM, Page, chromium
+from tests.serve.browser import Page, chromium
 from tests.serve.conftest import encoded, picture
 from tests.serve.test_browser import CTRL, NUM_OBJECTS, alpha, place, running, settled
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")]
+pytestmark = pytest.mark.slow
 
 NAME = "document.querySelector('#file-name').textContent"
 NAMES = "[...document.querySelectorAll('#objects .name')].map(({ value }) => value)"

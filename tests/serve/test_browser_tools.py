@@ -14,11 +14,11 @@ from PIL import Image
 
 from models import rle
 from serve.settings import Settings
-from tests.serve.browser import CHROMIUM, Page, chromium
+from tests.serve.browser import Page, chromium
 from tests.serve.conftest import encoded, picture
 from tests.serve.test_browser import NUM_OBJECTS, SHIFT, alpha, open_example, place, running, settled
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")]
+pytestmark = pytest.mark.slow
 
 SOCKETS = (
     "window.sockets = []; const real = window.WebSocket;"
