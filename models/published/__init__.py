@@ -92,9 +92,8 @@ def translate(network: Network, state: Mapping[str, Tensor]) -> tuple[dict[str, 
             if tuple(tensor.shape) != dead[key]:
                 wrong.append(f"{key}: {tuple(tensor.shape)} given, {dead[key]} expected")
         else:
-            name = known.rename(key)
-            ours[name] = known.reshape(key, tensor)
-            dead_parameters += tensor.numel() - ours[name].numel()
+            ours[key] = known.reshape(key, tensor)
+            dead_parameters += tensor.numel() - ours[key].numel()
     if wrong:
         raise InputError(
             f"this published checkpoint does not fit network {network.name}:\n  "
