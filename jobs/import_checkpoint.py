@@ -107,6 +107,8 @@ def describe(imported: Imported, info: dict[str, Any], refinement: str) -> list[
     built = sum(parameter.numel() for parameter in network.parameters())
     lines = [f"file         {source.file}", f"SHA-256      {source.sha256}"]
     lines += [f"class        {source.published_class}"] if source.published_class else []
+    lines += [f"weights      in the file's {source.place}"] if source.place else []
+    lines += [f"prefix       {source.prefix} stripped, which all names had"] if source.prefix else []
     lines += [f"network      {network.name}, {built:,} parameters"]
     if report is not None:
         lines += [
