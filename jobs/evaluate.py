@@ -11,6 +11,7 @@ from jobs.cli import absolute_path, as_dict, data_root, parse, progress_line, ru
 from jobs.config import EvaluateConfig
 from models import checkpoint as checkpoints
 from models.errors import InputError, lookup
+from models.files import write
 from models.refinement import REFINEMENTS, Refinement, named
 from pipeline.clicks import POLICIES
 from pipeline.data.hold_out import HoldOut
@@ -136,7 +137,7 @@ def evaluate(config: EvaluateConfig, out: Path, *, dataset: str = "", title: str
     ]
     results.write(out, rows, summaries)
     if refused := list(dict.fromkeys(text for result in found for text in result.refused)):
-        (out / "refused.txt").write_text("\n".join(refused) + "\n")
+        write(out / "refused.txt", "\n".join(refused) + "\n")
         print(f"refused {len(refused)} items or objects, by name in {out / 'refused.txt'}")
     last = summaries[-1]
     network = checkpoints.describe(config.checkpoint)["network"] if config.checkpoint else config.baseline

@@ -1,19 +1,17 @@
 """`python -m jobs.import_checkpoint FILE --network NAME --out DIR`: the authors' weights as a checkpoint of ours."""
 
 import dataclasses
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
-from safetensors import SafetensorError
 
 from jobs.cli import absolute_path, parse, run_job
 from models import checkpoint
 from models.errors import InputError, lookup
+from models.files import whole_folder
 from models.networks import NETWORKS
 from models.networks.base import Network
 from models.published.importing import Imported, fresh_groups, import_backbone, import_base, import_model
@@ -87,18 +85,10 @@ def write(network: Network, out: Path, info: dict[str, Any]) -> None:
         there = checkpoint.describe(out)
         if (there["network"], there["info"].get("source")) != (network.name, info["source"]):
             raise InputError(f"--out {out} holds another checkpoint, of {there['network']}: name a new folder")
-    part = out.parent / f".{out.name}.part-{os.getpid()}"
-    try:
-        checkpoint.save(network, part, **info)
-        if out.exists():
-            for name in (checkpoint.WEIGHTS, checkpoint.DESCRIPTION):
-                (part / name).replace(out / name)
-        else:
-            part.rename(out)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"--out {out} cannot be written: {error}") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        checkpoint.save(network, out, **info)
+        return
+    with whole_folder(out) as folder:
+        checkpoint.save(network, folder, **info)
 
 
 def describe(imported: Imported, info: dict[str, Any], refinement: str) -> list[str]:
@@ -107,6 +97,8 @@ def describe(imported: Imported, info: dict[str, Any], refinement: str) -> list[
     built = sum(parameter.numel() for parameter in network.parameters())
     lines = [f"file         {source.file}", f"SHA-256      {source.sha256}"]
     lines += [f"class        {source.published_class}"] if source.published_class else []
+    lines += [f"weights      in the file's {source.place}"] if source.place else []
+    lines += [f"prefix       {source.prefix} stripped, which all names had"] if source.prefix else []
     lines += [f"network      {network.name}, {built:,} parameters"]
     if report is not None:
         lines += [

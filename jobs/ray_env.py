@@ -6,6 +6,8 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from models.short_folder import prepare_ray_tmpdir
+
 
 @contextmanager
 def connected(*, num_cpus: int | None = None) -> Iterator[None]:
@@ -34,6 +36,7 @@ def connected(*, num_cpus: int | None = None) -> Iterator[None]:
     if on_cluster():
         ray.init(logging_level=level, log_to_driver=verbose)
     else:
+        prepare_ray_tmpdir()
         ray.init(
             address="local",
             num_cpus=num_cpus,

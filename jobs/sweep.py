@@ -5,7 +5,6 @@ OUT/best.json is a refinement that jobs.evaluate, jobs.predict, the server and P
 
 import dataclasses
 import functools
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ from jobs.config import SweepConfig
 from jobs.sweep_training import CHECKPOINT, TRAINED, train_config, train_setting
 from models import checkpoint as checkpoints
 from models.errors import InputError
+from models.files import make_folder, write_json
 from models.networks import create
 from models.refinement import Refinement, named, why_not
 from pipeline.data.hold_out import HoldOut
@@ -116,7 +116,7 @@ def sweep(config: SweepConfig, space_name: str, space: Space, out: Path, uri: st
     from pipeline.tuning.ray_tune import Sweep
     from pipeline.tuning.ray_tune import sweep as sweep_on_ray
 
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     base, protocol, reader = base_of(config), protocol_of(config), open_data(config)
     pieces = ordered(reader, protocol, config.seed)
     trains = any(not name.startswith(REFINE) for name in space)
@@ -245,30 +245,27 @@ def conclude(config: SweepConfig, contest: Contest, base: Refinement, out: Path,
         )
     best = found[0]
     refinement = refinement_of(base, best.entry.values)
-    (out / BEST).write_text(json.dumps(dataclasses.asdict(refinement), indent=2) + "\n")
+    write_json(out / BEST, dataclasses.asdict(refinement))
     asked, computed = forwards(contest)
-    (out / "sweep.json").write_text(
-        json.dumps(
-            {
-                "space": space_name,
-                "objective": config.objective,
-                "forwards": {"asked": asked, "computed": computed},
-                "settings": [
-                    {
-                        "name": s.entry.name, "values": s.entry.values, "status": s.entry.status,
-                        "reason": s.entry.reason, "objects": s.objects, "value": s.value, "estimate": s.estimate,
-                        "seconds_per_click": s.seconds_per_click, "difference": s.difference, "low": s.low,
-                        "high": s.high, "forwards": s.entry.forwards,
-                    }
-                    for s in found
-                ],
-                "failed": [
-                    {"values": e.values, "reason": e.reason} for e in contest.entries.values() if e.status == "failed"
-                ],
-            },
-            indent=2,
-        )
-        + "\n"
+    write_json(
+        out / "sweep.json",
+        {
+            "space": space_name,
+            "objective": config.objective,
+            "forwards": {"asked": asked, "computed": computed},
+            "settings": [
+                {
+                    "name": s.entry.name, "values": s.entry.values, "status": s.entry.status,
+                    "reason": s.entry.reason, "objects": s.objects, "value": s.value, "estimate": s.estimate,
+                    "seconds_per_click": s.seconds_per_click, "difference": s.difference, "low": s.low,
+                    "high": s.high, "forwards": s.entry.forwards,
+                }
+                for s in found
+            ],
+            "failed": [
+                {"values": e.values, "reason": e.reason} for e in contest.entries.values() if e.status == "failed"
+            ],
+        },
     )  # fmt: skip
     sentence = write_report(
         out / "report.html",

@@ -6,7 +6,6 @@
 import contextlib
 import dataclasses
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +21,7 @@ from jobs.progress import followed
 from jobs.validation import BEST, Validator
 from models import checkpoint as checkpoints
 from models.errors import InputError, lookup
+from models.files import make_folder, write_json
 from models.networks import create
 from models.networks.base import Network
 from models.refinement import build, named
@@ -119,7 +119,7 @@ def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
     from pipeline.training.ray_train import HISTORY, Job, read_progress
     from pipeline.training.ray_train import train as train_on_ray
 
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     plain = as_dict(config)
     run_id = _resume_or_start(out, uri, name, plain)
     reader, validator = readers(config, out / "ray", tracking.training_logger(uri, run_id))
@@ -144,7 +144,7 @@ def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
         log=tracking.training_logger(uri, run_id),
         log_file=tracking.file_logger(uri, run_id, "training"),
     )
-    (out / "ray").mkdir(exist_ok=True)
+    make_folder(out / "ray")
     start = config.network.start_from
     if config.before_after.objects and start is not None:
         before_after.play(config, Path(start), out / "before", "Before training")
@@ -155,16 +155,13 @@ def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
     except BaseException:
         tracking.end_run(uri, run_id, "FAILED")
         raise
-    final = out / "checkpoint"
-    final.mkdir(exist_ok=True)
-    for file in (checkpoints.WEIGHTS, checkpoints.DESCRIPTION):
-        shutil.copyfile(last / file, final / file)
+    final = checkpoints.copy(last, out / "checkpoint")
     refused = read_progress(last)["refused"]
-    (out / "refused.json").write_text(json.dumps(refused, indent=2) + "\n")
+    write_json(out / "refused.json", refused)
     tracking.log_files(uri, run_id, out / "refused.json", "data")
     print(f"checkpoint  {final}", flush=True)
     if (out / "ray" / BEST).is_dir():
-        shutil.copytree(out / "ray" / BEST, out / BEST, dirs_exist_ok=True)
+        checkpoints.copy(out / "ray" / BEST, out / BEST)
         print(f"best by NoC {out / BEST}", flush=True)
     if config.before_after.objects:
         best = out / BEST if (out / BEST).is_dir() else final
@@ -265,7 +262,7 @@ def _resume_or_start(out: Path, uri: str, name: str, plain: dict[str, object]) -
         print(f"continuing the run in {out}")
         return saved["run_id"]
     run_id = tracking.start_run(uri, name, plain)
-    path.write_text(json.dumps({"run_id": run_id, "preset": name, "config": plain}, indent=2) + "\n")
+    write_json(path, {"run_id": run_id, "preset": name, "config": plain})
     return run_id
 
 

@@ -24,6 +24,7 @@ from ray.serve import Application
 from ray.serve.config import HTTPOptions
 
 from models.errors import InputError
+from models.short_folder import prepare_ray_tmpdir
 from serve.api import create_app
 from serve.args import ServeArgs, build_engine, build_settings
 from serve.fleet import Fleet
@@ -205,6 +206,8 @@ def connect(metrics_port: int = 0) -> bool:
     # Ray lets its workers wait for every other process of the machine (nice 15): batch work may, clicks may not.
     os.environ.setdefault("RAY_worker_niceness", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would tell its makers that it runs here
+    if not address:
+        prepare_ray_tmpdir()
     try:
         ray.init(
             address=address or "local",

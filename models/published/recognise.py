@@ -57,7 +57,8 @@ MODELS = {
     "refiner.": ("emc_hrnet", "emc_segformer"),
     "maps_transform.": ("ritm_hrnet",),
     "my_aspp.": ("focuscut_resnet",),
-    "patch_embed_coords.": ("simpleclick_vit", "icmformer"),
+    "backbone.blocks2.": ("icmformer_",),
+    "patch_embed_coords.": ("simpleclick_vit",),
 }
 """Tensors that only click-to-mask networks have, and how our names of such networks start; the first found counts."""
 

@@ -2,11 +2,11 @@
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from models.errors import InputError
+from models.files import append_line, write
 from pipeline.evaluation.results import ObjectRow
 
 
@@ -43,19 +43,14 @@ class Journal:
         for line in whole[1:]:
             part, piece, result = _read(json.loads(line))
             self.done[part, piece] = result
-        path.parent.mkdir(parents=True, exist_ok=True)
         if torn or not whole:
-            _replace(path, "".join(f"{line}\n" for line in whole or [json.dumps(head)]))
+            write(path, "".join(f"{line}\n" for line in whole or [json.dumps(head)]))
 
     def add(self, part: int, piece: int, result: PieceResult) -> None:
-        """Record a finished piece; on disk when this returns."""
+        """Record a finished piece; on disk when this returns. Raises InputError, and records nothing."""
+        if self.path is not None:
+            append_line(self.path, {"part": part, "piece": piece, **dataclasses.asdict(result)})
         self.done[part, piece] = result
-        if self.path is None:
-            return
-        with self.path.open("a") as file:
-            file.write(json.dumps({"part": part, "piece": piece, **dataclasses.asdict(result)}) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
 
     def close(self) -> None:
         """Remove the file: everything is written elsewhere."""
@@ -68,9 +63,3 @@ def _read(record: dict[str, Any]) -> tuple[int, int, PieceResult]:
     forwards = {name: (asked, computed) for name, (asked, computed) in record.get("forwards", {}).items()}
     result = PieceResult(rows=rows, seconds=record["seconds"], refused=record["refused"], forwards=forwards)
     return record["part"], record["piece"], result
-
-
-def _replace(path: Path, text: str) -> None:
-    new = path.with_name(path.name + ".new")
-    new.write_text(text)
-    new.replace(path)

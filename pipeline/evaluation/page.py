@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from models import rle
+from models.files import write
 from models.interaction import Clicks
 from pipeline.data.sample import BadItem, Item, Reader
 from pipeline.evaluation.overlays import overlay
@@ -45,9 +46,8 @@ class Picture:
 
 
 def render(path: Path, template: str, **values: Any) -> None:
-    """Write a page; its folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page(template, **values), encoding="utf-8")
+    """Write a page; its folder is made. Raises InputError."""
+    write(path, page(template, **values))
 
 
 def page(template: str, **values: Any) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from models import files
 from pipeline import metrics
 from pipeline.evaluation.config import CATEGORY_TASKS, EvaluationConfig
 from pipeline.evaluation.csv_files import write_clicks, write_objects
@@ -105,11 +106,13 @@ def summarize(rows: Sequence[ObjectRow], config: EvaluationConfig, seconds: floa
 
 
 def write(out: Path, rows: Sequence[ObjectRow], summaries: Sequence[dict[str, Any]]) -> None:
-    """Write OUT/objects.parquet and OUT/summary.json, and the rows once more as OUT/objects.csv and OUT/clicks.csv."""
+    """Write OUT/objects.parquet and OUT/summary.json, and the rows once more as OUT/objects.csv and OUT/clicks.csv.
+
+    Raises InputError for what cannot be written; each file is whole.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    out.mkdir(parents=True, exist_ok=True)
     click = pa.struct([("y", pa.float64()), ("x", pa.float64()), ("positive", pa.bool_())])
     table = pa.table(
         {
@@ -130,10 +133,11 @@ def write(out: Path, rows: Sequence[ObjectRow], summaries: Sequence[dict[str, An
             "mask": [row.mask for row in rows],
         }
     )
-    pq.write_table(table, out / "objects.parquet")
+    with files.whole_file(out / "objects.parquet") as part:
+        pq.write_table(table, part)
     write_objects(out / "objects.csv", rows, summaries)
     write_clicks(out / "clicks.csv", rows)
-    (out / "summary.json").write_text(json.dumps(list(summaries), indent=2, allow_nan=False) + "\n")
+    files.write(out / "summary.json", json.dumps(list(summaries), indent=2, allow_nan=False) + "\n")
 
 
 def read(out: Path) -> tuple[list[ObjectRow], list[dict[str, Any]]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch.distributed as dist
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -23,6 +23,7 @@ from torch.distributed.fsdp import FSDPModule
 
 from models import checkpoint as checkpoints
 from models.errors import InputError
+from models.files import whole_file
 from pipeline.training.loop import RAW, Trainer
 
 OPTIMIZER = "optimizer.safetensors"
@@ -48,7 +49,8 @@ def save_state(trainer: Trainer, folder: Path) -> Future[Any] | None:
             trainer.writers = dist.new_group(backend="gloo")
         return async_save(_sharded(trainer), checkpoint_id=folder, process_group=trainer.writers)  # pyright: ignore
     if not trainer.rank:
-        save_file(trainer.state_tensors(), folder / OPTIMIZER)
+        with whole_file(folder / OPTIMIZER) as part:
+            checkpoints.save_tensors(trainer.state_tensors(), part)
     return None
 
 

@@ -21,10 +21,10 @@ import ray.train
 import ray.train.torch
 import torch
 import torch.distributed as dist
-from PIL import Image
 
 from models import checkpoint as checkpoints
 from models.errors import InputError, find_input_error
+from models.files import append_line, refusing, write, write_image, write_json
 from models.networks import create
 from models.networks.base import Network
 from pipeline.data.config import DataConfig
@@ -35,7 +35,6 @@ from pipeline.data.sampling import Order
 from pipeline.training.batch import TrainingBatch, to_device
 from pipeline.training.checkpointing import load_state, save_state, save_weights
 from pipeline.training.config import ScalingConfig, TrainingConfig
-from pipeline.training.history import append_line
 from pipeline.training.loop import Trainer, fit, prepare
 from pipeline.training.parallel import share, synchronise_norms
 
@@ -167,7 +166,9 @@ def _worker(params: dict[str, Any]) -> None:
         reason = error if isinstance(error, FloatingPointError) else find_input_error(error)
         if reason is not None:
             rank = ray.train.get_context().get_world_rank()
-            (Path(job.storage) / REFUSAL.format(rank=rank)).write_text(str(reason))
+            # Where a disk has no room for that either, Train tries again, in vain.
+            with contextlib.suppress(InputError):
+                write(Path(job.storage) / REFUSAL.format(rank=rank), str(reason))
         # Raised all the same: the other workers may be waiting for this one.
         raise
 
@@ -279,7 +280,7 @@ class _Progress:
                 "position": self.position.to_json(),
                 "refused": dict(self.refused.most_common(MAX_NAMED)),
             }
-            (folder / PROGRESS).write_text(json.dumps(progress))
+            write_json(folder / PROGRESS, progress)
         metrics = {**metrics, "step": float(step)}
         if future is None:
             self._report(folder, metrics, has_part=not self.rank)
@@ -296,17 +297,23 @@ class _Progress:
             self._report(folder, metrics, has_part=True)
 
     def _report(self, folder: Path, metrics: dict[str, float], *, has_part: bool) -> None:
+        run = Path(self.job.storage) / RUN
+        kept = set(run.glob("checkpoint_*"))
         try:
-            part = ray.train.Checkpoint.from_directory(folder) if has_part else None
-            ray.train.report(metrics, checkpoint=part)
+            with refusing(run):
+                part = ray.train.Checkpoint.from_directory(folder) if has_part else None
+                ray.train.report(metrics, checkpoint=part)
+        except InputError:
+            for half in set(run.glob("checkpoint_*")) - kept:
+                shutil.rmtree(half, ignore_errors=True)
+            raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
     def on_picture(self, step: int, sheet: np.ndarray) -> None:
         """Keep a picture of training samples, and show it to the tracker."""
         path = Path(self.job.storage) / PICTURES / f"step-{step:07d}.jpg"
-        path.parent.mkdir(exist_ok=True)
-        Image.fromarray(sheet).save(path, quality=88)
+        write_image(path, sheet, quality=88)
         if self.job.log_file is not None:
             self.job.log_file(path)
 
