@@ -21,8 +21,8 @@ class Decoding:
     """Which way up photos with an EXIF orientation are read: upright as people see them, stored as their pixels lie in
     the file, or auto: as the masks of this kind of data set refer to them."""
     bit_depth: int = 0
-    """Bits that the values of a 16-bit image use: 8, 10, 12, 14 or 16 (all beyond is white); 0: the fewest of these that
-    hold its largest value."""
+    """Bits that the values of a 16-bit image use: 8, 10, 12, 14 or 16 (what is beyond is white); 0: the fewest of these
+    that hold its largest value."""
     max_megapixels: int = 64
     """Images of more million pixels are refused before they are decoded."""
 

@@ -4,6 +4,7 @@ Files of 16 bits often hold values of 10, 12 or 14: their headers do not say so,
 """
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -80,7 +81,7 @@ def _is_deep_colour(image: Image.Image) -> bool:
     return any(";16" in str(mode) for mode in raw_modes)
 
 
-def _tag(image: Image.Image, number: int) -> object:
+def _tag(image: Image.Image, number: int) -> Any:
     return getattr(image, "tag_v2", {}).get(number)
 
 

@@ -158,7 +158,7 @@ def test_points_that_are_no_numbers(server: Server, point: str) -> None:
 
 
 def test_bad_images(server: Server, make_server: Callable[..., Server]) -> None:
-    refused(invoke(server, [[1, 1]], image=b"GIF89a"), 415, "unsupported_image")
+    refused(invoke(server, [[1, 1]], image=b"%PDF-1.7"), 415, "unsupported_image")
     refused(invoke(server, [[1, 1]], image=encoded(picture())[:300]), 422, "bad_image")
     refused(invoke(make_server(max_pixels=100), [[1, 1]]), 422, "image_too_large")
     for image, code in (("", "image_missing"), ("%%", "bad_encoding")):
