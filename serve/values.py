@@ -26,8 +26,9 @@ class Basis:
     mask_threshold: float | None = None
     initial_mask: Rle | None = None
     exemplar: Exemplar | None = None
-    bit_depth: int = 0
-    """Which bits of a 16-bit image count, as the server was told when the session began; see models/decoding.py."""
+    bit_depth: int = 16
+    """Which bits of a 16-bit image count, as the server was told when the session began (see models/decoding.py).
+    Sessions of before that was recorded took 16 for granted, and keep their masks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,8 +145,7 @@ def _exemplar(plain: dict[str, Any] | None) -> Exemplar | None:
 
 
 def _basis(plain: dict[str, Any]) -> Basis:
-    # Servers that did not record it took 16 bits for granted: their sessions keep their masks.
-    return Basis(**{"bit_depth": 16, **plain, "exemplar": _exemplar(plain.get("exemplar"))})
+    return Basis(**{**plain, "exemplar": _exemplar(plain.get("exemplar"))})
 
 
 def _change(plain: dict[str, Any]) -> Change:
