@@ -1,4 +1,4 @@
-"""Masks whose values are no labels, because an edge was smoothed or the file compressed: found, and cut in the middle.
+"""Masks whose values are no labels, because edges were smoothed or the file was compressed: where to cut them.
 
 Arrays in, arrays out.
 """
@@ -10,63 +10,56 @@ from pipeline.data.mask_files import NOISE
 
 _NEAR = np.ones((5, 5), np.uint8)
 """What is within two pixels."""
+_NEXT = np.ones((3, 3), np.uint8)
 
 
 def soft_threshold(values: np.ndarray, *, lossy: bool) -> float | None:
-    """Find where to cut a mask (whole numbers >= 0, any integer type, (h, w)) whose values are no labels; None if they
-    are.
+    """Find where to cut a mask whose values are no labels; None if they are. `values`: whole numbers >= 0, (h, w).
 
-    They are where there are two at most. They are not in a file of lossy compression; where those between the smallest
-    and the largest occur only within two pixels of both; and where more values occur only between two flat ones than
-    there are flat ones (smoothed edges of several labels). The cut is halfway between the lowest value and the next
-    flat one, which of a mask of one object is the middle.
+    Up to two values are labels. More are none in a file of lossy compression, if those between the smallest and the
+    largest occur only within two pixels of both, or if most values occur on slopes alone. The cut is halfway between
+    the lowest value and the next one around which the mask is flat: the middle, where it shows one object.
     """
     lowest, highest = int(values.min()), int(values.max())
     between = (values > lowest) & (values < highest)
     if not between.any():
         return None
-    middle = (lowest + highest) / 2
-    if lossy:
-        if highest - lowest < NOISE:  # one value, black unless it is too bright for that
-            return NOISE - 0.5
-        return _middle_of_flat(values, lowest) or middle
-    near_both = _near(values == lowest) & _near(values == highest)
-    if near_both[between].all():
-        return middle
-    return _middle_of_smoothed(values)
+    if lossy and highest - lowest < NOISE:  # one value, and black if it is as dark as that
+        return NOISE - 0.5
+    if not lossy and not (_near(values == lowest) & _near(values == highest))[between].all() and not _is_slopes(values):
+        return None
+    # Of labels that were smoothed, neighbours may be close; in eight bits both are 16.
+    cut = _above_lowest_level(values.astype(np.float32), NOISE if lossy else (highest - lowest) / NOISE)
+    return (lowest + highest) / 2 if cut is None else cut
 
 
 def _near(mask: np.ndarray) -> np.ndarray:
     return cv2.dilate(mask.astype(np.uint8), _NEAR) > 0
 
 
-def _middle_of_flat(values: np.ndarray, lowest: int) -> float | None:
-    """Halfway between the two lowest values around which a compressed mask is flat; None if it is so around one."""
-    gray = values.astype(np.float32)
-    flat = cv2.dilate(gray, _NEAR) - cv2.erode(gray, _NEAR) < NOISE
-    found = np.unique(values[flat]).astype(float)
-    levels = np.split(found, np.flatnonzero(np.diff(found) > NOISE / 2) + 1)
-    if len(levels) < 2 or levels[0][0] > lowest + NOISE:
+def _above_lowest_level(values: np.ndarray, noise: float) -> float | None:
+    """Halfway between the two lowest levels at which a mask is flat, but for noise; None if it is so at one."""
+    flat = values[cv2.dilate(values, _NEAR) - cv2.erode(values, _NEAR) < noise]
+    found = np.unique(flat)
+    levels = np.split(found, np.flatnonzero(np.diff(found) > noise / 2) + 1)
+    if len(levels) < 2 or levels[0][0] > values.min() + noise:
         return None
     return float(levels[0][0] + levels[0][-1] + levels[1][0] + levels[1][-1]) / 4
 
 
-def _middle_of_smoothed(values: np.ndarray) -> float | None:
-    """Halfway between the two lowest flat values (of 3 x 3 pixels) if those that occur only at edges outnumber them."""
-    kinds, ranks = np.unique(values, return_inverse=True) if values.max() >= 1 << 16 else (None, values)
-    ranks = ranks.reshape(values.shape)
-    order = ranks.astype(np.float32)
-    num = int(ranks.max()) + 1
-    is_flat = _members(ranks[cv2.erode(order, _NEAR[:3, :3]) == cv2.dilate(order, _NEAR[:3, :3])], num)
-    in_flat = is_flat[ranks]
-    lower = cv2.erode(np.where(in_flat, order, np.inf).astype(np.float32), _NEAR) < order
-    higher = cv2.dilate(np.where(in_flat, order, -np.inf).astype(np.float32), _NEAR) > order
-    is_edge = _members(ranks, num) & ~is_flat & ~_members(ranks[~(lower & higher)], num)
-    levels = np.flatnonzero(is_flat)
-    if len(levels) < 2 or is_edge.sum() <= len(levels):
-        return None
-    first, second = levels[:2] if kinds is None else kinds[levels[:2]]
-    return (float(first) + float(second)) / 2
+def _is_slopes(values: np.ndarray) -> bool:
+    """Whether most values occur only between lower and higher ones, and nowhere on 3 x 3 pixels, in a flat image.
+
+    Objects of a pixel or two that touch their neighbours look so, too: but they are few, or the image is not flat.
+    """
+    if values.max() >= 1 << 16:  # of colours, the order will do
+        values = np.unique(values, return_inverse=True)[1].reshape(values.shape)
+    order, num = values.astype(np.float32), int(values.max()) + 1
+    flat = cv2.erode(order, _NEXT) == cv2.dilate(order, _NEXT)
+    is_flat = _members(values[flat], num)
+    on_slope = (cv2.erode(order, _NEAR) < order) & (cv2.dilate(order, _NEAR) > order)
+    is_slope = _members(values, num) & ~is_flat & ~_members(values[~on_slope], num)
+    return bool(is_slope.sum() > is_flat.sum() >= 2 and flat.mean() > 0.5)
 
 
 def _members(values: np.ndarray, num: int) -> np.ndarray:
