@@ -75,13 +75,13 @@ def test_pillows_limit_is_put_back_after_the_last_of_several_threads(monkeypatch
 
     def reader(number: int) -> None:
         with allowing(2000 * (number + 1)):
-            inside.wait()
-            leave[number].wait()
+            inside.wait(10)
+            leave[number].wait(10)
 
     threads = [threading.Thread(target=reader, args=(number,)) for number in range(3)]
     for thread in threads:
         thread.start()
-    inside.wait()
+    inside.wait(10)
     for number in (2, 0, 1):  # the largest first: the others still need theirs
         assert Image.MAX_IMAGE_PIXELS == 6000
         leave[number].set()
