@@ -8,7 +8,7 @@ from pipeline.data.bank import Bank, Progress, bank_of_prepared
 from pipeline.data.config import DataConfig
 from pipeline.data.copy_paste import SEVERAL
 from pipeline.data.prepared.epoch import read_rows
-from pipeline.data.prepared.manifest import read_manifest
+from pipeline.data.prepared.manifest import decoding_of, read_manifest
 from pipeline.data.prepared.storage import Storage
 from pipeline.data.readers.prepared import Prepared
 from pipeline.data.rows import Row
@@ -142,7 +142,7 @@ def _categories(bank: Bank) -> Picture:
 
 def _pictures(storage: Storage) -> list[Picture]:
     """Draw images from all over the data set."""
-    reader = Prepared(root=storage.uri)
+    reader = Prepared(root=storage.uri, decoding=decoding_of(read_manifest(storage)))
     items = reader.items()
     pictures = []
     for number in np.unique(np.linspace(0, len(items) - 1, min(NUM_PICTURES, len(items))).round().astype(int)).tolist():

@@ -5,6 +5,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
+from models.decoding import Decoding
 from models.errors import InputError
 from pipeline.data.prepared.schema import VERSION
 from pipeline.data.prepared.storage import Storage
@@ -83,3 +84,8 @@ def read_manifest(storage: Storage) -> dict[str, Any]:
             "prepare the data set again"
         )
     return manifest
+
+
+def decoding_of(manifest: dict[str, Any]) -> Decoding:
+    """How image files were read when the data set was made; of before that was recorded, 16 bits counted."""
+    return Decoding(**{"bit_depth": 16, **manifest["settings"].get("decoding", {})})

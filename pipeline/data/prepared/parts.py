@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from models.decoding import AS_IT_COMES
 from models.errors import InputError
 from pipeline.data.prepared.manifest import MANIFEST, Manifest, Shard
 from pipeline.data.prepared.storage import Storage
@@ -81,7 +82,7 @@ def finished(storage: Storage, settings: dict[str, Any]) -> bool:
     for name in (MANIFEST, "settings.json"):
         if storage.exists(name):
             found = storage.read_json(name)
-            if (found.get("settings") if isinstance(found, dict) else None) != settings:
+            if _with_defaults(found.get("settings") if isinstance(found, dict) else None) != _with_defaults(settings):
                 raise InputError(
                     f"{storage.path(name)} tells of other settings: give those again, or name another --out"
                 )
@@ -89,6 +90,16 @@ def finished(storage: Storage, settings: dict[str, Any]) -> bool:
                 return True
     storage.write_json("settings.json", {"settings": settings})
     return False
+
+
+def _with_defaults(settings: Any) -> Any:
+    """Settings with what those of before lack: how files are decoded, in a preparation and in an epoch's `data`."""
+    if not isinstance(settings, dict):
+        return settings
+    defaults = dataclasses.asdict(AS_IT_COMES)
+    if isinstance(settings.get("data"), dict):
+        return {**settings, "data": {**defaults, **settings["data"]}}
+    return {"decoding": defaults, **settings}
 
 
 def finish(storage: Storage, settings: dict[str, Any], num_parts: int) -> Manifest:

@@ -9,7 +9,8 @@ import numpy as np
 
 from models.decoding import AS_IT_COMES, Decoding
 from models.errors import InputError
-from pipeline.data.images import read_image, read_labels
+from pipeline.data.images import read_image
+from pipeline.data.mask_files import read_mask_file
 from pipeline.data.readers.folders import list_images, list_names, missing_split, require_root, stand_in
 from pipeline.data.sample import BadItem, Item, Origin, Sample, pack_objects
 
@@ -90,8 +91,8 @@ def _item(image: Path, alphas: Path) -> Item:
 
 
 def _read_alpha(path: Path, hw: tuple[int, int], decoding: Decoding) -> np.ndarray:
-    """Read a matte as values from 0 to 255, also where it has 16 bits or three equal channels."""
-    alpha = read_labels(path, decoding=decoding)
+    """Read a matte as values from 0 to 255, also where it has 16 bits or three equal channels, or is a file's alpha."""
+    alpha = read_mask_file(path, decoding=decoding).values
     if alpha.ndim == 3:
         if (alpha != alpha[..., :1]).any():
             raise ValueError("the matte holds colours, expected gray values")

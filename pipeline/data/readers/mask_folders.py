@@ -12,7 +12,7 @@ from models.decoding import AS_IT_COMES, Decoding
 from models.errors import InputError
 from pipeline.data.images import read_image
 from pipeline.data.readers.folders import IMAGE_SUFFIXES, list_names, missing_split, require_root
-from pipeline.data.readers.masks import MaskRule
+from pipeline.data.readers.mask_rule import MaskRule, look_at
 from pipeline.data.sample import BadItem, Item, Origin, Sample, pack_objects
 
 _logger = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ class MaskFolders:
     `images` and `masks` are patterns of paths in which {name} stands for the image's name and * for anything within
     one name: `{name}/images/*` with `{name}/masks/*` (DSB2018, the default) or `images/{name}.*` with
     `masks/{name}/*.png`. `rule` says which values of a mask are the object: nonzero or above:N. With no split named,
-    the only folder that fits is read. Listing opens no file.
+    the only folder that fits is read. Listing opens a few masks, to say what kind of values they hold.
     """
 
     root: str = ""
@@ -77,6 +77,8 @@ class MaskFolders:
             raise InputError(f"none of the {len(images)} images in {str(base)!r} has a mask: expected {self.masks}")
         if masks.keys() - images.keys():
             _logger.warning("%s: masks of %d names without an image skipped", base, len(masks.keys() - images.keys()))
+        used = [path for name in sorted(images) for path in masks.get(name, [])]
+        look_at(base, used, MaskRule.parse(self.rule), self.decoding)
         return [_item(name, base, images[name], masks.get(name, [])) for name in sorted(images)]
 
     def load(self, item: Item) -> Sample:

@@ -6,71 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from models.decoding import AS_IT_COMES, Decoding
 from models.errors import InputError
-from pipeline.data.images import read_image, read_labels
-from pipeline.data.readers.folders import list_images, list_names, missing_split, require_root, stem
+from pipeline.data.images import read_image
+from pipeline.data.readers.folders import list_images, list_names, missing_split, require_root, stand_in, stem
+from pipeline.data.readers.mask_rule import MaskRule, look_at, say
 from pipeline.data.sample import BadItem, Item, Origin, Sample, pack_objects
 
 _logger = logging.getLogger(__name__)
 
 _FOLDER_PAIRS = (("images", "masks"), ("img", "gt"), ("data_GT", "boundary_GT"))
-_RULE_HELP = "expected nonzero, above:N, above:N,ignore:M, ids or ids,ignore:M"
-
-
-@dataclass(frozen=True, kw_only=True)
-class MaskRule:
-    """Which values are an object: `kind` nonzero / above / ids; `threshold` for above; `ignore` value or -1."""
-
-    kind: str
-    threshold: int = 0
-    ignore: int = -1
-
-    @classmethod
-    def parse(cls, text: str) -> "MaskRule":
-        """Read `nonzero`, `above:N[,ignore:M]` or `ids[,ignore:M]`; InputError otherwise."""
-        head, *rest = [part.strip() for part in text.split(",")]
-        kind, _, threshold = head.partition(":")
-        try:
-            if kind not in ("nonzero", "above", "ids") or (kind == "above") != bool(threshold) or len(rest) > 1:
-                raise ValueError(text)
-            ignore = -1
-            if rest:
-                word, _, value = rest[0].partition(":")
-                if word != "ignore" or kind == "nonzero":
-                    raise ValueError(text)
-                ignore = int(value)
-            return cls(kind=kind, threshold=int(threshold or 0), ignore=ignore)
-        except ValueError as error:
-            raise InputError(f"mask rule {text!r} is not understood: {_RULE_HELP}") from error
-
-    def read(self, path: Path, decoding: Decoding) -> np.ndarray:
-        """Read a mask file as integers (h, w); ValueError if it cannot be read.
-
-        For `ids` a colour counts as red + 256 green + 65536 blue (its value if it is gray).
-        """
-        labels = read_labels(path, palette_index=self.kind != "above", decoding=decoding)
-        if labels.ndim == 2:
-            return labels.astype(np.int64)
-        if self.kind == "above":
-            return labels[..., 0].astype(np.int64)
-        if self.kind == "nonzero":
-            return labels.max(axis=2).astype(np.int64)
-        if (labels == labels[..., :1]).all():
-            return labels[..., 0].astype(np.int64)
-        return labels.astype(np.int64) @ np.array([1, 256, 65536])
-
-    def values(self, labels: np.ndarray) -> list[int]:
-        """List the object numbers in a mask: its values for `ids`, otherwise the one number 1."""
-        if self.kind != "ids":
-            return [1]
-        return [int(value) for value in np.unique(labels) if value > 0 and value != self.ignore]
-
-    def object_mask(self, labels: np.ndarray, value: int) -> np.ndarray:
-        """Mark the pixels of object number `value`; bool (h, w)."""
-        return labels == value if self.kind == "ids" else (labels > self.threshold) & (labels != self.ignore)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,19 +68,32 @@ class Masks:
             )
         if found < len(masks):
             _logger.warning("%d masks in %s belong to no image", len(masks) - found, masks_dir)
-        return sorted((self._item(path, mask_of.get(stem(path))) for path in images), key=lambda item: item.id)
+        pairs = sorted((stem(path), path, mask_of.get(stem(path))) for path in images)
+        return self._items(pairs, masks_dir)
 
-    def _item(self, image: Path, mask: Path | None) -> Item:
-        rule, item_id = MaskRule.parse(self.rule), stem(image)
-        values: list[int] = [1] if mask else []
-        if mask and rule.kind == "ids":
-            try:
-                values = rule.values(rule.read(mask, self.decoding))
-            except ValueError as error:
-                _logger.warning("mask %s cannot be listed: %s", mask, error)
-                values = []
-        payload = {"image": str(image), "mask": str(mask) if mask else ""}
-        return Item(id=item_id, object_ids=tuple(f"{item_id}/{value}" for value in values), payload=payload)
+    def _items(self, pairs: Sequence[tuple[str, Path, Path | None]], masks_dir: Path) -> list[Item]:
+        """Make the items of (id, image, mask); what there is to say of the masks is said once."""
+        rule, notes, unlisted = MaskRule.parse(self.rule), Counter[str](), list[str]()
+        items = []
+        for item_id, image, mask in pairs:
+            object_ids = (f"{item_id}/1",) if mask else ()
+            if mask and rule.kind == "ids":
+                try:
+                    values = rule.values(rule.read(mask, self.decoding, notes))
+                    object_ids = tuple(f"{item_id}/{value}" for value in values)
+                except ValueError as error:
+                    unlisted.append(f"{mask.name}: {error}")
+                    object_ids = stand_in(item_id)
+            payload = {"image": str(image), "mask": str(mask) if mask else ""}
+            items.append(Item(id=item_id, object_ids=object_ids, payload=payload))
+        masks = [mask for _, _, mask in pairs if mask]
+        if rule.kind == "ids":
+            say(masks_dir, notes, f"{len(masks)} masks")
+        else:
+            look_at(masks_dir, masks, rule, self.decoding)
+        if unlisted:
+            _logger.warning("%s: %d masks cannot be listed, the first is %s", masks_dir, len(unlisted), unlisted[0])
+        return items
 
     def load(self, item: Item) -> Sample:
         """Read one image and its mask; BadItem if either is missing or broken or their sizes differ."""

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from models.decoding import AS_IT_COMES, Decoding
 from models.errors import InputError
-from pipeline.data.prepared.manifest import read_manifest
+from pipeline.data.prepared.manifest import decoding_of, read_manifest
 from pipeline.data.prepared.storage import Storage
 from pipeline.data.prepared.unpack import RowGroup
 from pipeline.data.readers.folders import missing_split
@@ -39,7 +39,12 @@ class Prepared:
         if self.split and not storage.exists(self.split):
             expected = f"a folder {self.split!r} with what jobs.prepare writes"
             raise missing_split("prepared", self.split, [], expected)
-        read_manifest(Storage(self._uri))
+        made_with = decoding_of(read_manifest(Storage(self._uri))).bit_depth
+        if self.decoding.bit_depth not in (0, made_with):
+            raise InputError(
+                f"bit_depth is {self.decoding.bit_depth}, and {self.root!r} was prepared with {made_with}: its images "
+                "have eight bits by now; prepare it again with the other one"
+            )
 
     @property
     def _uri(self) -> str:

@@ -56,13 +56,13 @@ class Sbd:
     def items(self) -> Sequence[Item]:
         """List the images named by the split's list, sorted by id, the name; object ids add "/<instance number>"."""
         path = self._list_path()
-        return [_item(name, path.parent) for name in sorted(read_name_list(path))]
+        return [_item(name, path.parent, self.decoding) for name in sorted(read_name_list(path))]
 
     def load(self, item: Item) -> Sample:
         """Read one image and its instances; BadItem if either is missing or broken or their sizes differ."""
         base = Path(item.payload["base"])
         try:
-            labels = _read_instances(base, item.id)
+            labels = _read_instances(base, item.id, self.decoding)
         except ValueError as error:
             raise BadItem(item.id, f"inst/{item.id}.mat: {error}") from error
         try:
@@ -78,18 +78,18 @@ class Sbd:
         )
 
 
-def _item(name: str, base: Path) -> Item:
+def _item(name: str, base: Path, decoding: Decoding) -> Item:
     try:
-        object_ids = tuple(f"{name}/{number}" for number in _numbers(_read_instances(base, name)))
+        object_ids = tuple(f"{name}/{number}" for number in _numbers(_read_instances(base, name, decoding)))
     except ValueError as error:
         _logger.warning("inst/%s.mat cannot be listed: %s", name, error)
         object_ids = stand_in(name)
     return Item(id=name, object_ids=object_ids, payload={"base": str(base)})
 
 
-def _read_instances(base: Path, name: str) -> np.ndarray:
+def _read_instances(base: Path, name: str, decoding: Decoding) -> np.ndarray:
     instances = read_variable(file_inside(base / "inst", f"{name}.mat"), "GTinst")
-    return label_map(field(instances, "Segmentation"))
+    return label_map(field(instances, "Segmentation"), decoding)
 
 
 def _numbers(labels: np.ndarray) -> list[int]:
