@@ -25,6 +25,7 @@ _MAX_BYTES = 64 << 20
 _CORNERS = ("auto", "pixels", "edges")
 _WHOLE = 0.05  # pixels from a whole number; files have 6 decimals
 _FAR = 0.5  # a corner may lie this many image sizes outside before the line is called broken
+_BOX_SLACK = 0.002  # a box fits its corners to this part of the image: a pixel or two, as tools round
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +33,10 @@ class Yolo:
     """YOLO segmentation labels under `root`; with no `split` named, all that lie below images and labels are read.
 
     A label file has its image's path with images replaced by labels, and lines of `class x1 y1 x2 y2 ...`; an image
-    without one has no objects. Lines of five numbers are boxes, which hold no mask: they are refused by name. `images`
-    and `labels` name the two folders where they are called otherwise; class names come from data.yaml. Sizes are those
-    of the upright image (EXIF), as training code for this format reads it. Listing opens every label file, no image.
+    without one has no objects. Lines of five numbers are boxes, which hold no mask: they are refused by name. Where the
+    first four numbers are the box of the corners that follow, they are left out. `images` and `labels` name the two
+    folders where they are called otherwise; class names come from data.yaml. Sizes are those of the upright image
+    (EXIF), as training code for this format reads it. Listing opens every label file, no image.
 
     `corners` says what a corner is: `pixels`, a pixel of the object (traced contours), `edges`, a point on its outline
     (drawn polygons), or `auto`: pixels where all corners of a line are whole numbers of pixels inside the image.
@@ -97,6 +99,7 @@ class Yolo:
             )
         if there - images.keys():
             _logger.warning("%s: %d label files without an image skipped", labels_dir, len(there - images.keys()))
+        _report_boxes(items, labels_dir)
         lines = [line for item in items for line in item.payload["lines"]]
         if lines and all(_num_values(text) == 5 for _, text in lines):
             raise InputError(f"the labels below {str(labels_dir)!r} are boxes of detection: there is no mask in them")
@@ -173,10 +176,13 @@ def _polygon(line: str, hw: tuple[int, int], corners: str) -> tuple[str, np.ndar
         values = [float(text) for text in texts]
     except ValueError as error:
         raise ValueError("the line holds something other than numbers") from error
+    if _starts_with_box(texts):
+        values = values[4:]
     if len(values) < 6 or len(values) % 2:
         raise ValueError(f"the line has {len(values)} numbers after the class: expected x, y of three corners or more")
     if not all(math.isfinite(value) and -_FAR <= value <= 1 + _FAR for value in values):
-        raise ValueError("a corner lies far outside the image: expected fractions of its size, from 0 to 1")
+        odd = next(text for text, value in zip(texts, values, strict=False) if not -_FAR <= value <= 1 + _FAR)
+        raise ValueError(f"a corner has {odd}, far outside the image: expected fractions of its size, from 0 to 1")
     corners_xy = np.clip(values, 0, 1).reshape(-1, 2) * [hw[1], hw[0]]
     pixels = np.rint(corners_xy)
     if corners == "auto":
@@ -186,6 +192,45 @@ def _polygon(line: str, hw: tuple[int, int], corners: str) -> tuple[str, np.ndar
         return label, rle.from_segmentation([corners_xy.ravel().tolist()], hw)
     filled = np.zeros(hw, np.uint8)
     return label, cv2.fillPoly(filled, [pixels.astype(np.int32)], [1]).astype(bool)
+
+
+def _starts_with_box(texts: Sequence[str]) -> bool:
+    """Whether a line without its class is x y w h x1 y1 x2 y2 ...: a box by centre and size, and the corners in it."""
+    if len(texts) < 8 or len(texts) % 2:
+        return False
+    try:
+        x, y, width, height, *rest = map(float, texts)
+    except ValueError:
+        return False
+    decimals = max(len(text.partition(".")[2]) for text in texts[:8])
+    rounding = min(1.5 * 10**-decimals, 5 * _BOX_SLACK)
+    spans = []
+    for centre, side, along in ((x, width, rest[0::2]), (y, height, rest[1::2])):
+        low, high = min(along), max(along)
+        spans.append((side, low, high, max(abs((low + high) / 2 - centre), abs(high - low - side))))
+        if not spans[-1][3] <= rounding + _BOX_SLACK:  # so written, NaN fits nothing
+            return False
+    if max(high - low for _, low, high, _ in spans) <= rounding:  # a single point, whose corners are all the same
+        return False
+    # As a corner, a size among the other corners is no surprise (an object near the origin): it has to fit closely.
+    if all(low <= side <= high for side, low, high, _ in spans):
+        return all(off <= rounding + (high - low) / 20 for _, low, high, off in spans)
+    return True
+
+
+def _report_boxes(items: Sequence[Item], labels_dir: Path) -> None:
+    """Say once how many lines of a data set begin with the box of their polygon."""
+    counts = {item.id: sum(_starts_with_box(text.split()[1:]) for _, text in item.payload["lines"]) for item in items}
+    files = [f"{item_id}.txt" for item_id, count in counts.items() if count]
+    if files:
+        _logger.warning(
+            "%s: %d lines in %d files are a box followed by its polygon (class x y w h x1 y1 ...): the polygon is read "
+            "(%s)",
+            labels_dir,
+            sum(counts.values()),
+            len(files),
+            ", ".join([*files[:3], *(["..."] if len(files) > 3 else [])]),
+        )
 
 
 def _class_names(root: Path) -> dict[str, str]:
