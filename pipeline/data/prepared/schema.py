@@ -15,7 +15,7 @@ from PIL import Image
 
 from models.rle import runs_of
 from pipeline.data.images import read_image
-from pipeline.data.sample import Sample
+from pipeline.data.sample import Sample, printable
 
 VERSION = 1
 KEPT_FORMATS = ("JPEG", "PNG", "WEBP")
@@ -97,7 +97,7 @@ def to_row(sample: Sample) -> dict[str, Any]:
         "objects": objects,
         "ignore": runs_of(sample.ignore_mask).astype(np.int32) if sample.ignore_mask.any() else [],
         "exemplar": exemplar,
-        "file_name": Path(sample.origin.file).name,
+        "file_name": printable(Path(sample.origin.file).name),
         "licence": sample.origin.licence,
         "source": sample.origin.source,
     }

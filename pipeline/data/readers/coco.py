@@ -143,7 +143,8 @@ class Coco:
             raise BadItem(item.id, "the image has neither file_name nor coco_url")
         try:
             folder = Path(item.payload["folder"])
-            path = locate(folder, names) or file_inside(folder, names[0])
+            found = locate(folder, names)
+            path = found[0] if found else file_inside(folder, names[0])
             return path, read_image(path, expected_hw=item.payload["hw"], decoding=self.decoding)
         except ValueError as error:
             raise BadItem(item.id, f"image {names[0]!r}: {error}") from error

@@ -1,7 +1,7 @@
 """HIM2K: photos of several people with one alpha matte per person."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,8 @@ import numpy as np
 from models.decoding import AS_IT_COMES, Decoding
 from models.errors import InputError
 from pipeline.data.images import read_image, read_labels
-from pipeline.data.readers.folders import list_images, list_names, missing_split, require_root, stand_in
+from pipeline.data.readers.folders import list_images, list_names, missing_split, require_root, stand_in, stem
+from pipeline.data.readers.names import pair
 from pipeline.data.sample import BadItem, Item, Origin, Sample, pack_objects
 
 _EXPECTED = "images/<split>/<name>.jpg and alphas/<split>/<name>/*.png, with the split natural or comp"
@@ -49,10 +50,15 @@ class Him2k:
         """List the images, sorted by id, the file name less its suffix; object ids add "/<matte's name>"."""
         images_dir, alphas_dir = self._folders()
         images = list_images(images_dir)
-        twice = [name for name, count in Counter(path.stem for path in images).items() if count > 1]
+        twice = [name for name, count in Counter(stem(path.name) for path in images).items() if count > 1]
         if twice:
             raise InputError(f"{len(twice)} names occur twice in {str(images_dir)!r}, for example {twice[0]!r}")
-        items = sorted((_item(path, alphas_dir / path.stem) for path in images), key=lambda item: item.id)
+        pairs = pair((stem(path.name) for path in images), (entry.name for entry in alphas_dir.iterdir()))
+        pairs.found.report(__name__, alphas_dir)
+        items = sorted(
+            (_item(path, alphas_dir, pairs.of, pairs.faults.get(stem(path.name), "")) for path in images),
+            key=lambda item: item.id,
+        )
         if not any(item.payload["mattes"] for item in items):
             raise InputError(
                 f"none of the {len(items)} images in {str(images_dir)!r} has mattes: expected {alphas_dir}/<name>/*.png"
@@ -64,6 +70,8 @@ class Him2k:
 
         A matte that cannot be read or has another size is refused alone.
         """
+        if item.payload.get("fault"):
+            raise BadItem(item.id, item.payload["fault"])
         if not item.payload["mattes"]:
             raise BadItem(item.id, f"the folder {item.payload['alphas']!r} with its mattes is missing or holds no PNG")
         try:
@@ -82,11 +90,13 @@ class Him2k:
         return pack_objects(item.id, image, masks, refused=refused, origin=Origin(file=item.payload["image"]))
 
 
-def _item(image: Path, alphas: Path) -> Item:
+def _item(image: Path, alphas_dir: Path, folders: Mapping[str, str], fault: str) -> Item:
+    item_id = stem(image.name)
+    alphas = alphas_dir / folders.get(item_id, item_id)
     names = [path.stem for path in list_images(alphas) if path.suffix == ".png"] if alphas.is_dir() else []
-    object_ids = tuple(f"{image.stem}/{name}" for name in names) or stand_in(image.stem)
-    payload = {"image": str(image), "alphas": str(alphas), "mattes": names}
-    return Item(id=image.stem, object_ids=object_ids, payload=payload)
+    object_ids = tuple(f"{item_id}/{name}" for name in names) or stand_in(item_id)
+    payload = {"image": str(image), "alphas": str(alphas), "mattes": names, **({"fault": fault} if fault else {})}
+    return Item(id=item_id, object_ids=object_ids, payload=payload)
 
 
 def _read_alpha(path: Path, hw: tuple[int, int], decoding: Decoding) -> np.ndarray:

@@ -11,7 +11,8 @@ import numpy as np
 from models.decoding import AS_IT_COMES, Decoding
 from models.errors import InputError
 from pipeline.data.images import read_image, read_labels
-from pipeline.data.readers.folders import list_images, list_names, missing_split, require_root, stem
+from pipeline.data.readers.folders import list_images, list_names, missing_split, require_root, stand_in, stem
+from pipeline.data.readers.names import pair, report_new_ids
 from pipeline.data.sample import BadItem, Item, Origin, Sample, pack_objects
 
 _logger = logging.getLogger(__name__)
@@ -75,10 +76,12 @@ class MaskRule:
 
 @dataclass(frozen=True, kw_only=True)
 class Masks:
-    """An image folder and a mask folder whose files share their stem (the name up to its first dot).
+    """An image folder and a mask folder whose files share their stem, the name without its suffix.
 
-    `images` and `masks` name the folders under root (or under root/split); left empty, the first pair that exists of
-    images + masks, img + gt, data_GT + boundary_GT. With the rule `ids` listing opens every mask.
+    Where no mask has an image's stem, one whose name differs in form alone is its mask (readers/names.py), and so is
+    `12.seg.png` of `12.jpg`, if no other fits. `images` and `masks` name the folders under root (or under root/split);
+    left empty, the first pair that exists of images + masks, img + gt, data_GT + boundary_GT. With the rule `ids`
+    listing opens every mask.
     """
 
     root: str = ""
@@ -108,25 +111,24 @@ class Masks:
     def items(self) -> Sequence[Item]:
         """List the images, sorted by id, the stem; InputError if no image has a mask or two share a stem."""
         images_dir, masks_dir = self._folders()
-        images = list_images(images_dir)
-        masks = list_images(masks_dir)
-        for paths, folder in ((images, images_dir), (masks, masks_dir)):
-            twice = [name for name, count in Counter(map(stem, paths)).items() if count > 1]
-            if twice:
-                raise InputError(f"{len(twice)} names occur twice in {str(folder)!r}, for example {twice[0]!r}")
-        mask_of = {stem(path): path for path in masks}
-        found = sum(stem(path) in mask_of for path in images)
-        if not found:
+        images, masks = (_by_stem(list_images(folder), folder) for folder in (images_dir, masks_dir))
+        pairs = pair(images, masks, words=True)
+        if not pairs.of:
             raise InputError(
                 f"none of the {len(images)} images in {str(images_dir)!r} has a mask of the same name among the "
-                f"{len(masks)} files in {str(masks_dir)!r}"
+                f"{len(masks)} files in {str(masks_dir)!r}{pairs.first_fault()}"
             )
-        if found < len(masks):
-            _logger.warning("%d masks in %s belong to no image", len(masks) - found, masks_dir)
-        return sorted((self._item(path, mask_of.get(stem(path))) for path in images), key=lambda item: item.id)
+        pairs.found.report(__name__, masks_dir)
+        report_new_ids(__name__, images_dir, ((path.name.split(".", 1)[0], name) for name, path in images.items()))
+        if len(pairs.of) < len(masks):
+            _logger.warning("%d masks in %s belong to no image", len(masks) - len(pairs.of), masks_dir)
+        return [
+            self._item(name, path, masks.get(pairs.of.get(name, "")), pairs.faults.get(name, ""))
+            for name, path in sorted(images.items())
+        ]
 
-    def _item(self, image: Path, mask: Path | None) -> Item:
-        rule, item_id = MaskRule.parse(self.rule), stem(image)
+    def _item(self, item_id: str, image: Path, mask: Path | None, fault: str) -> Item:
+        rule = MaskRule.parse(self.rule)
         values: list[int] = [1] if mask else []
         if mask and rule.kind == "ids":
             try:
@@ -134,14 +136,15 @@ class Masks:
             except ValueError as error:
                 _logger.warning("mask %s cannot be listed: %s", mask, error)
                 values = []
-        payload = {"image": str(image), "mask": str(mask) if mask else ""}
-        return Item(id=item_id, object_ids=tuple(f"{item_id}/{value}" for value in values), payload=payload)
+        payload = {"image": str(image), "mask": str(mask) if mask else "", **({"fault": fault} if fault else {})}
+        object_ids = stand_in(item_id) if fault else tuple(f"{item_id}/{value}" for value in values)
+        return Item(id=item_id, object_ids=object_ids, payload=payload)
 
     def load(self, item: Item) -> Sample:
         """Read one image and its mask; BadItem if either is missing or broken or their sizes differ."""
         rule = MaskRule.parse(self.rule)
         if not item.payload["mask"]:
-            raise BadItem(item.id, "the image has no mask file of the same name")
+            raise BadItem(item.id, item.payload.get("fault") or "the image has no mask file of the same name")
         try:
             labels = rule.read(Path(item.payload["mask"]), self.decoding)
         except ValueError as error:
@@ -154,3 +157,12 @@ class Masks:
             raise BadItem(item.id, f"image {Path(item.payload['image']).name}: {error}") from error
         masks = [(f"{item.id}/{value}", "", rule.object_mask(labels, value)) for value in rule.values(labels)]
         return pack_objects(item.id, image, masks, labels == rule.ignore, origin=Origin(file=item.payload["image"]))
+
+
+def _by_stem(paths: Sequence[Path], folder: Path) -> dict[str, Path]:
+    """Sort files by their stem; InputError if two share one."""
+    stems = [stem(path.name) for path in paths]
+    twice = [name for name, count in Counter(stems).items() if count > 1]
+    if twice:
+        raise InputError(f"{len(twice)} names occur twice in {str(folder)!r}, for example {twice[0]!r}")
+    return dict(zip(stems, paths, strict=True))

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,16 @@ from models.decoding import AS_IT_COMES, Decoding
 from models.errors import InputError
 from pipeline.data import rle
 from pipeline.data.images import read_image, size_tells_orientation
-from pipeline.data.readers.folders import IMAGE_SUFFIXES, list_names, missing_split, require_root, stand_in
+from pipeline.data.readers.folders import (
+    is_image,
+    list_names,
+    missing_split,
+    require_root,
+    stand_in,
+    stem,
+    without_query,
+)
+from pipeline.data.readers.names import pair
 from pipeline.data.sample import BadItem, Item, Origin, Sample, pack_objects
 
 _logger = logging.getLogger(__name__)
@@ -85,40 +94,30 @@ class Yolo:
         images_dir, labels_dir = self._folders()
         names = _class_names(Path(self.root).expanduser())
         images: dict[str, Path] = {}
-        for path in _images_below(images_dir):
-            item_id = path.relative_to(images_dir).with_suffix("").as_posix()
+        for path in _files_below(images_dir, is_image):
+            item_id = _label_name(path, images_dir)
             if item_id in images:
                 raise InputError(f"two images share one label file: {images[item_id]} and {path}")
             images[item_id] = path
-        items = [self._item(item_id, path, labels_dir, names) for item_id, path in sorted(images.items())]
-        there = {path.relative_to(labels_dir).with_suffix("").as_posix() for path in labels_dir.rglob("*.txt")}
-        if not images or not there & images.keys():
+        labels = {_label_name(path, labels_dir): path for path in _files_below(labels_dir, _is_label)}
+        pairs = pair(images, labels)
+        if not pairs.of:
             raise InputError(
-                f"none of the {len(images)} images below {str(images_dir)!r} has one of the {len(there)} label files "
-                f"below {str(labels_dir)!r}"
+                f"none of the {len(images)} images below {str(images_dir)!r} has one of the {len(labels)} label files "
+                f"below {str(labels_dir)!r}{pairs.first_fault()}"
             )
-        if there - images.keys():
-            _logger.warning("%s: %d label files without an image skipped", labels_dir, len(there - images.keys()))
+        pairs.found.report(__name__, labels_dir)
+        if len(pairs.of) < len(labels):
+            _logger.warning("%s: %d label files without an image skipped", labels_dir, len(labels) - len(pairs.of))
+        items = [
+            _item(item_id, path, labels.get(pairs.of.get(item_id, "")), names, pairs.faults.get(item_id, ""))
+            for item_id, path in sorted(images.items())
+        ]
         _report_boxes(items, labels_dir)
         lines = [line for item in items for line in item.payload["lines"]]
         if lines and all(_num_values(text) == 5 for _, text in lines):
             raise InputError(f"the labels below {str(labels_dir)!r} are boxes of detection: there is no mask in them")
         return items
-
-    def _item(self, item_id: str, image: Path, labels_dir: Path, names: dict[str, str]) -> Item:
-        label = labels_dir / f"{item_id}.txt"
-        payload: dict[str, Any] = {"image": str(image), "lines": [], "names": {}, "unreadable": ""}
-        object_ids: tuple[str, ...] = ()
-        if label.is_file():
-            try:
-                payload["lines"] = _read_lines(label)
-                object_ids = tuple(f"{item_id}/{number}" for number, _ in payload["lines"])
-            except ValueError as error:
-                _logger.warning("%s cannot be listed: %s", label, error)
-                payload["unreadable"], object_ids = str(error), stand_in(item_id)
-        used = {text.split()[0] for _, text in payload["lines"]}
-        payload["names"] = {key: names[key] for key in sorted(used) if key in names}
-        return Item(id=item_id, object_ids=object_ids, payload=payload)
 
     def load(self, item: Item) -> Sample:
         """Read one image and fill its polygons; BadItem if the image or its label file cannot be read.
@@ -146,10 +145,34 @@ class Yolo:
         return pack_objects(item.id, image, masks, refused=refused, origin=Origin(file=str(path) if told else ""))
 
 
-def _images_below(folder: Path) -> Iterator[Path]:
+def _files_below(folder: Path, wanted: Callable[[str], bool]) -> Iterator[Path]:
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file():
+        if wanted(path.name) and path.is_file():
             yield path
+
+
+def _is_label(name: str) -> bool:
+    return without_query(name).lower().endswith(".txt") and not name.startswith(".")
+
+
+def _label_name(path: Path, folder: Path) -> str:
+    """What an image and its label file share: the path below their folder, less the suffix."""
+    return (path.relative_to(folder).parent / stem(path.name)).as_posix()
+
+
+def _item(item_id: str, image: Path, label: Path | None, names: dict[str, str], fault: str) -> Item:
+    payload: dict[str, Any] = {"image": str(image), "lines": [], "names": {}, "unreadable": fault}
+    object_ids = stand_in(item_id) if fault else ()
+    if label is not None:
+        try:
+            payload["lines"] = _read_lines(label)
+            object_ids = tuple(f"{item_id}/{number}" for number, _ in payload["lines"])
+        except ValueError as error:
+            _logger.warning("%s cannot be listed: %s", label, error)
+            payload["unreadable"], object_ids = str(error), stand_in(item_id)
+    used = {text.split()[0] for _, text in payload["lines"]}
+    payload["names"] = {key: names[key] for key in sorted(used) if key in names}
+    return Item(id=item_id, object_ids=object_ids, payload=payload)
 
 
 def _read_lines(path: Path) -> list[tuple[int, str]]:
