@@ -64,7 +64,7 @@ class ObjectRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Where an image comes from: its file (whose bytes decode to its pixels; "" if made), its licence and its source.
+    """Where an image comes from: its file ("" if made), its licence and its source.
 
     `licence` and `source` (an address, a data set's name) are as the data set tells them, "" if it does not.
     """

@@ -214,8 +214,8 @@ class TestYolo:
         else:
             assert one(tmp_path, SQUARE).objects[0].category == outcome
 
-    @pytest.mark.parametrize(("orientation", "hw", "told"), [(6, (30, 20), True), (3, (20, 30), False), (1, HW, True)])
-    def test_photos_are_read_upright(self, orientation: int, hw: tuple[int, int], told: bool, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(("orientation", "hw"), [(6, (30, 20)), (3, (20, 30)), (1, HW)])
+    def test_photos_are_read_upright(self, orientation: int, hw: tuple[int, int], tmp_path: Path) -> None:
         exif = Image.Exif()
         exif[0x0112] = orientation
         (tmp_path / "images").mkdir()
@@ -224,7 +224,6 @@ class TestYolo:
         turns = {1: 0, 6: -1, 3: 2}[orientation]
         np.testing.assert_array_equal(sample.image, np.rot90(picture(), turns))
         assert sample.image.shape[:2] == hw
-        assert bool(sample.origin.file) == told
 
     def test_real_polygons_are_the_panoptic_masks(self) -> None:
         root = REAL / "coco_panoptic200"

@@ -1,5 +1,6 @@
 """From a row group of a prepared data set back to Samples: a layer of masks is painted at once."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,8 @@ class RowGroup:
             name: self.table.column(name)[row].as_py() for name in ("image", "exemplar", "licence", "source")
         }
         try:
-            image = read_image(columns["image"], expected_hw=hw, decoding=decoding)
+            # As `encode_image` has tried it: which way up a photo lies was decided when it was prepared.
+            image = read_image(columns["image"], expected_hw=hw, decoding=replace(decoding, exif="auto"))
             masks = self._paint(row, hw)
             runs = self.ignore[row]
             ignore = paint([(runs, 1)], hw) > 0 if len(runs) else np.zeros(hw, bool)

@@ -125,6 +125,20 @@ def licence_names(licences: Any) -> dict[str, str]:
     }
 
 
+def drawn_in_percent(info: Mapping[str, Any]) -> bool:
+    """Whether Label Studio wrote a file: its polygons are percent of the upright photo times the size that it declares,
+    which is that of the stored pixels, or of the upright photo where it could not open the file.
+    """
+    return str(info.get("contributor") or "").lower().startswith("label studio")
+
+
+def is_published(info: Mapping[str, Any], images: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a file is one of COCO's own, or made of one: its masks are of the photos as they are stored."""
+    told = [info.get(key) for key in ("contributor", "url", "description")]
+    told += [image.get("coco_url") for image in images]
+    return any(re.search(r"cocodataset\.org|mscoco\.org|\bCOCO (?:Consortium|group|20)", str(text)) for text in told)
+
+
 def locate(folder: Path, names: Sequence[str]) -> tuple[Path, str] | None:
     """Find (the file that one of `names` means inside a folder, the way that led to it); None if there is none.
 

@@ -10,6 +10,7 @@ import numpy as np
 from models.decoding import AS_IT_COMES, Decoding
 from models.errors import InputError
 from pipeline.data.images import read_image, read_labels
+from pipeline.data.orientation import most_upright, read_header, read_headers
 from pipeline.data.readers.folders import list_images, list_names, missing_split, require_root, stand_in, stem
 from pipeline.data.readers.names import pair
 from pipeline.data.sample import BadItem, Item, Origin, Sample, pack_objects
@@ -74,15 +75,18 @@ class Him2k:
             raise BadItem(item.id, item.payload["fault"])
         if not item.payload["mattes"]:
             raise BadItem(item.id, f"the folder {item.payload['alphas']!r} with its mattes is missing or holds no PNG")
+        paths = [Path(item.payload["alphas"]) / f"{name}.png" for name in item.payload["mattes"]]
         try:
-            image = read_image(Path(item.payload["image"]), decoding=self.decoding)
+            photo = read_header(Path(item.payload["image"]))
+            headers = read_headers(paths) if photo.orientation != 1 else []
+            upright = most_upright(photo, headers, self.decoding.exif, otherwise=False)
+            image = read_image(Path(item.payload["image"]), upright=upright, decoding=self.decoding)
         except ValueError as error:
             raise BadItem(item.id, f"image {Path(item.payload['image']).name}: {error}") from error
         masks: list[tuple[str, str, np.ndarray]] = []
         refused: list[str] = []
-        for object_id, name in zip(item.object_ids, item.payload["mattes"], strict=True):
+        for object_id, path in zip(item.object_ids, paths, strict=True):
             try:
-                path = Path(item.payload["alphas"]) / f"{name}.png"
                 alpha = _read_alpha(path, (image.shape[0], image.shape[1]), self.decoding)
                 masks.append((object_id, "person", alpha > self.alpha_above))
             except ValueError as error:

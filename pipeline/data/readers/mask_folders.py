@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,16 @@ import numpy as np
 from models.decoding import AS_IT_COMES, Decoding
 from models.errors import InputError
 from pipeline.data.images import read_image
+from pipeline.data.orientation import (
+    look_at,
+    most_upright,
+    read_header,
+    read_headers,
+    reads_upright,
+    settle,
+    tell,
+    turned,
+)
 from pipeline.data.readers.folders import is_image, list_names, missing_split, require_root, stand_in, stem
 from pipeline.data.readers.masks import MaskRule
 from pipeline.data.readers.names import pair, report_new_ids
@@ -28,8 +39,9 @@ class MaskFolders:
 
     `images` and `masks` are patterns of paths in which {name} stands for the image's name and * for anything within
     one name: `{name}/images/*` with `{name}/masks/*` (DSB2018, the default) or `images/{name}.*` with
-    `masks/{name}/*.png`. Names that differ in form alone are one (readers/names.py). `rule` says which values of a mask are the object: nonzero or above:N. With no split named,
-    the only folder that fits is read. Listing opens no file.
+    `masks/{name}/*.png`. Names that differ in form alone are one (readers/names.py). `rule` says which values of
+    a mask are the object: nonzero or above:N. With no split named, the only folder that fits is read. Listing opens the
+    headers of images, and of the masks of turned ones (orientation.py).
     """
 
     root: str = ""
@@ -90,10 +102,19 @@ class MaskFolders:
         report_new_ids(__name__, base, ((before[name], name) for name in images))
         if len(pairs.of) < len(masks):
             _logger.warning("%s: masks of %d names without an image skipped", base, len(masks) - len(pairs.of))
+        masks_of = {name: masks.get(pairs.of.get(name, ""), []) for name in sorted(images)}
+        upright = self._undecided_upright(base, [(images[name][0], found) for name, found in masks_of.items()])
         return [
-            _item(name, base, images[name], masks.get(pairs.of.get(name, ""), []), pairs.faults.get(name, ""))
-            for name in sorted(images)
+            _item(name, base, images[name], found, pairs.faults.get(name, ""), upright)
+            for name, found in masks_of.items()
         ]
+
+    def _undecided_upright(self, base: Path, pairs: Sequence[tuple[Path, Sequence[Path]]]) -> bool:
+        """Whether photos are read upright of which the sizes of their masks tell nothing."""
+        if self.decoding.exif != "auto":
+            return self.decoding.exif == "upright"
+        told = look_at(pairs, lambda pair: tell(pair[0], read_headers(pair[1])))
+        return settle(base, Counter(told), usual=True)
 
     def load(self, item: Item) -> Sample:
         """Read one image and its masks; BadItem if it has no mask or not one image, or if that cannot be read.
@@ -107,16 +128,24 @@ class MaskFolders:
             raise BadItem(item.id, item.payload["fault"])
         if not item.payload["masks"]:
             raise BadItem(item.id, f"the image has no mask: expected {self.masks.replace(_NAME, item.id)}")
+        paths = [base / name for name in item.payload["masks"]]
         try:
-            image = read_image(base / images[0], decoding=self.decoding)
+            photo, otherwise = read_header(base / images[0]), item.payload.get("upright", False)
+            is_turned = photo.orientation != 1
+            upright = is_turned and most_upright(photo, read_headers(paths), self.decoding.exif, otherwise)
+            image = read_image(base / images[0], upright=upright, decoding=self.decoding)
         except ValueError as error:
             raise BadItem(item.id, f"image {images[0]}: {error}") from error
         rule, hw = MaskRule.parse(self.rule), (image.shape[0], image.shape[1])
         masks: list[tuple[str, str, np.ndarray]] = []
         refused: list[str] = []
-        for object_id, name in zip(item.object_ids, item.payload["masks"], strict=True):
+        for object_id, path in zip(item.object_ids, paths, strict=True):
             try:
-                labels = rule.read(base / name, self.decoding)
+                labels = rule.read(path, self.decoding)
+                if is_turned:
+                    header = read_header(path)
+                    reads_upright(photo, header, self.decoding.exif, upright)  # ValueError if it fits neither way
+                    labels = turned(labels, header, upright)
                 if labels.shape != hw:
                     raise ValueError(f"the mask is {labels.shape[0]} x {labels.shape[1]}, its image {hw[0]} x {hw[1]}")
                 masks.append((object_id, "", rule.object_mask(labels, 1)))
@@ -125,13 +154,14 @@ class MaskFolders:
         return pack_objects(item.id, image, masks, refused=refused, origin=Origin(file=str(base / images[0])))
 
 
-def _item(name: str, base: Path, images: Sequence[Path], masks: Sequence[Path], fault: str) -> Item:
+def _item(name: str, base: Path, images: Sequence[Path], masks: Sequence[Path], fault: str, upright: bool) -> Item:
     stems = [stem(path.name) for path in masks]
     names = stems if len(set(stems)) == len(stems) else [path.name for path in masks]
     payload: dict[str, Any] = {
         "base": str(base),
         "images": [path.relative_to(base).as_posix() for path in images],
         "masks": [path.relative_to(base).as_posix() for path in masks],
+        "upright": upright,
     }
     if fault:
         return Item(id=name, object_ids=stand_in(name), payload={**payload, "fault": fault})

@@ -5,12 +5,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 
 from models.decoding import AS_IT_COMES, Decoding
 from models.errors import InputError
 from pipeline.data.images import read_image, read_labels
+from pipeline.data.orientation import look_at, read_header, read_headers, reads_upright, settle, tell, turned
 from pipeline.data.readers.folders import list_images, list_names, missing_split, require_root, stand_in, stem
 from pipeline.data.readers.names import pair, report_new_ids
 from pipeline.data.sample import BadItem, Item, Origin, Sample, pack_objects
@@ -81,8 +83,11 @@ class Masks:
     Where no mask has an image's stem, one whose name differs in form alone is its mask (readers/names.py), and so is
     `12.seg.png` of `12.jpg`, if no other fits. `images` and `masks` name the folders under root (or under root/split);
     left empty, the first pair that exists of images + masks, img + gt, data_GT + boundary_GT. With the rule `ids`
-    listing opens every mask.
+    listing opens every mask, and with exif auto the headers of all images (orientation.py).
     """
+
+    PUBLISHED: ClassVar[bool] = False
+    """Whether it is a published set, whose masks are of the photos as they are stored."""
 
     root: str = ""
     split: str = ""
@@ -119,15 +124,23 @@ class Masks:
                 f"{len(masks)} files in {str(masks_dir)!r}{pairs.first_fault()}"
             )
         pairs.found.report(__name__, masks_dir)
+        upright = self._undecided_upright(images_dir, [(images[one], masks[other]) for one, other in pairs.of.items()])
         report_new_ids(__name__, images_dir, ((path.name.split(".", 1)[0], name) for name, path in images.items()))
         if len(pairs.of) < len(masks):
             _logger.warning("%d masks in %s belong to no image", len(masks) - len(pairs.of), masks_dir)
         return [
-            self._item(name, path, masks.get(pairs.of.get(name, "")), pairs.faults.get(name, ""))
+            self._item(name, path, masks.get(pairs.of.get(name, "")), pairs.faults.get(name, ""), upright)
             for name, path in sorted(images.items())
         ]
 
-    def _item(self, item_id: str, image: Path, mask: Path | None, fault: str) -> Item:
+    def _undecided_upright(self, images_dir: Path, pairs: Sequence[tuple[Path, Path]]) -> bool:
+        """Whether photos are read upright of which the size of their mask tells nothing."""
+        if self.PUBLISHED or self.decoding.exif != "auto":
+            return self.decoding.exif == "upright"
+        told = look_at(pairs, lambda pair: tell(pair[0], read_headers([pair[1]])))
+        return settle(images_dir, Counter(told), usual=True)
+
+    def _item(self, item_id: str, image: Path, mask: Path | None, fault: str, upright: bool) -> Item:
         rule = MaskRule.parse(self.rule)
         values: list[int] = [1] if mask else []
         if mask and rule.kind == "ids":
@@ -136,27 +149,37 @@ class Masks:
             except ValueError as error:
                 _logger.warning("mask %s cannot be listed: %s", mask, error)
                 values = []
-        payload = {"image": str(image), "mask": str(mask) if mask else "", **({"fault": fault} if fault else {})}
+        payload: dict[str, Any] = {"image": str(image), "mask": str(mask) if mask else "", "upright": upright}
+        if fault:
+            payload["fault"] = fault
         object_ids = stand_in(item_id) if fault else tuple(f"{item_id}/{value}" for value in values)
         return Item(id=item_id, object_ids=object_ids, payload=payload)
 
     def load(self, item: Item) -> Sample:
         """Read one image and its mask; BadItem if either is missing or broken or their sizes differ."""
         rule = MaskRule.parse(self.rule)
+        image_path, mask = Path(item.payload["image"]), Path(item.payload["mask"])
         if not item.payload["mask"]:
             raise BadItem(item.id, item.payload.get("fault") or "the image has no mask file of the same name")
         try:
-            labels = rule.read(Path(item.payload["mask"]), self.decoding)
+            labels, header = rule.read(mask, self.decoding), read_header(mask)
         except ValueError as error:
-            raise BadItem(item.id, f"mask {Path(item.payload['mask']).name}: {error}") from error
+            raise BadItem(item.id, f"mask {mask.name}: {error}") from error
         try:
-            image = read_image(
-                Path(item.payload["image"]), expected_hw=(labels.shape[0], labels.shape[1]), decoding=self.decoding
-            )
+            otherwise = item.payload.get("upright", False)
+            upright = reads_upright(read_header(image_path), header, self.decoding.exif, otherwise)
+            image = read_image(image_path, upright=upright, decoding=self.decoding)
         except ValueError as error:
-            raise BadItem(item.id, f"image {Path(item.payload['image']).name}: {error}") from error
+            raise BadItem(item.id, f"image {image_path.name}: {error}") from error
+        labels = turned(labels, header, upright)
         masks = [(f"{item.id}/{value}", "", rule.object_mask(labels, value)) for value in rule.values(labels)]
         return pack_objects(item.id, image, masks, labels == rule.ignore, origin=Origin(file=item.payload["image"]))
+
+
+class PublishedMasks(Masks):
+    """Masks of a published set."""
+
+    PUBLISHED = True
 
 
 def _by_stem(paths: Sequence[Path], folder: Path) -> dict[str, Path]:

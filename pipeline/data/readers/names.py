@@ -1,7 +1,7 @@
 """Look-ups of names that differ from those of files in form alone, as people and programs write them.
 
-A name is looked for as it is written. Only where no file has it, the forms in WAYS are tried in turn, and a file is taken
-if it is the only one that fits: two that fit are refused by name. What was found so is reported in one line.
+A name is looked for as it is written. Only where no file has it, the forms in WAYS are tried in turn, and a file is
+taken if it is the only one that fits: two that fit are refused by name. What was found so is reported in one line.
 """
 
 import os
@@ -112,11 +112,11 @@ def names_in(folder: Path) -> Names:
 
 @lru_cache(maxsize=64)
 def _listed(folder: str, stamp: int) -> Names:
-    return Names(os.listdir(folder))
+    return Names(entry.name for entry in Path(folder).iterdir())
 
 
 def seek(folder: Path, name: str) -> tuple[Path, str] | None:
-    """Find (the file, the way that led to it) that a name or relative path means inside a folder; None if there is none.
+    """Find (the file, the way that led to it) that a name or relative path means inside a folder; None without one.
 
     ValueError if several fit, or if the name leads out of the folder.
     """
@@ -213,7 +213,7 @@ def _without_words(name: str) -> str:
 
 
 def _belong(ours: list[str], theirs: list[str], left: Collection[str], right: Collection[str]) -> bool:
-    """Whether names that are the same without their words mean the same: one has none, or all of each side's are one."""
+    """Whether names that are one without their words mean the same: one has none, or all of each side's are equal."""
     if any(_without_words(name) == _composed(name) for name in (*ours, *theirs)):
         return True
     words = [{_composed(name).removeprefix(_without_words(name)) for name in side} for side in (left, right)]

@@ -14,7 +14,7 @@ import yaml
 from models.decoding import AS_IT_COMES, Decoding
 from models.errors import InputError
 from pipeline.data import rle
-from pipeline.data.images import read_image, size_tells_orientation
+from pipeline.data.images import read_image
 from pipeline.data.readers.folders import (
     is_image,
     list_names,
@@ -71,9 +71,9 @@ class Yolo:
             pairs.append((root / self.split / images, root / self.split / labels))
         else:
             pairs = [(root / images, root / labels)]
-        for pair in pairs:
-            if pair[0].is_dir() and pair[1].is_dir():
-                return pair
+        for folders in pairs:
+            if folders[0].is_dir() and folders[1].is_dir():
+                return folders
         known = self._splits(root)
         if self.split:
             raise missing_split("yolo", self.split, known, " or ".join(f"{one} + {two}" for one, two in pairs))
@@ -129,7 +129,6 @@ class Yolo:
         path = Path(item.payload["image"])
         try:
             image = read_image(path, upright=True, decoding=self.decoding)
-            told = size_tells_orientation(path)
         except ValueError as error:
             raise BadItem(item.id, f"image {path.name}: {error}") from error
         masks: list[tuple[str, str, np.ndarray]] = []
@@ -141,8 +140,7 @@ class Yolo:
                 masks.append((object_id, item.payload["names"].get(label, label), mask))
             except ValueError as error:
                 refused.append(f"{object_id}: {error}")
-        # Whoever reads the file again by its size would get the pixels of a photo turned by 180 degrees unturned.
-        return pack_objects(item.id, image, masks, refused=refused, origin=Origin(file=str(path) if told else ""))
+        return pack_objects(item.id, image, masks, refused=refused, origin=Origin(file=str(path)))
 
 
 def _files_below(folder: Path, wanted: Callable[[str], bool]) -> Iterator[Path]:
