@@ -28,7 +28,7 @@ R = TypeVar("R")
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 _ORIENTATION = 0x0112  # the EXIF tag
 _PROFILES = (b"Raw profile type", b"XML:com.adobe.xmp")  # PNG's texts that may hold an orientation
-_THREADS, _AT_ONCE = 8, 4096
+_THREADS, _AT_ONCE = 8, 256  # a thread costs more than a header, but less than a header across a network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,8 +186,10 @@ def look_at(photos: Iterable[T], look: Callable[[T], R]) -> Iterator[R]:
     """Yield what `look` gives for each photo, in their order; several files are opened at a time."""
     waiting = iter(photos)
     with ThreadPoolExecutor(max_workers=_THREADS) as pool:
-        while some := list(islice(waiting, _AT_ONCE)):
-            yield from pool.map(look, some)
+        while some := list(islice(waiting, _THREADS * _AT_ONCE)):
+            parts = [some[start : start + _AT_ONCE] for start in range(0, len(some), _AT_ONCE)]
+            for seen in pool.map(lambda part: [look(photo) for photo in part], parts):
+                yield from seen
 
 
 def settle(where: object, counts: Counter[str], usual: bool) -> bool:

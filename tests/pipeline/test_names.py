@@ -338,6 +338,13 @@ class TestPrintable:
         )
         assert result.stdout == b"caf\\udce9 \\u56fe\n"
 
+    def test_a_command_line_that_ray_cannot_keep_is_refused_by_name(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from jobs.ray_env import connected
+
+        monkeypatch.setattr(sys, "argv", ["evaluate", "--root", BYTES])
+        with pytest.raises(InputError, match=r"caf\\udce9 is no UTF-8: rename the folder"), connected():
+            pass
+
     def test_a_folder_to_write_to_is_utf8(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"caf\\udce9 is no UTF-8"):
             Storage(str(tmp_path / BYTES))

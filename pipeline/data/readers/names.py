@@ -65,11 +65,16 @@ class Found:
         """Say once what was found so; nothing if all names are as they are written."""
         if self.counts:
             ways = (
-                f"{way}: {count}, such as {self.examples[way][1]!r} for {self.examples[way][0]!r}"
+                f"{way}: {count}, such as {_shown(self.examples[way][1])} for {_shown(self.examples[way][0])}"
                 for way, count in self.counts.items()
             )
             text = f"{self.counts.total()} names are not there as written, but differ from a file in form alone"
             warn_once(logger, f"{where}: {text}, which is taken ({'; '.join(ways)})")
+
+
+def _shown(name: str) -> str:
+    """A name for people: a query may be a key."""
+    return repr(f"{bare}?..." if (bare := without_query(name)) != name else name)
 
 
 class Names:
@@ -85,9 +90,10 @@ class Names:
             return name, ""
         for way, form in WAYS.items():
             if way not in self._by_form:
-                self._by_form[way] = {}
+                found: dict[str, list[str]] = {}
                 for there in self._names:
-                    self._by_form[way].setdefault(form(there), []).append(there)
+                    found.setdefault(form(there), []).append(there)
+                self._by_form[way] = found  # whole, as threads may look at once
             fitting = self._by_form[way].get(form(name), [])
             if len(fitting) > 1:
                 raise several([name], fitting)
