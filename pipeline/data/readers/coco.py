@@ -23,6 +23,7 @@ from pipeline.data.readers.coco_files import (
     find_images,
     id_text,
     is_published,
+    lists_coco_photos,
     locate,
 )
 from pipeline.data.readers.coco_tables import Annotation, Tables, join, open_tables
@@ -98,8 +99,8 @@ class Coco:
 
         Looks at the files of all images before the first is listed, also to say which have another name.
         """
-        auto, published = self.decoding.exif == "auto", self.PUBLISHED or is_published(tables.info, tables.first_images)
-        percent = drawn_in_percent(tables.info)
+        auto, percent = self.decoding.exif == "auto", drawn_in_percent(tables.info)
+        published = self.PUBLISHED or lists_coco_photos(tables.first_images)
         asks = auto and not published and not percent
         found, told = Found(), Counter[str]()
 
@@ -119,7 +120,8 @@ class Coco:
         found.report(__name__, path)
         if percent and self.decoding.exif != "stored":
             return {"upright": True, "percent": True}
-        return {"upright": settle(path, told, usual=not published) if auto else self.decoding.exif == "upright"}
+        usual = not published and not is_published(tables.info)
+        return {"upright": settle(path, told, usual) if auto else self.decoding.exif == "upright"}
 
     def _keep(self, annotations: Sequence[Annotation], tables: Tables) -> list[dict[str, Any]]:
         """Name an image's annotations: a missing id becomes the position in the file, a repeated one gets it too."""

@@ -132,11 +132,15 @@ def drawn_in_percent(info: Mapping[str, Any]) -> bool:
     return str(info.get("contributor") or "").lower().startswith("label studio")
 
 
-def is_published(info: Mapping[str, Any], images: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether a file is one of COCO's own, or made of one: its masks are of the photos as they are stored."""
-    told = [info.get(key) for key in ("contributor", "url", "description")]
-    told += [image.get("coco_url") for image in images]
-    return any(re.search(r"cocodataset\.org|mscoco\.org|\bCOCO (?:Consortium|group|20)", str(text)) for text in told)
+def is_published(info: Mapping[str, Any]) -> bool:
+    """Whether a file says that it is one of COCO's own, whose masks are of the photos as they are stored."""
+    told = " ".join(str(info.get(key)) for key in ("contributor", "url", "description"))
+    return re.search(r"(coco|lvis)dataset\.org|mscoco\.org|\bCOCO (Consortium|group|20(14|15|17))\b", told) is not None
+
+
+def lists_coco_photos(images: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether images are COCO's photos, by the addresses that its files give."""
+    return any(re.search(r"cocodataset\.org|mscoco\.org", str(image.get("coco_url"))) for image in images)
 
 
 def locate(folder: Path, names: Sequence[str]) -> tuple[Path, str] | None:

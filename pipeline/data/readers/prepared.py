@@ -22,7 +22,7 @@ from pipeline.data.sample import Item, Sample
 
 _logger = logging.getLogger(__name__)
 
-_LOOKED_GROUPS = 32
+_LOOKED_GROUPS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
