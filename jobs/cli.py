@@ -16,6 +16,8 @@ T = TypeVar("T")
 
 def run_job(main: Callable[[Sequence[str]], int | None]) -> None:
     """Run a job's `main(argv)` and exit: 0, or 2 with one clear message if what the user gave cannot be used."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names that a terminal cannot show are spelled out
     try:
         sys.exit(main(sys.argv[1:]) or 0)
     except KeyboardInterrupt:

@@ -16,7 +16,7 @@ from models.refinement import REFINEMENTS, Refinement, named
 from pipeline.clicks import POLICIES
 from pipeline.data.hold_out import HoldOut
 from pipeline.data.readers import READERS, open_reader
-from pipeline.data.sample import Reader
+from pipeline.data.sample import Reader, printable
 from pipeline.evaluation import results
 from pipeline.evaluation.journal import Journal
 from pipeline.evaluation.report import write_report
@@ -82,7 +82,7 @@ def open_datasets(config: EvaluateConfig) -> dict[str, Reader]:
 def _open_whole(config: EvaluateConfig) -> dict[str, Reader]:
     """Open the data sets by the last folders of their roots."""
     if not config.datasets:
-        name = Path(config.root).name if config.root else config.reader
+        name = printable(Path(config.root).name) if config.root else config.reader
         return {name: open_reader(config.reader, config.root, config.split, config.options, config)}
     readers: dict[str, Reader] = {}
     for text in config.datasets:
@@ -91,7 +91,7 @@ def _open_whole(config: EvaluateConfig) -> dict[str, Reader]:
         if not equals and reader in READERS and READERS[reader].root:
             raise InputError(f"--datasets {text}: expected READER=ROOT or READER/SPLIT=ROOT")
         path = data_root("--datasets", reader, root or None)
-        name = f"{Path(path).name if path else reader}{'/' + split if split else ''}"
+        name = printable(f"{Path(path).name if path else reader}{'/' + split if split else ''}")
         if name in readers:
             name = f"{name} ({reader})"
         readers[name] = open_reader(reader, path, split, config.options, config)

@@ -29,6 +29,7 @@ from pipeline.data.sample import Reader
 from pipeline.data.sampling import rng_for
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.evaluator import choose_objects
+from pipeline.evaluation.journal import Journal
 from pipeline.tuning.contest import Contest, Entry
 from pipeline.tuning.objective import objective as objective_of
 from pipeline.tuning.outcome import forwards, standings
@@ -144,6 +145,7 @@ def sweep(config: SweepConfig, space_name: str, space: Space, out: Path, uri: st
         "weights": checkpoints.describe(config.checkpoint)["sha256"],
         "precision": config.scaling.precision,
     }
+    Journal(out / "journal.jsonl", settings).check(lambda _, piece: [item.id for item, _ in pieces[piece : piece + 1]])
     parent = tracking.start_run(uri, f"sweep {space_name}", as_dict(config))
     ended: list[str] = []
     most = config.trials or (math.prod(len(p.points()) for p in space.values()) if config.search == "grid" else 0)

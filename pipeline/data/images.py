@@ -1,21 +1,19 @@
 """Opening image files: formats people use, pixels as uint8 RGB, and one kind of error for everything else."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from models.decoding import AS_IT_COMES, Decoding
 from models.image_files import opened
 from models.pixels import eight_bit
+from pipeline.data.orientation import FORMATS, Header, read_header, reads_upright, turned
 
 T = TypeVar("T")
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
-_ORIENTATION = 0x0112  # the EXIF tag
 
 
 def decode_file(source: Path | str | bytes, decoding: Decoding, decode: Callable[[Image.Image], T]) -> T:
@@ -83,36 +81,25 @@ def read_image(
 ) -> np.ndarray:
     """Read a file or its bytes as uint8 RGB (h, w, 3); ValueError if that cannot be done.
 
-    Pixels stay as stored unless `upright`, which applies the EXIF orientation. With `expected_hw`, the size that the
-    annotations declare, the orientation is applied exactly when only the rotated image has that size; ValueError if
-    neither has.
+    `decoding.exif` says which way up. For auto, a photo is read upright or as it is stored so that it has the size
+    `expected_hw`, which its annotations declare; `upright` decides where both do, or no size is declared. ValueError if
+    neither has that size, or not the one that `decoding.exif` asks for.
     """
-    if not upright and (plain := _read_plain_jpeg(source, expected_hw, decoding)) is not None:
-        return plain
-    image = _open(source, decoding)
-    stored_hw = (image.height, image.width)
-    if expected_hw is not None and stored_hw != tuple(expected_hw):
-        turned = ImageOps.exif_transpose(image)
-        if (turned.height, turned.width) != tuple(expected_hw):
-            raise ValueError(
-                f"the image is {stored_hw[0]} x {stored_hw[1]} (height x width), "
-                f"its annotations are {expected_hw[0]} x {expected_hw[1]}"
-            )
-        return _to_rgb(turned)
-    return _to_rgb(ImageOps.exif_transpose(image) if upright else image)
+    data = _bytes(source)
+    pixels = _read_plain_jpeg(data, None, decoding)
+    if pixels is None:
+        pixels = _to_rgb(_open(data, decoding))
+    header = read_header(data)
+    masks = None if expected_hw is None else Header(hw=(expected_hw[0], expected_hw[1]))
+    return turned(pixels, header, reads_upright(header, masks, decoding.exif, upright))
 
 
-def size_tells_orientation(path: Path) -> bool:
-    """Tell whether the size of the upright image is enough to read it upright by `expected_hw`; reads the header only.
-
-    It is not for a square photo, or for one turned by 180 degrees or mirrored: its size does not change.
-    """
+def _bytes(source: Path | str | bytes) -> bytes:
     try:
-        with opened(path, FORMATS, sys.maxsize) as image:
-            orientation = image.getexif().get(_ORIENTATION, 1)
-            return orientation not in range(2, 9) or (orientation >= 5 and image.width != image.height)
-    # As in _open: on broken bytes the decoders raise many kinds.
-    except Exception as error:
+        return source if isinstance(source, bytes) else Path(source).read_bytes()
+    except FileNotFoundError as error:
+        raise ValueError("the file does not exist") from error
+    except OSError as error:
         raise ValueError(f"the image file is broken or cut short ({error})") from error
 
 

@@ -50,8 +50,8 @@ def evaluate(
     def tasks() -> Iterator[Steps[Played]]:
         for item, object_ids in work:
             sample, reasons = load_or_refuse(reader, item)
-            wanted = {item.id, *object_ids}
-            refused.extend(text for text in reasons if text.split(": ")[0] in wanted)
+            wanted = tuple(f"{name}: " for name in (item.id, *object_ids))
+            refused.extend(text for text in reasons if text.startswith(wanted))
             if sample is None:
                 continue
             for game in task(sample, object_ids, contestant, config):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,20 @@ class Journal:
             self.done[part, piece] = result
         if torn or not whole:
             write(path, "".join(f"{line}\n" for line in whole or [json.dumps(head)]))
+
+    def check(self, images: Callable[[int, int], Collection[str]]) -> None:
+        """Hold every result against the ids of the images of its (part, piece); InputError if it is of another.
+
+        Settings tell nothing of a data set whose images, or their ids, have changed since.
+        """
+        for (part, piece), result in self.done.items():
+            known = images(part, piece)
+            other = next((row.item for rows in result.rows.values() for row in rows if row.item not in known), None)
+            if other is not None:
+                raise InputError(
+                    f"{self.path} holds results of image {other!r}, which is not at that place of the data set: images "
+                    "or their ids have changed since; name another --out, or remove the file"
+                )
 
     def add(self, part: int, piece: int, result: PieceResult) -> None:
         """Record a finished piece; on disk when this returns. Raises InputError, and records nothing."""

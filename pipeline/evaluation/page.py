@@ -13,7 +13,7 @@ import numpy as np
 from models import rle
 from models.files import write
 from models.interaction import Clicks
-from pipeline.data.sample import BadItem, Item, Reader
+from pipeline.data.sample import BadItem, Item, Reader, printable
 from pipeline.evaluation.overlays import overlay
 from pipeline.evaluation.results import ObjectRow
 
@@ -56,7 +56,7 @@ def page(template: str, **values: Any) -> str:
 
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(autoescape=True, loader=loader, trim_blocks=True, lstrip_blocks=True)
-    return environment.get_template(template).render(**values)
+    return printable(environment.get_template(template).render(**values))
 
 
 def new_figure(width: float = 5.6, height: float = 3.7, num_rows: int = 1) -> tuple[Any, list[Any]]:

@@ -159,6 +159,7 @@ def evaluate_on_ray(
         lookup("baseline", name, BASELINES)
     journal = journal or Journal(None, None)
     work = [_pieces(choose_objects(part.reader.items(), part.config), piece_size(scaling)) for part in parts]
+    journal.check(lambda part, k: {item.id for item, _ in _piece(work, part, k)})
     missing = [
         (number, k, piece)
         for number, pieces in enumerate(work)
@@ -231,6 +232,11 @@ def _pull(actors: list[Any], work: Sequence[tuple[int, int, Piece]]) -> Iterator
 def piece_size(scaling: EvaluationScaling) -> int:
     """Objects that an actor takes at a time; what a killed evaluation loses is a few of these."""
     return 4 * scaling.max_batch if scaling.gpu else 2
+
+
+def _piece(work: Sequence[Sequence[Piece]], part: int, number: int) -> Piece:
+    """A piece of work; an empty one if there is none of that number."""
+    return work[part][number] if part < len(work) and number < len(work[part]) else []
 
 
 def _pieces(work: Piece, size: int) -> list[Piece]:

@@ -1,5 +1,6 @@
 """Sweeps on Ray Tune, as a user starts them."""
 
+import contextlib
 import json
 import os
 import signal
@@ -16,7 +17,10 @@ import pytest
 from jobs import tracking
 from jobs.sweep import main as sweep_main
 from models import checkpoint as checkpoints
+from models.errors import InputError
 from models.predictor import Predictor
+from pipeline.evaluation.journal import Journal, PieceResult
+from tests.evaluation.fakes import row
 from tests.training.tiny import tiny_network
 
 DATA = ("--reader", "scenes", "--options", "num_images", "8", "height", "64", "width", "64")
@@ -47,6 +51,26 @@ def results_of(out: Path) -> list[dict[str, Any]]:
     timed = ("seconds_per_click", "forwards")
     found = json.loads((out / "sweep.json").read_text())["settings"]
     return [{key: value for key, value in setting.items() if key not in timed} for setting in found]
+
+
+def test_a_journal_of_other_images_is_refused_before_anything_is_started(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from jobs import ray_env
+
+    def stop(*given: Any) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ray_env, "connected", contextlib.nullcontext)
+    monkeypatch.setattr(ray_env, "fit_actors", lambda *given: (1, 0.4))
+    monkeypatch.setattr(tracking, "start_run", stop)
+    with pytest.raises(KeyboardInterrupt):
+        sweep_main(flags(checkpoint, tmp_path))
+    path = tmp_path / "journal.jsonl"
+    result = PieceResult(rows={"a": [row("shot_0/1", [0.5])]}, seconds={"a": 1.0}, refused=[])
+    Journal(path, json.loads(path.read_text())["settings"]).add(77, 0, result)
+    with pytest.raises(InputError, match="'shot_0', which is not at that place of the data set"):
+        sweep_main(flags(checkpoint, tmp_path))
 
 
 @pytest.mark.ray

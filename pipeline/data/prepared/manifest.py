@@ -88,4 +88,16 @@ def read_manifest(storage: Storage) -> dict[str, Any]:
 
 def decoding_of(manifest: dict[str, Any]) -> Decoding:
     """How image files were read when the data set was made; of before that was recorded, 16 bits counted."""
-    return Decoding(**{"bit_depth": 16, **manifest["settings"].get("decoding", {})})
+    return Decoding(**{"bit_depth": 16, **_decoding(manifest)})
+
+
+def exif_of(manifest: dict[str, Any]) -> str:
+    """By which rule photos were turned when the data set was made; "" of before there was one."""
+    return str(_decoding(manifest).get("exif", ""))
+
+
+def _decoding(manifest: dict[str, Any]) -> dict[str, Any]:
+    # An epoch's settings are those of a training stream.
+    settings = manifest["settings"].get("data") or manifest["settings"]
+    names = (field.name for field in dataclasses.fields(Decoding))
+    return {name: settings[name] for name in names if name in settings}

@@ -18,7 +18,7 @@ from PIL import Image
 from models.decoding import AS_IT_COMES, Decoding
 from models.rle import runs_of
 from pipeline.data.images import decode_file, read_image
-from pipeline.data.sample import Sample
+from pipeline.data.sample import Sample, printable
 
 VERSION = 1
 KEPT_FORMATS = ("JPEG", "PNG", "WEBP")
@@ -54,11 +54,12 @@ SCHEMA = pa.schema(
 
 
 def in_shards(decoding: Decoding = AS_IT_COMES) -> Decoding:
-    """How images in shards are decoded, whatever was asked for when they were made: of 16 bits the upper eight count.
+    """How images in shards are decoded, whatever was asked for when they were made: of 16 bits the upper eight count,
+    and a photo lies as its size says.
 
     A file whose pixels come out otherwise is stored as a PNG of them, so that old shards and new ones mean the same.
     """
-    return dataclasses.replace(decoding.decoding(), bit_depth=16)
+    return dataclasses.replace(decoding.decoding(), bit_depth=16, exif="auto")
 
 
 def encode_image(sample: Sample) -> bytes:
@@ -72,6 +73,7 @@ def encode_image(sample: Sample) -> bytes:
         no_limit = Decoding(max_megapixels=math.ceil(hw[0] * hw[1] / 1_000_000))  # what was read is of an allowed size
         try:
             kept = decode_file(data, no_limit, lambda image: image.format in KEPT_FORMATS)
+            # A photo that was turned where its size does not show it would come back as it is stored: it becomes PNG.
             if kept and np.array_equal(read_image(data, expected_hw=hw, decoding=in_shards(no_limit)), sample.image):
                 return data
         except ValueError:
@@ -108,7 +110,7 @@ def to_row(sample: Sample) -> dict[str, Any]:
         "objects": objects,
         "ignore": runs_of(sample.ignore_mask).astype(np.int32) if sample.ignore_mask.any() else [],
         "exemplar": exemplar,
-        "file_name": Path(sample.origin.file).name,
+        "file_name": printable(Path(sample.origin.file).name),
         "licence": sample.origin.licence,
         "source": sample.origin.source,
     }

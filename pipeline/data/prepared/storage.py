@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from models.errors import InputError
 from models.files import whole_file
+from pipeline.data.sample import printable
 
 RETRY = "mend that and run the same command again: what is finished is kept"
 
@@ -132,6 +133,10 @@ def shown(uri: str) -> str:
 @lru_cache(maxsize=16)
 def _open(uri: str) -> tuple[pafs.FileSystem, str]:
     """Connect to the filesystem of an address, once per process, and cut the address to its path there."""
+    try:
+        uri.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{printable(uri)} is no UTF-8: prepared data sets lie in folders whose names are") from None
     if "://" not in uri:
         return pafs.LocalFileSystem(), str(Path(uri).expanduser().absolute())
     try:

@@ -104,7 +104,7 @@ def _no_labels(file: MaskFile, labels: np.ndarray) -> str:
     )
 
 
-def look_at(where: Path, paths: Sequence[Path], rule: MaskRule, decoding: Decoding) -> None:
+def look_at_masks(where: Path, paths: Sequence[Path], rule: MaskRule, decoding: Decoding) -> None:
     """Open some of a data set's mask files, and say once whether their values are no labels."""
     step = max(1, len(paths) // NUM_LOOKED)
     _look(where, tuple(paths[::step][:NUM_LOOKED]), len(paths), rule, decoding)
