@@ -19,7 +19,7 @@ from jobs.config import EvaluateConfig, TrainConfig
 from jobs.presets.small import demo as demo_preset
 from jobs.train import check, train
 from models.errors import InputError
-from models.files import write, write_image, write_json
+from models.files import refusing, write, write_image, write_json
 from pipeline.evaluation.config import EvaluationConfig, EvaluationScaling
 from pipeline.evaluation.results import ObjectRow, key_of
 
@@ -49,7 +49,11 @@ def main(argv: Sequence[str]) -> int:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         if not (out / MARKER).is_file():
             raise InputError(f"--out {config.out} exists and holds no demo: name another folder")
-        out.rename(out.with_name(f"{out.name}-{time.strftime('%Y%m%d-%H%M%S')}"))
+        aside = out.with_name(f"{out.name}-{time.strftime('%Y%m%d-%H%M%S')}")
+        while aside.exists():
+            aside = aside.with_name(f"{aside.name}-again")
+        with refusing(out):
+            out.rename(aside)
     write(out / MARKER, "made by jobs.demo\n")
     uri = tracking.default_uri(out)
     started = time.monotonic()

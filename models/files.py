@@ -107,10 +107,10 @@ def write_image(path: str | Path, image: np.ndarray, quality: int = 95) -> None:
     """Write uint8 grey or RGB in the format of the name's suffix, .png or .jpg; raises InputError."""
     import cv2
 
-    done, data = cv2.imencode(
-        Path(path).suffix, image if image.ndim == 2 else image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality]
-    )
-    assert done, path
+    suffix, pixels = Path(path).suffix, image if image.ndim == 2 else image[..., ::-1]
+    done, data = cv2.imencode(suffix, pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not done:  # a JPEG has sides of 65500 pixels at most
+        raise InputError(f"{path} cannot be written: no {suffix} can hold {image.shape[1]} x {image.shape[0]} pixels")
     write(path, data.tobytes())
 
 

@@ -21,7 +21,7 @@ from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from models.errors import InputError
-from models.files import write_json
+from models.files import refusing, write_json
 from pipeline.evaluation.config import EvaluationConfig, EvaluationScaling
 from pipeline.evaluation.journal import Journal, PieceResult
 from pipeline.tuning.contest import Contest, Entry
@@ -333,25 +333,25 @@ def sweep(
     ]
     told = {"checkpoint": job.checkpoint, "prepare": job.prepare, "num_rungs": len(job.contest.ends)}
     trainable = ray.tune.with_parameters(_trial, referee=referee, evaluators=evaluators, sweep=told)
-    tuner = ray.tune.Tuner(
-        ray.tune.with_resources(trainable, {"CPU": WAITING}),
-        tune_config=ray.tune.TuneConfig(
-            search_alg=_Generations(job, referee, on_refused),
-            num_samples=-1,
-            max_concurrent_trials=0,
-            reuse_actors=False,
-        ),
-        run_config=ray.tune.RunConfig(
-            name="tune",
-            storage_path=str(job.out),
-            failure_config=ray.tune.FailureConfig(max_failures=job.max_failures),
-            callbacks=[_Follow(referee, on_end)],
-            verbose=0,
-        ),
-    )
     try:
         try:
-            tuner.fit()
+            with refusing(job.out):
+                ray.tune.Tuner(
+                    ray.tune.with_resources(trainable, {"CPU": WAITING}),
+                    tune_config=ray.tune.TuneConfig(
+                        search_alg=_Generations(job, referee, on_refused),
+                        num_samples=-1,
+                        max_concurrent_trials=0,
+                        reuse_actors=False,
+                    ),
+                    run_config=ray.tune.RunConfig(
+                        name="tune",
+                        storage_path=str(job.out),
+                        failure_config=ray.tune.FailureConfig(max_failures=job.max_failures),
+                        callbacks=[_Follow(referee, on_end)],
+                        verbose=0,
+                    ),
+                ).fit()
         except Exception:
             ray.get(referee.finished.remote())  # raises what is behind it, if results could not be kept
             raise
