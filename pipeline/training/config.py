@@ -210,7 +210,7 @@ class ScalingConfig:
         return [
             workers
             for workers in self.worker_counts
-            if training.batch_size // (workers * training.accumulate) == 1 and not (together and workers > 1)
+            if training.batch_size == workers * training.accumulate and not (together and workers > 1)
         ]
 
     @property
