@@ -9,12 +9,13 @@ from typing import Any
 from jobs import tracking
 from jobs.cli import absolute_path, as_dict, data_root, parse, progress_line, run_job
 from jobs.config import EvaluateConfig
+from jobs.datasets import dataset_name, parse_dataset
 from models import checkpoint as checkpoints
-from models.errors import InputError, lookup
+from models.errors import lookup
 from models.refinement import REFINEMENTS, Refinement, named
 from pipeline.clicks import POLICIES
 from pipeline.data.hold_out import HoldOut
-from pipeline.data.readers import READERS, open_reader
+from pipeline.data.readers import open_reader
 from pipeline.data.sample import Reader
 from pipeline.evaluation import results
 from pipeline.evaluation.journal import Journal
@@ -85,15 +86,11 @@ def _open_whole(config: EvaluateConfig) -> dict[str, Reader]:
         return {name: open_reader(config.reader, config.root, config.split, config.options)}
     readers: dict[str, Reader] = {}
     for text in config.datasets:
-        left, equals, root = text.partition("=")
-        reader, _, split = left.partition("/")
-        if not equals and reader in READERS and READERS[reader].root:
-            raise InputError(f"--datasets {text}: expected READER=ROOT or READER/SPLIT=ROOT")
-        path = data_root("--datasets", reader, root or None)
-        name = f"{Path(path).name if path else reader}{'/' + split if split else ''}"
+        reader, split, root = parse_dataset("--datasets", text)
+        name = dataset_name(reader, split, root)
         if name in readers:
             name = f"{name} ({reader})"
-        readers[name] = open_reader(reader, path, split, config.options)
+        readers[name] = open_reader(reader, root, split, config.options)
     return readers
 
 

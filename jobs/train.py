@@ -16,9 +16,10 @@ import torch
 from jobs import before_after, tracking
 from jobs.cli import absolute_path, as_dict, data_root, from_dict, parse, run_job, take_preset
 from jobs.config import TrainConfig, for_reader_of
+from jobs.datasets import absolute, training_reader
 from jobs.evaluate import RECOMMENDED, label
 from jobs.presets import PRESETS
-from jobs.progress import followed
+from jobs.progress import EmptySamples, followed
 from jobs.validation import BEST, Validator
 from models import checkpoint as checkpoints
 from models.errors import InputError, lookup
@@ -26,13 +27,18 @@ from models.networks import create
 from models.networks.base import Network
 from models.networks.pooled import pools_views
 from models.refinement import build, named
-from pipeline.data.config import DataConfig
+from pipeline.data.config import AUTO, DataConfig
 from pipeline.data.hold_out import HoldOut
 from pipeline.data.readers import open_reader
 from pipeline.data.sample import Item, Reader
+from pipeline.data.targets import check_targets, floor_of, with_floor
 from pipeline.training.config import ScalingConfig
 from pipeline.training.objectives import OBJECTIVES
+from pipeline.training.record import read_photos, read_progress
 from pipeline.training.runner import rest
+
+SAMPLES = "samples.json"
+"""In a run's folder: how many samples it used, how many showed no object, and the photos by item."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -97,9 +103,32 @@ def check(config: TrainConfig) -> TrainConfig:
     config.scaling.check_batch(config.training)
     check_objective(config, shape)
     check_forwards(config, shape)
-    if not open_reader(data.reader, data.root, data.split, data.options).items():
+    data = dataclasses.replace(data, leave_out=tuple(absolute("--data.leave-out", text) for text in data.leave_out))
+    reader = training_reader(data)
+    items = reader.items()
+    if not items:
         raise InputError(f"the data set at {data.root} lists no images")
+    if config.validation.hold_out:
+        items = HoldOut(reader=reader, fraction=config.validation.hold_out, side="training").of(items)
+    data = settle_floor(data, reader, items, config.out)
     return dataclasses.replace(config, data=data, network=network)
+
+
+def settle_floor(data: DataConfig, reader: Reader, items: Sequence[Item], out: str) -> DataConfig:
+    """Settle an "auto" floor of areas: as the run that `out` holds has settled it, else by the data."""
+    if data.min_object_area != AUTO:
+        return data
+    path = Path(out).expanduser() / "config.json"
+    if out and path.is_file():
+        known = json.loads(path.read_text()).get("config", {}).get("data", {}).get("min_object_area")
+        if isinstance(known, int):
+            return with_floor(data, known)
+    floor = floor_of(reader, items, data)
+    print(
+        f"objects of fewer than {floor.area} pixels after augmentation are no targets (--data.min-object-area auto: "
+        f"{floor.num_objects} objects in {floor.num_images} images)"
+    )
+    return with_floor(data, floor.area)
 
 
 def check_objective(config: TrainConfig, network: Network) -> None:
@@ -126,22 +155,24 @@ def check_forwards(config: TrainConfig, network: Network) -> None:
     if alone and pools_views(network):
         raise InputError(
             f"--training.batch-size {training.batch_size} with {alone[0]} workers and --training.accumulate "
-            f"{training.accumulate} leaves a forward one sample: {config.network.name} pools each to one value per channel "
-            "and normalises those over the batch, so in training a forward needs at least 2: raise --training.batch-size, "
-            "or lower --training.accumulate or --scaling.workers"
+            f"{training.accumulate} leaves a forward one sample: {config.network.name} pools each to one value per "
+            "channel and normalises those over the batch, so in training a forward needs at least 2: raise "
+            "--training.batch-size, or lower --training.accumulate or --scaling.workers"
         )
 
 
 def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
     """Train inside a connection to Ray; returns the folder of the final checkpoint, OUT/checkpoint."""
-    from pipeline.training.ray_train import HISTORY, Job, read_progress
+    from pipeline.training.ray_train import HISTORY, Job
     from pipeline.training.ray_train import train as train_on_ray
 
+    reader = training_side(config)
+    items = reader.items()
+    check_targets(reader, items, config.data)
     out.mkdir(parents=True, exist_ok=True)
     plain = as_dict(config)
     run_id = _resume_or_start(out, uri, name, plain)
-    reader, validator = readers(config, out / "ray", tracking.training_logger(uri, run_id))
-    items = reader.items()
+    validator = validator_of(config, out / "ray", tracking.training_logger(uri, run_id))
     print(
         f"{config.network.name} on {len(items)} images, {count_objects(items)} objects ({config.data.reader}) -> {out}"
     )
@@ -163,12 +194,13 @@ def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
         log_file=tracking.file_logger(uri, run_id, "training"),
     )
     (out / "ray").mkdir(exist_ok=True)
+    empty = EmptySamples(config.data)
     start = config.network.start_from
     if config.before_after.objects and start is not None:
         before_after.play(config, Path(start), out / "before", "Before training")
     try:
         beside = validator.beside() if validator is not None else contextlib.nullcontext()
-        with followed(out / "ray" / HISTORY, config.training.steps), beside:
+        with followed(out / "ray" / HISTORY, config.training.steps, empty), beside:
             last = train_on_ray(job, reader, items)
     except BaseException:
         tracking.end_run(uri, run_id, "FAILED")
@@ -177,9 +209,16 @@ def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
     final.mkdir(exist_ok=True)
     for file in (checkpoints.WEIGHTS, checkpoints.DESCRIPTION):
         shutil.copyfile(last / file, final / file)
-    refused = read_progress(last)["refused"]
+    progress = read_progress(last)
+    refused = progress["refused"]
     (out / "refused.json").write_text(json.dumps(refused, indent=2) + "\n")
     tracking.log_files(uri, run_id, out / "refused.json", "data")
+    used = {name: progress[name] for name in ("samples", "without_object")}
+    (out / SAMPLES).write_text(json.dumps({**used, "photos": read_photos(last)}, indent=2) + "\n")
+    tracking.log_files(uri, run_id, out / SAMPLES, "data")
+    print(f"samples     {used['samples']}, {used['without_object']} of them without an object")
+    if advice := empty.advice(used["samples"], used["without_object"]):
+        print(f"warning: {advice}")
     print(f"checkpoint  {final}", flush=True)
     if (out / "ray" / BEST).is_dir():
         shutil.copytree(out / "ray" / BEST, out / BEST, dirs_exist_ok=True)
@@ -199,20 +238,23 @@ def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
     return final
 
 
-def readers(
-    config: TrainConfig, storage: Path, log: Callable[[int, dict[str, float]], None]
-) -> tuple[Reader, Validator | None]:
-    """Open what training reads, and whoever validates on what it does not."""
+def training_side(config: TrainConfig) -> Reader:
+    """Open what training reads: nothing that is held out."""
+    reader, hold_out = training_reader(config.data), config.validation.hold_out
+    return HoldOut(reader=reader, fraction=hold_out, side="training") if hold_out else reader
+
+
+def validator_of(config: TrainConfig, storage: Path, log: Callable[[int, dict[str, float]], None]) -> Validator | None:
+    """Make whoever validates on the held-out images, if there are any."""
     from pipeline.training.ray_train import newest_checkpoint
 
     data, hold_out = config.data, config.validation.hold_out
-    reader = open_reader(data.reader, data.root, data.split, data.options)
     if not hold_out:
-        return reader, None
-    held = HoldOut(reader=reader, fraction=hold_out, side="held_out")
+        return None
+    whole = open_reader(data.reader, data.root, data.split, data.options)
+    held = HoldOut(reader=whole, fraction=hold_out, side="held_out")
     held.items()
-    validator = Validator(config.validation, held, storage, lambda: newest_checkpoint(storage), log)
-    return HoldOut(reader=reader, fraction=hold_out, side="training"), validator
+    return Validator(config.validation, held, storage, lambda: newest_checkpoint(storage), log)
 
 
 def of_checkpoint(config: TrainConfig) -> TrainConfig:

@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from models import fingerprints
 from models.errors import InputError
 from models.networks import NETWORKS, create
 from models.networks.base import Network
@@ -24,10 +26,18 @@ FORMAT_VERSION = 1
 WEIGHTS, DESCRIPTION = "weights.safetensors", "checkpoint.json"
 
 
-def save(network: Network, folder: str | Path, *, state: dict[str, Tensor] | None = None, **info: Any) -> Path:
+def save(
+    network: Network,
+    folder: str | Path,
+    *,
+    state: dict[str, Tensor] | None = None,
+    photos: Collection[int] = (),
+    **info: Any,
+) -> Path:
     """Write a checkpoint folder; `info` (JSON values) is kept beside the network's config.
 
-    `state`: the weights of a network that holds a part of them only (FSDP), gathered.
+    `state`: the weights of a network that holds a part of them only (FSDP), gathered. `photos`: the fingerprints of
+    those that it was trained on (models/fingerprints.py).
 
     The weights are written first and the description last, each by an atomic rename: a folder that has a description
     is complete.
@@ -46,6 +56,7 @@ def save(network: Network, folder: str | Path, *, state: dict[str, Tensor] | Non
         "config": dataclasses.asdict(network.config),
         "sha256": digest,
         "info": info,
+        **({fingerprints.KEY: fingerprints.pack(photos)} if photos else {}),
     }
     (folder / f"{DESCRIPTION}.part").write_text(json.dumps(description, indent=2) + "\n")
     # safetensors makes a file for its owner alone; a cluster's other users read checkpoints too.

@@ -8,6 +8,7 @@ from pipeline.data.copy_paste import SEVERAL, modes_of
 from pipeline.data.rows import Row
 from pipeline.data.sample import Item, Reader
 from pipeline.data.sampling import Order
+from pipeline.data.targets import settled
 from pipeline.data.windows import make_window
 
 MAX_WINDOWS = 8
@@ -52,6 +53,7 @@ def find_examples(
 
     Raises InputError if nothing in a window can be used.
     """
+    config = settled(config, reader, items)
     order = Order.of(items, config.window_size, config.seed)
     start = epoch * order.windows_per_epoch
     expected = modes_of(config.copy_paste)
