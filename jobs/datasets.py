@@ -1,14 +1,17 @@
-"""Data sets as flags name them: READER=ROOT, or READER/SPLIT=ROOT."""
+"""Data sets as flags name them, READER=ROOT or READER/SPLIT=ROOT, and what of them is trained on."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from jobs.cli import data_root
 from models.errors import InputError
-from pipeline.data.config import DataConfig
+from pipeline.data.config import AUTO, DataConfig
 from pipeline.data.leave_out import LeaveOut, fingerprints_of
 from pipeline.data.readers import READERS, open_reader
-from pipeline.data.sample import Reader
+from pipeline.data.sample import Item, Reader
+from pipeline.data.targets import floor_of, with_floor
 
 
 def parse_dataset(flag: str, text: str) -> tuple[str, str, str | None]:
@@ -31,9 +34,8 @@ def absolute(flag: str, text: str) -> str:
     return f"{reader}{'/' + split if split else ''}{f'={root}' if root else ''}"
 
 
-def training_reader(data: DataConfig) -> Reader:
-    """Open what a config trains on, without the photos of `data.leave_out`."""
-    reader = open_reader(data.reader, data.root, data.split, data.options)
+def without_left_out(reader: Reader, data: DataConfig) -> Reader:
+    """Take the photos of `data.leave_out` from what a config trains on."""
     return LeaveOut(reader=reader, fingerprints=_left_out(data.leave_out)) if data.leave_out else reader
 
 
@@ -41,3 +43,18 @@ def training_reader(data: DataConfig) -> Reader:
 def _left_out(datasets: tuple[str, ...]) -> frozenset[int]:
     parsed = [parse_dataset("--data.leave-out", text) for text in datasets]
     return fingerprints_of(open_reader(reader, root, split) for reader, split, root in parsed)
+
+
+def settle_floor(data: DataConfig, reader: Reader, items: Sequence[Item], settings: Any) -> DataConfig:
+    """Settle an "auto" floor of areas: as `settings` have it, those of what is going on, else by the data."""
+    if data.min_object_area != AUTO:
+        return with_floor(data, data.min_object_area)
+    known = settings.get("data", {}).get("min_object_area") if isinstance(settings, dict) else None
+    if isinstance(known, int):
+        return with_floor(data, known)
+    floor = floor_of(reader, items, data)
+    print(
+        f"objects of fewer than {floor.area} pixels after augmentation are no targets (--data.min-object-area auto: "
+        f"{floor.num_objects} objects in {floor.num_images} images)"
+    )
+    return with_floor(data, floor.area)

@@ -23,6 +23,7 @@ from pipeline.evaluation.report import write_report
 from pipeline.evaluation.tasks import TASKS
 
 RECOMMENDED = "recommended"
+ADVICE = "what it does on them says little about other photos (jobs.train --data.leave-out keeps them out)"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -126,7 +127,9 @@ def evaluate(config: EvaluateConfig, out: Path, *, dataset: str = "", title: str
     )
     rows = [row for result in found for group in result.rows.values() for row in group]
     summaries = [
-        results.summarize(group, part.config, result.seconds[name])
+        results.summarize(
+            group, part.config, result.seconds[name], {} if name == config.baseline else result.trained_on
+        )
         for part, result in zip(parts, found, strict=True)
         for name, group in result.rows.items()
         if group
@@ -135,6 +138,9 @@ def evaluate(config: EvaluateConfig, out: Path, *, dataset: str = "", title: str
     if refused := list(dict.fromkeys(text for result in found for text in result.refused)):
         (out / "refused.txt").write_text("\n".join(refused) + "\n")
         print(f"refused {len(refused)} items or objects, by name in {out / 'refused.txt'}")
+    notes = list(dict.fromkeys(filter(None, map(results.seen_before, summaries))))
+    for note in notes:
+        print(f"warning: {note}; {ADVICE}")
     last = summaries[-1]
     network = checkpoints.describe(config.checkpoint)["network"] if config.checkpoint else config.baseline
     write_report(
@@ -147,6 +153,7 @@ def evaluate(config: EvaluateConfig, out: Path, *, dataset: str = "", title: str
         readers=readers,
         shown=(last["dataset"], last["refinement"], last["policy"]),
         num_overlays=config.num_overlays,
+        notes=[f"Mind: {note}; {ADVICE}." for note in notes],
     )
     journal.close()
     return summaries

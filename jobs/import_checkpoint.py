@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
         "licence": config.licence or source.licence,
         "refinement": dataclasses.asdict(refinement),
     }
-    write(imported.network, out, info)
+    write(imported.network, out, info, imported.photos)
     print("\n".join(describe(imported, info, config.refine or imported.refinement)))
     print(f"-> {out}")
     return 0
@@ -78,8 +78,10 @@ def refuse_other_content(out: Path) -> None:
         raise InputError(f"--out {out} cannot be used: {error}") from error
 
 
-def write(network: Network, out: Path, info: dict[str, Any]) -> None:
+def write(network: Network, out: Path, info: dict[str, Any], photos: Collection[int] = ()) -> None:
     """Save a checkpoint, whole or not at all; another one at `out` is replaced only by the same import.
+
+    `photos`: fingerprints of what it was trained on, where that is known.
 
     Raises InputError if `out` holds a checkpoint from elsewhere, or cannot be written.
     """
@@ -89,7 +91,7 @@ def write(network: Network, out: Path, info: dict[str, Any]) -> None:
             raise InputError(f"--out {out} holds another checkpoint, of {there['network']}: name a new folder")
     part = out.parent / f".{out.name}.part-{os.getpid()}"
     try:
-        checkpoint.save(network, part, **info)
+        checkpoint.save(network, part, photos=photos, **info)
         if out.exists():
             for name in (checkpoint.WEIGHTS, checkpoint.DESCRIPTION):
                 (part / name).replace(out / name)

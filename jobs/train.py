@@ -16,7 +16,7 @@ import torch
 from jobs import before_after, tracking
 from jobs.cli import absolute_path, as_dict, data_root, from_dict, parse, run_job, take_preset
 from jobs.config import TrainConfig, for_reader_of
-from jobs.datasets import absolute, training_reader
+from jobs.datasets import absolute, settle_floor, without_left_out
 from jobs.evaluate import RECOMMENDED, label
 from jobs.presets import PRESETS
 from jobs.progress import EmptySamples, followed
@@ -27,18 +27,18 @@ from models.networks import create
 from models.networks.base import Network
 from models.networks.pooled import pools_views
 from models.refinement import build, named
-from pipeline.data.config import AUTO, DataConfig
+from pipeline.data.config import DataConfig
 from pipeline.data.hold_out import HoldOut
 from pipeline.data.readers import open_reader
 from pipeline.data.sample import Item, Reader
-from pipeline.data.targets import check_targets, floor_of, with_floor
+from pipeline.data.targets import check_targets
 from pipeline.training.config import ScalingConfig
 from pipeline.training.objectives import OBJECTIVES
 from pipeline.training.record import read_photos, read_progress
 from pipeline.training.runner import rest
 
-SAMPLES = "samples.json"
-"""In a run's folder: how many samples it used, how many showed no object, and the photos by item."""
+CONFIG, SAMPLES = "config.json", "samples.json"
+"""In a run's folder; SAMPLES: how many it used, how many of them showed no object, and the photos by item."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -67,7 +67,7 @@ def resumed(argv: Sequence[str]) -> tuple[str, TrainConfig]:
     """
     given, rest = (argv[0].split("=", 1)[1], argv[1:]) if "=" in argv[0] else (argv[1] if argv[1:] else "", argv[2:])
     folder = absolute_path("--resume", given) if given else Path()
-    path = folder / "config.json"
+    path = folder / CONFIG
     if not given or not path.is_file():
         raise InputError(f"--resume {given}: expected the folder of a run, which jobs.train gave as --out")
     saved = json.loads(path.read_text())
@@ -104,31 +104,16 @@ def check(config: TrainConfig) -> TrainConfig:
     check_objective(config, shape)
     check_forwards(config, shape)
     data = dataclasses.replace(data, leave_out=tuple(absolute("--data.leave-out", text) for text in data.leave_out))
-    reader = training_reader(data)
+    reader = without_left_out(open_reader(data.reader, data.root, data.split, data.options), data)
     items = reader.items()
     if not items:
         raise InputError(f"the data set at {data.root} lists no images")
     if config.validation.hold_out:
         items = HoldOut(reader=reader, fraction=config.validation.hold_out, side="training").of(items)
-    data = settle_floor(data, reader, items, config.out)
+    path = Path(config.out).expanduser() / CONFIG
+    going_on = json.loads(path.read_text()).get("config") if config.out and path.is_file() else None
+    data = settle_floor(data, reader, items, going_on)
     return dataclasses.replace(config, data=data, network=network)
-
-
-def settle_floor(data: DataConfig, reader: Reader, items: Sequence[Item], out: str) -> DataConfig:
-    """Settle an "auto" floor of areas: as the run that `out` holds has settled it, else by the data."""
-    if data.min_object_area != AUTO:
-        return data
-    path = Path(out).expanduser() / "config.json"
-    if out and path.is_file():
-        known = json.loads(path.read_text()).get("config", {}).get("data", {}).get("min_object_area")
-        if isinstance(known, int):
-            return with_floor(data, known)
-    floor = floor_of(reader, items, data)
-    print(
-        f"objects of fewer than {floor.area} pixels after augmentation are no targets (--data.min-object-area auto: "
-        f"{floor.num_objects} objects in {floor.num_images} images)"
-    )
-    return with_floor(data, floor.area)
 
 
 def check_objective(config: TrainConfig, network: Network) -> None:
@@ -240,7 +225,8 @@ def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
 
 def training_side(config: TrainConfig) -> Reader:
     """Open what training reads: nothing that is held out."""
-    reader, hold_out = training_reader(config.data), config.validation.hold_out
+    data, hold_out = config.data, config.validation.hold_out
+    reader = without_left_out(open_reader(data.reader, data.root, data.split, data.options), data)
     return HoldOut(reader=reader, fraction=hold_out, side="training") if hold_out else reader
 
 
@@ -312,7 +298,7 @@ def fit_scaling(scaling: ScalingConfig) -> ScalingConfig:
 
 def _resume_or_start(out: Path, uri: str, name: str, plain: dict[str, object]) -> str:
     """MLflow run of this folder: the one it has, if the folder holds a run of the same config, else a new one."""
-    path = out / "config.json"
+    path = out / CONFIG
     if path.is_file():
         saved = json.loads(path.read_text())
         ignored = ("out", "scaling", "num_cpus")

@@ -53,6 +53,12 @@ class DataConfig:
     focus: FocusPatchConfig = field(default_factory=FocusPatchConfig)
     exemplar: ExemplarColumnsConfig = field(default_factory=ExemplarColumnsConfig)
 
+    @property
+    def floor(self) -> int:
+        """`min_object_area`, once it is a number (pipeline/data/targets.py)."""
+        assert isinstance(self.min_object_area, int), "the floor of areas is not settled"
+        return self.min_object_area
+
     def __post_init__(self) -> None:
         """Refuse values that mean nothing."""
         if len(self.crop_hw) != 2 or min(self.crop_hw) < 1:

@@ -25,6 +25,8 @@ class Examples:
     by_mode: dict[str, list[Row]]
     num_rows: int = 0
     """Samples that were made to find these."""
+    num_empty: int = 0
+    """How many of them show no object."""
     num_windows: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     """How many of them had the mode, alone or among others."""
@@ -70,6 +72,7 @@ def find_examples(
             for mode in {*modes, group}:
                 examples.counts[mode] = examples.counts.get(mode, 0) + 1
             examples.num_rows += 1
+            examples.num_empty += not row["object_mask"].any()
         examples.num_windows += 1
         progress(examples.num_windows, max_windows)
         if all(len(alone[mode]) == wanted for mode in expected):

@@ -26,14 +26,13 @@ REASONS_SHOWN = 3
 
 
 def augmented_by(sample: Sample, config: DataConfig, rng: np.random.Generator) -> Sample:
-    """Augment a sample as the config says; its floor of areas is settled (targets.py)."""
-    assert isinstance(config.min_object_area, int), "the floor of areas is not settled"
+    """Augment a sample as the config says, which has settled its floor of areas."""
     return augment(
         sample,
         config.augment,
         config.crop_hw,
         rng,
-        min_object_area=config.min_object_area,
+        min_object_area=config.floor,
         keep_background_prob=config.keep_background_prob,
         min_piece_area=config.min_piece_area,
         max_object_share=config.max_object_share,
