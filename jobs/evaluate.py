@@ -9,13 +9,14 @@ from typing import Any
 from jobs import tracking
 from jobs.cli import absolute_path, as_dict, data_root, parse, progress_line, run_job
 from jobs.config import EvaluateConfig
+from jobs.datasets import dataset_name, parse_dataset
 from models import checkpoint as checkpoints
-from models.errors import InputError, lookup
+from models.errors import lookup
 from models.files import write
 from models.refinement import REFINEMENTS, Refinement, named
 from pipeline.clicks import POLICIES
 from pipeline.data.hold_out import HoldOut
-from pipeline.data.readers import READERS, open_reader
+from pipeline.data.readers import open_reader
 from pipeline.data.sample import Reader, printable
 from pipeline.evaluation import results
 from pipeline.evaluation.journal import Journal
@@ -23,6 +24,7 @@ from pipeline.evaluation.report import write_report
 from pipeline.evaluation.tasks import TASKS
 
 RECOMMENDED = "recommended"
+ADVICE = "what it does on them says little about other photos (jobs.train --data.leave-out keeps them out)"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -86,15 +88,11 @@ def _open_whole(config: EvaluateConfig) -> dict[str, Reader]:
         return {name: open_reader(config.reader, config.root, config.split, config.options, config)}
     readers: dict[str, Reader] = {}
     for text in config.datasets:
-        left, equals, root = text.partition("=")
-        reader, _, split = left.partition("/")
-        if not equals and reader in READERS and READERS[reader].root:
-            raise InputError(f"--datasets {text}: expected READER=ROOT or READER/SPLIT=ROOT")
-        path = data_root("--datasets", reader, root or None)
-        name = printable(f"{Path(path).name if path else reader}{'/' + split if split else ''}")
+        reader, split, root = parse_dataset("--datasets", text)
+        name = printable(dataset_name(reader, split, root))
         if name in readers:
             name = f"{name} ({reader})"
-        readers[name] = open_reader(reader, path, split, config.options, config)
+        readers[name] = open_reader(reader, root, split, config.options, config)
     return readers
 
 
@@ -130,7 +128,9 @@ def evaluate(config: EvaluateConfig, out: Path, *, dataset: str = "", title: str
     )
     rows = [row for result in found for group in result.rows.values() for row in group]
     summaries = [
-        results.summarize(group, part.config, result.seconds[name])
+        results.summarize(
+            group, part.config, result.seconds[name], {} if name == config.baseline else result.trained_on
+        )
         for part, result in zip(parts, found, strict=True)
         for name, group in result.rows.items()
         if group
@@ -139,6 +139,9 @@ def evaluate(config: EvaluateConfig, out: Path, *, dataset: str = "", title: str
     if refused := list(dict.fromkeys(text for result in found for text in result.refused)):
         write(out / "refused.txt", "\n".join(refused) + "\n")
         print(f"refused {len(refused)} items or objects, by name in {out / 'refused.txt'}")
+    notes = list(dict.fromkeys(filter(None, map(results.seen_before, summaries))))
+    for note in notes:
+        print(f"warning: {note}; {ADVICE}")
     last = summaries[-1]
     network = checkpoints.describe(config.checkpoint)["network"] if config.checkpoint else config.baseline
     write_report(
@@ -151,6 +154,7 @@ def evaluate(config: EvaluateConfig, out: Path, *, dataset: str = "", title: str
         readers=readers,
         shown=(last["dataset"], last["refinement"], last["policy"]),
         num_overlays=config.num_overlays,
+        notes=[f"Mind: {note}; {ADVICE}." for note in notes],
     )
     journal.close()
     return summaries

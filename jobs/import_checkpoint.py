@@ -1,7 +1,7 @@
 """`python -m jobs.import_checkpoint FILE --network NAME --out DIR`: the authors' weights as a checkpoint of ours."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -59,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
         "licence": config.licence or source.licence,
         "refinement": dataclasses.asdict(refinement),
     }
-    write(imported.network, out, info)
+    write(imported.network, out, info, imported.photos)
     print("\n".join(describe(imported, info, config.refine or imported.refinement)))
     print(f"-> {out}")
     return 0
@@ -76,8 +76,10 @@ def refuse_other_content(out: Path) -> None:
         raise InputError(f"--out {out} cannot be used: {error}") from error
 
 
-def write(network: Network, out: Path, info: dict[str, Any]) -> None:
+def write(network: Network, out: Path, info: dict[str, Any], photos: Collection[int] = ()) -> None:
     """Save a checkpoint, whole or not at all; another one at `out` is replaced only by the same import.
+
+    `photos`: fingerprints of what it was trained on, where that is known.
 
     Raises InputError if `out` holds a checkpoint from elsewhere, or cannot be written.
     """
@@ -85,10 +87,10 @@ def write(network: Network, out: Path, info: dict[str, Any]) -> None:
         there = checkpoint.describe(out)
         if (there["network"], there["info"].get("source")) != (network.name, info["source"]):
             raise InputError(f"--out {out} holds another checkpoint, of {there['network']}: name a new folder")
-        checkpoint.save(network, out, **info)
+        checkpoint.save(network, out, photos=photos, **info)
         return
     with whole_folder(out) as folder:
-        checkpoint.save(network, folder, **info)
+        checkpoint.save(network, folder, photos=photos, **info)
 
 
 def describe(imported: Imported, info: dict[str, Any], refinement: str) -> list[str]:

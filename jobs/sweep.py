@@ -291,6 +291,13 @@ def conclude(config: SweepConfig, contest: Contest, base: Refinement, out: Path,
             score = abs(contest.score(entry))
             print(f"  {entry.seconds_per_click:8.3f} s/click  {label} {score:.3f}  {contest.title(entry)}")
     print(f"\n{sentence}\n")
+    known = {item for s in found for result in s.entry.results.values() for item in result.trained_on}
+    if known:
+        print(
+            f"warning: the checkpoint was trained on photos that it is played on here ({len(known)} of the images: "
+            f"{', '.join(sorted(known)[:5])}{', ...' if len(known) > 5 else ''}): what is best on them need not be "
+            "best on others\n"
+        )
     if config.store:
         if best.difference is not None and best.better(contest.objective):
             checkpoints.recommend(config.checkpoint, dataclasses.asdict(refinement))

@@ -15,22 +15,30 @@ import torch
 from jobs import before_after, tracking
 from jobs.cli import absolute_path, as_dict, data_root, from_dict, parse, run_job, take_preset
 from jobs.config import TrainConfig, for_reader_of
+from jobs.datasets import absolute, settle_floor, without_left_out
 from jobs.evaluate import RECOMMENDED, label
 from jobs.presets import PRESETS
-from jobs.progress import followed
+from jobs.progress import EmptySamples, followed
 from jobs.validation import BEST, Validator
 from models import checkpoint as checkpoints
 from models.errors import InputError, lookup
 from models.files import make_folder, write_json
 from models.networks import create
 from models.networks.base import Network
+from models.networks.pooled import pools_views
 from models.refinement import build, named
 from pipeline.data.config import DataConfig
 from pipeline.data.hold_out import HoldOut
 from pipeline.data.readers import open_reader
 from pipeline.data.sample import Item, Reader
+from pipeline.data.targets import check_targets
 from pipeline.training.config import ScalingConfig
 from pipeline.training.objectives import OBJECTIVES
+from pipeline.training.record import read_photos, read_progress
+from pipeline.training.runner import rest
+
+CONFIG, SAMPLES = "config.json", "samples.json"
+"""In a run's folder; SAMPLES: how many it used, how many of them showed no object, and the photos by item."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -59,7 +67,7 @@ def resumed(argv: Sequence[str]) -> tuple[str, TrainConfig]:
     """
     given, rest = (argv[0].split("=", 1)[1], argv[1:]) if "=" in argv[0] else (argv[1] if argv[1:] else "", argv[2:])
     folder = absolute_path("--resume", given) if given else Path()
-    path = folder / "config.json"
+    path = folder / CONFIG
     if not given or not path.is_file():
         raise InputError(f"--resume {given}: expected the folder of a run, which jobs.train gave as --out")
     saved = json.loads(path.read_text())
@@ -94,8 +102,17 @@ def check(config: TrainConfig) -> TrainConfig:
         network = dataclasses.replace(network, start_from=str(start))
     config.scaling.check_batch(config.training)
     check_objective(config, shape)
-    if not open_reader(data.reader, data.root, data.split, data.options, data).items():
+    check_forwards(config, shape)
+    data = dataclasses.replace(data, leave_out=tuple(absolute("--data.leave-out", text) for text in data.leave_out))
+    reader = without_left_out(open_reader(data.reader, data.root, data.split, data.options, data), data)
+    items = reader.items()
+    if not items:
         raise InputError(f"the data set at {data.root} lists no images")
+    if config.validation.hold_out:
+        items = HoldOut(reader=reader, fraction=config.validation.hold_out, side="training").of(items)
+    path = Path(config.out).expanduser() / CONFIG
+    going_on = json.loads(path.read_text()).get("config") if config.out and path.is_file() else None
+    data = settle_floor(data, reader, items, going_on)
     return dataclasses.replace(config, data=data, network=network)
 
 
@@ -114,16 +131,33 @@ def check_objective(config: TrainConfig, network: Network) -> None:
         )
 
 
+def check_forwards(config: TrainConfig, network: Network) -> None:
+    """Refuse forwards of one sample where the network, as the objective trains it, normalises over the batch alone."""
+    training = config.training
+    network.train()
+    rest(OBJECTIVES[training.objective].frozen(network))
+    alone = config.scaling.forwards_of_one(training)
+    if alone and pools_views(network):
+        raise InputError(
+            f"--training.batch-size {training.batch_size} with {alone[0]} workers and --training.accumulate "
+            f"{training.accumulate} leaves a forward one sample: {config.network.name} pools each to one value per "
+            "channel and normalises those over the batch, so in training a forward needs at least 2: raise "
+            "--training.batch-size, or lower --training.accumulate or --scaling.workers"
+        )
+
+
 def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
     """Train inside a connection to Ray; returns the folder of the final checkpoint, OUT/checkpoint."""
-    from pipeline.training.ray_train import HISTORY, Job, read_progress
+    from pipeline.training.ray_train import HISTORY, Job
     from pipeline.training.ray_train import train as train_on_ray
 
+    reader = training_side(config)
+    items = reader.items()
+    check_targets(reader, items, config.data)
     make_folder(out)
     plain = as_dict(config)
     run_id = _resume_or_start(out, uri, name, plain)
-    reader, validator = readers(config, out / "ray", tracking.training_logger(uri, run_id))
-    items = reader.items()
+    validator = validator_of(config, out / "ray", tracking.training_logger(uri, run_id))
     print(
         f"{config.network.name} on {len(items)} images, {count_objects(items)} objects ({config.data.reader}) -> {out}"
     )
@@ -145,20 +179,28 @@ def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
         log_file=tracking.file_logger(uri, run_id, "training"),
     )
     make_folder(out / "ray")
+    empty = EmptySamples(config.data)
     start = config.network.start_from
     if config.before_after.objects and start is not None:
         before_after.play(config, Path(start), out / "before", "Before training")
     try:
         beside = validator.beside() if validator is not None else contextlib.nullcontext()
-        with followed(out / "ray" / HISTORY, config.training.steps), beside:
+        with followed(out / "ray" / HISTORY, config.training.steps, empty), beside:
             last = train_on_ray(job, reader, items)
     except BaseException:
         tracking.end_run(uri, run_id, "FAILED")
         raise
     final = checkpoints.copy(last, out / "checkpoint")
-    refused = read_progress(last)["refused"]
+    progress = read_progress(last)
+    refused = progress["refused"]
     write_json(out / "refused.json", refused)
     tracking.log_files(uri, run_id, out / "refused.json", "data")
+    used = {name: progress[name] for name in ("samples", "without_object")}
+    write_json(out / SAMPLES, {**used, "photos": read_photos(last)})
+    tracking.log_files(uri, run_id, out / SAMPLES, "data")
+    print(f"samples     {used['samples']}, {used['without_object']} of them without an object")
+    if advice := empty.advice(used["samples"], used["without_object"]):
+        print(f"warning: {advice}")
     print(f"checkpoint  {final}", flush=True)
     if (out / "ray" / BEST).is_dir():
         checkpoints.copy(out / "ray" / BEST, out / BEST)
@@ -178,20 +220,24 @@ def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
     return final
 
 
-def readers(
-    config: TrainConfig, storage: Path, log: Callable[[int, dict[str, float]], None]
-) -> tuple[Reader, Validator | None]:
-    """Open what training reads, and whoever validates on what it does not."""
+def training_side(config: TrainConfig) -> Reader:
+    """Open what training reads: nothing that is held out."""
+    data, hold_out = config.data, config.validation.hold_out
+    reader = without_left_out(open_reader(data.reader, data.root, data.split, data.options, data), data)
+    return HoldOut(reader=reader, fraction=hold_out, side="training") if hold_out else reader
+
+
+def validator_of(config: TrainConfig, storage: Path, log: Callable[[int, dict[str, float]], None]) -> Validator | None:
+    """Make whoever validates on the held-out images, if there are any."""
     from pipeline.training.ray_train import newest_checkpoint
 
     data, hold_out = config.data, config.validation.hold_out
-    reader = open_reader(data.reader, data.root, data.split, data.options, data)
     if not hold_out:
-        return reader, None
-    held = HoldOut(reader=reader, fraction=hold_out, side="held_out")
+        return None
+    whole = open_reader(data.reader, data.root, data.split, data.options, data)
+    held = HoldOut(reader=whole, fraction=hold_out, side="held_out")
     held.items()
-    validator = Validator(config.validation, held, storage, lambda: newest_checkpoint(storage), log)
-    return HoldOut(reader=reader, fraction=hold_out, side="training"), validator
+    return Validator(config.validation, held, storage, lambda: newest_checkpoint(storage), log)
 
 
 def of_checkpoint(config: TrainConfig) -> TrainConfig:
@@ -242,14 +288,14 @@ def fit_scaling(scaling: ScalingConfig) -> ScalingConfig:
     if scaling.gpu and have.get("GPU", 0) < scaling.workers:
         raise InputError(
             f"--scaling.gpu with {scaling.workers} workers needs as many GPUs, Ray finds {have.get('GPU', 0):.0f}: "
-            "lower --scaling.workers or say --no-scaling.gpu"
+            "lower --scaling.workers or say --scaling.no-gpu"
         )
     return with_small_cluster(scaling, have.get("CPU", 1))
 
 
 def _resume_or_start(out: Path, uri: str, name: str, plain: dict[str, object]) -> str:
     """MLflow run of this folder: the one it has, if the folder holds a run of the same config, else a new one."""
-    path = out / "config.json"
+    path = out / CONFIG
     if path.is_file():
         saved = json.loads(path.read_text())
         ignored = ("out", "scaling", "num_cpus")

@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from models import fingerprints
 from models.errors import InputError
 from models.files import make_folder, whole_file, write_json
 from models.networks import NETWORKS, create
@@ -26,10 +27,18 @@ FORMAT_VERSION = 1
 WEIGHTS, DESCRIPTION = "weights.safetensors", "checkpoint.json"
 
 
-def save(network: Network, folder: str | Path, *, state: dict[str, Tensor] | None = None, **info: Any) -> Path:
+def save(
+    network: Network,
+    folder: str | Path,
+    *,
+    state: dict[str, Tensor] | None = None,
+    photos: Collection[int] = (),
+    **info: Any,
+) -> Path:
     """Write a checkpoint folder; `info` (JSON values) is kept beside the network's config.
 
-    `state`: the weights of a network that holds a part of them only (FSDP), gathered.
+    `state`: the weights of a network that holds a part of them only (FSDP), gathered. `photos`: the fingerprints of
+    those that it was trained on (models/fingerprints.py).
 
     The weights appear first and the description last, each whole: a folder that has a description is complete. Raises
     InputError if they cannot be written.
@@ -48,6 +57,7 @@ def save(network: Network, folder: str | Path, *, state: dict[str, Tensor] | Non
             "config": dataclasses.asdict(network.config),
             "sha256": _sha256(weights),
             "info": info,
+            **({fingerprints.KEY: fingerprints.pack(photos)} if photos else {}),
         }
         described.write_text(json.dumps(description, indent=2) + "\n")
     return folder

@@ -1,5 +1,6 @@
 """What every network is: image, previous mask and clicks in, mask logits out, and what it wants of its input."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -108,6 +109,10 @@ class Network(nn.Module):
         `forward`, or `encode` of a split network, takes the result as `started` and answers the very same with it.
         """
         raise NotImplementedError
+
+    def conditional(self) -> Sequence[nn.Module]:
+        """List the parts that not every forward reaches: whose weights a training step may leave without gradient."""
+        return ()
 
     def normalise(self, image: Tensor) -> Tensor:
         """Subtract the ImageNet mean and divide by its deviation: what every network does first with a view.

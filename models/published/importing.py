@@ -9,6 +9,7 @@ from torch import Tensor
 
 from models import checkpoint
 from models.errors import InputError, lookup
+from models.fingerprints import trained_on
 from models.networks import NETWORKS, create
 from models.networks.base import Network
 from models.networks.emc import EmcVit
@@ -43,7 +44,8 @@ class Source:
 class Imported:
     """A network with a file's weights: `report` of a whole model; `started`, the names of the tensors set, of a part.
 
-    `refinement`: the name of the one that the authors evaluate such weights with.
+    `refinement`: the name of the one that the authors evaluate such weights with. `photos`: fingerprints of what the
+    weights were trained on, if they are a checkpoint's of ours.
     """
 
     network: Network
@@ -51,6 +53,7 @@ class Imported:
     report: Report | None = None
     started: tuple[str, ...] = ()
     refinement: str = "standard"
+    photos: frozenset[int] = frozenset()
 
 
 def import_model(path: Path, name: str) -> Imported:
@@ -119,13 +122,14 @@ def import_base(path: Path, name: str, seed: int = 0) -> Imported:
         base, description = checkpoint.load(path, expected_network=wanted)
         licence = description.get("info", {}).get("licence", UNKNOWN_LICENCE)
         source = Source(file=path.name, sha256=description["sha256"], licence=licence)
+        photos = trained_on(description)
     else:
         whole = _published(path, wanted, name)
-        base, source = whole.network, whole.source
+        base, source, photos = whole.network, whole.source, set()
     network = fresh(name, seed)
     assert isinstance(network, EmcVit)
     started = network.load_base(base.state_dict())
-    return Imported(network=network.eval(), source=source, started=tuple(started))
+    return Imported(network=network.eval(), source=source, started=tuple(started), photos=frozenset(photos))
 
 
 def base_name(name: str) -> str | None:

@@ -46,7 +46,7 @@ def write_epoch_report(
     storage: Storage, config: DataConfig, title: str, progress: Progress = lambda done, total: None
 ) -> str:
     """Write the report of a written epoch into its folder and return its name."""
-    bank = bank_of_prepared(storage, config.min_object_area, progress)
+    bank = bank_of_prepared(storage, config.floor, progress)
     counts = read_manifest(storage)["counts"]
     modes = {name.removeprefix("mode "): count for name, count in counts.items() if name.startswith("mode ")}
     ranked = sorted(modes.items(), key=lambda entry: (-entry[1], entry[0]))

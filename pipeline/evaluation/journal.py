@@ -20,6 +20,8 @@ class PieceResult:
     refused: list[str]
     forwards: dict[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
     """Of a sweep: requests of the network, and those of them that were computed."""
+    trained_on: dict[str, int] = dataclasses.field(default_factory=dict)
+    """Items whose photo the checkpoint was trained on, and its fingerprint."""
 
 
 class Journal:
@@ -76,5 +78,11 @@ class Journal:
 def _read(record: dict[str, Any]) -> tuple[int, int, PieceResult]:
     rows = {name: [ObjectRow.from_json(row) for row in group] for name, group in record["rows"].items()}
     forwards = {name: (asked, computed) for name, (asked, computed) in record.get("forwards", {}).items()}
-    result = PieceResult(rows=rows, seconds=record["seconds"], refused=record["refused"], forwards=forwards)
+    result = PieceResult(
+        rows=rows,
+        seconds=record["seconds"],
+        refused=record["refused"],
+        forwards=forwards,
+        trained_on=record.get("trained_on", {}),
+    )
     return record["part"], record["piece"], result

@@ -25,12 +25,13 @@ def write_report(
     shown: Key,
     num_overlays: int = 4,
     history: Sequence[Mapping[str, float]] = (),
+    notes: Sequence[str] = (),
 ) -> None:
     """Write one self-contained HTML file about the summaries' data sets, refinements and robot users.
 
     The pictures, and the classes, are those of `shown` (data set, refinement, robot user); `readers`, by name of the
-    data set, give the images. `history` is a training run's metrics by step. Raises InputError if a summary, or
-    `shown`, has no rows.
+    data set, give the images. `history` is a training run's metrics by step, `notes` what a reader should know first.
+    Raises InputError if a summary, or `shown`, has no rows.
     """
     groups = by_key(rows)
     for key in (shown, *map(key_of, summaries)):
@@ -58,6 +59,7 @@ def write_report(
         "report.html.j2",
         title=title,
         subtitle=subtitle,
+        notes=notes,
         shown=", ".join(shown),
         shown_predictor=", ".join(shown[1:]),
         max_clicks=max_clicks,

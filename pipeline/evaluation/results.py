@@ -13,6 +13,8 @@ from pipeline.evaluation.csv_files import write_clicks, write_objects
 
 Key = tuple[str, str, str]
 """What tells results apart: data set, refinement (or baseline), robot user."""
+MAX_NAMED, SHOWN = 1000, 5
+"""Items of photos that a predictor was trained on: so many are listed in a summary, so many are shown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +73,16 @@ def predictors(summaries: Sequence[Mapping[str, Any]]) -> dict[Key, str]:
     return {key_of(s): f"{s['refinement']}, {s['policy']}" if several else s["refinement"] for s in summaries}
 
 
-def summarize(rows: Sequence[ObjectRow], config: EvaluationConfig, seconds: float) -> dict[str, Any]:
-    """Average the rows of one (data set, refinement, policy); `seconds` is busy time, summed over actors."""
+def summarize(
+    rows: Sequence[ObjectRow],
+    config: EvaluationConfig,
+    seconds: float,
+    trained_on: Mapping[str, int] | None = None,
+) -> dict[str, Any]:
+    """Average the rows of one (data set, refinement, policy); `seconds` is busy time, summed over actors.
+
+    `trained_on`: items whose photo the predictor was trained on, and its fingerprint.
+    """
     sessions = [row.ious for row in rows]
     by_category = config.task in CATEGORY_TASKS
     items = [(row.item, row.category if by_category else "") for row in rows]
@@ -102,7 +112,29 @@ def summarize(rows: Sequence[ObjectRow], config: EvaluationConfig, seconds: floa
         "seconds": seconds,
         "clicks": sum(len(ious) for ious in sessions),
         "seconds_per_click": metrics.seconds_per_click(seconds, sessions),
+        "trained_on": _trained_on(rows, trained_on or {}),
     }
+
+
+def _trained_on(rows: Sequence[ObjectRow], known: Mapping[str, int]) -> dict[str, Any]:
+    items = list(dict.fromkeys(row.item for row in rows if row.item in known))
+    return {
+        "photos": len({known[item] for item in items}),
+        "objects": sum(row.item in known for row in rows),
+        "items": items[:MAX_NAMED],
+    }
+
+
+def seen_before(summary: Mapping[str, Any]) -> str:
+    """Say of a summary that its predictor was trained on photos that it is measured on; "" if it was not."""
+    found = summary.get("trained_on") or {}
+    if not found.get("photos"):
+        return ""
+    names, num = ", ".join(found["items"][:SHOWN]), found["photos"]
+    return (
+        f"the checkpoint was trained on {num} of the photos of {summary['dataset']} ({found['objects']} of "
+        f"{summary['objects']} objects): {names}{', ...' if len(found['items']) > SHOWN else ''}"
+    )
 
 
 def write(out: Path, rows: Sequence[ObjectRow], summaries: Sequence[dict[str, Any]]) -> None:

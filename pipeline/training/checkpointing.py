@@ -4,6 +4,7 @@ With DDP rank 0 writes all of it. With FSDP the weights are gathered to rank 0, 
 rest in the background (torch.distributed.checkpoint), into a folder of its own; together they are the checkpoint.
 """
 
+from collections.abc import Collection
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, cast
@@ -29,8 +30,11 @@ from pipeline.training.loop import RAW, Trainer
 OPTIMIZER = "optimizer.safetensors"
 
 
-def save_weights(trainer: Trainer, folder: Path, info: dict[str, Any]) -> None:
-    """Write the network's checkpoint on rank 0, its averages if there are some; with FSDP all workers must ask."""
+def save_weights(trainer: Trainer, folder: Path, info: dict[str, Any], photos: Collection[int] = ()) -> None:
+    """Write the network's checkpoint on rank 0, its averages if there are some; with FSDP all workers must ask.
+
+    `photos`: fingerprints of what it was trained on.
+    """
     network = trainer.network
     with trainer.averaged():
         state: dict[str, Tensor] | None = None
@@ -38,7 +42,7 @@ def save_weights(trainer: Trainer, folder: Path, info: dict[str, Any]) -> None:
             options = StateDictOptions(full_state_dict=True, cpu_offload=True)
             state = cast(dict[str, Tensor], get_model_state_dict(network, options=options))
         if not trainer.rank:
-            checkpoints.save(network, folder, state=state, **info)
+            checkpoints.save(network, folder, state=state, photos=photos, **info)
 
 
 def save_state(trainer: Trainer, folder: Path) -> Future[Any] | None:

@@ -204,6 +204,15 @@ class ScalingConfig:
                     f"training.batch_size {training.batch_size} does not divide among {workers} workers{parts}"
                 )
 
+    def forwards_of_one(self, training: TrainingConfig) -> list[int]:
+        """Numbers of workers at which batch norms would see one sample at a time."""
+        together = self.gpu and self.sync_batch_norm
+        return [
+            workers
+            for workers in self.worker_counts
+            if training.batch_size == workers * training.accumulate and not (together and workers > 1)
+        ]
+
     @property
     def data_pool(self) -> tuple[int, int]:
         """The least and the most data actors."""

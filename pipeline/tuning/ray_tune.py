@@ -86,6 +86,8 @@ class _Evaluator:
         return {"objects": float(len(rows)), "iou": sum(row.ious[-1] for row in rows) / max(1, len(rows))}
 
     def _bench(self, checkpoint: str) -> Any:
+        from models.checkpoint import describe
+        from models.fingerprints import trained_on
         from models.predictor import Predictor
         from pipeline.tuning.bench import Bench
 
@@ -99,6 +101,7 @@ class _Evaluator:
                 config=self.sweep["config"],
                 max_batch=self.scaling.max_batch if gpu else 1,
                 memory=self.sweep["memory"],
+                trained_on=trained_on(describe(checkpoint)),
             )
         return self.benches[checkpoint]
 

@@ -18,7 +18,9 @@ from jobs import tracking
 from jobs.sweep import main as sweep_main
 from models import checkpoint as checkpoints
 from models.errors import InputError
+from models.fingerprints import fingerprint
 from models.predictor import Predictor
+from pipeline.data.readers import open_reader
 from pipeline.evaluation.journal import Journal, PieceResult
 from tests.evaluation.fakes import row
 from tests.training.tiny import tiny_network
@@ -35,7 +37,9 @@ NARROW = (
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network = tiny_network()
     network.get_parameter("head.conv_seg.weight").data.mul_(20)
-    return checkpoints.save(network, tmp_path_factory.mktemp("swept") / "checkpoint")
+    scenes = open_reader("scenes", options=dict(zip(DATA[3::2], DATA[4::2], strict=True)))
+    photos = {fingerprint(scenes.load(item).image) for item in list(scenes.items())[:2]}
+    return checkpoints.save(network, tmp_path_factory.mktemp("swept") / "checkpoint", photos=photos)
 
 
 def flags(checkpoint: Path, out: Path) -> list[str]:
@@ -75,11 +79,15 @@ def test_a_journal_of_other_images_is_refused_before_anything_is_started(
 
 @pytest.mark.ray
 @pytest.mark.timeout(300)
-def test_a_sweep_s_best_setting_repeats_its_result(ray_cluster: None, checkpoint: Path, tmp_path: Path) -> None:
+def test_a_sweep_s_best_setting_repeats_its_result(
+    ray_cluster: None, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from jobs.evaluate import main as evaluate_main
 
     out = tmp_path / "sweep"
     assert sweep_main(flags(checkpoint, out)) == 0
+    # Two of the scenes are among what the checkpoint says it was trained on.
+    assert "(2 of the images: scene-0-000000000, scene-0-000000001)" in capsys.readouterr().out
     settings = json.loads((out / "sweep.json").read_text())["settings"]
     assert len(settings) == 6  # the default is one of them
     best = settings[0]
