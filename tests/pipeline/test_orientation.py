@@ -327,7 +327,7 @@ def masks_folder(root: Path, photos: dict[str, tuple[int, bool]], file_format: s
     upright, mask = scene()
     for name, (orientation, of_upright) in photos.items():
         stored = photo(root / "images" / f"{name}.png", upright, orientation, file_format)
-        label = mask if of_upright else (stored > 200).all(axis=2)
+        label = mask if of_upright else np.all(stored > 200, axis=2)
         save_mask(label, root / "masks" / f"{name}.png")
 
 
@@ -377,7 +377,7 @@ class TestMasks:
 def mask_per_object(root: Path, orientation: int, upright_masks: bool = True, folder: str = "a") -> None:
     upright, mask = scene()
     stored = photo(root / folder / "images" / "a.png", upright, orientation)
-    label = mask if upright_masks else (stored > 200).all(axis=2)
+    label = mask if upright_masks else np.all(stored > 200, axis=2)
     save_mask(label, root / folder / "masks" / "one.png")
 
 
@@ -417,7 +417,7 @@ class TestMaskFolders:
         """HIM2K is published: where nothing tells, as it is stored."""
         upright, mask = scene()
         stored = photo(tmp_path / "images" / "natural" / "a.png", upright, orientation)
-        label = (stored > 200).all(axis=2) if orientation in KEEP_SIZE else mask
+        label = np.all(stored > 200, axis=2) if orientation in KEEP_SIZE else mask
         save_mask(label, tmp_path / "alphas" / "natural" / "a" / "0.png")
         reader = open_reader("him2k", str(tmp_path))
         sample = reader.load(reader.items()[0])
