@@ -64,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
         "root": root and shown(root),  # without the key that an address may carry: the manifest is for everyone
         "split": config.split,
         "options": dict(config.options),
-        "exif": getattr(reader, "decoding", config).exif,  # --options may name it, too
+        "decoding": as_dict(config.decoding()),
         "stage": config.stage,
         "mois": as_dict(config.mois) if config.stage == "mois" else None,
         "images_per_shard": config.images_per_shard,

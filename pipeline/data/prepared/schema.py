@@ -61,7 +61,6 @@ def encode_image(sample: Sample) -> bytes:
         try:
             with Image.open(io.BytesIO(data)) as header:
                 kept = header.format in KEPT_FORMATS
-            # A photo that was turned where its size does not show it would come back as it is stored: it becomes PNG.
             if kept and np.array_equal(read_image(data, expected_hw=hw), sample.image):
                 return data
         except ValueError:

@@ -126,7 +126,8 @@ class PreparedItems(Sequence[Item]):
 def _exif_taken(manifest: dict[str, Any]) -> str:
     """The setting by which photos were turned when the data set was prepared; "" if there was none yet."""
     settings = manifest["settings"]
-    return str(settings.get("exif") or (settings.get("data") or {}).get("exif") or "")
+    told = (settings.get("options"), settings.get("decoding"), settings.get("data"))  # of a set, or of an epoch of it
+    return next((str(part["exif"]) for part in told if part and part.get("exif")), "")
 
 
 @lru_cache(maxsize=16)
