@@ -179,7 +179,7 @@ def tell(photo: Path, masks: Iterable[Header]) -> str:
     return "nothing" if votes[True] == votes[False] else "upright" if votes[True] > votes[False] else "stored"
 
 
-def look_at(photos: Iterable[T], look: Callable[[T], R]) -> Iterator[R]:
+def map_files(photos: Iterable[T], look: Callable[[T], R]) -> Iterator[R]:
     """Yield what `look` gives for each photo, in their order; several files are opened at a time."""
     waiting = iter(photos)
     with ThreadPoolExecutor(max_workers=_THREADS) as pool:

@@ -12,7 +12,7 @@ import numpy as np
 from models.decoding import AS_IT_COMES, Decoding
 from models.errors import InputError
 from pipeline.data.images import read_image, read_labels
-from pipeline.data.orientation import look_at, read_header, read_headers, reads_upright, settle, tell, turned
+from pipeline.data.orientation import map_files, read_header, read_headers, reads_upright, settle, tell, turned
 from pipeline.data.readers.folders import list_images, list_names, missing_split, require_root, stand_in, stem
 from pipeline.data.readers.names import pair, report_new_ids
 from pipeline.data.sample import BadItem, Item, Origin, Sample, pack_objects
@@ -137,7 +137,7 @@ class Masks:
         """Whether photos are read upright of which the size of their mask tells nothing."""
         if self.PUBLISHED or self.decoding.exif != "auto":
             return self.decoding.exif == "upright"
-        told = look_at(pairs, lambda pair: tell(pair[0], read_headers([pair[1]])))
+        told = map_files(pairs, lambda pair: tell(pair[0], read_headers([pair[1]])))
         return settle(images_dir, Counter(told), usual=True)
 
     def _item(self, item_id: str, image: Path, mask: Path | None, fault: str, upright: bool) -> Item:
