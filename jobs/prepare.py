@@ -64,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
         "root": root and shown(root),  # without the key that an address may carry: the manifest is for everyone
         "split": config.split,
         "options": dict(config.options),
-        **as_dict(getattr(reader, "decoding", config.decoding())),  # --options may name these, too
+        "decoding": as_dict(getattr(reader, "decoding", config.decoding())),  # --options may name these, too
         "stage": config.stage,
         "mois": as_dict(config.mois) if config.stage == "mois" else None,
         "images_per_shard": config.images_per_shard,

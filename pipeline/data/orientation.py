@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
@@ -62,12 +62,11 @@ def read_header(source: Path | str | bytes) -> Header:
     """
     try:
         with (
-            io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as file,
             allowing(sys.maxsize),  # whoever decodes it refuses what is too large
+            Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image,
         ):
-            image = Image.open(file, formats=FORMATS)
             height, width, decoded_upright = image.height, image.width, image.format == "TIFF"
-            orientation = _orientation(image, file)
+            orientation = _orientation(image, source)
     except FileNotFoundError as error:
         raise ValueError("the file does not exist") from error
     except Image.UnidentifiedImageError as error:
@@ -79,10 +78,10 @@ def read_header(source: Path | str | bytes) -> Header:
     return Header(hw=hw, orientation=orientation, decoded_upright=decoded_upright)
 
 
-def _orientation(image: Image.Image, file: BinaryIO) -> int:
+def _orientation(image: Image.Image, source: Path | str | bytes) -> int:
     try:
         # Of PNG, Pillow decodes all pixels to see whether an orientation follows them.
-        if image.format == "PNG" and "exif" not in image.info and not _has_profile(file):
+        if image.format == "PNG" and "exif" not in image.info and not _has_profile(source):
             return 1
         found = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # as broken as any part of a file may be; its pixels need not be
@@ -90,19 +89,17 @@ def _orientation(image: Image.Image, file: BinaryIO) -> int:
     return found if found in range(2, 9) else 1
 
 
-def _has_profile(file: BinaryIO) -> bool:
+def _has_profile(source: Path | str | bytes) -> bool:
     """Whether a PNG has a chunk of EXIF or XMP, wherever it stands."""
-    before = file.tell()
-    try:
+    with io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as file:
         file.seek(8)
         while len(start := file.read(8)) == 8:
             length, kind = struct.unpack(">I4s", start)
-            if kind == b"eXIf" or (kind in (b"tEXt", b"zTXt", b"iTXt") and file.read(length).startswith(_PROFILES)):
+            read = file.read(length) if kind in (b"tEXt", b"zTXt", b"iTXt") else b""
+            if kind == b"eXIf" or read.startswith(_PROFILES):
                 return True
-            file.seek(4 if kind in (b"tEXt", b"zTXt", b"iTXt") else length + 4, io.SEEK_CUR)
-        return False
-    finally:
-        file.seek(before)
+            file.seek(length - len(read) + 4, io.SEEK_CUR)
+    return False
 
 
 def turned(pixels: np.ndarray, header: Header, upright: bool) -> np.ndarray:
@@ -187,7 +184,7 @@ def tell(photo: Path, masks: Iterable[Header]) -> str:
     return "nothing" if votes[True] == votes[False] else "upright" if votes[True] > votes[False] else "stored"
 
 
-def look_at(photos: Iterable[T], look: Callable[[T], R]) -> Iterator[R]:
+def map_files(photos: Iterable[T], look: Callable[[T], R]) -> Iterator[R]:
     """Yield what `look` gives for each photo, in their order; several files are opened at a time."""
     waiting = iter(photos)
     with ThreadPoolExecutor(max_workers=_THREADS) as pool:

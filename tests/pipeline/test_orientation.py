@@ -327,7 +327,7 @@ def masks_folder(root: Path, photos: dict[str, tuple[int, bool]], file_format: s
     upright, mask = scene()
     for name, (orientation, of_upright) in photos.items():
         stored = photo(root / "images" / f"{name}.png", upright, orientation, file_format)
-        label = mask if of_upright else (stored > 200).all(axis=2)
+        label = mask if of_upright else np.all(stored > 200, axis=2)
         save_mask(label, root / "masks" / f"{name}.png")
 
 
@@ -377,7 +377,7 @@ class TestMasks:
 def mask_per_object(root: Path, orientation: int, upright_masks: bool = True, folder: str = "a") -> None:
     upright, mask = scene()
     stored = photo(root / folder / "images" / "a.png", upright, orientation)
-    label = mask if upright_masks else (stored > 200).all(axis=2)
+    label = mask if upright_masks else np.all(stored > 200, axis=2)
     save_mask(label, root / folder / "masks" / "one.png")
 
 
@@ -417,7 +417,7 @@ class TestMaskFolders:
         """HIM2K is published: where nothing tells, as it is stored."""
         upright, mask = scene()
         stored = photo(tmp_path / "images" / "natural" / "a.png", upright, orientation)
-        label = (stored > 200).all(axis=2) if orientation in KEEP_SIZE else mask
+        label = np.all(stored > 200, axis=2) if orientation in KEEP_SIZE else mask
         save_mask(label, tmp_path / "alphas" / "natural" / "a" / "0.png")
         reader = open_reader("him2k", str(tmp_path))
         sample = reader.load(reader.items()[0])
@@ -432,9 +432,9 @@ class TestPrepared:
         for exif in ("auto", "upright", "stored"):
             reader = open_reader("masks", str(tmp_path / "source"), options={"exif": exif})
             out = tmp_path / exif
-            settings = {"reader": "masks", "exif": exif}
+            settings = {"reader": "masks", "decoding": {"exif": exif}}
             prepare(reader, Storage(str(out)), settings, run=run_here(2), items_per_part=3)
-            assert json.loads((out / MANIFEST).read_text())["settings"]["exif"] == exif
+            assert json.loads((out / MANIFEST).read_text())["settings"]["decoding"]["exif"] == exif
             usable = {item.id: item for item in reader.items()}
             found = open_reader("prepared", str(out), options={"exif": exif})
             assert len(found.items()) == (8 if exif != "stored" else 4)
@@ -446,7 +446,7 @@ class TestPrepared:
     def test_a_choice_made_too_late_is_refused(self, tmp_path: Path) -> None:
         masks_folder(tmp_path / "source", {"a": (3, True)})
         reader = open_reader("masks", str(tmp_path / "source"))
-        prepare(reader, Storage(str(tmp_path / "out")), {"exif": "auto"}, run=run_here())
+        prepare(reader, Storage(str(tmp_path / "out")), {"decoding": {"exif": "auto"}}, run=run_here())
         with pytest.raises(InputError, match=r"exif is stored.*\(by auto\): prepare it again with --exif stored"):
             open_reader("prepared", str(tmp_path / "out"), options={"exif": "stored"})
 

@@ -97,7 +97,9 @@ def exif_of(manifest: dict[str, Any]) -> str:
 
 
 def _decoding(manifest: dict[str, Any]) -> dict[str, Any]:
-    # An epoch's settings are those of a training stream.
-    settings = manifest["settings"].get("data") or manifest["settings"]
+    settings = manifest["settings"]
+    if "data" not in settings:
+        return settings.get("decoding", {})
+    # An epoch's settings are those of a training stream, in which the same fields stand among others.
     names = (field.name for field in dataclasses.fields(Decoding))
-    return {name: settings[name] for name in names if name in settings}
+    return {name: settings["data"][name] for name in names if name in settings["data"]}

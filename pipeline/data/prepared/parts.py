@@ -99,7 +99,7 @@ def _with_defaults(settings: Any) -> Any:
     defaults = dataclasses.asdict(AS_IT_COMES)
     if isinstance(settings.get("data"), dict):
         return {**settings, "data": {**defaults, **settings["data"]}}
-    return {**defaults, **settings}
+    return {"decoding": defaults, **settings}
 
 
 def finish(storage: Storage, settings: dict[str, Any], num_parts: int) -> Manifest:

@@ -14,7 +14,7 @@ from models.errors import InputError
 from models.rle import mask_of
 from pipeline.data import rle
 from pipeline.data.images import read_image
-from pipeline.data.orientation import Header, fits_upright, look_at, read_header, settle, tell
+from pipeline.data.orientation import Header, fits_upright, map_files, read_header, settle, tell
 from pipeline.data.readers.coco_files import (
     EXPECTED,
     drawn_in_percent,
@@ -112,7 +112,7 @@ class Coco:
                 return None
             return hit and (names[0], hit, tell(hit[0], [Header(hw=hw)] if hw else []) if asks else "")
 
-        for seen in look_at(tables.records(), look):
+        for seen in map_files(tables.records(), look):
             if seen is not None:
                 name, (file, way), tells = seen
                 found.add(way, name, file.name)

@@ -14,7 +14,7 @@ from models.decoding import AS_IT_COMES, Decoding
 from models.errors import InputError
 from pipeline.data.images import read_image
 from pipeline.data.orientation import (
-    look_at,
+    map_files,
     most_upright,
     read_header,
     read_headers,
@@ -116,7 +116,7 @@ class MaskFolders:
         """Whether photos are read upright of which the sizes of their masks tell nothing."""
         if self.decoding.exif != "auto":
             return self.decoding.exif == "upright"
-        told = look_at(pairs, lambda pair: tell(pair[0], read_headers(pair[1])))
+        told = map_files(pairs, lambda pair: tell(pair[0], read_headers(pair[1])))
         return settle(base, Counter(told), usual=True)
 
     def load(self, item: Item) -> Sample:

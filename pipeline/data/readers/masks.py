@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from models.decoding import AS_IT_COMES, Decoding
 from models.errors import InputError
 from pipeline.data.images import read_image
-from pipeline.data.orientation import look_at, read_header, read_headers, reads_upright, settle, tell, turned
+from pipeline.data.orientation import map_files, read_header, read_headers, reads_upright, settle, tell, turned
 from pipeline.data.readers.folders import list_images, list_names, missing_split, require_root, stand_in, stem
 from pipeline.data.readers.mask_rule import MaskRule, look_at_masks, say
 from pipeline.data.readers.names import pair, report_new_ids
@@ -100,7 +100,7 @@ class Masks:
         """Whether photos are read upright of which the size of their mask tells nothing."""
         if self.PUBLISHED or self.decoding.exif != "auto":
             return self.decoding.exif == "upright"
-        told = look_at(pairs, lambda pair: tell(pair[0], read_headers([pair[1]])))
+        told = map_files(pairs, lambda pair: tell(pair[0], read_headers([pair[1]])))
         return settle(images_dir, Counter(told), usual=True)
 
     def load(self, item: Item) -> Sample:
