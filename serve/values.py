@@ -27,7 +27,7 @@ class Basis:
     initial_mask: Rle | None = None
     exemplar: Exemplar | None = None
     bit_depth: int = 16
-    """Which bits of a 16-bit image count, as the server was told when the session began (see models/decoding.py).
+    """Which bits of a 16-bit image count, as the server was set when the session began (see models/decoding.py).
     Sessions of before that was recorded took 16 for granted, and keep their masks."""
 
 

@@ -67,7 +67,7 @@ def _read_plain_jpeg(
             if header.mode != "RGB" or (expected_hw is not None and hw != tuple(expected_hw)):
                 return None
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
-    except Exception:  # what is wrong is said by Pillow, which looks at it next; OpenCV has limits of its own
+    except Exception:  # what is wrong is said by Pillow, which looks at it next; OpenCV's limits are others
         return None
     return image if image is not None and image.shape[:2] == hw else None
 

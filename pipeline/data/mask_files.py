@@ -72,5 +72,5 @@ def _is_lossy_webp(data: bytes) -> bool:
         name, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
         if name in (b"VP8 ", b"VP8L"):
             return name == b"VP8 "
-        at += 24 if name == b"ANMF" else 8 + size + size % 2  # a frame begins with 16 bytes of its own
+        at += 24 if name == b"ANMF" else 8 + size + size % 2  # a frame begins with 16 bytes more
     return False

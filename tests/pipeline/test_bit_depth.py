@@ -1,4 +1,4 @@
-"""Images of 10, 12, 14 and 16 bits: shown in full, whoever wrote them, or refused with what to do."""
+"""Images of 10, 12, 14 and 16 bits: shown in full, or refused with what to do."""
 
 import json
 from pathlib import Path

@@ -263,10 +263,10 @@ def test_a_data_set_says_once_how_its_masks_are_read(
         for _ in range(3):
             samples = [load_or_refuse(reader, item)[0] for item in reader.items()]
     assert all(sample is not None and len(sample.objects) == 1 for sample in samples)
-    told = [record.getMessage() for record in caplog.records]
-    assert len(told) == 2
-    assert any("1 of 4 masks hold their mask in the alpha channel" in text for text in told)
-    assert any("2 of 4 masks are soft" in text and "above:N" in text for text in told)
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 2
+    assert any("1 of 4 masks hold their mask in the alpha channel" in text for text in said)
+    assert any("2 of 4 masks are soft" in text and "above:N" in text for text in said)
 
 
 def test_soft_masks_are_refused_by_name_where_their_values_should_be_objects(
@@ -278,8 +278,8 @@ def test_soft_masks_are_refused_by_name_where_their_values_should_be_objects(
     with caplog.at_level(logging.WARNING):
         items = masks_reader(root, "ids").items()
     assert [item.object_ids for item in items] == [*((f"{name}/unreadable",) for name in "abc"), ("d/1", "d/2")]
-    (told,) = [record.getMessage() for record in caplog.records]
-    assert "3 masks cannot be listed, the first is a.jpg: its " in told
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "3 masks cannot be listed, the first is a.jpg: its " in said
     with pytest.raises(BadItem, match=r"a: mask a.jpg: its .* values are no object numbers: .*compressed"):
         masks_reader(root, "ids").load(items[0])
 

@@ -137,7 +137,7 @@ def test_a_session_of_before_keeps_its_masks(
     with monkeypatch.context() as patched:
         patched.setattr(SessionValue, "to_json", lambda self: text)
         store.add(old, data)
-    for settings in ({}, {"bit_depth": 12}):  # the server was started again, and told something
+    for settings in ({}, {"bit_depth": 12}):  # the server was started again, then with an option
         client = client_on(sessions=where, **cache, **settings)
         address = "/v1/sessions/old"
         mask = rle.decode(client.get(f"{address}/mask").json())

@@ -194,7 +194,7 @@ ORIGINALS: dict[str, Callable[[], bytes]] = {
 
 @pytest.mark.parametrize("kind", ORIGINALS)
 def test_originals_are_segmented_as_what_they_show(kind: str, server: Server) -> None:
-    """CVAT sends files as they were uploaded; whoever makes masks gets a PNG of the first picture."""
+    """CVAT sends files as they were uploaded; the model's side gets a PNG of the first picture."""
     data = ORIGINALS[kind]()
     answer = invoke(server, [[30.7, 20.2]], image=data)
     np.testing.assert_array_equal(mask_from(answer), native(server, (30, 20, True)))
