@@ -37,7 +37,7 @@ class EmptySamples:
         return (
             f"{share:.0%} of the samples show no object, where {keep:.0%} are meant to: objects of fewer than "
             f"{self.data.min_object_area} pixels after augmentation are no targets; lower --data.min-object-area (auto "
-            "takes it from the data), or scale images up by --data.augment.scale"
+            "takes it from the data), or let crops show more of them by --data.augment.scale or --data.crop-hw"
         )
 
 

@@ -112,8 +112,12 @@ def check(config: TrainConfig) -> TrainConfig:
         items = HoldOut(reader=reader, fraction=config.validation.hold_out, side="training").of(items)
     path = Path(config.out).expanduser() / CONFIG
     going_on = json.loads(path.read_text()).get("config") if config.out and path.is_file() else None
-    data = settle_floor(data, reader, items, going_on)
-    return dataclasses.replace(config, data=data, network=network)
+    return dataclasses.replace(
+        config,
+        data=settle_floor(data, reader, items, going_on),
+        network=network,
+        before_after=before_after.settle(config.before_after, data, reader, items, going_on),
+    )
 
 
 def check_objective(config: TrainConfig, network: Network) -> None:

@@ -20,7 +20,7 @@ def finetune() -> TrainConfig:
         ),
         scaling=ScalingConfig(workers=1, data_actors=1),
         validation=ValidationConfig(hold_out=0.1),
-        before_after=BeforeAfterConfig(objects=64),
+        before_after=BeforeAfterConfig(objects=64, min_area=AUTO),
     )
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from jobs import compare, evaluate, train
 from jobs.cli import as_dict
-from jobs.config import TrainConfig
+from jobs.config import BeforeAfterConfig, NetworkChoice, TrainConfig
 from jobs.presets import PRESETS
 from models import checkpoint as checkpoints
 from models.errors import InputError
@@ -68,6 +68,25 @@ def test_an_explicit_floor_stands(tmp_path: Path) -> None:
         data = train.check(settings(root, tmp_path / "run", min_object_area=given)).data
         assert data.min_object_area == given
         assert data.max_auto_area == 1000
+
+
+def test_before_and_after_are_measured_on_objects_as_small_as_the_data_s(tmp_path: Path) -> None:
+    checkpoints.save(tiny_network(), tmp_path / "start")
+    for sides, least in (((7,), 49), ((40,), 300), ((3,), 20)):
+        root, out = own_photos(tmp_path / f"{sides}", range(20), sides), tmp_path / f"run {sides}"
+        config = settings(root, out, "finetune")
+        config = dataclasses.replace(
+            config, network=NetworkChoice(name="", start_from=str(tmp_path / "start"), fresh=False)
+        )
+        checked = train.check(config)
+        assert checked.before_after.min_area == least
+        given = dataclasses.replace(config, before_after=BeforeAfterConfig(objects=4, min_area=11))
+        assert train.check(given).before_after.min_area == 11
+        out.mkdir()
+        plain = as_dict(checked)
+        plain["before_after"]["min_area"] = 299
+        (out / "config.json").write_text(json.dumps({"run_id": "1", "preset": "finetune", "config": plain}))
+        assert train.check(config).before_after.min_area == 299
 
 
 ARGUMENTS = [
