@@ -3,9 +3,9 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
-from jobs.cli import as_dict, data_root, location, parse, run_job
+from jobs.cli import data_root, location, parse, run_job
 from jobs.config import for_reader_of
 from jobs.prepare import CountItems, on_ray, show_counted, show_parts
 from jobs.presets import PRESETS
@@ -18,6 +18,7 @@ from pipeline.data.prepared.prepare import make_parts
 from pipeline.data.prepared.storage import Storage, shown
 from pipeline.data.readers import open_reader
 from pipeline.data.sample import Reader
+from pipeline.saved import Settings
 
 DEFAULT = "cfr_icl_vit_base"
 DESCRIPTION = f"""Write one epoch of the training stream as Parquet shards, or a preview of it.
@@ -99,11 +100,7 @@ def materialise(job: AugmentJob, reader: Reader, storage: Storage) -> int:
     from jobs.ray_env import connected
     from pipeline.evaluation.data_report import write_epoch_report
 
-    settings: dict[str, Any] = {
-        "job": "augment",
-        **{name: getattr(job, name) for name in ("epoch", "image_format", "windows_per_shard", "rows_per_group")},
-        "data": as_dict(job.data),
-    }
+    settings = settings_of(job)
     if not finished(storage, settings):
         listed = CountItems()
         num_parts = plan_epoch(reader, storage, job.data, job.epoch, job.windows_per_shard, listed)
@@ -124,6 +121,11 @@ def materialise(job: AugmentJob, reader: Reader, storage: Storage) -> int:
     name = write_epoch_report(storage, job.data, title, show_counted)
     print(f"report  {storage.path(name)}")
     return 0
+
+
+def settings_of(job: AugmentJob) -> Settings:
+    """Everything that decides the rows of an epoch."""
+    return Settings(job, without=("out", "preview", "actors", "num_cpus"), more={"job": "augment"})
 
 
 def _name(data: DataConfig) -> str:

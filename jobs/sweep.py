@@ -21,7 +21,6 @@ from jobs.config import SweepConfig
 from jobs.sweep_training import CHECKPOINT, TRAINED, train_config, train_setting
 from models import checkpoint as checkpoints
 from models.errors import InputError
-from models.networks import create
 from models.refinement import Refinement, named, why_not
 from pipeline.data.hold_out import HoldOut
 from pipeline.data.readers import open_reader
@@ -29,6 +28,7 @@ from pipeline.data.sample import Reader
 from pipeline.data.sampling import rng_for
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.evaluator import choose_objects
+from pipeline.saved import Settings
 from pipeline.tuning.contest import Contest, Entry
 from pipeline.tuning.objective import objective as objective_of
 from pipeline.tuning.outcome import forwards, standings
@@ -137,13 +137,6 @@ def sweep(config: SweepConfig, space_name: str, space: Space, out: Path, uri: st
     if trains and not config.scaling.gpu:
         # Training needs the CPUs, and settings are trained one after the other: playing them must not hold any.
         actors, num_cpus = 1, BESIDE_TRAINING
-    settings = {
-        **{name: value for name, value in as_dict(config).items() if name not in NO_SETTINGS},
-        "space": {name: as_json(parameter) for name, parameter in space.items()},
-        "base": dataclasses.asdict(base),
-        "weights": checkpoints.describe(config.checkpoint)["sha256"],
-        "precision": config.scaling.precision,
-    }
     parent = tracking.start_run(uri, f"sweep {space_name}", as_dict(config))
     ended: list[str] = []
     most = config.trials or (math.prod(len(p.points()) for p in space.values()) if config.search == "grid" else 0)
@@ -173,7 +166,7 @@ def sweep(config: SweepConfig, space_name: str, space: Space, out: Path, uri: st
             pieces=pieces,
             name_of=functools.partial(identity, base),
             why_not=functools.partial(refusals, base, traits),
-            settings=settings,
+            settings=settings_of(config, space, base),
             out=out,
             generation=config.generation,
             memory_bytes=config.memory_mb * 2**20,
@@ -196,6 +189,17 @@ def sweep(config: SweepConfig, space_name: str, space: Space, out: Path, uri: st
     return found
 
 
+def settings_of(config: SweepConfig, space: Space, base: Refinement) -> Settings:
+    """Everything that decides the results of a sweep."""
+    more = {
+        "space": {name: as_json(parameter) for name, parameter in space.items()},
+        "base": base,
+        "weights": checkpoints.describe(config.checkpoint)["sha256"],
+        "precision": config.scaling.precision,
+    }
+    return Settings(config, without=NO_SETTINGS, more=more)
+
+
 def _ends(parameter: Parameter) -> tuple[Any, ...]:
     return parameter.values if isinstance(parameter, Choice) else (parameter.low, parameter.high)
 
@@ -204,9 +208,8 @@ def traits_of(checkpoint: str) -> Any:
     """What the checkpoint's network can take; its weights are not read."""
     import torch
 
-    description = checkpoints.describe(checkpoint)
     with torch.device("meta"):
-        return create(description["network"], **description["config"]).traits
+        return checkpoints.network_of(checkpoints.describe(checkpoint)).traits
 
 
 def refusals(base: Refinement, traits: Any, values: Mapping[str, Any]) -> list[str]:

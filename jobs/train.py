@@ -29,6 +29,7 @@ from pipeline.data.config import DataConfig
 from pipeline.data.hold_out import HoldOut
 from pipeline.data.readers import open_reader
 from pipeline.data.sample import Item, Reader
+from pipeline.saved import Settings, differences
 from pipeline.training.config import ScalingConfig
 from pipeline.training.objectives import OBJECTIVES
 
@@ -120,8 +121,7 @@ def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
     from pipeline.training.ray_train import train as train_on_ray
 
     out.mkdir(parents=True, exist_ok=True)
-    plain = as_dict(config)
-    run_id = _resume_or_start(out, uri, name, plain)
+    run_id = _resume_or_start(out, uri, name, config)
     reader, validator = readers(config, out / "ray", tracking.training_logger(uri, run_id))
     items = reader.items()
     print(
@@ -250,20 +250,24 @@ def fit_scaling(scaling: ScalingConfig) -> ScalingConfig:
     return with_small_cluster(scaling, have.get("CPU", 1))
 
 
-def _resume_or_start(out: Path, uri: str, name: str, plain: dict[str, object]) -> str:
+def settings_of(config: TrainConfig) -> Settings:
+    """Everything that decides the weights of a run; where it runs is no part of it."""
+    return Settings(config, without=("out", "scaling", "num_cpus"))
+
+
+def _resume_or_start(out: Path, uri: str, name: str, config: TrainConfig) -> str:
     """MLflow run of this folder: the one it has, if the folder holds a run of the same config, else a new one."""
     path = out / "config.json"
     if path.is_file():
         saved = json.loads(path.read_text())
-        ignored = ("out", "scaling", "num_cpus")
-        given = {key: value for key, value in plain.items() if key not in ignored}
-        if {key: value for key, value in saved["config"].items() if key not in ignored} != given:
+        if other := differences(saved["config"], settings_of(config)):
             raise InputError(
-                f"--out {out} holds a run with another config (see {path}): repeat that run's flags to continue it, or "
-                "name another folder"
+                f"--out {out} holds a run with another config ({other}; all of it is in {path}): repeat that run's "
+                f"flags to continue it, say --resume {out}, or name another folder"
             )
         print(f"continuing the run in {out}")
         return saved["run_id"]
+    plain = as_dict(config)
     run_id = tracking.start_run(uri, name, plain)
     path.write_text(json.dumps({"run_id": run_id, "preset": name, "config": plain}, indent=2) + "\n")
     return run_id

@@ -34,8 +34,8 @@ class Shard:
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> "Shard":
-        """Read one from a record's JSON."""
-        return cls(**{f.name: values[f.name] for f in dataclasses.fields(cls)})
+        """Read one from a record's JSON; what an older one lacks has its default."""
+        return cls(**{f.name: values[f.name] for f in dataclasses.fields(cls) if f.name in values})
 
 
 @dataclass(frozen=True, kw_only=True)
