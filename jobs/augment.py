@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from jobs.cli import as_dict, data_root, location, parse, run_job
+from jobs.cli import data_root, location, parse, run_job
 from jobs.config import for_reader_of
 from jobs.datasets import absolute, settle_floor, without_left_out
 from jobs.prepare import CountItems, on_ray, show_counted, show_parts
@@ -19,6 +19,7 @@ from pipeline.data.prepared.prepare import make_parts
 from pipeline.data.prepared.storage import Storage, shown
 from pipeline.data.readers import open_reader
 from pipeline.data.sample import Reader
+from pipeline.saved import Settings
 
 DEFAULT = "cfr_icl_vit_base"
 DESCRIPTION = f"""Write one epoch of the training stream as Parquet shards, or a preview of it.
@@ -26,7 +27,6 @@ DESCRIPTION = f"""Write one epoch of the training stream as Parquet shards, or a
 PRESET, the first word, is one of those of jobs.train ({", ".join(PRESETS)}): its --data settings are the defaults here,
 so that the same words give what training would see. Without one they are those of {DEFAULT}."""
 
-NEWER = {name: as_dict(DataConfig())[name] for name in ("max_auto_area", "leave_out")}
 """Settings that older epochs do not record, and what they mean there."""
 
 
@@ -110,13 +110,8 @@ def materialise(job: AugmentJob, reader: Reader, storage: Storage) -> int:
     from pipeline.evaluation.data_report import write_epoch_report
 
     items = reader.items() if job.data.min_object_area == AUTO else ()
-    data = settle_floor(job.data, reader, items, settings_in(storage))
-    job = dataclasses.replace(job, data=data)
-    settings: dict[str, Any] = {
-        "job": "augment",
-        **{name: getattr(job, name) for name in ("epoch", "image_format", "windows_per_shard", "rows_per_group")},
-        "data": {name: value for name, value in as_dict(data).items() if name not in NEWER or value != NEWER[name]},
-    }
+    job = dataclasses.replace(job, data=settle_floor(job.data, reader, items, settings_in(storage)))
+    settings = settings_of(job)
     if not finished(storage, settings):
         listed = CountItems()
         num_parts = plan_epoch(reader, storage, job.data, job.epoch, job.windows_per_shard, listed)
@@ -146,6 +141,11 @@ def settings_in(storage: Storage) -> Any:
             found = storage.read_json(name)
             return found.get("settings") if isinstance(found, dict) else None
     return None
+
+
+def settings_of(job: AugmentJob) -> Settings:
+    """Everything that decides the rows of an epoch."""
+    return Settings(job, without=("out", "preview", "actors", "num_cpus"), more={"job": "augment"})
 
 
 def _name(data: DataConfig) -> str:

@@ -22,6 +22,7 @@ from pipeline.evaluation import results
 from pipeline.evaluation.journal import Journal
 from pipeline.evaluation.report import write_report
 from pipeline.evaluation.tasks import TASKS
+from pipeline.saved import Settings
 
 RECOMMENDED = "recommended"
 ADVICE = "what it does on them says little about other photos (jobs.train --data.leave-out keeps them out)"
@@ -112,7 +113,7 @@ def evaluate(config: EvaluateConfig, out: Path, *, dataset: str = "", title: str
         for name, reader in readers.items()
         for policy in policies
     ]
-    journal = Journal(out / "journal.jsonl", _settings(config, piece_size(config.scaling)))
+    journal = Journal(out / "journal.jsonl", settings_of(config, piece_size(config.scaling)))
     if journal.done:
         print(f"going on: {len(journal.done)} pieces of work are done", flush=True)
     found = evaluate_on_ray(
@@ -160,15 +161,15 @@ def evaluate(config: EvaluateConfig, out: Path, *, dataset: str = "", title: str
     return summaries
 
 
-def _settings(config: EvaluateConfig, size: int) -> dict[str, Any]:
+def settings_of(config: EvaluateConfig, size: int) -> Settings:
     """Everything that decides the results of an evaluation."""
-    values = as_dict(config)
-    refinements = {name: dataclasses.asdict(refinement) for name, refinement in _refinements(config).items()}
-    weights = checkpoints.describe(config.checkpoint)["sha256"] if config.checkpoint else None
-    for name in ("out", "num_overlays", "checkpoint", "refine", "scaling"):
-        del values[name]
-    precision = config.scaling.precision
-    return {**values, "refinements": refinements, "weights": weights, "piece_size": size, "precision": precision}
+    more = {
+        "refinements": _refinements(config),
+        "weights": checkpoints.describe(config.checkpoint)["sha256"] if config.checkpoint else None,
+        "piece_size": size,
+        "precision": config.scaling.precision,
+    }
+    return Settings(config, without=("out", "num_overlays", "checkpoint", "refine", "scaling"), more=more)
 
 
 def label(recommended: Any) -> str:

@@ -85,7 +85,9 @@ def write(network: Network, out: Path, info: dict[str, Any], photos: Collection[
     """
     if (out / checkpoint.DESCRIPTION).is_file():
         there = checkpoint.describe(out)
-        if (there["network"], there["info"].get("source")) != (network.name, info["source"]):
+        known = there["info"].get("source") or {"sha256": None}
+        # What an earlier version did not record of a source counts as the same.
+        if there["network"] != network.name or info["source"] | known != info["source"]:
             raise InputError(f"--out {out} holds another checkpoint, of {there['network']}: name a new folder")
         checkpoint.save(network, out, photos=photos, **info)
         return

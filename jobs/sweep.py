@@ -21,7 +21,6 @@ from jobs.sweep_training import CHECKPOINT, TRAINED, train_config, train_setting
 from models import checkpoint as checkpoints
 from models.errors import InputError
 from models.files import make_folder, write_json
-from models.networks import create
 from models.refinement import Refinement, named, why_not
 from pipeline.data.hold_out import HoldOut
 from pipeline.data.readers import open_reader
@@ -30,6 +29,7 @@ from pipeline.data.sampling import rng_for
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.evaluator import choose_objects
 from pipeline.evaluation.journal import Journal
+from pipeline.saved import Settings
 from pipeline.tuning.contest import Contest, Entry
 from pipeline.tuning.objective import objective as objective_of
 from pipeline.tuning.outcome import forwards, standings
@@ -138,13 +138,7 @@ def sweep(config: SweepConfig, space_name: str, space: Space, out: Path, uri: st
     if trains and not config.scaling.gpu:
         # Training needs the CPUs, and settings are trained one after the other: playing them must not hold any.
         actors, num_cpus = 1, BESIDE_TRAINING
-    settings = {
-        **{name: value for name, value in as_dict(config).items() if name not in NO_SETTINGS},
-        "space": {name: as_json(parameter) for name, parameter in space.items()},
-        "base": dataclasses.asdict(base),
-        "weights": checkpoints.describe(config.checkpoint)["sha256"],
-        "precision": config.scaling.precision,
-    }
+    settings = settings_of(config, space, base)
     Journal(out / "journal.jsonl", settings).check(lambda _, piece: [item.id for item, _ in pieces[piece : piece + 1]])
     parent = tracking.start_run(uri, f"sweep {space_name}", as_dict(config))
     ended: list[str] = []
@@ -198,6 +192,17 @@ def sweep(config: SweepConfig, space_name: str, space: Space, out: Path, uri: st
     return found
 
 
+def settings_of(config: SweepConfig, space: Space, base: Refinement) -> Settings:
+    """Everything that decides the results of a sweep."""
+    more = {
+        "space": {name: as_json(parameter) for name, parameter in space.items()},
+        "base": base,
+        "weights": checkpoints.describe(config.checkpoint)["sha256"],
+        "precision": config.scaling.precision,
+    }
+    return Settings(config, without=NO_SETTINGS, more=more)
+
+
 def _ends(parameter: Parameter) -> tuple[Any, ...]:
     return parameter.values if isinstance(parameter, Choice) else (parameter.low, parameter.high)
 
@@ -206,9 +211,8 @@ def traits_of(checkpoint: str) -> Any:
     """What the checkpoint's network can take; its weights are not read."""
     import torch
 
-    description = checkpoints.describe(checkpoint)
     with torch.device("meta"):
-        return create(description["network"], **description["config"]).traits
+        return checkpoints.network_of(checkpoints.describe(checkpoint)).traits
 
 
 def refusals(base: Refinement, traits: Any, values: Mapping[str, Any]) -> list[str]:

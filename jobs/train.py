@@ -32,6 +32,7 @@ from pipeline.data.hold_out import HoldOut
 from pipeline.data.readers import open_reader
 from pipeline.data.sample import Item, Reader
 from pipeline.data.targets import check_targets
+from pipeline.saved import Settings, differences
 from pipeline.training.config import ScalingConfig
 from pipeline.training.objectives import OBJECTIVES
 from pipeline.training.record import read_photos, read_progress
@@ -159,8 +160,7 @@ def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
     items = reader.items()
     check_targets(reader, items, config.data)
     make_folder(out)
-    plain = as_dict(config)
-    run_id = _resume_or_start(out, uri, name, plain)
+    run_id = _resume_or_start(out, uri, name, config)
     validator = validator_of(config, out / "ray", tracking.training_logger(uri, run_id))
     print(
         f"{config.network.name} on {len(items)} images, {count_objects(items)} objects ({config.data.reader}) -> {out}"
@@ -297,20 +297,24 @@ def fit_scaling(scaling: ScalingConfig) -> ScalingConfig:
     return with_small_cluster(scaling, have.get("CPU", 1))
 
 
-def _resume_or_start(out: Path, uri: str, name: str, plain: dict[str, object]) -> str:
+def settings_of(config: TrainConfig) -> Settings:
+    """Everything that decides the weights of a run; where it runs is no part of it."""
+    return Settings(config, without=("out", "scaling", "num_cpus"))
+
+
+def _resume_or_start(out: Path, uri: str, name: str, config: TrainConfig) -> str:
     """MLflow run of this folder: the one it has, if the folder holds a run of the same config, else a new one."""
     path = out / CONFIG
     if path.is_file():
         saved = json.loads(path.read_text())
-        ignored = ("out", "scaling", "num_cpus")
-        given = {key: value for key, value in plain.items() if key not in ignored}
-        if {key: value for key, value in saved["config"].items() if key not in ignored} != given:
+        if other := differences(saved["config"], settings_of(config)):
             raise InputError(
-                f"--out {out} holds a run with another config (see {path}): repeat that run's flags to continue it, or "
-                "name another folder"
+                f"--out {out} holds a run with another config ({other}; all of it is in {path}): repeat that run's "
+                f"flags to continue it, say --resume {out}, or name another folder"
             )
         print(f"continuing the run in {out}")
         return saved["run_id"]
+    plain = as_dict(config)
     run_id = tracking.start_run(uri, name, plain)
     write_json(path, {"run_id": run_id, "preset": name, "config": plain})
     return run_id

@@ -110,6 +110,17 @@ def describe(folder: str | Path) -> dict[str, Any]:
     return description
 
 
+def network_of(description: dict[str, Any], **options: Any) -> Network:
+    """Build the network that a description names, with fresh weights; `options` replace parts of its config.
+
+    A field that the config lacks was added since: it has the default of the config's class, which is how networks were
+    before, not what the registered network has.
+    """
+    fields = dataclasses.fields(NETWORKS[description["network"]])
+    defaults = {each.name: each.default for each in fields if each.default is not dataclasses.MISSING}
+    return create(description["network"], **defaults | description["config"] | options)
+
+
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -133,7 +144,7 @@ def load(folder: str | Path, expected_network: str | None = None, **options: Any
         given = _sha256(folder / WEIGHTS)
     except (SafetensorError, OSError) as error:
         raise InputError(f"{folder / WEIGHTS} cannot be read: {error}") from error
-    network = create(description["network"], **description["config"] | options)
+    network = network_of(description, **options)
     load_strict(network, state, what="checkpoint")
     if given != description.get("sha256"):
         raise InputError(f"{folder / WEIGHTS} is damaged, or not of this checkpoint: its SHA-256 is {given}")

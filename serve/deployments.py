@@ -159,7 +159,6 @@ def is_split(args: ServeArgs) -> bool:
     import torch
 
     from models import checkpoint
-    from models.networks import create
 
     try:
         with impatient():
@@ -167,7 +166,7 @@ def is_split(args: ServeArgs) -> bool:
     except InputError:
         return False
     with torch.device("meta"):
-        return create(description["network"], **description["config"]).traits.split
+        return checkpoint.network_of(description).traits.split
 
 
 def serve_runs() -> bool:

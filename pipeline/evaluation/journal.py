@@ -9,6 +9,7 @@ from typing import Any
 from models.errors import InputError
 from models.files import append_line, write
 from pipeline.evaluation.results import ObjectRow
+from pipeline.saved import as_dict, differences
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,8 @@ class PieceResult:
 class Journal:
     """Lines of JSON: first the settings, then one for each finished piece, written before it counts as done.
 
-    `settings` must be equal at a restart: InputError otherwise, and nothing is touched. Without a path nothing is kept.
+    `settings`, as `pipeline.saved.differences` takes them, must be equal at a restart: InputError otherwise, and
+    nothing is touched. Without a path nothing is kept.
     """
 
     def __init__(self, path: Path | None, settings: Any) -> None:
@@ -36,18 +38,18 @@ class Journal:
         """Results by (part, piece)."""
         if path is None:
             return
-        head = {"settings": json.loads(json.dumps(settings))}
         lines = path.read_text().split("\n") if path.exists() else []
         whole, torn = lines[:-1], "".join(lines[-1:])  # a line that ends in no newline was being written
-        if whole and json.loads(whole[0]) != head:
+        head = json.loads(whole[0]) if whole else {}
+        if whole and (other := differences(head.get("settings"), settings)):
             raise InputError(
-                f"{path} is of an evaluation with other settings: give those, or another --out, or remove it"
+                f"{path} is of an evaluation with other settings ({other}): give those, or another --out, or remove it"
             )
         for line in whole[1:]:
             part, piece, result = _read(json.loads(line))
             self.done[part, piece] = result
         if torn or not whole:
-            write(path, "".join(f"{line}\n" for line in whole or [json.dumps(head)]))
+            write(path, "".join(f"{line}\n" for line in whole or [json.dumps({"settings": as_dict(settings)})]))
 
     def check(self, images: Callable[[int, int], Collection[str]]) -> None:
         """Hold every result against the ids of the images of its (part, piece); InputError if it is of another.

@@ -107,6 +107,24 @@ def test_the_same_import_may_be_repeated_and_another_may_not(xtiny: dict[str, Te
     assert sorted(path.name for path in Path("imported").iterdir()) == [checkpoint.DESCRIPTION, checkpoint.WEIGHTS]
 
 
+def test_an_import_of_an_earlier_version_may_be_repeated(xtiny: dict[str, Tensor]) -> None:
+    """It recorded less of where the file came from."""
+    torch.save(xtiny, "a.pth")
+    torch.save({"state_dict": xtiny}, "b.pth")
+    known = run(Path("a.pth"), "simpleclick_vit_xtiny")
+    path = Path("imported") / checkpoint.DESCRIPTION
+    earlier = json.loads(path.read_text())
+    del earlier["info"]["source"]["class"]
+    path.write_text(json.dumps(earlier))
+    with pytest.raises(InputError, match="imported holds another checkpoint"):
+        run(Path("b.pth"), "simpleclick_vit_xtiny")
+    assert run(Path("a.pth"), "simpleclick_vit_xtiny") == known
+    del earlier["info"]["source"]
+    path.write_text(json.dumps(earlier))
+    with pytest.raises(InputError, match="imported holds another checkpoint"):
+        run(Path("a.pth"), "simpleclick_vit_xtiny")
+
+
 def test_an_empty_folder_is_filled(xtiny: dict[str, Tensor]) -> None:
     Path("imported").mkdir()
     torch.save(xtiny, "a.pth")

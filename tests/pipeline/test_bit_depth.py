@@ -14,6 +14,7 @@ from pipeline.data.prepared.manifest import MANIFEST
 from pipeline.data.prepared.prepare import prepare, run_here
 from pipeline.data.prepared.storage import Storage
 from pipeline.data.readers import open_reader
+from pipeline.saved import Settings
 from tests.deep_files import png16, tiff, values
 from tests.pipeline.test_images import encode
 
@@ -151,7 +152,7 @@ def test_a_prepared_set_says_how_it_was_read_and_takes_no_other_depth(tmp_path: 
     source = folder_of(tmp_path, {"deep": values(12)})
     decoding = Decoding(bit_depth=14)
     reader = open_reader("masks", str(source), decoding=decoding)
-    settings = {"decoding": {"exif": "auto", "bit_depth": 14, "max_megapixels": 64}}
+    settings = {"exif": "auto", "bit_depth": 14, "max_megapixels": 64}
     prepare(reader, Storage(str(tmp_path / "out")), settings, run=run_here())
     assert json.loads((tmp_path / "out" / MANIFEST).read_text())["settings"] == settings
     shards = open_reader("prepared", str(tmp_path / "out"), decoding=decoding)
@@ -165,7 +166,7 @@ def test_a_preparation_of_before_goes_on(tmp_path: Path) -> None:
     reader, storage = open_reader("masks", str(source)), Storage(str(tmp_path / "out"))
     (tmp_path / "out").mkdir()
     (tmp_path / "out/settings.json").write_text(json.dumps({"settings": {"reader": "masks"}}))
-    now = {"reader": "masks", "decoding": {"exif": "auto", "bit_depth": 0, "max_megapixels": 64}}
-    assert prepare(reader, storage, now, run=run_here())["num_rows"] == 1
+    more = {"reader": "masks"}
+    assert prepare(reader, storage, Settings(Decoding(), more=more), run=run_here())["num_rows"] == 1
     with pytest.raises(InputError, match="other settings"):
-        prepare(reader, storage, now | {"decoding": {**now["decoding"], "bit_depth": 12}}, run=run_here())
+        prepare(reader, storage, Settings(Decoding(bit_depth=12), more=more), run=run_here())

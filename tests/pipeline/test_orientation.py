@@ -432,9 +432,9 @@ class TestPrepared:
         for exif in ("auto", "upright", "stored"):
             reader = open_reader("masks", str(tmp_path / "source"), options={"exif": exif})
             out = tmp_path / exif
-            settings = {"reader": "masks", "decoding": {"exif": exif}}
+            settings = {"reader": "masks", "exif": exif}
             prepare(reader, Storage(str(out)), settings, run=run_here(2), items_per_part=3)
-            assert json.loads((out / MANIFEST).read_text())["settings"]["decoding"]["exif"] == exif
+            assert json.loads((out / MANIFEST).read_text())["settings"]["exif"] == exif
             usable = {item.id: item for item in reader.items()}
             found = open_reader("prepared", str(out), options={"exif": exif})
             assert len(found.items()) == (8 if exif != "stored" else 4)
@@ -446,7 +446,7 @@ class TestPrepared:
     def test_a_choice_made_too_late_is_refused(self, tmp_path: Path) -> None:
         masks_folder(tmp_path / "source", {"a": (3, True)})
         reader = open_reader("masks", str(tmp_path / "source"))
-        prepare(reader, Storage(str(tmp_path / "out")), {"decoding": {"exif": "auto"}}, run=run_here())
+        prepare(reader, Storage(str(tmp_path / "out")), {"exif": "auto"}, run=run_here())
         with pytest.raises(InputError, match=r"exif is stored.*\(by auto\): prepare it again with --exif stored"):
             open_reader("prepared", str(tmp_path / "out"), options={"exif": "stored"})
 

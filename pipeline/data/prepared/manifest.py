@@ -35,8 +35,8 @@ class Shard:
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> "Shard":
-        """Read one from a record's JSON."""
-        return cls(**{f.name: values[f.name] for f in dataclasses.fields(cls)})
+        """Read one from a record's JSON; what an older one lacks has its default."""
+        return cls(**{f.name: values[f.name] for f in dataclasses.fields(cls) if f.name in values})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,9 +97,7 @@ def exif_of(manifest: dict[str, Any]) -> str:
 
 
 def _decoding(manifest: dict[str, Any]) -> dict[str, Any]:
-    settings = manifest["settings"]
-    if "data" not in settings:
-        return settings.get("decoding", {})
-    # An epoch's settings are those of a training stream, in which the same fields stand among others.
+    # An epoch's settings are those of a training stream.
+    settings = manifest["settings"].get("data") or manifest["settings"]
     names = (field.name for field in dataclasses.fields(Decoding))
-    return {name: settings["data"][name] for name in names if name in settings["data"]}
+    return {name: settings[name] for name in names if name in settings}

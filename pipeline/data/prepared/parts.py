@@ -13,10 +13,10 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from models.decoding import AS_IT_COMES
 from models.errors import InputError
 from pipeline.data.prepared.manifest import MANIFEST, Manifest, Shard
 from pipeline.data.prepared.storage import Storage
+from pipeline.saved import as_dict, differences
 
 GROUP_BYTES = 32 * 2**20
 """A row group is closed at this many bytes of images even if it has few rows: one is held in memory at a time."""
@@ -77,36 +77,29 @@ def missing_parts(storage: Storage, num_parts: int) -> list[int]:
     return [part for part in range(num_parts) if _record(part) not in done]
 
 
-def finished(storage: Storage, settings: dict[str, Any]) -> bool:
-    """Whether the folder is finished; InputError if it was begun or finished with other settings."""
+def finished(storage: Storage, settings: Any) -> bool:
+    """Whether the folder is finished; InputError if it was begun or finished with other settings.
+
+    `settings`: as `pipeline.saved.differences` takes them.
+    """
     for name in (MANIFEST, "settings.json"):
         if storage.exists(name):
             found = storage.read_json(name)
-            if _with_defaults(found.get("settings") if isinstance(found, dict) else None) != _with_defaults(settings):
+            if other := differences(found.get("settings") if isinstance(found, dict) else None, settings):
                 raise InputError(
-                    f"{storage.path(name)} tells of other settings: give those again, or name another --out"
+                    f"{storage.path(name)} tells of other settings ({other}): give those again, or name another --out"
                 )
             if name == MANIFEST:
                 return True
-    storage.write_json("settings.json", {"settings": settings})
+    storage.write_json("settings.json", {"settings": as_dict(settings)})
     return False
 
 
-def _with_defaults(settings: Any) -> Any:
-    """Settings with what those of before lack: how files are decoded, in a preparation and in an epoch's `data`."""
-    if not isinstance(settings, dict):
-        return settings
-    defaults = dataclasses.asdict(AS_IT_COMES)
-    if isinstance(settings.get("data"), dict):
-        return {**settings, "data": {**defaults, **settings["data"]}}
-    return {"decoding": defaults, **settings}
-
-
-def finish(storage: Storage, settings: dict[str, Any], num_parts: int) -> Manifest:
+def finish(storage: Storage, settings: Any, num_parts: int) -> Manifest:
     """Join the records: refused.jsonl, then manifest.json, then what was only needed on the way is removed."""
     records = [Shard.of(storage.read_json(_record(part))) for part in range(num_parts)]
     storage.write("refused.txt", "".join(f"{text}\n" for shard in records for text in shard.refused).encode())
-    manifest = Manifest(settings=settings, shards=records)
+    manifest = Manifest(settings=as_dict(settings), shards=records)
     manifest.write(storage)
     storage.remove("plan")
     return manifest
