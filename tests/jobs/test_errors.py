@@ -83,6 +83,13 @@ TRAIN = [
         ["focuscut_resnet50_sbd", *SCENES, "--scaling.no-gpu", "--network.fresh", "--training.batch-size", "1"],
         "leaves a forward one sample: focuscut_resnet50 pools",
     ),
+    (
+        ["demo", "--data.leave-out", "coco_mval"],
+        "--data.leave-out coco_mval: expected READER=ROOT or",
+    ),
+    (["demo", "--data.leave-out", "coco_mvall=x"], "unknown reader 'coco_mvall'; did you mean 'coco_mval'"),
+    (["demo", "--data.leave-out", "coco_mval=absent"], "absent' does not exist"),
+    (["demo", "--data.min-object-area", "-1"], "min_object_area is -1: expected a whole number >= 0"),
     (["demo", "--out", "s3://bucket/run"], "expected a path that this machine has mounted"),
 ]
 
