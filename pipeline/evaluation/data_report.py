@@ -14,6 +14,7 @@ from pipeline.data.readers.prepared import Prepared
 from pipeline.data.rows import Row
 from pipeline.data.sample import BadItem
 from pipeline.evaluation import data_figures as figures
+from pipeline.evaluation.fonts import labels
 from pipeline.evaluation.overlays import objects_overlay
 from pipeline.evaluation.page import COLOURS, Cell, Picture, Table, jpeg, page
 from pipeline.evaluation.preview_page import LEGEND, MODES, row_picture
@@ -86,7 +87,7 @@ def _write(
         num_other_reasons=max(0, len(bank.refused) - MAX_REASONS),
         sections=sections,
     )
-    storage.write(REPORT, text.encode())
+    storage.write(REPORT, text.encode("utf-8", "backslashreplace"))
     return REPORT
 
 
@@ -137,7 +138,14 @@ def _categories(bank: Bank) -> Picture:
     top, num_others, objects_of_others = bank.top_categories(MAX_CATEGORIES)
     text = f"The {len(top)} most frequent categories" if num_others else "Categories"
     more = f"; {num_others} others have {objects_of_others:,} objects" if num_others else ""
-    return Picture(src=figures.counts_figure(top, "objects"), caption=text + more)
+    shown, key = labels([name for name, _ in top])
+    numbers = [count for _, count in top]
+    return Picture(
+        src=figures.counts_figure(list(zip(shown, numbers, strict=True)), "objects"),
+        caption=text + more,
+        alt=f"{text}: {', '.join(f'{name or figures.NO_CATEGORY} {count:,}' for name, count in top)}",
+        key=key,
+    )
 
 
 def _pictures(storage: Storage) -> list[Picture]:

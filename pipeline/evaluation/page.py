@@ -14,6 +14,7 @@ from models import rle
 from models.files import write
 from models.interaction import Clicks
 from pipeline.data.sample import BadItem, Item, Reader, printable
+from pipeline.evaluation import fonts
 from pipeline.evaluation.overlays import overlay
 from pipeline.evaluation.results import ObjectRow
 
@@ -39,10 +40,15 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """An image as data URI, or "" and a caption that says why there is none."""
+    """An image as data URI, or "" and a caption that says why there is none.
+
+    `alt`: what it shows, for who does not see it; `key`: names that the image has numbers for.
+    """
 
     src: str
     caption: str
+    alt: str = ""
+    key: tuple[str, ...] = ()
 
 
 def render(path: Path, template: str, **values: Any) -> None:
@@ -79,7 +85,14 @@ def legend(axes: Any, **options: Any) -> None:
 
 
 def png(figure: Any) -> str:
-    """Draw a figure into a data URI."""
+    """Draw a figure into a data URI, each text in fonts that have its letters."""
+    from matplotlib.text import Text
+
+    for axes in figure.axes:  # ticks have their texts when they are asked for them
+        for labels in (axes.get_xticklabels, axes.get_yticklabels):
+            labels()
+    for text in figure.findobj(Text):
+        text.set_fontfamily(list(fonts.drawn(text.get_text())[1]))
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
