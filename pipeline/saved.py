@@ -5,7 +5,6 @@ import json
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from pipeline.data.prepared.storage import shown
@@ -15,20 +14,21 @@ MOST_NAMED, MOST_SHOWN = 5, 60
 _ABSENT = object()
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What decides the results of a job, to be stored with them: the fields of `config` but some, and `more`.
+class Settings(dict[str, Any]):
+    """What decides the results of a job, as plain values to store with them: fields of `config` but some, and `more`.
 
-    Fields that `without` names may change while the job is interrupted.
+    Fields that `without` names may change while the job is interrupted. It remembers what it was made of, so that
+    `differences` knows the defaults.
     """
 
-    config: Any
-    without: tuple[str, ...] = ()
-    more: Mapping[str, Any] = field(default_factory=dict)
+    def __init__(self, config: Any, *, without: tuple[str, ...] = (), more: Mapping[str, Any] | None = None) -> None:
+        own = {name: part for name, part in (_parts(config) or {}).items() if name not in without}
+        self.config, self.without, self.parts = config, without, {**own, **(more or {})}
+        super().__init__(as_dict(self.parts))
 
 
 def as_dict(config: Any) -> dict[str, Any]:
-    """Plain values of a config or of Settings, for JSON and MLflow; addresses without the keys that they may carry."""
+    """Plain values of a config, for JSON and MLflow; addresses without the keys that they may carry."""
     return _without_keys(json.loads(json.dumps(config, default=_plain)))
 
 
@@ -72,14 +72,14 @@ def _differences(saved: Any, given: Any, at: str) -> typing.Iterator[str]:
 def _parts(value: Any) -> dict[str, Any] | None:
     """The named parts of a config, of Settings, or of a mapping; None for any other value."""
     if isinstance(value, Settings):
-        own = {name: part for name, part in (_parts(value.config) or {}).items() if name not in value.without}
-        return {**own, **value.more}
+        return value.parts
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
     return dict(value) if isinstance(value, Mapping) else None
 
 
 def _defaults(value: Any) -> dict[str, Any]:
+    """Defaults of a config's fields, those that have one."""
     config = value.config if isinstance(value, Settings) else value
     if not dataclasses.is_dataclass(config):
         return {}

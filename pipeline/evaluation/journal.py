@@ -9,7 +9,7 @@ from typing import Any
 from models.errors import InputError
 from models.files import append_line, write
 from pipeline.evaluation.results import ObjectRow
-from pipeline.saved import as_dict, differences
+from pipeline.saved import differences
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class Journal:
             part, piece, result = _read(json.loads(line))
             self.done[part, piece] = result
         if torn or not whole:
-            write(path, "".join(f"{line}\n" for line in whole or [json.dumps({"settings": as_dict(settings)})]))
+            write(path, "".join(f"{line}\n" for line in whole or [json.dumps({"settings": settings})]))
 
     def check(self, images: Callable[[int, int], Collection[str]]) -> None:
         """Hold every result against the ids of the images of its (part, piece); InputError if it is of another.

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from models.errors import InputError
 from pipeline.data.prepared.manifest import MANIFEST, Manifest, Shard
 from pipeline.data.prepared.storage import Storage
-from pipeline.saved import as_dict, differences
+from pipeline.saved import differences
 
 GROUP_BYTES = 32 * 2**20
 """A row group is closed at this many bytes of images even if it has few rows: one is held in memory at a time."""
@@ -77,7 +77,7 @@ def missing_parts(storage: Storage, num_parts: int) -> list[int]:
     return [part for part in range(num_parts) if _record(part) not in done]
 
 
-def finished(storage: Storage, settings: Any) -> bool:
+def finished(storage: Storage, settings: dict[str, Any]) -> bool:
     """Whether the folder is finished; InputError if it was begun or finished with other settings.
 
     `settings`: as `pipeline.saved.differences` takes them.
@@ -91,15 +91,15 @@ def finished(storage: Storage, settings: Any) -> bool:
                 )
             if name == MANIFEST:
                 return True
-    storage.write_json("settings.json", {"settings": as_dict(settings)})
+    storage.write_json("settings.json", {"settings": settings})
     return False
 
 
-def finish(storage: Storage, settings: Any, num_parts: int) -> Manifest:
+def finish(storage: Storage, settings: dict[str, Any], num_parts: int) -> Manifest:
     """Join the records: refused.jsonl, then manifest.json, then what was only needed on the way is removed."""
     records = [Shard.of(storage.read_json(_record(part))) for part in range(num_parts)]
     storage.write("refused.txt", "".join(f"{text}\n" for shard in records for text in shard.refused).encode())
-    manifest = Manifest(settings=as_dict(settings), shards=records)
+    manifest = Manifest(settings=settings, shards=records)
     manifest.write(storage)
     storage.remove("plan")
     return manifest

@@ -18,7 +18,7 @@ RunParts = Callable[[PartMaker, Storage, Sequence[int]], Iterator[dict[str, int]
 def make_parts(
     maker: PartMaker,
     storage: Storage,
-    settings: Any,
+    settings: dict[str, Any],
     num_parts: int,
     run: RunParts,
     progress: Callable[[int, int, dict[str, int]], None] = lambda done, total, sums: None,
@@ -42,7 +42,7 @@ def make_parts(
 def prepare(
     reader: Reader,
     storage: Storage,
-    settings: Any,
+    settings: dict[str, Any],
     *,
     run: RunParts,
     stage: Stage | None = None,
