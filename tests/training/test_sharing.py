@@ -143,12 +143,12 @@ def test_in_bf16_sharing_stays_near_one_worker(shared: Path, case: str) -> None:
 OF_SPLIT = {"emc", "correction_only"}
 PAIRS = [(toy, objective) for toy in TOYS for objective in OBJECTIVES if "emc " in toy or objective not in OF_SPLIT]
 SOMETIMES_IDLE = {"focuscut apart", "icmformerpp"}
-"""Kinds of which a forward may leave a part out: views with weights of their own, an exemplar's guide."""
+"""Kinds of which a forward may leave a part out: views with their own weights, an exemplar's guide."""
 
 
 @pytest.mark.networks
 @pytest.mark.parametrize("toy", TOYS)
-def test_a_step_leaves_nothing_out_where_nobody_looks_for_it(toy: str) -> None:
+def test_a_step_leaves_nothing_out_where_workers_do_not_look_for_it(toy: str) -> None:
     left: set[str] = set()
     for objective in [objective for name, objective in PAIRS if name == toy]:
         network = TOYS[toy]()
