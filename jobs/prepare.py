@@ -68,7 +68,7 @@ def main(argv: Sequence[str]) -> int:
         listed.end()
         show_parts(done, total, sums)
 
-    with connected():
+    with storage.tidied(), connected():
         manifest = prepare(
             reader,
             storage,
