@@ -43,7 +43,7 @@ def test_a_summary_has_these_keys_and_null_for_what_was_not_measured(tmp_path: P
     assert list(summary) == [
         *("dataset", "refinement", "policy", "objects", "max_clicks", "noc", "nof", "num_at_max", "nofi"),
         *("iou_at", "miou_after", "biou_at", "assd_at", "honoured", "counts"),
-        *("seconds", "clicks", "seconds_per_click", "trained_on"),
+        *("seconds", "clicks", "seconds_per_click"),
     ]
     assert summary["biou_at"] == summary["assd_at"] == {"1": None, "3": None}
     write(tmp_path, ROWS, [summary])
