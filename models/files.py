@@ -110,7 +110,9 @@ def write_image(path: str | Path, image: np.ndarray, quality: int = 95) -> None:
     import cv2
 
     suffix, pixels = Path(path).suffix, image if image.ndim == 2 else image[..., ::-1]
-    done, data = cv2.imencode(suffix, pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    # OpenCV warns on the terminal of an option that a format does not have.
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix.lower() in (".jpg", ".jpeg") else []
+    done, data = cv2.imencode(suffix, pixels, options)
     if not done:  # a JPEG has sides of 65500 pixels at most
         raise InputError(f"{path} cannot be written: no {suffix} can hold {image.shape[1]} x {image.shape[0]} pixels")
     write(path, data.tobytes())

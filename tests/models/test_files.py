@@ -253,3 +253,9 @@ def test_a_disk_that_was_full_for_others_is_one_sentence_too() -> None:
     own.__cause__ = InputError("x cannot be written: No space left on device")
     assert str(find_input_error(own)) == "x cannot be written: No space left on device"
     assert find_input_error(RuntimeError("something else")) is None
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.JPG"])
+def test_pictures_are_written_without_a_word(name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    files.write_image(tmp_path / name, np.zeros((8, 9, 3), np.uint8))
+    assert capfd.readouterr() == ("", "")
