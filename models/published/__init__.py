@@ -22,10 +22,22 @@ from models.published.focuscut import FOCUSCUT
 from models.published.hrnet import RITM
 from models.published.icmformer import ICMFORMER, ICMFORMER_SWIN
 from models.published.plain_vit import SIMPLECLICK
+from models.published.sam import MOBILE_SAM, SAM, SAM2
 
 __all__ = ["FAMILIES", "Report", "family", "load", "load_strict", "pack_clicks", "read_state", "refuse_lfs_pointer"]
 
-FAMILIES: tuple[Family, ...] = (SIMPLECLICK, RITM, EMC_HRNET, EMC_SEGFORMER, FOCUSCUT, ICMFORMER, ICMFORMER_SWIN)
+FAMILIES: tuple[Family, ...] = (
+    SIMPLECLICK,
+    RITM,
+    EMC_HRNET,
+    EMC_SEGFORMER,
+    FOCUSCUT,
+    ICMFORMER,
+    ICMFORMER_SWIN,
+    SAM,
+    MOBILE_SAM,
+    SAM2,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

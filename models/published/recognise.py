@@ -58,6 +58,8 @@ MODELS = {
     "maps_transform.": ("ritm_hrnet",),
     "my_aspp.": ("focuscut_resnet",),
     "patch_embed_coords.": ("simpleclick_vit", "icmformer"),
+    "sam_prompt_encoder.": ("sam2_hiera",),
+    "prompt_encoder.": ("sam_vit", "mobile_sam"),
 }
 """Tensors that only click-to-mask networks have, and how our names of such networks start; the first found counts."""
 
