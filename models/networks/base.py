@@ -1,6 +1,6 @@
 """What every network is: image, previous mask and clicks in, mask logits out, and what it wants of its input."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import torch
@@ -43,12 +43,18 @@ class Traits:
 class Output:
     """Logits (b, 1, h, w) at the input's size, before the sigmoid.
 
-    `aux_logits` where a network has an aux head; `base_logits`, before correction, where it is split.
+    `aux_logits` where a network has an aux head; `base_logits`, before correction, where it is split. Of a network that
+    offers several masks, `candidates` are all of their logits (b, k, h, w), `quality` (b, k) the IoUs that it predicts
+    of them, and `chosen` (b) which of them is shown. `carry` is what its next look at this view may be given.
     """
 
     mask_logits: Tensor
     aux_logits: Tensor | None = None
     base_logits: Tensor | None = None
+    candidates: Tensor | None = None
+    quality: Tensor | None = None
+    chosen: Tensor | None = None
+    carry: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

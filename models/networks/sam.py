@@ -95,7 +95,7 @@ class Sam(PromptNetwork):
         self.traits = Traits(
             size=size,
             zoom_size=size,
-            prev_mask="unused",
+            prev_mask="probability",
             split=True,
             starts=True,
             prompted=True,
@@ -138,13 +138,25 @@ class Sam(PromptNetwork):
         boxes: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Answer prompts, as in PromptNetwork."""
+        masks, chosen = self.answer(started, hw, clicks, low_logits, prev_mask, boxes)
+        low = pick(masks.low_logits, chosen)
+        return self.over_view(low, hw), self.fed_back(low)
+
+    def answer(
+        self,
+        started: Started,
+        hw: tuple[int, int],
+        clicks: ClickBatch,
+        low_logits: Tensor | None = None,
+        prev_mask: Tensor | None = None,
+        boxes: Tensor | None = None,
+    ) -> tuple[Masks, Tensor]:
+        """All four masks of prompts, and the number of the one that is shown, (b)."""
         low_logits, fed = self.mask_input(low_logits, prev_mask)
         masks = self.decode(started, hw, clicks, low_logits, fed, boxes)
         num_prompts = clicks.valid.sum(1) + (0 if boxes is None else boxes.isfinite().all(1).long())
         first = num_prompts == 1 if fed is None else (num_prompts == 1) & ~fed
-        chosen = self.choose(masks, first)
-        low = masks.low_logits.gather(1, chosen.view(-1, 1, 1, 1).expand(-1, 1, *masks.low_logits.shape[2:]))
-        return self.over_view(low, hw), self.fed_back(low)
+        return masks, self.choose(masks, first)
 
     def mask_input(self, low_logits: Tensor | None, prev_mask: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
         """Logits that go in as a mask, and which samples have one, bool (b); from a mask where there are no logits."""
@@ -193,11 +205,30 @@ class Sam(PromptNetwork):
         """What goes in again with the next prompt."""
         return low_logits
 
-    def forward(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch, started: Started | None = None) -> Output:
-        """Encode and answer once; a `prev_mask` that is not empty goes in as logits."""
+    def forward(
+        self,
+        image: Tensor,
+        prev_mask: Tensor,
+        clicks: ClickBatch,
+        started: Started | None = None,
+        low_logits: Tensor | None = None,
+    ) -> Output:
+        """Encode and answer once; without `low_logits`, a `prev_mask` that is not empty goes in as logits.
+
+        What is carried to the next look: the low-resolution logits, and what an encoder that does not learn has made.
+        """
         hw = (image.shape[2], image.shape[3])
-        logits, _ = self.prompt(self.start(image) if started is None else started, hw, clicks, prev_mask=prev_mask)
-        return Output(F.interpolate(logits, size=hw, mode="bilinear") if logits.shape[2:] != hw else logits)
+        started = self.start(image) if started is None else started
+        masks, chosen = self.answer(started, hw, clicks, low_logits, prev_mask)
+        candidates = self.over_view(masks.low_logits, hw)
+        if candidates.shape[2:] != hw:
+            candidates = F.interpolate(candidates, size=hw, mode="bilinear")
+        carry: dict[str, Any] = {"low_logits": self.fed_back(pick(masks.low_logits, chosen)).detach()}
+        if not any(parameter.requires_grad for parameter in self.image_encoder.parameters()):
+            carry["started"] = tuple(part.detach() for part in started)
+        return Output(
+            pick(candidates, chosen), candidates=candidates, quality=masks.quality, chosen=chosen, carry=carry
+        )
 
     def fit_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Resize the positions of a ViT that were made for frames of another side."""
@@ -259,6 +290,11 @@ class Sam2(Sam):
     def fed_back(self, low_logits: Tensor) -> Tensor:
         """What goes in again with the next prompt."""
         return low_logits.clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
+
+
+def pick(maps: Tensor, chosen: Tensor) -> Tensor:
+    """Take one of the maps (b, k, h, w) of each sample: (b, 1, h, w)."""
+    return maps.gather(1, chosen.view(-1, 1, 1, 1).expand(-1, 1, *maps.shape[2:]))
 
 
 def best_candidate(masks: Masks) -> Tensor:
