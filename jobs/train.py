@@ -24,6 +24,7 @@ from models import checkpoint as checkpoints
 from models.errors import InputError, lookup
 from models.networks import create
 from models.networks.base import Network
+from models.networks.pooled import pools_views
 from models.refinement import build, named
 from pipeline.data.config import DataConfig
 from pipeline.data.hold_out import HoldOut
@@ -31,6 +32,7 @@ from pipeline.data.readers import open_reader
 from pipeline.data.sample import Item, Reader
 from pipeline.training.config import ScalingConfig
 from pipeline.training.objectives import OBJECTIVES
+from pipeline.training.runner import rest
 
 
 def main(argv: Sequence[str]) -> int:
@@ -94,6 +96,7 @@ def check(config: TrainConfig) -> TrainConfig:
         network = dataclasses.replace(network, start_from=str(start))
     config.scaling.check_batch(config.training)
     check_objective(config, shape)
+    check_forwards(config, shape)
     if not open_reader(data.reader, data.root, data.split, data.options, data).items():
         raise InputError(f"the data set at {data.root} lists no images")
     return dataclasses.replace(config, data=data, network=network)
@@ -111,6 +114,21 @@ def check_objective(config: TrainConfig, network: Network) -> None:
         raise InputError(
             f"--data.focus.size {data.focus.size}: {config.network.name} takes views of {tuple(sides)} only, so "
             "close-ups must have that size"
+        )
+
+
+def check_forwards(config: TrainConfig, network: Network) -> None:
+    """Refuse forwards of one sample where the network, as the objective trains it, normalises over the batch alone."""
+    training = config.training
+    network.train()
+    rest(OBJECTIVES[training.objective].frozen(network))
+    alone = config.scaling.forwards_of_one(training)
+    if alone and pools_views(network):
+        raise InputError(
+            f"--training.batch-size {training.batch_size} with {alone[0]} workers and --training.accumulate "
+            f"{training.accumulate} leaves a forward one sample: {config.network.name} pools each to one value per channel "
+            "and normalises those over the batch, so in training a forward needs at least 2: raise --training.batch-size, "
+            "or lower --training.accumulate or --scaling.workers"
         )
 
 
@@ -245,7 +263,7 @@ def fit_scaling(scaling: ScalingConfig) -> ScalingConfig:
     if scaling.gpu and have.get("GPU", 0) < scaling.workers:
         raise InputError(
             f"--scaling.gpu with {scaling.workers} workers needs as many GPUs, Ray finds {have.get('GPU', 0):.0f}: "
-            "lower --scaling.workers or say --no-scaling.gpu"
+            "lower --scaling.workers or say --scaling.no-gpu"
         )
     return with_small_cluster(scaling, have.get("CPU", 1))
 

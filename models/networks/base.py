@@ -1,5 +1,6 @@
 """What every network is: image, previous mask and clicks in, mask logits out, and what it wants of its input."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -120,6 +121,10 @@ class Network(nn.Module):
         """
         raise NotImplementedError
 
+    def conditional(self) -> Sequence[nn.Module]:
+        """List the parts that not every forward reaches: whose weights a training step may leave without gradient."""
+        return ()
+
     def normalise(self, image: Tensor) -> Tensor:
         """Subtract the ImageNet mean and divide by its deviation: what every network does first with a view.
 
@@ -180,6 +185,10 @@ class SplitNetwork(Network):
 
 class PromptNetwork(Network):
     """A network whose heavy half, `start`, sees no click, and whose light half answers clicks as prompts (SAM)."""
+
+    def heavy_parts(self) -> Sequence[nn.Module]:
+        """List the parts that `start` runs."""
+        raise NotImplementedError
 
     def prompt(
         self,

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 import models.torchvision_ops  # noqa: F401  (before timm)
-from models.errors import InputError
 from models.fit import check_fit, shapes_of
 from models.networks.base import upsample
+from models.networks.pooled import PooledNorm
 
 STEM = "layers.0.0.weight"
 STRIDES = (1, 2, 2, 1)
@@ -112,18 +112,13 @@ class ASPP(nn.Module):
         self.aspp2 = AtrousBranch(dim_in, dim, dilations[0])
         self.aspp3 = AtrousBranch(dim_in, dim, dilations[1])
         self.aspp4 = AtrousBranch(dim_in, dim, dilations[2])
-        self.global_avg_pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), *conv_norm_relu(dim_in, dim))
+        conv, _, relu = conv_norm_relu(dim_in, dim)
+        self.global_avg_pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), conv, PooledNorm(dim), relu)
         self.conv1 = nn.Conv2d(5 * dim, dim, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Fuse the branches; raises InputError for a batch of 1 in training."""
-        norm = self.global_avg_pool[2]
-        if norm.training and len(x) == 1 and isinstance(norm, nn.BatchNorm2d):
-            raise InputError(
-                "a batch of 1 view: in training the ASPP needs at least 2, as it normalises one pooled vector per view "
-                "over the batch; raise the batch size, or drop an incomplete last batch"
-            )
         branches = [branch(x) for branch in (self.aspp1, self.aspp2, self.aspp3, self.aspp4)]
         pooled = self.global_avg_pool(x).expand(-1, -1, *x.shape[2:])
         return self.bn1(self.conv1(torch.cat([*branches, pooled], 1))).relu_()

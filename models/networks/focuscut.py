@@ -5,11 +5,11 @@ around a click (`focus_view`).
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.click_maps import ClickBatch, gaussian_maps
 from models.geometry import ShortSide
@@ -73,6 +73,10 @@ class FocusCut(Network):
     def focus_view(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch) -> Output:
         """Segment a close-up: the same function as `forward`, unless the views do not share their weights."""
         return self(image, prev_mask, clicks, close_up=True)
+
+    def conditional(self) -> Sequence[nn.Module]:
+        """List everything, if each view has weights of its own: a forward shows one view."""
+        return () if self.focus is None else (self,)
 
     def load_backbone(self, state: Mapping[str, Tensor]) -> list[str]:
         """Start from a ResNet trained on ImageNet (timm's or torchvision's names); returns our tensors that were set.

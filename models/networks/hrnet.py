@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import models.torchvision_ops  # noqa: F401  (before timm)
 from models.fused_conv import conv2d
 from models.networks.base import upsample
+from models.networks.pooled import PooledNorm
 from models.networks.pretrained import copy_tensors
 from models.networks.resize import conv_upsampled, sum_upsampled
 
@@ -150,7 +151,8 @@ class ObjectContext(nn.Module):
 
     def __init__(self, feature: int, key: int) -> None:
         super().__init__()
-        self.object_context_block = nn.ModuleDict({"f_down": conv_bn(feature, key), "f_up": conv_bn(key, feature)})
+        down = conv_bn(feature, key, PooledNorm)
+        self.object_context_block = nn.ModuleDict({"f_down": down, "f_up": conv_bn(key, feature)})
         self.conv_bn_dropout = conv_bn(2 * feature, feature)
         self.dropout = nn.Dropout2d(0.05)
 
@@ -170,9 +172,9 @@ class ObjectContext(nn.Module):
         return self.dropout(norm_relu(joined))
 
 
-def conv_bn(dim_in: int, dim_out: int) -> nn.Sequential:
+def conv_bn(dim_in: int, dim_out: int, kind: type[nn.BatchNorm2d] = nn.BatchNorm2d) -> nn.Sequential:
     """1x1 convolution, then batch normalisation and ReLU, nested as in the published names."""
-    norm = nn.Sequential(nn.BatchNorm2d(dim_out), nn.ReLU(inplace=True))
+    norm = nn.Sequential(kind(dim_out), nn.ReLU(inplace=True))
     return nn.Sequential(nn.Conv2d(dim_in, dim_out, 1, bias=False), norm)
 
 

@@ -4,6 +4,7 @@ There is no public code. "Paper" marks what the paper says, "ours" what it leave
 """
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args, get_origin, get_type_hints
 
@@ -191,6 +192,10 @@ class ICMFormerPP(PlainViTNetwork):
         of_exemplar = self.encode_exemplar(image, encoded, exemplar)
         guide = () if of_exemplar.guide is None else (of_exemplar.guide,)
         return (encoded.patches, of_exemplar.tokens, *guide)
+
+    def conditional(self) -> Sequence[nn.Module]:
+        """List the guide: views without an exemplar have none."""
+        return () if self.guide is None else (self.guide,)
 
     def encode_image(self, image: Tensor) -> EncodedImage:
         """Run what depends on the image alone."""

@@ -4,6 +4,7 @@ Kirillov et al. 2023 (SAM), Zhang et al. 2023 (MobileSAM), Ravi et al. 2024 (SAM
 encoders, in how a view becomes the square frame that those take, and in a few rules; the decoder is one.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -116,6 +117,18 @@ class Sam(PromptNetwork):
         """Encode views (b, 3, h, w): the embedding (b, 256, side / 16, side / 16)."""
         return (self.image_encoder(self.framed(self.normalise(image))),)
 
+    def heavy_parts(self) -> Sequence[nn.Module]:
+        """List the parts that `start` runs."""
+        return (self.image_encoder,)
+
+    def conditional(self) -> Sequence[nn.Module]:
+        """List what answers one kind of prompts, or makes masks that are not scored."""
+        prompts, decoder = self.prompt_encoder, self.mask_decoder
+        corners = prompts.point_embeddings[2:]
+        objects = () if decoder.pred_obj_score_head is None else (decoder.pred_obj_score_head,)
+        masks = (decoder.output_hypernetworks_mlps, decoder.iou_prediction_head)
+        return (corners, prompts.no_mask_embed, prompts.mask_downscaling, *masks, *objects)
+
     def frame_hw(self, hw: tuple[int, int]) -> tuple[int, int]:
         """Height and width that a view of `hw` has in the frame, without padding."""
         return LongSide(self.config.side).apply(hw)
@@ -224,7 +237,7 @@ class Sam(PromptNetwork):
         if candidates.shape[2:] != hw:
             candidates = F.interpolate(candidates, size=hw, mode="bilinear")
         carry: dict[str, Any] = {"low_logits": self.fed_back(pick(masks.low_logits, chosen)).detach()}
-        if not any(parameter.requires_grad for parameter in self.image_encoder.parameters()):
+        if not any(parameter.requires_grad for part in self.heavy_parts() for parameter in part.parameters()):
             carry["started"] = tuple(part.detach() for part in started)
         return Output(
             pick(candidates, chosen), candidates=candidates, quality=masks.quality, chosen=chosen, carry=carry
@@ -250,11 +263,9 @@ class Sam(PromptNetwork):
 class Sam2(Sam):
     """SAM 2's rules: the image is squeezed into the frame, and mask 0 must be stable to be shown."""
 
-    no_mem_embed: nn.Parameter
-
     def __init__(self, config: Sam2Config, image_encoder: nn.Module) -> None:
         super().__init__(config, image_encoder)
-        self.no_mem_embed = nn.Parameter(torch.zeros(1, 1, DIM))
+        self.no_mem_embed = nn.Embedding(1, DIM)
 
     def frame_rule(self, side: int) -> tuple[SizeRule, Resampling]:
         """Size of views, and how pixels become one."""
@@ -272,8 +283,13 @@ class Sam2(Sam):
     def start(self, image: Tensor) -> Started:
         """Encode views: the embedding at a sixteenth of the frame, and maps of 64 and 32 channels at strides 8 and 4."""
         embedding, second, first = self.image_encoder(self.framed(self.normalise(image)))
-        embedding = embedding + self.no_mem_embed.view(1, DIM, 1, 1)
+        embedding = embedding + self.no_mem_embed.weight.view(1, DIM, 1, 1)
         return embedding, *self.mask_decoder.fine_maps(second, first)
+
+    def heavy_parts(self) -> Sequence[nn.Module]:
+        """List the parts that `start` runs."""
+        fine = (part for part in (self.mask_decoder.conv_s0, self.mask_decoder.conv_s1) if part is not None)
+        return (self.image_encoder, self.no_mem_embed, *fine)
 
     def choose(self, masks: Masks, first: Tensor) -> Tensor:
         """Number of the mask that is shown: of three, too, where mask 0 is not stable (in eval mode only)."""

@@ -3,6 +3,8 @@
 import re
 from typing import Any
 
+from torch import Tensor
+
 from models.published.family import Family, Shapes, conv, linear, norm
 
 LICENCE = "Apache-2.0"
@@ -36,11 +38,17 @@ def mobile_sam_dead(config: Any) -> Shapes:
 def sam2_rename(key: str) -> str:
     """SAM 2's halves by SAM's names, Hiera's perceptrons by timm's."""
     key = re.sub(r"^sam_(prompt_encoder|mask_decoder)\.", r"\1.", key)
+    key = "no_mem_embed.weight" if key == "no_mem_embed" else key
     key = re.sub(r"^image_encoder\.neck\.convs\.(\d)\.conv\.", r"image_encoder.laterals.\1.", key)
     for number, (ours, theirs) in enumerate((("fc1", "lin1"), ("fc2", "lin2"))):
         key = re.sub(rf"^(image_encoder\.trunk\.blocks\.\d+\.mlp)\.layers\.{number}\.", rf"\1.{ours}.", key)
         key = re.sub(rf"^(mask_decoder\.transformer\.layers\.\d\.mlp)\.layers\.{number}\.", rf"\1.{theirs}.", key)
     return key
+
+
+def sam2_reshape(key: str, tensor: Tensor) -> Tensor:
+    """A token of its own is an embedding of one row here."""
+    return tensor[0] if key == "no_mem_embed" else tensor
 
 
 def sam2_dead(config: Any) -> Shapes:
@@ -81,4 +89,4 @@ SAM = Family(prefix="sam_vit", rename=sam_rename, licence=LICENCE, refinement="s
 MOBILE_SAM = Family(
     prefix="mobile_sam", rename=mobile_sam_rename, dead=mobile_sam_dead, licence=LICENCE, refinement="sam"
 )
-SAM2 = Family(prefix="sam2_hiera", rename=sam2_rename, dead=sam2_dead, licence=LICENCE, refinement="sam")
+SAM2 = Family(prefix="sam2_hiera", rename=sam2_rename, reshape=sam2_reshape, dead=sam2_dead, licence=LICENCE, refinement="sam")

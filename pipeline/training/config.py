@@ -13,6 +13,9 @@ class IclConfig:
 
     betas: tuple[float, ...] = (1.0, 2.0, 3.0)
     """Weight of each scored output, in order."""
+    first_weight: float = 0.0
+    """Weight of the output of the random clicks, which the paper does not score; networks that offer several masks for
+    a first click need it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +109,8 @@ class TrainingConfig:
     exemplar: ExemplarConfig = field(default_factory=ExemplarConfig)
     loss: Literal["nfl", "bce"] = "nfl"
     """Normalised focal loss, or plain binary cross entropy (FocusCut)."""
+    quality_weight: float = 1.0
+    """Weight of the error of a predicted IoU, where a network predicts one (SAM)."""
     aux_weight: float = 0.4
     """Weight of the cross entropy of an aux head, where a network has one (RITM, EMC-Click on HRNet)."""
     steps: int = 1000
@@ -203,6 +208,15 @@ class ScalingConfig:
                 raise InputError(
                     f"training.batch_size {training.batch_size} does not divide among {workers} workers{parts}"
                 )
+
+    def forwards_of_one(self, training: TrainingConfig) -> list[int]:
+        """Numbers of workers at which batch norms would see one sample at a time."""
+        together = self.gpu and self.sync_batch_norm
+        return [
+            workers
+            for workers in self.worker_counts
+            if training.batch_size == workers * training.accumulate and not (together and workers > 1)
+        ]
 
     @property
     def data_pool(self) -> tuple[int, int]:

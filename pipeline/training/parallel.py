@@ -29,14 +29,19 @@ def share(network: Network, kind: Parallel, precision: Precision = "fp32") -> nn
     device = next(network.parameters()).device
     if kind == "fsdp":
         return shard(network, device, precision)
-    # Not every objective reaches every parameter: an exemplar's guide, a ViT's class token. Buffers are shared once a
-    # step (`share_buffers`), not in each of its forwards.
+    # Buffers are shared once a step (`share_buffers`), not in each of its forwards. Looking for parameters without
+    # gradient is a walk through the graph of each forward.
     return DistributedDataParallel(
         network,
         device_ids=[device] if device.type == "cuda" else None,
         broadcast_buffers=False,
-        find_unused_parameters=True,
+        find_unused_parameters=may_leave_out(network),
     )
+
+
+def may_leave_out(network: Network) -> bool:
+    """Whether a step may leave parameters that learn without gradient; the objective has frozen what shall not."""
+    return any(parameter.requires_grad for part in network.conditional() for parameter in part.parameters())
 
 
 def synchronise_norms(network: Network) -> Network:

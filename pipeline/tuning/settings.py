@@ -10,6 +10,7 @@ from models.errors import InputError
 from models.refinement import NESTED, Refinement
 from models.refinement import from_dict as refinement_from_dict
 from models.refinement.cascade import Cascade
+from models.refinement.focus import Focus
 
 Values = Mapping[str, Any]
 REFINE = "refine."
@@ -55,7 +56,10 @@ def simplest(refinement: Refinement) -> Refinement:
         refinement = dataclasses.replace(refinement, cascade=cascade)
     focus = refinement.focus
     if focus is not None and focus.turns == 1:
-        focus = dataclasses.replace(focus, growth=1.1, smallest=0.2, fixed_ratio=None)
+        plain = Focus()
+        focus = dataclasses.replace(
+            focus, growth=plain.growth, smallest=plain.smallest, fixed_ratio=plain.fixed_ratio
+        )
         refinement = dataclasses.replace(refinement, focus=focus)
     return refinement
 

@@ -33,6 +33,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+SCENES = ["--data.reader", "scenes", "--data.split", "train"]
+RITM = ["ritm_hrnet18s_cocolvis", *SCENES, "--scaling.workers", "1", "--scaling.no-gpu", "--network.fresh"]
 TRAIN = [
     ([], "the first argument names a preset.*nothing was given"),
     (["--out", "x"], "the first argument names a preset.*'--out' came first"),
@@ -67,6 +69,17 @@ TRAIN = [
         "is a checkpoint of simpleclick_vit_xtiny: expected simpleclick_vit_base, or say --network.name",
     ),
     (["cfr_icl_vit_base", "--data.reader", "scenes"], "this preset fine-tunes: give --network.start-from DIR"),
+    ([*RITM, "--training.batch-size", "1"], "--training.batch-size 1 .*leaves a forward one sample.*needs at least 2"),
+    ([*RITM, "--training.batch-size", "6", "--training.accumulate", "6"], "--training.accumulate 6 leaves a forward one"),
+    ([*RITM, "--training.batch-size", "4", "--scaling.workers", "4"], "with 4 workers .*leaves a forward one sample"),
+    (
+        [*RITM, "--training.batch-size", "2", "--scaling.max-workers", "2"],
+        "with 2 workers .*leaves a forward one sample",
+    ),
+    (
+        ["focuscut_resnet50_sbd", *SCENES, "--scaling.no-gpu", "--network.fresh", "--training.batch-size", "1"],
+        "leaves a forward one sample: focuscut_resnet50 pools",
+    ),
     (["demo", "--out", "s3://bucket/run"], "expected a path that this machine has mounted"),
 ]
 

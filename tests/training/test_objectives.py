@@ -11,15 +11,16 @@ from models.click_maps import ClickBatch
 from models.errors import InputError
 from models.losses import binary_cross_entropy, normalized_focal_loss
 from models.networks.base import Network
+from models.networks.pooled import pools_views
 from pipeline.data.config import DataConfig
 from pipeline.data.exemplar_columns import ExemplarColumnsConfig
 from pipeline.data.focus_patches import FocusPatchConfig
 from pipeline.training.batch import TrainingBatch
-from pipeline.training.config import EmcConfig, FocusConfig, TrainingConfig
+from pipeline.training.config import EmcConfig, FocusConfig, ScalingConfig, TrainingConfig
 from pipeline.training.loop import Trainer
 from pipeline.training.objectives import OBJECTIVES
 from pipeline.training.objectives.exemplar import with_exemplar_clicks
-from pipeline.training.runner import Runner
+from pipeline.training.runner import Runner, rest
 from tests.training.toys import TOYS, scene_batches, toy_data
 
 
@@ -85,6 +86,38 @@ def test_a_step_changes_what_shall_learn_and_nothing_else(label: str, objective:
         assert all(name.startswith("refiner.") for name in changed)
     else:
         assert not frozen
+
+
+@pytest.mark.parametrize("label", TOYS)
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.networks
+def test_a_forward_of_one_sample_fails_only_where_the_network_says_so(label: str, objective: str) -> None:
+    network = TOYS[label]()
+    config = TrainingConfig(steps=2, batch_size=2, accumulate=2, objective=objective, emc=EmcConfig(max_iterations=2))
+    if objective in ("emc", "correction_only") and not network.traits.split:
+        return
+    trainer = Trainer(network=network, module=network, config=config)
+    network.train()
+    rest(trainer.frozen)
+    if not pools_views(network):
+        assert np.isfinite(float(trainer.train_step(of(objective))["loss"]))
+        return
+    assert label in ("ritm", "emc hrnet", "focuscut", "focuscut apart")
+    with pytest.raises(InputError, match="at least 2 in a forward"):
+        trainer.train_step(of(objective))
+
+
+def test_forwards_of_one_sample_are_counted_for_every_number_of_workers() -> None:
+    training = TrainingConfig(batch_size=8, accumulate=2)
+    for settings, alone in (
+        ({"workers": 1}, []),
+        ({"workers": 4}, [4]),
+        ({"workers": 1, "max_workers": 4}, [4]),
+        ({"workers": 4, "gpu": True}, []),  # batch norms see all workers' samples
+        ({"workers": 4, "gpu": True, "sync_batch_norm": False}, [4]),
+    ):
+        assert ScalingConfig(**settings).forwards_of_one(training) == alone  # pyright: ignore[reportArgumentType]
+    assert ScalingConfig(gpu=True).forwards_of_one(TrainingConfig(batch_size=1)) == [1]
 
 
 def test_ritm_looks_as_in_evaluation_and_scores_the_last_output_in_training() -> None:

@@ -1,10 +1,12 @@
 """Every family, and every objective that freezes or leaves out parts, shared by two workers: the step of one alone."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -20,7 +22,14 @@ from pipeline.data.focus_patches import FocusPatchConfig
 from pipeline.training.batch import TrainingBatch
 from pipeline.training.config import EmcConfig, OptimizerConfig, ScalingConfig, TrainingConfig
 from pipeline.training.loop import Trainer
-from pipeline.training.parallel import Parallel, running_statistics, share_buffers, with_synchronised_norms
+from pipeline.training.objectives import OBJECTIVES
+from pipeline.training.parallel import (
+    Parallel,
+    may_leave_out,
+    running_statistics,
+    share_buffers,
+    with_synchronised_norms,
+)
 from tests.training.toys import TOYS, scene_batches, toy_data
 from tests.training.workers import in_two_processes, trainer_of
 
@@ -129,6 +138,70 @@ def test_in_bf16_sharing_stays_near_one_worker(shared: Path, case: str) -> None:
         off = sum(float((state[name] - alone[name]).square().sum()) for name in learnt)
         moved = sum(float((alone[name] - start[name]).square().sum()) for name in learnt)
         assert off < 0.05 * moved, kind
+
+
+OF_SPLIT = {"emc", "correction_only"}
+PAIRS = [(toy, objective) for toy in TOYS for objective in OBJECTIVES if "emc " in toy or objective not in OF_SPLIT]
+SOMETIMES_IDLE = {"focuscut apart", "icmformerpp"}
+"""Kinds of which a forward may leave a part out: views with weights of their own, an exemplar's guide."""
+
+
+@pytest.mark.networks
+@pytest.mark.parametrize("toy", TOYS)
+def test_a_step_leaves_nothing_out_where_nobody_looks_for_it(toy: str) -> None:
+    left: set[str] = set()
+    for objective in [objective for name, objective in PAIRS if name == toy]:
+        network = TOYS[toy]()
+        trainer = trainer_of("ddp", 0, config_of(objective), network)
+        expected = {
+            name
+            for name, parameter in network.named_parameters()
+            if any(parameter is own for part in network.conditional() for own in part.parameters())
+        }
+        trainer.train_step(batches_of(objective)[0])
+        learn = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+        unused = {name for name, parameter in learn.items() if parameter.grad is None}
+        assert unused <= expected, objective
+        assert may_leave_out(network) == bool(expected & learn.keys())
+        left |= unused
+    assert bool(left) == (toy in SOMETIMES_IDLE)
+
+
+def _all_pairs(rank: int, folder: Path) -> None:
+    batches = {objective: batches_of(objective) for objective in OBJECTIVES}
+    for toy, objective in PAIRS:
+        trainer = trainer_of("ddp", rank, config_of(objective), TOYS[toy]())
+        # What one step has left out the next one's forward would complain of.
+        losses = [float(trainer.train_step(batch)["loss"]) for batch in batches[objective]]
+        (folder / f"{toy} {objective} {rank}.json").write_text(
+            json.dumps({"losses": losses, "looks": trainer.module.find_unused_parameters})
+        )
+
+
+@pytest.mark.networks
+@pytest.mark.timeout(400)
+def test_every_objective_trains_every_kind_of_network_on_two_workers(tmp_path: Path) -> None:
+    in_two_processes(_all_pairs, tmp_path)
+    for toy, objective in PAIRS:
+        found = [json.loads((tmp_path / f"{toy} {objective} {rank}.json").read_text()) for rank in range(2)]
+        assert all(np.isfinite(each["losses"]).all() for each in found), (toy, objective)
+        assert {each["looks"] for each in found} == {toy in SOMETIMES_IDLE}, (toy, objective)
+
+
+def _no_example(rank: int, folder: Path) -> None:
+    """A batch none of whose samples has an example: the guide learns nothing from it."""
+    trainer = trainer_of("ddp", rank, config_of("exemplar"), TOYS["icmformerpp"]())
+    batches = batches_of("exemplar")
+    assert batches[0].exemplar is not None
+    nothing = torch.zeros_like(batches[0].exemplar.mask)
+    empty = replace(batches[0], exemplar=replace(batches[0].exemplar, mask=nothing))
+    for batch in (empty, batches[1]):
+        assert np.isfinite(float(trainer.train_step(batch)["loss"]))
+
+
+@pytest.mark.networks
+def test_a_batch_without_an_example_is_trained_on_by_two_workers(tmp_path: Path) -> None:
+    in_two_processes(_no_example, tmp_path)
 
 
 def _own_samples(rank: int, folder: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from jobs.sweep_training import train_config
 from models.errors import InputError
-from models.refinement import Refinement
+from models.refinement import Focus, Refinement
 from models.refinement.cascade import Cascade
 from pipeline.tuning.parameters import Choice, Range, as_json, parse
 from pipeline.tuning.search import Grid, open_search
@@ -35,6 +35,13 @@ def test_settings_of_equal_behaviour_are_one() -> None:
     assert refinement_of(base, one).cascade == Cascade(steps=1)
     assert identity(base, one) != identity(base, {})
     assert identity(base, {"training.optimizer.lr": 1e-3}) != identity(base, {})
+
+
+def test_what_close_ups_in_turn_do_is_put_back_to_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(Focus.__init__.__kwdefaults__, "growth", 1.3)  # the default itself, wherever it stands
+    values = {"refine.focus": {}, "refine.focus.turns": 1, "refine.focus.growth": 2.0, "refine.focus.smallest": 0.5}
+    assert refinement_of(Refinement(), values).focus == Focus(turns=1)
+    assert Focus(turns=1).growth == 1.3
 
 
 def test_a_whole_part_may_be_a_value() -> None:
