@@ -89,4 +89,6 @@ SAM = Family(prefix="sam_vit", rename=sam_rename, licence=LICENCE, refinement="s
 MOBILE_SAM = Family(
     prefix="mobile_sam", rename=mobile_sam_rename, dead=mobile_sam_dead, licence=LICENCE, refinement="sam"
 )
-SAM2 = Family(prefix="sam2_hiera", rename=sam2_rename, reshape=sam2_reshape, dead=sam2_dead, licence=LICENCE, refinement="sam")
+SAM2 = Family(
+    prefix="sam2_hiera", rename=sam2_rename, reshape=sam2_reshape, dead=sam2_dead, licence=LICENCE, refinement="sam"
+)

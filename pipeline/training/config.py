@@ -109,6 +109,9 @@ class TrainingConfig:
     exemplar: ExemplarConfig = field(default_factory=ExemplarConfig)
     loss: Literal["nfl", "bce"] = "nfl"
     """Normalised focal loss, or plain binary cross entropy (FocusCut)."""
+    freeze_encoder: bool = False
+    """Leave an image encoder that sees no click (SAM's family) as it is: it then runs once a step, however many
+    clicks."""
     quality_weight: float = 1.0
     """Weight of the error of a predicted IoU, where a network predicts one (SAM)."""
     aux_weight: float = 0.4

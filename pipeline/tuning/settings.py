@@ -57,9 +57,7 @@ def simplest(refinement: Refinement) -> Refinement:
     focus = refinement.focus
     if focus is not None and focus.turns == 1:
         plain = Focus()
-        focus = dataclasses.replace(
-            focus, growth=plain.growth, smallest=plain.smallest, fixed_ratio=plain.fixed_ratio
-        )
+        focus = dataclasses.replace(focus, growth=plain.growth, smallest=plain.smallest, fixed_ratio=plain.fixed_ratio)
         refinement = dataclasses.replace(refinement, focus=focus)
     return refinement
 

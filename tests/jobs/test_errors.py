@@ -70,7 +70,10 @@ TRAIN = [
     ),
     (["cfr_icl_vit_base", "--data.reader", "scenes"], "this preset fine-tunes: give --network.start-from DIR"),
     ([*RITM, "--training.batch-size", "1"], "--training.batch-size 1 .*leaves a forward one sample.*needs at least 2"),
-    ([*RITM, "--training.batch-size", "6", "--training.accumulate", "6"], "--training.accumulate 6 leaves a forward one"),
+    (
+        [*RITM, "--training.batch-size", "6", "--training.accumulate", "6"],
+        "--training.accumulate 6 leaves a forward one",
+    ),
     ([*RITM, "--training.batch-size", "4", "--scaling.workers", "4"], "with 4 workers .*leaves a forward one sample"),
     (
         [*RITM, "--training.batch-size", "2", "--scaling.max-workers", "2"],
