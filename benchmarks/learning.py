@@ -3,7 +3,8 @@
     python -m benchmarks.learning emc --root DIR/coco_panoptic200 --minutes 9 --out R/emc
 
 writes R/emc/untrained and R/emc/trained, checkpoints that jobs.evaluate and jobs.compare take. A fifth of the images is
-held out (`--hold-out 0.2` of jobs.evaluate plays these). The loop and the stream are those of jobs.train, in one
+held out (`--hold-out 0.2` of jobs.evaluate plays these); what is measured on elsewhere is left out too (`--leave-out
+coco_mval=DIR/COCO_MVal_dev`: seven photos). The loop and the stream are those of jobs.train, in one
 process and without Ray, so that several runs share a small machine fairly.
 """
 
@@ -17,6 +18,7 @@ from typing import Any
 
 import torch
 
+from jobs.datasets import without_left_out
 from models import checkpoint
 from models.networks import create
 from models.networks.base import Network
@@ -34,6 +36,7 @@ from pipeline.data.rows import collate
 from pipeline.training.batch import TrainingBatch, to_device
 from pipeline.training.config import EmcConfig, OptimizerConfig, TrainingConfig
 from pipeline.training.loop import Trainer, fit
+from pipeline.training.record import Used
 
 HELD_OUT = 0.2
 ADAM = OptimizerConfig(lr=5e-4, warmup_steps=10, schedule="cosine", max_grad_norm=5.0)
@@ -95,10 +98,11 @@ CASES: dict[str, Case] = {
 }
 
 
-def batches(reader: Any, data: DataConfig, batch_size: int) -> Iterator[TrainingBatch]:
+def batches(reader: Any, data: DataConfig, batch_size: int, used: Used) -> Iterator[TrainingBatch]:
     """Batches of the local stream."""
     blocks = (collate([row]) for row in stream(reader, data))
     for columns in rebatch(blocks, StreamPosition(), batch_size):
+        used.note(columns)
         yield to_device(columns, "cpu")
 
 
@@ -121,6 +125,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=9.0)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--start")
+    parser.add_argument("--leave-out", nargs="*", default=[], help="READER=ROOT of what will be measured on")
     args = parser.parse_args()
     torch.set_num_threads(1)
     case = CASES[args.case]
@@ -131,15 +136,17 @@ def main() -> None:
             window_size=24,
             min_object_area=300,
             augment=AugmentConfig(scale=case.scale),
+            leave_out=tuple(args.leave_out),
         )
     )
-    reader = HoldOut(reader=open_reader("coco_panoptic", args.root), fraction=HELD_OUT, side="training")
+    whole = without_left_out(open_reader("coco_panoptic", args.root), data)
+    reader = HoldOut(reader=whole, fraction=HELD_OUT, side="training")
     network = build(case, args.start)
     checkpoint.save(network, args.out / "untrained")
     # How many steps the minutes hold, from some steps of a copy.
     probe = Trainer(network=build(case, args.start), module=network, config=replace(case.training, steps=1000))
     probe.runner.module = probe.network
-    source = batches(reader, data, case.training.batch_size)
+    source = batches(reader, data, case.training.batch_size, Used())
     probe.train_step(next(source))
     began = time.monotonic()
     for _ in range(6):
@@ -154,8 +161,9 @@ def main() -> None:
     def show(step: int, metrics: dict[str, float]) -> None:
         print(f"{args.case} {step}/{steps} loss {metrics['loss']:.3f}", flush=True)
 
-    fit(trainer, batches(reader, data, config.batch_size), show, lambda step, metrics: None)
-    checkpoint.save(network, args.out / "trained")
+    used = Used()
+    fit(trainer, batches(reader, data, config.batch_size, used), show, lambda step, metrics: None)
+    checkpoint.save(network, args.out / "trained", photos=used.fingerprints)
     minutes = (time.monotonic() - began) / 60
     (args.out / "run.json").write_text(json.dumps({"steps": steps, "minutes": minutes, "batch": config.batch_size}))
     print(f"{args.case}: {steps} steps in {minutes:.1f} minutes", flush=True)

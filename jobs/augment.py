@@ -5,25 +5,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from jobs.cli import as_dict, data_root, location, parse, run_job
+from jobs.cli import data_root, location, parse, run_job
 from jobs.config import for_reader_of
+from jobs.datasets import absolute, settle_floor, without_left_out
 from jobs.prepare import CountItems, on_ray, show_counted, show_parts
 from jobs.presets import PRESETS
 from models.errors import InputError, lookup
-from pipeline.data.config import DataConfig
+from pipeline.data.config import AUTO, DataConfig
 from pipeline.data.prepared.epoch_plan import EpochRows, list_items, plan_epoch
-from pipeline.data.prepared.manifest import read_manifest
+from pipeline.data.prepared.manifest import MANIFEST, read_manifest
 from pipeline.data.prepared.parts import finished
 from pipeline.data.prepared.prepare import make_parts
 from pipeline.data.prepared.storage import Storage, shown
 from pipeline.data.readers import open_reader
 from pipeline.data.sample import Reader
+from pipeline.saved import Settings
 
 DEFAULT = "cfr_icl_vit_base"
 DESCRIPTION = f"""Write one epoch of the training stream as Parquet shards, or a preview of it.
 
 PRESET, the first word, is one of those of jobs.train ({", ".join(PRESETS)}): its --data settings are the defaults here,
 so that the same words give what training would see. Without one they are those of {DEFAULT}."""
+
+"""Settings that older epochs do not record, and what they mean there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +68,13 @@ def main(argv: Sequence[str]) -> int:
     job = parse(AugmentJob, rest, prog="augment", default=AugmentJob(data=data), description=DESCRIPTION)
     if not job.out:
         raise InputError("--out is missing: name the folder or the address (s3://BUCKET/FOLDER) to write to")
-    data = dataclasses.replace(job.data, root=data_root("--data.root", job.data.reader, job.data.root))
+    data = dataclasses.replace(
+        job.data,
+        root=data_root("--data.root", job.data.reader, job.data.root),
+        leave_out=tuple(absolute("--data.leave-out", text) for text in job.data.leave_out),
+    )
     job = dataclasses.replace(job, data=data)
-    reader = open_reader(data.reader, data.root, data.split, data.options, data)
+    reader = without_left_out(open_reader(data.reader, data.root, data.split, data.options, data), data)
     storage = Storage(location("--out", job.out))
     return preview(job, reader, storage) if job.preview else materialise(job, reader, storage)
 
@@ -79,15 +87,17 @@ def preview(job: AugmentJob, reader: Reader, storage: Storage) -> int:
     listed = CountItems()
     items = list_items(reader, listed)
     listed.end()
+    data = settle_floor(job.data, reader, items, None)
     examples = find_examples(
         reader,
         items,
-        job.data,
+        data,
         epoch=job.epoch,
         wanted=job.preview,
         progress=lambda done, most: print(f"window {done} (of {most} at most) is made", flush=True),
     )
-    names = write_preview(storage, examples, job.data, f"{_name(job.data)}: what training sees in epoch {job.epoch}")
+    names = write_preview(storage, examples, data, f"{_name(data)}: what training sees in epoch {job.epoch}")
+    print(f"without an object: {examples.num_empty} of {examples.num_rows} samples")
     for mode in examples.by_mode:
         print(f"{mode:<10} {examples.caption(mode)}")
     print("\n".join(storage.path(name) for name in names))
@@ -99,11 +109,9 @@ def materialise(job: AugmentJob, reader: Reader, storage: Storage) -> int:
     from jobs.ray_env import connected
     from pipeline.evaluation.data_report import write_epoch_report
 
-    settings: dict[str, Any] = {
-        "job": "augment",
-        **{name: getattr(job, name) for name in ("epoch", "image_format", "windows_per_shard", "rows_per_group")},
-        "data": as_dict(job.data),
-    }
+    items = reader.items() if job.data.min_object_area == AUTO else ()
+    job = dataclasses.replace(job, data=settle_floor(job.data, reader, items, settings_in(storage)))
+    settings = settings_of(job)
     if not finished(storage, settings):
         listed = CountItems()
         num_parts = plan_epoch(reader, storage, job.data, job.epoch, job.windows_per_shard, listed)
@@ -124,6 +132,20 @@ def materialise(job: AugmentJob, reader: Reader, storage: Storage) -> int:
     name = write_epoch_report(storage, job.data, title, show_counted)
     print(f"report  {storage.path(name)}")
     return 0
+
+
+def settings_in(storage: Storage) -> Any:
+    """Read the settings of an epoch that the folder holds, finished or not; None if it holds none."""
+    for name in (MANIFEST, "settings.json"):
+        if storage.exists(name):
+            found = storage.read_json(name)
+            return found.get("settings") if isinstance(found, dict) else None
+    return None
+
+
+def settings_of(job: AugmentJob) -> Settings:
+    """Everything that decides the rows of an epoch."""
+    return Settings(job, without=("out", "preview", "actors", "num_cpus"), more={"job": "augment"})
 
 
 def _name(data: DataConfig) -> str:

@@ -1,19 +1,41 @@
 """What fine-tuning has changed: both checkpoints play the same held-out objects, and a page compares them."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jobs.compare import main as compare
-from jobs.config import EvaluateConfig, TrainConfig
+from jobs.config import BeforeAfterConfig, EvaluateConfig, TrainConfig
 from jobs.evaluate import evaluate, label
 from models import checkpoint as checkpoints
+from pipeline.data.augment import AugmentConfig
+from pipeline.data.config import AUTO, DataConfig
+from pipeline.data.sample import Item, Reader
+from pipeline.data.targets import floor_of
 from pipeline.evaluation.config import EvaluationConfig, EvaluationScaling
+
+MOST_AREA = 300
+
+
+def settle(
+    wanted: BeforeAfterConfig, data: DataConfig, reader: Reader, items: Sequence[Item], settings: Any
+) -> BeforeAfterConfig:
+    """Settle how small an object may be, if that is "auto": as `settings` have it, those of what is going on, else by
+    the data, at the size of its photos."""
+    if wanted.min_area != AUTO:
+        return wanted
+    known = settings.get("before_after", {}).get("min_area") if isinstance(settings, dict) else None
+    if not isinstance(known, int):
+        as_read = dataclasses.replace(data, augment=AugmentConfig(scale=(1.0, 1.0)), max_auto_area=MOST_AREA)
+        known = floor_of(reader, items, as_read).area
+    return dataclasses.replace(wanted, min_area=known)
 
 
 def play(config: TrainConfig, checkpoint: Path, out: Path, title: str) -> list[dict[str, Any]]:
     """Evaluate a checkpoint on the images that the run holds out."""
     data, wanted = config.data, config.before_after
+    assert isinstance(wanted.min_area, int), "the least area is not settled"
     refine = wanted.refine or label(checkpoints.describe(checkpoint)["info"].get("refinement"))
     return evaluate(
         EvaluateConfig(

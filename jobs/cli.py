@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from models.errors import InputError, find_input_error, lookup
-from pipeline.data.prepared.storage import shown
+from pipeline.saved import as_dict as as_dict  # handed on to the jobs
+from pipeline.saved import from_dict as from_dict
 
 T = TypeVar("T")
 
 
 def run_job(main: Callable[[Sequence[str]], int | None]) -> None:
     """Run a job's `main(argv)` and exit: 0, or 2 with one clear message if what the user gave cannot be used."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names that a terminal cannot show are spelled out
     try:
         sys.exit(main(sys.argv[1:]) or 0)
     except KeyboardInterrupt:
@@ -109,41 +112,3 @@ def progress_line(label: str, done: int, total: int, note: str = "") -> None:
         print(f"\r\033[K{text}", end="\n" if done == total else "", flush=True)
     elif done == total or done * 10 // total > (done - 1) * 10 // total:
         print(text, flush=True)
-
-
-def as_dict(config: Any) -> dict[str, Any]:
-    """Plain values of a config dataclass, for JSON and MLflow; addresses without the keys that they may carry."""
-    import dataclasses
-    import json
-
-    return _without_keys(json.loads(json.dumps(dataclasses.asdict(config), default=str)))
-
-
-def from_dict(kind: type[T], plain: Mapping[str, Any]) -> T:
-    """Undo `as_dict` for a config dataclass; raises TypeError or ValueError for values that are not its own."""
-    return _typed(kind, plain)
-
-
-def _typed(kind: Any, value: Any) -> Any:
-    import dataclasses
-    import types
-    import typing
-
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        return None if value is None else _typed(next(arg for arg in args if arg is not type(None)), value)
-    if dataclasses.is_dataclass(kind):
-        kinds = typing.get_type_hints(kind)
-        return typing.cast(Any, kind)(**{name: _typed(kinds.get(name, Any), entry) for name, entry in value.items()})
-    if origin is tuple and isinstance(value, list):
-        each = [args[0]] * len(value) if args[-1] is Ellipsis else args
-        return tuple(_typed(item_kind, item) for item_kind, item in zip(each, value, strict=True))
-    return value
-
-
-def _without_keys(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _without_keys(entry) for name, entry in value.items()}
-    if isinstance(value, list):
-        return [_without_keys(entry) for entry in value]
-    return shown(value) if isinstance(value, str) and "://" in value else value

@@ -77,6 +77,9 @@ def main(argv: Sequence[str]) -> int:
     names = (_name(config.a, summary_a), _name(config.b, summary_b))
     print(f"A {names[0]}\nB {names[1]}\n")
     print(compare.table(differences))
+    for letter, summary in zip("AB", (summary_a, summary_b), strict=True):
+        if note := results.seen_before(summary):
+            print(f"warning: {letter}: {note}")
     if config.out:
         out = absolute_path("--out", config.out)
         write_comparison(

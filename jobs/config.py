@@ -9,7 +9,7 @@ from jobs.validation import ValidationConfig
 from models.decoding import Decoding
 from models.errors import InputError, lookup
 from models.networks import NETWORKS
-from pipeline.data.config import DataConfig
+from pipeline.data.config import AUTO, DataConfig
 from pipeline.evaluation.config import EvaluationConfig, EvaluationScaling
 from pipeline.training.config import ScalingConfig, TrainingConfig
 from pipeline.training.objectives import OBJECTIVES
@@ -65,13 +65,13 @@ class BeforeAfterConfig:
     objects: int = 0
     """Held-out objects that both play; 0: neither is evaluated."""
     max_clicks: int = 10
-    min_area: int = 300
-    """Objects of fewer pixels are left out."""
+    min_area: int | Literal["auto"] = 300
+    """Objects of fewer pixels are left out. auto: the 10th percentile of the objects' areas, 20 to 300."""
     refine: str = ""
     """How both are asked; "": as the checkpoint that training starts from recommends."""
 
     def __post_init__(self) -> None:
-        if self.objects < 0 or self.max_clicks < 1 or self.min_area < 0:
+        if self.objects < 0 or self.max_clicks < 1 or (self.min_area != AUTO and int(self.min_area) < 0):
             raise InputError(
                 f"before_after: objects {self.objects}, max_clicks {self.max_clicks}, min_area {self.min_area}: "
                 "expected at least 0, 1 and 0"

@@ -19,6 +19,7 @@ from jobs.config import EvaluateConfig, TrainConfig
 from jobs.presets.small import demo as demo_preset
 from jobs.train import check, train
 from models.errors import InputError
+from models.files import refusing, write, write_image, write_json
 from pipeline.evaluation.config import EvaluationConfig, EvaluationScaling
 from pipeline.evaluation.results import ObjectRow, key_of
 
@@ -45,19 +46,22 @@ def main(argv: Sequence[str]) -> int:
     config = parse(DemoConfig, argv, prog="demo")
     out = absolute_path("--out", config.out)
     refuse_taken_port(config.port)
-    if out.exists():
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
         if not (out / MARKER).is_file():
             raise InputError(f"--out {config.out} exists and holds no demo: name another folder")
-        out.rename(out.with_name(f"{out.name}-{time.strftime('%Y%m%d-%H%M%S')}"))
-    out.mkdir(parents=True)
-    (out / MARKER).write_text("made by jobs.demo\n")
+        aside = out.with_name(f"{out.name}-{time.strftime('%Y%m%d-%H%M%S')}")
+        while aside.exists():
+            aside = aside.with_name(f"{aside.name}-again")
+        with refusing(out):
+            out.rename(aside)
+    write(out / MARKER, "made by jobs.demo\n")
     uri = tracking.default_uri(out)
     started = time.monotonic()
     from jobs.ray_env import connected
 
     with connected():
         checkpoint, rows, summaries = learn_and_measure(config, out, uri)
-    report = write(out, rows, summaries)
+    report = write_all(out, rows, summaries)
     examples = write_examples(out / "examples")
     model = register(uri, out, checkpoint, summaries)
     from pipeline.evaluation import results
@@ -124,13 +128,13 @@ def learn_and_measure(config: DemoConfig, out: Path, uri: str) -> tuple[Path, li
     return checkpoint, rows, summaries
 
 
-def write(out: Path, rows: list[ObjectRow], summaries: list[dict[str, Any]]) -> Path:
+def write_all(out: Path, rows: list[ObjectRow], summaries: list[dict[str, Any]]) -> Path:
     """Write the demo's report: everything in one page."""
     from jobs.progress import read_history
     from pipeline.data.readers import open_reader
     from pipeline.evaluation.report import write_report
 
-    (out / "summary.json").write_text(json.dumps(summaries, indent=2) + "\n")
+    write_json(out / "summary.json", summaries)
     shown = next(s for s in summaries if s["refinement"] == "trained, standard")
     write_report(
         out / "report.html",
@@ -148,14 +152,11 @@ def write(out: Path, rows: list[ObjectRow], summaries: list[dict[str, Any]]) -> 
 
 def write_examples(folder: Path, num: int = 6) -> Path:
     """Write a few scenes for the page to offer."""
-    import cv2
-
     from pipeline.data.readers import open_reader
 
-    folder.mkdir(parents=True, exist_ok=True)
     reader = open_reader("scenes", None, "test", {"num_images": str(num), "height": "480", "width": "640"})
     for number, item in enumerate(reader.items(), start=1):
-        cv2.imwrite(str(folder / f"scene-{number}.jpg"), reader.load(item).image[..., ::-1])
+        write_image(folder / f"scene-{number}.jpg", reader.load(item).image)
     return folder
 
 

@@ -9,19 +9,23 @@ from typing import Any
 from jobs import tracking
 from jobs.cli import absolute_path, as_dict, data_root, parse, progress_line, run_job
 from jobs.config import EvaluateConfig
+from jobs.datasets import dataset_name, parse_dataset
 from models import checkpoint as checkpoints
-from models.errors import InputError, lookup
+from models.errors import lookup
+from models.files import write
 from models.refinement import REFINEMENTS, Refinement, named
 from pipeline.clicks import POLICIES
 from pipeline.data.hold_out import HoldOut
-from pipeline.data.readers import READERS, open_reader
-from pipeline.data.sample import Reader
+from pipeline.data.readers import open_reader
+from pipeline.data.sample import Reader, printable
 from pipeline.evaluation import results
 from pipeline.evaluation.journal import Journal
 from pipeline.evaluation.report import write_report
 from pipeline.evaluation.tasks import TASKS
+from pipeline.saved import Settings
 
 RECOMMENDED = "recommended"
+ADVICE = "what it does on them says little about other photos (jobs.train --data.leave-out keeps them out)"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -81,19 +85,15 @@ def open_datasets(config: EvaluateConfig) -> dict[str, Reader]:
 def _open_whole(config: EvaluateConfig) -> dict[str, Reader]:
     """Open the data sets by the last folders of their roots."""
     if not config.datasets:
-        name = Path(config.root).name if config.root else config.reader
+        name = printable(Path(config.root).name) if config.root else config.reader
         return {name: open_reader(config.reader, config.root, config.split, config.options, config)}
     readers: dict[str, Reader] = {}
     for text in config.datasets:
-        left, equals, root = text.partition("=")
-        reader, _, split = left.partition("/")
-        if not equals and reader in READERS and READERS[reader].root:
-            raise InputError(f"--datasets {text}: expected READER=ROOT or READER/SPLIT=ROOT")
-        path = data_root("--datasets", reader, root or None)
-        name = f"{Path(path).name if path else reader}{'/' + split if split else ''}"
+        reader, split, root = parse_dataset("--datasets", text)
+        name = printable(dataset_name(reader, split, root))
         if name in readers:
             name = f"{name} ({reader})"
-        readers[name] = open_reader(reader, path, split, config.options, config)
+        readers[name] = open_reader(reader, root, split, config.options, config)
     return readers
 
 
@@ -113,7 +113,7 @@ def evaluate(config: EvaluateConfig, out: Path, *, dataset: str = "", title: str
         for name, reader in readers.items()
         for policy in policies
     ]
-    journal = Journal(out / "journal.jsonl", _settings(config, piece_size(config.scaling)))
+    journal = Journal(out / "journal.jsonl", settings_of(config, piece_size(config.scaling)))
     if journal.done:
         print(f"going on: {len(journal.done)} pieces of work are done", flush=True)
     found = evaluate_on_ray(
@@ -129,15 +129,20 @@ def evaluate(config: EvaluateConfig, out: Path, *, dataset: str = "", title: str
     )
     rows = [row for result in found for group in result.rows.values() for row in group]
     summaries = [
-        results.summarize(group, part.config, result.seconds[name])
+        results.summarize(
+            group, part.config, result.seconds[name], {} if name == config.baseline else result.trained_on
+        )
         for part, result in zip(parts, found, strict=True)
         for name, group in result.rows.items()
         if group
     ]
     results.write(out, rows, summaries)
     if refused := list(dict.fromkeys(text for result in found for text in result.refused)):
-        (out / "refused.txt").write_text("\n".join(refused) + "\n")
+        write(out / "refused.txt", "\n".join(refused) + "\n")
         print(f"refused {len(refused)} items or objects, by name in {out / 'refused.txt'}")
+    notes = list(dict.fromkeys(filter(None, map(results.seen_before, summaries))))
+    for note in notes:
+        print(f"warning: {note}; {ADVICE}")
     last = summaries[-1]
     network = checkpoints.describe(config.checkpoint)["network"] if config.checkpoint else config.baseline
     write_report(
@@ -150,20 +155,21 @@ def evaluate(config: EvaluateConfig, out: Path, *, dataset: str = "", title: str
         readers=readers,
         shown=(last["dataset"], last["refinement"], last["policy"]),
         num_overlays=config.num_overlays,
+        notes=[f"Mind: {note}; {ADVICE}." for note in notes],
     )
     journal.close()
     return summaries
 
 
-def _settings(config: EvaluateConfig, size: int) -> dict[str, Any]:
+def settings_of(config: EvaluateConfig, size: int) -> Settings:
     """Everything that decides the results of an evaluation."""
-    values = as_dict(config)
-    refinements = {name: dataclasses.asdict(refinement) for name, refinement in _refinements(config).items()}
-    weights = checkpoints.describe(config.checkpoint)["sha256"] if config.checkpoint else None
-    for name in ("out", "num_overlays", "checkpoint", "refine", "scaling"):
-        del values[name]
-    precision = config.scaling.precision
-    return {**values, "refinements": refinements, "weights": weights, "piece_size": size, "precision": precision}
+    more = {
+        "refinements": _refinements(config),
+        "weights": checkpoints.describe(config.checkpoint)["sha256"] if config.checkpoint else None,
+        "piece_size": size,
+        "precision": config.scaling.precision,
+    }
+    return Settings(config, without=("out", "num_overlays", "checkpoint", "refine", "scaling"), more=more)
 
 
 def label(recommended: Any) -> str:

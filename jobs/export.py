@@ -5,9 +5,7 @@ What they take and give: docs/ONNX.md.
 
 import dataclasses
 import importlib.metadata
-import json
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any
 from jobs.cli import absolute_path, as_dict, parse, run_job
 from models import checkpoint, export
 from models.errors import InputError
+from models.files import whole_folder, write_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,34 +36,31 @@ def main(argv: Sequence[str]) -> int:
         raise InputError(f"--out {config.out} is taken: expected a new or an empty folder")
     options: dict[str, Any] = {} if config.input_hw is None else {"input_hw": config.input_hw}
     network, description = checkpoint.load(config.checkpoint, **options)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
-        folder = Path(scratch) / out.name
-        folder.mkdir()
-        entries = []
-        for graph in export.graphs(network):
-            entry = export_graph(graph, folder)
-            if entry is None:
-                print(f"error: {graph.name}.onnx does not answer as torch does; nothing is kept", file=sys.stderr)
-                return 1
-            entries.append(entry)
-        written = {
-            "network": network.name,
-            "config": as_dict(network.config),
-            "checkpoint_sha256": description["sha256"],
-            "opset": export.OPSET,
-            "versions": {name: importlib.metadata.version(name) for name in ("torch", "onnx", "onnxruntime")},
-            "tolerance": export.TOLERANCE,
-            "graphs": entries,
-        }
-        (folder / "export.json").write_text(json.dumps(written, indent=2) + "\n")
-        folder.replace(out)
+    try:
+        with whole_folder(out) as folder:
+            written = {
+                "network": network.name,
+                "config": as_dict(network.config),
+                "checkpoint_sha256": description["sha256"],
+                "opset": export.OPSET,
+                "versions": {name: importlib.metadata.version(name) for name in ("torch", "onnx", "onnxruntime")},
+                "tolerance": export.TOLERANCE,
+                "graphs": [export_graph(graph, folder) for graph in export.graphs(network)],
+            }
+            write_json(folder / "export.json", written)
+    except DisagreementError as error:
+        print(f"error: {error}.onnx does not answer as torch does; nothing is kept", file=sys.stderr)
+        return 1
     print(f"-> {out}")
     return 0
 
 
-def export_graph(graph: export.Graph, folder: Path) -> dict[str, Any] | None:
-    """Write, check and time one graph; returns its part of export.json, None if it answers otherwise than torch."""
+class DisagreementError(Exception):
+    """The graph of this name answers otherwise than torch."""
+
+
+def export_graph(graph: export.Graph, folder: Path) -> dict[str, Any]:
+    """Write, check and time one graph; returns its part of export.json, raises DisagreementError if the checks fail."""
     path = folder / f"{graph.name}.onnx"
     used = export.write(graph, path)
     files = {file.name: file.stat().st_size for file in sorted(folder.glob(f"{path.name}*"))}
@@ -79,7 +75,7 @@ def export_graph(graph: export.Graph, folder: Path) -> dict[str, Any] | None:
             flush=True,
         )
     if any(check.failed for check in checks) or all(check.difference is None for check in checks):
-        return None
+        raise DisagreementError(graph.name)
     of_torch, of_onnx = export.milliseconds(graph, path)
     print(f"  one click: torch {of_torch:.0f} ms, onnxruntime {of_onnx:.0f} ms", flush=True)
     free = {"multiple_of": graph.multiple, "at_least": export.MIN_SIDE}

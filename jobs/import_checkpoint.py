@@ -1,19 +1,17 @@
 """`python -m jobs.import_checkpoint FILE --network NAME --out DIR`: the authors' weights as a checkpoint of ours."""
 
 import dataclasses
-import os
-import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
-from safetensors import SafetensorError
 
 from jobs.cli import absolute_path, parse, run_job
 from models import checkpoint
 from models.errors import InputError, lookup
+from models.files import whole_folder
 from models.networks import NETWORKS
 from models.networks.base import Network
 from models.published.importing import Imported, fresh_groups, import_backbone, import_base, import_model
@@ -61,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
         "licence": config.licence or source.licence,
         "refinement": dataclasses.asdict(refinement),
     }
-    write(imported.network, out, info)
+    write(imported.network, out, info, imported.photos)
     print("\n".join(describe(imported, info, config.refine or imported.refinement)))
     print(f"-> {out}")
     return 0
@@ -78,27 +76,23 @@ def refuse_other_content(out: Path) -> None:
         raise InputError(f"--out {out} cannot be used: {error}") from error
 
 
-def write(network: Network, out: Path, info: dict[str, Any]) -> None:
+def write(network: Network, out: Path, info: dict[str, Any], photos: Collection[int] = ()) -> None:
     """Save a checkpoint, whole or not at all; another one at `out` is replaced only by the same import.
+
+    `photos`: fingerprints of what it was trained on, where that is known.
 
     Raises InputError if `out` holds a checkpoint from elsewhere, or cannot be written.
     """
     if (out / checkpoint.DESCRIPTION).is_file():
         there = checkpoint.describe(out)
-        if (there["network"], there["info"].get("source")) != (network.name, info["source"]):
+        known = there["info"].get("source") or {"sha256": None}
+        # What an earlier version did not record of a source counts as the same.
+        if there["network"] != network.name or info["source"] | known != info["source"]:
             raise InputError(f"--out {out} holds another checkpoint, of {there['network']}: name a new folder")
-    part = out.parent / f".{out.name}.part-{os.getpid()}"
-    try:
-        checkpoint.save(network, part, **info)
-        if out.exists():
-            for name in (checkpoint.WEIGHTS, checkpoint.DESCRIPTION):
-                (part / name).replace(out / name)
-        else:
-            part.rename(out)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"--out {out} cannot be written: {error}") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        checkpoint.save(network, out, photos=photos, **info)
+        return
+    with whole_folder(out) as folder:
+        checkpoint.save(network, folder, photos=photos, **info)
 
 
 def describe(imported: Imported, info: dict[str, Any], refinement: str) -> list[str]:
@@ -107,6 +101,8 @@ def describe(imported: Imported, info: dict[str, Any], refinement: str) -> list[
     built = sum(parameter.numel() for parameter in network.parameters())
     lines = [f"file         {source.file}", f"SHA-256      {source.sha256}"]
     lines += [f"class        {source.published_class}"] if source.published_class else []
+    lines += [f"weights      in the file's {source.place}"] if source.place else []
+    lines += [f"prefix       {source.prefix} stripped, which all names had"] if source.prefix else []
     lines += [f"network      {network.name}, {built:,} parameters"]
     if report is not None:
         lines += [

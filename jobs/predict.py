@@ -7,6 +7,7 @@ from pathlib import Path
 from jobs.cli import parse, run_job
 from models.decoding import Decoding
 from models.errors import InputError
+from models.files import write_image
 from models.interaction import Clicks
 from models.precision import Precision
 from models.predictor import Predictor
@@ -32,8 +33,6 @@ class PredictConfig(Decoding):
 
 def main(argv: Sequence[str]) -> int:
     """Parse, click, write."""
-    import cv2
-
     config = parse(PredictConfig, argv, prog="predict")
     if not config.image.is_file():
         raise InputError(f"no image at {config.image}")
@@ -46,11 +45,10 @@ def main(argv: Sequence[str]) -> int:
     session = Predictor(config.checkpoint, refinement=config.refine, precision=config.precision).open(image)
     for text in config.clicks:
         session.click(*parse_click(text))
-    config.out.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(config.out), session.mask.astype("uint8") * 255)
     picture = overlay(image, session.mask, None, Clicks.of(session.clicks.rows()), longest_side=max(image.shape[:2]))
     pictured = config.out.with_name(f"{config.out.stem}_overlay.jpg")
-    cv2.imwrite(str(pictured), picture[..., ::-1])
+    write_image(config.out, session.mask.astype("uint8") * 255)
+    write_image(pictured, picture)
     print(f"{int(session.mask.sum())} pixels -> {config.out}, {pictured}")
     return 0
 

@@ -1,11 +1,12 @@
 """`python -m jobs.prepare --reader NAME --root DIR --out DIR`: any data set into Parquet shards, or into a bucket."""
 
+import dataclasses
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.cli import as_dict, data_root, location, parse, progress_line, run_job
+from jobs.cli import data_root, location, parse, progress_line, run_job
 from jobs.ray_env import connected, fit_actors
 from models.decoding import Decoding
 from models.errors import InputError, lookup
@@ -15,7 +16,9 @@ from pipeline.data.prepared.prepare import prepare
 from pipeline.data.prepared.stages import STAGES
 from pipeline.data.prepared.storage import Storage, shown
 from pipeline.data.readers import open_reader
+from pipeline.data.sample import Reader
 from pipeline.evaluation.data_report import write_prepared_report
+from pipeline.saved import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,16 +62,6 @@ def main(argv: Sequence[str]) -> int:
     root = data_root("--root", config.reader, config.root)
     reader = open_reader(config.reader, root, config.split, config.options, config)
     storage = Storage(location("--out", config.out))
-    settings: dict[str, Any] = {
-        "reader": config.reader,
-        "root": root and shown(root),  # without the key that an address may carry: the manifest is for everyone
-        "split": config.split,
-        "options": dict(config.options),
-        "stage": config.stage,
-        "mois": as_dict(config.mois) if config.stage == "mois" else None,
-        "images_per_shard": config.images_per_shard,
-        "images_per_group": config.images_per_group,
-    }
     listed = CountItems()
 
     def progress(done: int, total: int, sums: dict[str, int]) -> None:
@@ -79,7 +72,7 @@ def main(argv: Sequence[str]) -> int:
         manifest = prepare(
             reader,
             storage,
-            settings,
+            settings_of(config, root, reader),
             run=on_ray(config.images_per_group, config.actors, config.num_cpus),
             stage=STAGES[config.stage](config.mois),
             items_per_part=config.images_per_shard,
@@ -97,6 +90,16 @@ def main(argv: Sequence[str]) -> int:
     name = write_prepared_report(storage, title, show_counted)
     print(f"report  {storage.path(name)}")
     return 0
+
+
+def settings_of(config: PrepareConfig, root: str | None, reader: Reader) -> Settings:
+    """Everything that decides what is prepared; it becomes part of the manifest."""
+    decoding = getattr(reader, "decoding", config.decoding())  # --options may name its fields, too
+    return Settings(
+        dataclasses.replace(config, root=root and shown(root), **dataclasses.asdict(decoding)),
+        without=("out", "actors", "num_cpus"),
+        more={} if config.stage == "mois" else {"mois": None},
+    )
 
 
 class CountItems:

@@ -4,15 +4,49 @@ import json
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+
+from pipeline.data.config import DataConfig
+from pipeline.data.targets import most_empty
+
+LEAST_SAMPLES = 64
+"""Before so many are used a share of them means little."""
+
+
+@dataclass
+class EmptySamples:
+    """Says once of a run that too many of its samples show no object."""
+
+    data: DataConfig
+    num: float = 0.0
+    empty: float = 0.0
+    said: bool = False
+
+    def count(self, num: float, empty: float) -> str | None:
+        """Count further samples, and what to say of all of them if that is due."""
+        self.num, self.empty = self.num + num, self.empty + empty
+        return self.advice(self.num, self.empty) if self.num >= LEAST_SAMPLES else None
+
+    def advice(self, num: float, empty: float) -> str | None:
+        """What to do about `empty` of `num` samples; None if that is as it should be, or was said."""
+        share, keep = empty / max(1.0, num), self.data.keep_background_prob
+        if self.said or share <= most_empty(keep):
+            return None
+        self.said = True
+        return (
+            f"{share:.0%} of the samples show no object, where {keep:.0%} are meant to: objects of fewer than "
+            f"{self.data.min_object_area} pixels after augmentation are no targets; lower --data.min-object-area (auto "
+            "takes it from the data), or let crops show more of them by --data.augment.scale or --data.crop-hw"
+        )
 
 
 @contextmanager
-def followed(history: Path, num_steps: int) -> Iterator[None]:
-    """Print a line for each entry that is appended to `history` while the block runs."""
+def followed(history: Path, num_steps: int, empty: EmptySamples | None = None) -> Iterator[None]:
+    """Print a line for each entry that is appended to `history` while the block runs, and warnings that are due."""
     stop = threading.Event()
     start = history.stat().st_size if history.is_file() else 0
-    thread = threading.Thread(target=_follow, args=(history, start, num_steps, stop), daemon=True)
+    thread = threading.Thread(target=_follow, args=(history, start, num_steps, empty, stop), daemon=True)
     thread.start()
     try:
         yield
@@ -35,7 +69,7 @@ def starving(entry: dict[str, float], *, first: bool) -> str | None:
     )
 
 
-def _follow(history: Path, offset: int, num_steps: int, stop: threading.Event) -> None:
+def _follow(history: Path, offset: int, num_steps: int, empty: EmptySamples | None, stop: threading.Event) -> None:
     num_shown, warned = 0, False
     while True:
         last_round = stop.wait(0.5)
@@ -53,6 +87,9 @@ def _follow(history: Path, offset: int, num_steps: int, stop: threading.Event) -
                     if advice and not warned:
                         print(f"warning: {advice}", flush=True)
                         warned = True
+                    num = entry.get("samples", 0.0)
+                    if empty is not None and (advice := empty.count(num, num * entry.get("without_object", 0.0))):
+                        print(f"warning: {advice}", flush=True)
                     num_shown += 1
         if last_round:
             return
@@ -61,9 +98,10 @@ def _follow(history: Path, offset: int, num_steps: int, stop: threading.Event) -
 def text(entry: dict[str, float], num_steps: int) -> str:
     """Lay one entry out as a line."""
     left = (num_steps - entry["step"]) * entry["seconds_per_step"]
+    empty = entry.get("without_object", 0.0)
     return (
         f"step {entry['step']:.0f}/{num_steps}  loss {entry['loss']:.3f}  IoU {entry['iou']:.3f}  "
-        f"lr {entry['lr']:.1e}  "
+        f"{f'without object {empty:.0%}  ' if empty else ''}lr {entry['lr']:.1e}  "
         f"{entry['images_per_second']:.1f} images/s  waiting for data {entry['data_wait']:.0%}  "
         f"{left // 60:.0f} min {left % 60:02.0f} s left"
     )

@@ -3,8 +3,13 @@
 import logging
 import os
 import secrets
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from models.errors import InputError
+from models.short_folder import prepare_ray_tmpdir
+from pipeline.data.sample import printable
 
 
 @contextmanager
@@ -15,6 +20,9 @@ def connected(*, num_cpus: int | None = None) -> Iterator[None]:
     this process alone: its token lives in the environment, so that none is written into the home folder.
     MASKWRIGHT_VERBOSE=1 shows what Ray and its workers say.
     """
+    for text in sys.argv:  # Ray keeps the command line, and takes UTF-8 alone
+        if printable(text) != text:
+            raise InputError(f"{printable(text)} is no UTF-8: rename the folder, or make a link to it whose name is")
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
@@ -34,6 +42,7 @@ def connected(*, num_cpus: int | None = None) -> Iterator[None]:
     if on_cluster():
         ray.init(logging_level=level, log_to_driver=verbose)
     else:
+        prepare_ray_tmpdir()
         ray.init(
             address="local",
             num_cpus=num_cpus,

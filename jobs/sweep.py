@@ -5,7 +5,6 @@ OUT/best.json is a refinement that jobs.evaluate, jobs.predict, the server and P
 
 import dataclasses
 import functools
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,7 @@ from jobs.config import SweepConfig
 from jobs.sweep_training import CHECKPOINT, TRAINED, train_config, train_setting
 from models import checkpoint as checkpoints
 from models.errors import InputError
-from models.networks import create
+from models.files import make_folder, write_json
 from models.refinement import Refinement, named, why_not
 from pipeline.data.hold_out import HoldOut
 from pipeline.data.readers import open_reader
@@ -29,6 +28,8 @@ from pipeline.data.sample import Reader
 from pipeline.data.sampling import rng_for
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.evaluator import choose_objects
+from pipeline.evaluation.journal import Journal
+from pipeline.saved import Settings
 from pipeline.tuning.contest import Contest, Entry
 from pipeline.tuning.objective import objective as objective_of
 from pipeline.tuning.outcome import forwards, standings
@@ -116,7 +117,7 @@ def sweep(config: SweepConfig, space_name: str, space: Space, out: Path, uri: st
     from pipeline.tuning.ray_tune import Sweep
     from pipeline.tuning.ray_tune import sweep as sweep_on_ray
 
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     base, protocol, reader = base_of(config), protocol_of(config), open_data(config)
     pieces = ordered(reader, protocol, config.seed)
     trains = any(not name.startswith(REFINE) for name in space)
@@ -137,13 +138,8 @@ def sweep(config: SweepConfig, space_name: str, space: Space, out: Path, uri: st
     if trains and not config.scaling.gpu:
         # Training needs the CPUs, and settings are trained one after the other: playing them must not hold any.
         actors, num_cpus = 1, BESIDE_TRAINING
-    settings = {
-        **{name: value for name, value in as_dict(config).items() if name not in NO_SETTINGS},
-        "space": {name: as_json(parameter) for name, parameter in space.items()},
-        "base": dataclasses.asdict(base),
-        "weights": checkpoints.describe(config.checkpoint)["sha256"],
-        "precision": config.scaling.precision,
-    }
+    settings = settings_of(config, space, base)
+    Journal(out / "journal.jsonl", settings).check(lambda _, piece: [item.id for item, _ in pieces[piece : piece + 1]])
     parent = tracking.start_run(uri, f"sweep {space_name}", as_dict(config))
     ended: list[str] = []
     most = config.trials or (math.prod(len(p.points()) for p in space.values()) if config.search == "grid" else 0)
@@ -196,6 +192,17 @@ def sweep(config: SweepConfig, space_name: str, space: Space, out: Path, uri: st
     return found
 
 
+def settings_of(config: SweepConfig, space: Space, base: Refinement) -> Settings:
+    """Everything that decides the results of a sweep."""
+    more = {
+        "space": {name: as_json(parameter) for name, parameter in space.items()},
+        "base": base,
+        "weights": checkpoints.describe(config.checkpoint)["sha256"],
+        "precision": config.scaling.precision,
+    }
+    return Settings(config, without=NO_SETTINGS, more=more)
+
+
 def _ends(parameter: Parameter) -> tuple[Any, ...]:
     return parameter.values if isinstance(parameter, Choice) else (parameter.low, parameter.high)
 
@@ -204,9 +211,8 @@ def traits_of(checkpoint: str) -> Any:
     """What the checkpoint's network can take; its weights are not read."""
     import torch
 
-    description = checkpoints.describe(checkpoint)
     with torch.device("meta"):
-        return create(description["network"], **description["config"]).traits
+        return checkpoints.network_of(checkpoints.describe(checkpoint)).traits
 
 
 def refusals(base: Refinement, traits: Any, values: Mapping[str, Any]) -> list[str]:
@@ -245,30 +251,27 @@ def conclude(config: SweepConfig, contest: Contest, base: Refinement, out: Path,
         )
     best = found[0]
     refinement = refinement_of(base, best.entry.values)
-    (out / BEST).write_text(json.dumps(dataclasses.asdict(refinement), indent=2) + "\n")
+    write_json(out / BEST, dataclasses.asdict(refinement))
     asked, computed = forwards(contest)
-    (out / "sweep.json").write_text(
-        json.dumps(
-            {
-                "space": space_name,
-                "objective": config.objective,
-                "forwards": {"asked": asked, "computed": computed},
-                "settings": [
-                    {
-                        "name": s.entry.name, "values": s.entry.values, "status": s.entry.status,
-                        "reason": s.entry.reason, "objects": s.objects, "value": s.value, "estimate": s.estimate,
-                        "seconds_per_click": s.seconds_per_click, "difference": s.difference, "low": s.low,
-                        "high": s.high, "forwards": s.entry.forwards,
-                    }
-                    for s in found
-                ],
-                "failed": [
-                    {"values": e.values, "reason": e.reason} for e in contest.entries.values() if e.status == "failed"
-                ],
-            },
-            indent=2,
-        )
-        + "\n"
+    write_json(
+        out / "sweep.json",
+        {
+            "space": space_name,
+            "objective": config.objective,
+            "forwards": {"asked": asked, "computed": computed},
+            "settings": [
+                {
+                    "name": s.entry.name, "values": s.entry.values, "status": s.entry.status,
+                    "reason": s.entry.reason, "objects": s.objects, "value": s.value, "estimate": s.estimate,
+                    "seconds_per_click": s.seconds_per_click, "difference": s.difference, "low": s.low,
+                    "high": s.high, "forwards": s.entry.forwards,
+                }
+                for s in found
+            ],
+            "failed": [
+                {"values": e.values, "reason": e.reason} for e in contest.entries.values() if e.status == "failed"
+            ],
+        },
     )  # fmt: skip
     sentence = write_report(
         out / "report.html",
@@ -292,6 +295,13 @@ def conclude(config: SweepConfig, contest: Contest, base: Refinement, out: Path,
             score = abs(contest.score(entry))
             print(f"  {entry.seconds_per_click:8.3f} s/click  {label} {score:.3f}  {contest.title(entry)}")
     print(f"\n{sentence}\n")
+    known = {item for s in found for result in s.entry.results.values() for item in result.trained_on}
+    if known:
+        print(
+            f"warning: the checkpoint was trained on photos that it is played on here ({len(known)} of the images: "
+            f"{', '.join(sorted(known)[:5])}{', ...' if len(known) > 5 else ''}): what is best on them need not be "
+            "best on others\n"
+        )
     if config.store:
         if best.difference is not None and best.better(contest.objective):
             checkpoints.recommend(config.checkpoint, dataclasses.asdict(refinement))

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.data.sample import printable
+
 EXPERIMENT = "maskwright"
 ALIAS = "champion"  # "latest" is reserved by MLflow
 
@@ -54,7 +56,7 @@ def start_run(uri: str, name: str, params: Mapping[str, Any], *, parent: str | N
     tags = {"mlflow.runName": name} | ({"mlflow.parentRunId": parent} if parent else {})
     run_id = mlflow.create_run(experiment_id, tags=tags).info.run_id
     for key, value in flatten(params).items():
-        mlflow.log_param(run_id, key, str(value)[:500])
+        mlflow.log_param(run_id, key, printable(str(value))[:500])
     return run_id
 
 

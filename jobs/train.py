@@ -6,7 +6,6 @@
 import contextlib
 import dataclasses
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -16,12 +15,14 @@ import torch
 from jobs import before_after, tracking
 from jobs.cli import absolute_path, as_dict, data_root, from_dict, parse, run_job, take_preset
 from jobs.config import TrainConfig, for_reader_of
+from jobs.datasets import absolute, settle_floor, without_left_out
 from jobs.evaluate import RECOMMENDED, label
 from jobs.presets import PRESETS
-from jobs.progress import followed
+from jobs.progress import EmptySamples, followed
 from jobs.validation import BEST, Validator
 from models import checkpoint as checkpoints
 from models.errors import InputError
+from models.files import make_folder, write_json
 from models.networks import create
 from models.networks.base import Network
 from models.networks.pooled import pools_views
@@ -30,9 +31,15 @@ from pipeline.data.config import DataConfig
 from pipeline.data.hold_out import HoldOut
 from pipeline.data.readers import open_reader
 from pipeline.data.sample import Item, Reader
+from pipeline.data.targets import check_targets
+from pipeline.saved import Settings, differences
 from pipeline.training.config import ScalingConfig
 from pipeline.training.objectives import frozen_parts
+from pipeline.training.record import read_photos, read_progress
 from pipeline.training.runner import rest
+
+CONFIG, SAMPLES = "config.json", "samples.json"
+"""In a run's folder; SAMPLES: how many it used, how many of them showed no object, and the photos by item."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -61,7 +68,7 @@ def resumed(argv: Sequence[str]) -> tuple[str, TrainConfig]:
     """
     given, rest = (argv[0].split("=", 1)[1], argv[1:]) if "=" in argv[0] else (argv[1] if argv[1:] else "", argv[2:])
     folder = absolute_path("--resume", given) if given else Path()
-    path = folder / "config.json"
+    path = folder / CONFIG
     if not given or not path.is_file():
         raise InputError(f"--resume {given}: expected the folder of a run, which jobs.train gave as --out")
     saved = json.loads(path.read_text())
@@ -97,9 +104,21 @@ def check(config: TrainConfig) -> TrainConfig:
     config.scaling.check_batch(config.training)
     check_objective(config, shape)
     check_forwards(config, shape)
-    if not open_reader(data.reader, data.root, data.split, data.options, data).items():
+    data = dataclasses.replace(data, leave_out=tuple(absolute("--data.leave-out", text) for text in data.leave_out))
+    reader = without_left_out(open_reader(data.reader, data.root, data.split, data.options, data), data)
+    items = reader.items()
+    if not items:
         raise InputError(f"the data set at {data.root} lists no images")
-    return dataclasses.replace(config, data=data, network=network)
+    if config.validation.hold_out:
+        items = HoldOut(reader=reader, fraction=config.validation.hold_out, side="training").of(items)
+    path = Path(config.out).expanduser() / CONFIG
+    going_on = json.loads(path.read_text()).get("config") if config.out and path.is_file() else None
+    return dataclasses.replace(
+        config,
+        data=settle_floor(data, reader, items, going_on),
+        network=network,
+        before_after=before_after.settle(config.before_after, data, reader, items, going_on),
+    )
 
 
 def check_objective(config: TrainConfig, network: Network) -> None:
@@ -126,22 +145,23 @@ def check_forwards(config: TrainConfig, network: Network) -> None:
     if alone and pools_views(network):
         raise InputError(
             f"--training.batch-size {training.batch_size} with {alone[0]} workers and --training.accumulate "
-            f"{training.accumulate} leaves a forward one sample: {config.network.name} pools each to one value per channel "
-            "and normalises those over the batch, so in training a forward needs at least 2: raise --training.batch-size, "
-            "or lower --training.accumulate or --scaling.workers"
+            f"{training.accumulate} leaves a forward one sample: {config.network.name} pools each to one value per "
+            "channel and normalises those over the batch, so in training a forward needs at least 2: raise "
+            "--training.batch-size, or lower --training.accumulate or --scaling.workers"
         )
 
 
 def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
     """Train inside a connection to Ray; returns the folder of the final checkpoint, OUT/checkpoint."""
-    from pipeline.training.ray_train import HISTORY, Job, read_progress
+    from pipeline.training.ray_train import HISTORY, Job
     from pipeline.training.ray_train import train as train_on_ray
 
-    out.mkdir(parents=True, exist_ok=True)
-    plain = as_dict(config)
-    run_id = _resume_or_start(out, uri, name, plain)
-    reader, validator = readers(config, out / "ray", tracking.training_logger(uri, run_id))
+    reader = training_side(config)
     items = reader.items()
+    check_targets(reader, items, config.data)
+    make_folder(out)
+    run_id = _resume_or_start(out, uri, name, config)
+    validator = validator_of(config, out / "ray", tracking.training_logger(uri, run_id))
     print(
         f"{config.network.name} on {len(items)} images, {count_objects(items)} objects ({config.data.reader}) -> {out}"
     )
@@ -162,27 +182,32 @@ def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
         log=tracking.training_logger(uri, run_id),
         log_file=tracking.file_logger(uri, run_id, "training"),
     )
-    (out / "ray").mkdir(exist_ok=True)
+    make_folder(out / "ray")
+    empty = EmptySamples(config.data)
     start = config.network.start_from
     if config.before_after.objects and start is not None:
         before_after.play(config, Path(start), out / "before", "Before training")
     try:
         beside = validator.beside() if validator is not None else contextlib.nullcontext()
-        with followed(out / "ray" / HISTORY, config.training.steps), beside:
+        with followed(out / "ray" / HISTORY, config.training.steps, empty), beside:
             last = train_on_ray(job, reader, items)
     except BaseException:
         tracking.end_run(uri, run_id, "FAILED")
         raise
-    final = out / "checkpoint"
-    final.mkdir(exist_ok=True)
-    for file in (checkpoints.WEIGHTS, checkpoints.DESCRIPTION):
-        shutil.copyfile(last / file, final / file)
-    refused = read_progress(last)["refused"]
-    (out / "refused.json").write_text(json.dumps(refused, indent=2) + "\n")
+    final = checkpoints.copy(last, out / "checkpoint")
+    progress = read_progress(last)
+    refused = progress["refused"]
+    write_json(out / "refused.json", refused)
     tracking.log_files(uri, run_id, out / "refused.json", "data")
+    used = {name: progress[name] for name in ("samples", "without_object")}
+    write_json(out / SAMPLES, {**used, "photos": read_photos(last)})
+    tracking.log_files(uri, run_id, out / SAMPLES, "data")
+    print(f"samples     {used['samples']}, {used['without_object']} of them without an object")
+    if advice := empty.advice(used["samples"], used["without_object"]):
+        print(f"warning: {advice}")
     print(f"checkpoint  {final}", flush=True)
     if (out / "ray" / BEST).is_dir():
-        shutil.copytree(out / "ray" / BEST, out / BEST, dirs_exist_ok=True)
+        checkpoints.copy(out / "ray" / BEST, out / BEST)
         print(f"best by NoC {out / BEST}", flush=True)
     if config.before_after.objects:
         best = out / BEST if (out / BEST).is_dir() else final
@@ -199,20 +224,24 @@ def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
     return final
 
 
-def readers(
-    config: TrainConfig, storage: Path, log: Callable[[int, dict[str, float]], None]
-) -> tuple[Reader, Validator | None]:
-    """Open what training reads, and whoever validates on what it does not."""
+def training_side(config: TrainConfig) -> Reader:
+    """Open what training reads: nothing that is held out."""
+    data, hold_out = config.data, config.validation.hold_out
+    reader = without_left_out(open_reader(data.reader, data.root, data.split, data.options, data), data)
+    return HoldOut(reader=reader, fraction=hold_out, side="training") if hold_out else reader
+
+
+def validator_of(config: TrainConfig, storage: Path, log: Callable[[int, dict[str, float]], None]) -> Validator | None:
+    """Make whoever validates on the held-out images, if there are any."""
     from pipeline.training.ray_train import newest_checkpoint
 
     data, hold_out = config.data, config.validation.hold_out
-    reader = open_reader(data.reader, data.root, data.split, data.options, data)
     if not hold_out:
-        return reader, None
-    held = HoldOut(reader=reader, fraction=hold_out, side="held_out")
+        return None
+    whole = open_reader(data.reader, data.root, data.split, data.options, data)
+    held = HoldOut(reader=whole, fraction=hold_out, side="held_out")
     held.items()
-    validator = Validator(config.validation, held, storage, lambda: newest_checkpoint(storage), log)
-    return HoldOut(reader=reader, fraction=hold_out, side="training"), validator
+    return Validator(config.validation, held, storage, lambda: newest_checkpoint(storage), log)
 
 
 def of_checkpoint(config: TrainConfig) -> TrainConfig:
@@ -268,22 +297,26 @@ def fit_scaling(scaling: ScalingConfig) -> ScalingConfig:
     return with_small_cluster(scaling, have.get("CPU", 1))
 
 
-def _resume_or_start(out: Path, uri: str, name: str, plain: dict[str, object]) -> str:
+def settings_of(config: TrainConfig) -> Settings:
+    """Everything that decides the weights of a run; where it runs is no part of it."""
+    return Settings(config, without=("out", "scaling", "num_cpus"))
+
+
+def _resume_or_start(out: Path, uri: str, name: str, config: TrainConfig) -> str:
     """MLflow run of this folder: the one it has, if the folder holds a run of the same config, else a new one."""
-    path = out / "config.json"
+    path = out / CONFIG
     if path.is_file():
         saved = json.loads(path.read_text())
-        ignored = ("out", "scaling", "num_cpus")
-        given = {key: value for key, value in plain.items() if key not in ignored}
-        if {key: value for key, value in saved["config"].items() if key not in ignored} != given:
+        if other := differences(saved["config"], settings_of(config)):
             raise InputError(
-                f"--out {out} holds a run with another config (see {path}): repeat that run's flags to continue it, or "
-                "name another folder"
+                f"--out {out} holds a run with another config ({other}; all of it is in {path}): repeat that run's "
+                f"flags to continue it, say --resume {out}, or name another folder"
             )
         print(f"continuing the run in {out}")
         return saved["run_id"]
+    plain = as_dict(config)
     run_id = tracking.start_run(uri, name, plain)
-    path.write_text(json.dumps({"run_id": run_id, "preset": name, "config": plain}, indent=2) + "\n")
+    write_json(path, {"run_id": run_id, "preset": name, "config": plain})
     return run_id
 
 

@@ -5,7 +5,6 @@ never waits. What it finds is appended to validation.jsonl; the checkpoint with 
 """
 
 import contextlib
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -15,10 +14,10 @@ from typing import Any
 from jobs.progress import parse
 from models import checkpoint as checkpoints
 from models.errors import InputError
+from models.files import append_line
 from models.refinement import named
 from pipeline.data.sample import Reader
 from pipeline.evaluation.config import EvaluationConfig, EvaluationScaling
-from pipeline.training.history import append_line
 
 VALIDATION, BEST = "validation.jsonl", "best"
 
@@ -86,11 +85,8 @@ class Validator:
         if found is None or found[1] <= self.seen:
             return None
         folder, step = found
-        copy = self.storage / "validating"
         try:
-            copy.mkdir(exist_ok=True)
-            for file in (checkpoints.WEIGHTS, checkpoints.DESCRIPTION):
-                shutil.copyfile(folder / file, copy / file)
+            copy = checkpoints.copy(folder, self.storage / "validating")
         except FileNotFoundError:  # only the last ones are kept: it is gone already, and a newer one is there
             return None
         self.seen = step
@@ -116,10 +112,7 @@ class Validator:
     def _note(self, entry: dict[str, float], checkpoint: Path) -> None:
         better = all(entry["noc"] < earlier["noc"] for earlier in self.results)
         if better:
-            best = self.storage / BEST
-            best.mkdir(exist_ok=True)
-            for file in (checkpoints.WEIGHTS, checkpoints.DESCRIPTION):
-                shutil.copyfile(checkpoint / file, best / file)
+            checkpoints.copy(checkpoint, self.storage / BEST)
         self.results.append(entry)
         append_line(self.storage / VALIDATION, entry)
         self.log(int(entry["step"]), {f"validation_{name}": value for name, value in entry.items() if name != "step"})

@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from models import fingerprints
 from models.errors import InputError
+from models.files import make_folder, whole_file, write_json
 from models.networks import NETWORKS, create
 from models.networks.base import Network
 from models.published import load_strict, refuse_lfs_pointer
@@ -24,34 +27,65 @@ FORMAT_VERSION = 1
 WEIGHTS, DESCRIPTION = "weights.safetensors", "checkpoint.json"
 
 
-def save(network: Network, folder: str | Path, *, state: dict[str, Tensor] | None = None, **info: Any) -> Path:
+def save(
+    network: Network,
+    folder: str | Path,
+    *,
+    state: dict[str, Tensor] | None = None,
+    photos: Collection[int] = (),
+    **info: Any,
+) -> Path:
     """Write a checkpoint folder; `info` (JSON values) is kept beside the network's config.
 
-    `state`: the weights of a network that holds a part of them only (FSDP), gathered.
+    `state`: the weights of a network that holds a part of them only (FSDP), gathered. `photos`: the fingerprints of
+    those that it was trained on (models/fingerprints.py).
 
-    The weights are written first and the description last, each by an atomic rename: a folder that has a description
-    is complete.
+    The weights appear first and the description last, each whole: a folder that has a description is complete. Raises
+    InputError if they cannot be written.
     """
     if network.prepared:
         raise InputError("this network was prepared for inference (models.inference): save it before that")
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_folder(folder)
     tensors = network.state_dict() if state is None else state
     state = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-    save_file(state, folder / f"{WEIGHTS}.part")
-    digest = _sha256(folder / f"{WEIGHTS}.part")
-    description = {
-        "format": FORMAT_VERSION,
-        "network": network.name,
-        "config": dataclasses.asdict(network.config),
-        "sha256": digest,
-        "info": info,
-    }
-    (folder / f"{DESCRIPTION}.part").write_text(json.dumps(description, indent=2) + "\n")
-    # safetensors makes a file for its owner alone; a cluster's other users read checkpoints too.
-    shutil.copymode(folder / f"{DESCRIPTION}.part", folder / f"{WEIGHTS}.part")
-    (folder / f"{WEIGHTS}.part").replace(folder / WEIGHTS)
-    (folder / f"{DESCRIPTION}.part").replace(folder / DESCRIPTION)
+    # The inner file appears before the outer one.
+    with whole_file(folder / DESCRIPTION) as described, whole_file(folder / WEIGHTS) as weights:
+        save_tensors(state, weights)
+        description = {
+            "format": FORMAT_VERSION,
+            "network": network.name,
+            "config": dataclasses.asdict(network.config),
+            "sha256": _sha256(weights),
+            "info": info,
+            **({fingerprints.KEY: fingerprints.pack(photos)} if photos else {}),
+        }
+        described.write_text(json.dumps(description, indent=2) + "\n")
+    return folder
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write a safetensors file; raises OSError for what the system refuses, as other writers do."""
+    try:
+        save_file(dict(tensors), path)
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
+
+
+def copy(source: str | Path, folder: str | Path) -> Path:
+    """Copy a checkpoint into a folder, over one that is there; returns the folder.
+
+    Raises FileNotFoundError if `source` holds none, InputError if the copy cannot be written.
+    """
+    source, folder = Path(source), make_folder(folder)
+    with (
+        (source / WEIGHTS).open("rb") as given_weights,
+        (source / DESCRIPTION).open("rb") as given_description,
+        whole_file(folder / DESCRIPTION) as described,
+        whole_file(folder / WEIGHTS) as weights,
+    ):
+        for given, part in ((given_weights, weights), (given_description, described)):
+            with part.open("wb") as file:
+                shutil.copyfileobj(given, file, 2**20)
     return folder
 
 
@@ -74,6 +108,17 @@ def describe(folder: str | Path) -> dict[str, Any]:
     if name not in NETWORKS or not isinstance(config, dict):
         raise InputError(f"{path} is of network {name!r}, which this version does not know: {', '.join(NETWORKS)}")
     return description
+
+
+def network_of(description: dict[str, Any], **options: Any) -> Network:
+    """Build the network that a description names, with fresh weights; `options` replace parts of its config.
+
+    A field that the config lacks was added since: it has the default of the config's class, which is how networks were
+    before, not what the registered network has.
+    """
+    fields = dataclasses.fields(NETWORKS[description["network"]])
+    defaults = {each.name: each.default for each in fields if each.default is not dataclasses.MISSING}
+    return create(description["network"], **defaults | description["config"] | options)
 
 
 def _sha256(path: Path) -> str:
@@ -99,7 +144,7 @@ def load(folder: str | Path, expected_network: str | None = None, **options: Any
         given = _sha256(folder / WEIGHTS)
     except (SafetensorError, OSError) as error:
         raise InputError(f"{folder / WEIGHTS} cannot be read: {error}") from error
-    network = create(description["network"], **description["config"] | options)
+    network = network_of(description, **options)
     load_strict(network, state, what="checkpoint")
     if given != description.get("sha256"):
         raise InputError(f"{folder / WEIGHTS} is damaged, or not of this checkpoint: its SHA-256 is {given}")
@@ -110,7 +155,4 @@ def recommend(folder: str | Path, refinement: dict[str, Any]) -> None:
     """Let a checkpoint recommend another refinement (its fields as JSON values); its weights stay as they are."""
     description = describe(folder)
     description["info"]["refinement"] = refinement
-    path = Path(folder) / DESCRIPTION
-    part = path.with_name(f"{DESCRIPTION}.part")
-    part.write_text(json.dumps(description, indent=2) + "\n")
-    part.replace(path)
+    write_json(Path(folder) / DESCRIPTION, description)

@@ -21,8 +21,8 @@ class Decoding:
     """Which way up photos with an EXIF orientation are read: upright as people see them, stored as their pixels lie in
     the file, or auto: as the masks of this kind of data set refer to them."""
     bit_depth: int = 0
-    """Bits that the values of a 16-bit file use: 8, 10, 12, 14 or 16; 0: the fewest of these that hold its largest
-    value."""
+    """Bits that the values of a 16-bit image use: 8, 10, 12, 14 or 16 (what is beyond is white); 0: the fewest of these
+    that hold its largest value."""
     max_megapixels: int = 64
     """Images of more million pixels are refused before they are decoded."""
 
@@ -34,6 +34,11 @@ class Decoding:
             raise InputError(f"bit_depth is {self.bit_depth}: expected {depths}, or 0 to take it from each file")
         if self.max_megapixels < 1:
             raise InputError(f"max_megapixels is {self.max_megapixels}: expected 1 or more")
+
+    @property
+    def max_pixels(self) -> int:
+        """The limit in pixels."""
+        return self.max_megapixels * 1_000_000
 
     def decoding(self) -> "Decoding":
         """These fields alone, of a config that inherits them."""

@@ -1,10 +1,13 @@
 """Errors meant for people: what was given, what was expected, what to do. The jobs print them without a traceback."""
 
 import difflib
+import errno
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+FULL = ("No space left on device", "disk is full", "Disk quota exceeded")
+"""What libraries say of a full disk that pass the system's number on as a text, or not at all."""
 
 
 class InputError(ValueError):
@@ -26,10 +29,19 @@ def lookup(kind: str, name: str, table: Mapping[str, T]) -> T:
     return table[name]
 
 
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that a disk has no room left."""
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(text in str(error) for text in FULL)
+
+
 def find_input_error(error: BaseException) -> InputError | None:
-    """Find the InputError that a worker or an actor raised inside what Ray made of it; None if there is none."""
+    """Find the InputError that a worker or an actor raised inside what Ray made of it; None if there is none.
+
+    A disk that was full for what others write (MLflow, Ray) counts as one.
+    """
     waiting: list[Any] = [error]
     seen: set[int] = set()
+    full: BaseException | None = None
     while waiting:
         current = waiting.pop()
         if not isinstance(current, BaseException) or id(current) in seen:
@@ -38,6 +50,10 @@ def find_input_error(error: BaseException) -> InputError | None:
             # Ray Data appends advice on its own retry settings, which would not help.
             return InputError(str(current).split("\nFailed to apply UDF")[0])
         seen.add(id(current))
+        full = current if is_full(current) else full
         waiting += [getattr(current, name, None) for name in ("cause", "_base_exc", "controller_failure", "__cause__")]
         waiting += getattr(current, "worker_failures", {}).values()
-    return None
+    if full is None:
+        return None
+    lines = [line.strip() for line in str(full).splitlines() if any(text in line for text in FULL)]
+    return InputError(f"a disk is full ({(lines or [str(full)])[-1]}): make room and run the same command again")

@@ -5,6 +5,7 @@ groups of five bits, one character each (bit 5: more groups follow; plus 48). Nu
 refused before anything of the mask's size is allocated, which the C library behind pycocotools does not do.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any, TypedDict
 
@@ -135,7 +136,8 @@ def unpack_counts(text: str) -> np.ndarray:
 def _checked_size(size: Any, hw: tuple[int, int] | None, max_pixels: int) -> tuple[int, int]:
     pair = list(size) if isinstance(size, list | tuple) else []
     if len(pair) != 2 or not all(isinstance(v, int) and not isinstance(v, bool) and v > 0 for v in pair):
-        raise InputError(f"the RLE size is {str(size)[:60]}: expected [height, width], two positive integers")
+        given = json.dumps(size, default=str)[:60]
+        raise InputError(f"the RLE size is {given}: expected [height, width], two positive integers")
     height, width = int(pair[0]), int(pair[1])
     if hw is not None and (height, width) != tuple(hw):
         raise InputError(f"the RLE size is [{height}, {width}]: expected the image's [{hw[0]}, {hw[1]}]")
@@ -149,6 +151,7 @@ def _checked_runs(counts: Any, num_pixels: int) -> np.ndarray:
     if isinstance(counts, bytes):
         counts = counts.decode("ascii", errors="replace")
     if isinstance(counts, str):
+        counts = _unquoted(counts)
         if len(counts) > MAX_GROUPS * (num_pixels + 1):
             raise InputError(f"the RLE counts hold {len(counts)} characters, too many for {num_pixels} pixels")
         runs = unpack_counts(counts)
@@ -156,6 +159,11 @@ def _checked_runs(counts: Any, num_pixels: int) -> np.ndarray:
         if any(not 0 <= v <= num_pixels for v in counts):
             raise InputError(f"a run of the RLE lies outside 0 to {num_pixels}")
         runs = np.array(counts, np.int64)
+    elif isinstance(counts, list):
+        odd = next(v for v in counts if not isinstance(v, int) or isinstance(v, bool))
+        raise InputError(f"the RLE counts hold {json.dumps(odd, default=str)[:60]}: expected a list of integers")
+    elif counts is None:
+        raise InputError("the RLE counts are missing or null: neither the COCO text nor a list of integers")
     else:
         raise InputError("the RLE counts are neither the COCO text nor a list of integers")
     if len(runs) and (runs.min() < 0 or runs.max() > num_pixels):
@@ -163,3 +171,10 @@ def _checked_runs(counts: Any, num_pixels: int) -> np.ndarray:
     if len(runs) > 2 * num_pixels + 2 or int(runs.sum()) != num_pixels:
         raise InputError(f"the runs of the RLE add up to {int(runs.sum())}: expected height x width = {num_pixels}")
     return runs
+
+
+def _unquoted(counts: str) -> str:
+    """Undo Python's way to write bytes as text, b'...': some programs store the counts so. Quotes are no COCO text."""
+    if len(counts) > 2 and counts[0] == "b" and counts[1] in "'\"" and counts[-1] == counts[1]:
+        return counts[2:-1].replace("\\\\", "\\")
+    return counts

@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from models.decoding import Decoding
 from models.errors import InputError
 from models.precision import Precision
 from serve.access import read_tokens
@@ -56,6 +57,9 @@ class Serve:
     """bf16 is about twice as fast where the processor has instructions for it, and a little off."""
     max_megapixels: int = 32
     """Largest image that is accepted; the network needs 16 bytes per pixel for it."""
+    bit_depth: int = 0
+    """Bits that the values of 16-bit images use: 8, 10, 12, 14 or 16 (what is beyond is white); 0: of each image the
+    fewest of these that hold its largest value."""
     sessions: str = ""
     """File that keeps sessions, so that they survive a restart; default maskwright-UID/sessions-PORT.db in the folder
     for temporary files, for its owner alone. Or redis://HOST:PORT/DB, rediss:// or unix:// of a Redis, for servers on
@@ -136,6 +140,7 @@ def check(options: Serve) -> None:
         raise InputError(f"--num-threads is {options.num_threads}: expected 0 or more")
     if options.max_megapixels < 1:
         raise InputError(f"--max-megapixels is {options.max_megapixels}: expected 1 or more")
+    Decoding(bit_depth=options.bit_depth)
     if options.idle_minutes < 1:
         raise InputError(f"--idle-minutes is {options.idle_minutes}: expected 1 or more")
     # The proxies of a cluster listen on its machines, and may be there already; a Redis may be for those alone.
@@ -206,6 +211,7 @@ def _run(options: Serve, home: Path) -> None:
         device=options.device,
         precision=options.precision,
         max_megapixels=options.max_megapixels,
+        bit_depth=options.bit_depth,
         sessions=settled(options.sessions or default_sessions(options.port)),
         idle_minutes=options.idle_minutes,
         tokens=str(Path(options.tokens).resolve()) if options.tokens else None,

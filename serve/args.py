@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from models.decoding import Decoding
 from models.errors import InputError
 from models.precision import Precision
 from serve.access import read_tokens
@@ -28,6 +29,7 @@ class ServeArgs:
     several as "a=FOLDER,b=models:/name@alias", of which the first is the default one;
     `refinement` a name (None: what the checkpoint recommends); `num_threads` of the network on a CPU (0: one per CPU);
     `device` auto (a GPU where there is one), cpu or cuda; `precision` fp32 or bf16; `max_megapixels` of an image;
+    `bit_depth` of 16-bit images, 8, 10, 12, 14 or 16 (0: of each its own);
     `sessions` the file that sessions are kept in, or the URL of a Redis, whose password is best in the ingress's
     environment, MASKWRIGHT_REDIS_PASSWORD (None: a file that ends with the application's processes); `idle_minutes`
     after which a session that nobody uses ends; `tokens` the file of tokens (None: nobody is asked), there on every
@@ -45,6 +47,7 @@ class ServeArgs:
     device: str = "auto"
     precision: Precision = "fp32"
     max_megapixels: int = 32
+    bit_depth: int = 0
     sessions: str | None = field(default=None, repr=False)
     idle_minutes: int = 60
     tokens: str | None = None
@@ -72,6 +75,7 @@ class ServeArgs:
         numbers = {
             "num_threads": args.get("num_threads") or 0,
             "max_megapixels": args.get("max_megapixels") or 32,
+            "bit_depth": args.get("bit_depth") or 0,
             "idle_minutes": args.get("idle_minutes") or 60,
             "clicks_per_second": args.get("clicks_per_second", 50),
             "opens_per_minute": args.get("opens_per_minute", 120),
@@ -83,6 +87,7 @@ class ServeArgs:
             raise InputError(f"device is {args['device']!r}: expected {', '.join(DEVICES)}")
         if args.get("precision", "fp32") not in PRECISIONS:
             raise InputError(f"precision is {args['precision']!r}: expected {', '.join(PRECISIONS)}")
+        Decoding(bit_depth=int(numbers["bit_depth"]))
         check_format(args.get("log_format", "off"))
         return cls(**{**args, **{name: int(value) for name, value in numbers.items()}})
 
@@ -135,6 +140,7 @@ def build_settings(args: ServeArgs) -> Settings:
     settings = Settings(
         examples=examples,
         max_pixels=args.max_megapixels * 1_000_000,
+        bit_depth=args.bit_depth,
         sessions=args.sessions or None,
         idle_timeout_s=60.0 * args.idle_minutes,
         tokens=read_tokens(Path(args.tokens)) if args.tokens else (),

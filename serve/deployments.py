@@ -24,6 +24,7 @@ from ray.serve import Application
 from ray.serve.config import HTTPOptions
 
 from models.errors import InputError
+from models.short_folder import prepare_ray_tmpdir
 from serve.api import create_app
 from serve.args import ServeArgs, build_engine, build_settings
 from serve.fleet import Fleet
@@ -158,7 +159,6 @@ def is_split(args: ServeArgs) -> bool:
     import torch
 
     from models import checkpoint
-    from models.networks import create
 
     try:
         with impatient():
@@ -166,7 +166,7 @@ def is_split(args: ServeArgs) -> bool:
     except InputError:
         return False
     with torch.device("meta"):
-        return create(description["network"], **description["config"]).traits.split
+        return checkpoint.network_of(description).traits.split
 
 
 def serve_runs() -> bool:
@@ -205,6 +205,8 @@ def connect(metrics_port: int = 0) -> bool:
     # Ray lets its workers wait for every other process of the machine (nice 15): batch work may, clicks may not.
     os.environ.setdefault("RAY_worker_niceness", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would tell its makers that it runs here
+    if not address:
+        prepare_ray_tmpdir()
     try:
         ray.init(
             address=address or "local",

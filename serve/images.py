@@ -4,12 +4,16 @@ import base64
 import binascii
 import io
 import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from models import rle
 from models.errors import InputError
+from models.image_files import TooLarge, allowing, opened
+from models.pixels import eight_bit
 from serve import metrics
 from serve.problems import Problem
 from serve.protocol import MaskRle
@@ -32,32 +36,29 @@ def sniff(data: bytes) -> str | None:
     return None
 
 
-def decode_image(data: bytes, max_pixels: int) -> np.ndarray:
+def decode_image(data: bytes, max_pixels: int, bit_depth: int = 0) -> np.ndarray:
     """Decode an image file to uint8 (h, w, 3) RGB, turned as its EXIF says; transparency is dropped.
 
-    Raises Problem: image_missing, unsupported_image, image_too_large (from the header, nothing decoded), bad_image.
+    `bit_depth`: which bits of a 16-bit image count, see models/decoding.py. Raises Problem: image_missing,
+    unsupported_image, image_too_large (from the header, nothing decoded), bad_image.
     """
-    if not data:
-        raise Problem("image_missing", "the image is empty: expected a JPEG, PNG or WebP file")
-    image = _open(data, max_pixels)
-    try:
-        with metrics.timed(metrics.DECODE_MS):
-            image = _eight_bit(ImageOps.exif_transpose(image)).convert("RGB")
-            return np.array(image, np.uint8)
-    except Exception as error:  # Pillow's decoders raise nearly anything on broken files
-        raise Problem("bad_image", f"the image is damaged: {_reason(error)}") from error
+    with header_of(data, max_pixels, _named(data)) as image:
+        try:
+            with metrics.timed(metrics.DECODE_MS):
+                image = ImageOps.exif_transpose(eight_bit(image, data, bit_depth)).convert("RGB")
+                return np.array(image, np.uint8)
+        except Exception as error:  # Pillow's decoders raise nearly anything on broken files
+            raise Problem("bad_image", f"the image is damaged: {reason(error)}") from error
 
 
 def image_hw(data: bytes, max_pixels: int) -> tuple[int, int]:
     """Height and width that `decode_image` would give, from the header alone where the format allows; raises alike."""
-    if not data:
-        raise Problem("image_missing", "the image is empty: expected a JPEG, PNG or WebP file")
-    image = _open(data, max_pixels)
-    try:
-        turned = image.getexif().get(ExifTags.Base.Orientation) in SIDEWAYS
-    except Exception as error:  # a PNG may keep its EXIF behind its pixels
-        raise Problem("bad_image", f"the image is damaged: {_reason(error)}") from error
-    return (image.width, image.height) if turned else (image.height, image.width)
+    with header_of(data, max_pixels, _named(data)) as image:
+        try:
+            turned = image.getexif().get(ExifTags.Base.Orientation) in SIDEWAYS
+        except Exception as error:  # a PNG may keep its EXIF behind its pixels
+            raise Problem("bad_image", f"the image is damaged: {reason(error)}") from error
+        return (image.width, image.height) if turned else (image.height, image.width)
 
 
 def decode_mask_png(data: bytes, hw: tuple[int, int]) -> np.ndarray:
@@ -65,16 +66,17 @@ def decode_mask_png(data: bytes, hw: tuple[int, int]) -> np.ndarray:
     if sniff(data) != "PNG":
         raise Problem("bad_mask", "the mask is not a PNG file: expected grey PNG of 1 or 8 bits, values 0 and 255")
     try:
-        image = Image.open(io.BytesIO(data), formats=["PNG"])
-        if (image.height, image.width) != hw:
-            raise Problem("bad_mask", f"the mask is {image.width} x {image.height}: expected {hw[1]} x {hw[0]}")
-        if image.mode not in ("1", "L"):
-            raise Problem("bad_mask", f"the mask has the mode {image.mode}: expected grey of 1 or 8 bits")
-        values = np.asarray(image.convert("L"))
+        with allowing(hw[0] * hw[1]):
+            image = Image.open(io.BytesIO(data), formats=["PNG"])
+            if (image.height, image.width) != hw:
+                raise Problem("bad_mask", f"the mask is {image.width} x {image.height}: expected {hw[1]} x {hw[0]}")
+            if image.mode not in ("1", "L"):
+                raise Problem("bad_mask", f"the mask has the mode {image.mode}: expected grey of 1 or 8 bits")
+            values = np.asarray(image.convert("L"))
     except Problem:
         raise
     except Exception as error:
-        raise Problem("bad_mask", f"the mask is damaged: {_reason(error)}") from error
+        raise Problem("bad_mask", f"the mask is damaged: {reason(error)}") from error
     if not np.isin(values, (0, 255)).all():
         raise Problem("bad_mask", "the mask holds values other than 0 and 255")
     return values > 0
@@ -106,37 +108,36 @@ def from_base64(text: str) -> bytes:
     try:
         data = base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise Problem("bad_encoding", f"the base64 text is malformed: {_reason(error)}", "/image") from None
+        raise Problem("bad_encoding", f"the base64 text is malformed: {reason(error)}", "/image") from None
     found = sniff(data)
     if mime and found and mime.lower() not in MIME_OF[found]:
         raise Problem("bad_encoding", f"the data URI says {mime} but holds {found}", "/image")
     return data
 
 
-def _open(data: bytes, max_pixels: int) -> Image.Image:
+@contextmanager
+def header_of(data: bytes, max_pixels: int, name: str) -> Iterator[Image.Image]:
+    """Open a file of the format `name`, to decode it in the block; raises image_too_large, bad_image."""
+    with ExitStack() as stack:
+        try:
+            image = stack.enter_context(opened(data, [name], max_pixels))
+        except TooLarge as error:
+            raise Problem("image_too_large", str(error)) from None
+        except Exception as error:
+            raise Problem("bad_image", f"the {name} header is damaged: {reason(error)}") from error
+        yield image
+
+
+def _named(data: bytes) -> str:
+    if not data:
+        raise Problem("image_missing", "the image is empty: expected a JPEG, PNG or WebP file")
     name = sniff(data)
     if name is None:
         raise Problem("unsupported_image", "the file is neither JPEG nor PNG nor WebP")
-    try:
-        image = Image.open(io.BytesIO(data), formats=[name])
-    except Image.DecompressionBombError:
-        raise Problem("image_too_large", f"the image declares more than {max_pixels} pixels") from None
-    except Exception as error:
-        raise Problem("bad_image", f"the {name} header is damaged: {_reason(error)}") from error
-    if image.width * image.height > max_pixels:
-        raise Problem(
-            "image_too_large", f"the image is {image.width} x {image.height}: expected at most {max_pixels} pixels"
-        )
-    return image
+    return name
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
-    # Pillow clips 16-bit grey at 255 instead of scaling it, which turns most of such an image white.
-    if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))
-    return image
-
-
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Say in words, and no objects of ours, what a decoder found wrong."""
     # Pillow's messages may show the address of its stream object; only the words are of use.
     return re.sub(r"<[^>]*>", "the file", str(error))[:200] or type(error).__name__

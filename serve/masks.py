@@ -153,7 +153,7 @@ class LocalMasks:
             before, session = self._cached.pop(work.session_id, (None, None))
         found = "miss" if session is None else "hit"
         metrics.put(metrics.CACHE_LOOKUPS, 1, found, self.engine.model_version)
-        if session is None or before is None:
+        if session is None or before is None or before.bit_depth != work.basis.bit_depth:
             session = self._opened(work.load(), work.basis)
         elif before != work.basis:
             session = self.engine.rebase(session, before, work.basis)
@@ -167,7 +167,7 @@ class LocalMasks:
 
     def _opened(self, data: bytes, basis: Basis) -> PredictorSession:
         with self.engine.opening:
-            return self.engine.open(decode_image(data, self._settings.max_pixels), basis)
+            return self.engine.open(decode_image(data, self._settings.max_pixels, basis.bit_depth), basis)
 
     def _keep(self, session_id: str, basis: Basis, session: PredictorSession, hw: tuple[int, int]) -> None:
         # A float32 RGB image, a float32 mask per click and one more, and what the network keeps for later clicks.

@@ -84,7 +84,7 @@ class Sessions:
         self, data: bytes, image: np.ndarray, basis: Basis | None = None, who: str | None = None
     ) -> SessionValue:
         """Start a session on an image file and its decoded pixels; raises at_capacity, and as the engine's `open`."""
-        basis = basis or Basis()
+        basis = basis or Basis(bit_depth=self._settings.bit_depth)
         basis = replace(basis, model=basis.model or self._fleet.default)
         value = SessionValue(
             id=secrets.token_urlsafe(24),

@@ -26,6 +26,7 @@ class Settings:
     max_click_body_bytes: int = 64 * 1024
     max_object_body_bytes: int = MIB
     max_pixels: int = 32_000_000  # 96 MB as bytes, and 384 MB as the network's float32
+    bit_depth: int = 0  # which bits of 16-bit images count in new sessions; 0: those that each image uses
     max_clicks: int = 200
     max_objects: int = 200  # finished ones of a session
     max_added_bytes: int = 8 * MIB  # run lengths of a session's finished objects, beyond which none is added

@@ -26,6 +26,9 @@ class Basis:
     mask_threshold: float | None = None
     initial_mask: Rle | None = None
     exemplar: Exemplar | None = None
+    bit_depth: int = 16
+    """Which bits of a 16-bit image count, as the server was set when the session began (see models/decoding.py).
+    Sessions of before that was recorded took 16 for granted, and keep their masks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

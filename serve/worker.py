@@ -33,7 +33,8 @@ class Worker:
     def open(self, session_id: str, data: bytes, basis: Basis) -> None:
         """Decode and open an image before its first click."""
         with self.engine.opening:
-            self._masks.open(session_id, data, decode_image(data, self._settings.max_pixels), basis)
+            image = decode_image(data, self._settings.max_pixels, basis.bit_depth)
+            self._masks.open(session_id, data, image, basis)
 
     def ask(self, what: str, session_id: str, data: bytes | None, basis: Basis, clicks: Rows) -> Any:
         """What a session has after these clicks: its "mask", "probability" or "passes"; None: the file is needed."""
@@ -58,7 +59,7 @@ class Worker:
     def once(self, data: bytes, basis: Basis, clicks: Rows) -> Made:
         """The mask of clicks on an image that nobody keeps."""
         with self.engine.opening:
-            image = decode_image(data, self._settings.max_pixels)
+            image = decode_image(data, self._settings.max_pixels, basis.bit_depth)
             return self._masks.once(data, image, basis, _clicks(clicks))
 
     def forget(self, session_id: str) -> None:

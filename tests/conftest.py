@@ -1,6 +1,7 @@
 """Shared fixtures: one local Ray for all tests that need it, small data, and where real images are."""
 
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,8 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "1")
 
 import pytest
+
+from tests.small_disk import SmallDisk, mounted
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -33,6 +36,16 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     )
     yield
     ray.shutdown()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    """A disk of 1.5 MB; needs the right to mount one."""
+    disk = mounted(tmp_path / "disk", 1500 * 1024)
+    if disk is None:
+        pytest.skip("no right to mount a small disk here")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk.path)], check=True)
 
 
 @pytest.fixture(scope="session")

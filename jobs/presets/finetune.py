@@ -3,14 +3,14 @@
 from jobs.config import BeforeAfterConfig, NetworkChoice, TrainConfig
 from jobs.presets.shared import SUEM
 from jobs.validation import ValidationConfig
-from pipeline.data.config import DataConfig
+from pipeline.data.config import AUTO, DataConfig
 from pipeline.training.config import OptimizerConfig, ScalingConfig, TrainingConfig
 
 
 def finetune() -> TrainConfig:
     """Your own images, from a checkpoint (--network.start-from): a tenth held out, NoC before and after, a report."""
     return TrainConfig(
-        data=DataConfig(reader="coco", copy_paste=SUEM, window_size=32),
+        data=DataConfig(reader="coco", copy_paste=SUEM, window_size=32, min_object_area=AUTO),
         network=NetworkChoice(name="", fresh=False),
         training=TrainingConfig(
             steps=500,
@@ -20,7 +20,7 @@ def finetune() -> TrainConfig:
         ),
         scaling=ScalingConfig(workers=1, data_actors=1),
         validation=ValidationConfig(hold_out=0.1),
-        before_after=BeforeAfterConfig(objects=64),
+        before_after=BeforeAfterConfig(objects=64, min_area=AUTO),
     )
 
 

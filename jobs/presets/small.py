@@ -3,7 +3,7 @@
 from jobs.config import NetworkChoice, TrainConfig
 from jobs.presets.shared import CPU, SUEM
 from pipeline.data.augment import AugmentConfig
-from pipeline.data.config import DataConfig
+from pipeline.data.config import AUTO, DataConfig
 from pipeline.training.config import OptimizerConfig, TrainingConfig
 
 # From fresh weights the output of the first clicks must be scored too, as the public code's form of the loss does: the
@@ -42,7 +42,8 @@ def cpu_xtiny() -> TrainConfig:
             reader="coco",
             crop_hw=(224, 224),
             window_size=32,
-            min_object_area=300,
+            min_object_area=AUTO,
+            max_auto_area=300,
             augment=AugmentConfig(scale=(0.35, 0.8)),
             copy_paste=SUEM,
         ),

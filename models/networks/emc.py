@@ -170,12 +170,11 @@ class EmcSegFormer(Emc):
         return Base(feature, logits, logits)
 
     def load_backbone(self, state: dict[str, Tensor]) -> list[str]:
-        """Start from an ImageNet MiT (the authors' names, possibly below `backbone.`); returns our names that were set.
+        """Start from an ImageNet MiT (the authors' names); returns the names of ours that were set.
 
         The side branch of the first click, which no such file has, keeps its weights. Raises InputError naming what is
         missing or of another shape: then nothing was copied.
         """
-        state = {key.removeprefix("backbone."): tensor for key, tensor in state.items()}
         names = {
             f"feature_extractor.backbone.{name}": name
             for name in self.feature_extractor.backbone.state_dict()

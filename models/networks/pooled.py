@@ -1,4 +1,4 @@
-"""Batch norm of what was pooled from a whole view: one value a channel, so that in training a forward needs two views."""
+"""Batch norm of what was pooled from a whole view, one value a channel: in training a forward needs two views."""
 
 from torch import Tensor, nn
 
@@ -12,7 +12,7 @@ class PooledNorm(nn.BatchNorm2d):
         """Normalise over the batch; raises InputError for a batch of 1 in training."""
         if self.training and input.shape[0] == 1:
             raise InputError(
-                "a batch of 1 view: in training this network needs at least 2 in a forward, as it pools each view to one "
+                "a batch of 1 view: in training this network needs at least 2 in a forward, as it pools each to one "
                 "value per channel and normalises those over the batch; raise training.batch_size, or lower "
                 "training.accumulate or scaling.workers"
             )

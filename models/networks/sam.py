@@ -281,7 +281,7 @@ class Sam2(Sam):
         return self.config.side, self.config.side
 
     def start(self, image: Tensor) -> Started:
-        """Encode views: the embedding at a sixteenth of the frame, and maps of 64 and 32 channels at strides 8 and 4."""
+        """Encode views: the embedding at stride 16, and maps of 64 and 32 channels at strides 8 and 4."""
         embedding, second, first = self.image_encoder(self.framed(self.normalise(image)))
         embedding = embedding + self.no_mem_embed.weight.view(1, DIM, 1, 1)
         return embedding, *self.mask_decoder.fine_maps(second, first)

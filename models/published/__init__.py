@@ -17,14 +17,14 @@ from models.interaction import Clicks
 from models.networks.base import Network
 from models.published.emc import EMC_HRNET, EMC_SEGFORMER
 from models.published.family import Family
-from models.published.files import read_state, refuse_lfs_pointer, sha256
+from models.published.files import Weights, read_weights, refuse_lfs_pointer, sha256
 from models.published.focuscut import FOCUSCUT
 from models.published.hrnet import RITM
 from models.published.icmformer import ICMFORMER, ICMFORMER_SWIN
 from models.published.plain_vit import SIMPLECLICK
 from models.published.sam import MOBILE_SAM, SAM, SAM2
 
-__all__ = ["FAMILIES", "Report", "family", "load", "load_strict", "pack_clicks", "read_state", "refuse_lfs_pointer"]
+__all__ = ["FAMILIES", "Report", "family", "load", "load_strict", "pack_clicks", "refuse_lfs_pointer"]
 
 FAMILIES: tuple[Family, ...] = (
     SIMPLECLICK,
@@ -42,7 +42,7 @@ FAMILIES: tuple[Family, ...] = (
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What came of loading: counts of tensors, and the SHA-256 of the file ("" for a state dict).
+    """What came of loading: counts of tensors, and the SHA-256 and shared prefix of a file ("" for a state dict).
 
     `num_loaded` of the file's tensors are in the network, `num_dead` are known and used by no forward, `num_aliases`
     repeat another; `dead_parameters` counts the values of the last two and of unused parts. `missing_dead` names unused
@@ -55,6 +55,7 @@ class Report:
     dead_parameters: int
     missing_dead: tuple[str, ...] = ()
     sha256: str = ""
+    prefix: str = ""
 
 
 def family(network: Network) -> Family:
@@ -74,12 +75,12 @@ def load(network: Network, source: str | Path | Mapping[str, Tensor]) -> Report:
     Raises InputError that names every tensor that is missing, left over or of another shape: then nothing was loaded.
     """
     if isinstance(source, str | Path):
-        state, digest = read_state(Path(source)), sha256(Path(source))
+        weights, digest = read_weights(Path(source)), sha256(Path(source))
     else:
-        state, digest = dict(source), ""
-    ours, report = translate(network, state)
+        weights, digest = Weights(state=dict(source)), ""
+    ours, report = translate(network, weights.state)
     load_strict(network, ours, what="published checkpoint")
-    return dataclasses.replace(report, sha256=digest)
+    return dataclasses.replace(report, sha256=digest, prefix=weights.prefix)
 
 
 def translate(network: Network, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Report]:

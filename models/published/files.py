@@ -1,17 +1,16 @@
 """Open the authors' files without running what is in them, and say what a file is that holds no weights.
 
-`.pth` files are read with `weights_only=True` and inert stand-ins for the few classes that their configs pickle; there
-is no fallback to a full unpickle. Weights in `.safetensors` are read as they are.
+`.pth` files are read with `weights_only=True` and stand-ins for the few classes that people pickle beside weights;
+there is no fallback to a full unpickle. Weights in `.safetensors` are read as they are.
 """
 
-import collections
 import hashlib
+import itertools
 import re
-import sys
-import types
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,17 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from models.errors import InputError
+from models.published.stand_ins import stand_ins
+
+PLACES = (
+    "state_dict", "model_state_dict", "model", "model_state", "net", "network", "weights", "params",
+    "state_dict_ema", "ema_state_dict", "model_ema", "ema", "params_ema",
+)  # fmt: skip
+"""Names under which files hold their state dict; the first that does counts, so an average only if it is alone."""
+PREFIXES = ("module.", "model.", "_orig_mod.", "net.", "network.")
+"""What DataParallel, torch.compile and the modules that people train in put before every name."""
+COUNTER = "n_averaged"
+"""Beside the weights of torch's AveragedModel: of how many it is the average."""
 
 AGAIN = "download it again"
 ARCHIVES = {b"7z\xbc\xaf\x27\x1c": "7z", b"\x1f\x8b": "gzip", b"Rar!": "rar", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
@@ -54,36 +64,67 @@ def read_file(path: Path) -> Any:
     if start.startswith(b"PK"):
         _check_zip(path)
     try:
-        with _StandIns(), warnings.catch_warnings():
+        with stand_ins(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch, about files that it then refuses
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever the unpickler finds, the file is refused and named
         raise _unreadable(path, _reason(error)) from error
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
-    """Open a `.pth` or `.safetensors` and return its state dict; raises InputError if it holds none."""
-    return state_of(read_file(path), path)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Weights:
+    """State dict of a file; `place`: where in the file it was; `prefix`: what was stripped, as all names had it."""
+
+    state: dict[str, Tensor]
+    place: str = ""
+    prefix: str = ""
 
 
-def state_of(content: Any, path: Path) -> dict[str, Tensor]:
-    """Find the state dict in what `read_file` returned; raises InputError that says what is there instead."""
+def read_weights(path: Path) -> Weights:
+    """Open a `.pth` or `.safetensors` and find its weights; raises InputError if it holds none."""
+    return weights_of(read_file(path), path)
+
+
+def weights_of(content: Any, path: Path) -> Weights:
+    """Find the weights in what `read_file` returned; raises InputError that says what is there instead."""
     if isinstance(content, list | tuple) and content and all(isinstance(part, Mapping) for part in content):
         raise InputError(
             f"{path} holds a list of {len(content)} checkpoints, the stages of one training: such files are not "
             "supported; save the stage that you want as a file of its own"
         )
-    state = content
-    for key in ("state_dict", "model"):  # RITM's family; MAE's backbones
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            state = content[key]
-            break
-    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+    places = [place for depth in range(3) for place in itertools.product(PLACES, repeat=depth)]
+    found = next((place for place in places if _is_state(_at(content, place))), None)
+    if found is None:
         expected = "expected {'state_dict': ...} or a plain state dict"
-        if isinstance(content, dict) and ("param_groups" in content or {"optimizer", "optimiser"} & content.keys()):
+        names = content.keys() if isinstance(content, dict) else ()
+        if any(str(name).startswith(("optimizer", "optimiser", "param_groups")) for name in names):
             raise InputError(f"{path} holds no weights but the state of an optimiser: {expected}")
         raise InputError(f"{path} holds no weights: {expected}")
-    return {str(key): value for key, value in state.items()}
+    named = {str(key): value for key, value in _at(content, found).items() if key != COUNTER}
+    prefix = shared_prefix(list(named))
+    return Weights(
+        state={key.removeprefix(prefix): value for key, value in named.items()}, place=".".join(found), prefix=prefix
+    )
+
+
+def _at(content: Any, place: tuple[str, ...]) -> Any:
+    for key in place:
+        content = content.get(key) if isinstance(content, dict) else None
+    return content
+
+
+def _is_state(content: Any) -> bool:
+    if not isinstance(content, dict) or not content.keys() - {COUNTER}:
+        return False
+    return all(isinstance(value, Tensor) for value in content.values())
+
+
+def shared_prefix(names: Sequence[str]) -> str:
+    """What wrappers put before every name, in the order in which they were put on; "" if there is no such thing."""
+    prefix = ""
+    while part := next((part for part in PREFIXES if all(name.startswith(prefix + part) for name in names)), ""):
+        prefix += part
+    return prefix
 
 
 def _unreadable(path: Path, reason: str) -> InputError:
@@ -133,43 +174,12 @@ def _reason(error: Exception) -> str:
     text = str(error).strip()
     wanted = re.search(r"GLOBAL ([\w.]+)", text)
     if wanted:
-        return f"it wants to create or run {wanted[1]}, which weights never need; it is refused, nothing of it was run"
+        return (
+            f"it wants to create or run {wanted[1]}, which weights never need; it is refused, nothing of it was run "
+            "(a file with nothing but the state dict is taken)"
+        )
+
     if isinstance(error, RuntimeError | EOFError | OSError):
         line = text.splitlines()[0] if text else type(error).__name__
         return f"it is truncated or damaged: {AGAIN} ({line})"
     return "torch.save did not write it, or it is damaged"
-
-
-class _CrossEntropyLoss:
-    """Inert stand-in for the loss object that published SimpleClick configs pickle."""
-
-
-def _cross_entropy() -> None:
-    """Inert stand-in for the function that the pickled loss refers to."""
-
-
-_PICKLED_IN = "isegm.model.modeling.transformer_helper.cross_entropy_loss"
-
-
-class _StandIns:
-    """Context in which `weights_only` loading knows the two names above and nothing else new."""
-
-    def __enter__(self) -> None:
-        self.added: list[str] = []
-        parts = _PICKLED_IN.split(".")
-        for end in range(1, len(parts) + 1):
-            name = ".".join(parts[:end])
-            if name not in sys.modules:
-                sys.modules[name] = types.ModuleType(name)
-                self.added.append(name)
-        module: Any = sys.modules[_PICKLED_IN]
-        for name, stand_in in (("CrossEntropyLoss", _CrossEntropyLoss), ("cross_entropy", _cross_entropy)):
-            stand_in.__module__, stand_in.__qualname__ = _PICKLED_IN, name
-            setattr(module, name, stand_in)
-        self.safe = torch.serialization.safe_globals([_CrossEntropyLoss, _cross_entropy, collections.OrderedDict, set])
-        self.safe.__enter__()
-
-    def __exit__(self, *error: object) -> None:
-        self.safe.__exit__(*error)
-        for name in self.added:
-            del sys.modules[name]

@@ -9,12 +9,13 @@ from torch import Tensor
 
 from models import checkpoint
 from models.errors import InputError, lookup
+from models.fingerprints import trained_on
 from models.networks import NETWORKS, create
 from models.networks.base import Network
 from models.networks.emc import EmcVit
 from models.published import Report, family, load
 from models.published.family import UNKNOWN_LICENCE
-from models.published.files import read_file, sha256, state_of
+from models.published.files import Weights, read_file, sha256, weights_of
 from models.published.recognise import (
     PublishedConfig,
     backbone_kind,
@@ -29,19 +30,22 @@ from models.published.recognise import (
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where weights came from; `published_class` as the file's config names it."""
+    """Where weights came from; `published_class` as the file's config names it, `place` and `prefix` of its Weights."""
 
     file: str
     sha256: str
     published_class: str | None = None
     licence: str = UNKNOWN_LICENCE
+    place: str = ""
+    prefix: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Imported:
     """A network with a file's weights: `report` of a whole model; `started`, the names of the tensors set, of a part.
 
-    `refinement`: the name of the one that the authors evaluate such weights with.
+    `refinement`: the name of the one that the authors evaluate such weights with. `photos`: fingerprints of what the
+    weights were trained on, if they are a checkpoint's of ours.
     """
 
     network: Network
@@ -49,6 +53,7 @@ class Imported:
     report: Report | None = None
     started: tuple[str, ...] = ()
     refinement: str = "standard"
+    photos: frozenset[int] = frozenset()
 
 
 def import_model(path: Path, name: str) -> Imported:
@@ -62,7 +67,8 @@ def import_model(path: Path, name: str) -> Imported:
 def _published(path: Path, name: str, built_on_it: str | None) -> Imported:
     """Load a whole published model; `built_on_it` names the network that it will be the base of."""
     lookup("network", name, NETWORKS)
-    state, config = _read(path)
+    weights, config = _read(path)
+    state = weights.state
     if kind := backbone_kind(state):
         raise InputError(
             f"{path} holds a backbone ({kind}), not a whole click-to-mask model: say --as backbone to start "
@@ -78,7 +84,7 @@ def _published(path: Path, name: str, built_on_it: str | None) -> Imported:
         names = [other for other in fitting(state) if other != name]
         raise _misfit(path, names, name, built_on_it) if names else InputError(f"{path}: {error}") from error
     known = family(network)
-    source = _source(path, config, known.licence)
+    source = _source(path, weights, config, known.licence)
     return Imported(network=network.eval(), source=source, report=report, refinement=known.refinement)
 
 
@@ -88,18 +94,19 @@ def import_backbone(path: Path, name: str, seed: int = 0) -> Imported:
     Raises InputError if the file holds no backbone that this network has.
     """
     lookup("network", name, NETWORKS)
-    state, config = _read(path)
+    weights, config = _read(path)
+    state = weights.state
     if is_model(state):
         names = fitting(state)
         which = f" ({names[0]})" if names else ""
         raise InputError(f"{path} holds a whole click-to-mask model{which}, not a backbone: leave --as backbone out")
     network = fresh(name, seed)
     try:
-        started = network.load_backbone(state)
+        started = network.load_backbone({key.removeprefix("backbone."): tensor for key, tensor in state.items()})
     except InputError as error:
         kind = backbone_kind(state)
         raise InputError(f"{path}{f' holds a {kind}' if kind else ''}: {error}") from error
-    return Imported(network=network.eval(), source=_source(path, config), started=tuple(started))
+    return Imported(network=network.eval(), source=_source(path, weights, config), started=tuple(started))
 
 
 def import_base(path: Path, name: str, seed: int = 0) -> Imported:
@@ -115,13 +122,14 @@ def import_base(path: Path, name: str, seed: int = 0) -> Imported:
         base, description = checkpoint.load(path, expected_network=wanted)
         licence = description.get("info", {}).get("licence", UNKNOWN_LICENCE)
         source = Source(file=path.name, sha256=description["sha256"], licence=licence)
+        photos = trained_on(description)
     else:
         whole = _published(path, wanted, name)
-        base, source = whole.network, whole.source
+        base, source, photos = whole.network, whole.source, set()
     network = fresh(name, seed)
     assert isinstance(network, EmcVit)
     started = network.load_base(base.state_dict())
-    return Imported(network=network.eval(), source=source, started=tuple(started))
+    return Imported(network=network.eval(), source=source, started=tuple(started), photos=frozenset(photos))
 
 
 def base_name(name: str) -> str | None:
@@ -147,17 +155,23 @@ def fresh_groups(network: Network, started: tuple[str, ...]) -> dict[str, int]:
     return dict(sorted(groups.items()))
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], PublishedConfig | None]:
+def _read(path: Path) -> tuple[Weights, PublishedConfig | None]:
     folder = path if path.is_dir() else path.parent
     if (folder / checkpoint.DESCRIPTION).is_file() and (path.is_dir() or path.name == checkpoint.WEIGHTS):
         raise InputError(f"{folder} is a checkpoint of ours: use the folder as it is, there is nothing to import")
     content: Any = read_file(path)
-    return state_of(content, path), config_of(content)
+    return weights_of(content, path), config_of(content)
 
 
-def _source(path: Path, config: PublishedConfig | None, licence: str = UNKNOWN_LICENCE) -> Source:
-    class_name = None if config is None else config.class_name
-    return Source(file=path.name, sha256=sha256(path), published_class=class_name, licence=licence)
+def _source(path: Path, weights: Weights, config: PublishedConfig | None, licence: str = UNKNOWN_LICENCE) -> Source:
+    return Source(
+        file=path.name,
+        sha256=sha256(path),
+        published_class=None if config is None else config.class_name,
+        licence=licence,
+        place=weights.place,
+        prefix=weights.prefix,
+    )
 
 
 def _other_networks(path: Path, config: PublishedConfig | None, name: str, state: dict[str, Tensor]) -> list[str]:

@@ -57,7 +57,8 @@ MODELS = {
     "refiner.": ("emc_hrnet", "emc_segformer"),
     "maps_transform.": ("ritm_hrnet",),
     "my_aspp.": ("focuscut_resnet",),
-    "patch_embed_coords.": ("simpleclick_vit", "icmformer"),
+    "backbone.blocks2.": ("icmformer_",),
+    "patch_embed_coords.": ("simpleclick_vit",),
     "sam_prompt_encoder.": ("sam2_hiera",),
     "prompt_encoder.": ("sam_vit", "mobile_sam"),
 }

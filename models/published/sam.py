@@ -1,4 +1,4 @@
-"""Published files of SAM, MobileSAM and SAM 2.1: names of the authors' code, which is under Apache-2.0 as are its weights."""
+"""Published files of SAM, MobileSAM and SAM 2.1: the names of the authors' code. Code and weights are Apache-2.0."""
 
 import re
 from typing import Any

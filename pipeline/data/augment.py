@@ -159,6 +159,22 @@ def object_areas(sample: Sample) -> np.ndarray:
     return np.array([counts[o.layer][o.value] for o in sample.objects], np.int64)
 
 
+def whole_areas(
+    sample: Sample, config: AugmentConfig, crop_hw: tuple[int, int], rng: np.random.Generator
+) -> np.ndarray:
+    """Areas that the objects would have in crops that cut nothing of them, float (objects,).
+
+    Each at a scale of its own, drawn as augmentation draws it.
+    """
+    areas, recipe = object_areas(sample).astype(float), AUGMENT_RECIPES[config.recipe]
+    if recipe.around:
+        masks = (sample.object_mask(ref) for ref in sample.objects)
+        sides = [object_square(mask, rng)[2] if mask.any() else 1 for mask in masks]
+        return areas * crop_hw[0] * crop_hw[1] / np.square(np.array(sides, float))
+    limits = config.scale or recipe.scale
+    return areas if limits is None else areas * rng.uniform(*limits, len(areas)) ** 2
+
+
 def keep_objects(sample: Sample, keep: np.ndarray, areas: np.ndarray | None = None) -> Sample:
     """Keep the objects where `keep` (bool, one per object) is true; the pixels of the others become background.
 

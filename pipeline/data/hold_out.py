@@ -28,7 +28,10 @@ class HoldOut:
 
     def items(self) -> Sequence[Item]:
         """List the images of this side; InputError if there is none."""
-        items = self.reader.items()
+        return self.of(self.reader.items())
+
+    def of(self, items: Sequence[Item]) -> Sequence[Item]:
+        """Choose this side of the reader's whole list; InputError if there is none."""
         held = np.array([is_held_out(item.id, self.fraction) for item in items], bool)
         chosen = np.flatnonzero(held == (self.side == "held_out"))
         if not len(chosen):

@@ -1,35 +1,35 @@
 """Opening image files: formats people use, pixels as uint8 RGB, and one kind of error for everything else."""
 
-import io
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from models.decoding import AS_IT_COMES, Decoding
+from models.image_files import opened
+from models.pixels import eight_bit
+from pipeline.data.orientation import FORMATS, Header, read_header, reads_upright, turned
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
-MAX_PIXELS = 64_000_000
-_ORIENTATION = 0x0112  # the EXIF tag
+T = TypeVar("T")
 
 
-def _open(source: Path | str | bytes, decoding: Decoding) -> Image.Image:
-    """Open and fully decode; the pixel limit is checked on the header, before any pixel is allocated."""
+def decode_file(source: Path | str | bytes, decoding: Decoding, decode: Callable[[Image.Image], T]) -> T:
+    """Open a file, checking its size on the header before any pixel is allocated, and `decode` it to the end.
+
+    Raises ValueError for everything that may be wrong with it.
+    """
     try:
-        image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
-        with image:
-            num_pixels = image.width * image.height
-            if num_pixels == 0 or num_pixels > decoding.max_megapixels * 1_000_000:
-                raise ValueError(
-                    f"the image is {image.width} x {image.height}: the limit is {decoding.max_megapixels} megapixels"
-                )
-            image.load()
-            return image
+        with opened(source, FORMATS, decoding.max_pixels) as image:
+            return decode(image)
     except FileNotFoundError as error:
         raise ValueError("the file does not exist") from error
     except Image.UnidentifiedImageError as error:
-        raise ValueError(f"the file is no {', '.join(FORMATS)} image") from error
+        raise ValueError(
+            f"the file is no {', '.join(FORMATS)} image, or of a kind that is not read (such as colours of 32 bits)"
+        ) from error
     except ValueError:
         raise
     # On broken bytes the decoders raise many kinds, from OSError to struct.error; all mean the same to a caller.
@@ -37,13 +37,13 @@ def _open(source: Path | str | bytes, decoding: Decoding) -> Image.Image:
         raise ValueError(f"the image file is broken or cut short ({error})") from error
 
 
+def _open(source: Path | str | bytes, decoding: Decoding) -> Image.Image:
+    """Open and fully decode a picture, to eight bits a channel at most."""
+    return decode_file(source, decoding, lambda image: eight_bit(image, source, decoding.bit_depth))
+
+
 def _to_rgb(image: Image.Image) -> np.ndarray:
-    """Convert any supported pixel mode to uint8 (h, w, 3); 16 bits keep their upper 8, alpha is dropped."""
-    if image.mode.startswith("I"):
-        gray = (np.clip(np.asarray(image).astype(np.int64), 0, 65535) >> 8).astype(np.uint8)
-        return np.repeat(gray[..., None], 3, axis=2)
-    if image.mode == "F":
-        raise ValueError("the image holds floating-point pixels, whose range is not known: save it with 8 or 16 bits")
+    """Convert any pixel mode of eight bits to uint8 (h, w, 3); alpha is dropped."""
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     # A copy: asarray would be a read-only view of Pillow's memory, and torch refuses those.
@@ -62,15 +62,13 @@ def _read_plain_jpeg(
         data = source if isinstance(source, bytes) else Path(source).read_bytes()
         if not data.startswith(b"\xff\xd8") or not data.endswith(b"\xff\xd9"):
             return None
-        with Image.open(io.BytesIO(data), formats=("JPEG",)) as header:
+        with opened(data, ("JPEG",), decoding.max_pixels) as header:
             hw = (header.height, header.width)
-            if header.mode != "RGB" or not 0 < hw[0] * hw[1] <= decoding.max_megapixels * 1_000_000:
+            if header.mode != "RGB" or (expected_hw is not None and hw != tuple(expected_hw)):
                 return None
-    except Exception:  # what is wrong is said by Pillow, which looks at it next
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    except Exception:  # what is wrong is said by Pillow, which looks at it next; OpenCV's limits are others
         return None
-    if expected_hw is not None and hw != tuple(expected_hw):
-        return None
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     return image if image is not None and image.shape[:2] == hw else None
 
 
@@ -83,36 +81,25 @@ def read_image(
 ) -> np.ndarray:
     """Read a file or its bytes as uint8 RGB (h, w, 3); ValueError if that cannot be done.
 
-    Pixels stay as stored unless `upright`, which applies the EXIF orientation. With `expected_hw`, the size that the
-    annotations declare, the orientation is applied exactly when only the rotated image has that size; ValueError if
-    neither has.
+    `decoding.exif` says which way up. For auto, a photo is read upright or as it is stored so that it has the size
+    `expected_hw`, which its annotations declare; `upright` decides where both do, or no size is declared. ValueError if
+    neither has that size, or not the one that `decoding.exif` asks for.
     """
-    if not upright and (plain := _read_plain_jpeg(source, expected_hw, decoding)) is not None:
-        return plain
-    image = _open(source, decoding)
-    stored_hw = (image.height, image.width)
-    if expected_hw is not None and stored_hw != tuple(expected_hw):
-        turned = ImageOps.exif_transpose(image)
-        if (turned.height, turned.width) != tuple(expected_hw):
-            raise ValueError(
-                f"the image is {stored_hw[0]} x {stored_hw[1]} (height x width), "
-                f"its annotations are {expected_hw[0]} x {expected_hw[1]}"
-            )
-        return _to_rgb(turned)
-    return _to_rgb(ImageOps.exif_transpose(image) if upright else image)
+    data = _bytes(source)
+    pixels = _read_plain_jpeg(data, None, decoding)
+    if pixels is None:
+        pixels = _to_rgb(_open(data, decoding))
+    header = read_header(data)
+    masks = None if expected_hw is None else Header(hw=(expected_hw[0], expected_hw[1]))
+    return turned(pixels, header, reads_upright(header, masks, decoding.exif, upright))
 
 
-def size_tells_orientation(path: Path) -> bool:
-    """Tell whether the size of the upright image is enough to read it upright by `expected_hw`; reads the header only.
-
-    It is not for a square photo, or for one turned by 180 degrees or mirrored: its size does not change.
-    """
+def _bytes(source: Path | str | bytes) -> bytes:
     try:
-        with Image.open(path, formats=FORMATS) as image:
-            orientation = image.getexif().get(_ORIENTATION, 1)
-            return orientation not in range(2, 9) or (orientation >= 5 and image.width != image.height)
-    # As in _open: on broken bytes the decoders raise many kinds.
-    except Exception as error:
+        return source if isinstance(source, bytes) else Path(source).read_bytes()
+    except FileNotFoundError as error:
+        raise ValueError("the file does not exist") from error
+    except OSError as error:
         raise ValueError(f"the image file is broken or cut short ({error})") from error
 
 
@@ -123,7 +110,18 @@ def read_labels(
 
     A palette file gives its indices, or its colours with `palette_index` False. Alpha is dropped.
     """
-    image = _open(source, decoding)
+    image = decode_file(source, decoding, loaded)
+    return label_values(image, palette_index)
+
+
+def loaded(image: Image.Image) -> Image.Image:
+    """Decode an opened file as it is."""
+    image.load()
+    return image
+
+
+def label_values(image: Image.Image, palette_index: bool = True) -> np.ndarray:
+    """The values of a decoded mask file, as `read_labels` gives them."""
     if image.mode == "P":
         return np.array(image) if palette_index else _to_rgb(image)
     if image.mode == "1" or image.mode == "LA":

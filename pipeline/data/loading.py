@@ -1,7 +1,7 @@
 """Open an item, whatever is wrong with it: one bad file must not end a run of days, and must be named."""
 
 from models.interaction import check_image
-from pipeline.data.sample import BadItem, Item, Reader, Sample
+from pipeline.data.sample import BadItem, Item, Reader, Sample, printable
 
 
 def load_or_refuse(reader: Reader, item: Item) -> tuple[Sample | None, tuple[str, ...]]:
@@ -12,7 +12,7 @@ def load_or_refuse(reader: Reader, item: Item) -> tuple[Sample | None, tuple[str
     except BadItem as error:
         return None, (str(error),)
     except Exception as error:  # one that trips a decoder in a new way
-        return None, (f"{item.id}: {type(error).__name__}: {error}",)
+        return None, (printable(f"{item.id}: {type(error).__name__}: {error}"),)
     hw = sample.image.shape[:2]
     if sample.instance_masks.shape[1:] != hw or sample.ignore_mask.shape != hw:
         given = f"{sample.instance_masks.shape[1:]} and {sample.ignore_mask.shape}"

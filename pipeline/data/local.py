@@ -6,6 +6,7 @@ from pipeline.data.config import DataConfig
 from pipeline.data.rows import Row
 from pipeline.data.sample import Item, Reader
 from pipeline.data.sampling import Order
+from pipeline.data.targets import settled
 from pipeline.data.windows import make_window
 
 
@@ -17,6 +18,7 @@ def stream(
     `items` saves listing the data set again. Raises InputError at the first row if a window has nothing to use.
     """
     items = reader.items() if items is None else items
+    config = settled(config, reader, items)
     for window in Order.of(items, config.window_size, config.seed).windows(start_index):
         for row in make_window(items, reader, config, window):
             if row["index"] >= start_index:

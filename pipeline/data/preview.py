@@ -8,6 +8,7 @@ from pipeline.data.copy_paste import SEVERAL, modes_of
 from pipeline.data.rows import Row
 from pipeline.data.sample import Item, Reader
 from pipeline.data.sampling import Order
+from pipeline.data.targets import settled
 from pipeline.data.windows import make_window
 
 MAX_WINDOWS = 8
@@ -24,6 +25,8 @@ class Examples:
     by_mode: dict[str, list[Row]]
     num_rows: int = 0
     """Samples that were made to find these."""
+    num_empty: int = 0
+    """How many of them show no object."""
     num_windows: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     """How many of them had the mode, alone or among others."""
@@ -52,6 +55,7 @@ def find_examples(
 
     Raises InputError if nothing in a window can be used.
     """
+    config = settled(config, reader, items)
     order = Order.of(items, config.window_size, config.seed)
     start = epoch * order.windows_per_epoch
     expected = modes_of(config.copy_paste)
@@ -68,6 +72,7 @@ def find_examples(
             for mode in {*modes, group}:
                 examples.counts[mode] = examples.counts.get(mode, 0) + 1
             examples.num_rows += 1
+            examples.num_empty += not row["object_mask"].any()
         examples.num_windows += 1
         progress(examples.num_windows, max_windows)
         if all(len(alone[mode]) == wanted for mode in expected):

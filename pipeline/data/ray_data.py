@@ -18,6 +18,7 @@ from pipeline.data.config import DataConfig
 from pipeline.data.rows import Batch, collate
 from pipeline.data.sample import Item, Reader
 from pipeline.data.sampling import Order
+from pipeline.data.targets import settled
 from pipeline.data.windows import make_window
 
 MAX_TASKS = 2000  # Ray Data plans tasks one by one: 10,000 of them delayed the first batch by 8 seconds
@@ -85,7 +86,9 @@ def dataset(
     if num_cpus <= 0:
         raise InputError(f"num_cpus is {num_cpus}: expected a number above 0, such as 0.2")
     pool = actor_pool(actors)
-    source = ray.put((reader, reader.items() if items is None else items))
+    items = reader.items() if items is None else items
+    config = settled(config, reader, items)
+    source = ray.put((reader, items))
     # A Dataset keeps the context it was made in: a copy leaves the caller's own settings alone.
     context = copy.deepcopy(ray.data.DataContext.get_current())
     context.execution_options = ordered_options(memory_bytes)

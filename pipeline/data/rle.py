@@ -1,5 +1,7 @@
 """COCO segmentations in, run lengths or masks out: both kinds of RLE and polygons, checked before they are filled."""
 
+import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -11,6 +13,7 @@ from models.rle import decode, decode_runs, encode, mask_of
 __all__ = ["decode", "encode", "from_segmentation", "runs_from_polygons", "runs_from_segmentation"]
 
 _MAX_REACH = 4  # a polygon may stray this many image sizes outside before it is called broken
+_MAX_NESTING = 3
 
 
 def from_segmentation(segmentation: Any, hw: tuple[int, int]) -> np.ndarray:
@@ -18,34 +21,68 @@ def from_segmentation(segmentation: Any, hw: tuple[int, int]) -> np.ndarray:
     return mask_of(runs_from_segmentation(segmentation, hw), hw)
 
 
-def runs_from_segmentation(segmentation: Any, hw: tuple[int, int]) -> np.ndarray:
-    """Turn a COCO `segmentation` into the runs (int64) of a mask of `hw`; ValueError if it is broken."""
+def runs_from_segmentation(
+    segmentation: Any, hw: tuple[int, int], scale_xy: tuple[float, float] = (1.0, 1.0)
+) -> np.ndarray:
+    """Turn a COCO `segmentation` into the runs (int64) of a mask of `hw`; ValueError if it is broken.
+
+    Corners of polygons are multiplied by `scale_xy`; RLE has a size of its own, which must be `hw`.
+    """
+    if segmentation is None:
+        raise ValueError("the segmentation is null (empty): expected polygons or RLE")
+    if isinstance(segmentation, float) and not math.isfinite(segmentation):
+        raise ValueError(f"the segmentation is {json.dumps(segmentation)}: expected polygons or RLE")
     if not segmentation:
         raise ValueError("the segmentation is empty")
     if isinstance(segmentation, Mapping):
         return decode_runs(segmentation, hw)
     if isinstance(segmentation, list):
-        return runs_from_polygons(segmentation, hw)
+        return runs_from_polygons(segmentation, hw, scale_xy)
     raise ValueError(f"the segmentation is a {type(segmentation).__name__}: expected polygons or RLE")
 
 
-def runs_from_polygons(polygons: Sequence[Any], hw: tuple[int, int]) -> np.ndarray:
-    """Fill the union of polygons [x, y, x, y, ...] as the COCO API does; runs (int64). ValueError if broken."""
-    if polygons and all(isinstance(value, int | float) for value in polygons):
-        polygons = [polygons]
+def runs_from_polygons(
+    polygons: Sequence[Any], hw: tuple[int, int], scale_xy: tuple[float, float] = (1.0, 1.0)
+) -> np.ndarray:
+    """Fill the union of polygons as the COCO API does; runs (int64). ValueError if broken.
+
+    A polygon is [x, y, x, y, ...] or [[x, y], [x, y], ...]; one may stand alone, without the list around it.
+    """
     usable = []
-    for polygon in polygons:
+    for polygon in _flat(polygons):
         try:
             values = np.array(polygon, np.float64)
         except (TypeError, ValueError, OverflowError) as error:
             raise ValueError("a polygon is no list of numbers") from error
         if values.ndim != 1 or values.size % 2:
             raise ValueError("a polygon is no list of x, y pairs")
+        if np.isnan(values).any():  # NumPy makes it of None, too
+            raise ValueError(f"a polygon holds {'null' if None in polygon else 'NaN'}, which is no coordinate")
+        if np.isinf(values).any():
+            raise ValueError("a polygon holds Infinity, far outside the image")
         # pycocotools walks every edge pixel by pixel: a coordinate of 1e9 would take its memory, not raise.
-        if not np.isfinite(values).all() or (values.size and np.abs(values).max() > _MAX_REACH * max(*hw, 64)):
+        if values.size and np.abs(values).max() > _MAX_REACH * max(*hw, 64):
             raise ValueError("a polygon has coordinates far outside the image")
         if values.size >= 6:  # fewer than three corners enclose nothing, and four numbers would be taken for a box
-            usable.append(values.tolist())
+            usable.append((values.reshape(-1, 2) * scale_xy).ravel().tolist())
     if not usable:
         raise ValueError("no polygon has three corners")
     return decode_runs(cast(Mapping[str, Any], coco_mask.merge(coco_mask.frPyObjects(usable, *hw))), hw)
+
+
+def _flat(polygons: Sequence[Any], depth: int = 0) -> list[Sequence[Any]]:
+    """List polygons as flat lists of numbers, whichever way their corners and they themselves are nested."""
+    if not any(isinstance(part, list) for part in polygons):
+        return [polygons]
+    # A polygon of two numbers is a point and encloses nothing, so that a list of such means corners.
+    if all(_is_corner(part) for part in polygons):
+        return [[value for corner in polygons for value in corner]]
+    if any(part is None for part in polygons):
+        raise ValueError("a polygon is null: expected [x, y, x, y, ...] or [[x, y], [x, y], ...]")
+    if depth == _MAX_NESTING or not all(isinstance(part, list) for part in polygons):
+        raise ValueError("a polygon is no list of numbers: expected [x, y, x, y, ...] or [[x, y], [x, y], ...]")
+    return [polygon for part in polygons for polygon in _flat(part, depth + 1)]
+
+
+def _is_corner(part: Any) -> bool:
+    return isinstance(part, list) and len(part) == 2 and not any(isinstance(value, list) for value in part)

@@ -8,6 +8,7 @@
 | partner | str | ids of the items pasted from, joined by "; " ("" if none) |
 | mode | str | copy-paste modes used, joined by "+" ("" if none) |
 | refused | str | what of this slot could not be used and why, joined by "; " ("" if nothing) |
+| photos | str | fingerprints of the item's image and of its partners', as they were read, separated by spaces |
 | image | uint8 (h, w, 3) | RGB |
 | object_mask | uint8 (h, w) | 1 on the object |
 | ignore_mask | uint8 (h, w) | 1 where a pixel counts for nobody |

@@ -12,10 +12,20 @@ import numpy as np
 from models.interaction import Clicks
 
 
+def printable(text: str) -> str:
+    """Spell out what no UTF-8 text can hold: bytes of file names that are none, and halves of characters from JSON.
+
+    Ids and categories pass through here on their way into items and samples, so that Parquet, CSV, pages and terminals
+    take them. Payloads keep names as they are, to open files by.
+    """
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
 class BadItem(Exception):
     """One item cannot be used: counted, named in a report and skipped; never fatal by itself."""
 
     def __init__(self, item_id: str, reason: str) -> None:
+        item_id, reason = printable(item_id), printable(reason)
         super().__init__(f"{item_id}: {reason}")
         self.item_id, self.reason = item_id, reason
 
@@ -31,6 +41,11 @@ class Item:
     object_ids: tuple[str, ...]
     payload: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if not self.id.isascii() or not all(map(str.isascii, self.object_ids)):
+            object.__setattr__(self, "id", printable(self.id))
+            object.__setattr__(self, "object_ids", tuple(map(printable, self.object_ids)))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectRef:
@@ -41,10 +56,15 @@ class ObjectRef:
     value: int
     category: str = ""
 
+    def __post_init__(self) -> None:
+        if not (self.id.isascii() and self.category.isascii()):
+            object.__setattr__(self, "id", printable(self.id))
+            object.__setattr__(self, "category", printable(self.category))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Where an image comes from: its file (whose bytes decode to its pixels; "" if made), its licence and its source.
+    """Where an image comes from: its file ("" if made), its licence and its source.
 
     `licence` and `source` (an address, a data set's name) are as the data set tells them, "" if it does not.
     """
@@ -52,6 +72,10 @@ class Origin:
     file: str = ""
     licence: str = ""
     source: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "licence", printable(self.licence))
+        object.__setattr__(self, "source", printable(self.source))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +103,10 @@ class Sample:
     refused: tuple[str, ...] = ()
     origin: Origin = Origin()
     exemplar: Exemplar | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "id", printable(self.id))
+        object.__setattr__(self, "refused", tuple(map(printable, self.refused)))
 
     def object_mask(self, ref: ObjectRef) -> np.ndarray:
         """Mask of one object, bool (h, w)."""

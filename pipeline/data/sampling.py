@@ -33,6 +33,7 @@ class Purpose(IntEnum):
     WINDOW = 7
     FOCUS = 8
     EXEMPLAR = 9
+    FLOOR = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from models.errors import InputError
+from models.fingerprints import fingerprint
 from pipeline.clicks.random_clicks import random_clicks
 from pipeline.data.augment import augment
 from pipeline.data.config import DataConfig
@@ -24,13 +25,14 @@ from pipeline.data.sampling import Purpose, Window, rng_for
 REASONS_SHOWN = 3
 
 
-def _augment(sample: Sample, config: DataConfig, rng: np.random.Generator) -> Sample:
+def augmented_by(sample: Sample, config: DataConfig, rng: np.random.Generator) -> Sample:
+    """Augment a sample as the config says, which has settled its floor of areas."""
     return augment(
         sample,
         config.augment,
         config.crop_hw,
         rng,
-        min_object_area=config.min_object_area,
+        min_object_area=config.floor,
         keep_background_prob=config.keep_background_prob,
         min_piece_area=config.min_piece_area,
         max_object_share=config.max_object_share,
@@ -43,6 +45,7 @@ class _Shared:
     def __init__(self, config: DataConfig, window: Window, samples: Sequence[Sample | None]) -> None:
         self.config, self.window, self.samples = config, window, samples
         self.augmented: dict[int, Sample] = {}
+        self.fingerprints: dict[str, int] = {}
 
     def rng(self, place: int, purpose: Purpose, *more: int) -> np.random.Generator:
         return rng_for(self.config.seed, self.window.epoch, self.window.first_index + place, purpose, *more)
@@ -54,8 +57,15 @@ class _Shared:
 
     def augmented_at(self, place: int) -> Sample:
         if place not in self.augmented:
-            self.augmented[place] = _augment(self.sample_at(place), self.config, self.rng(place, Purpose.AUGMENT))
+            self.augmented[place] = augmented_by(self.sample_at(place), self.config, self.rng(place, Purpose.AUGMENT))
         return self.augmented[place]
+
+    def photos(self, *samples: str) -> str:
+        """Fingerprints of some of the window's samples, by their ids."""
+        for sample in self.samples:
+            if sample is not None and sample.id in samples and sample.id not in self.fingerprints:
+                self.fingerprints[sample.id] = fingerprint(sample.image)
+        return " ".join(f"{self.fingerprints[item]:016x}" for item in samples)
 
 
 class _Slot:
@@ -75,7 +85,7 @@ class _Slot:
     def own(self) -> Sample:
         if self.place == self.slot:
             return self.shared.augmented_at(self.slot)
-        return _augment(self.shared.sample_at(self.place), self.config, self.rng(Purpose.AUGMENT))
+        return augmented_by(self.shared.sample_at(self.place), self.config, self.rng(Purpose.AUGMENT))
 
     def draw_partner(self) -> Sample:
         """Draw another sample of the window (the slot's own one if it is alone), as its slot has augmented it."""
@@ -84,7 +94,7 @@ class _Slot:
         others = [i for i in self.usable if i != self.place] or [self.place]
         place = others[int(rng.integers(len(others)))]
         if self.config.fresh_partners or place == self.place:
-            return _augment(self.shared.sample_at(place), self.config, rng)
+            return augmented_by(self.shared.sample_at(place), self.config, rng)
         return self.shared.augmented_at(place)
 
     def row(self, refused: Sequence[str]) -> Row:
@@ -112,6 +122,7 @@ class _Slot:
             "partner": "; ".join(pasted.partners),
             "mode": "+".join(pasted.modes),
             "refused": "; ".join(refused),
+            "photos": self.shared.photos(original.id, *pasted.partners),
             "image": pasted.sample.image,
             "object_mask": chosen.target.astype(np.uint8),
             "ignore_mask": pasted.sample.ignore_mask.astype(np.uint8),

@@ -1,7 +1,6 @@
 """The page about two evaluations of the same objects, and the same as JSON."""
 
 import dataclasses
-import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from models.errors import InputError
+from models.files import write_json
 from pipeline import metrics
 from pipeline.data.sample import Reader
 from pipeline.evaluation.compare import Difference, pairs
@@ -85,7 +85,7 @@ def write_comparison(
         legend=LEGEND,
         sections=_sections(ranked, reader, num_overlays, quality, max_clicks),
     )
-    (out / "compare.json").write_text(json.dumps(_json(differences, ranked, names, quality), indent=2) + "\n")
+    write_json(out / "compare.json", _json(differences, ranked, names, quality))
 
 
 def _json(

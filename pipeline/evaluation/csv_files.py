@@ -1,12 +1,14 @@
 """An evaluation's rows for spreadsheets: a line per object, and a line per click."""
 
 import csv
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from models.files import write
 from pipeline import metrics
 
 if TYPE_CHECKING:
@@ -66,7 +68,8 @@ def _number(value: float | None) -> str:
 
 
 def _write(path: Path, head: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(head)
-        writer.writerows(lines)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(head)
+    writer.writerows(lines)
+    write(path, text.getvalue())

@@ -1,8 +1,11 @@
 """Figures about a data set: how large its objects and images are, how many there are, of what kind."""
 
+import unicodedata
+
 import numpy as np
 
 from pipeline.data.bank import AREA_EDGES, Bank
+from pipeline.evaluation.fonts import drawn
 from pipeline.evaluation.page import COLOURS, new_figure, png
 
 MAX_PER_IMAGE = 40
@@ -76,7 +79,8 @@ def counts_figure(counts: list[tuple[str, int]], unit: str, colour: str = COLOUR
     numbers = [count for _, count in counts]
     bars = axes.barh(range(len(counts)), numbers, height=0.75, color=colour)
     axes.bar_label(bars, [f" {count:,}" for count in numbers], fontsize=8, color="#4a5568")
-    axes.set_yticks(range(len(counts)), [_shortened(name or NO_CATEGORY) for name, _ in counts], fontsize=8.5)
+    names = [drawn(_shortened(name or NO_CATEGORY))[0] for name, _ in counts]
+    axes.set_yticks(range(len(counts)), names, fontsize=8.5)
     for label in axes.get_yticklabels():
         label.set_parse_math(False)
     axes.set(xlabel=unit, ylim=(len(counts) - 0.4, -0.6), xlim=(0, 1.12 * max(numbers)))
@@ -87,4 +91,6 @@ def counts_figure(counts: list[tuple[str, int]], unit: str, colour: str = COLOUR
 
 
 def _shortened(name: str, most: int = 32) -> str:
-    return name if len(name) <= most else name[: most - 3] + "..."
+    """A name cut to the width of so many letters; those of East Asia are twice as wide."""
+    widths = np.cumsum([2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in name])
+    return name if not name or widths[-1] <= most else name[: int(np.searchsorted(widths, most - 2))] + "..."

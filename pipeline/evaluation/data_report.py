@@ -8,12 +8,13 @@ from pipeline.data.bank import Bank, Progress, bank_of_prepared
 from pipeline.data.config import DataConfig
 from pipeline.data.copy_paste import SEVERAL
 from pipeline.data.prepared.epoch import read_rows
-from pipeline.data.prepared.manifest import read_manifest
+from pipeline.data.prepared.manifest import decoding_of, read_manifest
 from pipeline.data.prepared.storage import Storage
 from pipeline.data.readers.prepared import Prepared
 from pipeline.data.rows import Row
 from pipeline.data.sample import BadItem
 from pipeline.evaluation import data_figures as figures
+from pipeline.evaluation.fonts import labels
 from pipeline.evaluation.overlays import objects_overlay
 from pipeline.evaluation.page import COLOURS, Cell, Picture, Table, jpeg, page
 from pipeline.evaluation.preview_page import LEGEND, MODES, row_picture
@@ -46,7 +47,7 @@ def write_epoch_report(
     storage: Storage, config: DataConfig, title: str, progress: Progress = lambda done, total: None
 ) -> str:
     """Write the report of a written epoch into its folder and return its name."""
-    bank = bank_of_prepared(storage, config.min_object_area, progress)
+    bank = bank_of_prepared(storage, config.floor, progress)
     counts = read_manifest(storage)["counts"]
     modes = {name.removeprefix("mode "): count for name, count in counts.items() if name.startswith("mode ")}
     ranked = sorted(modes.items(), key=lambda entry: (-entry[1], entry[0]))
@@ -86,7 +87,7 @@ def _write(
         num_other_reasons=max(0, len(bank.refused) - MAX_REASONS),
         sections=sections,
     )
-    storage.write(REPORT, text.encode())
+    storage.write(REPORT, text.encode("utf-8", "backslashreplace"))
     return REPORT
 
 
@@ -137,12 +138,19 @@ def _categories(bank: Bank) -> Picture:
     top, num_others, objects_of_others = bank.top_categories(MAX_CATEGORIES)
     text = f"The {len(top)} most frequent categories" if num_others else "Categories"
     more = f"; {num_others} others have {objects_of_others:,} objects" if num_others else ""
-    return Picture(src=figures.counts_figure(top, "objects"), caption=text + more)
+    shown, key = labels([name for name, _ in top])
+    numbers = [count for _, count in top]
+    return Picture(
+        src=figures.counts_figure(list(zip(shown, numbers, strict=True)), "objects"),
+        caption=text + more,
+        alt=f"{text}: {', '.join(f'{name or figures.NO_CATEGORY} {count:,}' for name, count in top)}",
+        key=key,
+    )
 
 
 def _pictures(storage: Storage) -> list[Picture]:
     """Draw images from all over the data set."""
-    reader = Prepared(root=storage.uri)
+    reader = Prepared(root=storage.uri, decoding=decoding_of(read_manifest(storage)))
     items = reader.items()
     pictures = []
     for number in np.unique(np.linspace(0, len(items) - 1, min(NUM_PICTURES, len(items))).round().astype(int)).tolist():

@@ -1,17 +1,18 @@
 """Evaluate many objects with one predictor: the robot's sessions are driven side by side and share forwards."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
 from models import rle
 from models.errors import InputError, lookup
+from models.fingerprints import fingerprint
 from models.steps import Steps, run_many
 from pipeline.clicks import POLICIES
 from pipeline.data.loading import load_or_refuse
-from pipeline.data.sample import Item, Reader
+from pipeline.data.sample import BadItem, Item, Reader, Sample
 from pipeline.data.sampling import rng_for
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.contestant import Contestant
@@ -50,8 +51,8 @@ def evaluate(
     def tasks() -> Iterator[Steps[Played]]:
         for item, object_ids in work:
             sample, reasons = load_or_refuse(reader, item)
-            wanted = {item.id, *object_ids}
-            refused.extend(text for text in reasons if text.split(": ")[0] in wanted)
+            wanted = tuple(f"{name}: " for name in (item.id, *object_ids))
+            refused.extend(text for text in reasons if text.startswith(wanted))
             if sample is None:
                 continue
             for game in task(sample, object_ids, contestant, config):
@@ -70,6 +71,14 @@ def evaluate(
                 raise RuntimeError(f"evaluating object {game.object} of {item_id} failed: {result}") from result
             yield _row(item_id, game, result, contestant, config, dataset)
     yield from refused
+
+
+def known_photos(opened: Mapping[str, Sample | BadItem], trained_on: Collection[int]) -> dict[str, int]:
+    """Find the items whose photo a network was trained on, and its fingerprint."""
+    if not trained_on:
+        return {}
+    photos = {item: fingerprint(sample.image) for item, sample in opened.items() if isinstance(sample, Sample)}
+    return {item: number for item, number in photos.items() if number in trained_on}
 
 
 def _row(

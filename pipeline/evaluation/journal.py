@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
-import os
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 from models.errors import InputError
+from models.files import append_line, write
 from pipeline.evaluation.results import ObjectRow
+from pipeline.saved import differences
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,12 +21,15 @@ class PieceResult:
     refused: list[str]
     forwards: dict[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
     """Of a sweep: requests of the network, and those of them that were computed."""
+    trained_on: dict[str, int] = dataclasses.field(default_factory=dict)
+    """Items whose photo the checkpoint was trained on, and its fingerprint."""
 
 
 class Journal:
     """Lines of JSON: first the settings, then one for each finished piece, written before it counts as done.
 
-    `settings` must be equal at a restart: InputError otherwise, and nothing is touched. Without a path nothing is kept.
+    `settings`, as `pipeline.saved.differences` takes them, must be equal at a restart: InputError otherwise, and
+    nothing is touched. Without a path nothing is kept.
     """
 
     def __init__(self, path: Path | None, settings: Any) -> None:
@@ -33,29 +38,38 @@ class Journal:
         """Results by (part, piece)."""
         if path is None:
             return
-        head = {"settings": json.loads(json.dumps(settings))}
         lines = path.read_text().split("\n") if path.exists() else []
         whole, torn = lines[:-1], "".join(lines[-1:])  # a line that ends in no newline was being written
-        if whole and json.loads(whole[0]) != head:
+        head = json.loads(whole[0]) if whole else {}
+        if whole and (other := differences(head.get("settings"), settings)):
             raise InputError(
-                f"{path} is of an evaluation with other settings: give those, or another --out, or remove it"
+                f"{path} is of an evaluation with other settings ({other}): give those, or another --out, or remove it"
             )
         for line in whole[1:]:
             part, piece, result = _read(json.loads(line))
             self.done[part, piece] = result
-        path.parent.mkdir(parents=True, exist_ok=True)
         if torn or not whole:
-            _replace(path, "".join(f"{line}\n" for line in whole or [json.dumps(head)]))
+            write(path, "".join(f"{line}\n" for line in whole or [json.dumps({"settings": settings})]))
+
+    def check(self, images: Callable[[int, int], Collection[str]]) -> None:
+        """Hold every result against the ids of the images of its (part, piece); InputError if it is of another.
+
+        Settings tell nothing of a data set whose images, or their ids, have changed since.
+        """
+        for (part, piece), result in self.done.items():
+            known = images(part, piece)
+            other = next((row.item for rows in result.rows.values() for row in rows if row.item not in known), None)
+            if other is not None:
+                raise InputError(
+                    f"{self.path} holds results of image {other!r}, which is not at that place of the data set: images "
+                    "or their ids have changed since; name another --out, or remove the file"
+                )
 
     def add(self, part: int, piece: int, result: PieceResult) -> None:
-        """Record a finished piece; on disk when this returns."""
+        """Record a finished piece; on disk when this returns. Raises InputError, and records nothing."""
+        if self.path is not None:
+            append_line(self.path, {"part": part, "piece": piece, **dataclasses.asdict(result)})
         self.done[part, piece] = result
-        if self.path is None:
-            return
-        with self.path.open("a") as file:
-            file.write(json.dumps({"part": part, "piece": piece, **dataclasses.asdict(result)}) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
 
     def close(self) -> None:
         """Remove the file: everything is written elsewhere."""
@@ -66,11 +80,11 @@ class Journal:
 def _read(record: dict[str, Any]) -> tuple[int, int, PieceResult]:
     rows = {name: [ObjectRow.from_json(row) for row in group] for name, group in record["rows"].items()}
     forwards = {name: (asked, computed) for name, (asked, computed) in record.get("forwards", {}).items()}
-    result = PieceResult(rows=rows, seconds=record["seconds"], refused=record["refused"], forwards=forwards)
+    result = PieceResult(
+        rows=rows,
+        seconds=record["seconds"],
+        refused=record["refused"],
+        forwards=forwards,
+        trained_on=record.get("trained_on", {}),
+    )
     return record["part"], record["piece"], result
-
-
-def _replace(path: Path, text: str) -> None:
-    new = path.with_name(path.name + ".new")
-    new.write_text(text)
-    new.replace(path)

@@ -11,8 +11,10 @@ import cv2
 import numpy as np
 
 from models import rle
+from models.files import write
 from models.interaction import Clicks
-from pipeline.data.sample import BadItem, Item, Reader
+from pipeline.data.sample import BadItem, Item, Reader, printable
+from pipeline.evaluation import fonts
 from pipeline.evaluation.overlays import overlay
 from pipeline.evaluation.results import ObjectRow
 
@@ -38,16 +40,20 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """An image as data URI, or "" and a caption that says why there is none."""
+    """An image as data URI, or "" and a caption that says why there is none.
+
+    `alt`: what it shows, for who does not see it; `key`: names that the image has numbers for.
+    """
 
     src: str
     caption: str
+    alt: str = ""
+    key: tuple[str, ...] = ()
 
 
 def render(path: Path, template: str, **values: Any) -> None:
-    """Write a page; its folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page(template, **values), encoding="utf-8")
+    """Write a page; its folder is made. Raises InputError."""
+    write(path, page(template, **values))
 
 
 def page(template: str, **values: Any) -> str:
@@ -56,7 +62,7 @@ def page(template: str, **values: Any) -> str:
 
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(autoescape=True, loader=loader, trim_blocks=True, lstrip_blocks=True)
-    return environment.get_template(template).render(**values)
+    return printable(environment.get_template(template).render(**values))
 
 
 def new_figure(width: float = 5.6, height: float = 3.7, num_rows: int = 1) -> tuple[Any, list[Any]]:
@@ -79,7 +85,14 @@ def legend(axes: Any, **options: Any) -> None:
 
 
 def png(figure: Any) -> str:
-    """Draw a figure into a data URI."""
+    """Draw a figure into a data URI, each text in fonts that have its letters."""
+    from matplotlib.text import Text
+
+    for axes in figure.axes:  # ticks have their texts when they are asked for them
+        for labels in (axes.get_xticklabels, axes.get_yticklabels):
+            labels()
+    for text in figure.findobj(Text):
+        text.set_fontfamily(list(fonts.drawn(text.get_text())[1]))
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

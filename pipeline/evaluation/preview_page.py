@@ -67,7 +67,7 @@ def write_preview(storage: Storage, examples: Examples, config: DataConfig, titl
         sheet=SHEET,
         sections=sections,
     )
-    storage.write(PAGE, text.encode())
+    storage.write(PAGE, text.encode("utf-8", "backslashreplace"))
     return SHEET, PAGE
 
 

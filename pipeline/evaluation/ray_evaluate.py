@@ -11,14 +11,16 @@ from typing import Any
 import ray
 import ray.exceptions
 
+from models import checkpoint as checkpoints
 from models.baselines import BASELINES
 from models.errors import InputError, lookup
+from models.fingerprints import trained_on
 from models.predictor import Predictor
 from models.refinement import Refinement, build
 from pipeline.data.sample import BadItem, Item, Reader, Sample
 from pipeline.evaluation.config import EvaluationConfig, EvaluationScaling
 from pipeline.evaluation.contestant import Contestant
-from pipeline.evaluation.evaluator import choose_objects, evaluate
+from pipeline.evaluation.evaluator import choose_objects, evaluate, known_photos
 from pipeline.evaluation.journal import Journal, PieceResult
 from pipeline.evaluation.results import ObjectRow
 from pipeline.evaluation.shared_answers import SharedAnswers
@@ -38,11 +40,15 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class PartResult:
-    """Rows by contestant in the data set's order, busy seconds by contestant (summed over actors), what was refused."""
+    """Rows by contestant in the data set's order, busy seconds by contestant (summed over actors), what was refused.
+
+    `trained_on`: items whose photo the checkpoint was trained on, and its fingerprint.
+    """
 
     rows: dict[str, list[ObjectRow]]
     seconds: dict[str, float]
     refused: list[str]
+    trained_on: dict[str, int]
 
 
 class _Evaluator:
@@ -65,6 +71,7 @@ class _Evaluator:
         self.checkpoint, self.refinements, self.baselines = checkpoint, refinements, baselines
         self.contestants: list[Contestant] = []
         self.shared: SharedAnswers | None = None
+        self.trained_on: set[int] = set()
 
     def _load(self) -> None:
         """Load at the first piece: what an actor raises while it is made reaches the driver as a text only."""
@@ -75,6 +82,7 @@ class _Evaluator:
                 self.checkpoint, device="cuda" if self.scaling.gpu else "cpu", precision=self.scaling.precision
             )
             self.shared = SharedAnswers(predictor.answer)
+            self.trained_on = trained_on(checkpoints.describe(self.checkpoint))
             for name, refinement in self.refinements.items():
                 self.contestants.append(
                     Contestant(
@@ -107,7 +115,8 @@ class _Evaluator:
             refused.update(dict.fromkeys(text for text in out if isinstance(text, str)))
             # An answer from memory is charged as if it had been computed: each refinement's time is its own.
             seconds[contestant.name] = time.monotonic() - started + self._saved() - saved
-        return PieceResult(rows=rows, seconds=seconds, refused=list(refused))
+        known = known_photos(reader.opened, self.trained_on)
+        return PieceResult(rows=rows, seconds=seconds, refused=list(refused), trained_on=known)
 
     def _saved(self) -> float:
         return 0.0 if self.shared is None else self.shared.saved_seconds
@@ -117,7 +126,7 @@ class OnceRead:
     """A reader that opens each item once: every contestant of a piece looks at the same few."""
 
     def __init__(self, reader: Reader) -> None:
-        self._reader, self._opened = reader, dict[str, Sample | BadItem]()
+        self._reader, self.opened = reader, dict[str, Sample | BadItem]()
 
     def items(self) -> Sequence[Item]:
         """List what the reader lists."""
@@ -125,12 +134,12 @@ class OnceRead:
 
     def load(self, item: Item) -> Sample:
         """Open an item, or give what opening it gave before."""
-        if item.id not in self._opened:
+        if item.id not in self.opened:
             try:
-                self._opened[item.id] = self._reader.load(item)
+                self.opened[item.id] = self._reader.load(item)
             except BadItem as error:
-                self._opened[item.id] = error
-        opened = self._opened[item.id]
+                self.opened[item.id] = error
+        opened = self.opened[item.id]
         if isinstance(opened, BadItem):
             raise opened
         return opened
@@ -159,6 +168,7 @@ def evaluate_on_ray(
         lookup("baseline", name, BASELINES)
     journal = journal or Journal(None, None)
     work = [_pieces(choose_objects(part.reader.items(), part.config), piece_size(scaling)) for part in parts]
+    journal.check(lambda part, k: {item.id for item, _ in _piece(work, part, k)})
     missing = [
         (number, k, piece)
         for number, pieces in enumerate(work)
@@ -194,7 +204,8 @@ def _joined(part: Part, pieces: Sequence[PieceResult], names: Sequence[str]) -> 
     if not any(rows.values()):
         raise InputError(f"{part.dataset}: no object could be evaluated; refused: " + "; ".join(refused[:5]))
     seconds = {name: sum(piece.seconds[name] for piece in pieces) for name in names}
-    return PartResult(rows=rows, seconds=seconds, refused=refused)
+    known = {item: number for piece in pieces for item, number in piece.trained_on.items()}
+    return PartResult(rows=rows, seconds=seconds, refused=refused, trained_on=known)
 
 
 def _pull(actors: list[Any], work: Sequence[tuple[int, int, Piece]]) -> Iterator[tuple[int, int, PieceResult]]:
@@ -231,6 +242,11 @@ def _pull(actors: list[Any], work: Sequence[tuple[int, int, Piece]]) -> Iterator
 def piece_size(scaling: EvaluationScaling) -> int:
     """Objects that an actor takes at a time; what a killed evaluation loses is a few of these."""
     return 4 * scaling.max_batch if scaling.gpu else 2
+
+
+def _piece(work: Sequence[Sequence[Piece]], part: int, number: int) -> Piece:
+    """A piece of work; an empty one if there is none of that number."""
+    return work[part][number] if part < len(work) and number < len(work[part]) else []
 
 
 def _pieces(work: Piece, size: int) -> list[Piece]:

@@ -10,6 +10,7 @@ from models.errors import InputError
 from pipeline.data.sample import Reader
 from pipeline.evaluation import report_figures as figures
 from pipeline.evaluation import report_tables as tables
+from pipeline.evaluation.fonts import labels
 from pipeline.evaluation.page import LEGEND, Picture, render, session_picture
 from pipeline.evaluation.results import Key, ObjectRow, by_key, key_of, predictors
 
@@ -25,12 +26,13 @@ def write_report(
     shown: Key,
     num_overlays: int = 4,
     history: Sequence[Mapping[str, float]] = (),
+    notes: Sequence[str] = (),
 ) -> None:
     """Write one self-contained HTML file about the summaries' data sets, refinements and robot users.
 
     The pictures, and the classes, are those of `shown` (data set, refinement, robot user); `readers`, by name of the
-    data set, give the images. `history` is a training run's metrics by step. Raises InputError if a summary, or
-    `shown`, has no rows.
+    data set, give the images. `history` is a training run's metrics by step, `notes` what a reader should know first.
+    Raises InputError if a summary, or `shown`, has no rows.
     """
     groups = by_key(rows)
     for key in (shown, *map(key_of, summaries)):
@@ -41,12 +43,13 @@ def write_report(
     for dataset in dict.fromkeys(s["dataset"] for s in summaries):
         part = [s for s in summaries if s["dataset"] == dataset]
         most, best = max(s["max_clicks"] for s in part), max(float(q) for s in part for q in s["noc"])
-        named = {names[key]: (styles[key], groups[key]) for key in map(key_of, part)}
-        charts.append(Picture(src=figures.clicks_figure(named, most), caption=dataset))
+        shown_names, legend = labels([names[key] for key in map(key_of, part)])
+        named = {name: (styles[key], groups[key]) for name, key in zip(shown_names, map(key_of, part), strict=True)}
+        charts.append(Picture(src=figures.clicks_figure(named, most), caption=dataset, key=legend))
         text = f"{dataset}, IoU {best:.2f}" + (
             "" if len(named) <= figures.MAX_PANELS else f", the first {figures.MAX_PANELS}"
         )
-        histograms.append(Picture(src=figures.histogram_figure(named, best, most), caption=text))
+        histograms.append(Picture(src=figures.histogram_figure(named, best, most), caption=text, key=legend))
     classes = [
         (s["dataset"], table)
         for s in tables.shown_in_each(summaries, shown)
@@ -58,6 +61,7 @@ def write_report(
         "report.html.j2",
         title=title,
         subtitle=subtitle,
+        notes=notes,
         shown=", ".join(shown),
         shown_predictor=", ".join(shown[1:]),
         max_clicks=max_clicks,

@@ -6,12 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from models import files
 from pipeline import metrics
 from pipeline.evaluation.config import CATEGORY_TASKS, EvaluationConfig
 from pipeline.evaluation.csv_files import write_clicks, write_objects
 
 Key = tuple[str, str, str]
 """What tells results apart: data set, refinement (or baseline), robot user."""
+MAX_NAMED, SHOWN = 1000, 5
+"""Items of photos that a predictor was trained on: so many are listed in a summary, so many are shown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +73,16 @@ def predictors(summaries: Sequence[Mapping[str, Any]]) -> dict[Key, str]:
     return {key_of(s): f"{s['refinement']}, {s['policy']}" if several else s["refinement"] for s in summaries}
 
 
-def summarize(rows: Sequence[ObjectRow], config: EvaluationConfig, seconds: float) -> dict[str, Any]:
-    """Average the rows of one (data set, refinement, policy); `seconds` is busy time, summed over actors."""
+def summarize(
+    rows: Sequence[ObjectRow],
+    config: EvaluationConfig,
+    seconds: float,
+    trained_on: Mapping[str, int] | None = None,
+) -> dict[str, Any]:
+    """Average the rows of one (data set, refinement, policy); `seconds` is busy time, summed over actors.
+
+    `trained_on`: items whose photo the predictor was trained on, and its fingerprint.
+    """
     sessions = [row.ious for row in rows]
     by_category = config.task in CATEGORY_TASKS
     items = [(row.item, row.category if by_category else "") for row in rows]
@@ -101,15 +112,39 @@ def summarize(rows: Sequence[ObjectRow], config: EvaluationConfig, seconds: floa
         "seconds": seconds,
         "clicks": sum(len(ious) for ious in sessions),
         "seconds_per_click": metrics.seconds_per_click(seconds, sessions),
+        "trained_on": _trained_on(rows, trained_on or {}),
     }
 
 
+def _trained_on(rows: Sequence[ObjectRow], known: Mapping[str, int]) -> dict[str, Any]:
+    items = list(dict.fromkeys(row.item for row in rows if row.item in known))
+    return {
+        "photos": len({known[item] for item in items}),
+        "objects": sum(row.item in known for row in rows),
+        "items": items[:MAX_NAMED],
+    }
+
+
+def seen_before(summary: Mapping[str, Any]) -> str:
+    """Say of a summary that its predictor was trained on photos that it is measured on; "" if it was not."""
+    found = summary.get("trained_on") or {}
+    if not found.get("photos"):
+        return ""
+    names, num = ", ".join(found["items"][:SHOWN]), found["photos"]
+    return (
+        f"the checkpoint was trained on {num} of the photos of {summary['dataset']} ({found['objects']} of "
+        f"{summary['objects']} objects): {names}{', ...' if len(found['items']) > SHOWN else ''}"
+    )
+
+
 def write(out: Path, rows: Sequence[ObjectRow], summaries: Sequence[dict[str, Any]]) -> None:
-    """Write OUT/objects.parquet and OUT/summary.json, and the rows once more as OUT/objects.csv and OUT/clicks.csv."""
+    """Write OUT/objects.parquet and OUT/summary.json, and the rows once more as OUT/objects.csv and OUT/clicks.csv.
+
+    Raises InputError for what cannot be written; each file is whole.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    out.mkdir(parents=True, exist_ok=True)
     click = pa.struct([("y", pa.float64()), ("x", pa.float64()), ("positive", pa.bool_())])
     table = pa.table(
         {
@@ -130,10 +165,11 @@ def write(out: Path, rows: Sequence[ObjectRow], summaries: Sequence[dict[str, An
             "mask": [row.mask for row in rows],
         }
     )
-    pq.write_table(table, out / "objects.parquet")
+    with files.whole_file(out / "objects.parquet") as part:
+        pq.write_table(table, part)
     write_objects(out / "objects.csv", rows, summaries)
     write_clicks(out / "clicks.csv", rows)
-    (out / "summary.json").write_text(json.dumps(list(summaries), indent=2, allow_nan=False) + "\n")
+    files.write(out / "summary.json", json.dumps(list(summaries), indent=2, allow_nan=False) + "\n")
 
 
 def read(out: Path) -> tuple[list[ObjectRow], list[dict[str, Any]]]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from pipeline.evaluation.fonts import file_for
+
 BACKGROUND, CARD, TEXT, FAINT = (245, 246, 248), (255, 255, 255), (29, 37, 48), (86, 96, 110)
 GAP, MARGIN = 14, 24
 LINE, HEADING = 19, 58
@@ -46,30 +48,41 @@ def draw_sheet(groups: Sequence[Group], columns: int = 6) -> np.ndarray:
     )
     sheet = Image.new("RGB", total, BACKGROUND)
     draw = ImageDraw.Draw(sheet)
-    heading, note, caption = (ImageFont.load_default(size) for size in (24, 16, 14))
     top = MARGIN
     for group, num_rows in zip(groups, rows_of, strict=True):
-        draw.text((MARGIN, top + 40), group.heading, TEXT, heading, anchor="ls")
-        left = MARGIN + heading.getlength(group.heading) + 16
-        draw.text((left, top + 40), _fit(group.note, note, total[0] - MARGIN - left), FAINT, note, anchor="ls")
+        left = _write(draw, (MARGIN, top + 40), group.heading, TEXT, 24, total[0] - 2 * MARGIN, anchor="ls") + 16
+        _write(draw, (left, top + 40), group.note, FAINT, 16, total[0] - MARGIN - left, anchor="ls")
         for number, shot in enumerate(group.shots):
             x = MARGIN + number % columns * (cell_width + GAP)
             y = top + HEADING + number // columns * (cell_height + GAP)
             draw.rectangle((x, y, x + cell_width - 1, y + cell_height - 1), CARD)
             sheet.paste(Image.fromarray(shot.picture), (x + (cell_width - width) // 2, y))
             for place, line in enumerate(shot.lines):
-                colour = FAINT if place else TEXT
-                draw.text(
-                    (x + 10, y + height + 7 + place * LINE), _fit(line, caption, cell_width - 20), colour, caption
-                )
+                at = (x + 10, y + height + 7 + place * LINE)
+                _write(draw, at, line, FAINT if place else TEXT, 14, cell_width - 20)
         top += HEADING + num_rows * (cell_height + GAP)
     return np.asarray(sheet)
 
 
-def _fit(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:
-    """Shorten a text at its end until it fits."""
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(text + "...") > width:
-        text = text[:-1]
-    return text + "..."
+def _write(
+    draw: ImageDraw.ImageDraw,
+    at: tuple[float, float],
+    text: str,
+    colour: tuple[int, int, int],
+    size: int,
+    width: float,
+    anchor: str | None = None,
+) -> float:
+    """Write a text, shortened at its end until it fits, in a font that has its letters; returns where it ends."""
+    text = " ".join(text.splitlines())
+    if text.isascii():
+        font = ImageFont.load_default(size)
+    else:
+        text, path = file_for(text)
+        font = ImageFont.truetype(path, size)
+    if font.getlength(text) > width:
+        while text and font.getlength(text + "...") > width:
+            text = text[:-1]
+        text += "..."
+    draw.text(at, text, colour, font, anchor=anchor)
+    return at[0] + font.getlength(text)

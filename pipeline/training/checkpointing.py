@@ -4,12 +4,13 @@ With DDP rank 0 writes all of it. With FSDP the weights are gathered to rank 0, 
 rest in the background (torch.distributed.checkpoint), into a folder of its own; together they are the checkpoint.
 """
 
+from collections.abc import Collection
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, cast
 
 import torch.distributed as dist
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -23,13 +24,17 @@ from torch.distributed.fsdp import FSDPModule
 
 from models import checkpoint as checkpoints
 from models.errors import InputError
+from models.files import whole_file
 from pipeline.training.loop import RAW, Trainer
 
 OPTIMIZER = "optimizer.safetensors"
 
 
-def save_weights(trainer: Trainer, folder: Path, info: dict[str, Any]) -> None:
-    """Write the network's checkpoint on rank 0, its averages if there are some; with FSDP all workers must ask."""
+def save_weights(trainer: Trainer, folder: Path, info: dict[str, Any], photos: Collection[int] = ()) -> None:
+    """Write the network's checkpoint on rank 0, its averages if there are some; with FSDP all workers must ask.
+
+    `photos`: fingerprints of what it was trained on.
+    """
     network = trainer.network
     with trainer.averaged():
         state: dict[str, Tensor] | None = None
@@ -37,7 +42,7 @@ def save_weights(trainer: Trainer, folder: Path, info: dict[str, Any]) -> None:
             options = StateDictOptions(full_state_dict=True, cpu_offload=True)
             state = cast(dict[str, Tensor], get_model_state_dict(network, options=options))
         if not trainer.rank:
-            checkpoints.save(network, folder, state=state, **info)
+            checkpoints.save(network, folder, state=state, photos=photos, **info)
 
 
 def save_state(trainer: Trainer, folder: Path) -> Future[Any] | None:
@@ -48,7 +53,8 @@ def save_state(trainer: Trainer, folder: Path) -> Future[Any] | None:
             trainer.writers = dist.new_group(backend="gloo")
         return async_save(_sharded(trainer), checkpoint_id=folder, process_group=trainer.writers)  # pyright: ignore
     if not trainer.rank:
-        save_file(trainer.state_tensors(), folder / OPTIMIZER)
+        with whole_file(folder / OPTIMIZER) as part:
+            checkpoints.save_tensors(trainer.state_tensors(), part)
     return None
 
 

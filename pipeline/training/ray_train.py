@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -21,10 +20,11 @@ import ray.train
 import ray.train.torch
 import torch
 import torch.distributed as dist
-from PIL import Image
 
 from models import checkpoint as checkpoints
 from models.errors import InputError, find_input_error
+from models.files import append_line, refusing, write, write_image
+from models.fingerprints import trained_on
 from models.networks import create
 from models.networks.base import Network
 from pipeline.data.config import DataConfig
@@ -35,14 +35,13 @@ from pipeline.data.sampling import Order
 from pipeline.training.batch import TrainingBatch, to_device
 from pipeline.training.checkpointing import load_state, save_state, save_weights
 from pipeline.training.config import ScalingConfig, TrainingConfig
-from pipeline.training.history import append_line
 from pipeline.training.loop import Trainer, fit, prepare
 from pipeline.training.parallel import share, synchronise_norms
+from pipeline.training.record import Record, Used, read_progress
 
-RUN, PROGRESS, HISTORY, PICTURES = "train", "progress.json", "history.jsonl", "pictures"
+RUN, HISTORY, PICTURES = "train", "history.jsonl", "pictures"
 STOP = "stop"  # a file that asks the workers to end at their next checkpoint
 REFUSAL = "refused-{rank}.txt"  # why a worker gave up, where a retry would only fail again
-MAX_NAMED = 1000  # refused items that are named; all are counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +150,7 @@ def _newest(run: Path) -> tuple[Path, dict[str, Any]] | None:
     try:
         snapshot = json.loads((run / "checkpoint_manager_snapshot.json").read_text())
         folder = run / snapshot["latest_checkpoint_result"]["checkpoint_dir_name"]
-        return folder, json.loads((folder / PROGRESS).read_text())
+        return folder, read_progress(folder)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -167,7 +166,9 @@ def _worker(params: dict[str, Any]) -> None:
         reason = error if isinstance(error, FloatingPointError) else find_input_error(error)
         if reason is not None:
             rank = ray.train.get_context().get_world_rank()
-            (Path(job.storage) / REFUSAL.format(rank=rank)).write_text(str(reason))
+            # Where a disk has no room for that either, Train tries again, in vain.
+            with contextlib.suppress(InputError):
+                write(Path(job.storage) / REFUSAL.format(rank=rank), str(reason))
         # Raised all the same: the other workers may be waiting for this one.
         raise
 
@@ -197,7 +198,7 @@ def _train(job: Job) -> None:
 def _train_from(job: Job, folder: Path | None, device: torch.device) -> None:
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
-    network, position, step, refused = _restore(job, folder)
+    network, record = _restore(job, folder)
     network.to(device)
     if job.scaling.sync_batch_norm:
         network = synchronise_norms(network)
@@ -205,46 +206,39 @@ def _train_from(job: Job, folder: Path | None, device: torch.device) -> None:
     module = share(network, job.scaling.parallel, job.training.precision)
     trainer = Trainer(network=network, module=module, config=job.training, rank=rank)
     if folder is not None:
-        load_state(trainer, folder, step)
-    state = _Progress(job, trainer, rank, world, position, refused)
+        load_state(trainer, folder, record.step)
+    state = _Progress(job, trainer, rank, world, record)
     shard: Any = ray.train.get_dataset_shard("train")
     blocks = shard.iter_batches(batch_size=None, batch_format="numpy")
-    batches = state.watch(rebatch(blocks, position, job.training.batch_size // world), device)
+    batches = state.watch(rebatch(blocks, record.position, job.training.batch_size // world), device)
     fit(trainer, batches, state.on_step, state.on_checkpoint, None if rank else state.on_picture)
     state.settle()
 
 
-def _restore(job: Job, folder: Path | None) -> tuple[Network, StreamPosition, int, Counter[str]]:
+def _restore(job: Job, folder: Path | None) -> tuple[Network, Record]:
     if folder is not None:
-        network, _ = checkpoints.load(folder, expected_network=job.network)
-        progress = read_progress(folder)
-        position = StreamPosition.from_json(progress["position"])
-        return network, position, int(progress["step"]), Counter(progress["refused"])
+        network, description = checkpoints.load(folder, expected_network=job.network)
+        return network, Record.read(folder, trained_on(description))
     torch.manual_seed(job.training.seed)
-    if job.start_from is not None:
-        network, _ = checkpoints.load(job.start_from, expected_network=job.network, **job.network_options)
-    else:
-        network = create(job.network, **job.network_options)
-    return network, StreamPosition(), 0, Counter()
+    if job.start_from is None:
+        return create(job.network, **job.network_options), Record()
+    network, description = checkpoints.load(job.start_from, expected_network=job.network, **job.network_options)
+    return network, Record(fingerprints=trained_on(description))
 
 
 class _Progress:
-    """What a worker has used and refused so far; rank 0 logs and writes checkpoints."""
+    """What the workers have used so far; rank 0 logs and writes checkpoints."""
 
-    def __init__(
-        self, job: Job, trainer: Trainer, rank: int, world: int, position: StreamPosition, refused: Counter[str]
-    ) -> None:
+    def __init__(self, job: Job, trainer: Trainer, rank: int, world: int, record: Record) -> None:
         self.job, self.trainer, self.rank, self.world = job, trainer, rank, world
-        self.position, self.refused = position, refused
-        self.own_refused: Counter[str] = Counter()
-        self.used: list[int] = []
+        self.record, self.used = record, Used()
+        self.logged = 0, 0  # of `used`: samples, and those without an object, when it was last logged
         self.unsettled: tuple[Future[Any], Path, dict[str, float]] | None = None
 
     def watch(self, batches: Any, device: torch.device) -> Iterator[TrainingBatch]:
         """Note which samples are used, and put them on the device."""
         for columns in batches:
-            self.used.extend(columns["index"].tolist())
-            self.own_refused.update(text for text in columns["refused"].tolist() if text)
+            self.used.note(columns)
             yield to_device(columns, device)
 
     def on_step(self, step: int, metrics: dict[str, float]) -> None:
@@ -252,34 +246,32 @@ class _Progress:
         self.settle()
         if self.rank:
             return
+        before, self.logged = self.logged, (len(self.used.indices), self.used.without_object)
+        num, empty = self.logged[0] - before[0], self.logged[1] - before[1]
+        metrics = {**metrics, "without_object": empty / max(1, num)}
         if self.job.log is not None:
             self.job.log(step, metrics)
-        append_line(Path(self.job.storage) / HISTORY, {"step": step, **metrics})
+        append_line(Path(self.job.storage) / HISTORY, {"step": step, "samples": num, **metrics})
 
     def on_checkpoint(self, step: int, metrics: dict[str, float]) -> bool:
         """Gather what all workers have used and report; rank 0 brings the checkpoint. Tells whether to end here."""
         ends = not self.rank and (Path(self.job.storage) / STOP).exists()
-        gathered: list[Any] = [(self.used, self.own_refused, ends)]
+        gathered: list[Any] = [(self.used, ends)]
         if self.world > 1:
             gathered = [None] * self.world
-            dist.all_gather_object(gathered, (self.used, self.own_refused, ends))
-        for used, refused, _ in gathered:
-            self.position = self.position.add(used)
-            self.refused.update(refused)
-        ends = any(entry[2] for entry in gathered)
-        self.used, self.own_refused = [], Counter()
+            dist.all_gather_object(gathered, (self.used, ends))
+        record = self.record
+        for used, _ in gathered:
+            record.add(used)
+        record.step, self.used, self.logged = step, Used(), (0, 0)
+        ends = any(end for _, end in gathered)
         self.settle()
         folder = Path(tempfile.mkdtemp())
-        info = {**self.job.info, "step": step, "refused": sum(self.refused.values())}
-        save_weights(self.trainer, folder, info)
+        info = {**self.job.info, "step": step, "refused": sum(record.refused.values())}
+        save_weights(self.trainer, folder, info, record.fingerprints)
         future = save_state(self.trainer, folder)
         if not self.rank:
-            progress = {
-                "step": step,
-                "position": self.position.to_json(),
-                "refused": dict(self.refused.most_common(MAX_NAMED)),
-            }
-            (folder / PROGRESS).write_text(json.dumps(progress))
+            record.write(folder)
         metrics = {**metrics, "step": float(step)}
         if future is None:
             self._report(folder, metrics, has_part=not self.rank)
@@ -296,24 +288,25 @@ class _Progress:
             self._report(folder, metrics, has_part=True)
 
     def _report(self, folder: Path, metrics: dict[str, float], *, has_part: bool) -> None:
+        run = Path(self.job.storage) / RUN
+        kept = set(run.glob("checkpoint_*"))
         try:
-            part = ray.train.Checkpoint.from_directory(folder) if has_part else None
-            ray.train.report(metrics, checkpoint=part)
+            with refusing(run):
+                part = ray.train.Checkpoint.from_directory(folder) if has_part else None
+                ray.train.report(metrics, checkpoint=part)
+        except InputError:
+            for half in set(run.glob("checkpoint_*")) - kept:
+                shutil.rmtree(half, ignore_errors=True)
+            raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
     def on_picture(self, step: int, sheet: np.ndarray) -> None:
         """Keep a picture of training samples, and show it to the tracker."""
         path = Path(self.job.storage) / PICTURES / f"step-{step:07d}.jpg"
-        path.parent.mkdir(exist_ok=True)
-        Image.fromarray(sheet).save(path, quality=88)
+        write_image(path, sheet, quality=88)
         if self.job.log_file is not None:
             self.job.log_file(path)
-
-
-def read_progress(folder: Path) -> dict[str, Any]:
-    """Read the step, the position and the refused items that a training checkpoint carries."""
-    return json.loads((folder / PROGRESS).read_text())
 
 
 def with_small_cluster(scaling: ScalingConfig, num_cpus: float) -> ScalingConfig:

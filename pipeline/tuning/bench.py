@@ -2,7 +2,7 @@
 
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from models.predictor import Predictor
@@ -10,7 +10,7 @@ from models.refinement import Refinement, build
 from pipeline.data.sample import Item, Reader, Sample
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.contestant import Contestant
-from pipeline.evaluation.evaluator import evaluate
+from pipeline.evaluation.evaluator import evaluate, known_photos
 from pipeline.evaluation.journal import PieceResult
 from pipeline.evaluation.results import ObjectRow
 from pipeline.evaluation.shared_answers import SharedAnswers
@@ -23,7 +23,7 @@ class FewImages:
 
     def __init__(self, reader: Reader, most: int = 64) -> None:
         self._reader, self._most = reader, most
-        self._opened: OrderedDict[str, Sample] = OrderedDict()
+        self.opened: OrderedDict[str, Sample] = OrderedDict()
 
     def items(self) -> Sequence[Item]:
         """List what the reader lists."""
@@ -31,12 +31,12 @@ class FewImages:
 
     def load(self, item: Item) -> Sample:
         """Open an item, or give what opening it gave before; raises BadItem as the reader does."""
-        if item.id not in self._opened:
-            self._opened[item.id] = self._reader.load(item)
-            while len(self._opened) > self._most:
-                self._opened.popitem(last=False)
-        self._opened.move_to_end(item.id)
-        return self._opened[item.id]
+        if item.id not in self.opened:
+            self.opened[item.id] = self._reader.load(item)
+            while len(self.opened) > self._most:
+                self.opened.popitem(last=False)
+        self.opened.move_to_end(item.id)
+        return self.opened[item.id]
 
 
 @dataclass(kw_only=True)
@@ -52,10 +52,13 @@ class Bench:
     dataset: str = "sweep"
     max_batch: int = 1
     memory: int = 2**30
+    trained_on: Collection[int] = ()
+    """Fingerprints of the photos that the predictor was trained on."""
+    images: FewImages = field(init=False)
     shared: SharedAnswers = field(init=False)
 
     def __post_init__(self) -> None:
-        self.reader = FewImages(self.reader)
+        self.images = FewImages(self.reader)
         self.shared = SharedAnswers(self.predictor.answer, self.memory, every=True)
 
     def play(self, name: str, refinement: Refinement, piece: Piece) -> PieceResult:
@@ -71,10 +74,12 @@ class Bench:
         )
         started, saved = time.monotonic(), self.shared.saved_seconds
         asked, computed = self.shared.asked, self.shared.computed
-        out = list(evaluate(contestant, self.reader, piece, self.config, self.dataset))
+        out = list(evaluate(contestant, self.images, piece, self.config, self.dataset))
+        opened = {item.id: self.images.opened[item.id] for item, _ in piece if item.id in self.images.opened}
         return PieceResult(
             rows={name: [row for row in out if isinstance(row, ObjectRow)]},
             seconds={name: time.monotonic() - started + self.shared.saved_seconds - saved},
             refused=[text for text in out if isinstance(text, str)],
             forwards={name: (self.shared.asked - asked, self.shared.computed - computed)},
+            trained_on=known_photos(opened, self.trained_on),
         )

@@ -8,7 +8,6 @@ decides the same, for decisions wait for all settings of a generation and depend
 """
 
 import asyncio
-import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,8 @@ import ray.tune
 from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from models.errors import InputError
+from models.files import refusing, write_json
 from pipeline.evaluation.config import EvaluationConfig, EvaluationScaling
 from pipeline.evaluation.journal import Journal, PieceResult
 from pipeline.tuning.contest import Contest, Entry
@@ -85,6 +86,8 @@ class _Evaluator:
         return {"objects": float(len(rows)), "iou": sum(row.ious[-1] for row in rows) / max(1, len(rows))}
 
     def _bench(self, checkpoint: str) -> Any:
+        from models.checkpoint import describe
+        from models.fingerprints import trained_on
         from models.predictor import Predictor
         from pipeline.tuning.bench import Bench
 
@@ -98,6 +101,7 @@ class _Evaluator:
                 config=self.sweep["config"],
                 max_batch=self.scaling.max_batch if gpu else 1,
                 memory=self.sweep["memory"],
+                trained_on=trained_on(describe(checkpoint)),
             )
         return self.benches[checkpoint]
 
@@ -109,6 +113,7 @@ class _Referee:
         self.contest, self.journal, self._given = contest, Journal(Path(path), settings), given
         self.changed = asyncio.Condition()
         self.holder = ""
+        self.failure: InputError | None = None
 
     async def given(self) -> dict[str, Any]:
         """What evaluators are made from."""
@@ -127,8 +132,12 @@ class _Referee:
         return [p for p in range(self.contest.ends[rung]) if p not in self.contest.entries[name].results]
 
     async def record(self, name: str, piece: int, result: PieceResult) -> None:
-        """Keep a result, on disk when this returns."""
-        self.journal.add(_number(name), piece, result)
+        """Keep a result, on disk when this returns; once that has failed, the sweep is over."""
+        try:
+            self.journal.add(_number(name), piece, result)
+        except InputError as error:
+            self.failure = error
+            raise
         async with self.changed:
             self.contest.record(name, piece, result)
             self.changed.notify_all()
@@ -168,8 +177,14 @@ class _Referee:
         entry = self.contest.entries[name]
         return entry, self.contest.estimate(entry)
 
+    async def failed(self) -> InputError | None:
+        """Why results cannot be kept, if so."""
+        return self.failure
+
     async def finished(self) -> Contest:
-        """The contest."""
+        """The contest; raises InputError if results could not be kept."""
+        if self.failure is not None:
+            raise self.failure
         return self.contest
 
 
@@ -220,7 +235,9 @@ class _Generations(Searcher):
         self.started = False
 
     def suggest(self, trial_id: str) -> Any:
-        """The next setting; None while a generation is not over."""
+        """The next setting; None while a generation is not over, FINISHED too if results cannot be kept."""
+        if ray.get(self.referee.failed.remote()) is not None:
+            return Searcher.FINISHED
         while not self.queue and not self.running:
             if self.started:
                 self._tell()
@@ -266,7 +283,7 @@ class _Generations(Searcher):
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: a sweep goes on from its journal."""
-        Path(checkpoint_path).write_text(json.dumps(sorted(self.known)))
+        write_json(checkpoint_path, sorted(self.known))
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing to restore."""
@@ -299,6 +316,8 @@ def sweep(
 
     `on_end(entry, error)` as each ends, `on_refused(name, values, why)` for those that the network does not take.
     """
+    path = job.out / "journal.jsonl"
+    Journal(path, job.settings)  # refuses what the referee would, where an error reaches people
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     shared = {
         "base": job.base, "pieces": list(job.pieces), "reader": job.reader, "config": job.config,
@@ -307,7 +326,7 @@ def sweep(
     kind: Any = ray.remote(_Referee)
     name = f"referee-{uuid.uuid4().hex[:12]}"
     referee = kind.options(name=name, num_cpus=0, max_concurrency=1000, scheduling_strategy=here).remote(
-        job.contest, str(job.out / "journal.jsonl"), job.settings, shared
+        job.contest, str(path), job.settings, shared
     )
     options: dict[str, Any] = {"num_cpus": job.scaling.num_cpus, "max_restarts": -1, "max_task_retries": 1}
     if job.scaling.gpu:
@@ -318,22 +337,27 @@ def sweep(
     told = {"checkpoint": job.checkpoint, "prepare": job.prepare, "num_rungs": len(job.contest.ends)}
     trainable = ray.tune.with_parameters(_trial, referee=referee, evaluators=evaluators, sweep=told)
     try:
-        ray.tune.Tuner(
-            ray.tune.with_resources(trainable, {"CPU": WAITING}),
-            tune_config=ray.tune.TuneConfig(
-                search_alg=_Generations(job, referee, on_refused),
-                num_samples=-1,
-                max_concurrent_trials=0,
-                reuse_actors=False,
-            ),
-            run_config=ray.tune.RunConfig(
-                name="tune",
-                storage_path=str(job.out),
-                failure_config=ray.tune.FailureConfig(max_failures=job.max_failures),
-                callbacks=[_Follow(referee, on_end)],
-                verbose=0,
-            ),
-        ).fit()
+        try:
+            with refusing(job.out):
+                ray.tune.Tuner(
+                    ray.tune.with_resources(trainable, {"CPU": WAITING}),
+                    tune_config=ray.tune.TuneConfig(
+                        search_alg=_Generations(job, referee, on_refused),
+                        num_samples=-1,
+                        max_concurrent_trials=0,
+                        reuse_actors=False,
+                    ),
+                    run_config=ray.tune.RunConfig(
+                        name="tune",
+                        storage_path=str(job.out),
+                        failure_config=ray.tune.FailureConfig(max_failures=job.max_failures),
+                        callbacks=[_Follow(referee, on_end)],
+                        verbose=0,
+                    ),
+                ).fit()
+        except Exception:
+            ray.get(referee.finished.remote())  # raises what is behind it, if results could not be kept
+            raise
         return ray.get(referee.finished.remote())
     finally:
         for actor in (*evaluators, referee):

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.evaluation.fonts import drawn
 from pipeline.evaluation.page import COLOURS, Cell, Table, legend, new_figure, png, render
 from pipeline.tuning.contest import PLAYED, Contest
 from pipeline.tuning.outcome import Standing, forwards, importance, standings, verdict
@@ -116,7 +117,7 @@ def coordinates_figure(found: list[Standing], contest: Contest) -> str:
     axes.axvline(len(names), color="#c9ced6", linewidth=1, zorder=0)
     for y, value in ((0, values.min()), (1, values.max())):
         _write(axes, f"{value:.2f}", len(names), y)
-    labels = [name.removeprefix(REFINE).replace(".", ".\n") for name in names]
+    labels = [drawn(name.removeprefix(REFINE).replace(".", ".\n"))[0] for name in names]
     axes.set_xticks(range(len(names) + 1), [*labels, contest.objective.label], fontsize=8)
     axes.set(yticks=[], xlim=(-0.2, len(names) + 0.5), ylim=(-0.06, 1.06))
     axes.grid(visible=False)
@@ -125,7 +126,7 @@ def coordinates_figure(found: list[Standing], contest: Contest) -> str:
 
 
 def _write(axes: Any, text: str, x: float, y: float) -> None:
-    axes.annotate(text, (x, y), xytext=(4, 0), textcoords="offset points", fontsize=8, va="center")
+    axes.annotate(drawn(text)[0], (x, y), xytext=(4, 0), textcoords="offset points", fontsize=8, va="center")
 
 
 def _places(values: list[Any]) -> tuple[list[float], list[tuple[str, float]]]:
@@ -178,7 +179,7 @@ def slices(contest: Contest) -> list[tuple[str, str]]:
         else:
             different = list(dict.fromkeys(map(repr, values)))
             axes.scatter([different.index(repr(value)) for value in values], heights, s=24, color=COLOURS[0])
-            axes.set_xticks(range(len(different)), [text.strip("'") for text in different], fontsize=8)
+            axes.set_xticks(range(len(different)), [drawn(text.strip("'"))[0] for text in different], fontsize=8)
             axes.set_xlim(-0.5, len(different) - 0.5)
         axes.set(xlabel=name.removeprefix(REFINE), ylabel="loss of the race")
         out.append((name.removeprefix(REFINE), png(figure)))

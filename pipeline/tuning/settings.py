@@ -14,6 +14,16 @@ from models.refinement.focus import Focus
 
 Values = Mapping[str, Any]
 REFINE = "refine."
+NAMED_BY = {
+    "": "flip zoom_in square_zoom cascade focus split progressive_merge limit_longest_side max_network_clicks "
+    "mask_threshold",
+    "zoom_in": "skip_clicks expansion min_crop_size recompute_iou threshold size",
+    "square_zoom": "expansion keep_iou",
+    "cascade": "steps adaptive on_first_clicks pixels threshold",
+    "focus": "clicks from_click min_area_ratio margin turns growth erosion smallest fixed_ratio iterative size",
+    "split": "encode base_steps",
+}
+"""Fields that are in every `identity`, whatever their values: those that there were when the first were stored."""
 
 
 def refinement_of(base: Refinement, values: Values) -> Refinement:
@@ -68,9 +78,22 @@ def training_of(values: Values) -> dict[str, Any]:
 
 
 def identity(base: Refinement, values: Values) -> str:
-    """Short digest of what a setting does: two settings of equal behaviour have the same."""
-    meant = {"refine": dataclasses.asdict(refinement_of(base, values)), **training_of(values)}
+    """Short digest of what a setting does: two settings of equal behaviour have the same.
+
+    Journals and folders of trained settings go by it. So that they are still found, a field that was added since is in
+    it only where it has another value than its default.
+    """
+    meant = {"refine": _meant(refinement_of(base, values)), **training_of(values)}
     return hashlib.blake2b(json.dumps(meant, sort_keys=True).encode(), digest_size=6).hexdigest()
+
+
+def _meant(config: Any, part: str = "") -> dict[str, Any]:
+    always, found = NAMED_BY[part].split(), dict[str, Any]()
+    for each in dataclasses.fields(config):
+        value = getattr(config, each.name)
+        if each.name in always or value != each.default:
+            found[each.name] = _meant(value, each.name) if dataclasses.is_dataclass(value) else value
+    return found
 
 
 def shown(values: Values, hidden: Collection[str] = ()) -> str:

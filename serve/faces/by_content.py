@@ -17,6 +17,7 @@ from cachetools import LRUCache
 from models.interaction import Click
 from serve.engine import NUM_OPENING
 from serve.faces.order import in_known_order
+from serve.faces.originals import as_png, original_hw
 from serve.fleet import Fleet
 from serve.images import image_hw
 from serve.locks import KeyedLocks
@@ -51,9 +52,12 @@ class Picture:
 class ByContent:
     """Masks of pictures and clicks; methods raise Problem and may take as long as a forward: call them in a thread."""
 
-    def __init__(self, fleet: Fleet, settings: Settings, face: str) -> None:
-        """Make masks by the default model of `fleet`, in sessions that no other `face` has."""
-        self._fleet, self._settings, self._face = fleet, settings, face
+    def __init__(self, fleet: Fleet, settings: Settings, face: str, *, originals: bool = False) -> None:
+        """Make masks by the default model of `fleet`, in sessions that no other `face` has.
+
+        `originals`: files may be of the further formats of originals.py, too.
+        """
+        self._fleet, self._settings, self._face, self._originals = fleet, settings, face, originals
         self._guard = threading.Lock()
         self._looking = threading.BoundedSemaphore(NUM_OPENING)  # the size of some files takes decoding
         self._sizes: LRUCache[str, tuple[int, int]] = LRUCache(NUM_REMEMBERED)
@@ -72,7 +76,7 @@ class ByContent:
             hw = self._sizes.get(sha256)
         if hw is None:
             with self._looking:
-                hw = image_hw(data, self._settings.max_pixels)
+                hw = (original_hw if self._originals else image_hw)(data, self._settings.max_pixels)
             with self._guard:
                 self._sizes[sha256] = hw
         return Picture(data=data, sha256=sha256, hw=hw)
@@ -88,7 +92,8 @@ class ByContent:
             check_wire_click(click, picture.hw)
         session_id = self._session_of(picture, clicks[0])
         with self._locks.alone(session_id):
-            work = Work(session_id=session_id, load=lambda: picture.data, basis=Basis(), clicks=clicks)
+            basis = Basis(bit_depth=self._settings.bit_depth)
+            work = Work(session_id=session_id, load=lambda: self._file(picture), basis=basis, clicks=clicks)
             mask = self._fleet.mask(work).mask
         with self._guard:
             self._clicks[session_id] = clicks
@@ -104,6 +109,13 @@ class ByContent:
         with self._guard:
             known = self._clicks.get(self._session_of(picture, positive[0]), ())
         return in_known_order(known, positive, negative)
+
+    def _file(self, picture: Picture) -> bytes:
+        """The image in a format that those decode who make masks; they ask for it when they do not know the session."""
+        if not self._originals:
+            return picture.data
+        with self._looking:
+            return as_png(picture.data, self._settings.max_pixels)
 
     def _session_of(self, picture: Picture, first: Click) -> str:
         # Longer than the ids of native sessions, so none of them.

@@ -38,7 +38,7 @@ class Invocation(BaseModel):
 
 def add_cvat(app: FastAPI, fleet: Fleet, settings: Settings, turns: Turns) -> None:
     """Offer one interactor, named FUNCTION; raises InputError for settings that are no networks."""
-    content = ByContent(fleet, settings, "cvat")
+    content = ByContent(fleet, settings, "cvat", originals=True)
     only = [Depends(_only_from(parse_networks(settings.cvat_clients, "cvat_clients")))]
 
     def described() -> dict[str, Any]:

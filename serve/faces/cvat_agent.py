@@ -27,7 +27,7 @@ from serve.faces.remote_clicks import RemoteClicks
 
 TOKEN = "MASKWRIGHT_TOKEN"
 MAX_FILE_BYTES = 32 << 20  # what a server takes (Settings.max_body_bytes)
-PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
+PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I;16B")
 
 
 class Asked(Protocol):
@@ -74,7 +74,7 @@ def create(url: str) -> Interactor:
 
 def file_of(image: Image.Image) -> bytes:
     """Write an image as PNG, so that nothing is lost; as JPEG of high quality where that is too large to send."""
-    shown = image.copy() if image.mode in PNG_MODES else image.convert("RGB")
+    shown = image.copy() if image.mode in PNG_MODES else image.convert("I;16" if image.mode == "I" else "RGB")
     shown.info = {}  # CVAT's clicks are on the pixels as they lie in the file, so no orientation may travel along
     stream = io.BytesIO()
     shown.save(stream, "PNG", compress_level=1)

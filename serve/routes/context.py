@@ -55,7 +55,7 @@ class Context:
 
     def arrays(self, body: SessionBody) -> tuple[np.ndarray, Basis]:
         """Decode an image and what its masks shall rest on; call it in a thread, with `decoding` held."""
-        image = decode_image(body.image, self.settings.max_pixels)
+        image = decode_image(body.image, self.settings.max_pixels, self.settings.bit_depth)
         hw, options = (image.shape[0], image.shape[1]), body.options
         basis = Basis(
             model=options.model or self.fleet.default,
@@ -63,6 +63,7 @@ class Context:
             mask_threshold=options.mask_threshold,
             initial_mask=_initial(body, hw),
             exemplar=exemplar_of(options.exemplar, hw),
+            bit_depth=self.settings.bit_depth,
         )
         self.fleet.of(basis.model)  # before anything is sent to it
         return image, basis

@@ -73,6 +73,30 @@ def test_other_settings_are_refused_and_nothing_is_lost(tmp_path: Path) -> None:
     assert path.read_text() == before
 
 
+def test_results_of_images_that_are_no_more_are_refused_by_name(tmp_path: Path) -> None:
+    """Ids of a data set may change while its settings stay the same."""
+    path = tmp_path / "journal.jsonl"
+    Journal(path, SETTINGS).add(0, 3, RESULT)
+    image = RESULT.rows["standard"][0].item
+    before = path.read_text()
+    Journal(path, SETTINGS).check(lambda part, piece: {"other", image} if (part, piece) == (0, 3) else ())
+    for ids in ((), ("shot_0",), (image[:-1],)):
+        with pytest.raises(InputError, match=rf"holds results of image {image!r}.*ids have changed.*another --out"):
+            Journal(path, SETTINGS).check(lambda part, piece, ids=ids: ids)
+    assert path.read_text() == before
+
+
+def test_an_evaluation_does_not_go_on_with_a_journal_of_other_images(tmp_path: Path) -> None:
+    from pipeline.evaluation.config import EvaluationScaling
+    from pipeline.evaluation.ray_evaluate import Part, evaluate_on_ray
+
+    journal = Journal(tmp_path / "journal.jsonl", SETTINGS)
+    journal.add(0, 0, RESULT)
+    part = Part(dataset="d", reader=FakeReader(num_items=2), config=EvaluationConfig(max_clicks=2))
+    with pytest.raises(InputError, match="ids have changed"):
+        evaluate_on_ray(checkpoint=None, refinements={}, parts=[part], scaling=EvaluationScaling(), journal=journal)
+
+
 class Counting:
     """An answer of zeros that counts what reaches it."""
 

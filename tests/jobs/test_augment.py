@@ -1,6 +1,7 @@
 """jobs.augment and jobs.prepare by their command lines, on generated scenes."""
 
 import json
+import re
 from itertools import islice
 from pathlib import Path
 
@@ -97,6 +98,44 @@ def test_a_presets_data_settings_are_the_defaults(monkeypatch: pytest.MonkeyPatc
         augment.main(argv)
         data = PRESETS[preset]().data
         assert seen[-1].data == DataConfig(**{**vars(data), "reader": "scenes", "options": data.options})
+
+
+def test_a_preview_tells_the_floor_and_what_is_empty(capsys: pytest.CaptureFixture[str]) -> None:
+    scenes = ["--data.reader", "scenes", "--data.options", *OPTIONS, "--data.crop-hw", "32", "32"]
+    look = ["--data.window-size", "4", "--preview", "1", "--out", "look"]
+    assert augment.main(["cpu_xtiny", *scenes, *look, "--data.augment.scale", "0.5", "0.5"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"objects of fewer than \d+ pixels after augmentation are no targets .*in 10 images\)", said)
+    assert re.search(r"without an object: \d of \d+ samples\n", said)
+    assert augment.main(["demo", *scenes, *look, "--data.min-object-area", "9999"]) == 0
+    said = capsys.readouterr().out
+    (counts,) = re.findall(r"without an object: (\d+) of (\d+) samples", said)
+    assert counts[0] == counts[1]
+
+
+def test_an_epoch_goes_on_with_the_floor_that_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict] = []
+
+    def stop(storage: Storage, settings: dict) -> bool:
+        seen.append(settings)
+        raise InputError("seen")
+
+    argv = ["cpu_xtiny", "--data.reader", "scenes", "--data.options", *OPTIONS, "--out", "epoch"]
+    monkeypatch.setattr(augment, "finished", stop)
+    with pytest.raises(InputError, match="seen"):
+        augment.main(argv)
+    assert 20 <= seen[0]["data"]["min_object_area"] <= 300
+    # Of what older epochs do not know nothing is recorded, unless it says something.
+    assert not {"max_auto_area", "leave_out"} & seen[0]["data"].keys()
+    (tmp_path / "epoch").mkdir()
+    known = {**seen[0], "data": {**seen[0]["data"], "min_object_area": 300}}
+    (tmp_path / "epoch" / "settings.json").write_text(json.dumps({"settings": known}))
+    with pytest.raises(InputError, match="seen"):
+        augment.main(argv)
+    assert seen[1] == known
+    with pytest.raises(InputError, match="seen"):
+        augment.main([*argv, "--data.leave-out", "scenes/val"])
+    assert seen[2]["data"]["leave_out"] == ["scenes/val"]
 
 
 def test_help_names_the_presets(capsys: pytest.CaptureFixture[str]) -> None:

@@ -72,7 +72,7 @@ TRAIN = [
     ([*RITM, "--training.batch-size", "1"], "--training.batch-size 1 .*leaves a forward one sample.*needs at least 2"),
     (
         [*RITM, "--training.batch-size", "6", "--training.accumulate", "6"],
-        "--training.accumulate 6 leaves a forward one",
+        "accumulate 6 leaves a forward one",
     ),
     ([*RITM, "--training.batch-size", "4", "--scaling.workers", "4"], "with 4 workers .*leaves a forward one sample"),
     (
@@ -83,6 +83,13 @@ TRAIN = [
         ["focuscut_resnet50_sbd", *SCENES, "--scaling.no-gpu", "--network.fresh", "--training.batch-size", "1"],
         "leaves a forward one sample: focuscut_resnet50 pools",
     ),
+    (
+        ["demo", "--data.leave-out", "coco_mval"],
+        "--data.leave-out coco_mval: expected READER=ROOT or",
+    ),
+    (["demo", "--data.leave-out", "coco_mvall=x"], "unknown reader 'coco_mvall'; did you mean 'coco_mval'"),
+    (["demo", "--data.leave-out", "coco_mval=absent"], "absent' does not exist"),
+    (["demo", "--data.min-object-area", "-1"], "min_object_area is -1: expected a whole number >= 0"),
     (["demo", "--out", "s3://bucket/run"], "expected a path that this machine has mounted"),
 ]
 

@@ -2,7 +2,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +107,24 @@ def test_the_same_import_may_be_repeated_and_another_may_not(xtiny: dict[str, Te
     assert sorted(path.name for path in Path("imported").iterdir()) == [checkpoint.DESCRIPTION, checkpoint.WEIGHTS]
 
 
+def test_an_import_of_an_earlier_version_may_be_repeated(xtiny: dict[str, Tensor]) -> None:
+    """It recorded less of where the file came from."""
+    torch.save(xtiny, "a.pth")
+    torch.save({"state_dict": xtiny}, "b.pth")
+    known = run(Path("a.pth"), "simpleclick_vit_xtiny")
+    path = Path("imported") / checkpoint.DESCRIPTION
+    earlier = json.loads(path.read_text())
+    del earlier["info"]["source"]["class"]
+    path.write_text(json.dumps(earlier))
+    with pytest.raises(InputError, match="imported holds another checkpoint"):
+        run(Path("b.pth"), "simpleclick_vit_xtiny")
+    assert run(Path("a.pth"), "simpleclick_vit_xtiny") == known
+    del earlier["info"]["source"]
+    path.write_text(json.dumps(earlier))
+    with pytest.raises(InputError, match="imported holds another checkpoint"):
+        run(Path("a.pth"), "simpleclick_vit_xtiny")
+
+
 def test_an_empty_folder_is_filled(xtiny: dict[str, Tensor]) -> None:
     Path("imported").mkdir()
     torch.save(xtiny, "a.pth")
@@ -177,15 +194,14 @@ def test_a_full_disk_leaves_nothing(
     torch.save(xtiny, "a.pth")
     if there:
         run(Path("a.pth"), "simpleclick_vit_xtiny")
-    save: Callable[..., Path] = checkpoint.save
 
-    def half(*args: Any, **info: Any) -> None:
-        (save(*args, **info) / checkpoint.DESCRIPTION).unlink()
+    def half(tensors: dict[str, Tensor], path: Path) -> None:
+        path.write_bytes(b"half of it")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save", half)
+    monkeypatch.setattr(checkpoint, "save_tensors", half)
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(InputError, match=r"imported cannot be written: .*No space left"):
+    with pytest.raises(InputError, match=r"imported/weights\.safetensors cannot be written: No space left"):
         run(Path("a.pth"), "simpleclick_vit_xtiny")
     assert sorted(tmp_path.rglob("*")) == before
     if there:

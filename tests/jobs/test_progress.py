@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.progress import followed, read_history, starving, text
+from jobs.progress import EmptySamples, followed, read_history, starving, text
+from pipeline.data.config import DataConfig
 
 
 def entry(step: int, loss: float = 1.0) -> dict[str, float]:
@@ -54,3 +55,31 @@ def test_training_that_waits_for_data_says_what_to_raise() -> None:
     assert "--scaling.data-actors" in advice
     assert starving(entry, first=True) is None
     assert starving({"data_wait": 0.1}, first=False) is None
+
+
+def test_empty_samples_are_told_once_enough_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    history = tmp_path / "history.jsonl"
+    history.write_text("")
+    empty = EmptySamples(DataConfig(min_object_area=300))
+    shares = (0.0, 0.5, 0.5, 0.5, 0.9)
+    with followed(history, 99, empty), history.open("a") as file:
+        for step, share in enumerate(shares, start=1):
+            file.write(json.dumps({**entry(step), "samples": 32, "without_object": share}) + "\n")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if "without object" not in line and not line.startswith("warning")] == lines[:1]
+    assert "IoU 0.500  without object 50%  lr" in lines[1]
+    # 25 % after two entries of 32.
+    assert lines[2].startswith(
+        "warning: 25% of the samples show no object, where 5% are meant to: objects of fewer than"
+    )
+    assert "300 pixels" in lines[2]
+    assert sum(line.startswith("warning") for line in lines) == 1
+    assert empty.advice(160, 150) is None
+
+
+def test_as_many_empty_samples_as_are_meant_to_be_are_no_news() -> None:
+    data = DataConfig(keep_background_prob=0.2)
+    assert EmptySamples(data).count(640, 0.6 * 640) is None
+    assert EmptySamples(data).count(640, 0.7 * 640) is not None
+    assert EmptySamples(data).count(63, 63) is None
+    assert EmptySamples(data).advice(8, 8) is not None

@@ -8,7 +8,7 @@ import pytest
 
 from jobs.cli import as_dict
 from jobs.presets import PRESETS
-from jobs.train import resumed
+from jobs.train import _resume_or_start, resumed
 from models.errors import InputError
 
 
@@ -41,3 +41,30 @@ def test_the_config_of_another_version_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(saved))
     with pytest.raises(InputError, match="novelty"):
         resumed(["--resume", str(tmp_path)])
+
+
+def test_a_run_of_before_lacks_the_newest_fields_and_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_in(tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    del saved["config"]["training"]["ema"], saved["config"]["data"]["focus"], saved["config"]["before_after"]
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    name, config = resumed(["--resume", str(tmp_path)])
+    assert config.training == PRESETS[name]().training
+    assert _resume_or_start(tmp_path, "sqlite:///never", name, config) == "1"
+    assert f"continuing the run in {tmp_path}" in capsys.readouterr().out
+
+
+def test_another_config_is_refused_by_the_names_of_what_differs(tmp_path: Path) -> None:
+    run_in(tmp_path)
+    name, config = resumed(["--resume", str(tmp_path)])
+    longer = dataclasses.replace(config, training=dataclasses.replace(config.training, steps=7, ema=0.5))
+    with pytest.raises(
+        InputError, match=r"another config \(training.steps: given 7, saved \d+; training.ema: given"
+    ) as it:
+        _resume_or_start(tmp_path, "sqlite:///never", name, longer)
+    assert f"--resume {tmp_path}" in str(it.value)
+    # Where it runs may be another place.
+    elsewhere = dataclasses.replace(config, out="other", num_cpus=1)
+    assert _resume_or_start(tmp_path, "sqlite:///never", name, elsewhere) == "1"

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -6,9 +8,11 @@ from models import published
 from models.click_maps import collate_clicks
 from models.errors import InputError
 from models.interaction import Clicks
-from models.networks import create
+from models.networks import NETWORKS, create
 from models.networks.icmformer_swin import ICMFormerSwin
 from models.networks.swin import Block
+from models.published.importing import import_backbone, import_model
+from tests.models.authors import authors_state
 from tests.models.tiny import tiny_swin, views
 
 pytestmark = pytest.mark.networks
@@ -22,14 +26,18 @@ def test_built_and_dead_parameters_add_up_to_the_published_count() -> None:
     assert sum(parameter.numel() for parameter in network.parameters()) + unused == 121_459_833
 
 
-@pytest.mark.parametrize("group", ["blocks2", "cross_blocks", "cross.layers"])
-def test_cross_blocks_load_under_any_name(group: str) -> None:
-    network, source = tiny_swin(0), tiny_swin(1)
-    state = {key.replace("blocks2", group): tensor for key, tensor in source.state_dict().items()}
-    state["backbone.layers.2.blocks.1.attn.relative_position_index"] = torch.zeros(36, 36)
-    report = published.load(network, state)
-    assert report.num_dead == 1
-    assert all(torch.equal(tensor, source.state_dict()[key]) for key, tensor in network.state_dict().items())
+def test_a_file_of_the_authors_code_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its patch embedding of clicks stands in the backbone, and no forward uses it."""
+    source, path = tiny_swin(1), tmp_path / "swin.pth"
+    monkeypatch.setitem(NETWORKS, "icmformer_swin_base", source.config)
+    torch.save({"state_dict": authors_state(source)}, path)
+    imported = import_model(path, "icmformer_swin_base")
+    assert imported.report is not None
+    assert imported.report.missing_dead == ()
+    state = imported.network.state_dict()
+    assert all(torch.equal(tensor, source.state_dict()[key]) for key, tensor in state.items())
+    with pytest.raises(InputError, match="holds a whole click-to-mask model"):
+        import_backbone(path, "icmformer_swin_base")
 
 
 def reference_attention(block: Block, x: Tensor) -> Tensor:

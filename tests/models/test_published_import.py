@@ -196,10 +196,10 @@ def vit_backbone(dim: int = 32, grid: int = 14) -> dict[str, Tensor]:
     return {**part, "cls_token": slot, "norm.weight": torch.ones(dim), "norm.bias": torch.zeros(dim)}
 
 
-def mit_backbone(prefix: str = "") -> dict[str, Tensor]:
+def mit_backbone() -> dict[str, Tensor]:
     part = original("emc_segformer_a").get_submodule("feature_extractor.backbone").state_dict()
-    state = {f"{prefix}{key}": tensor for key, tensor in part.items() if "side" not in key}
-    return {**state, f"{prefix}head.weight": torch.zeros(1000, 32)}
+    state = {key: tensor for key, tensor in part.items() if "side" not in key}
+    return {**state, "head.weight": torch.zeros(1000, 32)}
 
 
 def hrnet_backbone() -> dict[str, Tensor]:
@@ -258,10 +258,15 @@ def test_a_backbone_starts_a_network(
         import_model(path, name)
 
 
-def test_mit_files_may_have_a_prefix(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "backbone"), [(row[0], row[1]) for row in BACKBONES])
+@pytest.mark.parametrize("prefix", ["backbone.", "module.backbone."])
+def test_backbones_may_have_a_prefix(
+    name: str, backbone: Callable[[], dict[str, Tensor]], prefix: str, tmp_path: Path
+) -> None:
+    state = backbone()
     plain, below = (
-        import_backbone(save(mit_backbone(prefix), tmp_path / "x.pth"), "emc_segformer_a").network.state_dict()
-        for prefix in ("", "backbone.")
+        import_backbone(save(named, tmp_path / "x.pth"), name).network.state_dict()
+        for named in (state, {f"{prefix}{key}": tensor for key, tensor in state.items()})
     )
     assert all(torch.equal(plain[key], below[key]) for key in plain)
 

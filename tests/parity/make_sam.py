@@ -3,8 +3,8 @@
     python -m venv /tmp/public && /tmp/public/bin/pip install torch torchvision segment-anything==1.0 sam2==1.1.0
     /tmp/public/bin/python -m tests.parity.make_sam FOLDER
 
-Weights follow from the authors' names (tests/parity/weights.py). Networks run at a side of 256 pixels: windows are padded
-there as at 1024. Key lists are of the published sizes, on the meta device.
+Weights follow from the authors' names (tests/parity/weights.py). Networks run at a side of 256 pixels, where windows
+are padded as at 1024. Key lists are of the published sizes, on the meta device.
 """
 
 import json

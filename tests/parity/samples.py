@@ -9,6 +9,7 @@ from torch import Tensor
 
 from models import published
 from models.networks.base import Network
+from models.published.recognise import fitting
 from tests.parity.cases import Case, Deviations
 from tests.parity.weights import state_dict
 
@@ -35,6 +36,7 @@ def check_keys(network: Network, keys: list[tuple[str, tuple[int, ...]]], conten
     state = {key: torch.empty(shape, device="meta") for key, shape in keys}
     ours, report = published.translate(network, state)
     assert report.missing_dead == ()
+    assert fitting(state) == [network.name]
     assert {key: tensor.shape for key, tensor in ours.items()} == {
         key: tensor.shape for key, tensor in network.state_dict().items()
     }

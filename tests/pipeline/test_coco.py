@@ -61,6 +61,24 @@ class TestEncodings:
         np.testing.assert_array_equal(flat, box(3, 2, 6, 5))
         np.testing.assert_array_equal(rle.from_segmentation([[2, 3, 7, 3, 7, 9, 2, 9], [1, 1], [0, 0, 3, 3]], HW), flat)
 
+    def test_corners_may_be_pairs_and_lists_nested(self) -> None:
+        pairs = [[2, 3], [7, 3], [7, 9.0], [2, 9]]
+        other = [[10, 10], [12, 10], [12, 12], [10, 12]]
+        flat = [value for corner in pairs for value in corner]
+        for form in (pairs, [pairs], [[pairs]], [[flat]]):
+            np.testing.assert_array_equal(rle.from_segmentation(form, HW), box(3, 2, 6, 5))
+        both = box(3, 2, 6, 5) | box(10, 10, 2, 2)
+        for form in ([pairs, other], [flat, other], [[flat], [other]]):
+            np.testing.assert_array_equal(rle.from_segmentation(form, HW), both)
+
+    def test_counts_may_be_bytes_written_as_text(self) -> None:
+        """As str() writes them: every backslash of the COCO text is there twice."""
+        mask = np.random.default_rng(0).random(HW) < 0.3
+        encoded = rle.encode(mask)
+        assert "\\" in encoded["counts"]
+        for text in (str(encoded["counts"].encode()), 'b"' + str(encoded["counts"].encode())[2:-1] + '"'):
+            np.testing.assert_array_equal(rle.from_segmentation({"size": list(HW), "counts": text}, HW), mask)
+
     @pytest.mark.parametrize(
         ("segmentation", "reason"),
         [
@@ -71,7 +89,23 @@ class TestEncodings:
             ([[1, 1, 5, 5, 3]], "x, y pairs"),
             ([[1, 1, 5, "x", 3, 3]], "list of numbers"),
             ([[1, 1, 1e9, 5, 3, 3]], "far outside"),
-            ([[1, 1, float("nan"), 5, 3, 3]], "far outside"),
+            ([[1, 1, float("inf"), 5, 3, 3]], "Infinity, far outside"),
+            ([[1, 1, float("nan"), 5, 3, 3]], "a polygon holds NaN"),
+            ([[1, 1, None, 5, 3, 3]], "a polygon holds null"),
+            ([[1, 1], [None, 5], [3, 3]], "a polygon holds null"),
+            ([None, [1, 1, 2, 5, 3, 3]], "a polygon is null"),
+            (float("nan"), "the segmentation is NaN"),
+            (None, "the segmentation is null"),
+            ([[1, 1], [5, 1]], "three corners"),
+            ([[1, 1], [5, 1], [5, 5, 5]], "x, y pairs"),
+            ([[[[[1, 1, 5, 1, 5, 5]]]]], "expected [x, y, x, y, ...] or [[x, y]"),
+            ([{"x": 1, "y": 2}], "list of numbers"),
+            ({"size": [20, 30], "counts": None}, "the RLE counts are missing or null"),
+            ({"size": [20, 30], "counts": [5, None]}, "the RLE counts hold null"),
+            ({"size": [20, 30], "counts": [5, float("nan")]}, "the RLE counts hold NaN"),
+            ({"size": [20, None], "counts": [5]}, "the RLE size is [20, null]"),
+            ({"size": [20, 30], "counts": "b'zzz'"}, "character"),
+            ({"size": [20, 30], "counts": "b'"}, "character"),
             ({"size": [20, 30], "counts": [5, 5]}, "add up to 10"),
             ({"size": [20, 30], "counts": [700, -100]}, "run"),
             ({"size": [30, 20], "counts": [600]}, "size"),

@@ -1,7 +1,6 @@
 """What happens to the data when a worker, a node, a disk or a bucket goes: they really do."""
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -27,6 +26,7 @@ from pipeline.data.rows import Row, split
 from pipeline.data.sample import Item, Sample
 from tests.pipeline.fakes import FakeReader
 from tests.pipeline.two_nodes import CONFIG, NUM_WINDOWS, READER, digest
+from tests.small_disk import SmallDisk
 
 ROOT = Path(__file__).parents[2]
 
@@ -143,38 +143,25 @@ def run_prepare(out: str, num_images: int) -> "subprocess.CompletedProcess[str]"
     return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120, cwd=ROOT)
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 1.5 MB, in memory; needs the right to mount one."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", str(folder)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("no right to mount a small disk here")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
 @pytest.mark.slow
-def test_a_full_disk_is_one_clear_error_and_the_run_goes_on_when_there_is_room(small_disk: Path) -> None:
-    stopped = run_prepare(str(small_disk), 96)
+def test_a_full_disk_is_one_clear_error_and_the_run_goes_on_when_there_is_room(small_disk: SmallDisk) -> None:
+    disk = small_disk.path
+    stopped = run_prepare(str(disk), 96)
     assert stopped.returncode == 2, stopped.stderr[-3000:]
     errors = [line for line in stopped.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
     assert "No space left on device" in errors[0]
     assert "run the same command again" in errors[0]
     assert "Traceback" not in stopped.stderr
-    recorded = {path.stem for path in small_disk.glob("records/*.json")}
-    kept = {path: path.stat().st_mtime_ns for path in small_disk.glob("data/*.parquet") if path.stem in recorded}
+    recorded = {path.stem for path in disk.glob("records/*.json")}
+    kept = {path: path.stat().st_mtime_ns for path in disk.glob("data/*.parquet") if path.stem in recorded}
     assert kept
-    assert not list(small_disk.rglob("*.part"))
-    subprocess.run(["mount", "-o", "remount,size=40m", str(small_disk)], check=True)
-    done = run_prepare(str(small_disk), 96)
+    assert not list(disk.rglob("*.part"))
+    small_disk.leave(40 * 2**20)
+    done = run_prepare(str(disk), 96)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert len(open_reader("prepared", str(small_disk)).items()) == 96
-    finished = [
-        path for path in kept if (small_disk / "records" / f"{path.stem}.json").stat().st_mtime_ns < time.time_ns()
-    ]
+    assert len(open_reader("prepared", str(disk)).items()) == 96
+    finished = [path for path in kept if (disk / "records" / f"{path.stem}.json").stat().st_mtime_ns < time.time_ns()]
     assert finished
     assert all(path.stat().st_mtime_ns == when for path, when in kept.items())
 

@@ -1,6 +1,7 @@
 """CVAT's three calls: the bodies that its server sends, the answers that it reads, and who may call."""
 
 import base64
+import io
 import json
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,10 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
 from models.errors import InputError
+from serve import images
 from serve.faces.cvat import mask_json
+from serve.faces.originals import as_png, original_hw
+from tests.deep_files import tiff, values
 from tests.serve.conftest import Server, encoded, mask_of, picture, refused
 
 HEADERS = {
@@ -158,12 +162,104 @@ def test_points_that_are_no_numbers(server: Server, point: str) -> None:
 
 
 def test_bad_images(server: Server, make_server: Callable[..., Server]) -> None:
-    refused(invoke(server, [[1, 1]], image=b"GIF89a"), 415, "unsupported_image")
+    refused(invoke(server, [[1, 1]], image=b"%PDF-1.7"), 415, "unsupported_image")
     refused(invoke(server, [[1, 1]], image=encoded(picture())[:300]), 422, "bad_image")
     refused(invoke(make_server(max_pixels=100), [[1, 1]]), 422, "image_too_large")
     for image, code in (("", "image_missing"), ("%%", "bad_encoding")):
         body = {"image": image, "pos_points": [[1, 1]]}
         refused(client_of(server).post("/api/function_invocations", json=body, headers=HEADERS), 422, code)
+
+
+def gif(*frames: np.ndarray) -> bytes:
+    first, *more = [Image.fromarray(frame[..., 0]) for frame in frames]
+    return encoded(first, "GIF", save_all=True, append_images=more)
+
+
+ORIGINALS: dict[str, Callable[[], bytes]] = {
+    "tiff": lambda: encoded(picture(), "TIFF"),
+    "tiff, compressed": lambda: encoded(picture(), "TIFF", compression="tiff_lzw"),
+    "tiff of pages": lambda: encoded(
+        Image.fromarray(picture()), "TIFF", save_all=True, append_images=[Image.new("L", (9, 9))]
+    ),
+    "tiff, big-endian": lambda: tiff(picture(), big=True),
+    "tiff of 16 bits": lambda: tiff(values(12, (40, 60))),
+    "tiff of 16 bits in colour": lambda: tiff(values(12, (40, 60, 3))),
+    "tiff in cmyk": lambda: encoded(Image.fromarray(picture()).convert("CMYK"), "TIFF"),
+    "tiff of one bit": lambda: encoded(Image.fromarray(picture()[..., 0] > 99), "TIFF", compression="group4"),
+    "bmp": lambda: encoded(picture(), "BMP"),
+    "gif": lambda: gif(picture()),
+    "gif of frames": lambda: gif(picture(), 255 - picture()),
+}
+
+
+@pytest.mark.parametrize("kind", ORIGINALS)
+def test_originals_are_segmented_as_what_they_show(kind: str, server: Server) -> None:
+    """CVAT sends files as they were uploaded; the model's side gets a PNG of the first picture."""
+    data = ORIGINALS[kind]()
+    answer = invoke(server, [[30.7, 20.2]], image=data)
+    np.testing.assert_array_equal(mask_from(answer), native(server, (30, 20, True)))
+    png = as_png(data, 10_000)
+    assert (images.sniff(png), png) == ("PNG", as_png(data, 10_000))
+    shown = images.decode_image(png, 10_000)
+    with Image.open(io.BytesIO(data)) as original:
+        if "16 bits" not in kind:
+            np.testing.assert_array_equal(shown, np.array(original.convert("RGB")))
+        else:
+            assert shown.max() == 255, "the depth is found in the PNG as it would be in the file"
+
+
+def test_an_original_that_is_sent_again_continues(server: Server) -> None:
+    data = encoded(picture(), "TIFF")
+    invoke(server, [[30, 20]], image=data)
+    invoke(server, [[30, 20]], [[33, 20]], image=data)
+    assert (server.predictor.num_opened, server.predictor.num_forwards) == (1, 2)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_original_is_clicked_as_displayed(server: Server, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(Image.fromarray(picture()), "TIFF", exif=exif)
+    mask = mask_from(invoke(server, [[35, 35]], image=data))
+    assert mask.shape == ((60, 40) if orientation >= 5 else (40, 60))
+    assert original_hw(data, 10_000) == images.decode_image(as_png(data, 10_000), 10_000).shape[:2] == mask.shape
+    assert mask[35, 35]
+
+
+def test_originals_have_the_limits_of_others(make_server: Callable[..., Server]) -> None:
+    server = make_server(max_pixels=100)
+    for kind, make in ORIGINALS.items():
+        problem = refused(invoke(server, [[1, 1]], image=make()), 422, "image_too_large")
+        assert "60 x 40: the limit is 0.0001 megapixels and it has 0.1; --max-megapixels" in problem["detail"], kind
+    huge = encoded(Image.new("1", (20_000, 10_000)), "TIFF", compression="group4")
+    refused(invoke(make_server(), [[1, 1]], image=huge), 422, "image_too_large")
+    small = make_server(max_body_bytes=5000)
+    refused(invoke(small, [[1, 1]], image=encoded(picture(), "BMP")), 413, "body_too_large")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow grumbles about half a TIFF before it gives up
+@pytest.mark.parametrize("kind", ["tiff", "tiff, compressed", "bmp", "gif"])
+def test_damaged_originals(kind: str, server: Server) -> None:
+    data = ORIGINALS[kind]()
+    for keep in (0.02, 0.3, 0.7):
+        problem = refused(invoke(server, [[1, 1]], image=data[: int(len(data) * keep)]), 422, "bad_image")
+        assert "0x" not in problem["detail"]
+    for start in (b"II*\0", b"MM\0*", b"BM", b"GIF89a", b"GIF87a"):
+        refused(invoke(server, [[1, 1]], image=start + b"\0" * 60), 422, "bad_image")
+
+
+@pytest.mark.parametrize("pixels", [np.full((40, 60), 0.5, np.float32), np.full((40, 60), -5, np.int16)], ids=str)
+def test_originals_without_a_known_range(pixels: np.ndarray, server: Server) -> None:
+    refused(invoke(server, [[1, 1]], image=tiff(pixels)), 415, "unsupported_image")
+
+
+@pytest.mark.parametrize("kind", ["tiff", "bmp", "gif"])
+def test_originals_are_for_cvat_alone(kind: str, server: Server) -> None:
+    data = ORIGINALS[kind]()
+    answer = server.client.post("/v1/sessions", content=data, headers={"Content-Type": "image/png"})
+    refused(answer, 415, "unsupported_image")
+    body = {"image": base64.b64encode(data).decode(), "clicks": [{"x": 5, "y": 5}]}
+    refused(server.client.post("/v1/predict", json=body), 415, "unsupported_image")
 
 
 def test_other_functions_are_not_found(server: Server) -> None:

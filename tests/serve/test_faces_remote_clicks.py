@@ -4,12 +4,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from models.interaction import Click
 from serve.client import Client, ServerError
 from serve.faces.cvat_agent import file_of
 from serve.faces.order import in_known_order
 from serve.faces.remote_clicks import RemoteClicks
+from serve.images import decode_image
+from tests.deep_files import values
 from tests.serve.conftest import Server, encoded, mask_of, picture
 
 
@@ -109,8 +112,6 @@ def test_order() -> None:
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "YCbCr"])
 def test_images_of_all_kinds_become_files(client: Client, mode: str) -> None:
-    from PIL import Image
-
     image = Image.fromarray(picture()[..., 0].astype(np.uint16) * 256) if mode == "I;16" else None
     image = image or Image.fromarray(picture()).convert(mode)
     image.info["exif"] = b"would turn it"
@@ -119,9 +120,15 @@ def test_images_of_all_kinds_become_files(client: Client, mode: str) -> None:
 
 
 def test_large_images_are_sent_as_jpeg(monkeypatch: pytest.MonkeyPatch) -> None:
-    from PIL import Image
-
     image: Any = Image.fromarray(picture())
     assert file_of(image).startswith(b"\x89PNG")
     monkeypatch.setattr("serve.faces.cvat_agent.MAX_FILE_BYTES", 5000)
     assert file_of(image).startswith(b"\xff\xd8")
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I;16B", "I"])
+def test_an_agents_image_keeps_its_bits(mode: str) -> None:
+    deep = values(12, (40, 60))
+    image = Image.fromarray(deep) if mode == "I;16" else Image.fromarray(deep.astype({"I": "i4", "I;16B": ">u2"}[mode]))
+    assert image.mode == mode
+    np.testing.assert_array_equal(decode_image(file_of(image), 10_000)[..., 0], deep >> 4)

@@ -1,6 +1,7 @@
 import base64
 import io
 import struct
+import warnings
 import zlib
 
 import numpy as np
@@ -133,6 +134,23 @@ def test_too_many_pixels_are_refused_from_the_header(width: int, height: int) ->
     # There are no pixels in the file: whoever began to decode would find it damaged.
     assert code_of(bomb(width, height)) == "image_too_large"
     assert code_of(bomb(80, 80)) == "bad_image"
+
+
+@pytest.mark.parametrize("format", images.FORMATS)
+def test_the_limit_may_be_higher_than_pillows(format: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, mask = encoded(picture(), format), encoded(Image.new("1", (60, 40)))
+    expected = images.decode_image(data, LIMIT)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # it warns beyond, and refuses beyond twice as many
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(images.decode_image(data, 2400), expected)
+        assert images.image_hw(data, 2400) == (40, 60)
+        assert images.decode_mask_png(mask, (40, 60)).shape == (40, 60)
+        with pytest.raises(Problem, match=r"60 x 40|too large") as caught:
+            images.decode_image(data, 900)
+    assert caught.value.code == "image_too_large"
+    assert "--max-megapixels raises it" in caught.value.detail
+    assert Image.MAX_IMAGE_PIXELS == 1000
 
 
 def test_messages_show_no_objects_of_ours() -> None:

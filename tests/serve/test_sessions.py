@@ -100,7 +100,7 @@ def test_a_full_store_decodes_nothing(make_server: Callable[..., Server], monkey
 def test_few_images_are_decoded_at_once(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     most, now, lock = 0, 0, threading.Lock()
 
-    def decode(data: bytes, max_pixels: int) -> np.ndarray:
+    def decode(data: bytes, max_pixels: int, bit_depth: int) -> np.ndarray:
         nonlocal most, now
         with lock:
             now += 1

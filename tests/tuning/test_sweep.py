@@ -1,5 +1,6 @@
 """Sweeps on Ray Tune, as a user starts them."""
 
+import contextlib
 import json
 import os
 import signal
@@ -16,7 +17,12 @@ import pytest
 from jobs import tracking
 from jobs.sweep import main as sweep_main
 from models import checkpoint as checkpoints
+from models.errors import InputError
+from models.fingerprints import fingerprint
 from models.predictor import Predictor
+from pipeline.data.readers import open_reader
+from pipeline.evaluation.journal import Journal, PieceResult
+from tests.evaluation.fakes import row
 from tests.training.tiny import tiny_network
 
 DATA = ("--reader", "scenes", "--options", "num_images", "8", "height", "64", "width", "64")
@@ -31,7 +37,9 @@ NARROW = (
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network = tiny_network()
     network.get_parameter("head.conv_seg.weight").data.mul_(20)
-    return checkpoints.save(network, tmp_path_factory.mktemp("swept") / "checkpoint")
+    scenes = open_reader("scenes", options=dict(zip(DATA[3::2], DATA[4::2], strict=True)))
+    photos = {fingerprint(scenes.load(item).image) for item in list(scenes.items())[:2]}
+    return checkpoints.save(network, tmp_path_factory.mktemp("swept") / "checkpoint", photos=photos)
 
 
 def flags(checkpoint: Path, out: Path) -> list[str]:
@@ -49,13 +57,37 @@ def results_of(out: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in setting.items() if key not in timed} for setting in found]
 
 
+def test_a_journal_of_other_images_is_refused_before_anything_is_started(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from jobs import ray_env
+
+    def stop(*given: Any) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ray_env, "connected", contextlib.nullcontext)
+    monkeypatch.setattr(ray_env, "fit_actors", lambda *given: (1, 0.4))
+    monkeypatch.setattr(tracking, "start_run", stop)
+    with pytest.raises(KeyboardInterrupt):
+        sweep_main(flags(checkpoint, tmp_path))
+    path = tmp_path / "journal.jsonl"
+    result = PieceResult(rows={"a": [row("shot_0/1", [0.5])]}, seconds={"a": 1.0}, refused=[])
+    Journal(path, json.loads(path.read_text())["settings"]).add(77, 0, result)
+    with pytest.raises(InputError, match="'shot_0', which is not at that place of the data set"):
+        sweep_main(flags(checkpoint, tmp_path))
+
+
 @pytest.mark.ray
 @pytest.mark.timeout(300)
-def test_a_sweep_s_best_setting_repeats_its_result(ray_cluster: None, checkpoint: Path, tmp_path: Path) -> None:
+def test_a_sweep_s_best_setting_repeats_its_result(
+    ray_cluster: None, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from jobs.evaluate import main as evaluate_main
 
     out = tmp_path / "sweep"
     assert sweep_main(flags(checkpoint, out)) == 0
+    # Two of the scenes are among what the checkpoint says it was trained on.
+    assert "(2 of the images: scene-0-000000000, scene-0-000000001)" in capsys.readouterr().out
     settings = json.loads((out / "sweep.json").read_text())["settings"]
     assert len(settings) == 6  # the default is one of them
     best = settings[0]

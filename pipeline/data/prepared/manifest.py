@@ -5,6 +5,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
+from models.decoding import Decoding
 from models.errors import InputError
 from pipeline.data.prepared.schema import VERSION
 from pipeline.data.prepared.storage import Storage
@@ -34,8 +35,8 @@ class Shard:
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> "Shard":
-        """Read one from a record's JSON."""
-        return cls(**{f.name: values[f.name] for f in dataclasses.fields(cls)})
+        """Read one from a record's JSON; what an older one lacks has its default."""
+        return cls(**{f.name: values[f.name] for f in dataclasses.fields(cls) if f.name in values})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,3 +84,20 @@ def read_manifest(storage: Storage) -> dict[str, Any]:
             "prepare the data set again"
         )
     return manifest
+
+
+def decoding_of(manifest: dict[str, Any]) -> Decoding:
+    """How image files were read when the data set was made; of before that was recorded, 16 bits counted."""
+    return Decoding(**{"bit_depth": 16, **_decoding(manifest)})
+
+
+def exif_of(manifest: dict[str, Any]) -> str:
+    """By which rule photos were turned when the data set was made; "" of before there was one."""
+    return str(_decoding(manifest).get("exif", ""))
+
+
+def _decoding(manifest: dict[str, Any]) -> dict[str, Any]:
+    # An epoch's settings are those of a training stream.
+    settings = manifest["settings"].get("data") or manifest["settings"]
+    names = (field.name for field in dataclasses.fields(Decoding))
+    return {name: settings[name] for name in names if name in settings}

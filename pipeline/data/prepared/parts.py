@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from models.errors import InputError
 from pipeline.data.prepared.manifest import MANIFEST, Manifest, Shard
 from pipeline.data.prepared.storage import Storage
+from pipeline.saved import differences
 
 GROUP_BYTES = 32 * 2**20
 """A row group is closed at this many bytes of images even if it has few rows: one is held in memory at a time."""
@@ -77,13 +78,16 @@ def missing_parts(storage: Storage, num_parts: int) -> list[int]:
 
 
 def finished(storage: Storage, settings: dict[str, Any]) -> bool:
-    """Whether the folder is finished; InputError if it was begun or finished with other settings."""
+    """Whether the folder is finished; InputError if it was begun or finished with other settings.
+
+    `settings`: as `pipeline.saved.differences` takes them.
+    """
     for name in (MANIFEST, "settings.json"):
         if storage.exists(name):
             found = storage.read_json(name)
-            if (found.get("settings") if isinstance(found, dict) else None) != settings:
+            if other := differences(found.get("settings") if isinstance(found, dict) else None, settings):
                 raise InputError(
-                    f"{storage.path(name)} tells of other settings: give those again, or name another --out"
+                    f"{storage.path(name)} tells of other settings ({other}): give those again, or name another --out"
                 )
             if name == MANIFEST:
                 return True

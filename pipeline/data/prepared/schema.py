@@ -4,7 +4,9 @@ Runs are COCO's uncompressed counts: down the columns, the first run counts zero
 object lies in `Sample.instance_masks`, so that reading paints a layer at once instead of an object at a time.
 """
 
+import dataclasses
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,10 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from models.decoding import AS_IT_COMES, Decoding
 from models.rle import runs_of
-from pipeline.data.images import read_image
-from pipeline.data.sample import Sample
+from pipeline.data.images import decode_file, read_image
+from pipeline.data.sample import Sample, printable
 
 VERSION = 1
 KEPT_FORMATS = ("JPEG", "PNG", "WEBP")
@@ -50,6 +53,15 @@ SCHEMA = pa.schema(
 )
 
 
+def in_shards(decoding: Decoding = AS_IT_COMES) -> Decoding:
+    """How images in shards are decoded, whatever was asked for when they were made: of 16 bits the upper eight count,
+    and a photo lies as its size says.
+
+    A file whose pixels come out otherwise is stored as a PNG of them, so that old shards and new ones mean the same.
+    """
+    return dataclasses.replace(decoding.decoding(), bit_depth=16, exif="auto")
+
+
 def encode_image(sample: Sample) -> bytes:
     """The bytes of the sample's own file if they decode to its very pixels, else a PNG.
 
@@ -58,10 +70,11 @@ def encode_image(sample: Sample) -> bytes:
     if sample.origin.file:
         data = Path(sample.origin.file).read_bytes()
         hw = (sample.image.shape[0], sample.image.shape[1])
+        no_limit = Decoding(max_megapixels=math.ceil(hw[0] * hw[1] / 1_000_000))  # what was read is of an allowed size
         try:
-            with Image.open(io.BytesIO(data)) as header:
-                kept = header.format in KEPT_FORMATS
-            if kept and np.array_equal(read_image(data, expected_hw=hw), sample.image):
+            kept = decode_file(data, no_limit, lambda image: image.format in KEPT_FORMATS)
+            # A photo that was turned where its size does not show it would come back as it is stored: it becomes PNG.
+            if kept and np.array_equal(read_image(data, expected_hw=hw, decoding=in_shards(no_limit)), sample.image):
                 return data
         except ValueError:
             pass  # the reader made the pixels in its own way: the PNG below has them
@@ -97,7 +110,7 @@ def to_row(sample: Sample) -> dict[str, Any]:
         "objects": objects,
         "ignore": runs_of(sample.ignore_mask).astype(np.int32) if sample.ignore_mask.any() else [],
         "exemplar": exemplar,
-        "file_name": Path(sample.origin.file).name,
+        "file_name": printable(Path(sample.origin.file).name),
         "licence": sample.origin.licence,
         "source": sample.origin.source,
     }

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,6 +13,8 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from models.errors import InputError
+from models.files import whole_file
+from pipeline.data.sample import printable
 
 RETRY = "mend that and run the same command again: what is finished is kept"
 
@@ -75,24 +76,15 @@ class Storage:
     def writing(self, name: str) -> Iterator[Any]:
         """Give a binary file to write to; it appears under its name when the block ends well, whole, or not at all."""
         filesystem, root = _open(self.uri)
-        target = f"{root}/{name}"
-        # An object store shows an object when its upload is complete; a file tree needs the rename.
-        local = self.is_local
-        written = f"{target}.{os.getpid()}.part" if local else target
-        finished = False
-        try:
-            if local:
-                filesystem.create_dir(str(Path(target).parent), recursive=True)
-            with filesystem.open_output_stream(written, compression=None) as file:
+        if self.is_local:
+            with whole_file(f"{root}/{name}") as part, part.open("wb") as file:
                 yield file
-            if local:
-                filesystem.move(written, target)
-            finished = True
+            return
+        try:  # an object store shows an object when its upload is complete
+            with filesystem.open_output_stream(f"{root}/{name}", compression=None) as file:
+                yield file
         except OSError as error:
             raise self._failed("written", name, error) from error
-        finally:
-            if local and not finished:
-                Path(written).unlink(missing_ok=True)
 
     def write(self, name: str, data: bytes) -> None:
         """Write a whole file; a reader sees the old one or the new one, never a part."""
@@ -141,6 +133,10 @@ def shown(uri: str) -> str:
 @lru_cache(maxsize=16)
 def _open(uri: str) -> tuple[pafs.FileSystem, str]:
     """Connect to the filesystem of an address, once per process, and cut the address to its path there."""
+    try:
+        uri.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{printable(uri)} is no UTF-8: prepared data sets lie in folders whose names are") from None
     if "://" not in uri:
         return pafs.LocalFileSystem(), str(Path(uri).expanduser().absolute())
     try:

@@ -8,6 +8,7 @@ import pyarrow as pa
 from models.decoding import AS_IT_COMES, Decoding
 from models.interaction import Clicks
 from pipeline.data.images import read_image
+from pipeline.data.prepared.schema import in_shards
 from pipeline.data.runs import paint
 from pipeline.data.sample import BadItem, Exemplar, ObjectRef, Origin, Sample
 
@@ -47,7 +48,7 @@ class RowGroup:
             name: self.table.column(name)[row].as_py() for name in ("image", "exemplar", "licence", "source")
         }
         try:
-            image = read_image(columns["image"], expected_hw=hw, decoding=decoding)
+            image = read_image(columns["image"], expected_hw=hw, decoding=in_shards(decoding))
             masks = self._paint(row, hw)
             runs = self.ignore[row]
             ignore = paint([(runs, 1)], hw) > 0 if len(runs) else np.zeros(hw, bool)

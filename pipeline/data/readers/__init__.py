@@ -13,7 +13,7 @@ from pipeline.data.readers.coco_panoptic import CocoPanoptic
 from pipeline.data.readers.him2k import Him2k
 from pipeline.data.readers.lvis import Lvis
 from pipeline.data.readers.mask_folders import MaskFolders
-from pipeline.data.readers.masks import Masks
+from pipeline.data.readers.masks import Masks, PublishedMasks
 from pipeline.data.readers.options import convert_options
 from pipeline.data.readers.pascal_voc import PascalVoc
 from pipeline.data.readers.prepared import Prepared
@@ -45,10 +45,10 @@ READERS: dict[str, ReaderFactory] = {
     "masks": ReaderFactory(Masks),
     "mask_folders": ReaderFactory(MaskFolders),
     "nuclei": ReaderFactory(MaskFolders, {"images": "{name}/images/*", "masks": "{name}/masks/*.png"}),
-    "grabcut": ReaderFactory(Masks, {"images": "data_GT", "masks": "boundary_GT", "rule": _GRABCUT_RULE}),
-    "berkeley": ReaderFactory(Masks, {"images": "images", "masks": "masks", "rule": _GRABCUT_RULE}),
-    "davis": ReaderFactory(Masks, {"images": "img", "masks": "gt", "rule": "nonzero"}),
-    "coco_mval": ReaderFactory(Masks, {"images": "img", "masks": "gt", "rule": "nonzero"}),
+    "grabcut": ReaderFactory(PublishedMasks, {"images": "data_GT", "masks": "boundary_GT", "rule": _GRABCUT_RULE}),
+    "berkeley": ReaderFactory(PublishedMasks, {"images": "images", "masks": "masks", "rule": _GRABCUT_RULE}),
+    "davis": ReaderFactory(PublishedMasks, {"images": "img", "masks": "gt", "rule": "nonzero"}),
+    "coco_mval": ReaderFactory(PublishedMasks, {"images": "img", "masks": "gt", "rule": "nonzero"}),
     "sbd": ReaderFactory(Sbd),
     "pascal_voc": ReaderFactory(PascalVoc),
     "bsds500": ReaderFactory(Bsds500),

@@ -77,7 +77,7 @@ class Bsds500:
 
     def _item(self, item_id: str, image: Path, truth: Path) -> Item:
         try:
-            regions = self._choose(_read_segmentations(truth))
+            regions = self._choose(_read_segmentations(truth, self.decoding))
             object_ids = tuple(f"{item_id}/{annotator}.{label}" for annotator, label in regions)
         except ValueError as error:
             _logger.warning("%s cannot be listed: %s", truth, error)
@@ -115,7 +115,7 @@ class Bsds500:
         """Read one image and its regions; BadItem if either is missing or broken or their sizes differ."""
         truth, image_path = Path(item.payload["truth"]), Path(item.payload["image"])
         try:
-            maps = _read_segmentations(truth)
+            maps = _read_segmentations(truth, self.decoding)
         except ValueError as error:
             raise BadItem(item.id, f"{truth.name}: {error}") from error
         try:
@@ -131,10 +131,10 @@ class Bsds500:
         )
 
 
-def _read_segmentations(path: Path) -> list[np.ndarray]:
+def _read_segmentations(path: Path, decoding: Decoding) -> list[np.ndarray]:
     """Label map int64 (h, w) of each annotator; ValueError if there is none or their sizes differ."""
     cells = read_variable(path, "groundTruth")
-    maps = [label_map(field(cell, "Segmentation")) for cell in cells.ravel()]
+    maps = [label_map(field(cell, "Segmentation"), decoding) for cell in cells.ravel()]
     if not maps or len({labels.shape for labels in maps}) > 1:
         raise ValueError(f"expected segmentations of one size, they have {[labels.shape for labels in maps]}")
     return maps

@@ -1,10 +1,11 @@
 """COCO instances JSON with the quirks of the tools that write it; masks as polygons or as either kind of RLE."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -13,16 +14,21 @@ from models.errors import InputError
 from models.rle import mask_of
 from pipeline.data import rle
 from pipeline.data.images import read_image
+from pipeline.data.orientation import Header, fits_upright, map_files, read_header, settle, tell
 from pipeline.data.readers.coco_files import (
     EXPECTED,
+    drawn_in_percent,
     file_names,
     find_annotations,
     find_images,
     id_text,
+    is_published,
+    lists_coco_photos,
     locate,
 )
 from pipeline.data.readers.coco_tables import Annotation, Tables, join, open_tables
 from pipeline.data.readers.folders import file_inside, require_root
+from pipeline.data.readers.names import Found
 from pipeline.data.runs import pack_runs
 from pipeline.data.sample import BadItem, Item, Origin, Sample
 
@@ -38,7 +44,13 @@ class Coco:
     Item ids are image ids, object ids "<image id>/<annotation id>". Each item carries its own annotations, so a worker
     never reads the JSON again. `crowds` says what an annotation with iscrowd is: `ignore` puts it into the ignore mask,
     `objects` takes it for an object, and `auto` does the second where CVAT wrote it, which marks every painted mask so.
+
+    With exif auto, a photo of which the declared size tells nothing is read as it is stored in COCO's own files, else
+    upright, unless the others of the file tell it (orientation.py). In Label Studio's files, all are read upright.
     """
+
+    PUBLISHED: ClassVar[bool] = False
+    """Whether every such file is a published one."""
 
     root: str = ""
     split: str = ""
@@ -65,19 +77,51 @@ class Coco:
         num_crowds = num_objects = 0
         with open_tables(path) as tables:
             root = Path(self.root).expanduser()
-            folder = str(find_images(root, self.split, self.images, tables.first_images, path))
+            folder = find_images(root, self.split, self.images, tables.first_images, path)
+            lie = self._how_photos_lie(path, tables, folder)
             for image_id, image, annotations in join(path, tables):
                 kept = self._keep(annotations, tables)
                 object_ids = tuple(f"{image_id}/{entry['id']}" for entry in kept if not entry["crowd"])
                 num_objects += len(object_ids)
                 num_crowds += len(kept) - len(object_ids)
-                yield Item(id=image_id, object_ids=object_ids, payload=self._payload(image, kept, folder, tables))
+                yield Item(
+                    id=image_id, object_ids=object_ids, payload=self._payload(image, kept, str(folder), tables) | lie
+                )
         if num_crowds and not num_objects:
             _logger.warning(
                 "%s: all %d annotations are crowds, none is an object; crowds=objects reads them as such",
                 path,
                 num_crowds,
             )
+
+    def _how_photos_lie(self, path: Path, tables: Tables, folder: Path) -> dict[str, Any]:
+        """Settle how photos are read of which nothing tells: {"upright", "percent"} of every payload.
+
+        Looks at the files of all images before the first is listed, also to say which have another name.
+        """
+        auto, percent = self.decoding.exif == "auto", drawn_in_percent(tables.info)
+        published = self.PUBLISHED or lists_coco_photos(tables.first_images)
+        asks = auto and not published and not percent
+        found, told = Found(), Counter[str]()
+
+        def look(record: dict[str, Any]) -> tuple[str, tuple[Path, str], str] | None:
+            names, hw = file_names(record), _declared_hw(record)
+            try:
+                hit = locate(folder, names)
+            except ValueError:  # several files fit: said when it is loaded
+                return None
+            return hit and (names[0], hit, tell(hit[0], [Header(hw=hw)] if hw else []) if asks else "")
+
+        for seen in map_files(tables.records(), look):
+            if seen is not None:
+                name, (file, way), tells = seen
+                found.add(way, name, file.name)
+                told[tells] += 1
+        found.report(__name__, path)
+        if percent and self.decoding.exif != "stored":
+            return {"upright": True, "percent": True}
+        usual = not published and not is_published(tables.info)
+        return {"upright": settle(path, told, usual) if auto else self.decoding.exif == "upright"}
 
     def _keep(self, annotations: Sequence[Annotation], tables: Tables) -> list[dict[str, Any]]:
         """Name an image's annotations: a missing id becomes the position in the file, a repeated one gets it too."""
@@ -113,7 +157,7 @@ class Coco:
 
     def load(self, item: Item) -> Sample:
         """Read one image and paint its masks; BadItem if the file is missing, broken or of another size."""
-        path, image = self._read(item)
+        path, image, scale_xy = self._read(item)
         hw = (image.shape[0], image.shape[1])
         ignore_mask = np.zeros(hw, bool)
         masks: list[tuple[str, str, np.ndarray]] = []
@@ -121,7 +165,7 @@ class Coco:
         for annotation in item.payload["annotations"]:
             object_id = f"{item.id}/{annotation['id']}"
             try:
-                runs = rle.runs_from_segmentation(annotation["segmentation"], hw)
+                runs = rle.runs_from_segmentation(annotation["segmentation"], hw, scale_xy)
             except ValueError as error:
                 # A crowd is no object, so its name is not among the item's: nothing is lost but an ignored region.
                 if annotation["crowd"]:
@@ -136,15 +180,24 @@ class Coco:
         origin = Origin(file=str(path), licence=item.payload["licence"], source=item.payload["source"])
         return pack_runs(item.id, image, masks, ignore_mask, refused, origin)
 
-    def _read(self, item: Item) -> tuple[Path, np.ndarray]:
-        """Find and read the image, in the orientation its annotations refer to: the declared size decides."""
-        names = item.payload["names"]
+    def _read(self, item: Item) -> tuple[Path, np.ndarray, tuple[float, float]]:
+        """Find and read the image as its annotations refer to it; returns also the scale (x, y) of their polygons."""
+        payload, names = item.payload, item.payload["names"]
         if not names:
             raise BadItem(item.id, "the image has neither file_name nor coco_url")
         try:
-            folder = Path(item.payload["folder"])
-            path = locate(folder, names) or file_inside(folder, names[0])
-            return path, read_image(path, expected_hw=item.payload["hw"], decoding=self.decoding)
+            folder = Path(payload["folder"])
+            found = locate(folder, names)
+            path = found[0] if found else file_inside(folder, names[0])
+            declared_hw, upright = payload["hw"], payload.get("upright", False)
+            if not payload.get("percent"):
+                image = read_image(path, expected_hw=declared_hw, upright=upright, decoding=self.decoding)
+                return path, image, (1.0, 1.0)
+            image = read_image(path, upright=True, decoding=self.decoding)
+            if declared_hw is None:
+                return path, image, (1.0, 1.0)
+            fits_upright(read_header(path), Header(hw=tuple(declared_hw)))  # ValueError if it is of neither size
+            return path, image, (image.shape[1] / declared_hw[1], image.shape[0] / declared_hw[0])
         except ValueError as error:
             raise BadItem(item.id, f"image {names[0]!r}: {error}") from error
 

@@ -1,5 +1,6 @@
 """Where a COCO data set keeps its JSON and its images: the layouts of COCO itself, CVAT, Label Studio and Roboflow."""
 
+import contextlib
 import json
 import os.path
 import re
@@ -10,6 +11,7 @@ from urllib.parse import unquote
 
 from models.errors import InputError
 from pipeline.data.readers.folders import file_inside, list_names, missing_split
+from pipeline.data.readers.names import seek
 
 EXPECTED = "a COCO JSON such as annotations/instances_<split>.json, annotations.json or _annotations.coco.json"
 
@@ -98,8 +100,13 @@ def find_images(
     if annotations is not None:
         folders += [root / "images" / annotations.stem.removeprefix("instances_"), annotations.parent]
     there = [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
-    found = (folder for folder in there for image in images[:5] if locate(folder, file_names(image)))
-    return next(found, there[0])
+    for find in (_as_written, locate):  # a name that differs in form says less than one that does not
+        for folder in there:
+            for image in images[:5]:
+                with contextlib.suppress(ValueError):  # several files fit, which is said of the image
+                    if find(folder, file_names(image)):
+                        return folder
+    return there[0]
 
 
 def id_text(value: Any) -> str:
@@ -118,33 +125,60 @@ def licence_names(licences: Any) -> dict[str, str]:
     }
 
 
-def locate(folder: Path, names: Sequence[str]) -> Path | None:
-    """Find the file that one of `names` means inside a folder; None if there is none."""
-    places = (path for name in names for path in _candidates(folder, name))
+def drawn_in_percent(info: Mapping[str, Any]) -> bool:
+    """Whether Label Studio wrote a file: its polygons are percent of the upright photo times the size that it declares,
+    which is that of the stored pixels, or of the upright photo where it could not open the file.
+    """
+    return str(info.get("contributor") or "").lower().startswith("label studio")
+
+
+def is_published(info: Mapping[str, Any]) -> bool:
+    """Whether a file says that it is one of COCO's own, whose masks are of the photos as they are stored."""
+    told = " ".join(str(info.get(key)) for key in ("contributor", "url", "description"))
+    return re.search(r"(coco|lvis)dataset\.org|mscoco\.org|\bCOCO (Consortium|group|20(14|15|17))\b", told) is not None
+
+
+def lists_coco_photos(images: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether images are COCO's photos, by the addresses that its files give."""
+    return any(re.search(r"cocodataset\.org|mscoco\.org", str(image.get("coco_url"))) for image in images)
+
+
+def locate(folder: Path, names: Sequence[str]) -> tuple[Path, str] | None:
+    """Find (the file that one of `names` means inside a folder, the way that led to it); None if there is none.
+
+    ValueError if several files fit, of which none has the very name (readers/names.py).
+    """
+    if found := _as_written(folder, names):
+        return found
+    return next((found for name in names for place in _places(folder, name) if (found := seek(folder, place))), None)
+
+
+def _as_written(folder: Path, names: Sequence[str]) -> tuple[Path, str] | None:
+    places = (file_inside(folder, place) for name in names for place in _places(folder, name))
     # It says False of a name that is too long, where Path.is_file raises.
-    return next((path for path in places if os.path.isfile(path)), None)  # noqa: PTH113
+    return next(((path, "") for path in places if os.path.isfile(path)), None)  # noqa: PTH113
 
 
-def _candidates(folder: Path, name: str) -> Iterator[Path]:
-    """Yield the places that a file name may mean, none outside the folder.
+def _places(folder: Path, name: str) -> Iterator[str]:
+    """Yield the paths inside the folder that a file name may mean.
 
     First the name itself, then with the slashes of Windows turned. What Label Studio writes follows: images/x.jpg for
     what lies in the folder itself and, where it did not copy the image, ../images/x.jpg, an absolute path or an address
     (?d=... for local files), whose ends are tried, the longest first.
     """
     plain = name.replace("\\", "/")
-    for form in dict.fromkeys((name, plain)):
-        try:
-            yield file_inside(folder, form)
-        except ValueError:
-            continue
+    yield from filter(_is_inside, dict.fromkeys((name, plain)))
     leads_out = plain.startswith(("/", "../")) or re.match(r"[A-Za-z][\w+.-]*:", plain) is not None
     if "?d=" in plain:
         plain = unquote(plain.split("?d=", 1)[1]).replace("\\", "/")
     parts = [part for part in plain.split("/") if part not in ("", ".", "..")]
     beside = len(parts) > 1 and parts[0] in ("images", folder.name)
     for start in range(len(parts)) if leads_out else [1] if beside else []:
-        try:
-            yield file_inside(folder, "/".join(parts[start:]))
-        except ValueError:
-            continue
+        yield from filter(_is_inside, ["/".join(parts[start:])])
+
+
+def _is_inside(name: str) -> bool:
+    try:
+        return bool(file_inside(Path(), name).parts)
+    except ValueError:
+        return False

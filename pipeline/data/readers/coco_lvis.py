@@ -77,7 +77,7 @@ class CocoLvis:
         """Read one image and its packed masks; BadItem if either is missing or broken or their sizes differ."""
         folder = Path(item.payload["folder"])
         try:
-            layers, places = _read_masks(file_inside(folder / "masks", f"{item.id}.pickle"))
+            layers, places = _read_masks(file_inside(folder / "masks", f"{item.id}.pickle"), self.decoding)
         except ValueError as error:
             raise BadItem(item.id, f"masks/{item.id}.pickle: {error}") from error
         try:
@@ -106,7 +106,7 @@ def _root_numbers(entry: Any) -> list[int] | None:
     return sorted(int(n) for n, info in hierarchy.items() if info is None or info.get("parent") is None)
 
 
-def _read_masks(path: Path) -> tuple[np.ndarray, Mapping[int, tuple[int, int]]]:
+def _read_masks(path: Path, decoding: Decoding) -> tuple[np.ndarray, Mapping[int, tuple[int, int]]]:
     """Layers of labels (layers, h, w) and, by object number, the layer and the label; ValueError if it is no such file.
 
     The places are a list in the published files and a dict in some that others made.
@@ -116,7 +116,7 @@ def _read_masks(path: Path) -> tuple[np.ndarray, Mapping[int, tuple[int, int]]]:
         raise ValueError("expected the layers and the places of the objects in them")
     layers: list[np.ndarray] = []
     for layer in packed[0]:
-        layers.append(_decode(layer))
+        layers.append(_decode(layer, decoding))
         if layers[0].size * len(layers) > _MAX_LABELS:
             raise ValueError(f"the layers hold more than {_MAX_LABELS} labels")
     if not layers or len({layer.shape for layer in layers}) > 1:
@@ -131,7 +131,7 @@ def _is_place(place: Any) -> bool:
     return isinstance(place, list | tuple) and len(place) == 2 and all(isinstance(value, int) for value in place)
 
 
-def _decode(layer: Any) -> np.ndarray:
+def _decode(layer: Any, decoding: Decoding) -> np.ndarray:
     """Decode a PNG of labels; other formats are refused, as JPEG's blur would invent labels."""
     if isinstance(layer, PickledArray):
         data = layer.array().tobytes()
@@ -141,7 +141,7 @@ def _decode(layer: Any) -> np.ndarray:
         raise ValueError("expected each layer as the bytes of a PNG")
     if not data.startswith(_PNG):
         raise ValueError("a layer is no PNG")
-    labels = read_labels(data)
+    labels = read_labels(data, decoding=decoding)
     if labels.ndim != 2:
         raise ValueError("a layer has colours, expected one channel of labels")
     return labels

@@ -11,7 +11,8 @@ from models.decoding import AS_IT_COMES, Decoding
 from models.errors import InputError
 from pipeline.data.images import read_image, read_labels
 from pipeline.data.readers.coco_files import id_text, licence_names, read_json
-from pipeline.data.readers.folders import file_inside, missing_split, require_root
+from pipeline.data.readers.folders import missing_split, require_root
+from pipeline.data.readers.names import find_file, report_names
 from pipeline.data.sample import BadItem, Item, Origin, Sample, pack_objects
 
 _EXPECTED = "annotations/panoptic_<split>.json, annotations/panoptic_<split>/*.png and images/<split>/*.jpg"
@@ -65,6 +66,7 @@ class CocoPanoptic:
         images = {image["id"]: image for image in data["images"]}
         categories = {category["id"]: category for category in data["categories"]}
         licences = licence_names(data.get("licenses"))
+        report_names(__name__, images_dir, (str(image.get("file_name")) for image in data["images"]))
         items = []
         for annotation in data["annotations"]:
             image = images.get(annotation["image_id"])
@@ -105,13 +107,13 @@ class CocoPanoptic:
         """Read one image and its PNG; BadItem if either is missing or broken or their sizes differ."""
         payload = item.payload
         try:
-            colours = read_labels(file_inside(Path(payload["masks_dir"]), payload["mask"]), decoding=self.decoding)
+            colours = read_labels(find_file(Path(payload["masks_dir"]), payload["mask"]), decoding=self.decoding)
         except ValueError as error:
             raise BadItem(item.id, f"mask {payload['mask']}: {error}") from error
         if colours.ndim != 3:
             raise BadItem(item.id, f"mask {payload['mask']}: expected a colour PNG, it has one channel")
         try:
-            path = file_inside(Path(payload["images_dir"]), payload["image"])
+            path = find_file(Path(payload["images_dir"]), payload["image"])
             image = read_image(path, expected_hw=(colours.shape[0], colours.shape[1]), decoding=self.decoding)
         except ValueError as error:
             raise BadItem(item.id, f"image {payload['image']}: {error}") from error

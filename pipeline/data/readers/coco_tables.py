@@ -11,7 +11,7 @@ import json
 import logging
 import sqlite3
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,12 +48,15 @@ class Annotation:
 class Tables:
     """A COCO file: `images` as (id, record) and `annotations` as (image id, annotation), each sorted by that id.
 
-    Both can be read once. `first_images` are the first of the file, whose files show where the images lie.
+    Both can be read once; `records` gives the images' records alone, in any order and as often as it is called.
+    `first_images` are the first of the file, whose files show where the images lie. `info` tells who wrote the file.
     """
 
+    info: dict[str, Any]
     categories: dict[str, str]
     licences: dict[str, str]
     first_images: list[dict[str, Any]]
+    records: Callable[[], Iterator[dict[str, Any]]]
     images: Iterator[tuple[str, dict[str, Any]]]
     annotations: Iterator[tuple[str, Annotation]]
 
@@ -107,9 +110,11 @@ def _in_memory(path: Path) -> Tables:
         key=lambda entry: (entry[0], entry[1].position),
     )
     return Tables(
+        info=_info(data.get("info")),
         categories=_names(data.get("categories")),
         licences=licence_names(data.get("licenses")),
         first_images=[image for _, image in records[:5]],
+        records=lambda: iter([image for _, image in records]),
         images=iter(images),
         annotations=iter(annotations),
     )
@@ -126,9 +131,11 @@ def _on_disk(path: Path, database: sqlite3.Connection) -> Tables:
         raise _same_id(path, _text(twice[0]))
     first = database.execute("SELECT record FROM images ORDER BY rowid LIMIT 5")
     return Tables(
+        info=_info(others.get("info")),
         categories=_names(others.get("categories")),
         licences=licence_names(others.get("licenses")),
         first_images=[json.loads(record) for (record,) in first],
+        records=lambda: (json.loads(record) for (record,) in database.execute("SELECT record FROM images")),
         images=(
             (_text(image_id), json.loads(record))
             for image_id, record in database.execute("SELECT id, record FROM images ORDER BY id")
@@ -140,9 +147,9 @@ def _on_disk(path: Path, database: sqlite3.Connection) -> Tables:
     )
 
 
-def _fill(path: Path, database: sqlite3.Connection) -> dict[str, list[Any]]:
-    """Put images and annotations into the database; returns the small lists, of categories and of licences."""
-    others: dict[str, list[Any]] = {}
+def _fill(path: Path, database: sqlite3.Connection) -> dict[str, Any]:
+    """Put images and annotations into the database; returns the small members: categories, licences and info."""
+    others: dict[str, Any] = {}
     members: dict[str, bool] = {}
     try:
         with path.open("rb") as file:
@@ -160,6 +167,8 @@ def _fill(path: Path, database: sqlite3.Connection) -> dict[str, list[Any]]:
                     database.executemany("INSERT INTO annotations VALUES (?, ?, ?)", rows)
                 elif name in ("categories", "licenses"):
                     others[name] = list(values) if is_list else []
+                elif name == "info":
+                    others[name] = None if is_list else next(values)
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read as JSON: {error}") from error
     check_members(path, top.kind, members, _REQUIRED)
@@ -189,6 +198,10 @@ def _annotations(records: Iterable[Any]) -> Iterator[tuple[str, tuple[Any, ...]]
         painted = crowd and isinstance(attributes, dict) and "occluded" in attributes
         names = id_text(record.get("id")), id_text(record.get("category_id"))
         yield id_text(record.get("image_id")), (position, *names, crowd, painted, record.get("segmentation"))
+
+
+def _info(info: Any) -> dict[str, Any]:
+    return info if isinstance(info, dict) else {}
 
 
 def _names(categories: Any) -> dict[str, str]:

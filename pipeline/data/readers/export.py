@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from models.errors import InputError
+from models.files import make_folder, whole_file, write
 from pipeline.data import rle
 from pipeline.data.sample import BadItem, Reader
 
@@ -25,7 +26,7 @@ def write_coco(reader: Reader, out_dir: Path, image_format: str = "jpg") -> Path
     """
     if image_format not in ("jpg", "png"):
         raise InputError(f"image format {image_format!r}: expected jpg or png")
-    (out_dir / "images").mkdir(parents=True, exist_ok=True)
+    make_folder(out_dir / "images")
     target = out_dir / "annotations.json"
     target.unlink(missing_ok=True)
     images: list[dict[str, Any]] = []
@@ -39,7 +40,8 @@ def write_coco(reader: Reader, out_dir: Path, image_format: str = "jpg") -> Path
             continue
         height, width = sample.image.shape[:2]
         name = f"{number:07d}.{image_format}"
-        Image.fromarray(sample.image).save(out_dir / "images" / name, quality=95)
+        with whole_file(out_dir / "images" / name) as part:
+            Image.fromarray(sample.image).save(part, "PNG" if image_format == "png" else "JPEG", quality=95)
         images.append({"id": number, "file_name": name, "height": height, "width": width, "sample_id": sample.id})
         masks = [(ref.id, ref.category or "object", 0, sample.object_mask(ref)) for ref in sample.objects]
         if sample.ignore_mask.any():
@@ -58,6 +60,5 @@ def write_coco(reader: Reader, out_dir: Path, image_format: str = "jpg") -> Path
                 }
             )
     named = [{"id": number, "name": name} for name, number in categories.items()]
-    part = target.with_suffix(".part")
-    part.write_text(json.dumps({"images": images, "annotations": annotations, "categories": named}))
-    return part.replace(target)
+    write(target, json.dumps({"images": images, "annotations": annotations, "categories": named}))
+    return target

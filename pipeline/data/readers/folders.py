@@ -1,12 +1,14 @@
 """Finding a data set's folders and files, and saying clearly what was not found."""
 
 import os
+import re
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from models.errors import InputError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+_QUERY = re.compile(r"(\.[A-Za-z]\w{1,4})\?.*", re.DOTALL)
 
 
 def require_root(reader: str, root: str, expected: str) -> Path:
@@ -35,14 +37,22 @@ def list_names(folder: Path) -> list[str]:
 
 def list_images(folder: Path) -> list[Path]:
     """List the image files right inside a folder, sorted by name; hidden files are left out."""
-    return sorted(
-        path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-    )
+    return sorted(path for path in folder.iterdir() if is_image(path.name))
 
 
-def stem(path: Path) -> str:
-    """Cut a file name at its first dot: `12.seg.png` belongs to `12.jpg`."""
-    return path.name.split(".", 1)[0]
+def is_image(name: str) -> bool:
+    """Whether a file is an image by its name; hidden files are none."""
+    return PurePosixPath(without_query(name)).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
+
+
+def stem(name: str) -> str:
+    """A file's name without its suffix, what follows the last dot: `shot_0.10.jpg` is shot_0.10."""
+    return PurePosixPath(without_query(name)).stem
+
+
+def without_query(name: str) -> str:
+    """Cut what a download may leave behind a name: `x.png?X-Amz-Signature=...` is x.png."""
+    return _QUERY.sub(r"\1", name)
 
 
 def file_inside(folder: Path, name: str) -> Path:
@@ -51,6 +61,10 @@ def file_inside(folder: Path, name: str) -> Path:
     Lexical on purpose: data sets made of symbolic links stay usable.
     """
     normal = Path(os.path.normpath(name))
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError as error:
+        raise ValueError(f"the file name {name!r} holds half a character: no file can have it") from error
     if not name or normal.is_absolute() or normal.parts[0:1] == ("..",) or "\0" in name:
         raise ValueError(f"the file name {name!r} leads out of the images folder")
     return folder / normal

@@ -22,6 +22,8 @@ class Lvis(Coco):
     (`negative`) and those of which it may hold unlabelled ones (`not_exhaustive`).
     """
 
+    PUBLISHED = True
+
     def _annotations_path(self) -> Path:
         root = require_root("lvis", self.root, _EXPECTED)
         if self.annotations:

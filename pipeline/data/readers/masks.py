@@ -2,84 +2,37 @@
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
+from typing import Any, ClassVar
 
 from models.decoding import AS_IT_COMES, Decoding
 from models.errors import InputError
-from pipeline.data.images import read_image, read_labels
-from pipeline.data.readers.folders import list_images, list_names, missing_split, require_root, stem
+from pipeline.data.images import read_image
+from pipeline.data.orientation import map_files, read_header, read_headers, reads_upright, settle, tell, turned
+from pipeline.data.readers.folders import list_images, list_names, missing_split, require_root, stand_in, stem
+from pipeline.data.readers.mask_rule import MaskRule, look_at_masks, say
+from pipeline.data.readers.names import pair, report_new_ids
 from pipeline.data.sample import BadItem, Item, Origin, Sample, pack_objects
 
 _logger = logging.getLogger(__name__)
 
 _FOLDER_PAIRS = (("images", "masks"), ("img", "gt"), ("data_GT", "boundary_GT"))
-_RULE_HELP = "expected nonzero, above:N, above:N,ignore:M, ids or ids,ignore:M"
-
-
-@dataclass(frozen=True, kw_only=True)
-class MaskRule:
-    """Which values are an object: `kind` nonzero / above / ids; `threshold` for above; `ignore` value or -1."""
-
-    kind: str
-    threshold: int = 0
-    ignore: int = -1
-
-    @classmethod
-    def parse(cls, text: str) -> "MaskRule":
-        """Read `nonzero`, `above:N[,ignore:M]` or `ids[,ignore:M]`; InputError otherwise."""
-        head, *rest = [part.strip() for part in text.split(",")]
-        kind, _, threshold = head.partition(":")
-        try:
-            if kind not in ("nonzero", "above", "ids") or (kind == "above") != bool(threshold) or len(rest) > 1:
-                raise ValueError(text)
-            ignore = -1
-            if rest:
-                word, _, value = rest[0].partition(":")
-                if word != "ignore" or kind == "nonzero":
-                    raise ValueError(text)
-                ignore = int(value)
-            return cls(kind=kind, threshold=int(threshold or 0), ignore=ignore)
-        except ValueError as error:
-            raise InputError(f"mask rule {text!r} is not understood: {_RULE_HELP}") from error
-
-    def read(self, path: Path, decoding: Decoding) -> np.ndarray:
-        """Read a mask file as integers (h, w); ValueError if it cannot be read.
-
-        For `ids` a colour counts as red + 256 green + 65536 blue (its value if it is gray).
-        """
-        labels = read_labels(path, palette_index=self.kind != "above", decoding=decoding)
-        if labels.ndim == 2:
-            return labels.astype(np.int64)
-        if self.kind == "above":
-            return labels[..., 0].astype(np.int64)
-        if self.kind == "nonzero":
-            return labels.max(axis=2).astype(np.int64)
-        if (labels == labels[..., :1]).all():
-            return labels[..., 0].astype(np.int64)
-        return labels.astype(np.int64) @ np.array([1, 256, 65536])
-
-    def values(self, labels: np.ndarray) -> list[int]:
-        """List the object numbers in a mask: its values for `ids`, otherwise the one number 1."""
-        if self.kind != "ids":
-            return [1]
-        return [int(value) for value in np.unique(labels) if value > 0 and value != self.ignore]
-
-    def object_mask(self, labels: np.ndarray, value: int) -> np.ndarray:
-        """Mark the pixels of object number `value`; bool (h, w)."""
-        return labels == value if self.kind == "ids" else (labels > self.threshold) & (labels != self.ignore)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Masks:
-    """An image folder and a mask folder whose files share their stem (the name up to its first dot).
+    """An image folder and a mask folder whose files share their stem, the name without its suffix.
 
-    `images` and `masks` name the folders under root (or under root/split); left empty, the first pair that exists of
-    images + masks, img + gt, data_GT + boundary_GT. With the rule `ids` listing opens every mask.
+    Where no mask has an image's stem, one whose name differs in form alone is its mask (readers/names.py), and so is
+    `12.seg.png` of `12.jpg`, if no other fits. `images` and `masks` name the folders under root (or under root/split);
+    left empty, the first pair that exists of images + masks, img + gt, data_GT + boundary_GT. With the rule `ids`
+    listing opens every mask, and with exif auto the headers of all images (orientation.py).
     """
+
+    PUBLISHED: ClassVar[bool] = False
+    """Whether it is a published set, whose masks are of the photos as they are stored."""
 
     root: str = ""
     split: str = ""
@@ -108,49 +61,89 @@ class Masks:
     def items(self) -> Sequence[Item]:
         """List the images, sorted by id, the stem; InputError if no image has a mask or two share a stem."""
         images_dir, masks_dir = self._folders()
-        images = list_images(images_dir)
-        masks = list_images(masks_dir)
-        for paths, folder in ((images, images_dir), (masks, masks_dir)):
-            twice = [name for name, count in Counter(map(stem, paths)).items() if count > 1]
-            if twice:
-                raise InputError(f"{len(twice)} names occur twice in {str(folder)!r}, for example {twice[0]!r}")
-        mask_of = {stem(path): path for path in masks}
-        found = sum(stem(path) in mask_of for path in images)
-        if not found:
+        images, masks = (_by_stem(list_images(folder), folder) for folder in (images_dir, masks_dir))
+        pairs = pair(images, masks, words=True)
+        if not pairs.of:
             raise InputError(
                 f"none of the {len(images)} images in {str(images_dir)!r} has a mask of the same name among the "
-                f"{len(masks)} files in {str(masks_dir)!r}"
+                f"{len(masks)} files in {str(masks_dir)!r}{pairs.first_fault()}"
             )
-        if found < len(masks):
-            _logger.warning("%d masks in %s belong to no image", len(masks) - found, masks_dir)
-        return sorted((self._item(path, mask_of.get(stem(path))) for path in images), key=lambda item: item.id)
+        pairs.found.report(__name__, masks_dir)
+        upright = self._undecided_upright(images_dir, [(images[one], masks[other]) for one, other in pairs.of.items()])
+        report_new_ids(__name__, images_dir, ((path.name.split(".", 1)[0], name) for name, path in images.items()))
+        if len(pairs.of) < len(masks):
+            _logger.warning("%d masks in %s belong to no image", len(masks) - len(pairs.of), masks_dir)
+        values = self._values({name: masks[other] for name, other in sorted(pairs.of.items())}, masks_dir)
+        return [
+            _item(name, path, masks.get(pairs.of.get(name, "")), values.get(name), pairs.faults.get(name, ""), upright)
+            for name, path in sorted(images.items())
+        ]
 
-    def _item(self, image: Path, mask: Path | None) -> Item:
-        rule, item_id = MaskRule.parse(self.rule), stem(image)
-        values: list[int] = [1] if mask else []
-        if mask and rule.kind == "ids":
+    def _values(self, mask_of: Mapping[str, Path], masks_dir: Path) -> dict[str, list[int]]:
+        """Object numbers by image; none of a mask that cannot be listed. What there is to say of masks is said once."""
+        rule, notes, unlisted = MaskRule.parse(self.rule), Counter[str](), list[str]()
+        if rule.kind != "ids":
+            look_at_masks(masks_dir, list(mask_of.values()), rule, self.decoding)
+            return {name: [1] for name in mask_of}
+        values: dict[str, list[int]] = {}
+        for name, mask in mask_of.items():
             try:
-                values = rule.values(rule.read(mask, self.decoding))
+                values[name] = rule.values(rule.read(mask, self.decoding, notes))
             except ValueError as error:
-                _logger.warning("mask %s cannot be listed: %s", mask, error)
-                values = []
-        payload = {"image": str(image), "mask": str(mask) if mask else ""}
-        return Item(id=item_id, object_ids=tuple(f"{item_id}/{value}" for value in values), payload=payload)
+                unlisted.append(f"{mask.name}: {error}")
+        say(masks_dir, notes, f"{len(mask_of)} masks")
+        if unlisted:
+            _logger.warning("%s: %d masks cannot be listed, the first is %s", masks_dir, len(unlisted), unlisted[0])
+        return values
+
+    def _undecided_upright(self, images_dir: Path, pairs: Sequence[tuple[Path, Path]]) -> bool:
+        """Whether photos are read upright of which the size of their mask tells nothing."""
+        if self.PUBLISHED or self.decoding.exif != "auto":
+            return self.decoding.exif == "upright"
+        told = map_files(pairs, lambda pair: tell(pair[0], read_headers([pair[1]])))
+        return settle(images_dir, Counter(told), usual=True)
 
     def load(self, item: Item) -> Sample:
         """Read one image and its mask; BadItem if either is missing or broken or their sizes differ."""
         rule = MaskRule.parse(self.rule)
+        image_path, mask = Path(item.payload["image"]), Path(item.payload["mask"])
         if not item.payload["mask"]:
-            raise BadItem(item.id, "the image has no mask file of the same name")
+            raise BadItem(item.id, item.payload.get("fault") or "the image has no mask file of the same name")
         try:
-            labels = rule.read(Path(item.payload["mask"]), self.decoding)
+            labels, header = rule.read(mask, self.decoding), read_header(mask)
         except ValueError as error:
-            raise BadItem(item.id, f"mask {Path(item.payload['mask']).name}: {error}") from error
+            raise BadItem(item.id, f"mask {mask.name}: {error}") from error
         try:
-            image = read_image(
-                Path(item.payload["image"]), expected_hw=(labels.shape[0], labels.shape[1]), decoding=self.decoding
-            )
+            otherwise = item.payload.get("upright", False)
+            upright = reads_upright(read_header(image_path), header, self.decoding.exif, otherwise)
+            image = read_image(image_path, upright=upright, decoding=self.decoding)
         except ValueError as error:
-            raise BadItem(item.id, f"image {Path(item.payload['image']).name}: {error}") from error
+            raise BadItem(item.id, f"image {image_path.name}: {error}") from error
+        labels = turned(labels, header, upright)
         masks = [(f"{item.id}/{value}", "", rule.object_mask(labels, value)) for value in rule.values(labels)]
         return pack_objects(item.id, image, masks, labels == rule.ignore, origin=Origin(file=item.payload["image"]))
+
+
+class PublishedMasks(Masks):
+    """Masks of a published set."""
+
+    PUBLISHED = True
+
+
+def _item(
+    item_id: str, image: Path, mask: Path | None, values: Sequence[int] | None, fault: str, upright: bool
+) -> Item:
+    payload: dict[str, Any] = {"image": str(image), "mask": str(mask) if mask else "", "upright": upright}
+    if fault:
+        return Item(id=item_id, object_ids=stand_in(item_id), payload={**payload, "fault": fault})
+    object_ids = tuple(f"{item_id}/{value}" for value in values or ())
+    return Item(id=item_id, object_ids=stand_in(item_id) if mask and values is None else object_ids, payload=payload)
+
+
+def _by_stem(paths: Sequence[Path], folder: Path) -> dict[str, Path]:
+    """Sort files by their stem; InputError if two share one."""
+    stems = [stem(path.name) for path in paths]
+    twice = [name for name, count in Counter(stems).items() if count > 1]
+    if twice:
+        raise InputError(f"{len(twice)} names occur twice in {str(folder)!r}, for example {twice[0]!r}")
+    return dict(zip(stems, paths, strict=True))

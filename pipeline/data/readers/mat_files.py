@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from scipy.io import loadmat
 
-from pipeline.data.images import MAX_PIXELS
+from models.decoding import Decoding
+from models.image_files import check_size
 
 # The largest published files are below 1 MB; compressed, they may hold a thousand times as much.
 MAX_BYTES = 16 << 20
@@ -38,13 +39,14 @@ def field(struct: Any, name: str) -> Any:
     return struct[name].item()
 
 
-def label_map(value: Any) -> np.ndarray:
+def label_map(value: Any, decoding: Decoding) -> np.ndarray:
     """Check that `value` is a label map and return it as int64 (h, w); ValueError otherwise.
 
-    A label map has two dimensions and whole values from 0 to 65535.
+    A label map has two dimensions, no more pixels than an image may have, and whole values from 0 to 65535.
     """
-    if not isinstance(value, np.ndarray) or value.ndim != 2 or not 0 < value.size <= MAX_PIXELS:
+    if not isinstance(value, np.ndarray) or value.ndim != 2 or not value.size:
         raise ValueError(f"expected a label map (height x width), it has the shape {np.shape(value)}")
+    check_size((value.shape[1], value.shape[0]), decoding.max_pixels)
     if value.dtype.kind not in "buif":
         raise ValueError(f"expected a label map of whole numbers, it holds {value.dtype}")
     # Negated, so that NaN is refused too.

@@ -11,14 +11,8 @@ import numpy as np
 from models.decoding import AS_IT_COMES, Decoding
 from models.errors import InputError
 from pipeline.data.images import read_image, read_labels
-from pipeline.data.readers.folders import (
-    file_inside,
-    list_names,
-    missing_split,
-    read_name_list,
-    require_root,
-    stand_in,
-)
+from pipeline.data.readers.folders import list_names, missing_split, read_name_list, require_root, stand_in
+from pipeline.data.readers.names import find_file, report_names
 from pipeline.data.sample import BadItem, Item, Origin, Sample, pack_objects
 
 _logger = logging.getLogger(__name__)
@@ -67,7 +61,10 @@ class PascalVoc:
     def items(self) -> Sequence[Item]:
         """List the images named by the split's list, sorted by id, the name; object ids add "/<object number>"."""
         path = self._list_path()
-        return [self._item(name, path.parents[2]) for name in sorted(read_name_list(path))]
+        names, base = sorted(read_name_list(path)), path.parents[2]
+        for folder, suffix in (("JPEGImages", "jpg"), ("SegmentationObject", "png")):
+            report_names(__name__, base / folder, (f"{name}.{suffix}" for name in names))
+        return [self._item(name, base) for name in names]
 
     def _item(self, name: str, base: Path) -> Item:
         try:
@@ -85,7 +82,7 @@ class PascalVoc:
         except ValueError as error:
             raise BadItem(item.id, f"SegmentationObject/{item.id}.png: {error}") from error
         try:
-            path = file_inside(base / "JPEGImages", f"{item.id}.jpg")
+            path = find_file(base / "JPEGImages", f"{item.id}.jpg")
             image = read_image(path, expected_hw=(labels.shape[0], labels.shape[1]), decoding=self.decoding)
         except ValueError as error:
             raise BadItem(item.id, f"JPEGImages/{item.id}.jpg: {error}") from error
@@ -94,7 +91,7 @@ class PascalVoc:
 
     def _read_labels(self, base: Path, name: str) -> np.ndarray:
         """Object numbers, integer (h, w); ValueError if the file does not hold what the reading needs."""
-        path = file_inside(base / "SegmentationObject", f"{name}.png")
+        path = find_file(base / "SegmentationObject", f"{name}.png")
         labels = read_labels(path, palette_index=self.reading == "palette", decoding=self.decoding)
         if self.reading == "palette":
             if labels.ndim != 2:

@@ -1,5 +1,7 @@
 """A data set that jobs.prepare has written: Parquet shards, local or in a bucket."""
 
+import contextlib
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,11 +13,16 @@ import pyarrow.parquet as pq
 
 from models.decoding import AS_IT_COMES, Decoding
 from models.errors import InputError
-from pipeline.data.prepared.manifest import read_manifest
+from pipeline.data.orientation import read_header
+from pipeline.data.prepared.manifest import decoding_of, exif_of, read_manifest
 from pipeline.data.prepared.storage import Storage
 from pipeline.data.prepared.unpack import RowGroup
 from pipeline.data.readers.folders import missing_split
 from pipeline.data.sample import Item, Sample
+
+_logger = logging.getLogger(__name__)
+
+_LOOKED_GROUPS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +46,18 @@ class Prepared:
         if self.split and not storage.exists(self.split):
             expected = f"a folder {self.split!r} with what jobs.prepare writes"
             raise missing_split("prepared", self.split, [], expected)
-        read_manifest(Storage(self._uri))
+        manifest = read_manifest(Storage(self._uri))
+        made_with, taken = decoding_of(manifest).bit_depth, exif_of(manifest)
+        if self.decoding.bit_depth not in (0, made_with):
+            raise InputError(
+                f"bit_depth is {self.decoding.bit_depth}, and {self.root!r} was prepared with {made_with}: its images "
+                "have eight bits by now; prepare it again with the other one"
+            )
+        if self.decoding.exif not in ("auto", taken):
+            raise InputError(
+                f"exif is {self.decoding.exif}, but photos of a prepared data set lie as jobs.prepare has read them "
+                f"(by {taken or 'the rule of an earlier version'}): prepare it again with --exif {self.decoding.exif}"
+            )
 
     @property
     def _uri(self) -> str:
@@ -47,7 +65,10 @@ class Prepared:
 
     def items(self) -> "PreparedItems":
         """List the images; reads the manifest only. InputError if the preparation has not finished."""
-        shards = [shard for shard in read_manifest(Storage(self._uri))["shards"] if shard["group_rows"]]
+        manifest = read_manifest(Storage(self._uri))
+        shards = [shard for shard in manifest["shards"] if shard["group_rows"]]
+        if not exif_of(manifest):
+            _report_turned(self._uri, tuple((shard["name"], len(shard["group_rows"])) for shard in shards))
         return PreparedItems(
             self._uri,
             [shard["name"] for shard in shards],
@@ -106,6 +127,43 @@ class PreparedItems(Sequence[Item]):
         return isinstance(other, PreparedItems) and (self.uri, self.shards) == (other.uri, other.shards)
 
     __hash__ = None  # pyright: ignore[reportAssignmentType]
+
+
+@lru_cache(maxsize=16)
+def _report_turned(uri: str, shards: tuple[tuple[str, int], ...]) -> None:
+    """Say once if shards of before hold photos that were left as they are stored: nothing decided that then.
+
+    Looks at the photos of a few row groups, evenly spread; to see all would be to read all.
+    """
+    groups = [(name, group) for name, num_groups in shards for group in range(num_groups)]
+    chosen: dict[str, list[int]] = {}
+    for name, group in groups[:: max(1, len(groups) // _LOOKED_GROUPS)]:
+        chosen.setdefault(name, []).append(group)
+    num_turned = num_looked = 0
+    for name, numbers in chosen.items():
+        with contextlib.suppress(InputError, OSError, pa.ArrowException):  # said when the shard is read
+            file = _file(uri, name)
+            for batch in file.iter_batches(batch_size=16, row_groups=numbers, columns=["height", "width", "image"]):
+                for row in batch.to_pylist():
+                    num_looked += 1
+                    num_turned += _left_as_stored(row["image"], (row["height"], row["width"]))
+    if num_turned:
+        _logger.warning(
+            "%s: of %d photos looked at, %d carry an EXIF orientation and were prepared as they are stored, by an "
+            "earlier version; if their masks are of the upright photos, prepare the data set again (--exif auto or "
+            "upright)",
+            Storage(uri).path(),
+            num_looked,
+            num_turned,
+        )
+
+
+def _left_as_stored(image: bytes, hw: tuple[int, int]) -> bool:
+    try:
+        header = read_header(image)
+    except ValueError:  # a broken image is refused by name when it is loaded
+        return False
+    return header.orientation != 1 and header.hw == hw
 
 
 def _item(item_id: str, object_ids: Sequence[str], shard: str, group: int, row: int) -> Item:

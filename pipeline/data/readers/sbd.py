@@ -10,15 +10,9 @@ import numpy as np
 from models.decoding import AS_IT_COMES, Decoding
 from models.errors import InputError
 from pipeline.data.images import read_image
-from pipeline.data.readers.folders import (
-    file_inside,
-    list_names,
-    missing_split,
-    read_name_list,
-    require_root,
-    stand_in,
-)
+from pipeline.data.readers.folders import list_names, missing_split, read_name_list, require_root, stand_in
 from pipeline.data.readers.mat_files import field, label_map, read_variable
+from pipeline.data.readers.names import find_file, report_names
 from pipeline.data.sample import BadItem, Item, Origin, Sample, pack_objects
 
 _logger = logging.getLogger(__name__)
@@ -56,17 +50,20 @@ class Sbd:
     def items(self) -> Sequence[Item]:
         """List the images named by the split's list, sorted by id, the name; object ids add "/<instance number>"."""
         path = self._list_path()
-        return [_item(name, path.parent) for name in sorted(read_name_list(path))]
+        names = sorted(read_name_list(path))
+        for folder, suffix in (("img", "jpg"), ("inst", "mat")):
+            report_names(__name__, path.parent / folder, (f"{name}.{suffix}" for name in names))
+        return [_item(name, path.parent, self.decoding) for name in names]
 
     def load(self, item: Item) -> Sample:
         """Read one image and its instances; BadItem if either is missing or broken or their sizes differ."""
         base = Path(item.payload["base"])
         try:
-            labels = _read_instances(base, item.id)
+            labels = _read_instances(base, item.id, self.decoding)
         except ValueError as error:
             raise BadItem(item.id, f"inst/{item.id}.mat: {error}") from error
         try:
-            path = file_inside(base / "img", f"{item.id}.jpg")
+            path = find_file(base / "img", f"{item.id}.jpg")
             image = read_image(path, expected_hw=(labels.shape[0], labels.shape[1]), decoding=self.decoding)
         except ValueError as error:
             raise BadItem(item.id, f"img/{item.id}.jpg: {error}") from error
@@ -78,18 +75,18 @@ class Sbd:
         )
 
 
-def _item(name: str, base: Path) -> Item:
+def _item(name: str, base: Path, decoding: Decoding) -> Item:
     try:
-        object_ids = tuple(f"{name}/{number}" for number in _numbers(_read_instances(base, name)))
+        object_ids = tuple(f"{name}/{number}" for number in _numbers(_read_instances(base, name, decoding)))
     except ValueError as error:
         _logger.warning("inst/%s.mat cannot be listed: %s", name, error)
         object_ids = stand_in(name)
     return Item(id=name, object_ids=object_ids, payload={"base": str(base)})
 
 
-def _read_instances(base: Path, name: str) -> np.ndarray:
-    instances = read_variable(file_inside(base / "inst", f"{name}.mat"), "GTinst")
-    return label_map(field(instances, "Segmentation"))
+def _read_instances(base: Path, name: str, decoding: Decoding) -> np.ndarray:
+    instances = read_variable(find_file(base / "inst", f"{name}.mat"), "GTinst")
+    return label_map(field(instances, "Segmentation"), decoding)
 
 
 def _numbers(labels: np.ndarray) -> list[int]:

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,17 @@ import yaml
 from models.decoding import AS_IT_COMES, Decoding
 from models.errors import InputError
 from pipeline.data import rle
-from pipeline.data.images import read_image, size_tells_orientation
-from pipeline.data.readers.folders import IMAGE_SUFFIXES, list_names, missing_split, require_root, stand_in
+from pipeline.data.images import read_image
+from pipeline.data.readers.folders import (
+    is_image,
+    list_names,
+    missing_split,
+    require_root,
+    stand_in,
+    stem,
+    without_query,
+)
+from pipeline.data.readers.names import pair
 from pipeline.data.sample import BadItem, Item, Origin, Sample, pack_objects
 
 _logger = logging.getLogger(__name__)
@@ -25,6 +34,7 @@ _MAX_BYTES = 64 << 20
 _CORNERS = ("auto", "pixels", "edges")
 _WHOLE = 0.05  # pixels from a whole number; files have 6 decimals
 _FAR = 0.5  # a corner may lie this many image sizes outside before the line is called broken
+_BOX_SLACK = 0.002  # a box fits its corners to this part of the image: a pixel or two, as tools round
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +42,10 @@ class Yolo:
     """YOLO segmentation labels under `root`; with no `split` named, all that lie below images and labels are read.
 
     A label file has its image's path with images replaced by labels, and lines of `class x1 y1 x2 y2 ...`; an image
-    without one has no objects. Lines of five numbers are boxes, which hold no mask: they are refused by name. `images`
-    and `labels` name the two folders where they are called otherwise; class names come from data.yaml. Sizes are those
-    of the upright image (EXIF), as training code for this format reads it. Listing opens every label file, no image.
+    without one has no objects. Lines of five numbers are boxes, which hold no mask: they are refused by name. Where the
+    first four numbers are the box of the corners that follow, they are left out. `images` and `labels` name the two
+    folders where they are called otherwise; class names come from data.yaml. Sizes are those of the upright image
+    (EXIF), as training code for this format reads it. Listing opens every label file, no image.
 
     `corners` says what a corner is: `pixels`, a pixel of the object (traced contours), `edges`, a point on its outline
     (drawn polygons), or `auto`: pixels where all corners of a line are whole numbers of pixels inside the image.
@@ -60,9 +71,9 @@ class Yolo:
             pairs.append((root / self.split / images, root / self.split / labels))
         else:
             pairs = [(root / images, root / labels)]
-        for pair in pairs:
-            if pair[0].is_dir() and pair[1].is_dir():
-                return pair
+        for folders in pairs:
+            if folders[0].is_dir() and folders[1].is_dir():
+                return folders
         known = self._splits(root)
         if self.split:
             raise missing_split("yolo", self.split, known, " or ".join(f"{one} + {two}" for one, two in pairs))
@@ -83,39 +94,30 @@ class Yolo:
         images_dir, labels_dir = self._folders()
         names = _class_names(Path(self.root).expanduser())
         images: dict[str, Path] = {}
-        for path in _images_below(images_dir):
-            item_id = path.relative_to(images_dir).with_suffix("").as_posix()
+        for path in _files_below(images_dir, is_image):
+            item_id = _label_name(path, images_dir)
             if item_id in images:
                 raise InputError(f"two images share one label file: {images[item_id]} and {path}")
             images[item_id] = path
-        items = [self._item(item_id, path, labels_dir, names) for item_id, path in sorted(images.items())]
-        there = {path.relative_to(labels_dir).with_suffix("").as_posix() for path in labels_dir.rglob("*.txt")}
-        if not images or not there & images.keys():
+        labels = {_label_name(path, labels_dir): path for path in _files_below(labels_dir, _is_label)}
+        pairs = pair(images, labels)
+        if not pairs.of:
             raise InputError(
-                f"none of the {len(images)} images below {str(images_dir)!r} has one of the {len(there)} label files "
-                f"below {str(labels_dir)!r}"
+                f"none of the {len(images)} images below {str(images_dir)!r} has one of the {len(labels)} label files "
+                f"below {str(labels_dir)!r}{pairs.first_fault()}"
             )
-        if there - images.keys():
-            _logger.warning("%s: %d label files without an image skipped", labels_dir, len(there - images.keys()))
+        pairs.found.report(__name__, labels_dir)
+        if len(pairs.of) < len(labels):
+            _logger.warning("%s: %d label files without an image skipped", labels_dir, len(labels) - len(pairs.of))
+        items = [
+            _item(item_id, path, labels.get(pairs.of.get(item_id, "")), names, pairs.faults.get(item_id, ""))
+            for item_id, path in sorted(images.items())
+        ]
+        _report_boxes(items, labels_dir)
         lines = [line for item in items for line in item.payload["lines"]]
         if lines and all(_num_values(text) == 5 for _, text in lines):
             raise InputError(f"the labels below {str(labels_dir)!r} are boxes of detection: there is no mask in them")
         return items
-
-    def _item(self, item_id: str, image: Path, labels_dir: Path, names: dict[str, str]) -> Item:
-        label = labels_dir / f"{item_id}.txt"
-        payload: dict[str, Any] = {"image": str(image), "lines": [], "names": {}, "unreadable": ""}
-        object_ids: tuple[str, ...] = ()
-        if label.is_file():
-            try:
-                payload["lines"] = _read_lines(label)
-                object_ids = tuple(f"{item_id}/{number}" for number, _ in payload["lines"])
-            except ValueError as error:
-                _logger.warning("%s cannot be listed: %s", label, error)
-                payload["unreadable"], object_ids = str(error), stand_in(item_id)
-        used = {text.split()[0] for _, text in payload["lines"]}
-        payload["names"] = {key: names[key] for key in sorted(used) if key in names}
-        return Item(id=item_id, object_ids=object_ids, payload=payload)
 
     def load(self, item: Item) -> Sample:
         """Read one image and fill its polygons; BadItem if the image or its label file cannot be read.
@@ -127,7 +129,6 @@ class Yolo:
         path = Path(item.payload["image"])
         try:
             image = read_image(path, upright=True, decoding=self.decoding)
-            told = size_tells_orientation(path)
         except ValueError as error:
             raise BadItem(item.id, f"image {path.name}: {error}") from error
         masks: list[tuple[str, str, np.ndarray]] = []
@@ -139,14 +140,37 @@ class Yolo:
                 masks.append((object_id, item.payload["names"].get(label, label), mask))
             except ValueError as error:
                 refused.append(f"{object_id}: {error}")
-        # Whoever reads the file again by its size would get the pixels of a photo turned by 180 degrees unturned.
-        return pack_objects(item.id, image, masks, refused=refused, origin=Origin(file=str(path) if told else ""))
+        return pack_objects(item.id, image, masks, refused=refused, origin=Origin(file=str(path)))
 
 
-def _images_below(folder: Path) -> Iterator[Path]:
+def _files_below(folder: Path, wanted: Callable[[str], bool]) -> Iterator[Path]:
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file():
+        if wanted(path.name) and path.is_file():
             yield path
+
+
+def _is_label(name: str) -> bool:
+    return without_query(name).lower().endswith(".txt") and not name.startswith(".")
+
+
+def _label_name(path: Path, folder: Path) -> str:
+    """What an image and its label file share: the path below their folder, less the suffix."""
+    return (path.relative_to(folder).parent / stem(path.name)).as_posix()
+
+
+def _item(item_id: str, image: Path, label: Path | None, names: dict[str, str], fault: str) -> Item:
+    payload: dict[str, Any] = {"image": str(image), "lines": [], "names": {}, "unreadable": fault}
+    object_ids = stand_in(item_id) if fault else ()
+    if label is not None:
+        try:
+            payload["lines"] = _read_lines(label)
+            object_ids = tuple(f"{item_id}/{number}" for number, _ in payload["lines"])
+        except ValueError as error:
+            _logger.warning("%s cannot be listed: %s", label, error)
+            payload["unreadable"], object_ids = str(error), stand_in(item_id)
+    used = {text.split()[0] for _, text in payload["lines"]}
+    payload["names"] = {key: names[key] for key in sorted(used) if key in names}
+    return Item(id=item_id, object_ids=object_ids, payload=payload)
 
 
 def _read_lines(path: Path) -> list[tuple[int, str]]:
@@ -173,10 +197,13 @@ def _polygon(line: str, hw: tuple[int, int], corners: str) -> tuple[str, np.ndar
         values = [float(text) for text in texts]
     except ValueError as error:
         raise ValueError("the line holds something other than numbers") from error
+    if _starts_with_box(texts):
+        values = values[4:]
     if len(values) < 6 or len(values) % 2:
         raise ValueError(f"the line has {len(values)} numbers after the class: expected x, y of three corners or more")
     if not all(math.isfinite(value) and -_FAR <= value <= 1 + _FAR for value in values):
-        raise ValueError("a corner lies far outside the image: expected fractions of its size, from 0 to 1")
+        odd = next(text for text, value in zip(texts, values, strict=False) if not -_FAR <= value <= 1 + _FAR)
+        raise ValueError(f"a corner has {odd}, far outside the image: expected fractions of its size, from 0 to 1")
     corners_xy = np.clip(values, 0, 1).reshape(-1, 2) * [hw[1], hw[0]]
     pixels = np.rint(corners_xy)
     if corners == "auto":
@@ -186,6 +213,45 @@ def _polygon(line: str, hw: tuple[int, int], corners: str) -> tuple[str, np.ndar
         return label, rle.from_segmentation([corners_xy.ravel().tolist()], hw)
     filled = np.zeros(hw, np.uint8)
     return label, cv2.fillPoly(filled, [pixels.astype(np.int32)], [1]).astype(bool)
+
+
+def _starts_with_box(texts: Sequence[str]) -> bool:
+    """Whether a line without its class is x y w h x1 y1 x2 y2 ...: a box by centre and size, and the corners in it."""
+    if len(texts) < 8 or len(texts) % 2:
+        return False
+    try:
+        x, y, width, height, *rest = map(float, texts)
+    except ValueError:
+        return False
+    decimals = max(len(text.partition(".")[2]) for text in texts[:8])
+    rounding = min(1.5 * 10**-decimals, 5 * _BOX_SLACK)
+    spans = []
+    for centre, side, along in ((x, width, rest[0::2]), (y, height, rest[1::2])):
+        low, high = min(along), max(along)
+        spans.append((side, low, high, max(abs((low + high) / 2 - centre), abs(high - low - side))))
+        if not spans[-1][3] <= rounding + _BOX_SLACK:  # so written, NaN fits nothing
+            return False
+    if max(high - low for _, low, high, _ in spans) <= rounding:  # a single point, whose corners are all the same
+        return False
+    # As a corner, a size among the other corners is no surprise (an object near the origin): it has to fit closely.
+    if all(low <= side <= high for side, low, high, _ in spans):
+        return all(off <= rounding + (high - low) / 20 for _, low, high, off in spans)
+    return True
+
+
+def _report_boxes(items: Sequence[Item], labels_dir: Path) -> None:
+    """Say once how many lines of a data set begin with the box of their polygon."""
+    counts = {item.id: sum(_starts_with_box(text.split()[1:]) for _, text in item.payload["lines"]) for item in items}
+    files = [f"{item_id}.txt" for item_id, count in counts.items() if count]
+    if files:
+        _logger.warning(
+            "%s: %d lines in %d files are a box followed by its polygon (class x y w h x1 y1 ...): the polygon is read "
+            "(%s)",
+            labels_dir,
+            sum(counts.values()),
+            len(files),
+            ", ".join([*files[:3], *(["..."] if len(files) > 3 else [])]),
+        )
 
 
 def _class_names(root: Path) -> dict[str, str]:

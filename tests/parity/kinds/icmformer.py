@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from models.networks import create
 from models.networks.base import Network
+from models.networks.icmformer_swin import ICMFormerSwin
 from tests.parity.cases import Case, Deviations, Kind, unpacked, whole_file
 from tests.parity.samples import check_keys, compare, fill, image_tensor, load_keys
 from tests.parity.sessions import unpack
@@ -30,10 +31,13 @@ def replay_keys(case: Case) -> Deviations:
 
 def tapped(network: Network, name: str) -> tuple[nn.Module, int] | None:
     """(module, which of its calls) whose output a fixture calls `name`; None for an inner tensor we do not know."""
-    if match := re.fullmatch(r"cross(\d+)_tokens.*", name):
-        return network.get_submodule(f"backbone.blocks2.{match[1]}"), 0
+    if match := re.fullmatch(r"cross(\d+|_last)_tokens.*", name):
+        number = -1 if match[1] == "_last" else int(match[1])
+        return list(network.get_submodule("backbone.blocks2").children())[number], 0
     if match := re.fullmatch(r"neck(\d)", name):
-        return network.get_submodule(f"neck.down_{4 * 2 ** int(match[1])}"), 0
+        level = int(match[1])
+        swin = isinstance(network, ICMFormerSwin)  # whose levels are the normed outputs of its stages
+        return network.get_submodule(f"backbone.norm{level}" if swin else f"neck.down_{4 * 2**level}"), 0
     if name == "lowres_logits":
         return network.get_submodule("head"), 0
     depth = getattr(network.config, "depth", 0)
@@ -69,7 +73,8 @@ def replay(case: Case) -> Deviations:
     worst: Deviations = {}
     compare(case, "logits", logits, worst)
     for name, (module, call) in taps.items():
-        compare(case, name, answers[module][call], worst)
+        answer = answers[module][call]
+        compare(case, name, answer.permute(0, 3, 1, 2) if isinstance(module, nn.LayerNorm) else answer, worst)
     # The logits are held; an inner tensor under a name that we do not know is reported, not passed over.
     return worst | {f"{name}: no such place here": float("nan") for name, tap in known.items() if tap is None}
 

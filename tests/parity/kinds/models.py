@@ -12,6 +12,7 @@ from torch import Tensor
 from models import published
 from models.networks import NETWORKS, create
 from models.networks.base import Network
+from models.published.recognise import fitting
 from tests.parity.cases import Case, Deviations, Kind
 from tests.parity.sessions import unpack
 from tests.parity.weights import state_dict
@@ -117,8 +118,10 @@ def _check_inventory(state: dict[str, Tensor], content: dict[str, Any]) -> None:
     """What is built and what is dead make up the published parameters, and the dead ones are those we know of."""
     with torch.device("meta"):
         network = build(content, None)
-    ours, report = published.translate(network, {key: tensor.to("meta") for key, tensor in state.items()})
+    meta = {key: tensor.to("meta") for key, tensor in state.items()}
+    ours, report = published.translate(network, meta)
     assert report.missing_dead == ()
+    assert fitting(meta) == [network.name] or NETWORKS[network.name] != network.config
     assert {key: tensor.shape for key, tensor in ours.items()} == {
         key: tensor.shape for key, tensor in network.state_dict().items()
     }

@@ -1,0 +1,151 @@
+"""Write files so that they appear whole or not at all; what a disk refuses is one InputError that says what to do.
+
+Every file that a job keeps is written by these: into a part beside it, onto the disk, and only then under its name.
+"""
+
+import errno
+import json
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.errors import InputError, is_full
+
+_ADVICE = {
+    errno.EISDIR: "name a file",
+    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY), "name another place"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "name a place that you may write to"),
+    errno.ENOSPC: "make room there and run the same command again",
+}
+
+
+@contextmanager
+def refusing(path: str | Path) -> Iterator[None]:
+    """Turn every OSError of the block, which writes `path`, into an InputError."""
+    try:
+        yield
+    except OSError as error:
+        number = errno.ENOSPC if is_full(error) else error.errno
+        advice = _ADVICE.get(number or 0, "mend that and run the same command again")
+        raise InputError(f"{path} cannot be written: {error.strerror or error}; {advice}") from error
+
+
+def make_folder(path: str | Path) -> Path:
+    """Make a folder and those above it, where they are missing; raises InputError."""
+    with refusing(path):
+        Path(path).mkdir(parents=True, exist_ok=True)
+    return Path(path)
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """Give the path of a part to write; it becomes `path`, and is on disk, when the block ends well.
+
+    Raises InputError for what the system refuses, in the block too; then `path` is what it was, and no part is left.
+    """
+    target = Path(os.path.realpath(path))
+    part = target.with_name(f".{secrets.token_hex(8)}.part")
+    with refusing(path):
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            part.touch()
+            mode = stat.S_IMODE((target if target.exists() else part).stat().st_mode)
+            yield part
+            if stat.S_IMODE(part.stat().st_mode) != mode:  # safetensors makes files for their owner alone
+                part.chmod(mode)
+            _sync(part)
+            part.replace(target)
+            _sync(target.parent)
+        finally:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Give a folder to fill; it becomes `path`, which may be an empty folder, when the block ends well.
+
+    Raises InputError for what the system refuses, in the block too; then nothing is left of it.
+    """
+    part = path.with_name(f".{secrets.token_hex(8)}.part")
+    with refusing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            part.mkdir()
+            yield part
+            for inside in (*part.rglob("*"), part):
+                _sync(inside)
+            part.replace(path)
+            _sync(path.parent)
+        except InputError as error:
+            raise InputError(str(error).replace(str(part), str(path))) from error
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def write(path: str | Path, data: bytes | str) -> None:
+    """Write a whole file, text as UTF-8; raises InputError."""
+    with whole_file(path) as part:
+        part.write_bytes(data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write a value as JSON; raises InputError."""
+    write(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_image(path: str | Path, image: np.ndarray, quality: int = 95) -> None:
+    """Write uint8 grey or RGB in the format of the name's suffix, .png or .jpg; raises InputError."""
+    import cv2
+
+    suffix, pixels = Path(path).suffix, image if image.ndim == 2 else image[..., ::-1]
+    done, data = cv2.imencode(suffix, pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not done:  # a JPEG has sides of 65500 pixels at most
+        raise InputError(f"{path} cannot be written: no {suffix} can hold {image.shape[1]} x {image.shape[0]} pixels")
+    write(path, data.tobytes())
+
+
+def append_line(path: Path, entry: Any) -> None:
+    """Append an entry to a file of JSON lines; it is on disk when this returns. Raises InputError, and appends nothing.
+
+    After half a line that a killed writer has left, it begins on its own.
+    """
+    with refusing(path):
+        number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            size = os.fstat(number).st_size
+            start = "" if not size or os.pread(number, 1, size - 1) == b"\n" else "\n"
+            line = f"{start}{json.dumps(entry)}\n".encode()
+            try:
+                while line:
+                    line = line[os.write(number, line) :]
+                os.fsync(number)
+            except OSError:
+                with suppress(OSError):
+                    os.ftruncate(number, size)
+                raise
+        finally:
+            os.close(number)
+
+
+def _sync(path: Path) -> None:
+    """See a file, or a folder's names, onto the disk; some filesystems have no such thing for folders."""
+    if path.is_dir() and not os.access(path, os.R_OK):
+        return
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP) or not path.is_dir():
+            raise
+    finally:
+        os.close(number)

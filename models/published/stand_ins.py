@@ -1,0 +1,65 @@
+"""What people pickle beside weights, as stand-ins: nothing of the classes and functions that a file names is run.
+
+NumPy's own unpickling is no exception: it takes the size of a value from the file, and crashes on one that lies.
+"""
+
+import re
+from typing import Any
+
+import numpy as np
+import torch
+
+CONFIG_LOSS = "isegm.model.modeling.transformer_helper.cross_entropy_loss"
+"""Where the loss in published SimpleClick configs comes from."""
+
+
+class Inert:
+    """Stands for a class or function that a file names, and for what that would make: it keeps nothing."""
+
+    def __init__(self, *args: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+class DType:
+    """Stands for a NumPy dtype: `code` such as "<f8", "" for those of other kinds than numbers and text."""
+
+    def __init__(self, name: object = "", *rest: object) -> None:
+        self.code = name if isinstance(name, str) and re.fullmatch(r"[biufcSU]\d{1,6}", name) else ""
+
+    def __setstate__(self, state: object) -> None:
+        if isinstance(state, tuple) and len(state) > 1 and state[1] in ("<", ">") and self.code:
+            self.code = f"{state[1]}{self.code}"
+
+
+def scalar(dtype: object = None, data: object = b"", *rest: object) -> Any:
+    """A NumPy number or text of its dtype and bytes; Inert for all else."""
+    if not isinstance(dtype, DType) or not dtype.code or not isinstance(data, bytes):
+        return Inert()
+    try:
+        return np.frombuffer(data, dtype.code)[0]
+    except (TypeError, ValueError):  # no such dtype, or bytes of another size
+        return Inert()
+
+
+_PATHS = [f"{kind}{system}Path" for kind in ("", "Pure") for system in ("", "Posix", "Windows")]
+_INERT = (
+    f"{CONFIG_LOSS}.CrossEntropyLoss",
+    f"{CONFIG_LOSS}.cross_entropy",
+    "argparse.Namespace",
+    *(f"{module}.{name}" for module in ("pathlib", "pathlib._local") for name in _PATHS),
+    "numpy.ndarray",
+    "numpy.bool_",  # NumPy 1
+    *(f"numpy.{kind.__name__}" for kind in np.sctypeDict.values()),
+    *(f"numpy.dtypes.{name}" for name in np.dtypes.__all__),
+)
+
+
+def stand_ins() -> torch.serialization.safe_globals:
+    """Context in which `weights_only` loading takes these names, of NumPy 1 and 2, for their stand-ins."""
+    known: dict[str, Any] = {**dict.fromkeys(_INERT, Inert), "numpy.dtype": DType}
+    for core in ("numpy.core", "numpy._core"):
+        known |= {f"{core}.multiarray.scalar": scalar, f"{core}.multiarray._reconstruct": Inert}
+    return torch.serialization.safe_globals([(stand_in, name) for name, stand_in in known.items()])

@@ -1,0 +1,33 @@
+"""Keep the photos of other data sets out of training, by their content: what a network is to be measured on."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from models.fingerprints import fingerprint
+from pipeline.data.loading import load_or_refuse
+from pipeline.data.sample import BadItem, Item, Reader, Sample
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaveOut:
+    """The images of `reader` but those of `fingerprints`; which they are shows when one is opened."""
+
+    reader: Reader
+    fingerprints: frozenset[int]
+
+    def items(self) -> Sequence[Item]:
+        """List all images: what is left out is refused by name, and another image stands in."""
+        return self.reader.items()
+
+    def load(self, item: Item) -> Sample:
+        """Open one image; BadItem if it is left out."""
+        sample = self.reader.load(item)
+        if fingerprint(sample.image) in self.fingerprints:
+            raise BadItem(item.id, "left out: the same photo is in a data set of leave_out")
+        return sample
+
+
+def fingerprints_of(readers: Iterable[Reader]) -> frozenset[int]:
+    """Open every image of some data sets; those that cannot be used are not measured on either."""
+    samples = (load_or_refuse(reader, item)[0] for reader in readers for item in reader.items())
+    return frozenset(fingerprint(sample.image) for sample in samples if sample is not None)

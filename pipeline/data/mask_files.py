@@ -1,0 +1,76 @@
+"""Mask files: their values, from the alpha channel where that alone holds a mask, and whether they were compressed."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from models.decoding import AS_IT_COMES, Decoding
+from models.pixels import stored_values
+from pipeline.data.images import decode_file, label_values
+
+LOSSY_TIFF = ("jpeg", "tiff_jpeg", "webp", "jp2k")
+NOISE = 16
+"""Lossy compression leaves what was one value within less than so many of 255."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class MaskFile:
+    """The values of a mask file, integer (h, w), or (h, w, 3) RGB; uint16 where a channel has more than eight bits.
+
+    `is_lossy`: compression has changed them; `is_palette`: they are numbers of colours; `in_alpha`: they are its alpha.
+    """
+
+    values: np.ndarray
+    is_lossy: bool = False
+    is_palette: bool = False
+    in_alpha: bool = False
+
+
+def read_mask_file(
+    source: Path | str | bytes, *, palette_index: bool = True, decoding: Decoding = AS_IT_COMES
+) -> MaskFile:
+    """Read a mask file or its bytes; ValueError if it is unreadable.
+
+    Where the colours are the same everywhere and the alpha is not, the alpha is the mask; otherwise it is dropped. A
+    palette file gives its indices, or its colours with `palette_index` False.
+    """
+    return decode_file(source, decoding, lambda image: _read(image, source, palette_index))
+
+
+def _read(image: Image.Image, source: Path | str | bytes, palette_index: bool) -> MaskFile:
+    lossy = _is_lossy(image, source)
+    deep = stored_values(image, source)
+    if deep is not None and deep.ndim == 2:
+        return MaskFile(values=deep)
+    if deep is not None and not (deep % 257).any():
+        deep = (deep // 257).astype(np.uint8)  # eight bits that were written as sixteen
+    rgba = deep
+    if deep is None and (image.mode in ("RGBA", "LA", "PA") or (image.mode == "P" and "transparency" in image.info)):
+        rgba = np.array(image.convert("RGBA"))
+    if rgba is not None and rgba.shape[2] == 4 and np.ptp(rgba[..., 3]):
+        spread = np.ptp(rgba[..., :3].reshape(-1, 3).astype(np.int32), axis=0).max()
+        if spread < (NOISE if lossy else 1):
+            return MaskFile(values=rgba[..., 3], in_alpha=True)
+    if deep is not None:
+        return MaskFile(values=deep[..., :3])
+    is_palette = image.mode == "P"
+    return MaskFile(values=label_values(image, palette_index), is_lossy=lossy, is_palette=is_palette)
+
+
+def _is_lossy(image: Image.Image, source: Path | str | bytes) -> bool:
+    if image.format == "WEBP":
+        return _is_lossy_webp(source if isinstance(source, bytes) else Path(source).read_bytes())
+    return image.format in ("JPEG", "MPO") or image.info.get("compression") in LOSSY_TIFF
+
+
+def _is_lossy_webp(data: bytes) -> bool:
+    """Look for the first chunk of pixels: VP8 is lossy, VP8L is not."""
+    at = 12
+    while at + 8 <= len(data):
+        name, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
+        if name in (b"VP8 ", b"VP8L"):
+            return name == b"VP8 "
+        at += 24 if name == b"ANMF" else 8 + size + size % 2  # a frame begins with 16 bytes more
+    return False

@@ -1,0 +1,242 @@
+"""Look-ups of names that differ from those of files in form alone, as people and programs write them.
+
+A name is looked for as it is written. Only where no file has it, the forms in WAYS are tried in turn, and a file is
+taken if it is the only one that fits: two that fit are refused by name. What was found so is reported in one line.
+"""
+
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from urllib.parse import unquote
+
+from pipeline.data.notices import warn_once
+from pipeline.data.readers.folders import file_inside, without_query
+
+_WORDS = re.compile(r"(.+?)(?:\.[^\d.][^.]*)+", re.DOTALL)
+
+
+def _decoded(name: str) -> str:
+    return unquote(name, errors="surrogateescape")
+
+
+def _bare(name: str) -> str:
+    return _decoded(without_query(name))
+
+
+def _lower(name: str) -> str:
+    return _bare(name).casefold()
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", _bare(name)).casefold())
+
+
+WAYS: dict[str, Callable[[str], str]] = {
+    "percent-encoding": _decoded,
+    "a query behind the name": _bare,
+    "letter case": _lower,
+    "composed letters": _composed,
+}
+"""Forms that make names equal, by what they overlook; each overlooks what those before it do, too."""
+WORDS = "words between dots"
+
+
+@dataclass
+class Found:
+    """What was found by another name than the one that was looked for."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    """By way."""
+    examples: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """The first (name, file's name) of each way."""
+
+    def add(self, way: str, name: str, there: str) -> None:
+        """Count one; nothing if the name is the file's own (`way` "")."""
+        if way:
+            self.counts[way] += 1
+            self.examples.setdefault(way, (name, there))
+
+    def report(self, logger: str, where: object) -> None:
+        """Say once what was found so; nothing if all names are as they are written."""
+        if self.counts:
+            ways = (
+                f"{way}: {count}, such as {_shown(self.examples[way][1])} for {_shown(self.examples[way][0])}"
+                for way, count in self.counts.items()
+            )
+            text = f"{self.counts.total()} names are not there as written, but differ from a file in form alone"
+            warn_once(logger, f"{where}: {text}, which is taken ({'; '.join(ways)})")
+
+
+def _shown(name: str) -> str:
+    """A name for people: a query may be a key."""
+    return repr(f"{bare}?..." if (bare := without_query(name)) != name else name)
+
+
+class Names:
+    """Names that are there, such as those in a folder, to be found in any of the forms in WAYS."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = frozenset(names)
+        self._by_form: dict[str, dict[str, list[str]]] = {}
+
+    def find(self, name: str) -> tuple[str, str] | None:
+        """Find (the name that is there, the way that led to it, "" as it is written); ValueError if several fit."""
+        if name in self._names:
+            return name, ""
+        for way, form in WAYS.items():
+            if way not in self._by_form:
+                found: dict[str, list[str]] = {}
+                for there in self._names:
+                    found.setdefault(form(there), []).append(there)
+                self._by_form[way] = found  # whole, as threads may look at once
+            fitting = self._by_form[way].get(form(name), [])
+            if len(fitting) > 1:
+                raise several([name], fitting)
+            if fitting:
+                return fitting[0], way
+        return None
+
+
+def several(names: Collection[str], there: Collection[str]) -> ValueError:
+    """Build the error for names that fit several files, or files that fit several names."""
+    wanted, found = (", ".join(map(repr, sorted(some)[:4])) for some in (names, there))
+    return ValueError(f"{wanted} may mean {found}, and nothing says which: rename them to match exactly")
+
+
+def names_in(folder: Path) -> Names:
+    """The names in a folder, listed once as long as it does not change; none if it is no folder."""
+    try:
+        return _listed(str(folder), folder.stat().st_mtime_ns)
+    except (OSError, ValueError):  # it is gone, or its name is no name that a file can have
+        return Names(())
+
+
+@lru_cache(maxsize=64)
+def _listed(folder: str, stamp: int) -> Names:
+    return Names(entry.name for entry in Path(folder).iterdir())
+
+
+def seek(folder: Path, name: str) -> tuple[Path, str] | None:
+    """Find (the file, the way that led to it) that a name or relative path means inside a folder; None without one.
+
+    ValueError if several fit, or if the name leads out of the folder.
+    """
+    path = file_inside(folder, name)
+    # It says False of a name that is too long, where Path.is_file raises.
+    if os.path.isfile(path):  # noqa: PTH113
+        return path, ""
+    # A query may hold slashes, and a decoded name may.
+    for form in dict.fromkeys((name, _bare(name))):
+        here, way = folder, ""
+        for part in file_inside(Path(), form).parts:
+            found = names_in(here).find(part)
+            if found is None:
+                break
+            here, way = here / found[0], found[1] or way
+        else:
+            if os.path.isfile(here):  # noqa: PTH113
+                return here, way or ("percent-encoding" if without_query(name) == name else "a query behind the name")
+    return None
+
+
+def find_file(folder: Path, name: str) -> Path:
+    """Find the file that a name means inside a folder, its own place if there is none; raises as `seek` does."""
+    found = seek(folder, name)
+    return found[0] if found else file_inside(folder, name)
+
+
+def report_names(logger: str, folder: Path, names: Iterable[str]) -> None:
+    """Say once which of the names are in a folder under another form; those of several are left to `find_file`."""
+    there, found = names_in(folder), Found()
+    for name in names:
+        try:
+            hit = there.find(name)
+        except ValueError:
+            continue
+        if hit:
+            found.add(hit[1], name, hit[0])
+    found.report(logger, folder)
+
+
+@dataclass
+class Pairs:
+    """Which name belongs to which: `of` maps names to those there, `faults` names to why several fit."""
+
+    of: dict[str, str] = field(default_factory=dict)
+    faults: dict[str, str] = field(default_factory=dict)
+    found: Found = field(default_factory=Found)
+
+    def first_fault(self) -> str:
+        """End of a message: why the first of them has none, if several fit it."""
+        return next((f"; {reason}" for reason in self.faults.values()), "")
+
+
+def pair(names: Iterable[str], there: Iterable[str], *, words: bool = False) -> Pairs:
+    """Give each name the one there that is its own: the same, or the only one of a form in WAYS, each taken once.
+
+    With `words`, `12` and `12.seg` are a pair too, if no other fits; so are all `N.rgb` and `N.seg` of a set.
+    """
+    left, right = dict.fromkeys(names), dict.fromkeys(there)
+    pairs = Pairs(of={name: name for name in left if name in right})
+    for name in pairs.of:
+        del left[name], right[name]
+    ways = {**WAYS, WORDS: _without_words} if words else WAYS
+    for way, form in ways.items():
+        fitting = [group for group in _groups(left, right, form) if way != WORDS or _belong(*group, left, right)]
+        for ours, theirs in fitting:
+            if len(ours) == len(theirs) == 1:
+                pairs.of[ours[0]] = theirs[0]
+                pairs.found.add(way, ours[0], theirs[0])
+            else:
+                pairs.faults |= dict.fromkeys(ours, str(several(ours, theirs)))
+            for name in ours:
+                del left[name]
+            for name in theirs:
+                del right[name]
+    return pairs
+
+
+def _groups(
+    left: Iterable[str], right: Iterable[str], form: Callable[[str], str]
+) -> Iterator[tuple[list[str], list[str]]]:
+    """Yield the names of both sides that have one form."""
+    groups: dict[str, tuple[list[str], list[str]]] = {}
+    for side, names in enumerate((left, right)):
+        for name in names:
+            groups.setdefault(form(name), ([], []))[side].append(name)
+    return iter([group for group in groups.values() if all(group)])
+
+
+def _without_words(name: str) -> str:
+    """Cut the parts behind dots that are no numbers: those of 12.seg, not that of shot_0.10."""
+    match = _WORDS.fullmatch(name)
+    return _composed(match[1] if match else name)
+
+
+def _belong(ours: list[str], theirs: list[str], left: Collection[str], right: Collection[str]) -> bool:
+    """Whether names that are one without their words mean the same: one has none, or all of each side's are equal."""
+    if any(_without_words(name) == _composed(name) for name in (*ours, *theirs)):
+        return True
+    words = [{_composed(name).removeprefix(_without_words(name)) for name in side} for side in (left, right)]
+    return len(left) > 1 and all(len(some) == 1 for some in words)
+
+
+def report_new_ids(logger: str, where: object, ids: Iterable[tuple[str, str]]) -> None:
+    """Say once if the ids (of earlier versions, now) of a data set have changed: results of before name the others.
+
+    Nothing is said where the ids of before were not unique, as such a set was refused.
+    """
+    pairs = list(ids)
+    changed = [(before, now) for before, now in pairs if before != now]
+    if changed and len({before for before, _ in pairs}) == len(pairs):
+        before, now = changed[0]
+        warn_once(
+            logger,
+            f"{where}: {len(changed)} names hold a dot; they are ids as a whole ({now!r}), of which earlier versions "
+            f"took the part before it ({before!r}), so results of before name these images otherwise",
+        )

@@ -1,0 +1,123 @@
+"""Configs as they are stored, and a stored one beside the one at hand: what it lacks counts as its default. Pure."""
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pipeline.data.prepared.storage import shown
+
+T = TypeVar("T")
+MOST_NAMED, MOST_SHOWN = 5, 60
+_ABSENT = object()
+
+
+class Settings(dict[str, Any]):
+    """What decides the results of a job, as plain values to store with them: fields of `config` but some, and `more`.
+
+    Fields that `without` names may change while the job is interrupted. It remembers what it was made of, so that
+    `differences` knows the defaults.
+    """
+
+    def __init__(self, config: Any, *, without: tuple[str, ...] = (), more: Mapping[str, Any] | None = None) -> None:
+        own = {name: part for name, part in (_parts(config) or {}).items() if name not in without}
+        self.config, self.without, self.parts = config, without, {**own, **(more or {})}
+        super().__init__(as_dict(self.parts))
+
+
+def as_dict(config: Any) -> dict[str, Any]:
+    """Plain values of a config, for JSON and MLflow; addresses without the keys that they may carry."""
+    return _without_keys(json.loads(json.dumps(config, default=_plain)))
+
+
+def from_dict(kind: type[T], plain: Mapping[str, Any]) -> T:
+    """Undo `as_dict` for a config dataclass; raises TypeError or ValueError for values that are not its own."""
+    return _typed(kind, plain)
+
+
+def differences(saved: Any, given: Any) -> str:
+    """Name what a stored config (`as_dict` of it) says otherwise than the one at hand, with both values; "" if nothing.
+
+    `given`: a config, Settings, or a mapping of configs and plain values. A field of a config that `saved` lacks was
+    added since: it counts as its default, at any depth. A field that this version does not know is a difference.
+    """
+    found = list(_differences(saved, given, ""))
+    left = len(found) - MOST_NAMED
+    return "; ".join(found[:MOST_NAMED]) + (f"; and {left} more" if left > 0 else "")
+
+
+def _differences(saved: Any, given: Any, at: str) -> typing.Iterator[str]:
+    if given is _ABSENT:
+        yield f"{at}: saved {_in_short(saved)}, unknown to this version"
+        return
+    if saved is _ABSENT:
+        yield f"{at}: given {_in_short(as_dict(given))}, not saved"
+        return
+    parts = _parts(given)
+    if parts is None or not isinstance(saved, Mapping):
+        plain = as_dict(given)
+        if saved != plain:
+            yield f"{at or 'all'}: given {_in_short(plain)}, saved {_in_short(saved)}"
+        return
+    defaults = _defaults(given)
+    ignored = given.without if isinstance(given, Settings) else ()
+    for name in dict.fromkeys((*parts, *saved)):
+        if name not in ignored:
+            was, now = saved.get(name, defaults.get(name, _ABSENT)), parts.get(name, _ABSENT)
+            yield from _differences(was, now, f"{at}.{name}" if at else name)
+
+
+def _parts(value: Any) -> dict[str, Any] | None:
+    """The named parts of a config, of Settings, or of a mapping; None for any other value."""
+    if isinstance(value, Settings):
+        return value.parts
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
+    return dict(value) if isinstance(value, Mapping) else None
+
+
+def _defaults(value: Any) -> dict[str, Any]:
+    """Defaults of a config's fields, those that have one."""
+    config = value.config if isinstance(value, Settings) else value
+    if not dataclasses.is_dataclass(config):
+        return {}
+    found: dict[str, Any] = {}
+    for each in dataclasses.fields(config):
+        if each.default_factory is not dataclasses.MISSING:
+            found[each.name] = each.default_factory()
+        elif each.default is not dataclasses.MISSING:
+            found[each.name] = each.default
+    return as_dict(found)
+
+
+def _in_short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
+
+
+def _plain(value: Any) -> Any:
+    parts = _parts(value)
+    return str(value) if parts is None else parts
+
+
+def _typed(kind: Any, value: Any) -> Any:
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        return None if value is None else _typed(next(arg for arg in args if arg is not type(None)), value)
+    if dataclasses.is_dataclass(kind):
+        kinds = typing.get_type_hints(kind)
+        return typing.cast(Any, kind)(**{name: _typed(kinds.get(name, Any), entry) for name, entry in value.items()})
+    if origin is tuple and isinstance(value, list):
+        each = [args[0]] * len(value) if args[-1] is Ellipsis else args
+        return tuple(_typed(item_kind, item) for item_kind, item in zip(each, value, strict=True))
+    return value
+
+
+def _without_keys(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_keys(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [_without_keys(entry) for entry in value]
+    return shown(value) if isinstance(value, str) and "://" in value else value

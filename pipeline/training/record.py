@@ -1,0 +1,103 @@
+"""What a run has used: which samples, how many of them showed no object, which photos, and what it had to refuse."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.files import write_json
+from pipeline.data.position import StreamPosition
+from pipeline.data.rows import Batch
+
+PROGRESS, PHOTOS = "progress.json", "photos.json"
+MAX_NAMED = 1000
+"""Refused items that are named; all are counted."""
+
+
+@dataclass
+class Used:
+    """The samples of one worker since it last told the others."""
+
+    indices: list[int] = field(default_factory=list)
+    without_object: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    photos: dict[str, int] = field(default_factory=dict)
+    """Fingerprints by items."""
+    fingerprints: set[int] = field(default_factory=set)
+    """Of these, and of what was pasted into them."""
+
+    def note(self, columns: Batch) -> None:
+        """Take in a batch of the stream's columns (pipeline/data/rows.py)."""
+        self.indices += columns["index"].tolist()
+        masks = columns["object_mask"]
+        self.without_object += int(np.count_nonzero(masks.reshape(len(masks), -1).max(1) == 0))
+        self.refused.update(text for text in columns["refused"].tolist() if text)
+        for item, text in zip(columns["item"].tolist(), columns["photos"].tolist(), strict=True):
+            own, *pasted = (int(word, 16) for word in text.split())
+            self.photos[item] = own
+            self.fingerprints.update((own, *pasted))
+
+
+@dataclass
+class Record:
+    """The samples of all workers since the run began, whatever was restarted; `samples` counts them.
+
+    `fingerprints` begins with those of the checkpoint that training starts from.
+    """
+
+    step: int = 0
+    position: StreamPosition = field(default_factory=StreamPosition)
+    samples: int = 0
+    without_object: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    photos: dict[str, int] = field(default_factory=dict)
+    fingerprints: set[int] = field(default_factory=set)
+
+    def add(self, used: Used) -> None:
+        """Take in what a worker has used."""
+        self.position = self.position.add(used.indices)
+        self.samples += len(used.indices)
+        self.without_object += used.without_object
+        self.refused.update(used.refused)
+        self.photos |= used.photos
+        self.fingerprints |= used.fingerprints
+
+    def write(self, folder: Path) -> None:
+        """Write it beside a checkpoint; the fingerprints are in the checkpoint's own description."""
+        progress = {
+            "step": self.step,
+            "position": self.position.to_json(),
+            "samples": self.samples,
+            "without_object": self.without_object,
+            "refused": dict(self.refused.most_common(MAX_NAMED)),
+        }
+        write_json(folder / PROGRESS, progress)
+        write_json(folder / PHOTOS, {item: f"{number:016x}" for item, number in self.photos.items()})
+
+    @classmethod
+    def read(cls, folder: Path, fingerprints: set[int]) -> "Record":
+        """Undo `write`; what an older run did not record is as if nothing had been used."""
+        progress = read_progress(folder)
+        return cls(
+            step=int(progress["step"]),
+            position=StreamPosition.from_json(progress["position"]),
+            samples=progress["samples"],
+            without_object=progress["without_object"],
+            refused=Counter(progress["refused"]),
+            photos={item: int(number, 16) for item, number in read_photos(folder).items()},
+            fingerprints=fingerprints,
+        )
+
+
+def read_progress(folder: Path) -> dict[str, Any]:
+    """Read the step, the position, the counts and the refused items that a training checkpoint carries."""
+    return {"samples": 0, "without_object": 0, **json.loads((folder / PROGRESS).read_text())}
+
+
+def read_photos(folder: Path) -> dict[str, str]:
+    """Read the fingerprints, hexadecimal, of the images that training has used, by item; none of an older run."""
+    path = folder / PHOTOS
+    return json.loads(path.read_text()) if path.is_file() else {}

@@ -1,0 +1,75 @@
+"""Asking a server, as a client does, what golden sessions answer; and telling answers of two versions apart."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from fastapi.testclient import TestClient
+
+from models import rle
+from serve.api import create_app
+from serve.args import ServeArgs
+from serve.local import LocalFleet
+
+ADDRESS = "http://localhost"
+OPENED_AT, NOW = 1_700_000_000.0, 1_700_000_060.0
+"""Seconds: sessions were last used a minute before they are asked again."""
+VOLATILE = {"milliseconds", "expires_in_s", "instance", "request_id", "detail"}
+SPARE = 4
+"""Pixels of a mask that another processor's last bits may move."""
+OF_A_MASK = {"area", "bbox_xywh", "num_changed", "bbox"}
+
+
+def server(checkpoints: Path, sessions: Path | str, *, tokens: Path | None = None, now: float = NOW) -> TestClient:
+    """A server of the two golden models, with the client that asks it; the clock stands still."""
+    local = LocalFleet(
+        ServeArgs(
+            checkpoint=f"clicks={checkpoints / 'name'},exemplar={checkpoints / 'exemplar'}",
+            sessions=str(sessions),
+            tokens=None if tokens is None else str(tokens),
+            num_threads=1,
+            clicks_per_second=0,
+            opens_per_minute=0,
+        )
+    )
+    return TestClient(create_app(local.fleet, local.settings, clock=lambda: now), ADDRESS)
+
+
+def ask(client: TestClient, request: dict[str, Any]) -> tuple[int, Any]:
+    """Status and JSON of {"method", "path", "body"?, "secret"?}."""
+    headers = {"Authorization": f"Bearer {request['secret']}"} if "secret" in request else {}
+    answer = client.request(request["method"], request["path"], json=request.get("body"), headers=headers)
+    return answer.status_code, answer.json() if answer.content else None
+
+
+def kept(answer: Any) -> Any:
+    """An answer without what differs from call to call."""
+    if isinstance(answer, dict):
+        return {name: kept(value) for name, value in answer.items() if name not in VOLATILE}
+    return [kept(value) for value in answer] if isinstance(answer, list) else answer
+
+
+def lost(golden: Any, found: Any, at: str = "") -> list[str]:
+    """Places where `found` no longer says what `golden` does; it may say more, and masks may differ by SPARE pixels."""
+    if isinstance(golden, dict) and isinstance(found, dict):
+        if golden.keys() == {"size", "counts"}:
+            return _lost_mask(golden, found, at)
+        moved = any(_is_mask(value) and value != found.get(name) for name, value in golden.items())
+        names = [name for name in golden if not (moved and name in OF_A_MASK)]
+        return [text for name in names for text in lost(golden[name], found.get(name, "nothing"), f"{at}/{name}")]
+    if isinstance(golden, list) and isinstance(found, list) and len(golden) == len(found):
+        return [text for k, pair in enumerate(zip(golden, found, strict=True)) for text in lost(*pair, f"{at}/{k}")]
+    return [] if golden == found else [f"{at}: {json.dumps(golden)} has become {json.dumps(found)}"]
+
+
+def _is_mask(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() == {"size", "counts"}
+
+
+def _lost_mask(golden: Any, found: Any, at: str) -> list[str]:
+    if golden == found:
+        return []
+    if found.get("size") != golden["size"]:
+        return [f"{at}: the mask's size {golden['size']} has become {found.get('size')}"]
+    num = int((rle.decode(golden) ^ rle.decode(found)).sum())
+    return [f"{at}: {num} pixels of the mask differ"] if num > SPARE else []

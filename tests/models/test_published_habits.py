@@ -1,0 +1,215 @@
+"""Files as people save them: what lies beside the weights, where they are, and what wrappers put before their names."""
+
+import argparse
+import pathlib
+import pickle
+import struct
+import subprocess
+import sys
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from models import published
+from models.errors import InputError
+from models.published.files import read_file, weights_of
+from models.published.importing import import_backbone, import_model
+from tests.models.authors import authors_state
+from tests.models.tiny import tiny_network
+
+STATE = {"a.weight": torch.arange(3.0), "a.bias": torch.zeros(1)}
+
+
+def rewritten(path: Path, old: bytes, new: bytes) -> Path:
+    """The same file with other bytes in its pickle."""
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in parts.items():
+            assert not name.endswith("data.pkl") or old in content
+            archive.writestr(name, content.replace(old, new) if name.endswith("data.pkl") else content)
+    return path
+
+
+BESIDE: list[Any] = [
+    np.float64(0.875), np.float32(0.5), np.int64(-7), np.uint8(200), np.bool_(True), np.complex64(1 + 2j),
+    np.str_("ä best"), np.bytes_(b"raw"), np.float16(1.5), np.array([1, 2]).astype(">i4")[1],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("numpy_1", [False, True])
+@pytest.mark.parametrize("value", BESIDE, ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize("zipped", [True, False])
+def test_numpy_scalars_are_read(value: Any, numpy_1: bool, zipped: bool, tmp_path: Path) -> None:
+    path = tmp_path / "x.pth"
+    torch.save({"state_dict": STATE, "best": value}, path, _use_new_zipfile_serialization=zipped)
+    if numpy_1 and zipped:
+        rewritten(path, b"numpy._core", b"numpy.core")
+    content = read_file(path)
+    assert content["best"] == value
+    assert type(content["best"]) is type(value)
+    assert weights_of(content, path).state.keys() == STATE.keys()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.dtype("float32"), np.dtype([("a", "f4"), ("b", "i8")]), np.float32, np.dtypes.Float64DType, np.ones((2, 3)),
+        np.random.default_rng(0).bit_generator.state, np.random.RandomState(0).get_state(), np.datetime64("2024-02-03"),
+        np.array([(1, 2.0)], [("a", "i4"), ("b", "f8")])[0], np.array([None, "x"], object), np.void(b"ab"),
+        argparse.Namespace(lr=0.1, device=torch.device("cpu")), pathlib.PurePosixPath("/a/b"), Path("x"),
+        OrderedDict(a={1, 2}), torch.float16, torch.Size([2]),
+    ],
+    ids=lambda value: type(value).__name__,
+)  # fmt: skip
+def test_what_is_inert_does_not_matter(value: Any, tmp_path: Path) -> None:
+    path = tmp_path / "x.pth"
+    torch.save({"state_dict": STATE, "beside": value, "many": [value, {"again": value}]}, path)
+    found = weights_of(read_file(path), path)
+    assert all(torch.equal(found.state[name], STATE[name]) for name in STATE)
+
+
+def test_a_dtype_that_lies_about_its_size_is_not_believed(tmp_path: Path) -> None:
+    """NumPy's own unpickling ends the process on this one."""
+    path = tmp_path / "x.pth"
+    torch.save({"state_dict": STATE, "best": np.str_("ab")}, path)
+    honest, lie = b"NNNK\x08K\x04K\x08t", b"NNNJ" + struct.pack("<i", -(2**31)) + b"K\x04K\x08t"
+    rewritten(path, honest, lie)
+    code = f"import torch, zipfile, pickle, numpy; pickle.loads({lied(path)!r})"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode != 0
+    assert weights_of(read_file(path), path).state.keys() == STATE.keys()
+
+
+def lied(path: Path) -> bytes:
+    """The scalar of a file that `rewritten` made, alone."""
+    with zipfile.ZipFile(path) as archive:
+        content = archive.read(next(name for name in archive.namelist() if name.endswith("data.pkl")))
+    return b"\x80\x02" + content[content.index(b"cnumpy") : content.rindex(b"R") + 1] + b"."
+
+
+class Reduced:
+    def __init__(self, *made: Any) -> None:
+        self.made = made
+
+    def __reduce__(self):
+        return self.made
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        Reduced(eval, ("1",)), Reduced(getattr, (np.ones(1), "tofile")), Reduced(np.ones(1).tofile, ("x",)),
+        Reduced(np.load, ("x",)), Reduced(np.fromfile, ("x",)), Reduced(Path("x").write_text, ("x",)),
+        Reduced(np.frompyfunc, (print, 1, 1)), Reduced(pickle.loads, (b"",)), Reduced(argparse.ArgumentParser, ()),
+    ],
+    ids=lambda value: value.made[0].__name__,
+)  # fmt: skip
+def test_what_could_run_is_refused(hostile: Reduced, tmp_path: Path) -> None:
+    torch.save({"state_dict": STATE, "beside": hostile}, tmp_path / "x.pth")
+    with pytest.raises(InputError, match=r"it wants to create or run [\w.]+, which weights never need"):
+        read_file(tmp_path / "x.pth")
+
+
+def test_nothing_is_allowed_for_good(tmp_path: Path) -> None:
+    before = torch.serialization.get_safe_globals()
+    torch.save({"state_dict": STATE, "best": np.float64(1)}, tmp_path / "x.pth")
+    read_file(tmp_path / "x.pth")
+    assert torch.serialization.get_safe_globals() == before
+
+
+OPTIMIZER = {"optimizer": torch.optim.SGD([torch.zeros(1)]).state_dict(), "epoch": 3}
+
+
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        (STATE, ""),
+        *(({name: STATE, **OPTIMIZER}, name) for name in ("state_dict", "model_state_dict", "model", "net", "network")),
+        *(({name: STATE}, name) for name in ("weights", "params", "model_state", "ema", "state_dict_ema")),
+        ({"model": {"state_dict": STATE}, "lr": 0.1}, "model.state_dict"),
+        ({"model": {"name": "vit", "depth": 12}, "model_state_dict": STATE}, "model_state_dict"),
+        ({"model_ema": {"a": torch.ones(1)}, "model": STATE, **OPTIMIZER}, "model"),
+        ({"ema_state_dict": {"a": torch.ones(1)}, "model_state_dict": STATE}, "model_state_dict"),
+    ],
+)
+def test_weights_are_found(content: dict[str, Any], place: str, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "x.pth")
+    found = weights_of(read_file(tmp_path / "x.pth"), tmp_path / "x.pth")
+    assert (found.place, found.prefix) == (place, "")
+    assert found.state.keys() == STATE.keys()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{"model": {"state_dict": {}}}, {"ema": {"n_averaged": torch.tensor(3)}}, {"optimizer_state_dict": {}}, {"a": {}}],
+)
+def test_where_there_are_none_that_is_said(content: dict[str, Any], tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "x.pth")
+    with pytest.raises(InputError, match="holds no weights"):
+        weights_of(read_file(tmp_path / "x.pth"), tmp_path / "x.pth")
+
+
+def test_a_container_in_itself_ends(tmp_path: Path) -> None:
+    content: dict[str, Any] = {}
+    content["model"] = content
+    with pytest.raises(InputError, match="holds no weights"):
+        weights_of(content, tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    ["module.", "model.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "model.module.", "module.module."],
+)
+@pytest.mark.parametrize("form", ["pth", "safetensors"])
+def test_a_prefix_of_all_names_is_stripped_and_reported(prefix: str, form: str, tmp_path: Path) -> None:
+    network, path = tiny_network(3, name="simpleclick_vit_xtiny"), tmp_path / f"x.{form}"
+    state = {f"{prefix}{key}": tensor for key, tensor in authors_state(network).items()}
+    save_file(state, path) if form == "safetensors" else torch.save({"model_state_dict": state}, path)
+    other = tiny_network(0, name="simpleclick_vit_xtiny")
+    report = published.load(other, path)
+    assert report.prefix == prefix
+    wanted = network.state_dict()
+    assert all(torch.equal(tensor, wanted[key]) for key, tensor in other.state_dict().items())
+
+
+def test_an_average_of_torch_is_read(tmp_path: Path) -> None:
+    names = torch.optim.swa_utils.AveragedModel(tiny_network(3)).state_dict()
+    assert "n_averaged" in names
+    assert all(name.startswith("module.") for name in names.keys() - {"n_averaged"})
+    state = {f"module.{key}": tensor for key, tensor in authors_state(tiny_network(3)).items()}
+    torch.save({"n_averaged": names["n_averaged"], **state}, tmp_path / "x.pth")
+    assert published.load(tiny_network(0), tmp_path / "x.pth").prefix == "module."
+
+
+def test_a_prefix_of_some_names_stays(tmp_path: Path) -> None:
+    state = {(key if "neck" in key else f"module.{key}"): value for key, value in tiny_network().state_dict().items()}
+    torch.save(state, tmp_path / "x.pth")
+    with pytest.raises(InputError, match=r"tensors not used: module\."):
+        published.load(tiny_network(), tmp_path / "x.pth")
+
+
+@pytest.mark.networks
+def test_the_import_says_what_it_stripped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from jobs import import_checkpoint
+    from models.published.importing import fresh
+
+    state = authors_state(fresh("simpleclick_vit_xtiny", seed=7))
+    content = {"model_state_dict": {f"module._orig_mod.{key}": value for key, value in state.items()}}
+    torch.save(content | {"best": np.float64(0.5)} | OPTIMIZER, tmp_path / "x.pth")
+    flags = ["--network", "simpleclick_vit_xtiny", "--out", str(tmp_path / "out")]
+    assert import_checkpoint.main([str(tmp_path / "x.pth"), *flags]) == 0
+    said = capsys.readouterr().out
+    assert "prefix       module._orig_mod. stripped, which all names had" in said
+    assert "weights      in the file's model_state_dict" in said
+    source = import_model(tmp_path / "x.pth", "simpleclick_vit_xtiny").source
+    assert (source.place, source.prefix) == ("model_state_dict", "module._orig_mod.")
+
+    backbone = {f"module.{key}": value for key, value in state.items() if key.startswith("backbone.")}
+    torch.save({"net": backbone}, tmp_path / "y.pth")
+    assert import_backbone(tmp_path / "y.pth", "simpleclick_vit_xtiny").source.prefix == "module."

@@ -1,0 +1,172 @@
+"""Images of 10, 12, 14 and 16 bits: shown in full, or refused with what to do."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from models.decoding import Decoding
+from models.errors import InputError
+from pipeline.data.images import read_image
+from pipeline.data.prepared.manifest import MANIFEST
+from pipeline.data.prepared.prepare import prepare, run_here
+from pipeline.data.prepared.storage import Storage
+from pipeline.data.readers import open_reader
+from pipeline.saved import Settings
+from tests.deep_files import png16, tiff, values
+from tests.pipeline.test_images import encode
+
+SHAPES = [(20, 30), (20, 30, 3), (20, 30, 4)]
+
+
+def shown(pixels: np.ndarray, bits: int) -> np.ndarray:
+    """The picture of values that use so many bits."""
+    eight = (np.minimum(pixels.astype(int), (1 << bits) - 1) >> (bits - 8)).astype(np.uint8)
+    return np.repeat(eight[..., None], 3, axis=2) if eight.ndim == 2 else eight[..., :3]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_the_bits_that_a_file_uses_are_its_picture(bits: int, shape: tuple[int, ...], tmp_path: Path) -> None:
+    pixels = values(bits, shape)
+    (tmp_path / "a.png").write_bytes(png16(pixels))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), shown(pixels, bits))
+    for big in (False, True):
+        np.testing.assert_array_equal(read_image(tiff(pixels, big=big)), shown(pixels, bits))
+
+
+def test_data_of_twelve_bits_are_not_black() -> None:
+    ramp = np.linspace(0, 4095, 600).reshape(20, 30).astype(np.uint16)
+    assert read_image(png16(ramp)).mean() == pytest.approx(127.5, abs=1)
+    assert read_image(png16(ramp), decoding=Decoding(bit_depth=16)).mean() < 8, "as a file of the whole range"
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_the_option_fixes_the_bits_and_what_is_beyond_is_white(bits: int, shape: tuple[int, ...]) -> None:
+    for used in (8, 12, 16):
+        pixels = values(used, shape)
+        for data in (png16(pixels), tiff(pixels)):
+            picture = read_image(data, decoding=Decoding(bit_depth=bits))
+            np.testing.assert_array_equal(picture, shown(pixels, bits))
+
+
+def test_alpha_does_not_count_as_a_value() -> None:
+    pixels = values(12, (20, 30, 4))
+    assert pixels[..., 3].min() == 65535
+    assert read_image(png16(pixels)).max() == 255
+    gray = np.dstack([values(12), np.full((20, 30), 65535, np.uint16)])
+    colour = np.dstack([gray[..., 0]] * 3 + [gray[..., 1]])
+    np.testing.assert_array_equal(read_image(png16(colour)), shown(gray[..., 0], 12))
+
+
+@pytest.mark.parametrize("decoding", [Decoding(), Decoding(bit_depth=12), Decoding(bit_depth=16)], ids=str)
+def test_eight_bits_stay_as_they_are(decoding: Decoding) -> None:
+    dark = (values(8) % 40).astype(np.uint8)
+    for image in (Image.fromarray(dark), Image.fromarray(np.dstack([dark] * 3))):
+        for file_format in ("PNG", "TIFF", "BMP"):
+            assert read_image(encode(image, file_format), decoding=decoding).max() == 39
+
+
+@pytest.mark.parametrize(
+    ("pixels", "options", "words"),
+    [
+        (np.array([[-5, 3000]], np.int16), {}, "from -5 to 3000.*--bit-depth"),
+        (np.array([[7, 70000]], np.int32), {}, "from 7 to 70000.*--bit-depth"),
+        (np.array([[0.25, 0.5]], np.float32), {}, "floating-point"),
+        (values(12, (4, 6, 3)), {"planes": True}, "planes of their own.*interleaved"),
+        (values(12, (4, 6, 2)), {}, "of a kind that is not read"),
+        (np.full((4, 6, 3), 0.5, np.float32), {}, "of a kind that is not read"),
+    ],
+)
+def test_values_without_a_known_range_are_refused_with_what_to_do(
+    pixels: np.ndarray, options: dict[str, bool], words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        read_image(tiff(pixels, **options))
+
+
+def test_signed_and_long_numbers_are_read_where_their_range_is_known() -> None:
+    for kind in (np.int16, np.int32, np.uint32):
+        pixels = values(12).astype(kind)
+        np.testing.assert_array_equal(read_image(tiff(pixels)), shown(pixels, 12))
+    below = np.array([[-5, 0, 4095, 5000]], np.int32)
+    assert read_image(tiff(below), decoding=Decoding(bit_depth=12))[0, :, 0].tolist() == [0, 0, 255, 255]
+
+
+def test_where_zero_is_white_the_picture_is_no_negative() -> None:
+    np.testing.assert_array_equal(read_image(tiff(values(12), photometric=0)), 255 - shown(values(12), 12))
+
+
+def test_a_turned_photo_of_sixteen_bits_is_turned() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = shown(values(12), 12)
+    data = encode(Image.fromarray(values(12)), exif=exif)
+    np.testing.assert_array_equal(read_image(data, upright=True), np.rot90(stored, -1))
+    np.testing.assert_array_equal(read_image(data, expected_hw=(30, 20)), np.rot90(stored, -1))
+
+
+def test_a_depth_that_no_file_has_is_refused() -> None:
+    with pytest.raises(InputError, match="bit_depth is 9: expected 8, 10, 12, 14, 16"):
+        Decoding(bit_depth=9)
+
+
+def folder_of(tmp_path: Path, pixels: dict[str, np.ndarray]) -> Path:
+    """Images of 16 bits with a mask each, for the reader `masks`."""
+    for name in ("images", "masks"):
+        (tmp_path / "source" / name).mkdir(parents=True)
+    for name, found in pixels.items():
+        (tmp_path / "source/images" / f"{name}.png").write_bytes(png16(found))
+        mask = np.zeros(found.shape[:2], np.uint8)
+        mask[5:15, 5:15] = 255
+        Image.fromarray(mask).save(tmp_path / "source/masks" / f"{name}.png")
+    return tmp_path / "source"
+
+
+def test_prepared_images_are_those_of_the_reader_and_keep_their_bytes_where_they_can(tmp_path: Path) -> None:
+    source = folder_of(tmp_path, {"deep": values(12), "whole": values(16), "colours": values(12, (20, 30, 3))})
+    reader = open_reader("masks", str(source))
+    prepare(reader, Storage(str(tmp_path / "out")), {}, run=run_here())
+    shards = open_reader("prepared", str(tmp_path / "out"))
+    for item, stored in zip(reader.items(), shards.items(), strict=True):
+        np.testing.assert_array_equal(shards.load(stored).image, reader.load(item).image)
+        assert reader.load(item).image.max() == 255
+
+
+def test_shards_of_before_are_decoded_as_before(tmp_path: Path) -> None:
+    source = folder_of(tmp_path, {"deep": values(12)})
+    reader = open_reader("masks", str(source), decoding=Decoding(bit_depth=16))
+    dark = reader.load(reader.items()[0]).image
+    assert dark.max() == 15
+    # Until now the file's own bytes were stored, and the manifest said nothing.
+    prepare(reader, Storage(str(tmp_path / "out")), {"reader": "masks"}, run=run_here())
+    shards = open_reader("prepared", str(tmp_path / "out"))
+    np.testing.assert_array_equal(shards.load(shards.items()[0]).image, dark)
+    assert (source / "images/deep.png").read_bytes() in (tmp_path / "out/data/part-000000.parquet").read_bytes()
+
+
+def test_a_prepared_set_says_how_it_was_read_and_takes_no_other_depth(tmp_path: Path) -> None:
+    source = folder_of(tmp_path, {"deep": values(12)})
+    decoding = Decoding(bit_depth=14)
+    reader = open_reader("masks", str(source), decoding=decoding)
+    settings = {"exif": "auto", "bit_depth": 14, "max_megapixels": 64}
+    prepare(reader, Storage(str(tmp_path / "out")), settings, run=run_here())
+    assert json.loads((tmp_path / "out" / MANIFEST).read_text())["settings"] == settings
+    shards = open_reader("prepared", str(tmp_path / "out"), decoding=decoding)
+    assert shards.load(shards.items()[0]).image.max() == 63
+    with pytest.raises(InputError, match=r"bit_depth is 12, and .* was prepared with 14"):
+        open_reader("prepared", str(tmp_path / "out"), options={"bit_depth": "12"})
+
+
+def test_a_preparation_of_before_goes_on(tmp_path: Path) -> None:
+    source = folder_of(tmp_path, {"deep": values(12)})
+    reader, storage = open_reader("masks", str(source)), Storage(str(tmp_path / "out"))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/settings.json").write_text(json.dumps({"settings": {"reader": "masks"}}))
+    more = {"reader": "masks"}
+    assert prepare(reader, storage, Settings(Decoding(), more=more), run=run_here())["num_rows"] == 1
+    with pytest.raises(InputError, match="other settings"):
+        prepare(reader, storage, Settings(Decoding(bit_depth=12), more=more), run=run_here())
