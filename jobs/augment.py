@@ -119,7 +119,7 @@ def materialise(job: AugmentJob, reader: Reader, storage: Storage) -> int:
         maker = EpochRows(
             reader=reader, storage=storage, config=job.data, epoch=job.epoch, image_format=job.image_format
         )
-        with connected():
+        with storage.tidied(), connected():
             run = on_ray(job.rows_per_group, job.actors, job.num_cpus)
             make_parts(maker, storage, settings, num_parts, run, show_parts)
     manifest = read_manifest(storage)

@@ -129,9 +129,8 @@ def evaluate(config: EvaluateConfig, out: Path, *, dataset: str = "", title: str
     )
     rows = [row for result in found for group in result.rows.values() for row in group]
     summaries = [
-        results.summarize(
-            group, part.config, result.seconds[name], {} if name == config.baseline else result.trained_on
-        )
+        results.summarize(group, part.config, result.seconds[name])
+        | results.trained_on(group, {} if name == config.baseline else result.trained_on)
         for part, result in zip(parts, found, strict=True)
         for name, group in result.rows.items()
         if group
@@ -155,7 +154,7 @@ def evaluate(config: EvaluateConfig, out: Path, *, dataset: str = "", title: str
         readers=readers,
         shown=(last["dataset"], last["refinement"], last["policy"]),
         num_overlays=config.num_overlays,
-        notes=[f"Mind: {note}; {ADVICE}." for note in notes],
+        notes=[f"Note: {note}; {ADVICE}." for note in notes],
     )
     journal.close()
     return summaries

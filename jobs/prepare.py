@@ -16,7 +16,6 @@ from pipeline.data.prepared.prepare import prepare
 from pipeline.data.prepared.stages import STAGES
 from pipeline.data.prepared.storage import Storage, shown
 from pipeline.data.readers import open_reader
-from pipeline.data.sample import Reader
 from pipeline.evaluation.data_report import write_prepared_report
 from pipeline.saved import Settings
 
@@ -61,6 +60,7 @@ def main(argv: Sequence[str]) -> int:
     config = parse(PrepareConfig, argv, prog="prepare")
     root = data_root("--root", config.reader, config.root)
     reader = open_reader(config.reader, root, config.split, config.options, config)
+    decoding = getattr(reader, "decoding", config.decoding())  # --options may name its fields, too
     storage = Storage(location("--out", config.out))
     listed = CountItems()
 
@@ -68,11 +68,11 @@ def main(argv: Sequence[str]) -> int:
         listed.end()
         show_parts(done, total, sums)
 
-    with connected():
+    with storage.tidied(), connected():
         manifest = prepare(
             reader,
             storage,
-            settings_of(config, root, reader),
+            settings_of(dataclasses.replace(config, **dataclasses.asdict(decoding)), root),
             run=on_ray(config.images_per_group, config.actors, config.num_cpus),
             stage=STAGES[config.stage](config.mois),
             items_per_part=config.images_per_shard,
@@ -92,11 +92,10 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def settings_of(config: PrepareConfig, root: str | None, reader: Reader) -> Settings:
+def settings_of(config: PrepareConfig, root: str | None) -> Settings:
     """Everything that decides what is prepared; it becomes part of the manifest."""
-    decoding = getattr(reader, "decoding", config.decoding())  # --options may name its fields, too
     return Settings(
-        dataclasses.replace(config, root=root and shown(root), **dataclasses.asdict(decoding)),
+        dataclasses.replace(config, root=root and shown(root)),
         without=("out", "actors", "num_cpus"),
         more={} if config.stage == "mois" else {"mois": None},
     )

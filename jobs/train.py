@@ -232,7 +232,7 @@ def training_side(config: TrainConfig) -> Reader:
 
 
 def validator_of(config: TrainConfig, storage: Path, log: Callable[[int, dict[str, float]], None]) -> Validator | None:
-    """Make whoever validates on the held-out images, if there are any."""
+    """Make the validator that plays the held-out images, if there are any."""
     from pipeline.training.ray_train import newest_checkpoint
 
     data, hold_out = config.data, config.validation.hold_out

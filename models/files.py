@@ -18,6 +18,8 @@ import numpy as np
 
 from models.errors import InputError, is_full
 
+PART = ".part"
+"""End of the names of files and folders that are being written; those of writers that were killed stay."""
 _ADVICE = {
     errno.EISDIR: "name a file",
     **dict.fromkeys((errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY), "name another place"),
@@ -51,7 +53,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     Raises InputError for what the system refuses, in the block too; then `path` is what it was, and no part is left.
     """
     target = Path(os.path.realpath(path))
-    part = target.with_name(f".{secrets.token_hex(8)}.part")
+    part = target.with_name(f".{secrets.token_hex(8)}{PART}")
     with refusing(path):
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -60,9 +62,9 @@ def whole_file(path: str | Path) -> Iterator[Path]:
             part.touch()
             mode = stat.S_IMODE((target if target.exists() else part).stat().st_mode)
             yield part
+            _sync(part)
             if stat.S_IMODE(part.stat().st_mode) != mode:  # safetensors makes files for their owner alone
                 part.chmod(mode)
-            _sync(part)
             part.replace(target)
             _sync(target.parent)
         finally:
@@ -76,7 +78,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
     Raises InputError for what the system refuses, in the block too; then nothing is left of it.
     """
-    part = path.with_name(f".{secrets.token_hex(8)}.part")
+    part = path.with_name(f".{secrets.token_hex(8)}{PART}")
     with refusing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -141,7 +143,7 @@ def _sync(path: Path) -> None:
     """See a file, or a folder's names, onto the disk; some filesystems have no such thing for folders."""
     if path.is_dir() and not os.access(path, os.R_OK):
         return
-    number = os.open(path, os.O_RDONLY)
+    number = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(number)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Photos by their content: which ones a checkpoint was trained on, so that it is not measured on them unawares.
+"""Photos by their content: which ones a checkpoint was trained on, so that results on them are marked.
 
 NumPy only. A fingerprint is of the decoded pixels, so that a name or another lossless file makes no difference. It has
 64 bits: among a hundred thousand photos and as many others a pair meets by chance once in two billion times.

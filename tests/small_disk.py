@@ -25,7 +25,8 @@ class SmallDisk:
     def check_whole(self) -> None:
         """Every file is one that a reader can take; what Ray Tune keeps for itself counts for nothing here."""
         for path in (path for path in self.path.rglob("*") if path.is_file() and "tune" not in path.parts):
-            assert path.suffix != ".part", path
+            # A pool of workers is killed when one of them has failed; here Ray lives on, and they die a moment later.
+            assert path.suffix != ".part" or path.parent.name == "data", path
             if path.suffix == ".json":
                 json.loads(path.read_text())
             elif path.suffix == ".jsonl":

@@ -75,7 +75,7 @@ class FocusCut(Network):
         return self(image, prev_mask, clicks, close_up=True)
 
     def conditional(self) -> Sequence[nn.Module]:
-        """List everything, if each view has weights of its own: a forward shows one view."""
+        """List everything, if each view has its own weights: a forward shows one view."""
         return () if self.focus is None else (self,)
 
     def load_backbone(self, state: Mapping[str, Tensor]) -> list[str]:

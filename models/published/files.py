@@ -22,11 +22,10 @@ from torch import Tensor
 from models.errors import InputError
 from models.published.stand_ins import stand_ins
 
-PLACES = (
-    "state_dict", "model_state_dict", "model", "model_state", "net", "network", "weights", "params",
-    "state_dict_ema", "ema_state_dict", "model_ema", "ema", "params_ema",
-)  # fmt: skip
-"""Names under which files hold their state dict; the first that does counts, so an average only if it is alone."""
+PLACES = ("state_dict", "model_state_dict", "model", "model_state", "module", "net", "network", "weights", "params")
+"""Names under which files hold their state dict; the first that does counts."""
+AVERAGES = ("state_dict_ema", "ema_state_dict", "model_ema", "ema", "params_ema")
+"""The same of averages beside it, which count if there is nothing else."""
 PREFIXES = ("module.", "model.", "_orig_mod.", "net.", "network.")
 """What DataParallel, torch.compile and the modules that people train in put before every name."""
 COUNTER = "n_averaged"
@@ -92,7 +91,8 @@ def weights_of(content: Any, path: Path) -> Weights:
             f"{path} holds a list of {len(content)} checkpoints, the stages of one training: such files are not "
             "supported; save the stage that you want as a file of its own"
         )
-    places = [place for depth in range(3) for place in itertools.product(PLACES, repeat=depth)]
+    places = [place for depth in range(3) for place in itertools.product((*PLACES, *AVERAGES), repeat=depth)]
+    places.sort(key=lambda place: any(name in AVERAGES for name in place))
     found = next((place for place in places if _is_state(_at(content, place))), None)
     if found is None:
         expected = "expected {'state_dict': ...} or a plain state dict"

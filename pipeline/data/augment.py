@@ -164,7 +164,7 @@ def whole_areas(
 ) -> np.ndarray:
     """Areas that the objects would have in crops that cut nothing of them, float (objects,).
 
-    Each at a scale of its own, drawn as augmentation draws it.
+    Each at a scale that is drawn for it as augmentation draws one.
     """
     areas, recipe = object_areas(sample).astype(float), AUGMENT_RECIPES[config.recipe]
     if recipe.around:

@@ -73,16 +73,8 @@ def predictors(summaries: Sequence[Mapping[str, Any]]) -> dict[Key, str]:
     return {key_of(s): f"{s['refinement']}, {s['policy']}" if several else s["refinement"] for s in summaries}
 
 
-def summarize(
-    rows: Sequence[ObjectRow],
-    config: EvaluationConfig,
-    seconds: float,
-    trained_on: Mapping[str, int] | None = None,
-) -> dict[str, Any]:
-    """Average the rows of one (data set, refinement, policy); `seconds` is busy time, summed over actors.
-
-    `trained_on`: items whose photo the predictor was trained on, and its fingerprint.
-    """
+def summarize(rows: Sequence[ObjectRow], config: EvaluationConfig, seconds: float) -> dict[str, Any]:
+    """Average the rows of one (data set, refinement, policy); `seconds` is busy time, summed over actors."""
     sessions = [row.ious for row in rows]
     by_category = config.task in CATEGORY_TASKS
     items = [(row.item, row.category if by_category else "") for row in rows]
@@ -112,23 +104,23 @@ def summarize(
         "seconds": seconds,
         "clicks": sum(len(ious) for ious in sessions),
         "seconds_per_click": metrics.seconds_per_click(seconds, sessions),
-        "trained_on": _trained_on(rows, trained_on or {}),
     }
 
 
-def _trained_on(rows: Sequence[ObjectRow], known: Mapping[str, int]) -> dict[str, Any]:
+def trained_on(rows: Sequence[ObjectRow], known: Mapping[str, int]) -> dict[str, Any]:
+    """What a summary says of photos that its predictor was trained on; nothing if there are none.
+
+    `known`: items whose photo it was trained on, and its fingerprint.
+    """
     items = list(dict.fromkeys(row.item for row in rows if row.item in known))
-    return {
-        "photos": len({known[item] for item in items}),
-        "objects": sum(row.item in known for row in rows),
-        "items": items[:MAX_NAMED],
-    }
+    photos, objects = len({known[item] for item in items}), sum(row.item in known for row in rows)
+    return {"trained_on": {"photos": photos, "objects": objects, "items": items[:MAX_NAMED]}} if items else {}
 
 
 def seen_before(summary: Mapping[str, Any]) -> str:
     """Say of a summary that its predictor was trained on photos that it is measured on; "" if it was not."""
-    found = summary.get("trained_on") or {}
-    if not found.get("photos"):
+    found = summary.get("trained_on")
+    if not found:
         return ""
     names, num = ", ".join(found["items"][:SHOWN]), found["photos"]
     return (

@@ -19,7 +19,7 @@ MAX_NAMED = 1000
 
 @dataclass
 class Used:
-    """The samples of one worker since it last told the others."""
+    """The samples of one worker since the last checkpoint."""
 
     indices: list[int] = field(default_factory=list)
     without_object: int = 0

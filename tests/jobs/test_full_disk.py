@@ -122,36 +122,37 @@ def test_evaluate_and_compare(ray_cluster: None, small_disk: SmallDisk, run: Run
     assert sorted(path.name for path in (small_disk.path / "c").iterdir()) == ["compare.html", "compare.json"]
 
 
+def raced(checkpoint: str, out: Path) -> list[str]:
+    argv = ["cfr", "--checkpoint", checkpoint, "--reader", "scenes", "--options", *SMALL, "--out", str(out)]
+    argv += ["--protocol.max-clicks", "3", "--protocol.max-objects", "6", "--scaling.actors", "1"]
+    argv += ["--set", "refine.cascade.steps", "0,1", "refine.cascade.adaptive", "false"]
+    argv += ["refine.cascade.on_first_clicks", "1", "refine.mask_threshold", "0.49"]
+    return [*argv, "--scaling.num-cpus", "0.4"]
+
+
 @pytest.mark.ray
 @pytest.mark.timeout(400)
 def test_sweep(ray_cluster: None, small_disk: SmallDisk, run: Run, checkpoint: str, tmp_path: Path) -> None:
-    def argv(out: Path) -> list[str]:
-        argv = ["cfr", "--checkpoint", checkpoint, "--reader", "scenes", "--options", *SMALL, "--out", str(out)]
-        argv += ["--protocol.max-clicks", "3", "--protocol.max-objects", "6", "--scaling.actors", "1"]
-        argv += ["--set", "refine.cascade.steps", "0,1", "refine.cascade.adaptive", "false"]
-        return [
-            *argv,
-            "refine.cascade.on_first_clicks",
-            "1",
-            "refine.mask_threshold",
-            "0.49",
-            "--scaling.num-cpus",
-            ".4",
-        ]
-
-    out = small_disk.path / "swept"
-    assert 0 in list(until_it_fits(small_disk, [0, 20], lambda: run(sweep, argv(out))))
-    assert len(json.loads((out / "sweep.json").read_text())["settings"]) == 2
-
     # Room for all but the journal, which the referee of the race writes.
-    (tmp_path / "raced").mkdir()
-    (tmp_path / "raced" / "journal.jsonl").symlink_to(small_disk.path / "journal.jsonl")
+    out = tmp_path / "raced"
+    out.mkdir()
+    (out / "journal.jsonl").symlink_to(small_disk.path / "journal.jsonl")
     small_disk.leave(PAGE)
-    status, said = run(sweep, argv(tmp_path / "raced"))
+    status, said = run(sweep, raced(checkpoint, out))
     assert "journal.jsonl cannot be written" in said
     refused(small_disk, status, said)
     small_disk.leave(2**20)
-    assert run(sweep, argv(tmp_path / "raced"))[0] == 0
+    assert run(sweep, raced(checkpoint, out))[0] == 0
+    assert len(json.loads((out / "sweep.json").read_text())["settings"]) == 2
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_sweep_with_room_for_nothing(ray_cluster: None, small_disk: SmallDisk, run: Run, checkpoint: str) -> None:
+    out = small_disk.path / "swept"
+    assert 0 in list(until_it_fits(small_disk, [0, 20], lambda: run(sweep, raced(checkpoint, out))))
+    assert len(json.loads((out / "sweep.json").read_text())["settings"]) == 2
 
 
 @pytest.mark.ray

@@ -108,7 +108,11 @@ def test_an_answer_depends_on_neither_padding_nor_row_order_nor_neighbours(netwo
     with torch.inference_mode():
         together = network(image, prev_mask, both).mask_logits
         order = torch.from_numpy(rng.permutation(both.yx.shape[1]))
-        assert torch.equal(network(image, prev_mask, permuted(both, order)).mask_logits, together)
+        reordered = network(image, prev_mask, permuted(both, order)).mask_logits
+        if isinstance(network, PromptNetwork):  # attention adds up its tokens in the order in which they come
+            torch.testing.assert_close(reordered, together, rtol=1e-4, atol=1e-4)
+        else:
+            assert torch.equal(reordered, together)
         for i in range(2):
             alone = network(image[i : i + 1], prev_mask[i : i + 1], collate_clicks(lists[i : i + 1])).mask_logits
             torch.testing.assert_close(alone[0], together[i], rtol=1e-4, atol=1e-4)

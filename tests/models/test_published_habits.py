@@ -106,7 +106,7 @@ class Reduced:
     [
         Reduced(eval, ("1",)), Reduced(getattr, (np.ones(1), "tofile")), Reduced(np.ones(1).tofile, ("x",)),
         Reduced(np.load, ("x",)), Reduced(np.fromfile, ("x",)), Reduced(Path("x").write_text, ("x",)),
-        Reduced(np.frompyfunc, (print, 1, 1)), Reduced(pickle.loads, (b"",)), Reduced(argparse.ArgumentParser, ()),
+        Reduced(np.frompyfunc, (len, 1, 1)), Reduced(pickle.loads, (b"",)), Reduced(argparse.ArgumentParser, ()),
     ],
     ids=lambda value: value.made[0].__name__,
 )  # fmt: skip
@@ -135,6 +135,8 @@ OPTIMIZER = {"optimizer": torch.optim.SGD([torch.zeros(1)]).state_dict(), "epoch
         ({"model": {"state_dict": STATE}, "lr": 0.1}, "model.state_dict"),
         ({"model": {"name": "vit", "depth": 12}, "model_state_dict": STATE}, "model_state_dict"),
         ({"model_ema": {"a": torch.ones(1)}, "model": STATE, **OPTIMIZER}, "model"),
+        ({"ema": {"a": torch.ones(1)}, "model": {"state_dict": STATE}}, "model.state_dict"),
+        ({"module": STATE, "dp_world_size": 8}, "module"),
         ({"ema_state_dict": {"a": torch.ones(1)}, "model_state_dict": STATE}, "model_state_dict"),
     ],
 )

@@ -175,6 +175,19 @@ def test_a_part_that_stopped_halfway_leaves_no_shard(tmp_path: Path, monkeypatch
     assert prepare(READER, storage, {}, run=run_here(), items_per_part=20)["num_rows"] == 7
 
 
+def test_what_killed_writers_left_is_removed(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    (tmp_path / "data").mkdir()
+    for name in ("data/.a1.part", "b.part"):
+        (tmp_path / name).write_bytes(b"half")
+    with pytest.raises(KeyError), storage.tidied():
+        raise KeyError
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["b.part", "data"]
+    (tmp_path / "data" / ".a2.part").write_bytes(b"half")
+    prepare(FakeReader(), storage, {}, run=run_here())
+    assert not list(tmp_path.rglob(".*.part"))
+
+
 def test_items_are_a_sequence_that_holds_nothing(tmp_path: Path) -> None:
     items = prepared(READER, tmp_path).items()
     assert isinstance(items, PreparedItems)

@@ -144,12 +144,12 @@ OF_SPLIT = {"emc", "correction_only"}
 PAIRS = [(toy, objective) for toy in TOYS for objective in OBJECTIVES if "emc " in toy or objective not in OF_SPLIT]
 PAIRS += [(toy, "correction_only") for toy in TOYS if "sam" in toy]
 SOMETIMES_IDLE = {"focuscut apart", "icmformerpp", "sam", "mobile_sam", "sam2"}
-"""Kinds of which a forward may leave a part out: views with weights of their own, an exemplar's guide, other prompts."""
+"""Kinds of which a forward may leave a part out: views with their own weights, an exemplar's guide, other prompts."""
 
 
 @pytest.mark.networks
 @pytest.mark.parametrize("toy", TOYS)
-def test_a_step_leaves_nothing_out_where_nobody_looks_for_it(toy: str) -> None:
+def test_a_step_leaves_nothing_out_where_workers_do_not_look_for_it(toy: str) -> None:
     left: set[str] = set()
     for objective in [objective for name, objective in PAIRS if name == toy]:
         network = TOYS[toy]()

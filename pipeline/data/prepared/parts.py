@@ -91,6 +91,7 @@ def finished(storage: Storage, settings: dict[str, Any]) -> bool:
                 )
             if name == MANIFEST:
                 return True
+    storage.tidy()
     storage.write_json("settings.json", {"settings": settings})
     return False
 

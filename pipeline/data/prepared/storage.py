@@ -13,7 +13,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from models.errors import InputError
-from models.files import whole_file
+from models.files import PART, whole_file
 from pipeline.data.sample import printable
 
 RETRY = "mend that and run the same command again: what is finished is kept"
@@ -99,6 +99,22 @@ class Storage:
                 filesystem.delete_dir(f"{root}/{folder}")
         except OSError as error:
             raise self._failed("removed", folder, error) from error
+
+    def tidy(self) -> None:
+        """Remove what writers that were killed have left; nobody may be writing."""
+        if self.is_local:
+            for part in Path(_open(self.uri)[1]).rglob(f".*{PART}"):
+                with contextlib.suppress(OSError):
+                    part.unlink()
+
+    @contextlib.contextmanager
+    def tidied(self) -> Iterator[None]:
+        """Tidy after the block if it fails: the workers of a pool that ends are killed in the middle of a file."""
+        try:
+            yield
+        except BaseException:
+            self.tidy()
+            raise
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a value as JSON."""

@@ -17,19 +17,18 @@ def replay(case: Case) -> Deviations:
     ours = {name: (group["lr"], group["weight_decay"]) for group in groups for name in group["names"]}
     assert sum(len(group["names"]) for group in groups) == len(ours), "a parameter is in two groups"
     assert all(len(group["names"]) == len(group["params"]) for group in groups)
-    rename, dead = family(network).rename, family(network).dead(network.config)
+    dead = family(network).dead(network.config)
 
     worst, matched = 0.0, set()
-    for key, (lr, decay) in content["lr_and_wd"].items():
-        if key in dead:
+    for name, (lr, decay) in content["lr_and_wd"].items():
+        if name in dead:
             continue
-        name = rename(key)
-        assert math.isclose(ours[name][0], lr, rel_tol=1e-12), key
-        assert ours[name][1] == decay, key
+        assert math.isclose(ours[name][0], lr, rel_tol=1e-12), name
+        assert ours[name][1] == decay, name
         worst = max(worst, abs(ours[name][0] / lr - 1))
         matched.add(name)
     assert len(matched) >= 100
-    frozen = {rename(key) for key in content["params_in_no_group"]}
+    frozen = set(content["params_in_no_group"])
     assert ours.keys() == matched
     assert {name for name, _ in network.named_parameters()} == matched | frozen
     return {"learning rate": worst}
