@@ -1,4 +1,4 @@
-"""A disk of a test's own, as small as it says: what writes to it is really told that there is no room."""
+"""A disk of a test's own, as small as it says: what writes to it really fails for lack of room."""
 
 import json
 import os

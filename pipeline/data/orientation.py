@@ -62,7 +62,7 @@ def read_header(source: Path | str | bytes) -> Header:
     """
     try:
         with (
-            allowing(sys.maxsize),  # whoever decodes it refuses what is too large
+            allowing(sys.maxsize),  # the decoder refuses what is too large
             Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image,
         ):
             height, width, decoded_upright = image.height, image.width, image.format == "TIFF"
@@ -137,12 +137,12 @@ def reads_upright(photo: Header, masks: Header | None, exif: Exif, otherwise: bo
 
     ValueError if the masks are of another size than the photo is read in.
     """
-    told = None if masks is None else fits_upright(photo, masks)
+    fits = None if masks is None else fits_upright(photo, masks)
     if exif == "auto":
-        return otherwise if told is None else told
-    if told is not None and told != (exif == "upright") and photo.orientation != 1:
-        shown = "upright" if told else "as it is stored"
-        size = photo.size(told)
+        return otherwise if fits is None else fits
+    if fits is not None and fits != (exif == "upright") and photo.orientation != 1:
+        shown = "upright" if fits else "as it is stored"
+        size = photo.size(fits)
         raise ValueError(
             f"exif={exif} was given, but its annotations, {size[0]} x {size[1]} (height x width), are of the photo "
             f"{shown} (EXIF orientation {photo.orientation})"

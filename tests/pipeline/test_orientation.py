@@ -85,7 +85,7 @@ def write_coco(
     return open_reader("coco", str(root))
 
 
-def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [text for text in caplog.messages if "EXIF" in text]
 
 
@@ -190,7 +190,7 @@ class TestLabelStudio:
             sample = reader.load(reader.items()[0])
             np.testing.assert_array_equal(sample.image, upright)
             np.testing.assert_array_equal(sample.object_mask(sample.objects[0]), mask)
-        assert not told(caplog)
+        assert not warnings(caplog)
 
     @pytest.mark.parametrize("contributor", ["Label Studio", "Label Studio Converter"])
     def test_the_upright_size_is_declared_where_it_could_not_open_the_file(
@@ -250,7 +250,7 @@ class TestCoco:
         reader = write_coco(tmp_path, images, polygons, attributes={"occluded": False})
         for item in reader.items():
             assert share_on_object(reader.load(item)) == 1, item.id
-        (text,) = told(caplog)
+        (text,) = warnings(caplog)
         assert "7 photos carry an EXIF orientation" in text
         assert "read upright" in text
         assert "--exif" in text
@@ -264,7 +264,7 @@ class TestCoco:
         stored = np.rot90(mask, 1), np.rot90(mask, 2)
         reader = write_coco(tmp_path, images, [[polygon(one)] for one in stored])
         assert [share_on_object(reader.load(item)) for item in reader.items()] == [1, 1]
-        (text,) = told(caplog)
+        (text,) = warnings(caplog)
         assert "1 photos" in text
         assert "as they are stored, as those are whose masks tell it" in text
 
@@ -276,7 +276,7 @@ class TestCoco:
         polygons = [[polygon(one)] for one in (np.rot90(mask, 1), mask, mask)]
         reader = write_coco(tmp_path, images, polygons)
         assert [share_on_object(reader.load(item)) for item in reader.items()] == [1, 1, 1]
-        (text,) = told(caplog)
+        (text,) = warnings(caplog)
         assert "others tell both: 1 upright, 1 as stored" in text
 
     @pytest.mark.parametrize("published", ["info", "coco_url", "lvis"])
@@ -297,7 +297,7 @@ class TestCoco:
         np.testing.assert_array_equal(sample.image, stored)
         assert share_on_object(sample) == 1
         # Anyone may have copied COCO's info, so that the photos are looked at.
-        assert ["1 photos" in text for text in told(caplog)] == [True] * (published == "info")
+        assert ["1 photos" in text for text in warnings(caplog)] == [True] * (published == "info")
 
     def test_a_choice_wins_and_is_not_warned_of(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         upright, mask = scene()
@@ -311,7 +311,7 @@ class TestCoco:
         with pytest.raises(BadItem, match="exif=stored was given"):
             reader.load(quarter)
         assert half.payload["upright"]
-        assert not told(caplog)
+        assert not warnings(caplog)
 
     def test_an_item_of_an_older_plan_is_read_as_it_was(self, tmp_path: Path) -> None:
         upright, mask = scene()
@@ -337,7 +337,7 @@ class TestMasks:
         reader = open_reader("masks", str(tmp_path))
         for item in reader.items():
             assert share_on_object(reader.load(item)) == 1, item.id
-        (text,) = told(caplog)
+        (text,) = warnings(caplog)
         assert "3 photos" in text
         assert "read upright, as those are" in text
 
@@ -345,7 +345,7 @@ class TestMasks:
         masks_folder(tmp_path, {"quarter": (6, False), "half": (3, False), "plain": (1, True)})
         reader = open_reader("masks", str(tmp_path))
         assert [share_on_object(reader.load(item)) for item in reader.items()] == [1, 1, 1]
-        assert len(told(caplog)) == 1
+        assert len(warnings(caplog)) == 1
 
     def test_published_sets_are_read_as_they_are_stored(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         masks_folder(tmp_path, {"quarter": (6, True), "half": (3, False)})
@@ -353,7 +353,7 @@ class TestMasks:
             (tmp_path / folder).rename(tmp_path / name)
         reader = open_reader("davis", str(tmp_path))
         assert [share_on_object(reader.load(item)) for item in reader.items()] == [1, 1]
-        assert not told(caplog)
+        assert not warnings(caplog)
 
     def test_a_choice_wins(self, tmp_path: Path) -> None:
         masks_folder(tmp_path, {"half": (3, True), "quarter": (6, True)})
@@ -396,7 +396,7 @@ class TestMaskFolders:
         mask_per_object(tmp_path, 3, False, "b")
         reader = open_reader("nuclei", str(tmp_path))
         assert [share_on_object(reader.load(item)) for item in reader.items()] == [1, 1]
-        (text,) = told(caplog)
+        (text,) = warnings(caplog)
         assert "1 photos" in text
 
     def test_masks_that_do_not_fit_as_most_do_are_refused_alone(self, tmp_path: Path) -> None:
@@ -475,5 +475,5 @@ class TestPrepared:
             assert len(found.items()) == 3
         np.testing.assert_array_equal(samples[0].image, np.rot90(scene()[0], 2))
         np.testing.assert_array_equal(samples[2].image, scene()[0])
-        (text,) = told(caplog)
+        (text,) = warnings(caplog)
         assert "of 3 photos looked at, 1 carry an EXIF orientation" in text

@@ -113,7 +113,7 @@ class TestYolo:
                 np.testing.assert_array_equal(by_rule[line][0], by_rule[line][same])
                 assert (by_rule[line][0] != by_rule[line][other]).any()
 
-    def test_a_box_before_its_polygon_is_left_out_and_told_once(
+    def test_a_box_before_its_polygon_is_left_out_and_reported_once(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         save(picture(), tmp_path / "images" / "b.png")

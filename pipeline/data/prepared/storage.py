@@ -101,7 +101,7 @@ class Storage:
             raise self._failed("removed", folder, error) from error
 
     def tidy(self) -> None:
-        """Remove what writers that were killed have left; nobody may be writing."""
+        """Remove what writers that were killed have left; no writer may be at work."""
         if self.is_local:
             for part in Path(_open(self.uri)[1]).rglob(f".*{PART}"):
                 with contextlib.suppress(OSError):

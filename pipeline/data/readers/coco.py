@@ -102,7 +102,7 @@ class Coco:
         auto, percent = self.decoding.exif == "auto", drawn_in_percent(tables.info)
         published = self.PUBLISHED or lists_coco_photos(tables.first_images)
         asks = auto and not published and not percent
-        found, told = Found(), Counter[str]()
+        found, votes = Found(), Counter[str]()
 
         def look(record: dict[str, Any]) -> tuple[str, tuple[Path, str], str] | None:
             names, hw = file_names(record), _declared_hw(record)
@@ -116,12 +116,12 @@ class Coco:
             if seen is not None:
                 name, (file, way), tells = seen
                 found.add(way, name, file.name)
-                told[tells] += 1
+                votes[tells] += 1
         found.report(__name__, path)
         if percent and self.decoding.exif != "stored":
             return {"upright": True, "percent": True}
         usual = not published and not is_published(tables.info)
-        return {"upright": settle(path, told, usual) if auto else self.decoding.exif == "upright"}
+        return {"upright": settle(path, votes, usual) if auto else self.decoding.exif == "upright"}
 
     def _keep(self, annotations: Sequence[Annotation], tables: Tables) -> list[dict[str, Any]]:
         """Name an image's annotations: a missing id becomes the position in the file, a repeated one gets it too."""

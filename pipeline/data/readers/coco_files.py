@@ -134,8 +134,8 @@ def drawn_in_percent(info: Mapping[str, Any]) -> bool:
 
 def is_published(info: Mapping[str, Any]) -> bool:
     """Whether a file says that it is one of COCO's own, whose masks are of the photos as they are stored."""
-    told = " ".join(str(info.get(key)) for key in ("contributor", "url", "description"))
-    return re.search(r"(coco|lvis)dataset\.org|mscoco\.org|\bCOCO (Consortium|group|20(14|15|17))\b", told) is not None
+    about = " ".join(str(info.get(key)) for key in ("contributor", "url", "description"))
+    return re.search(r"(coco|lvis)dataset\.org|mscoco\.org|\bCOCO (Consortium|group|20(14|15|17))\b", about) is not None
 
 
 def lists_coco_photos(images: Sequence[Mapping[str, Any]]) -> bool:

@@ -116,8 +116,8 @@ class MaskFolders:
         """Whether photos are read upright of which the sizes of their masks tell nothing."""
         if self.decoding.exif != "auto":
             return self.decoding.exif == "upright"
-        told = map_files(pairs, lambda pair: tell(pair[0], read_headers(pair[1])))
-        return settle(base, Counter(told), usual=True)
+        votes = map_files(pairs, lambda pair: tell(pair[0], read_headers(pair[1])))
+        return settle(base, Counter(votes), usual=True)
 
     def load(self, item: Item) -> Sample:
         """Read one image and its masks; BadItem if it has no mask or not one image, or if that cannot be read.

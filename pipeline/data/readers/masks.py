@@ -100,8 +100,8 @@ class Masks:
         """Whether photos are read upright of which the size of their mask tells nothing."""
         if self.PUBLISHED or self.decoding.exif != "auto":
             return self.decoding.exif == "upright"
-        told = map_files(pairs, lambda pair: tell(pair[0], read_headers([pair[1]])))
-        return settle(images_dir, Counter(told), usual=True)
+        votes = map_files(pairs, lambda pair: tell(pair[0], read_headers([pair[1]])))
+        return settle(images_dir, Counter(votes), usual=True)
 
     def load(self, item: Item) -> Sample:
         """Read one image and its mask; BadItem if either is missing or broken or their sizes differ."""
