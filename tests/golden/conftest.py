@@ -1,8 +1,12 @@
-"""Each test runs on every version's folder, in a folder of its own."""
+"""Each test runs on every version's folder, in an empty folder."""
 
 from pathlib import Path
 
 import pytest
+
+from tests.elsewhere import mlflow_uri, nothing_in_the_checkout
+
+__all__ = ["mlflow_uri", "nothing_in_the_checkout"]
 
 HERE = Path(__file__).parent
 VERSIONS = sorted(path for path in HERE.iterdir() if path.name.startswith("v"))
@@ -11,14 +15,3 @@ VERSIONS = sorted(path for path in HERE.iterdir() if path.name.startswith("v"))
 @pytest.fixture(params=VERSIONS, ids=lambda path: path.name)
 def golden(request: pytest.FixtureRequest) -> Path:
     return request.param
-
-
-@pytest.fixture(scope="session")
-def mlflow_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
-
-
-@pytest.fixture(autouse=True)
-def _nothing_in_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mlflow_uri: str) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_uri)

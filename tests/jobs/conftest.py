@@ -1,17 +1,5 @@
-"""One MLflow database for all jobs' tests: to make its tables takes seconds."""
+"""Commands under test write to a temporary folder."""
 
-from pathlib import Path
+from tests.elsewhere import mlflow_uri, nothing_in_the_checkout
 
-import pytest
-
-
-@pytest.fixture(scope="session")
-def mlflow_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
-
-
-@pytest.fixture(autouse=True)
-def _nothing_in_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mlflow_uri: str) -> None:
-    """Defaults such as runs/ and the tracking database go to a temporary folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_uri)
+__all__ = ["mlflow_uri", "nothing_in_the_checkout"]
