@@ -21,7 +21,7 @@ from jobs.presets import PRESETS
 from jobs.progress import EmptySamples, followed
 from jobs.validation import BEST, Validator
 from models import checkpoint as checkpoints
-from models.errors import InputError, lookup
+from models.errors import InputError
 from models.files import make_folder, write_json
 from models.networks import create
 from models.networks.base import Network
@@ -34,7 +34,7 @@ from pipeline.data.sample import Item, Reader
 from pipeline.data.targets import check_targets
 from pipeline.saved import Settings, differences
 from pipeline.training.config import ScalingConfig
-from pipeline.training.objectives import OBJECTIVES
+from pipeline.training.objectives import frozen_parts
 from pipeline.training.record import read_photos, read_progress
 from pipeline.training.runner import rest
 
@@ -124,7 +124,7 @@ def check(config: TrainConfig) -> TrainConfig:
 def check_objective(config: TrainConfig, network: Network) -> None:
     """Refuse an objective that this network, or this stream, cannot serve."""
     data, objective = config.data, config.training.objective
-    lookup("objective", objective, OBJECTIVES).frozen(network)
+    frozen_parts(network, config.training)
     for name, enabled in (("focus", data.focus.enabled), ("exemplar", data.exemplar.enabled)):
         if objective == name and not enabled:
             raise InputError(f"--training.objective {name} needs its columns in the stream: say --data.{name}.enabled")
@@ -140,7 +140,7 @@ def check_forwards(config: TrainConfig, network: Network) -> None:
     """Refuse forwards of one sample where the network, as the objective trains it, normalises over the batch alone."""
     training = config.training
     network.train()
-    rest(OBJECTIVES[training.objective].frozen(network))
+    rest(frozen_parts(network, training))
     alone = config.scaling.forwards_of_one(training)
     if alone and pools_views(network):
         raise InputError(

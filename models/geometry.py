@@ -23,8 +23,20 @@ class ShortSide:
         return height, width
 
 
-SizeRule = int | tuple[int, int] | ShortSide | None
-"""What size a network wants: None = as it is, an int = that longest side, (h, w) = exactly that, or a ShortSide."""
+@dataclass(frozen=True)
+class LongSide:
+    """A size rule: scale to a long side of `side`, the other side rounded half up (SAM)."""
+
+    side: int
+
+    def apply(self, hw: tuple[int, int]) -> tuple[int, int]:
+        """Size (h, w) that an image of `hw` gets."""
+        scale = self.side / max(hw)
+        return max(1, int(hw[0] * scale + 0.5)), max(1, int(hw[1] * scale + 0.5))
+
+
+SizeRule = int | tuple[int, int] | ShortSide | LongSide | None
+"""What size a network wants: None = as it is, an int = that longest side, (h, w) = exactly that, or a rule above."""
 
 
 class Box(NamedTuple):
@@ -54,7 +66,7 @@ def apply_size_rule(rule: SizeRule, hw: tuple[int, int]) -> tuple[int, int]:
     """Size (h, w) that an image or crop of `hw` gets; sides are rounded half to even, as in the public code."""
     if rule is None:
         return hw
-    if isinstance(rule, ShortSide):
+    if isinstance(rule, ShortSide | LongSide):
         return rule.apply(hw)
     if isinstance(rule, int):
         scale = rule / max(hw)

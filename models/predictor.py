@@ -14,13 +14,13 @@ from models.click_maps import collate_clicks
 from models.errors import InputError
 from models.inference import prepare
 from models.interaction import Click, Clicks, check_click, check_image, check_mask
-from models.networks.base import Exemplar, Network, SplitNetwork
+from models.networks.base import Exemplar, Network, PromptNetwork, SplitNetwork
 from models.precision import Precision
 from models.refinement import REFINEMENTS, Refinement, State, build, named, why_not
 from models.refinement.exemplar import example_of
 from models.refinement.frames import Frames
 from models.refinement.passes import passes, threshold_is_last
-from models.steps import Answer, Encode, Example, Segment, Start
+from models.steps import Answer, Encode, Example, Prompt, Segment, Start
 
 NOWHERE = Click(y=0, x=0, positive=False)
 """Stands in for a click that is not made yet: no box around an object reaches out for a negative one."""
@@ -33,12 +33,18 @@ def answer_with(network: Network) -> Answer:
     device = next(network.parameters()).device
 
     def answer(requests: list[Any]) -> list[Any]:
-        first, image = requests[0], stacked(requests, "image")
+        first = requests[0]
         mixed = torch.autocast(device.type, torch.bfloat16, enabled=network.prepared == "bf16")
         with torch.inference_mode(), mixed:
             if isinstance(first, Start):
-                return list(zip(*network.start(image, **of_examples(requests)), strict=True))
+                return list(zip(*network.start(stacked(requests, "image"), **of_examples(requests)), strict=True))
             clicks = collate_clicks([request.clicks for request in requests]).to(device)
+            if isinstance(first, Prompt):
+                assert isinstance(network, PromptNetwork), f"{network.name} takes no prompts"
+                parts = (stacked(requests, name) for name in ("low_logits", "prev_mask", "box"))
+                logits, low_logits = network.prompt(of_starts(requests)["started"], first.hw, clicks, *parts)
+                return list(zip(logits.float(), low_logits.float(), strict=True))
+            image = stacked(requests, "image")
             if isinstance(first, Segment):
                 run, more = network.focus_view if first.focus else network, of_examples(requests) | of_starts(requests)
                 return list(run(image, stacked(requests, "prev_mask"), clicks, **more).mask_logits.float())
@@ -50,8 +56,9 @@ def answer_with(network: Network) -> Answer:
             logits, low_logits = network.correct(image, features, low_logits, clicks)
             return list(zip(logits.float(), low_logits.float(), strict=True))
 
-    def stacked(requests: list[Any], name: str) -> Tensor:
-        return torch.stack([getattr(request, name) for request in requests]).to(device)
+    def stacked(requests: list[Any], name: str) -> Any:
+        values = [getattr(request, name) for request in requests]
+        return None if values[0] is None else torch.stack(values).to(device)
 
     def of_starts(requests: list[Any]) -> dict[str, Any]:
         if requests[0].started is None:

@@ -90,7 +90,27 @@ class Example:
     """Which negatives are true is not known: those that do not lie in the current mask (spec 4.1, ours)."""
 
 
-Request = Segment | Start | Encode | Correct
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """The light half of a network that takes clicks as prompts, on what `Start` was answered by.
+
+    Answered by (logits (1, *, *) over the view, new low-resolution logits).
+    """
+
+    started: Any
+    hw: tuple[int, int]  # of the view
+    clicks: Clicks
+    low_logits: Tensor | None = None  # those of the last answer; None: there was none
+    prev_mask: Tensor | None = None  # (1, h, w) probability, where there is a mask to correct and no such logits
+    box: Tensor | None = None  # (4) x0, y0, x1, y1 in the view
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """What requests must have in common to share a forward."""
+        return (Prompt, self.hw, self.low_logits is None, self.prev_mask is None, self.box is None)
+
+
+Request = Segment | Start | Encode | Correct | Prompt
 T = TypeVar("T")
 Steps = Generator[tuple[Request, ...], tuple[Any, ...], T]
 Answer = Callable[[list[Request]], list[Any]]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from models.steps import Answer, Correct
+from models.steps import Answer, Correct, Prompt
 
 logger = logging.getLogger("maskwright.serve")
 
@@ -39,7 +39,7 @@ def halves(whole: Answer, elsewhere: Encoder, own: str) -> Answer:
     """Answer corrections here and everything else `elsewhere`; where that holds another version, here too (`whole`)."""
 
     def answer(requests: list[Any]) -> list[Any]:
-        if isinstance(requests[0], Correct):
+        if isinstance(requests[0], Correct | Prompt):
             return whole(requests)
         encoded = elsewhere(requests, own)
         if isinstance(encoded, OtherVersion):

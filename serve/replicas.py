@@ -123,6 +123,8 @@ class FirstClick(_Owner):
         self.batched = Batched(predictor.answer, max_batch_of(predictor))
         predictor.answer = self.batched
         self.kept = Kept(self.batched, settings.max_cache_bytes // 4)
+        # What such a network makes of an image is all that its light half needs, at every click: it travels, once.
+        self._heavy = self._travelling if predictor.network.traits.prompted else self.kept
         self._version = predictor.model_version
         self.worker = Worker(build_engine(args, predictor, alone=max_batch_of(predictor) == 1), settings)
 
@@ -137,10 +139,13 @@ class FirstClick(_Owner):
         """
 
         def answer(packed: list[Any]) -> list[Any]:
-            return pack(self.kept(unpack(packed), tickets))
+            return pack(self._heavy(unpack(packed), tickets))
 
         with work("encode", request_id()):
             return encoder(answer, self._version)(requests, model_version)
+
+    def _travelling(self, requests: list[Any], tickets: list[Ticket]) -> list[Any]:
+        return self.batched(requests)
 
 
 @ray_serve.deployment(**OPTIONS)

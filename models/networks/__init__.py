@@ -11,6 +11,7 @@ from models.networks.icmformer import ICMFormerConfig
 from models.networks.icmformer_swin import ICMFormerSwinConfig
 from models.networks.icmformerpp import ICMFormerPPConfig
 from models.networks.ritm import RitmConfig
+from models.networks.sam import MobileSamConfig, Sam2Config, SamConfig
 from models.networks.simpleclick import SimpleClickConfig
 
 NETWORKS: dict[str, Any] = {
@@ -39,6 +40,18 @@ NETWORKS: dict[str, Any] = {
     "icmformer_vit_huge": ICMFormerConfig(dim=1280, depth=32, heads=16, neck_dims=(240, 480, 960, 1920), patch=14),
     "icmformer_swin_base": ICMFormerSwinConfig(),
     "icmformerpp_vit_base": ICMFormerPPConfig(dim=768, depth=12, heads=12, neck_dims=(128, 256, 512, 1024)),
+    "sam_vit_base": SamConfig(dim=768, depth=12, heads=12, global_blocks=(2, 5, 8, 11)),
+    "sam_vit_large": SamConfig(dim=1024, depth=24, heads=16, global_blocks=(5, 11, 17, 23)),
+    "sam_vit_huge": SamConfig(dim=1280, depth=32, heads=16, global_blocks=(7, 15, 23, 31)),
+    "mobile_sam": MobileSamConfig(),
+    "sam2_hiera_tiny": Sam2Config(dim=96, heads=1, stages=(1, 2, 7, 2), global_blocks=(5, 7, 9)),
+    "sam2_hiera_small": Sam2Config(dim=96, heads=1, stages=(1, 2, 11, 2), global_blocks=(7, 10, 13)),
+    "sam2_hiera_base_plus": Sam2Config(
+        dim=112, heads=2, stages=(2, 3, 16, 3), global_blocks=(12, 16, 20), position_hw=(14, 14)
+    ),
+    "sam2_hiera_large": Sam2Config(
+        dim=144, heads=2, stages=(2, 6, 36, 4), global_blocks=(23, 33, 43), windows=(8, 4, 16, 8)
+    ),
 }
 
 

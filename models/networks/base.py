@@ -1,7 +1,7 @@
 """What every network is: image, previous mask and clicks in, mask logits out, and what it wants of its input."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from models.click_maps import ClickBatch
 from models.errors import InputError
 from models.geometry import SizeRule
+from models.resampling import Resampling
 
 IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
@@ -33,18 +34,28 @@ class Traits:
     """Takes a finished object as an example of what to find."""
     starts: bool = False
     """A part of it that is worth keeping sees neither clicks nor previous mask (`Network.start`)."""
+    prompted: bool = False
+    """Its heavy half is `start` alone, and its light half takes clicks as prompts (PromptNetwork)."""
+    resampling: Resampling = "corners"
+    """How pixels become a view, and logits an image."""
 
 
 @dataclass(frozen=True, eq=False)
 class Output:
     """Logits (b, 1, h, w) at the input's size, before the sigmoid.
 
-    `aux_logits` where a network has an aux head; `base_logits`, before correction, where it is split.
+    `aux_logits` where a network has an aux head; `base_logits`, before correction, where it is split. Of a network that
+    offers several masks, `candidates` are all of their logits (b, k, h, w), `quality` (b, k) the IoUs that it predicts
+    of them, and `chosen` (b) which of them is shown. `carry` is what its next look at this view may be given.
     """
 
     mask_logits: Tensor
     aux_logits: Tensor | None = None
     base_logits: Tensor | None = None
+    candidates: Tensor | None = None
+    quality: Tensor | None = None
+    chosen: Tensor | None = None
+    carry: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,6 +181,30 @@ class SplitNetwork(Network):
         hw = (image.shape[2], image.shape[3])
         aux = None if encoded.aux_logits is None else upsample(encoded.aux_logits, hw)
         return Output(logits, aux_logits=aux, base_logits=upsample(encoded.low_logits, hw))
+
+
+class PromptNetwork(Network):
+    """A network whose heavy half, `start`, sees no click, and whose light half answers clicks as prompts (SAM)."""
+
+    def heavy_parts(self) -> Sequence[nn.Module]:
+        """List the parts that `start` runs."""
+        raise NotImplementedError
+
+    def prompt(
+        self,
+        started: Started,
+        hw: tuple[int, int],
+        clicks: ClickBatch,
+        low_logits: Tensor | None = None,
+        prev_mask: Tensor | None = None,
+        boxes: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Answer all clicks so far on a view of size `hw`: (logits (b, 1, *, *) over the view, low-resolution logits).
+
+        The latter go back in as `low_logits` with the next click. Where there are none, the clicks correct `prev_mask`
+        (b, 1, h, w) in 0..1, unless it is empty. `boxes` (b, 4): x0, y0, x1, y1 in the view; NaN for no box.
+        """
+        raise NotImplementedError
 
 
 def upsample(x: Tensor, hw: tuple[int, int]) -> Tensor:

@@ -22,10 +22,22 @@ from models.published.focuscut import FOCUSCUT
 from models.published.hrnet import RITM
 from models.published.icmformer import ICMFORMER, ICMFORMER_SWIN
 from models.published.plain_vit import SIMPLECLICK
+from models.published.sam import MOBILE_SAM, SAM, SAM2
 
 __all__ = ["FAMILIES", "Report", "family", "load", "load_strict", "pack_clicks", "refuse_lfs_pointer"]
 
-FAMILIES: tuple[Family, ...] = (SIMPLECLICK, RITM, EMC_HRNET, EMC_SEGFORMER, FOCUSCUT, ICMFORMER, ICMFORMER_SWIN)
+FAMILIES: tuple[Family, ...] = (
+    SIMPLECLICK,
+    RITM,
+    EMC_HRNET,
+    EMC_SEGFORMER,
+    FOCUSCUT,
+    ICMFORMER,
+    ICMFORMER_SWIN,
+    SAM,
+    MOBILE_SAM,
+    SAM2,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +105,9 @@ def translate(network: Network, state: Mapping[str, Tensor]) -> tuple[dict[str, 
             if tuple(tensor.shape) != dead[key]:
                 wrong.append(f"{key}: {tuple(tensor.shape)} given, {dead[key]} expected")
         else:
-            ours[key] = known.reshape(key, tensor)
-            dead_parameters += tensor.numel() - ours[key].numel()
+            name = known.rename(key)
+            ours[name] = known.reshape(key, tensor)
+            dead_parameters += tensor.numel() - ours[name].numel()
     if wrong:
         raise InputError(
             f"this published checkpoint does not fit network {network.name}:\n  "

@@ -22,6 +22,8 @@ class Family:
 
     prefix: str
     """Names of our networks that belong to it start so."""
+    rename: Callable[[str], str] = str
+    """Our name of a tensor, where it is not theirs."""
     reshape: Callable[[str, Tensor], Tensor] = lambda key, tensor: tensor
     """Our form of a tensor."""
     dead: Callable[[Any], Shapes] = no_dead

@@ -59,6 +59,8 @@ MODELS = {
     "my_aspp.": ("focuscut_resnet",),
     "backbone.blocks2.": ("icmformer_",),
     "patch_embed_coords.": ("simpleclick_vit",),
+    "sam_prompt_encoder.": ("sam2_hiera",),
+    "prompt_encoder.": ("sam_vit", "mobile_sam"),
 }
 """Tensors that only click-to-mask networks have, and how our names of such networks start; the first found counts."""
 

@@ -13,17 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import InputError, lookup, unknown
+from models.geometry import LongSide
 from models.networks.base import Traits
 from models.refinement.cascade import Cascade, cascade
 from models.refinement.flip import flip
 from models.refinement.focus import FAST_RATIO, Focus, focus, view_hw
 from models.refinement.patches import Masking
 from models.refinement.progressive_merge import progressive_merge
+from models.refinement.prompted import prompted
 from models.refinement.split import Split, forgetful, split
 from models.refinement.square_zoom import SquareZoom, square_zoom
 from models.refinement.standard import limit_longest_side, standard
 from models.refinement.state import Look, Seen, State, Step, View, segment, segment_started
 from models.refinement.zoom_in import ZoomIn, zoom_in
+from models.resampling import Resampling
 from models.steps import Steps
 
 __all__ = [
@@ -93,6 +96,8 @@ REFINEMENTS: dict[str, Refinement] = {
     "progressive_merge": Refinement(progressive_merge=True),
     "focus": Refinement(focus=Focus()),
     "focus_fast": Refinement(focus=Focus(fixed_ratio=FAST_RATIO, iterative=False)),
+    # As published: the mask is where the logits are positive.
+    "sam": Refinement(mask_threshold=0.5),
     # As published for FocusCut's own networks.
     "focuscut": Refinement(square_zoom=SquareZoom(), focus=Focus(), mask_threshold=0.5),
     "zoom_in_flip_a_cfr_4": Refinement(zoom_in=ZoomIn(), flip=True, cascade=Cascade(steps=4, adaptive=True)),
@@ -207,17 +212,24 @@ def why_not(refinement: Refinement, traits: Traits) -> list[str]:
             close is not None and any(side % traits.multiple for side in close)
         ),
         f"limit_longest_side: this network takes views of {traits.size} only; leave it out": (
-            refinement.limit_longest_side is not None and (fixed or traits.multiple > 1)
+            refinement.limit_longest_side is not None
+            and (fixed or isinstance(traits.size, LongSide) or traits.multiple > 1)
         ),
         "split: this network has no heavy and light half; leave it out": (
             refinement.split is not None and not traits.split
         ),
+        "split: the heavy half of this network sees no click, and never has to run again; leave it out": (
+            refinement.split is not None and traits.prompted
+        ),
         "split.base_steps: the heavy half of this network does not look at a previous mask, so that its cascade would "
         "change nothing; cascade the correction instead": (
-            halves.base_steps > 0 and traits.split and traits.prev_mask == "unused"
+            halves.base_steps > 0 and traits.split and not traits.prompted and traits.prev_mask == "unused"
         ),
         "split.encode 'once': a zoom changes the view, which has to be encoded again (on_zoom)": (
-            halves.encode == "once" and traits.split and (zoom is not None or refinement.square_zoom is not None)
+            halves.encode == "once"
+            and traits.split
+            and not traits.prompted
+            and (zoom is not None or refinement.square_zoom is not None)
         ),
     }
     return [reason for reason, applies in refused.items() if applies]
@@ -229,7 +241,9 @@ def build(refinement: Refinement, traits: Traits) -> Step:
         raise InputError("; ".join(reasons))
     halves = refinement.split or Split()
     look: Look = segment_started if traits.starts else segment
-    if traits.split:
+    if traits.prompted:
+        look = prompted
+    elif traits.split:
         look = split(halves, traits.starts)
     # A close-up is another view each time: there is nothing to remember of it.
     close_look: Look = segment
@@ -256,7 +270,16 @@ def build(refinement: Refinement, traits: Traits) -> Step:
         step = cascade(step, refinement.cascade)
     if refinement.focus is not None:
         step = focus(step, close_look, refinement.focus, masking, hw=view_hw(refinement.focus, traits))
-    return progressive_merge(step, refinement.mask_threshold) if refinement.progressive_merge else step
+    if refinement.progressive_merge:
+        step = progressive_merge(step, refinement.mask_threshold)
+    return step if traits.resampling == "corners" else _resampled(step, traits.resampling)
+
+
+def _resampled(step: Step, how: Resampling) -> Step:
+    def seen(state: State) -> Steps[State]:
+        return (yield from step(dataclasses.replace(state, resampling=how)))
+
+    return seen
 
 
 def _limited(look: Look, longest: int) -> Step:

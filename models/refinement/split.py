@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from models.errors import InputError
-from models.refinement.state import Look, Seen, State, Step, View, resize, start
+from models.refinement.state import Look, Seen, State, Step, View, start
+from models.resampling import resize
 from models.steps import Correct, Encode, Steps, ask
 
 CERTAIN = 0.99

@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from models.geometry import Box, to_view
 from models.interaction import Click, Clicks
 from models.refinement.frames import Frame, Frames
+from models.resampling import Resampling, resize, resize_pixels, to_image
 from models.steps import Example, Segment, Start, Steps, ask
 
 
@@ -62,6 +62,8 @@ class State:
     counts: Counts = Counts()
     frames: Frames = field(default_factory=Frames)
     """What no click changes; of the image alone, so that states share it."""
+    resampling: Resampling = "corners"
+    """How the network's views are made, and its logits brought back; `build` sets it."""
 
     @property
     def hw(self) -> tuple[int, int]:
@@ -83,17 +85,21 @@ class State:
         rows, columns = box.slices()
         frame, prev_mask = self.frames.at(box, hw), self.prev_mask()[:, rows, columns]
         if frame.image is not None:
-            image, prev_mask = frame.image, resize(prev_mask, hw)
-        else:
+            image, prev_mask = frame.image, resize(prev_mask, hw, self.resampling)
+        elif self.resampling == "corners":  # in one pass
             pixels = resize(torch.cat([self.image[:, rows, columns], prev_mask]), hw)
             image, prev_mask = pixels[:3], pixels[3:]
-            # What is no smaller than the image is not worth its memory.
-            frame.image = None if hw == box.hw else image.clone()
+        else:
+            image = resize_pixels(self.image[:, rows, columns], hw, self.resampling)
+            prev_mask = resize(prev_mask, hw, self.resampling)
+        if frame.image is None and hw != box.hw:  # what is no smaller than the image is not worth its memory
+            frame.image = image.clone()
         return View(
             image=image,
             prev_mask=prev_mask,
             clicks=moved(self.clicks, box, hw),
             masked=self.mask_prob is not None,
+            given=self.mask_given and self.memory is None,
             memory=self.memory.content if self.memory is not None and self.memory[:2] == (box, hw) else None,
             example=None if self.example is None else self._example(box, hw),
             frame=frame,
@@ -109,7 +115,7 @@ class State:
 
     def answered(self, seen: "Seen", box: Box, hw: tuple[int, int]) -> "State":
         """Return this state with the answer of a look at `box`; what lies outside the box is background."""
-        prob = resize(torch.sigmoid(seen.logits), box.hw)
+        prob = to_image(seen.logits, box.hw, self.resampling)
         if box.hw != self.hw:
             rows, columns = box.slices()
             pasted = torch.zeros(1, *self.hw, device=prob.device)
@@ -140,6 +146,8 @@ class View:
     clicks: Clicks
     masked: bool = False
     """There is a previous mask; where there is none, `prev_mask` is zeros."""
+    given: bool = False
+    """That mask is one that the session began with."""
     focus: bool = False
     """A close-up around a click."""
     memory: Any = None
@@ -175,13 +183,6 @@ def sort_negatives(example: Example, mask_prob: Tensor) -> Example:
 def moved(clicks: Clicks, box: Box, hw: tuple[int, int]) -> Clicks:
     """Clicks of the image in the frame of a box at size `hw`."""
     return Clicks(to_view(clicks.yx, box, hw), clicks.positive)
-
-
-def resize(x: Tensor, hw: tuple[int, int]) -> Tensor:
-    """Resize (c, h, w) bilinearly, align_corners True: the public pipelines' resize everywhere."""
-    if tuple(x.shape[1:]) == tuple(hw):
-        return x
-    return F.interpolate(x[None], size=tuple(hw), mode="bilinear", align_corners=True)[0]
 
 
 def segment(view: View) -> Steps[Seen]:

@@ -13,6 +13,9 @@ class IclConfig:
 
     betas: tuple[float, ...] = (1.0, 2.0, 3.0)
     """Weight of each scored output, in order."""
+    first_weight: float = 0.0
+    """Weight of the output of the random clicks, which the paper does not score; networks that offer several masks for
+    a first click need it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +109,11 @@ class TrainingConfig:
     exemplar: ExemplarConfig = field(default_factory=ExemplarConfig)
     loss: Literal["nfl", "bce"] = "nfl"
     """Normalised focal loss, or plain binary cross entropy (FocusCut)."""
+    freeze_encoder: bool = False
+    """Leave an image encoder that sees no click (SAM's family) as it is: it then runs once a step, however many
+    clicks."""
+    quality_weight: float = 1.0
+    """Weight of the error of a predicted IoU, where a network predicts one (SAM)."""
     aux_weight: float = 0.4
     """Weight of the cross entropy of an aux head, where a network has one (RITM, EMC-Click on HRNet)."""
     steps: int = 1000

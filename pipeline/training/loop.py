@@ -21,7 +21,7 @@ from pipeline.training.batch import TrainingBatch
 from pipeline.training.config import TrainingConfig
 from pipeline.training.ema import Ema
 from pipeline.training.finite import FiniteGuard
-from pipeline.training.objectives import OBJECTIVES
+from pipeline.training.objectives import OBJECTIVES, frozen_parts
 from pipeline.training.optimizer import make_optimizer, rate_factor, set_rate
 from pipeline.training.parallel import exchanging, running_statistics, share_buffers, whole
 from pipeline.training.recompute import recompute_blocks
@@ -34,7 +34,7 @@ RAW = "raw"
 
 def prepare(network: Network, config: TrainingConfig) -> None:
     """Make a network ready to train, before workers share it: what is frozen, recomputed or compiled."""
-    freeze(lookup("objective", config.objective, OBJECTIVES).frozen(network))
+    freeze(frozen_parts(network, config))
     if config.recompute:
         recompute_blocks(network)
     if config.compile:
@@ -56,7 +56,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.objective = lookup("objective", self.config.objective, OBJECTIVES)
-        self.frozen = self.objective.frozen(self.network)
+        self.frozen = frozen_parts(self.network, self.config)
         freeze(self.frozen)
         self.optimizer = make_optimizer(self.network, self.config.optimizer)
         self.guard = FiniteGuard(self.optimizer)

@@ -15,7 +15,8 @@ COMMITTED = {
     "emc_predictor": 1, "emc_restore": 2, "emc_templates": 1, "focus_paste_back": 1, "focus_range": 1,
     "focus_ratio": 1, "focus_simulation": 2, "focuscut_clicks": 4, "focuscut_keys": 1, "focuscut_networks": 2,
     "focuscut_toy": 6, "icmformer": 2, "icmformer_keys": 4, "layerwise_lr": 1, "losses": 10, "models": 5,
-    "nextclick": 52, "noc": 8, "point_sampler_stats": 2, "points_tensor": 12, "suem": 10, "toy_eval": 11,
+    "nextclick": 52, "noc": 8, "point_sampler_stats": 2, "points_tensor": 12, "sam": 3, "sam_keys": 7, "suem": 10,
+    "toy_eval": 11,
     "train_click_cfr": 24, "train_click_ritm": 16, "zoomin": 30,
 }  # fmt: skip
 """Cases per kind in the committed fixtures."""

@@ -10,7 +10,7 @@ import torch
 from models.click_maps import ClickBatch
 from models.errors import InputError
 from models.losses import binary_cross_entropy, normalized_focal_loss
-from models.networks.base import Network
+from models.networks.base import Network, SplitNetwork
 from models.networks.pooled import pools_views
 from pipeline.data.config import DataConfig
 from pipeline.data.exemplar_columns import ExemplarColumnsConfig
@@ -61,13 +61,20 @@ def played(objective: str, network: Network, batch: TrainingBatch, config: Train
     return list(OBJECTIVES[objective].terms(runner, batch, config, *rngs)[1])
 
 
+def trains(objective: str, network: Network) -> bool:
+    """Whether an objective is for such a network."""
+    if objective == "emc":
+        return isinstance(network, SplitNetwork)
+    return objective != "correction_only" or network.traits.split
+
+
 @pytest.mark.parametrize("label", TOYS)
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.networks
 def test_a_step_changes_what_shall_learn_and_nothing_else(label: str, objective: str) -> None:
     network = TOYS[label]()
     config = TrainingConfig(steps=2, batch_size=2, objective=objective, emc=EmcConfig(max_iterations=2))
-    if objective in ("emc", "correction_only") and not network.traits.split:
+    if not trains(objective, network):
         with pytest.raises(InputError, match="correction network"):
             Trainer(network=network, module=network, config=config)
         return
@@ -83,7 +90,8 @@ def test_a_step_changes_what_shall_learn_and_nothing_else(label: str, objective:
     if objective == "correction_only":
         assert frozen
         # Not even the statistics of frozen batch norms move.
-        assert all(name.startswith("refiner.") for name in changed)
+        light = ("prompt_encoder.", "mask_decoder.") if network.traits.prompted else ("refiner.",)
+        assert all(name.startswith(light) for name in changed)
     else:
         assert not frozen
 
@@ -94,7 +102,7 @@ def test_a_step_changes_what_shall_learn_and_nothing_else(label: str, objective:
 def test_a_forward_of_one_sample_fails_only_where_the_network_says_so(label: str, objective: str) -> None:
     network = TOYS[label]()
     config = TrainingConfig(steps=2, batch_size=2, accumulate=2, objective=objective, emc=EmcConfig(max_iterations=2))
-    if objective in ("emc", "correction_only") and not network.traits.split:
+    if not trains(objective, network):
         return
     trainer = Trainer(network=network, module=network, config=config)
     network.train()

@@ -142,8 +142,9 @@ def test_in_bf16_sharing_stays_near_one_worker(shared: Path, case: str) -> None:
 
 OF_SPLIT = {"emc", "correction_only"}
 PAIRS = [(toy, objective) for toy in TOYS for objective in OBJECTIVES if "emc " in toy or objective not in OF_SPLIT]
-SOMETIMES_IDLE = {"focuscut apart", "icmformerpp"}
-"""Kinds of which a forward may leave a part out: views with their own weights, an exemplar's guide."""
+PAIRS += [(toy, "correction_only") for toy in TOYS if "sam" in toy]
+SOMETIMES_IDLE = {"focuscut apart", "icmformerpp", "sam", "mobile_sam", "sam2"}
+"""Kinds of which a forward may leave a part out: views with their own weights, an exemplar's guide, other prompts."""
 
 
 @pytest.mark.networks

@@ -13,7 +13,15 @@ from pipeline.data.local import stream
 from pipeline.data.readers import open_reader
 from pipeline.data.rows import collate
 from pipeline.training.batch import TrainingBatch, to_device
-from tests.models.tiny import TINY, TINY_FOCUSCUT, TINY_HRNET, TINY_SEGFORMER
+from tests.models.tiny import (
+    TINY,
+    TINY_FOCUSCUT,
+    TINY_HRNET,
+    TINY_MOBILE_SAM,
+    TINY_SAM,
+    TINY_SAM2,
+    TINY_SEGFORMER,
+)
 
 HW = (64, 64)
 _VIT = {**TINY, "depth": 8, "patch": 16, "input_hw": HW}
@@ -28,6 +36,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "icmformer_vit": _VIT,
     "icmformer_swin": {**_SWIN, "head_dim": 16},
     "icmformerpp": _VIT,
+    "sam_vit": {**TINY_SAM, "side": 64},
+    "mobile_sam": {**TINY_MOBILE_SAM, "side": 64},
+    "sam2_hiera": {**TINY_SAM2, "side": 128},
 }
 """Sizes by the beginning of a network's name: no name begins with two of them."""
 
@@ -50,6 +61,9 @@ TOYS: dict[str, Callable[[], Network]] = {
     "icmformer": lambda: toy("icmformer_vit_base"),
     "icmformer swin": lambda: toy("icmformer_swin_base"),
     "icmformerpp": lambda: toy("icmformerpp_vit_base"),
+    "sam": lambda: toy("sam_vit_base"),
+    "mobile_sam": lambda: toy("mobile_sam"),
+    "sam2": lambda: toy("sam2_hiera_tiny"),
 }
 
 

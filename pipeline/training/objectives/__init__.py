@@ -5,6 +5,13 @@ The loop back-propagates each term before it asks for the next, so that memory h
 terms.
 """
 
+from collections.abc import Sequence
+
+from torch import nn
+
+from models.errors import InputError, lookup
+from models.networks.base import Network, PromptNetwork
+from pipeline.training.config import TrainingConfig
 from pipeline.training.objectives.emc import base_of, correction_only, emc, split_network
 from pipeline.training.objectives.exemplar import exemplar
 from pipeline.training.objectives.focus import focus
@@ -21,3 +28,16 @@ OBJECTIVES: dict[str, Objective] = {
     "focus": Objective(focus),
     "exemplar": Objective(exemplar),
 }
+
+
+def frozen_parts(network: Network, config: TrainingConfig) -> Sequence[nn.Module]:
+    """Parts of a network that a run leaves as they are; raises InputError where its objective cannot train it."""
+    parts = lookup("objective", config.objective, OBJECTIVES).frozen(network)
+    if not config.freeze_encoder:
+        return parts
+    if not isinstance(network, PromptNetwork):
+        raise InputError(
+            f"training.freeze_encoder with {network.name or type(network).__name__}: expected a network whose image "
+            "encoder sees no click (SAM's family)"
+        )
+    return network.heavy_parts()

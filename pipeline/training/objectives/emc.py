@@ -1,13 +1,14 @@
 """EMC-Click: first click and corrections in one step, corrections on the features of the first (spec 1.6)."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from models.errors import InputError
-from models.networks.base import Network
+from models.networks.base import Network, PromptNetwork
 from models.networks.emc import Emc
 from pipeline.clicks.random_clicks import draw_count
 from pipeline.clicks.training_clicks import next_clicks
@@ -57,9 +58,20 @@ def correction_only(
 ) -> tuple[int, Iterator[Tensor]]:
     """The correction network learns on a base that stays as it is (ours, spec 1.8b): how emc_vit_huge comes to be.
 
-    As `emc`, but the base runs once a step, without gradient, and only the correction is scored.
+    As `emc`, but the base runs once a step, without gradient, and only the correction is scored. Of a network that
+    takes clicks as prompts (SAM), its light half learns.
     """
     num = draw_count(0, config.emc.max_iterations, config.emc.gamma, shared_rng)
+
+    def prompted() -> Iterator[Tensor]:
+        prev_mask, clicks = torch.zeros_like(batch.target), batch.clicks
+        with network.looking() as look:
+            carry: dict[str, Any] = {"started": look.start(batch.image)}
+            for _ in range(num):
+                output = look(batch.image, prev_mask, clicks, **carry)
+                prev_mask, carry = torch.sigmoid(output.mask_logits.float()), output.carry
+                clicks = next_clicks(clicks, prev_mask, batch.target, rng, law="emc")
+        yield score(network(batch.image, prev_mask, clicks, **carry), batch.target, config)
 
     def terms() -> Iterator[Tensor]:
         nothing, clicks = torch.zeros_like(batch.target), batch.clicks
@@ -75,7 +87,7 @@ def correction_only(
         output = network(batch.image, nothing, clicks, low_logits=low_logits, base=base)
         yield mask_loss(output.mask_logits, batch.target, config)
 
-    return 1, terms()
+    return 1, prompted() if isinstance(network.network, PromptNetwork) else terms()
 
 
 def split_network(network: Network) -> Sequence[nn.Module]:
@@ -83,12 +95,15 @@ def split_network(network: Network) -> Sequence[nn.Module]:
     if not isinstance(network, Emc):
         raise InputError(
             f"training.objective emc or correction_only with {network.name or type(network).__name__}: expected a "
-            "network with a correction network of its own (emc_*); the others learn with ritm or icl"
+            "network with a correction network of its own (emc_*), or for correction_only one of the SAM family; the "
+            "others learn with ritm or icl"
         )
     return ()
 
 
 def base_of(network: Network) -> Sequence[nn.Module]:
-    """Freeze all but the correction network; raises InputError for a network that is not split."""
+    """Freeze all but the light half; raises InputError for a network that is not split."""
+    if isinstance(network, PromptNetwork):
+        return network.heavy_parts()
     split_network(network)
     return [part for name, part in network.named_children() if name != "refiner"]

@@ -1,6 +1,7 @@
 """Iterative click loss: every output on the way is scored, later ones more (Sun et al., CFR-ICL, section 3.1)."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,22 +24,27 @@ def icl(
 ) -> tuple[int, Iterator[Tensor]]:
     """The paper's form, Eq. 1-3.
 
-    A random set of clicks gives Y0, which carries no loss; then one click at a time is placed where the last output is
-    wrong, and each output Y1, Y2, ... is scored with its beta. No gradient flows through the previous mask.
+    A random set of clicks gives Y0, which carries no loss (unless `first_weight` gives it one: ours); then one click at
+    a time is placed where the last output is wrong, and each output Y1, Y2, ... is scored with its beta. No gradient
+    flows through the previous mask.
     """
+    first_weight = config.icl.first_weight
 
     def terms() -> Iterator[Tensor]:
-        prev_mask = torch.zeros_like(batch.target)
-        with network.looking(evaluate=False) as look:
-            prev_mask = torch.sigmoid(look(batch.image, prev_mask, batch.clicks).mask_logits.float())
-        clicks = batch.clicks
+        nothing, clicks = torch.zeros_like(batch.target), batch.clicks
+        if first_weight:
+            output = network(batch.image, nothing, clicks)
+            yield first_weight * score(output, batch.target, config)
+        else:
+            with network.looking(evaluate=False) as look:
+                output = look(batch.image, nothing, clicks)
         for beta in config.icl.betas:
-            clicks = next_clicks(clicks, prev_mask, batch.target, rng, law="cfr")
-            output = network(batch.image, prev_mask, clicks)
-            yield beta * score(output, batch.target, config)
             prev_mask = torch.sigmoid(output.mask_logits.detach().float())
+            clicks = next_clicks(clicks, prev_mask, batch.target, rng, law="cfr")
+            output = network(batch.image, prev_mask, clicks, **output.carry)
+            yield beta * score(output, batch.target, config)
 
-    return len(config.icl.betas), terms()
+    return len(config.icl.betas) + (first_weight > 0), terms()
 
 
 def icl_code(
@@ -57,9 +63,11 @@ def icl_code(
     def terms() -> Iterator[Tensor]:
         prev_mask = torch.zeros_like(batch.target)
         clicks: ClickBatch = batch.clicks
+        carry: dict[str, Any] = {}
         for number, beta in enumerate(config.icl.betas[:num_terms], start=1):
-            output = network(batch.image, prev_mask, clicks)
+            output = network(batch.image, prev_mask, clicks, **carry)
             yield beta * score(output, batch.target, config)
+            carry = output.carry
             prev_mask = torch.sigmoid(output.mask_logits.detach().float())
             if number < num_terms:
                 clicks = next_clicks(clicks, prev_mask, batch.target, rng, law="cfr")

@@ -1,6 +1,7 @@
 """RITM's iterative training: clicks are made where the network errs, and only the last output is scored."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,10 +30,12 @@ def ritm(
 
     def terms() -> Iterator[Tensor]:
         prev_mask, clicks = torch.zeros_like(batch.target), batch.clicks
+        carry: dict[str, Any] = {}
         with network.looking() as look:
             for number in range(1, num + 1):
-                prev_mask = torch.sigmoid(look(batch.image, prev_mask, clicks).mask_logits.float())
+                output = look(batch.image, prev_mask, clicks, **carry)
+                prev_mask, carry = torch.sigmoid(output.mask_logits.float()), output.carry
                 clicks = next_clicks(clicks, prev_mask, batch.target, rng, law="ritm", number=number)
-        yield score(network(batch.image, prev_mask, clicks), batch.target, config)
+        yield score(network(batch.image, prev_mask, clicks, **carry), batch.target, config)
 
     return 1, terms()

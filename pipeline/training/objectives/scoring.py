@@ -1,5 +1,6 @@
 """What an output costs: the loss of the mask, and of what else a network shows of itself in training."""
 
+import torch
 from torch import Tensor
 
 from models.losses import LOSSES, binary_cross_entropy
@@ -11,13 +12,43 @@ def score(output: Output, target: Tensor, config: TrainingConfig) -> Tensor:
     """Mean loss of a batch: of the mask; of a split network's base, weight 1; of an aux head, `aux_weight`.
 
     The aux head has its own output's cross entropy (RITM); CFR-ICL's code scores the main output there (spec 4.3 e).
+    A network that offers several masks is scored by `offered_loss`.
     """
+    if output.candidates is not None:
+        return offered_loss(output, target, config)
     loss = mask_loss(output.mask_logits, target, config)
     if output.base_logits is not None:
         loss = loss + mask_loss(output.base_logits, target, config)
     if output.aux_logits is not None and config.aux_weight:
         loss = loss + config.aux_weight * binary_cross_entropy(output.aux_logits, target).mean()
     return loss
+
+
+def offered_loss(output: Output, target: Tensor, config: TrainingConfig) -> Tensor:
+    """Mean loss of a network that offers several masks: of the best candidate for a first prompt, else of mask 0.
+
+    Beside it, weight `quality_weight`, the squared error of the IoUs that it predicts of the masks in question
+    (Kirillov et al. 2023, appendix A).
+    """
+    candidates, quality, chosen = output.candidates, output.quality, output.chosen
+    assert candidates is not None
+    assert quality is not None
+    assert chosen is not None
+    losses = torch.stack([LOSSES[config.loss](mask[:, None].float(), target) for mask in candidates.unbind(1)], 1)
+    first = chosen > 0
+    loss = torch.where(first, losses[:, 1:].amin(1), losses[:, 0])
+    scored = torch.cat([~first[:, None], first[:, None].expand(-1, candidates.shape[1] - 1)], 1)
+    error = (quality.float() - mask_ious(candidates, target)).square()
+    of_quality = (error * scored).sum(1) / scored.sum(1)
+    return loss.mean() + config.quality_weight * of_quality.mean()
+
+
+def mask_ious(logits: Tensor, target: Tensor) -> Tensor:
+    """IoU of each mask (b, k, h, w), where its logits are positive, with the target (b, 1, h, w): (b, k)."""
+    masks, wanted, valid = logits.detach() > 0, target > 0.5, target >= 0
+    both = (masks & wanted & valid).flatten(2).sum(2)
+    either = ((masks | wanted) & valid).flatten(2).sum(2)
+    return both / either.clamp(min=1)
 
 
 def mask_loss(logits: Tensor, target: Tensor, config: TrainingConfig) -> Tensor:

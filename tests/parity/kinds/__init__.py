@@ -21,6 +21,7 @@ from tests.parity.kinds import (
     noc,
     point_sampler,
     points_tensor,
+    sam,
     suem,
     toy_eval,
     train_click,
@@ -60,4 +61,6 @@ KINDS: dict[str, Kind] = {
     "focus_paste_back": focuscut_algorithms.PASTE_BACK,
     "focuscut_toy": focuscut_toy.KIND,
     "focus_simulation": focus_simulation.KIND,
+    "sam": sam.KIND,
+    "sam_keys": sam.KEYS,
 }

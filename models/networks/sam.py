@@ -1,0 +1,318 @@
+"""SAM, MobileSAM and SAM 2 on single images: an image encoder that sees no click, and a light decoder of prompts.
+
+Kirillov et al. 2023 (SAM), Zhang et al. 2023 (MobileSAM), Ravi et al. 2024 (SAM 2). The networks differ in their
+encoders, in how a view becomes the square frame that those take, and in a few rules; the decoder is one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.click_maps import ClickBatch
+from models.geometry import LongSide, SizeRule
+from models.networks.base import Output, PromptNetwork, Started, Traits
+from models.networks.sam_decoder import MaskDecoder, Masks
+from models.networks.sam_encoders import PATCH, HieraWithPyramid, TinyVitWithNeck, vit
+from models.networks.sam_prompts import DIM, PromptEncoder
+from models.resampling import Resampling
+
+CERTAIN = 10.0
+"""A pixel of a given mask has this logit; one beside it, or in the padding, has its negative."""
+STABLE, MARGIN = 0.98, 0.05
+"""SAM 2: mask 0 is shown while a threshold raised by `MARGIN` keeps this much of what one lowered by it has."""
+LARGEST_LOGIT = 32.0
+"""SAM 2 feeds back logits of at most this size."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamConfig:
+    """SAM's ViT. `side`: images are resized to this long side, in pixels, and padded to a square."""
+
+    dim: int
+    depth: int
+    heads: int
+    global_blocks: tuple[int, ...]
+    side: int = 1024
+
+    def build(self) -> "Sam":
+        """Build the network with fresh weights."""
+        encoder = vit(
+            side=self.side, dim=self.dim, depth=self.depth, heads=self.heads, global_blocks=self.global_blocks
+        )
+        return Sam(self, encoder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MobileSamConfig:
+    """TinyViT-5M in place of SAM's ViT; the rest, and `side`, as there."""
+
+    dims: tuple[int, ...] = (64, 128, 160, 320)
+    depths: tuple[int, ...] = (2, 2, 6, 2)
+    heads: tuple[int, ...] = (2, 4, 5, 10)
+    side: int = 1024
+
+    def build(self) -> "Sam":
+        """Build the network with fresh weights."""
+        return Sam(self, TinyVitWithNeck(dims=self.dims, depths=self.depths, heads=self.heads))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sam2Config:
+    """SAM 2's Hiera. `side`: images are squeezed to side x side pixels, whatever their shape."""
+
+    dim: int
+    heads: int
+    stages: tuple[int, ...]
+    global_blocks: tuple[int, ...]
+    windows: tuple[int, ...] = (8, 4, 14, 7)
+    position_hw: tuple[int, int] = (7, 7)
+    side: int = 1024
+
+    def build(self) -> "Sam2":
+        """Build the network with fresh weights."""
+        encoder = HieraWithPyramid(
+            dim=self.dim,
+            heads=self.heads,
+            stages=self.stages,
+            global_blocks=self.global_blocks,
+            windows=self.windows,
+            position_hw=self.position_hw,
+        )
+        return Sam2(self, encoder)
+
+
+class Sam(PromptNetwork):
+    """SAM's rules: the frame is padded at right and bottom, and mask 0 answers all prompts but a single first one."""
+
+    def __init__(self, config: Any, image_encoder: nn.Module) -> None:
+        super().__init__()
+        self.config = config
+        self.grid = config.side // PATCH
+        size, resampling = self.frame_rule(config.side)
+        self.traits = Traits(
+            size=size,
+            zoom_size=size,
+            prev_mask="probability",
+            split=True,
+            starts=True,
+            prompted=True,
+            resampling=resampling,
+        )
+        self.image_encoder = image_encoder
+        self.prompt_encoder, self.mask_decoder = self.make_halves()
+
+    def frame_rule(self, side: int) -> tuple[SizeRule, Resampling]:
+        """Size of views, and how pixels become one."""
+        return LongSide(side), "half_pixel_uint8"
+
+    def make_halves(self) -> tuple[PromptEncoder, MaskDecoder]:
+        """Build what answers prompts."""
+        return PromptEncoder(), MaskDecoder()
+
+    def start(self, image: Tensor) -> Started:
+        """Encode views (b, 3, h, w): the embedding (b, 256, side / 16, side / 16)."""
+        return (self.image_encoder(self.framed(self.normalise(image))),)
+
+    def heavy_parts(self) -> Sequence[nn.Module]:
+        """List the parts that `start` runs."""
+        return (self.image_encoder,)
+
+    def conditional(self) -> Sequence[nn.Module]:
+        """List what answers one kind of prompts, or makes masks that are not scored."""
+        prompts, decoder = self.prompt_encoder, self.mask_decoder
+        corners = prompts.point_embeddings[2:]
+        objects = () if decoder.pred_obj_score_head is None else (decoder.pred_obj_score_head,)
+        masks = (decoder.output_hypernetworks_mlps, decoder.iou_prediction_head)
+        return (corners, prompts.no_mask_embed, prompts.mask_downscaling, *masks, *objects)
+
+    def frame_hw(self, hw: tuple[int, int]) -> tuple[int, int]:
+        """Height and width that a view of `hw` has in the frame, without padding."""
+        return LongSide(self.config.side).apply(hw)
+
+    def framed(self, x: Tensor, fill: float = 0.0) -> Tensor:
+        """Put maps (b, c, h, w) over a view into the square frame; views of the network's size are only padded."""
+        hw = (x.shape[2], x.shape[3])
+        inside = self.frame_hw(hw)
+        if hw != inside:
+            x = F.interpolate(x, size=inside, mode="bilinear", antialias=True)
+        return F.pad(x, (0, self.config.side - inside[1], 0, self.config.side - inside[0]), value=fill)
+
+    def prompt(
+        self,
+        started: Started,
+        hw: tuple[int, int],
+        clicks: ClickBatch,
+        low_logits: Tensor | None = None,
+        prev_mask: Tensor | None = None,
+        boxes: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Answer prompts, as in PromptNetwork."""
+        masks, chosen = self.answer(started, hw, clicks, low_logits, prev_mask, boxes)
+        low = pick(masks.low_logits, chosen)
+        return self.over_view(low, hw), self.fed_back(low)
+
+    def answer(
+        self,
+        started: Started,
+        hw: tuple[int, int],
+        clicks: ClickBatch,
+        low_logits: Tensor | None = None,
+        prev_mask: Tensor | None = None,
+        boxes: Tensor | None = None,
+    ) -> tuple[Masks, Tensor]:
+        """All four masks of prompts, and the number of the one that is shown, (b)."""
+        low_logits, fed = self.mask_input(low_logits, prev_mask)
+        masks = self.decode(started, hw, clicks, low_logits, fed, boxes)
+        num_prompts = clicks.valid.sum(1) + (0 if boxes is None else boxes.isfinite().all(1).long())
+        first = num_prompts == 1 if fed is None else (num_prompts == 1) & ~fed
+        return masks, self.choose(masks, first)
+
+    def mask_input(self, low_logits: Tensor | None, prev_mask: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """Logits that go in as a mask, and which samples have one, bool (b); from a mask where there are no logits."""
+        if low_logits is not None or prev_mask is None:
+            return low_logits, None if low_logits is None else low_logits.new_ones(len(low_logits), dtype=torch.bool)
+        fed = prev_mask.flatten(1).amax(1) > 0
+        if not torch.compiler.is_compiling() and not bool(fed.any()):
+            return None, None
+        share = F.adaptive_avg_pool2d(self.framed(prev_mask), 4 * self.grid)
+        least = float(torch.sigmoid(torch.tensor(-CERTAIN)))
+        return torch.logit(share.clamp(least, 1 - least)), fed
+
+    def decode(
+        self,
+        started: Started,
+        hw: tuple[int, int],
+        clicks: ClickBatch,
+        low_logits: Tensor | None = None,
+        fed: Tensor | None = None,
+        boxes: Tensor | None = None,
+    ) -> Masks:
+        """Make all four masks, with `low_logits` going in where `fed` bool (b) says so (None: everywhere)."""
+        scale = torch.tensor(self.frame_hw(hw), dtype=torch.float32) / torch.tensor(hw)
+        scale = scale.to(clicks.yx.device)
+        moved = replace(clicks, yx=clicks.yx * scale)
+        boxes = None if boxes is None else boxes * scale.flip(0).repeat(2)
+        side = clicks.yx.new_full((2,), float(self.config.side))
+        tokens, counts = self.prompt_encoder.tokens(moved, side, boxes)
+        mask_map = self.prompt_encoder.mask_map(low_logits, self.grid)
+        if fed is not None and (torch.compiler.is_compiling() or not bool(fed.all())):
+            without = self.prompt_encoder.mask_map(None, self.grid)
+            mask_map = torch.where(fed.view(-1, 1, 1, 1), mask_map, without)
+        codes = self.prompt_encoder.pe_layer.grid(self.grid)
+        return self.mask_decoder(started[0], codes, mask_map, tokens, counts, started[1:] or None)
+
+    def choose(self, masks: Masks, first: Tensor) -> Tensor:
+        """Number of the mask that is shown, (b): for a first prompt the best of three by its predicted IoU."""
+        return torch.where(first, best_candidate(masks), 0)
+
+    def over_view(self, low_logits: Tensor, hw: tuple[int, int]) -> Tensor:
+        """Logits (b, 1, h, w) over a view of `hw`: by way of the frame, whose padding is cut off."""
+        inside, side = self.frame_hw(hw), self.config.side
+        return F.interpolate(low_logits, size=(side, side), mode="bilinear")[:, :, : inside[0], : inside[1]]
+
+    def fed_back(self, low_logits: Tensor) -> Tensor:
+        """What goes in again with the next prompt."""
+        return low_logits
+
+    def forward(
+        self,
+        image: Tensor,
+        prev_mask: Tensor,
+        clicks: ClickBatch,
+        started: Started | None = None,
+        low_logits: Tensor | None = None,
+    ) -> Output:
+        """Encode and answer once; without `low_logits`, a `prev_mask` that is not empty goes in as logits.
+
+        What is carried to the next look: the low-resolution logits, and what an encoder that does not learn has made.
+        """
+        hw = (image.shape[2], image.shape[3])
+        started = self.start(image) if started is None else started
+        masks, chosen = self.answer(started, hw, clicks, low_logits, prev_mask)
+        candidates = self.over_view(masks.low_logits, hw)
+        if candidates.shape[2:] != hw:
+            candidates = F.interpolate(candidates, size=hw, mode="bilinear")
+        carry: dict[str, Any] = {"low_logits": self.fed_back(pick(masks.low_logits, chosen)).detach()}
+        if not any(parameter.requires_grad for part in self.heavy_parts() for parameter in part.parameters()):
+            carry["started"] = tuple(part.detach() for part in started)
+        return Output(
+            pick(candidates, chosen), candidates=candidates, quality=masks.quality, chosen=chosen, carry=carry
+        )
+
+    def fit_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Resize the positions of a ViT that were made for frames of another side."""
+        own = self.state_dict()
+        fitted = dict(state)
+        for name, tensor in state.items():
+            if name in own and own[name].shape != tensor.shape:
+                if name == "image_encoder.pos_embed":
+                    grid = tensor.permute(0, 3, 1, 2)
+                    fitted[name] = F.interpolate(
+                        grid, size=own[name].shape[1:3], mode="bicubic", antialias=True
+                    ).permute(0, 2, 3, 1)
+                elif name.endswith((".rel_pos_h", ".rel_pos_w")):
+                    table = F.interpolate(tensor.T[None], size=own[name].shape[0], mode="linear")
+                    fitted[name] = table[0].T
+        return fitted
+
+
+class Sam2(Sam):
+    """SAM 2's rules: the image is squeezed into the frame, and mask 0 must be stable to be shown."""
+
+    def __init__(self, config: Sam2Config, image_encoder: nn.Module) -> None:
+        super().__init__(config, image_encoder)
+        self.no_mem_embed = nn.Embedding(1, DIM)
+
+    def frame_rule(self, side: int) -> tuple[SizeRule, Resampling]:
+        """Size of views, and how pixels become one."""
+        return (side, side), "half_pixel"
+
+    def make_halves(self) -> tuple[PromptEncoder, MaskDecoder]:
+        """Build what answers prompts."""
+        prompts = PromptEncoder(corners_first=True, always_pad=True)
+        return prompts, MaskDecoder(fine_scales=True, object_token=True)
+
+    def frame_hw(self, hw: tuple[int, int]) -> tuple[int, int]:
+        """Height and width that a view has in the frame: all of it."""
+        return self.config.side, self.config.side
+
+    def start(self, image: Tensor) -> Started:
+        """Encode views: the embedding at stride 16, and maps of 64 and 32 channels at strides 8 and 4."""
+        embedding, second, first = self.image_encoder(self.framed(self.normalise(image)))
+        embedding = embedding + self.no_mem_embed.weight.view(1, DIM, 1, 1)
+        return embedding, *self.mask_decoder.fine_maps(second, first)
+
+    def heavy_parts(self) -> Sequence[nn.Module]:
+        """List the parts that `start` runs."""
+        fine = (part for part in (self.mask_decoder.conv_s0, self.mask_decoder.conv_s1) if part is not None)
+        return (self.image_encoder, self.no_mem_embed, *fine)
+
+    def choose(self, masks: Masks, first: Tensor) -> Tensor:
+        """Number of the mask that is shown: of three, too, where mask 0 is not stable (in eval mode only)."""
+        if self.training:
+            return super().choose(masks, first)
+        area = [(masks.low_logits[:, 0] > margin).flatten(1).sum(1) for margin in (MARGIN, -MARGIN)]
+        stability = torch.where(area[1] > 0, area[0] / area[1].clamp(min=1), 1.0)
+        return super().choose(masks, first | (stability < STABLE))
+
+    def over_view(self, low_logits: Tensor, hw: tuple[int, int]) -> Tensor:
+        """The low-resolution logits themselves: they cover the view, and are resized to the image in one step."""
+        return low_logits
+
+    def fed_back(self, low_logits: Tensor) -> Tensor:
+        """What goes in again with the next prompt."""
+        return low_logits.clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
+
+
+def pick(maps: Tensor, chosen: Tensor) -> Tensor:
+    """Take one of the maps (b, k, h, w) of each sample: (b, 1, h, w)."""
+    return maps.gather(1, chosen.view(-1, 1, 1, 1).expand(-1, 1, *maps.shape[2:]))
+
+
+def best_candidate(masks: Masks) -> Tensor:
+    """Number of the candidate, 1 to 3, of the best predicted IoU; the first of equals. Shape (b)."""
+    return masks.quality[:, 1:].argmax(1) + 1

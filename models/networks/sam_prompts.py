@@ -1,0 +1,102 @@
+"""SAM's prompt encoder: clicks, a box and low-resolution logits as tokens and maps (Kirillov et al. 2023, appendix A).
+
+SAM, MobileSAM and SAM 2 share its arithmetic; they differ in the order of tokens and in when a padding token is added.
+Modules carry the authors' names.
+"""
+
+import math
+from typing import Any
+
+import torch
+from timm.layers import LayerNorm2d  # pyright: ignore[reportPrivateImportUsage]
+from torch import Tensor, nn
+
+from models.click_maps import ClickBatch
+
+DIM = 256
+NEGATIVE, POSITIVE, TOP_LEFT, BOTTOM_RIGHT = range(4)
+"""Which of `point_embeddings` says what a place is."""
+
+
+class Places(nn.Module):
+    """Places as codes: the sine and cosine of random Fourier features (Tancik et al. 2020).
+
+    The matrix is drawn once, when a network is first trained, and never changes: decoder and codes belong together.
+    """
+
+    positional_encoding_gaussian_matrix: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("positional_encoding_gaussian_matrix", torch.randn(2, DIM // 2))
+
+    def forward(self, xy: Tensor) -> Tensor:
+        """Code places (..., 2), x and y as parts of the frame's side: (..., 256)."""
+        # In float32 under autocast too: half precision moves logits by a fifth of their deviation.
+        with torch.autocast(xy.device.type, enabled=False):
+            angles = 2 * math.pi * ((2 * xy.float() - 1) @ self.positional_encoding_gaussian_matrix.float())
+            return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+    def grid(self, side: int) -> Tensor:
+        """Code the centres of side x side cells: (1, 256, side, side)."""
+        centres = (torch.arange(side, device=self.positional_encoding_gaussian_matrix.device) + 0.5) / side
+        y, x = torch.meshgrid(centres, centres, indexing="ij")
+        return self(torch.stack([x, y], dim=-1)).permute(2, 0, 1)[None]
+
+
+class PromptEncoder(nn.Module):
+    """Makes tokens of clicks and boxes, and a map of low-resolution logits.
+
+    `corners_first` and `always_pad` are SAM 2's ways: a box before the clicks, and a padding token beside a box too.
+    """
+
+    def __init__(self, *, corners_first: bool = False, always_pad: bool = False) -> None:
+        super().__init__()
+        self.corners_first, self.always_pad = corners_first, always_pad
+        self.pe_layer = Places()
+        self.point_embeddings: Any = nn.ModuleList([nn.Embedding(1, DIM) for _ in range(4)])
+        self.not_a_point_embed = nn.Embedding(1, DIM)
+        self.no_mask_embed = nn.Embedding(1, DIM)
+        self.mask_downscaling = nn.Sequential(
+            nn.Conv2d(1, 4, 2, stride=2),
+            LayerNorm2d(4),
+            nn.GELU(),
+            nn.Conv2d(4, 16, 2, stride=2),
+            LayerNorm2d(16),
+            nn.GELU(),
+            nn.Conv2d(16, DIM, 1),
+        )
+
+    def tokens(self, clicks: ClickBatch, frame_xy: Tensor, boxes: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Make tokens (b, n, 256), and say which of them count: bool (b, n).
+
+        `frame_xy` (2): sides of the frame in which clicks (as y, x) and `boxes` (b, 4: x0, y0, x1, y1) lie, in pixels.
+        A box of NaN stands for none. Half a pixel is added to every place, as the authors do.
+        """
+        xy = (clicks.yx.flip(-1) + 0.5) / frame_xy
+        kind = torch.where(clicks.positive[..., None], self._kind(POSITIVE), self._kind(NEGATIVE))
+        parts, counts = [self.pe_layer(xy) + kind], [clicks.valid]
+        padded = torch.ones(clicks.valid.shape[0], 1, dtype=torch.bool, device=xy.device)
+        if boxes is not None:
+            given = boxes.isfinite().all(1, keepdim=True)
+            corners = self.pe_layer((boxes.nan_to_num().view(-1, 2, 2) + 0.5) / frame_xy)
+            corners = corners + torch.stack([self._kind(TOP_LEFT), self._kind(BOTTOM_RIGHT)])
+            at = 0 if self.corners_first else len(parts)
+            parts.insert(at, corners)
+            counts.insert(at, given.expand(-1, 2))
+            padded = padded if self.always_pad else ~given
+        parts.append(self.not_a_point_embed.weight[None].expand(len(padded), -1, -1))
+        counts.append(padded)
+        return torch.cat(parts, dim=1), torch.cat(counts, dim=1)
+
+    def mask_map(self, low_logits: Tensor | None, grid: int) -> Tensor:
+        """Make the map that is added to an image's embedding: (b or 1, 256, grid, grid).
+
+        `low_logits` (b, 1, 4 grid, 4 grid): those of the last answer; None: there was none.
+        """
+        if low_logits is None:
+            return self.no_mask_embed.weight.view(1, DIM, 1, 1).expand(-1, -1, grid, grid)
+        return self.mask_downscaling(low_logits)
+
+    def _kind(self, number: int) -> Tensor:
+        return self.point_embeddings[number].weight[0]
