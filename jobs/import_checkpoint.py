@@ -14,7 +14,7 @@ from models.errors import InputError, lookup
 from models.files import whole_folder
 from models.networks import NETWORKS
 from models.networks.base import Network
-from models.published.importing import Imported, fresh_groups, import_backbone, import_base, import_model
+from models.published.importing import Imported, fresh_groups, import_backbone, import_base, import_model, import_pair
 from models.refinement import build, named
 
 
@@ -23,7 +23,9 @@ class ImportConfig:
     """Make a checkpoint of a published file, or of fresh weights around a pre-trained backbone."""
 
     file: Annotated[str, tyro.conf.Positional]
-    """What to read: .pth or .safetensors; with --as base also a checkpoint folder of ours."""
+    """What to read: .pth or .safetensors; with --as base also a checkpoint folder of ours; or a pair's encoder.onnx."""
+    decoder: Annotated[str | None, tyro.conf.Positional] = None
+    """Second file of a pair: MobileSAM's decoder.onnx."""
     network: str
     """Which registered network it is for, such as ritm_hrnet18s."""
     out: str
@@ -45,7 +47,11 @@ def main(argv: Sequence[str]) -> int:
     file, out = absolute_path("FILE", config.file), absolute_path("--out", config.out)
     lookup("network", config.network, NETWORKS)
     refuse_other_content(out)
-    if config.kind == "model":
+    if config.decoder is not None:
+        if config.kind != "model":
+            raise InputError(f"--as {config.kind} reads one file; two are a whole model, MobileSAM's")
+        imported = import_pair(file, absolute_path("DECODER", config.decoder), config.network)
+    elif config.kind == "model":
         imported = import_model(file, config.network)
     else:
         start = import_backbone if config.kind == "backbone" else import_base

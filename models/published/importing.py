@@ -26,6 +26,7 @@ from models.published.recognise import (
     fitting,
     is_model,
 )
+from models.published.sam_onnx import read_pair
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +63,26 @@ def import_model(path: Path, name: str) -> Imported:
     Raises InputError if the file is something else; if it is another network, the error names that.
     """
     return _published(path, name, None)
+
+
+def import_pair(encoder: Path, decoder: Path, name: str) -> Imported:
+    """Load MobileSAM from the two ONNX files in which web pages carry it, strictly; `name` must be its network.
+
+    Raises InputError if the files are something else.
+    """
+    lookup("network", name, NETWORKS)
+    if name != "mobile_sam":
+        raise InputError(f"--network {name}: two files are MobileSAM's encoder and decoder; say --network mobile_sam")
+    network = fresh(name)
+    try:
+        report = load(network, read_pair(encoder, decoder))
+    except InputError as error:
+        raise InputError(f"{encoder} and {decoder}: {error}") from error
+    source = Source(
+        file=f"{encoder.name} {decoder.name}",
+        sha256=f"{sha256(encoder)} {sha256(decoder)}",
+    )
+    return Imported(network=network.eval(), source=source, report=report, refinement=family(network).refinement)
 
 
 def _published(path: Path, name: str, built_on_it: str | None) -> Imported:
