@@ -1,0 +1,85 @@
+"""Fine-tune networks of SAM's family by clicks: the decoder alone on a small machine, or everything on GPUs."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from jobs.config import BeforeAfterConfig, NetworkChoice, TrainConfig
+from jobs.presets.shared import gpus
+from jobs.validation import ValidationConfig
+from pipeline.clicks.random_clicks import RandomClicksConfig
+from pipeline.data.augment import AugmentConfig
+from pipeline.data.config import AUTO, DataConfig
+from pipeline.training.config import IclConfig, OptimizerConfig, ScalingConfig, TrainingConfig
+
+EVERY_LOOK = IclConfig(betas=(1.0, 2.0, 3.0, 3.0, 3.0, 3.0), first_weight=1.0)
+"""A first click and six corrections: passes of a light decoder, for one pass of a heavy encoder. The first is scored
+too, by the best of its three masks, or the network forgets how to answer a single click."""
+
+GPUS: dict[str, tuple[int, int]] = {
+    "mobile_sam": (1, 16),
+    "sam_vit_base": (4, 16),
+    "sam_vit_large": (8, 16),
+    "sam_vit_huge": (8, 8),
+    "sam2_hiera_tiny": (2, 16),
+    "sam2_hiera_small": (2, 16),
+    "sam2_hiera_base_plus": (4, 16),
+    "sam2_hiera_large": (8, 8),
+}
+"""Workers and samples of a step, where everything learns."""
+
+
+def finetune_sam() -> TrainConfig:
+    """Decoder only, any network of SAM's family (--network.start-from), your own images: an hour or two on a CPU."""
+    return TrainConfig(
+        data=DataConfig(
+            reader="coco",
+            # The network resizes views to its own 1024 pixels; photos of 640 are whole in these.
+            crop_hw=(640, 640),
+            augment=AugmentConfig(scale=(0.8, 1.25)),
+            window_size=32,
+            min_object_area=AUTO,
+            clicks=RandomClicksConfig(law="first", max_clicks=8),
+        ),
+        network=NetworkChoice(name="", fresh=False),
+        training=TrainingConfig(
+            objective="icl",
+            icl=EVERY_LOOK,
+            freeze_encoder=True,
+            steps=300,
+            batch_size=8,
+            accumulate=4,
+            checkpoint_every=25,
+            optimizer=OptimizerConfig(lr=5e-5, warmup_steps=20, schedule="cosine", max_grad_norm=5.0),
+        ),
+        scaling=ScalingConfig(workers=1, data_actors=1),
+        refine="sam",
+        validation=ValidationConfig(hold_out=0.1),
+        before_after=BeforeAfterConfig(objects=64, min_area=AUTO),
+    )
+
+
+def _everything(name: str) -> Callable[[], TrainConfig]:
+    workers, batch_size = GPUS[name]
+
+    def preset() -> TrainConfig:
+        config = finetune_sam()
+        optimizer = OptimizerConfig(
+            name="adamw", lr=5e-5, weight_decay=0.1, layer_decay=0.8, warmup_steps=250, schedule="cosine",
+            max_grad_norm=1.0,
+        )  # fmt: skip
+        return replace(
+            config,
+            network=NetworkChoice(name=name, fresh=False),
+            training=replace(
+                config.training, freeze_encoder=False, steps=10_000, batch_size=batch_size, accumulate=1,
+                checkpoint_every=500, precision="bf16", recompute=name != "mobile_sam", optimizer=optimizer,
+            ),  # fmt: skip
+            scaling=gpus(workers),
+        )
+
+    preset.__name__ = f"finetune_{name}"
+    preset.__doc__ = f"All of {name} with rates by layer, from --network.start-from: {workers} GPUs, bf16."
+    return preset
+
+
+PRESETS = (finetune_sam, *(_everything(name) for name in GPUS))
