@@ -67,15 +67,12 @@ def _everything(name: str) -> Callable[[], TrainConfig]:
             name="adamw", lr=5e-5, weight_decay=0.1, layer_decay=0.8, warmup_steps=250, schedule="cosine",
             max_grad_norm=1.0,
         )  # fmt: skip
-        return replace(
-            config,
-            network=NetworkChoice(name=name, fresh=False),
-            training=replace(
-                config.training, freeze_encoder=False, steps=10_000, batch_size=batch_size, accumulate=1,
-                checkpoint_every=500, precision="bf16", recompute=name != "mobile_sam", optimizer=optimizer,
-            ),  # fmt: skip
-            scaling=gpus(workers),
-        )
+        training = replace(
+            config.training, freeze_encoder=False, steps=10_000, batch_size=batch_size, accumulate=1,
+            checkpoint_every=500, precision="bf16", recompute=name != "mobile_sam", optimizer=optimizer,
+        )  # fmt: skip
+        network = NetworkChoice(name=name, fresh=False)
+        return replace(config, network=network, training=training, scaling=gpus(workers))
 
     preset.__name__ = f"finetune_{name}"
     preset.__doc__ = f"All of {name} with rates by layer, from --network.start-from: {workers} GPUs, bf16."

@@ -3,7 +3,8 @@
 By torch.export, never TorchScript. onnx and onnxruntime are imported when they are used.
 """
 
-from models.export.graphs import MIN_SIDE, Graph, Port, Sizes, graphs
+from models.export.graph import MIN_SIDE, Graph, Port, Sizes
+from models.export.graphs import graphs
 from models.export.verify import TOLERANCE, Check, check, milliseconds
 from models.export.write import OPSET, write
 

@@ -1,55 +1,16 @@
 """What a network's graphs take and give: `network`, or `encoder` and `correction` where it is split."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from models.click_maps import ClickBatch
+from models.export.graph import MIN_SIDE, Draw, Graph, Port, Sizes
+from models.export.sam import prompt_graphs
 from models.networks.base import Exemplar, Network, SplitNetwork
 from models.networks.focuscut import FocusCut
-
-MIN_SIDE = 64
-"""Smallest side, in pixels, of views of any size: below it some network's smallest map would be a single cell."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Port:
-    """An input or an output; a dimension that is not fixed has a name, or is a quarter of one that has."""
-
-    name: str
-    shape: tuple[int | str, ...]
-    dtype: str = "float32"
-    meaning: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sizes:
-    """What the dimensions without a fixed size are in one case."""
-
-    batch: int
-    clicks: int
-    hw: tuple[int, int]
-
-
-Draw = Callable[[Sizes, torch.Generator], tuple[Tensor, ...]]
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Graph:
-    """One graph to write: a module over plain tensors (`forward(*inputs)`), and what they mean."""
-
-    name: str
-    module: nn.Module
-    inputs: tuple[Port, ...]
-    outputs: tuple[Port, ...]
-    multiple: int
-    """Both sides of a view are multiples of this."""
-    hw: tuple[int, int] | None
-    """Size of the views, None where it is free."""
-    draw: Draw
-    """Random inputs."""
+from models.networks.sam import Sam
 
 
 def graphs(network: Network) -> list[Graph]:
@@ -57,6 +18,8 @@ def graphs(network: Network) -> list[Graph]:
     network = network.eval().cpu()
     if isinstance(network, SplitNetwork):
         return _split(network)
+    if isinstance(network, Sam):
+        return prompt_graphs(network)
     whole = _whole(network)
     if isinstance(network, FocusCut) and network.focus is not None:
         return [whole, replace(whole, name="focus_view", module=_Whole(network.focus))]

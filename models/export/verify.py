@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.export.graphs import Graph, Sizes
+from models.export.graph import Graph, Sizes
 
 TOLERANCE = 1e-3
 """Greatest difference allowed, in standard deviations of the output.
@@ -116,8 +116,13 @@ def _in_double(graph: Graph, inputs: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _difference(got: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
-    """Greatest difference of any output, in its standard deviations; not a number if an answer holds such."""
-    return torch.stack([(a - b).abs().max() / b.std() for a, b in zip(got, expected, strict=True)]).max().item()
+    """Greatest difference of any output, in its standard deviations, or in parts of a single value.
+
+    Not a number if an answer holds such.
+    """
+    spreads = (b.std() if b.numel() > 1 else b.abs().max() for b in expected)
+    differences = [(a - b).abs().max() / s for a, b, s in zip(got, expected, spreads, strict=True)]
+    return torch.stack(differences).max().item()
 
 
 def _tuple(answer: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from models.export.graphs import MIN_SIDE, Graph, Port, Sizes
+from models.export.graph import MIN_SIDE, Graph, Port, Sizes
 
 OPSET = 20
 """The default of torch's exporter; onnxruntime has kernels for all of it since 1.17."""

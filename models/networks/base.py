@@ -135,6 +135,13 @@ class Network(nn.Module):
             raise InputError(f"the view is {hw}: this network takes sides that are multiples of {multiple}")
         return (image - self.image_mean) / self.image_std
 
+    def layers(self) -> Sequence[tuple[str, ...]]:
+        """List the layers of a pre-trained backbone from the input on, each by how its parameters' names begin.
+
+        A parameter is in the first layer that fits. Empty where the backbone is no row of layers.
+        """
+        return ()
+
     def fit_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Adapt weights that were saved for another input size (positional embeddings)."""
         return state

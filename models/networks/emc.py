@@ -4,6 +4,7 @@ Three bases: HRNet + OCR and SegFormer as published, and a plain ViT (ours, spec
 run at the first click only.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -198,6 +199,10 @@ class EmcVit(Emc):
         feature, logits = self.base.decode(image, prev_mask, self.first_clicks(clicks))
         quarter = (image.shape[2] // 4, image.shape[3] // 4)
         return Base(feature, upsample(logits, quarter))
+
+    def layers(self) -> Sequence[tuple[str, ...]]:
+        """List the layers of the ViT in its base."""
+        return [tuple(f"base.{start}" for start in starts) for starts in self.base.layers()]
 
     def fit_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Resize a positional embedding that was made for another grid."""

@@ -1,6 +1,7 @@
 """What plain-ViT networks share: patches, positions, blocks that attend in windows, weights pre-trained elsewhere."""
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -225,6 +226,11 @@ class PlainViTNetwork(Network):
     def fit_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Resize a positional embedding that was made for another (square) grid."""
         return fit_positions(state, "backbone.pos_embed", self.config.grid_hw)
+
+    def layers(self) -> Sequence[tuple[str, ...]]:
+        """List patches and positions, the blocks, and what else the ViT has."""
+        blocks = [(f"backbone.blocks.{number}.",) for number in range(len(self.backbone.blocks))]
+        return [("backbone.patch_embed.", "backbone.pos_embed"), *blocks, ("backbone.",)]
 
     def pretrained_names(self) -> dict[str, str]:
         """Our name of every tensor that a timm or MAE ViT has too: its name there."""

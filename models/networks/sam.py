@@ -4,6 +4,7 @@ Kirillov et al. 2023 (SAM), Zhang et al. 2023 (MobileSAM), Ravi et al. 2024 (SAM
 encoders, in how a view becomes the square frame that those take, and in a few rules; the decoder is one.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,7 +18,7 @@ from models.geometry import LongSide, SizeRule
 from models.networks.base import Output, PromptNetwork, Started, Traits
 from models.networks.sam_decoder import MaskDecoder, Masks
 from models.networks.sam_encoders import PATCH, HieraWithPyramid, TinyVitWithNeck, vit
-from models.networks.sam_prompts import DIM, PromptEncoder
+from models.networks.sam_prompts import DIM, NEGATIVE, TOP_LEFT, PromptEncoder, Prompts
 from models.resampling import Resampling
 
 CERTAIN = 10.0
@@ -115,11 +116,26 @@ class Sam(PromptNetwork):
 
     def start(self, image: Tensor) -> Started:
         """Encode views (b, 3, h, w): the embedding (b, 256, side / 16, side / 16)."""
-        return (self.image_encoder(self.framed(self.normalise(image))),)
+        return self.encode_frame(self.framed(self.normalise(image)))
+
+    def encode_frame(self, frame: Tensor) -> Started:
+        """Encode frames (b, 3, side, side) of normalised pixels."""
+        return (self.image_encoder(frame),)
 
     def heavy_parts(self) -> Sequence[nn.Module]:
         """List the parts that `start` runs."""
         return (self.image_encoder,)
+
+    def layers(self) -> Sequence[tuple[str, ...]]:
+        """List patches and positions, the encoder's blocks (TinyViT's with the merging before them), and its neck."""
+        trunk = "image_encoder.trunk" if hasattr(self.image_encoder, "trunk") else "image_encoder"
+        blocks: dict[str, tuple[str, ...]] = {}
+        for name, _ in self.image_encoder.named_parameters(prefix="image_encoder"):
+            if found := re.match(rf"{trunk}\.(stages\.\d+\.)?blocks\.\d+\.", name):
+                stage = found[1]
+                merging = (f"{trunk}.{stage}downsample.",) if stage and "blocks.0." in found[0] else ()
+                blocks[found[0]] = (found[0], *merging)
+        return [(f"{trunk}.patch_embed.", f"{trunk}.pos_embed"), *blocks.values(), ("image_encoder.",)]
 
     def conditional(self) -> Sequence[nn.Module]:
         """List what answers one kind of prompts, or makes masks that are not scored."""
@@ -166,10 +182,16 @@ class Sam(PromptNetwork):
     ) -> tuple[Masks, Tensor]:
         """All four masks of prompts, and the number of the one that is shown, (b)."""
         low_logits, fed = self.mask_input(low_logits, prev_mask)
-        masks = self.decode(started, hw, clicks, low_logits, fed, boxes)
-        num_prompts = clicks.valid.sum(1) + (0 if boxes is None else boxes.isfinite().all(1).long())
-        first = num_prompts == 1 if fed is None else (num_prompts == 1) & ~fed
-        return masks, self.choose(masks, first)
+        prompts = self.prompts(hw, clicks, boxes)
+        masks = self.decode(started, prompts, low_logits, fed)
+        return masks, self.choose(masks, is_first(prompts, fed))
+
+    def prompts(self, hw: tuple[int, int], clicks: ClickBatch, boxes: Tensor | None = None) -> Prompts:
+        """Clicks and boxes in a view of `hw` as labelled places in the frame."""
+        scale = torch.tensor(self.frame_hw(hw), dtype=torch.float32) / torch.tensor(hw)
+        scale = scale.to(clicks.yx.device)
+        boxes = None if boxes is None else boxes * scale.flip(0).repeat(2)
+        return self.prompt_encoder.rows(replace(clicks, yx=clicks.yx * scale), boxes)
 
     def mask_input(self, low_logits: Tensor | None, prev_mask: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
         """Logits that go in as a mask, and which samples have one, bool (b); from a mask where there are no logits."""
@@ -183,27 +205,16 @@ class Sam(PromptNetwork):
         return torch.logit(share.clamp(least, 1 - least)), fed
 
     def decode(
-        self,
-        started: Started,
-        hw: tuple[int, int],
-        clicks: ClickBatch,
-        low_logits: Tensor | None = None,
-        fed: Tensor | None = None,
-        boxes: Tensor | None = None,
+        self, started: Started, prompts: Prompts, low_logits: Tensor | None = None, fed: Tensor | None = None
     ) -> Masks:
         """Make all four masks, with `low_logits` going in where `fed` bool (b) says so (None: everywhere)."""
-        scale = torch.tensor(self.frame_hw(hw), dtype=torch.float32) / torch.tensor(hw)
-        scale = scale.to(clicks.yx.device)
-        moved = replace(clicks, yx=clicks.yx * scale)
-        boxes = None if boxes is None else boxes * scale.flip(0).repeat(2)
-        side = clicks.yx.new_full((2,), float(self.config.side))
-        tokens, counts = self.prompt_encoder.tokens(moved, side, boxes)
+        tokens = self.prompt_encoder.tokens(prompts.xy, prompts.labels, self.config.side)
         mask_map = self.prompt_encoder.mask_map(low_logits, self.grid)
         if fed is not None and (torch.compiler.is_compiling() or not bool(fed.all())):
             without = self.prompt_encoder.mask_map(None, self.grid)
             mask_map = torch.where(fed.view(-1, 1, 1, 1), mask_map, without)
         codes = self.prompt_encoder.pe_layer.grid(self.grid)
-        return self.mask_decoder(started[0], codes, mask_map, tokens, counts, started[1:] or None)
+        return self.mask_decoder(started[0], codes, mask_map, tokens, prompts.counts, started[1:] or None)
 
     def choose(self, masks: Masks, first: Tensor) -> Tensor:
         """Number of the mask that is shown, (b): for a first prompt the best of three by its predicted IoU."""
@@ -280,9 +291,9 @@ class Sam2(Sam):
         """Height and width that a view has in the frame: all of it."""
         return self.config.side, self.config.side
 
-    def start(self, image: Tensor) -> Started:
-        """Encode views: the embedding at stride 16, and maps of 64 and 32 channels at strides 8 and 4."""
-        embedding, second, first = self.image_encoder(self.framed(self.normalise(image)))
+    def encode_frame(self, frame: Tensor) -> Started:
+        """Encode frames: the embedding at stride 16, and maps of 64 and 32 channels at strides 8 and 4."""
+        embedding, second, first = self.image_encoder(frame)
         embedding = embedding + self.no_mem_embed.weight.view(1, DIM, 1, 1)
         return embedding, *self.mask_decoder.fine_maps(second, first)
 
@@ -306,6 +317,13 @@ class Sam2(Sam):
     def fed_back(self, low_logits: Tensor) -> Tensor:
         """What goes in again with the next prompt."""
         return low_logits.clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
+
+
+def is_first(prompts: Prompts, fed: Tensor | None) -> Tensor:
+    """Whether a single click or box is all that is given, bool (b): then three masks compete."""
+    given = prompts.counts & (prompts.labels >= NEGATIVE) & (prompts.labels <= TOP_LEFT)
+    first = given.sum(1) == 1
+    return first if fed is None else first & ~fed
 
 
 def pick(maps: Tensor, chosen: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ Modules carry the authors' names.
 """
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from timm.layers import LayerNorm2d  # pyright: ignore[reportPrivateImportUsage]
@@ -14,8 +14,19 @@ from torch import Tensor, nn
 from models.click_maps import ClickBatch
 
 DIM = 256
-NEGATIVE, POSITIVE, TOP_LEFT, BOTTOM_RIGHT = range(4)
-"""Which of `point_embeddings` says what a place is."""
+PAD, NEGATIVE, POSITIVE, TOP_LEFT, BOTTOM_RIGHT = range(-1, 4)
+"""Labels of places, by which `point_embeddings` are numbered; `PAD` is no place at all."""
+
+
+class Prompts(NamedTuple):
+    """Places as tokens are made of them: `xy` (b, n, 2) in pixels, `labels` long (b, n), and which count, bool (b, n).
+
+    A row that does not count only fills a batch up.
+    """
+
+    xy: Tensor
+    labels: Tensor
+    counts: Tensor
 
 
 class Places(nn.Module):
@@ -67,27 +78,29 @@ class PromptEncoder(nn.Module):
             nn.Conv2d(16, DIM, 1),
         )
 
-    def tokens(self, clicks: ClickBatch, frame_xy: Tensor, boxes: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Make tokens (b, n, 256), and say which of them count: bool (b, n).
-
-        `frame_xy` (2): sides of the frame in which clicks (as y, x) and `boxes` (b, 4: x0, y0, x1, y1) lie, in pixels.
-        A box of NaN stands for none. Half a pixel is added to every place, as the authors do.
-        """
-        xy = (clicks.yx.flip(-1) + 0.5) / frame_xy
-        kind = torch.where(clicks.positive[..., None], self._kind(POSITIVE), self._kind(NEGATIVE))
-        parts, counts = [self.pe_layer(xy) + kind], [clicks.valid]
-        padded = torch.ones(clicks.valid.shape[0], 1, dtype=torch.bool, device=xy.device)
+    def rows(self, clicks: ClickBatch, boxes: Tensor | None = None) -> Prompts:
+        """List clicks and `boxes` (b, 4: x0, y0, x1, y1; NaN: none) as labelled places, in the order of tokens."""
+        labels = torch.where(clicks.positive, POSITIVE, NEGATIVE)
+        parts = [Prompts(clicks.yx.flip(-1), labels, clicks.valid)]
+        padded = torch.ones_like(clicks.valid[:, :1])
         if boxes is not None:
             given = boxes.isfinite().all(1, keepdim=True)
-            corners = self.pe_layer((boxes.nan_to_num().view(-1, 2, 2) + 0.5) / frame_xy)
-            corners = corners + torch.stack([self._kind(TOP_LEFT), self._kind(BOTTOM_RIGHT)])
-            at = 0 if self.corners_first else len(parts)
-            parts.insert(at, corners)
-            counts.insert(at, given.expand(-1, 2))
+            corners = labels.new_tensor([TOP_LEFT, BOTTOM_RIGHT]).expand(len(boxes), -1)
+            box = Prompts(boxes.nan_to_num().view(-1, 2, 2), corners, given.expand(-1, 2))
+            parts.insert(0 if self.corners_first else 1, box)
             padded = padded if self.always_pad else ~given
-        parts.append(self.not_a_point_embed.weight[None].expand(len(padded), -1, -1))
-        counts.append(padded)
-        return torch.cat(parts, dim=1), torch.cat(counts, dim=1)
+        pad = labels.new_full((len(labels), 1), PAD)
+        parts.append(Prompts(clicks.yx.new_zeros(len(labels), 1, 2), pad, padded))
+        return Prompts(*(torch.cat(column, dim=1) for column in zip(*parts, strict=True)))
+
+    def tokens(self, xy: Tensor, labels: Tensor, side: int) -> Tensor:
+        """Make tokens (b, n, 256) of places `xy` (b, n, 2), in pixels of a frame of side x side, and their labels.
+
+        Half a pixel is added to every place, as the authors do; padding has no place.
+        """
+        kinds = torch.cat([kind.weight for kind in self.point_embeddings])
+        placed = self.pe_layer((xy + 0.5) / side) + kinds[labels.clamp(min=0)]
+        return torch.where((labels == PAD)[..., None], self.not_a_point_embed.weight, placed)
 
     def mask_map(self, low_logits: Tensor | None, grid: int) -> Tensor:
         """Make the map that is added to an image's embedding: (b or 1, 256, grid, grid).
@@ -97,6 +110,3 @@ class PromptEncoder(nn.Module):
         if low_logits is None:
             return self.no_mask_embed.weight.view(1, DIM, 1, 1).expand(-1, -1, grid, grid)
         return self.mask_downscaling(low_logits)
-
-    def _kind(self, number: int) -> Tensor:
-        return self.point_embeddings[number].weight[0]

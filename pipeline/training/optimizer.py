@@ -7,41 +7,35 @@ import torch
 from torch import nn
 
 from models.errors import InputError
+from models.networks.base import Network
 from pipeline.training.config import OptimizerConfig
 
 
 def layerwise_groups(
-    network: nn.Module, base_lr: float, weight_decay: float, layer_decay: float, *, freeze_coords: bool = False
+    network: Network, base_lr: float, weight_decay: float, layer_decay: float, *, freeze_coords: bool = False
 ) -> list[dict[str, Any]]:
-    """Group a plain-ViT network's parameters by depth: the nearer the input, the smaller the rate (spec 4.6).
+    """Group a network's parameters by depth: the nearer the input, the smaller the rate (spec 4.6).
 
-    Rate: base_lr * layer_decay^(depth + 1 - id), id 0 for the embeddings, i + 1 for block i, depth + 1 for the rest of
-    the backbone; neck, head and the clicks' embedding get the base rate. Weight decay spares 1-D tensors and the
-    positional embedding of the backbone. `freeze_coords`: the public code forgets the clicks' embedding
-    (patch_embed_coords) in this mode, which freezes it; ours trains it unless asked not to.
+    Rate: base_lr * layer_decay^(n - 1 - i) for layer i of n (`Network.layers`); what is in no layer gets the base rate.
+    Weight decay spares 1-D tensors and positional embeddings of layers. `freeze_coords`: the public code forgets the
+    clicks' embedding (patch_embed_coords) in this mode, which freezes it; ours trains it unless asked not to.
     """
-    prefix = "base." if hasattr(network, "base") else ""
-    blocks = getattr(getattr(getattr(network, "base", network), "backbone", None), "blocks", None)
-    if blocks is None:
+    layers = network.layers()
+    if not layers:
         raise InputError(
-            "optimizer.layer_decay: expected a network with a plain-ViT backbone (simpleclick_*, icmformer*_vit_*, "
-            "emc_vit_*)"
+            "optimizer.layer_decay: expected a network whose backbone is a row of layers (simpleclick_*, "
+            "icmformer*_vit_*, emc_vit_*, sam_*, sam2_*, mobile_sam)"
         )
-    depth = len(blocks)
+    coords = ("patch_embed_coords.", "base.patch_embed_coords.")
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, parameter in network.named_parameters():
-        if not parameter.requires_grad or (freeze_coords and name.startswith(f"{prefix}patch_embed_coords.")):
+        if not parameter.requires_grad or (freeze_coords and name.startswith(coords)):
             continue
         lr, decay = base_lr, weight_decay
-        if name.startswith(f"{prefix}backbone."):
-            part = name.removeprefix(prefix).split(".")
-            layer = depth + 1
-            if part[1] == "blocks":
-                layer = int(part[2]) + 1
-            elif part[1] in ("patch_embed", "pos_embed"):
-                layer = 0
-            lr = base_lr * layer_decay ** (depth + 1 - layer)
-            decay = 0.0 if parameter.ndim == 1 or part[1] == "pos_embed" else weight_decay
+        layer = next((number for number, starts in enumerate(layers) if name.startswith(starts)), None)
+        if layer is not None:
+            lr = base_lr * layer_decay ** (len(layers) - 1 - layer)
+            decay = 0.0 if parameter.ndim == 1 or "pos_embed" in name else weight_decay
         group = groups.setdefault((lr, decay), {"params": [], "names": [], "lr": lr, "weight_decay": decay})
         group["params"].append(parameter)
         group["names"].append(name)
@@ -76,7 +70,7 @@ def backbone_groups(network: nn.Module, config: OptimizerConfig) -> list[dict[st
     return [group for group in groups if group["params"]]
 
 
-def make_optimizer(network: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+def make_optimizer(network: Network, config: OptimizerConfig) -> torch.optim.Optimizer:
     """Adam with betas (.9, .999), eps 1e-8 and weight decay inside the gradient, as in the papers; or another."""
     if config.layer_decay is not None:
         if config.backbone_factor != 1:

@@ -49,7 +49,11 @@ def assert_answers_like_torch(network: Network, folder: Path) -> dict[str, list[
 def test_onnxruntime_answers_as_torch(name: str, tmp_path: Path) -> None:
     network = TINY_NETWORKS[name]()
     used = assert_answers_like_torch(network, tmp_path)
-    if not network.traits.split:
+    if network.traits.prompted:
+        maps = ["image_embeddings", "high_res_0", "high_res_1"][: 3 if name == "sam2" else 1]
+        rest = ["point_coords", "point_labels", "mask_input", "has_mask_input", "orig_im_size"]
+        assert used == {"encoder": ["input"], "decoder": [*maps, *rest]}
+    elif not network.traits.split:
         assert set(used) == ({"network", "focus_view"} if name == "focuscut apart" else {"network"})
         assert used["network"][:5] == ["image", "prev_mask", *CLICKS]
         exemplar = ["mask", "positive_yx", "positive_valid", "true_negative_yx", "true_negative_valid"]

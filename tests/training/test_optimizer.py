@@ -6,10 +6,11 @@ import torch
 from torch import nn
 
 from models.errors import InputError
+from models.networks.base import Network
 from pipeline.training.config import OptimizerConfig, ScalingConfig, TrainingConfig
 from pipeline.training.optimizer import layerwise_groups, make_optimizer, rate_factor, set_rate
 from tests.training.tiny import tiny_network
-from tests.training.toys import toy
+from tests.training.toys import TOYS, toy
 
 
 def test_layers_nearer_the_input_learn_slower() -> None:
@@ -34,9 +35,22 @@ def test_the_public_codes_frozen_click_embedding_is_an_option() -> None:
     assert not [name for name in names if name.startswith("patch_embed_coords.")]
 
 
-def test_layer_decay_wants_a_plain_vit() -> None:
-    with pytest.raises(InputError, match="layer_decay: expected a network with a plain-ViT backbone"):
-        layerwise_groups(nn.Linear(2, 2), 1.0, 0.0, 0.75)
+def test_layer_decay_wants_a_row_of_layers() -> None:
+    with pytest.raises(InputError, match="layer_decay: expected a network whose backbone is a row of layers"):
+        layerwise_groups(toy("ritm_hrnet18s"), 1.0, 0.0, 0.75)
+
+
+@pytest.mark.parametrize(("name", "blocks"), [("sam", "blocks"), ("mobile_sam", "stages"), ("sam2", "blocks")])
+def test_an_image_encoders_layers_hold_all_of_it_once(name: str, blocks: str) -> None:
+    network = TOYS[name]()
+    layers = network.layers()
+    rates = rates_of(network, OptimizerConfig(lr=1.0, layer_decay=0.5))
+    encoder = [key for key in rates if key.startswith("image_encoder.")]
+    fitting = {key: [number for number, starts in enumerate(layers) if key.startswith(starts)] for key in encoder}
+    assert all(rates[key] == 0.5 ** (len(layers) - 1 - numbers[0]) for key, numbers in fitting.items())
+    assert {numbers[0] for numbers in fitting.values()} == set(range(len(layers)))
+    assert all(numbers[0] < len(layers) - 1 for key, numbers in fitting.items() if f".{blocks}." in key)
+    assert {rates[key] for key in rates if not key.startswith("image_encoder.")} == {1.0}
 
 
 def test_one_group_without_layer_decay_and_frozen_parameters_stay_out() -> None:
@@ -100,7 +114,7 @@ def test_the_optimizer_moves_parameters_by_the_set_rate() -> None:
     assert torch.allclose(parameter.detach(), torch.full((3,), 0.95))  # Adam's first step is one rate long
 
 
-def rates_of(network: nn.Module, config: OptimizerConfig) -> dict[str, float]:
+def rates_of(network: Network, config: OptimizerConfig) -> dict[str, float]:
     groups = make_optimizer(network, config).param_groups
     rates = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
     return {name: rates[id(parameter)] for name, parameter in network.named_parameters() if id(parameter) in rates}

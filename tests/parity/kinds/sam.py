@@ -66,7 +66,7 @@ def replay(case: Case) -> Deviations:
             corners = None if box is None else np.array(box).reshape(2, 2)[:, ::-1]
             boxes = None if corners is None else torch.from_numpy(moved(corners)[:, ::-1].reshape(1, 4).copy()).float()
             low = fed_back[call["feed"]] if "feed" in call else None
-            masks = network.decode(started, hw, clicks, low, boxes=boxes)
+            masks = network.decode(started, network.prompts(hw, clicks, boxes), low)
             first = torch.tensor([call.get("multimask", False)])
             chosen = network.choose(masks, first)
             shown = masks.low_logits[:, chosen]
