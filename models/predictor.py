@@ -86,7 +86,7 @@ def open_state(
 ) -> State:
     """Start a session's state from a uint8 RGB image and, optionally, a mask to correct (bool) and an exemplar."""
     check_image(image)
-    tensor = torch.from_numpy(np.ascontiguousarray(image)).to(device).permute(2, 0, 1).float() / 255
+    tensor = torch.from_numpy(np.require(image, requirements=["C", "W"])).to(device).permute(2, 0, 1).float() / 255
     return start_state(tensor, mask, example)
 
 
