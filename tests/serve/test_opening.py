@@ -63,7 +63,7 @@ def test_what_was_done_counts_as_cache_and_may_vanish(starting: Path) -> None:
     predictor.answer = counted
     engine = Engine(predictor)
     opened = engine.open(image, Basis())
-    assert opened.memory_bytes == 4 * 3 * 64 * 64 + 4 * 32 * (64 // 16) ** 2
+    assert sum(opened.memory.values()) == 4 * 3 * 64 * 64 + 4 * 32 * (64 // 16) ** 2
     masks = LocalMasks(engine, Settings(max_cache_bytes=1))
     work = [Work(session_id=n, load=lambda: encoded(image), basis=Basis(), clicks=(Click(y=9, x=9),)) for n in "ab"]
     masks.open("a", encoded(image), image, Basis())
