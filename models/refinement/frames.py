@@ -3,8 +3,8 @@
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from weakref import WeakValueDictionary
 from typing import Any
+from weakref import WeakValueDictionary
 
 from torch import Tensor
 
