@@ -16,7 +16,7 @@ BITS = {torch.bfloat16: torch.int16}
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sent:
-    """A tensor on its way, its axes in the `order` in which they lie in memory; `dtype` where these are its bits only."""
+    """A tensor on its way, its axes in the `order` in which they lie in memory; `dtype` if it holds bits."""
 
     array: np.ndarray
     order: tuple[int, ...]

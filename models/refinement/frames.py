@@ -50,7 +50,7 @@ class Frames:
     """
 
     def __init__(self, most: int = 1, image: str = "", pool: Pool | None = None) -> None:
-        """Keep at most this many views. `image` names its content, within the `pool` (None: one of its own)."""
+        """Keep at most this many views. `image` names its content, within the `pool` (None: shared with no other)."""
         self.image, self._most = image, most
         self._pool = Pool() if pool is None else pool
         self._frames: OrderedDict[tuple[Box, tuple[int, int], str], Frame] = OrderedDict()

@@ -115,7 +115,7 @@ def test_sessions_on_one_image_start_once(name: str) -> None:
         masks.forget(session)
     assert masks._total() == 0
     masks.mask(work("b", 1))
-    assert counted.asked["Start"] == 3, "and nobody has it any more"
+    assert counted.asked["Start"] == 3, "and then it is gone"
 
 
 def test_cached_bytes_make_room_for_what_is_theirs_alone() -> None:
