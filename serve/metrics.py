@@ -59,7 +59,7 @@ WORK_MS = Metric(
 FORWARD_MS = Metric(
     name="maskwright_forward_ms",
     kind="histogram",
-    help="Time of a batch in the network. half: start (before any click), encode (heavy), correct and prompt (light), whole, close_up",
+    help="Time of a batch in the network. half: start, encode (heavy), correct, prompt (light), whole, close_up",
     labels=("half", "version"),
     bounds=MS,
 )

@@ -17,6 +17,8 @@ from models.predictor import Predictor
 from serve.api import create_app
 from serve.batching import Batched
 from serve.engine import Engine
+from serve.faces.by_content import ByContent
+from serve.fleet import Fleet
 from serve.masks import LocalMasks, Work
 from serve.settings import Settings
 from serve.values import Basis, Exemplar
@@ -183,3 +185,20 @@ def test_over_http_the_first_click_does_not_pay_for_opening(name: str) -> None:
     plain.click(20, 50)
     np.testing.assert_array_equal(mask_of(answer), plain.mask)
     assert counted.asked["Start"] == 1, "a mask to correct changes nothing of what the image is"
+
+
+@pytest.mark.parametrize("name", ["mobile_sam", "sam2"])
+def test_cvat_and_label_studio_have_each_image_prepared_once(name: str) -> None:
+    """They send the image with each call; objects in it differ by their first click."""
+    counted, plain = Counted(name), Counted(name).masks()
+    fleet = Fleet({"only": counted.masks()})
+    for face in ("cvat", "label-studio"):
+        content = ByContent(fleet, Settings(), face)
+        image = content.picture(encoded(picture()))
+        for start in (10, 40):
+            clicks = [image.click(start, 20, True), image.click(start + 5, 9, False)]
+            for num in (1, 2):
+                found = content.mask(image, clicks[:num])
+                expected = plain.once(image.data, picture(), Basis(), tuple(clicks[:num]))
+                np.testing.assert_array_equal(found, expected.mask)
+    assert counted.asked["Start"] == 1
