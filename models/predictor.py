@@ -179,7 +179,7 @@ class Predictor:
         """
         state = open_state(image, mask, self.device, self._example(exemplar))
         pixels = np.ascontiguousarray(image)
-        return self._session(state, f"{pixels.shape} {hashlib.sha256(pixels).hexdigest()}")
+        return self._session(state, f"{pixels.shape} {hashlib.sha256(pixels.data).hexdigest()}")
 
     def reopen(
         self, session: "Session", mask: np.ndarray | None = None, exemplar: tuple[np.ndarray, Clicks] | None = None

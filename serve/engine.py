@@ -160,7 +160,7 @@ class Engine:
         self._failures = 0
         self._warm = False
         self._progress = Progress(clock)
-        self._ahead = KeyedLocks("image")
+        self._ahead = KeyedLocks("preparation")
         self.opening = metrics.Waited(threading.BoundedSemaphore(NUM_OPENING), "image")
         """Hold this while an image is decoded and opened; of other locks, only a record's may be held before it."""
 

@@ -42,7 +42,7 @@ PROBLEMS = Metric(
 QUEUE_MS = Metric(
     name="maskwright_queue_ms",
     kind="histogram",
-    help="Wait for one's turn. at: session (its earlier change), image (decoders, its preparation), network, batch",
+    help="Wait for one's turn. at: session (its earlier change), image (decoders), preparation, network, batch",
     labels=("at",),
     bounds=MS,
 )
