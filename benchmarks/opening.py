@@ -86,7 +86,7 @@ def row(label: str, image: np.ndarray, repeats: int) -> str:
     for _ in range(repeats + 1):
         plain, session = (opened(each, image, FORMS[label][2]) for each in (whole, ahead))
         times["open"].append(milliseconds(session.look_ahead))
-        kept = session.memory_bytes
+        kept = sum(session.memory.values())
         for name, click in zip(("first", "next"), clicks, strict=True):
             times[name].append(milliseconds(functools.partial(plain.click, *click)))
             times[f"{name} ahead"].append(milliseconds(functools.partial(session.click, *click)))

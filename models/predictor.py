@@ -1,6 +1,7 @@
 """Checkpoint + refinement -> masks for a session. State is a value: undo drops the newest one."""
 
 import copy
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from models.networks.base import Exemplar, Network, PromptNetwork, SplitNetwork
 from models.precision import Precision
 from models.refinement import REFINEMENTS, Refinement, State, build, named, why_not
 from models.refinement.exemplar import example_of
-from models.refinement.frames import Frames
+from models.refinement.frames import Frames, Pool
 from models.refinement.passes import passes, threshold_is_last
 from models.steps import Answer, Encode, Example, Prompt, Segment, Start
 
@@ -137,6 +138,7 @@ class Predictor:
         self.model_version = f"{self.network.name}-{description.get('sha256', 'unsaved')[:12]}"
         self.step = build(self.refinement, self.network.traits)
         self.answer = answer_with(self.network)
+        self._pool = Pool()
 
     @property
     def takes_exemplar(self) -> bool:
@@ -173,17 +175,23 @@ class Predictor:
         """Open a session on a uint8 RGB image (h, w, 3), optionally with a mask (bool) to correct.
 
         `exemplar`, for networks that take one: the mask (bool) and the clicks of a finished object of the kind sought.
-        Raises InputError if this network takes none.
+        Raises InputError if this network takes none. Sessions on the same pixels share what no click changes.
         """
         state = open_state(image, mask, self.device, self._example(exemplar))
-        return Session(self, replace(state, frames=Frames(SESSION_FRAMES)))
+        pixels = np.ascontiguousarray(image)
+        return self._session(state, f"{pixels.shape} {hashlib.sha256(pixels.data).hexdigest()}")
 
     def reopen(
         self, session: "Session", mask: np.ndarray | None = None, exemplar: tuple[np.ndarray, Clicks] | None = None
     ) -> "Session":
         """Open a session on the image of another one, as `open` does, without decoding or copying it again."""
         before = session.states[0]
-        return Session(self, replace(start_state(before.image, mask, self._example(exemplar)), frames=before.frames))
+        return self._session(start_state(before.image, mask, self._example(exemplar)), session.content)
+
+    def _session(self, state: State, content: str) -> "Session":
+        # What a network makes of an exemplar differs from session to session: they would take it from each other.
+        pool = self._pool if state.example is None else None
+        return Session(self, replace(state, frames=Frames(SESSION_FRAMES, content, pool)))
 
     def _example(self, exemplar: tuple[np.ndarray, Clicks] | None) -> Example | None:
         if exemplar is None:
@@ -219,6 +227,11 @@ class Session:
         return self.states[-1].hw
 
     @property
+    def content(self) -> str:
+        """Names the pixels of the image."""
+        return self.states[0].frames.image
+
+    @property
     def clicks(self) -> Clicks:
         """The clicks so far."""
         return self.states[-1].clicks
@@ -243,11 +256,14 @@ class Session:
         return self.states[-1].honoured(self.predictor.refinement.mask_threshold)
 
     @property
-    def memory_bytes(self) -> int:
-        """Bytes that are kept for later clicks, beside images and masks; states share features and frames."""
+    def memory(self) -> dict[int, int]:
+        """Bytes that are kept for later clicks, beside images and masks, by the id of what they are of.
+
+        That is this session, whose states share features, and frames, which other sessions may keep as well.
+        """
         contents = [state.memory.content for state in self.states if state.memory is not None]
         features = sum(tensor.nbytes for tensor in {id(t): t for c in contents for t in _tensors(c)}.values())
-        return features + self.states[0].frames.memory_bytes
+        return {id(self): features} | self.states[0].frames.memory
 
     def refined(self, predictor: Predictor) -> "Session":
         """Return this session as another predictor of the same network sees it; nothing is made again if only the

@@ -20,6 +20,7 @@ from models.errors import InputError
 from models.interaction import Click, Clicks
 from serve import metrics
 from serve.faults import Progress, is_out_of_memory, memory_as_problem
+from serve.locks import KeyedLocks
 from serve.problems import Problem
 from serve.values import Basis
 from serve.waiting import Abandoned, check
@@ -54,8 +55,13 @@ class PredictorSession(Protocol):
         ...
 
     @property
-    def memory_bytes(self) -> int:
-        """Bytes kept for later clicks beside image and masks."""
+    def content(self) -> str:
+        """Names the pixels of the image."""
+        ...
+
+    @property
+    def memory(self) -> dict[int, int]:
+        """Bytes kept for later clicks beside image and masks, by ids that sessions on one image have in common."""
         ...
 
     def click(self, y: float, x: float, positive: bool = True) -> np.ndarray:
@@ -154,6 +160,7 @@ class Engine:
         self._failures = 0
         self._warm = False
         self._progress = Progress(clock)
+        self._ahead = KeyedLocks("preparation")
         self.opening = metrics.Waited(threading.BoundedSemaphore(NUM_OPENING), "image")
         """Hold this while an image is decoded and opened; of other locks, only a record's may be held before it."""
 
@@ -221,7 +228,7 @@ class Engine:
 
     def _look_ahead(self, session: PredictorSession) -> None:
         try:
-            with self._network:
+            with self._ahead.alone(session.content), self._network:  # others on this image wait, and find it done
                 session.look_ahead()
         except Exception:
             # The click itself will do it, and say what is wrong if that still is.

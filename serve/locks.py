@@ -17,7 +17,9 @@ class _Lock:
 class KeyedLocks:
     """A lock for each key, as long as somebody holds it or waits for it."""
 
-    def __init__(self) -> None:
+    def __init__(self, at: str = "session") -> None:
+        """`at`: what is waited for, as in metrics.QUEUE_MS."""
+        self._at = at
         self._locks: weakref.WeakValueDictionary[str, _Lock] = weakref.WeakValueDictionary()
         self._guard = threading.Lock()
 
@@ -30,5 +32,5 @@ class KeyedLocks:
                 lock = self._locks[key] = _Lock()
         started = time.perf_counter()
         with lock.held:
-            metrics.since(metrics.QUEUE_MS, started, "session")
+            metrics.since(metrics.QUEUE_MS, started, self._at)
             yield

@@ -92,7 +92,7 @@ class LocalMasks:
         self.engine, self._settings = engine, settings
         self._max_bytes = settings.max_cache_bytes // num_sharing
         self._cached: OrderedDict[str, tuple[Basis, PredictorSession]] = OrderedDict()  # least recently used first
-        self._sizes: dict[str, int] = {}
+        self._sizes: dict[str, dict[str | int, int]] = {}  # bytes, by what sessions may have in common
         self._lock = threading.Lock()
         self._give_back = NowAndThen()
 
@@ -139,7 +139,7 @@ class LocalMasks:
         with self._lock:
             self._cached.pop(session_id, None)
             self._sizes.pop(session_id, None)
-            total = sum(self._sizes.values())
+            total = self._total()
         metrics.put(metrics.CACHE_BYTES, total, self.engine.model_version)
 
     def has(self, session_id: str) -> bool:
@@ -171,16 +171,16 @@ class LocalMasks:
 
     def _keep(self, session_id: str, basis: Basis, session: PredictorSession, hw: tuple[int, int]) -> None:
         # A float32 RGB image, a float32 mask per click and one more, and what the network keeps for later clicks.
-        size = hw[0] * hw[1] * (12 + 4 * (len(session.clicks) + 1)) + session.memory_bytes
+        size = hw[0] * hw[1] * (12 + 4 * (len(session.clicks) + 1))
         with self._lock:
-            self._cached[session_id], self._sizes[session_id] = (basis, session), size
+            self._cached[session_id], self._sizes[session_id] = (basis, session), {session_id: size} | session.memory
             self._cached.move_to_end(session_id)
-            total = sum(self._sizes[other] for other in self._cached)
-            for other in list(self._cached):
-                if total <= self._max_bytes:
-                    break
-                if other != session_id:
-                    total -= self._sizes.pop(other)
-                    del self._cached[other]
-                    metrics.put(metrics.CACHE_EVICTIONS, 1, self.engine.model_version)
+            while (total := self._total()) > self._max_bytes and len(self._cached) > 1:
+                other, _ = self._cached.popitem(last=False)
+                del self._sizes[other]
+                metrics.put(metrics.CACHE_EVICTIONS, 1, self.engine.model_version)
         metrics.put(metrics.CACHE_BYTES, total, self.engine.model_version)
+
+    def _total(self) -> int:
+        """Bytes of all that is cached."""
+        return sum({what: size for each in self._cached for what, size in self._sizes[each].items()}.values())

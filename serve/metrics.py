@@ -42,7 +42,7 @@ PROBLEMS = Metric(
 QUEUE_MS = Metric(
     name="maskwright_queue_ms",
     kind="histogram",
-    help="Wait for one's turn. at: session (its earlier change), image (decoders), network, batch",
+    help="Wait for one's turn. at: session (its earlier change), image (decoders), preparation, network, batch",
     labels=("at",),
     bounds=MS,
 )
@@ -59,7 +59,7 @@ WORK_MS = Metric(
 FORWARD_MS = Metric(
     name="maskwright_forward_ms",
     kind="histogram",
-    help="Time of a batch in the network. half: encode (heavy), correct (light), whole, close_up",
+    help="Time of a batch in the network. half: start, encode (heavy), correct, prompt (light), whole, close_up",
     labels=("half", "version"),
     bounds=MS,
 )

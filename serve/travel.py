@@ -16,26 +16,32 @@ BITS = {torch.bfloat16: torch.int16}
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sent:
-    """A tensor on its way; `dtype` where the array holds only its bits."""
+    """A tensor on its way, its axes in the `order` in which they lie in memory; `dtype` if it holds bits."""
 
     array: np.ndarray
+    order: tuple[int, ...]
     dtype: torch.dtype | None = None
 
 
 def pack(value: Any) -> Any:
     """Replace the tensors in a request or an answer (records, tuples and lists of them) by what travels."""
     if isinstance(value, Tensor):
-        plain = value.detach().cpu().contiguous()
+        order = tuple(sorted(range(value.ndim), key=value.stride, reverse=True))
+        plain = value.detach().cpu().permute(order).contiguous()
         bits = BITS.get(plain.dtype)
-        return Sent(plain.numpy()) if bits is None else Sent(plain.view(bits).numpy(), plain.dtype)
+        return Sent(plain.numpy(), order) if bits is None else Sent(plain.view(bits).numpy(), order, plain.dtype)
     return _within(value, pack)
 
 
 def unpack(value: Any) -> Any:
-    """Undo `pack`. The tensors are copies: what has travelled lies in memory that others read as well."""
+    """Undo `pack`. The tensors are copies: what has travelled lies in memory that others read as well.
+
+    They lie in memory as they did: with another layout a network may round otherwise.
+    """
     if isinstance(value, Sent):
         plain = torch.tensor(value.array)
-        return plain if value.dtype is None else plain.view(value.dtype)
+        plain = plain if value.dtype is None else plain.view(value.dtype)
+        return plain.permute(tuple(map(value.order.index, range(plain.ndim))))
     return _within(value, unpack)
 
 

@@ -4,6 +4,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakValueDictionary
 
 from torch import Tensor
 
@@ -37,26 +38,33 @@ class Frame:
             yield from self.mirror.tensors()
 
 
+Pool = WeakValueDictionary[tuple[str, Box, tuple[int, int], str], Frame]
+"""Frames of all images of one network that some Frames keeps, by image."""
+
+
 class Frames:
     """The newest views of one image, of one network: a cache, which changes no answer and may vanish at any moment.
 
     States of a session share it, so that an undone click, or the next object in the image, finds what the first found.
+    Those of one image and one pool have their frames in common; each frame is kept until the last of them drops it.
     """
 
-    def __init__(self, most: int = 1) -> None:
-        """Keep at most this many views."""
-        self._most = most
+    def __init__(self, most: int = 1, image: str = "", pool: Pool | None = None) -> None:
+        """Keep at most this many views. `image` names its content, within the `pool` (None: shared with no other)."""
+        self.image, self._most = image, most
+        self._pool = Pool() if pool is None else pool
         self._frames: OrderedDict[tuple[Box, tuple[int, int], str], Frame] = OrderedDict()
 
     def at(self, box: Box, hw: tuple[int, int], how: str = "") -> Frame:
         """What is kept of a box at this size; `how` tells ways of making its pixels apart. An empty one if nothing."""
-        frame = self._frames.setdefault((box, hw, how), Frame())
-        self._frames.move_to_end((box, hw, how))
+        key = (box, hw, how)
+        frame = self._frames[key] = self._frames.get(key) or self._pool.setdefault((self.image, *key), Frame())
+        self._frames.move_to_end(key)
         while len(self._frames) > self._most:
             self._frames.popitem(last=False)
         return frame
 
     @property
-    def memory_bytes(self) -> int:
-        """Bytes of all that is kept in this process."""
-        return sum(tensor.nbytes for frame in self._frames.values() for tensor in frame.tensors())
+    def memory(self) -> dict[int, int]:
+        """Bytes of each frame that is kept in this process, by its id."""
+        return {id(frame): sum(tensor.nbytes for tensor in frame.tensors()) for frame in self._frames.values()}

@@ -17,7 +17,7 @@ export function bindOpening(page) {
     const within = index >= 0 && (folder.at >= 0 || !state.image || !page.unsaved());
     if (document.querySelector("dialog[open]") || !(within || (await page.mayLeave()))) return;
     const turn = ++state.loading;
-    busy("Opening the image");
+    busy("Preparing the image");
     let session = null, fresh = true;
     try {
       if (blob.type && !ACCEPTED.includes(blob.type)) throw new Error("This is not a JPEG, PNG or WebP image.");

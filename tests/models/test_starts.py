@@ -115,7 +115,7 @@ def test_undo_and_the_next_object_start_from_what_is_kept(network: Any) -> None:
     image, mask = photo((120, 150))
     session = predictor.open(image)
     session.look_ahead()
-    kept = session.memory_bytes
+    kept = sum(session.memory.values())
     assert kept > 0
     session.click(*CLICKS[0])
     session.undo()
@@ -124,7 +124,7 @@ def test_undo_and_the_next_object_start_from_what_is_kept(network: Any) -> None:
     other.look_ahead()
     other.click(*CLICKS[1])
     assert answer.taken().count("Start") == 1
-    assert session.states[0].frames.memory_bytes == kept
+    assert sum(session.states[0].frames.memory.values()) == kept
 
 
 def test_another_example_starts_anew() -> None:
@@ -174,10 +174,10 @@ def test_the_pixels_of_a_view_are_kept_exactly(box: Box | None) -> None:
 def test_few_views_are_kept_and_none_that_is_no_smaller() -> None:
     state = Predictor(TINY_NETWORKS["ritm"]()).open(photo((120, 150))[0]).states[0]
     state.view(whole(state.hw), state.hw)
-    assert state.frames.memory_bytes == 0
+    assert sum(state.frames.memory.values()) == 0
     for side in (30, 40, 50, 60):
         state.view(whole(state.hw), (side, side))
-    assert state.frames.memory_bytes == 4 * 3 * (50**2 + 60**2)
+    assert sum(state.frames.memory.values()) == 4 * 3 * (50**2 + 60**2)
     assert SESSION_FRAMES == 2
 
 

@@ -52,12 +52,13 @@ class FakePredictor:
 
 
 class FakeSession:
-    memory_bytes = 0
+    content = ""
 
     def __init__(self, predictor: FakePredictor, image: np.ndarray, mask: np.ndarray | None) -> None:
         self.predictor, self.image, self.hw = predictor, image, image.shape[:2]
         start = np.zeros(self.hw, np.float32) if mask is None else mask.astype(np.float32)
         self.states: list[tuple[Clicks, np.ndarray]] = [(Clicks.none(), start)]
+        self.memory: dict[int, int] = {}
 
     @property
     def clicks(self) -> Clicks:

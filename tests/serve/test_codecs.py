@@ -173,11 +173,11 @@ def test_finished_objects(server: Server, session: str, mask: np.ndarray) -> Non
         np.testing.assert_array_equal(rle.decode(exemplar["mask"]), mask)
 
 
-@pytest.fixture(scope="module")
-def real() -> TestClient:
+@pytest.fixture(scope="module", params=["simpleclick", "mobile_sam"])
+def real(request: pytest.FixtureRequest) -> TestClient:
     """The interface on a network of random weights, which honours about every other click."""
     return TestClient(
-        create_app(Engine(Predictor(TOYS["simpleclick"]())), Settings(clicks_per_second=0)), "http://localhost"
+        create_app(Engine(Predictor(TOYS[request.param]())), Settings(clicks_per_second=0)), "http://localhost"
     )
 
 

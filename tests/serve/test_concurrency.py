@@ -32,7 +32,7 @@ def play(engine: Engine, number: int) -> list[bytes]:
 
 
 @pytest.mark.parametrize("alone", [True, False])
-@pytest.mark.parametrize("network", ["simpleclick", "emc segformer"])
+@pytest.mark.parametrize("network", ["simpleclick", "emc segformer", "mobile_sam"])
 def test_streams_at_once_equal_streams_in_turn(network: str, alone: bool) -> None:
     predictor = Predictor(TOYS[network]())
     if not alone:  # as in a replica on a CPU
@@ -44,17 +44,17 @@ def test_streams_at_once_equal_streams_in_turn(network: str, alone: bool) -> Non
     assert len({bits for stream in in_turn for bits in stream}) == 3 * 4, "all differ, but for what was undone"
 
 
-@pytest.mark.parametrize("network", ["simpleclick", "emc segformer"])
+@pytest.mark.parametrize("network", ["simpleclick", "emc segformer", "mobile_sam"])
 def test_the_cache_never_holds_more_than_it_may_and_masks_stay_the_same(network: str) -> None:
     predictor, data = Predictor(TOYS[network]()), encoded(picture(48, 64))
     roomy = LocalMasks(Engine(predictor), Settings())
     roomy.mask(work("a", data, 4))
-    one = sum(roomy._sizes.values())
+    one = roomy._total()
     tight = LocalMasks(Engine(predictor), Settings(max_cache_bytes=int(2.5 * one)))
     for clicks in range(1, 4):
         for name in "abcd":
             assert tight.mask(work(name, data, clicks)).encoded == roomy.mask(work(name, data, clicks)).encoded
-            assert sum(tight._sizes.values()) <= 2.5 * one
+            assert tight._total() <= 2.5 * one
             assert set(tight._sizes) == set(tight._cached)
     assert list(tight._cached)[-2:] == ["c", "d"], "the ones used last"
     assert len(roomy._cached) == 4

@@ -28,11 +28,11 @@ from tests.training.toys import TOYS, toy
 CLICKS = [(30, 20, True), (5, 5, False), (50, 30, True)]
 
 
-@pytest.fixture(scope="session")
-def versions(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+@pytest.fixture(scope="session", params=["emc_segformer_b0", "mobile_sam"])
+def versions(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> list[Path]:
     """Two checkpoints of the same split network."""
     folder = tmp_path_factory.mktemp("versions")
-    return [checkpoint.save(toy("emc_segformer_b0", seed), folder / str(seed)) for seed in (1, 2)]
+    return [checkpoint.save(toy(request.param, seed), folder / str(seed)) for seed in (1, 2)]
 
 
 @pytest.fixture(scope="session")

@@ -95,9 +95,11 @@ def expected_masks(folder: Path, person: Annotator) -> Iterator[dict[str, Any]]:
 @pytest.mark.ray
 @pytest.mark.timeout(400)
 @pytest.mark.usefixtures("serving_ray")
-@pytest.mark.parametrize("proxy", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_a_model_is_replaced_under_load_and_no_click_fails(proxy: bool, tmp_path: Path) -> None:
-    before, after = (checkpoint.save(toy("emc_segformer_b0", seed), tmp_path / str(seed)) for seed in (1, 2))
+@pytest.mark.parametrize(
+    ("name", "proxy"), [("emc_segformer_b0", False), ("mobile_sam", False), ("emc_segformer_b0", True)]
+)
+def test_a_model_is_replaced_under_load_and_no_click_fails(name: str, proxy: bool, tmp_path: Path) -> None:
+    before, after = (checkpoint.save(toy(name, seed), tmp_path / str(seed)) for seed in (1, 2))
     whole = checkpoint.save(TOYS["simpleclick"](), tmp_path / "whole")
     args = ServeArgs(
         checkpoint=f"{whole},b={before}",

@@ -1,24 +1,29 @@
-"""What needs no click is done when a session opens, and a failure of that is no failure of opening."""
+"""What needs no click is done once for an image, when a session opens; a failure of that is no failure of opening."""
 
+import base64
 import logging
-from pathlib import Path
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from fastapi.testclient import TestClient
 
-from models import checkpoint
+from models import rle
 from models.interaction import Click
-from models.networks import create
 from models.predictor import Predictor
-from models.steps import Start
+from serve.api import create_app
+from serve.batching import Batched
 from serve.engine import Engine
+from serve.faces.by_content import ByContent
+from serve.fleet import Fleet
 from serve.masks import LocalMasks, Work
 from serve.settings import Settings
-from serve.values import Basis
-from tests.serve.conftest import Server, encoded, mask_of, picture
-
-TINY = {"dim": 32, "depth": 4, "heads": 2, "neck_dims": (8, 8, 16, 16), "head_dim": 16, "input_hw": (64, 64)}
+from serve.values import Basis, Exemplar
+from tests.serve.conftest import ADDRESS, Server, encoded, mask_of, picture
+from tests.training.toys import TOYS
 
 
 def test_opening_looks_ahead_and_a_click_does_not(server: Server) -> None:
@@ -44,32 +49,156 @@ def test_opening_does_not_fail_with_what_may_be_done_later(server: Server, caplo
     assert server.engine.healthy
 
 
-@pytest.fixture(scope="module")
-def starting(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    return checkpoint.save(create("icmformer_vit_base", **TINY), tmp_path_factory.mktemp("m") / "c")
+KEPT = {
+    "icmformer": 4 * (3 * 64 * 64 + 32 * 4 * 4),  # the view, and tokens
+    "mobile_sam": 4 * (3 * 43 * 64 + 256 * 4 * 4),  # the view without padding, and the embedding
+    "sam2": 4 * (3 * 128 * 128 + 256 * 8 * 8 + 64 * 16 * 16 + 32 * 32 * 32),  # two more maps
+}
+"""Bytes that these networks make of `picture` before a click."""
+CLICKS = (Click(y=20, x=30), Click(y=9, x=9, positive=False), Click(y=30, x=44))
 
 
-def test_what_was_done_counts_as_cache_and_may_vanish(starting: Path) -> None:
-    predictor, image = Predictor(starting), picture()
-    starts = 0
-    own = predictor.answer
+class Counted:
+    """A predictor of a toy network that counts what it is asked."""
 
-    def counted(requests: list) -> list:  # pyright: ignore[reportMissingTypeArgument]
-        nonlocal starts
-        starts += isinstance(requests[0], Start)
-        return own(requests)
+    def __init__(self, name: str, slow_s: float = 0.0) -> None:
+        self.predictor, self.asked = Predictor(TOYS[name]()), Counter[str]()
+        own = self.predictor.answer
 
-    predictor.answer = counted
-    engine = Engine(predictor)
-    opened = engine.open(image, Basis())
-    assert opened.memory_bytes == 4 * 3 * 64 * 64 + 4 * 32 * (64 // 16) ** 2
-    masks = LocalMasks(engine, Settings(max_cache_bytes=1))
-    work = [Work(session_id=n, load=lambda: encoded(image), basis=Basis(), clicks=(Click(y=9, x=9),)) for n in "ab"]
-    masks.open("a", encoded(image), image, Basis())
-    first = masks.mask(work[0]).mask
-    assert starts == 2
-    masks.mask(work[1])
+        def answer(requests: list[Any]) -> list[Any]:
+            self.asked[type(requests[0]).__name__] += len(requests)
+            time.sleep(slow_s)
+            return own(requests)
+
+        self.predictor.answer = answer
+
+    def masks(self, **settings: Any) -> LocalMasks:
+        return LocalMasks(Engine(self.predictor), Settings(**settings))
+
+
+def work(name: str, num: int, image: np.ndarray | None = None, basis: Basis | None = None) -> Work:
+    data = encoded(picture() if image is None else image)
+    return Work(session_id=name, load=lambda: data, basis=basis or Basis(), clicks=CLICKS[:num])
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_what_was_done_counts_as_cache_and_may_vanish(name: str) -> None:
+    counted, others = Counted(name), 255 - picture()
+    assert sum(counted.predictor.open(picture()).memory.values()) == 0
+    masks = counted.masks(max_cache_bytes=1)
+    masks.open("a", encoded(picture()), picture(), Basis())
+    assert masks._total() == 40 * 60 * (12 + 4) + KEPT[name]
+    first = masks.mask(work("a", 2)).mask
+    assert counted.asked["Start"] == 1
+    masks.mask(work("b", 2, others))
     assert not masks.has("a")
-    np.testing.assert_array_equal(masks.mask(work[0]).mask, first)
-    assert starts == 4
+    np.testing.assert_array_equal(masks.mask(work("a", 2)).mask, first)
+    assert counted.asked["Start"] == 3
+
+
+@pytest.mark.parametrize("name", [*KEPT, "emc segformer"])
+def test_sessions_on_one_image_start_once(name: str) -> None:
+    counted, plain = Counted(name), Counted(name).masks()
+    masks = counted.masks()
+    for session in "ab":
+        masks.open(session, encoded(picture()), picture(), Basis())
+    if name in KEPT:
+        assert masks._total() == 2 * 40 * 60 * (12 + 4) + KEPT[name], "counted once"
+    for session, num in (("a", 2), ("b", 3), ("a", 3), ("b", 0), ("b", 1)):  # undone: the next object in the image
+        np.testing.assert_array_equal(masks.mask(work(session, num)).mask, plain.mask(work("c", num)).mask)
+    masks.forget("a")
+    masks.mask(work("b", 3))
+    masks.mask(work("d", 1))
+    masks.once(encoded(picture()), picture(), Basis(), CLICKS)
+    assert counted.asked["Start"] == 1, "what one has dropped another one still has"
+    masks.mask(work("e", 1, 255 - picture()))
+    assert counted.asked["Start"] == 2
+    for session in "bde":
+        masks.forget(session)
+    assert masks._total() == 0
+    masks.mask(work("b", 1))
+    assert counted.asked["Start"] == 3, "and then it is gone"
+
+
+def test_cached_bytes_make_room_for_what_is_theirs_alone() -> None:
+    masks = Counted("mobile_sam").masks(max_cache_bytes=2 * 40 * 60 * (12 + 4) + KEPT["mobile_sam"])
+    for session in "abc":
+        masks.open(session, encoded(picture()), picture(), Basis())
+    assert [masks.has(session) for session in "abc"] == [False, True, True]
+    masks.open("d", encoded(255 - picture()), 255 - picture(), Basis())
+    assert [masks.has(session) for session in "bcd"] == [False, False, True]
+
+
+def test_other_examples_in_one_image_take_nothing_from_each_other() -> None:
+    counted = Counted("icmformerpp")
+    masks = counted.masks()
+    bases = []
+    for column in (5, 30):
+        shown = np.zeros((40, 60), bool)
+        shown[10:20, column : column + 20] = True
+        bases.append(Basis(exemplar=Exemplar(mask=rle.encode(shown), clicks=(Click(y=15, x=column + 5),))))
+    for num in (1, 2, 3):
+        for session, basis in zip("ab", bases, strict=True):
+            masks.mask(work(session, num, basis=basis))
+    assert counted.asked["Start"] == 2
+
+
+@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize("name", ["mobile_sam", "icmformer"])
+def test_who_comes_while_an_image_is_prepared_waits_and_does_not_prepare_it_again(name: str, alone: bool) -> None:
+    """`alone` False: as in a replica, where sessions are together in the network."""
+    counted = Counted(name, slow_s=0.2)
+    counted.predictor.answer = Batched(counted.predictor.answer)
+    masks, plain = LocalMasks(Engine(counted.predictor, alone=alone), Settings()), Counted(name).masks()
+    masks.engine.warm_up()
+    counted.asked.clear()
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda session: masks.mask(work(session, 1)).mask, "abcd"))
+    assert counted.asked["Start"] == 1
+    for mask in found:
+        np.testing.assert_array_equal(mask, plain.mask(work("e", 1)).mask)
+
+
+@pytest.mark.parametrize("name", ["sam", "mobile_sam", "sam2"])
+def test_over_http_the_first_click_does_not_pay_for_opening(name: str) -> None:
+    counted, image = Counted(name), picture()
+    start = np.zeros(image.shape[:2], bool)
+    start[10:30, 10:40] = True
+    client = TestClient(create_app(Engine(counted.predictor)), ADDRESS)
+    kind = {"headers": {"Content-Type": "image/png"}}
+    opened = [client.post("/v1/sessions", content=encoded(image), **kind).json() for _ in range(2)]
+    assert counted.asked == {"Start": 1}
+    plain = Counted(name).predictor.open(image)
+    for session in opened:
+        for click in CLICKS:
+            body = {"x": click.x, "y": click.y, "positive": click.positive}
+            answer = client.post(f"/v1/sessions/{session['session_id']}/clicks", json=body).json()
+        assert counted.asked["Start"] == 1
+    for click in CLICKS:
+        plain.click(click.y, click.x, click.positive)
+    np.testing.assert_array_equal(mask_of(answer), plain.mask)
+
+    document = {"image": base64.b64encode(encoded(image)).decode(), "mask": rle.encode(start)}
+    given = client.post("/v1/sessions", json=document).json()
+    answer = client.post(f"/v1/sessions/{given['session_id']}/clicks", json={"x": 50, "y": 20}).json()
+    plain = Counted(name).predictor.open(image, start)
+    plain.click(20, 50)
+    np.testing.assert_array_equal(mask_of(answer), plain.mask)
+    assert counted.asked["Start"] == 1, "a mask to correct changes nothing of what the image is"
+
+
+@pytest.mark.parametrize("name", ["mobile_sam", "sam2"])
+def test_cvat_and_label_studio_have_each_image_prepared_once(name: str) -> None:
+    """They send the image with each call; objects in it differ by their first click."""
+    counted, plain = Counted(name), Counted(name).masks()
+    fleet = Fleet({"only": counted.masks()})
+    for face in ("cvat", "label-studio"):
+        content = ByContent(fleet, Settings(), face)
+        image = content.picture(encoded(picture()))
+        for start in (10, 40):
+            clicks = [image.click(start, 20, True), image.click(start + 5, 9, False)]
+            for num in (1, 2):
+                found = content.mask(image, clicks[:num])
+                expected = plain.once(image.data, picture(), Basis(), tuple(clicks[:num]))
+                np.testing.assert_array_equal(found, expected.mask)
+    assert counted.asked["Start"] == 1

@@ -22,12 +22,14 @@ from tests.ports import free_port
 from tests.serve.conftest import encoded, picture
 from tests.training.toys import TOYS
 
+HALVES = ["emc segformer", "mobile_sam"]
+"""Of the one every first click is encoded, of the other each view once."""
 CLICKS = [(30, 20, True), (5, 5, False), (50, 30, True), (12, 33, True), (40, 8, False)]
 
 
 @pytest.fixture(scope="module")
-def split_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return checkpoint.save(TOYS["emc segformer"](), tmp_path_factory.mktemp("split") / "checkpoint")
+def split_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return {name: checkpoint.save(TOYS[name](), tmp_path_factory.mktemp("split") / "checkpoint") for name in HALVES}
 
 
 @pytest.fixture
@@ -38,7 +40,9 @@ def serving_ray(ray_cluster: None) -> Iterator[None]:
     ray_serve.shutdown()
 
 
-def test_halves_are_told_from_wholes(split_checkpoint: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", HALVES)
+def test_halves_are_told_from_wholes(name: str, split_checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    split_checkpoint = split_checkpoints[name]
     whole = checkpoint.save(TOYS["simpleclick"](), tmp_path / "whole")
     for folder, names in ((split_checkpoint, ["Correction", "FirstClick"]), (whole, ["FirstClick"])):
         assert is_split(ServeArgs(checkpoint=str(folder))) == (len(names) == 2)
@@ -55,9 +59,13 @@ def test_halves_are_told_from_wholes(split_checkpoint: Path, tmp_path: Path) -> 
 @pytest.mark.ray
 @pytest.mark.timeout(240)
 @pytest.mark.usefixtures("serving_ray")
-def test_a_session_on_two_deployments_is_a_session_in_process(split_checkpoint: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", HALVES)
+def test_a_session_on_two_deployments_is_a_session_in_process(
+    name: str, split_checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
     import ray.serve as ray_serve
 
+    split_checkpoint, prompted = split_checkpoints[name], name == "mobile_sam"
     port, image = free_port(), picture(48, 64)
     args = ServeArgs(checkpoint=str(split_checkpoint), num_threads=1, device="cpu", sessions=str(tmp_path / "s.db"))
     local = Predictor(split_checkpoint).open(image)
@@ -70,13 +78,13 @@ def test_a_session_on_two_deployments_is_a_session_in_process(split_checkpoint: 
             np.testing.assert_array_equal(session.undo(), local.mask)
             assert session.last["model_version"] == local.predictor.model_version
         stats = {
-            name: ray_serve.get_deployment_handle(name, "maskwright").stats.remote().result()
-            for name in ("FirstClick", "Correction")
+            each: ray_serve.get_deployment_handle(each, "maskwright").stats.remote().result()
+            for each in ("FirstClick", "Correction")
         }
-        # The heavy half ran when the session opened and at its first click, and so at each deployment's warm-up;
-        # corrections always.
-        assert stats["FirstClick"]["requests"] == 2 + 3 + 2
-        assert stats["FirstClick"]["tickets_found"] == 2
+        # The heavy half ran when the session opened and, unless it sees no click, at the first one, and so at each
+        # deployment's warm-up; the light half always.
+        assert stats["FirstClick"]["requests"] == (1 + 2 + 1 if prompted else 2 + 3 + 2)
+        assert stats["FirstClick"]["tickets_found"] == (0 if prompted else 2)
         assert stats["FirstClick"]["tickets_missed"] == 0
         assert stats["Correction"]["requests"] == len(CLICKS) + 1
         start = np.zeros(image.shape[:2], bool)
@@ -117,12 +125,18 @@ def is_ours(pid: int) -> bool:
 @pytest.mark.ray
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize(
-    ("victim", "proxy"),
-    [("FirstClick", True), ("Correction", True), ("Maskwright", True), ("FirstClick", False), ("Correction", False)],
+    ("name", "victim", "proxy"),
+    [
+        *(("emc segformer", victim, True) for victim in ("FirstClick", "Correction", "Maskwright")),
+        *((name, victim, False) for name in HALVES for victim in ("FirstClick", "Correction")),
+    ],
 )
 @pytest.mark.usefixtures("serving_ray")
-def test_a_kill_loses_no_session_and_no_click(victim: str, proxy: bool, split_checkpoint: Path, tmp_path: Path) -> None:
+def test_a_kill_loses_no_session_and_no_click(
+    name: str, victim: str, proxy: bool, split_checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
     """kill -9 while clicks are under way: clients repeat what had no answer, and end with the masks of one process."""
+    split_checkpoint = split_checkpoints[name]
     port, num_clients, num_rounds = free_port(), 3, 40
     args = ServeArgs(checkpoint=str(split_checkpoint), num_threads=1, device="cpu", sessions=str(tmp_path / "s.db"))
     images = [np.random.default_rng(n).integers(0, 256, (48, 64, 3), dtype=np.uint8) for n in range(num_clients)]
