@@ -46,7 +46,8 @@ class Coco:
     `objects` takes it for an object, and `auto` does the second where CVAT wrote it, which marks every painted mask so.
 
     With exif auto, a photo of which the declared size tells nothing is read as it is stored in COCO's own files, else
-    upright, unless the others of the file tell it (orientation.py). In Label Studio's files, all are read upright.
+    upright, unless the others of the file tell it (orientation.py). In Label Studio's files, all are read upright, and
+    with exif stored those that are turned are refused.
     """
 
     PUBLISHED: ClassVar[bool] = False
@@ -118,7 +119,7 @@ class Coco:
                 found.add(way, name, file.name)
                 votes[tells] += 1
         found.report(__name__, path)
-        if percent and self.decoding.exif != "stored":
+        if percent:
             return {"upright": True, "percent": True}
         usual = not published and not is_published(tables.info)
         return {"upright": settle(path, votes, usual) if auto else self.decoding.exif == "upright"}
@@ -165,7 +166,7 @@ class Coco:
         for annotation in item.payload["annotations"]:
             object_id = f"{item.id}/{annotation['id']}"
             try:
-                runs = rle.runs_from_segmentation(annotation["segmentation"], hw, scale_xy)
+                runs = _runs(annotation["segmentation"], hw, scale_xy)
             except ValueError as error:
                 # A crowd is no object, so its name is not among the item's: nothing is lost but an ignored region.
                 if annotation["crowd"]:
@@ -180,8 +181,11 @@ class Coco:
         origin = Origin(file=str(path), licence=item.payload["licence"], source=item.payload["source"])
         return pack_runs(item.id, image, masks, ignore_mask, refused, origin)
 
-    def _read(self, item: Item) -> tuple[Path, np.ndarray, tuple[float, float]]:
-        """Find and read the image as its annotations refer to it; returns also the scale (x, y) of their polygons."""
+    def _read(self, item: Item) -> tuple[Path, np.ndarray, tuple[float, float] | None]:
+        """Find and read the image as its annotations refer to it; returns also the scale (x, y) of their polygons.
+
+        The scale is None where nothing tells it.
+        """
         payload, names = item.payload, item.payload["names"]
         if not names:
             raise BadItem(item.id, "the image has neither file_name nor coco_url")
@@ -193,13 +197,28 @@ class Coco:
             if not payload.get("percent"):
                 image = read_image(path, expected_hw=declared_hw, upright=upright, decoding=self.decoding)
                 return path, image, (1.0, 1.0)
+            header = read_header(path)
+            if self.decoding.exif == "stored" and header.orientation != 1:
+                raise ValueError(
+                    "exif=stored was given, but Label Studio's annotations are of the upright photo (EXIF orientation "
+                    f"{header.orientation}): expected exif=upright or auto"
+                )
             image = read_image(path, upright=True, decoding=self.decoding)
             if declared_hw is None:
-                return path, image, (1.0, 1.0)
-            fits_upright(read_header(path), Header(hw=tuple(declared_hw)))  # ValueError if it is of neither size
+                return path, image, (1.0, 1.0) if header.hw == header.upright_hw else None
+            fits_upright(header, Header(hw=tuple(declared_hw)))  # ValueError if it is of neither size
             return path, image, (image.shape[1] / declared_hw[1], image.shape[0] / declared_hw[0])
         except ValueError as error:
             raise BadItem(item.id, f"image {names[0]!r}: {error}") from error
+
+
+def _runs(segmentation: Any, hw: tuple[int, int], scale_xy: tuple[float, float] | None) -> np.ndarray:
+    if scale_xy is None and isinstance(segmentation, list):
+        raise ValueError(
+            "the image record has no width and height, and Label Studio's polygons are percent times these: of a photo "
+            "that is turned by a quarter they may be those of either way up; write them into the record"
+        )
+    return rle.runs_from_segmentation(segmentation, hw, scale_xy or (1.0, 1.0))
 
 
 def _declared_hw(image: dict[str, Any]) -> tuple[int, int] | None:
