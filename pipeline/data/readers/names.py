@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from urllib.parse import unquote
 
+from models.errors import InputError
 from pipeline.data.notices import warn_once
 from pipeline.data.readers.folders import file_inside, without_query
 
@@ -151,16 +152,46 @@ def find_file(folder: Path, name: str) -> Path:
 
 
 def report_names(logger: str, folder: Path, names: Iterable[str]) -> None:
-    """Say once which of the names are in a folder under another form; those of several are left to `find_file`."""
-    there, found = names_in(folder), Found()
-    for name in names:
+    """Say once which of the names are in a folder under another form; those of several are left to `find_file`.
+
+    InputError if a name means a file in another form that a second name means, too.
+    """
+    wanted, there, found = list(names), names_in(folder), Found()
+    repaired: dict[str, str] = {}
+    for name in wanted:
         try:
             hit = there.find(name)
         except ValueError:
             continue
         if hit:
             found.add(hit[1], name, hit[0])
+            repaired |= {name: hit[0]} if hit[1] else {}
+    for name, reason in rivals(repaired.items(), wanted).items():
+        raise InputError(f"{folder}: {_shown(name)}: {reason}")
     found.report(logger, folder)
+
+
+def rivals(repaired: Iterable[tuple[str, str]], literal: Iterable[str]) -> dict[str, str]:
+    """Why names that are not as their file's, (name, file) each, do not get it: it is another's, too. By name.
+
+    A file belongs to the name that it has, of `literal`; otherwise to the only name that means it.
+    """
+    names: dict[str, dict[str, None]] = {}
+    for name, file in repaired:
+        names.setdefault(file, {})[name] = None
+    owned = {file for file in literal if file in names} if names else set()
+    reasons: dict[str, str] = {}
+    for file, group in names.items():
+        here = Path(file).name
+        others = [here] * (file in owned) + list(group)
+        if len(others) > 1:
+            for name in group:
+                other = _shown(next(each for each in others if each != name))
+                reasons[name] = (
+                    f"no file has this very name, and {here!r} differs from it in form alone, but {other} means that "
+                    "file, too: rename them to match exactly"
+                )
+    return reasons
 
 
 @dataclass
