@@ -136,7 +136,7 @@ class TestYolo:
     ) -> None:
         """As OpenCV's boundingRect does around a traced contour: max - min + 1, in an image `side` wide."""
         hw = (side * 2, side)
-        save(picture(0, hw if orientation == 1 else hw[::-1]), tmp_path / "images" / "a.png")
+        save(picture(0, hw if orientation == 1 else (side, side * 2)), tmp_path / "images" / "a.png")
         with Image.open(tmp_path / "images" / "a.png") as image:
             exif = Image.Exif()
             exif[0x0112] = orientation

@@ -29,6 +29,10 @@ def _bare(name: str) -> str:
     return _decoded(without_query(name))
 
 
+def _query(name: str) -> str:
+    return name.removeprefix(without_query(name))
+
+
 def _lower(name: str) -> str:
     return _bare(name).casefold()
 
@@ -37,9 +41,10 @@ def _composed(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", _bare(name)).casefold())
 
 
+QUERY = "a query behind the name"
 WAYS: dict[str, Callable[[str], str]] = {
     "percent-encoding": _decoded,
-    "a query behind the name": _bare,
+    QUERY: _bare,
     "letter case": _lower,
     "composed letters": _composed,
 }
@@ -61,6 +66,12 @@ class Found:
         if way:
             self.counts[way] += 1
             self.examples.setdefault(way, (name, there))
+
+    def add_queries(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Count the files, by the names of both, that are pairs because a query behind one of them was cut off."""
+        for name, there in pairs:
+            if _query(name) != _query(there):
+                self.add(QUERY, name, there)
 
     def report(self, logger: str, where: object) -> None:
         """Say once what was found so; nothing if all names are as they are written."""
@@ -141,7 +152,7 @@ def seek(folder: Path, name: str) -> tuple[Path, str] | None:
             here, way = here / found[0], found[1] or way
         else:
             if os.path.isfile(here):  # noqa: PTH113
-                return here, way or ("percent-encoding" if without_query(name) == name else "a query behind the name")
+                return here, way or ("percent-encoding" if without_query(name) == name else QUERY)
     return None
 
 

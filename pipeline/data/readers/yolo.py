@@ -110,6 +110,7 @@ class Yolo:
                 f"none of the {len(images)} images below {str(images_dir)!r} has one of the {len(labels)} label files "
                 f"below {str(labels_dir)!r}{pairs.first_fault()}"
             )
+        pairs.found.add_queries((images[one].name, labels[one].name) for one in pairs.of if one in labels)
         pairs.found.report(__name__, labels_dir)
         if len(pairs.of) < len(labels):
             _logger.warning("%s: %d label files without an image skipped", labels_dir, len(labels) - len(pairs.of))
