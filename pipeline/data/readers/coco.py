@@ -26,9 +26,10 @@ from pipeline.data.readers.coco_files import (
     lists_coco_photos,
     literal_files,
     locate,
+    why_missing,
 )
 from pipeline.data.readers.coco_tables import Annotation, Tables, join, open_tables
-from pipeline.data.readers.folders import file_inside, require_root
+from pipeline.data.readers.folders import require_root
 from pipeline.data.readers.names import Found, rivals
 from pipeline.data.runs import pack_runs
 from pipeline.data.sample import BadItem, Item, Origin, Sample
@@ -208,7 +209,9 @@ class Coco:
         try:
             folder = Path(payload["folder"])
             found = locate(folder, names)
-            path = found[0] if found else file_inside(folder, names[0])
+            if found is None:
+                raise ValueError(why_missing(folder, names[0]))
+            path = found[0]
             declared_hw, upright = payload["hw"], payload.get("upright", False)
             if not payload.get("percent"):
                 image = read_image(path, expected_hw=declared_hw, upright=upright, decoding=self.decoding)

@@ -31,6 +31,7 @@ from pipeline.data.sample import BadItem, Item, Origin, Sample, pack_objects
 _logger = logging.getLogger(__name__)
 
 _EXPECTED = "images/<split> + labels/<split>, <split>/images + <split>/labels, or images + labels"
+_LINE = "class x1 y1 x2 y2 x3 y3 ..."
 _MAX_BYTES = 64 << 20
 _CORNERS = ("auto", "pixels", "edges")
 _WHOLE = 0.05  # pixels from a whole number; files have 6 decimals
@@ -196,12 +197,14 @@ def _num_values(line: str) -> int:
 def _polygon(line: str, hw: tuple[int, int], corners: str) -> tuple[str, np.ndarray]:
     """Read a line as (class, mask of `hw`); ValueError if it is a box or no polygon."""
     label, *texts = line.split()
+    if "," in line:
+        raise ValueError(f"the line holds commas: expected {_LINE}, with spaces between numbers and points in them")
     if len(texts) == 4:
-        raise ValueError("the line is a box (5 numbers): expected a polygon, class x1 y1 x2 y2 x3 y3 ...")
+        raise ValueError(f"the line is a box (5 numbers): expected a polygon, {_LINE}")
     try:
         values = [float(text) for text in texts]
     except ValueError as error:
-        raise ValueError("the line holds something other than numbers") from error
+        raise ValueError(f"the line holds something other than numbers ({error}): expected {_LINE}") from error
     if _starts_with_box(texts, hw):
         values = values[4:]
     if len(values) < 6 or len(values) % 2:
