@@ -49,7 +49,7 @@ def parse(kind: type[T], argv: Sequence[str], *, prog: str, default: T | None = 
                 **extra,
             )
     except SystemExit as stop:
-        # tyro frames what a config refuses in a box that breaks lines; ours are told like all other errors.
+        # tyro frames what a config refuses in a box that breaks lines; ours are shown like all other errors.
         cause: BaseException | None = stop
         while cause is not None and not isinstance(cause, InputError):
             cause = cause.__context__

@@ -1,4 +1,4 @@
-"""Configs of the jobs: what each command can be told. Components' own settings are beside the components."""
+"""Configs of the jobs: what each command takes. Components' own settings are beside the components."""
 
 import dataclasses
 from collections.abc import Sequence

@@ -173,7 +173,7 @@ def register(uri: str, out: Path, checkpoint: Path, summaries: list[dict[str, An
 
 
 def serve(config: DemoConfig, uri: str, model: str, examples: Path) -> int:
-    """Serve the registered model in a process of its own; make one session, or stay until Ctrl-C."""
+    """Serve the registered model in a separate process; make one session, or stay until Ctrl-C."""
     address = f"http://127.0.0.1:{config.port}"
     print(f"4/4  serving {model} at {address}", flush=True)
     command = [sys.executable, "-m", "serve", "--checkpoint", model, "--examples", str(examples)]
@@ -216,7 +216,7 @@ def wait_until_ready(address: str, server: "subprocess.Popen[bytes]", seconds: f
         if server.poll() is not None:
             raise RuntimeError(f"the server ended with exit code {server.returncode} before it was ready")
         time.sleep(0.5)
-        with contextlib.suppress(httpx.TransportError):  # nobody listens yet
+        with contextlib.suppress(httpx.TransportError):  # not listening yet
             if httpx.get(f"{address}/v1/health/ready", timeout=2).status_code == 200:
                 return
     raise RuntimeError(f"the server at {address} was not ready after {seconds:.0f} s")

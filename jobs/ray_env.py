@@ -1,4 +1,4 @@
-"""Connect a job to Ray: to the cluster it was submitted to, or to one of its own on this machine."""
+"""Connect a job to Ray: to the cluster it was submitted to, or to a new one on this machine."""
 
 import logging
 import os

@@ -65,7 +65,7 @@ class ValidationConfig:
 
 @dataclass
 class Validator:
-    """Looks for new checkpoints under `storage` and plays them, until it is told to stop."""
+    """Looks for new checkpoints under `storage` and plays them, until it has to stop."""
 
     config: ValidationConfig
     reader: Reader

@@ -134,6 +134,8 @@ def unpack_counts(text: str) -> np.ndarray:
 
 
 def _checked_size(size: Any, hw: tuple[int, int] | None, max_pixels: int) -> tuple[int, int]:
+    if size is None:
+        raise InputError('the RLE has no size: expected [height, width], two positive integers, under "size"')
     pair = list(size) if isinstance(size, list | tuple) else []
     if len(pair) != 2 or not all(isinstance(v, int) and not isinstance(v, bool) and v > 0 for v in pair):
         given = json.dumps(size, default=str)[:60]

@@ -83,7 +83,7 @@ class Serve:
     proxy: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Let Ray Serve's proxies and replicas answer HTTP, as on a cluster, and not this process: some ms slower."""
     tokens: str | None = None
-    """File of tokens, made by `python -m serve.access NAME ROLE >> FILE`; without it nobody is asked."""
+    """File of tokens, made by `python -m serve.access NAME ROLE >> FILE`; without it no token is asked for."""
     hosts: tuple[str, ...] = ()
     """Names that the server goes by beside localhost and --host; * for any."""
     origins: tuple[str, ...] = ()
@@ -98,7 +98,7 @@ class Serve:
     """Port on which the Ray that is started gives its metrics to Prometheus; 0: one that is free. With --plain they are
     at /metrics."""
     insecure: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Allow an address that other machines can reach, although the server asks nobody who they are."""
+    """Allow an address that other machines can reach, although the server asks for no token."""
 
 
 def is_loopback(host: str) -> bool:
@@ -118,7 +118,7 @@ def check(options: Serve) -> None:
         )
     if options.plain and options.proxy:
         raise InputError("--proxy is about Ray Serve, and --plain runs without it: leave one of the two out")
-    # With HAProxy, Ray Serve listens on every interface, whatever host it is told.
+    # With HAProxy, Ray Serve listens on every interface, whatever host it is given.
     if options.proxy and os.environ.get(HAPROXY) == "1" and not (options.tokens or options.insecure):
         raise InputError(
             f"{HAPROXY}=1 lets other machines in with --proxy, whatever --host says, and without --tokens this server "

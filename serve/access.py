@@ -1,4 +1,4 @@
-"""Who may come in: tokens with roles. The server holds their SHA-256 only, so that its file lets nobody in.
+"""Who may come in: tokens with roles. The server holds their SHA-256 only, so that its file lets no one in.
 
 `python -m serve.access NAME ROLE` makes a token: the secret for its owner, and the line for the server's file.
 """
@@ -31,7 +31,7 @@ ADMIN_UNDER = ("/v1/admin/", "/metrics")
 
 
 class Access:
-    """ASGI middleware: refuses whoever has no token, or none of the role. Without tokens it lets everybody in."""
+    """ASGI middleware: refuses requests without a token, or without one of the role. Without tokens it lets all in."""
 
     def __init__(self, app: ASGIApp, tokens: tuple[Token, ...]) -> None:
         self.app, self._tokens = app, tokens

@@ -49,7 +49,7 @@ def create_app(
     settings: Settings | None = None,
     clock: Callable[[], float] = time.time,
 ) -> FastAPI:
-    """Build the app around an engine of this process or whoever else makes masks, one or several by name.
+    """Build the app around an engine of this process or what else makes masks, one or several by name.
 
     `clock` (s) decides what expires.
     """

@@ -1,4 +1,4 @@
-"""What a deployment is told, and what is built of it in a process: predictor, engine, settings. No Ray."""
+"""What a deployment is given, and what is built of it in a process: predictor, engine, settings. No Ray."""
 
 import os
 from dataclasses import dataclass, field, replace
@@ -23,7 +23,7 @@ LISTS = ("cvat_clients", "image_hosts", "image_networks", "negative_labels")  # 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeArgs:
-    """What a deployment is told; every field may come as text, as `serve run module:builder key=value` sends it.
+    """What a deployment is given; every field may come as text, as `serve run module:builder key=value` sends it.
 
     `checkpoint` a folder or models:/name@alias, whose registry is at `tracking_uri` (None: at MLFLOW_TRACKING_URI), or
     several as "a=FOLDER,b=models:/name@alias", of which the first is the default one;
@@ -32,7 +32,7 @@ class ServeArgs:
     `bit_depth` of 16-bit images, 8, 10, 12, 14 or 16 (0: of each its own);
     `sessions` the file that sessions are kept in, or the URL of a Redis, whose password is best in the ingress's
     environment, MASKWRIGHT_REDIS_PASSWORD (None: a file that ends with the application's processes); `idle_minutes`
-    after which a session that nobody uses ends; `tokens` the file of tokens (None: nobody is asked), there on every
+    after which an unused session ends; `tokens` the file of tokens (None: no token is asked for), there on every
     machine that has an ingress; `hosts` and `origins` names and origins with commas between; `clicks_per_second` and
     `opens_per_minute` of one client (0: no limit); `log_format` off, text or json: a line per request (serve/logs.py).
     The others are for Label Studio and CVAT, as in Settings; several values are separated by commas. Label Studio's

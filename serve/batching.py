@@ -21,11 +21,11 @@ class _Waiting:
 
 
 class Batched:
-    """An Answer that many threads may call: whoever finds the network free answers for all who wait.
+    """An Answer that many threads may call: the one that finds the network free answers for all that wait.
 
-    Nobody waits for a batch to fill: a batch is what came while the last one ran. Requests share a forward if they are
-    of one kind; at most `max_batch` do. If a shared forward fails, each has one alone: an error is nobody else's.
-    Whoever is not waited for any more gets Abandoned, and has no part in a forward.
+    None waits for a batch to fill: a batch is what came while the last one ran. Requests share a forward if they are
+    of one kind; at most `max_batch` do. If a shared forward fails, each has one alone: an error stays its request's.
+    A request that is not waited for any more gets Abandoned, and has no part in a forward.
     """
 
     def __init__(self, answer: Answer, max_batch: int = 1) -> None:

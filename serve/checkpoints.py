@@ -27,7 +27,7 @@ class Checkpoints:
     def fetch(self, pinned: str) -> str:
         """Absolute path of a folder on this machine, be it a checkpoint or not; raises InputError.
 
-        Ray's workers start in other folders, so what they are told must not depend on this one.
+        Ray's workers start in other folders, so what they are given must not depend on this one.
         """
         self._num += 1
         into = self._home / str(self._num)

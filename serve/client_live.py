@@ -53,7 +53,7 @@ class LiveSession:
 
     @property
     def mask(self) -> np.ndarray:
-        """The newest mask that this socket brought, bool (h, w), anew each time; empty before the first."""
+        """The newest mask that this socket brought, bool (h, w), a new array each time; empty before the first."""
         return np.zeros(self._session.hw, bool) if self._encoded is None else rle.decode(self._encoded)
 
     def __enter__(self) -> "LiveSession":
@@ -110,7 +110,7 @@ class LiveSession:
                     self._encoded = answer.pop("mask")
         except ConnectionClosed as closed:
             code = GONE.get(closed.rcvd.code, "no_answer") if closed.rcvd else "no_answer"
-            raise refusal or ServerError(code, "the connection is closed; open another, or the session anew") from None
+            raise refusal or ServerError(code, "the connection is closed; open another, or the session again") from None
         if refusal is not None:
             raise refusal
         return self.mask

@@ -44,8 +44,8 @@ MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
 }
 """Environment of those that run a network. glibc gives what a forward frees back to the system, and each of Ray's
-threads has a heap of its own: the next forward took the pages anew, up to 30 ms of a click. Here one heap is kept; what
-nobody uses of it is given back once a minute at most (serve/memory.py)."""
+threads has a separate heap: the next forward took the pages again, up to 30 ms of a click. Here one heap is kept; what
+is unused of it is given back once a minute at most (serve/memory.py)."""
 REFUSAL = re.compile(rf"\b{InputError.__module__}\.{InputError.__name__}: (.+)")
 
 
@@ -121,7 +121,7 @@ class Release:
 
     @staticmethod
     def of(args: ServeArgs) -> "Release":
-        """A release of its own: a Ray may hold replicas of an earlier process, whose code was another."""
+        """A separate release: a Ray may hold replicas of an earlier process, whose code was another."""
         return Release(secrets.token_hex(4), {name: is_split(each) for name, each in args.models().items()})
 
 
@@ -191,7 +191,7 @@ def answers(host: str, port: int) -> bool:
 
 
 def wants_gpu(device: str) -> bool:
-    """Whether the replica should ask Ray for a GPU: told to, or free to choose where the connected Ray has one."""
+    """Whether the replica should ask Ray for a GPU: if it has to, or may choose and the connected Ray has one."""
     has_gpu = ray.is_initialized() and ray.cluster_resources().get("GPU", 0) >= 1
     return device == "cuda" or (device == "auto" and has_gpu)
 
@@ -243,7 +243,7 @@ def serving(args: ServeArgs, host: str, port: int, metrics_port: int = 0, *, pro
         if not ours and APP_NAME in ray_serve.status().applications:
             raise InputError(
                 f"this Ray already serves an application {APP_NAME}, which would be replaced and then removed: "
-                "end it (`serve shutdown` ends all that this Ray serves), or unset RAY_ADDRESS for a Ray of its own"
+                "end it (`serve shutdown` ends all that this Ray serves), or unset RAY_ADDRESS for a separate Ray"
             )
         served_before = not ours and serve_runs()
         location = "EveryNode" if proxy else "Disabled"
@@ -265,9 +265,9 @@ def serving(args: ServeArgs, host: str, port: int, metrics_port: int = 0, *, pro
     finally:
         if deployed:
             ray_serve.delete(APP_NAME)  # replicas end when they have answered; a shutdown alone ends the proxy at once
-        # Ray prints that calls of processes which it ends itself have failed: nobody's failure, and no news.
+        # Ray prints that calls of processes which it ends itself have failed: no failure of anything else, and no news.
         with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
-            # One that was started here has no proxies, or ours, and would keep them so for whoever deploys next.
+            # One that was started here has no proxies, or ours, and would keep them so for the next deployment.
             if ours or (deployed and not served_before and not ray_serve.status().applications):
                 ray_serve.shutdown()
             if not connected_before:

@@ -1,6 +1,6 @@
 """The engine: a predictor and the lock around its network. No HTTP, no Ray: the seam along which serving is split.
 
-On a CPU one forward at a time is as fast as several and keeps every user's wait predictable. Whoever calls this is a
+On a CPU one forward at a time is as fast as several and keeps every user's wait predictable. What calls this is a
 worker thread, never the event loop.
 """
 
@@ -33,7 +33,7 @@ STALLED_AFTER_S = 30.0
 DEAD_AFTER_S = 90.0
 """By then every caller has given up."""
 WARM_UP_HW = (256, 256)
-MAX_VARIANTS = 64  # refinements and thresholds that are kept ready; one more is made anew in no time
+MAX_VARIANTS = 64  # refinements and thresholds that are kept ready; one more is made again in no time
 
 
 class PredictorSession(Protocol):
@@ -279,7 +279,7 @@ class Engine:
             session.undo()
         for y, x, positive in target[keep:]:
             with self._network:
-                check()  # whoever asked may have left while others had their turn
+                check()  # the client may have left while others had their turn
                 self._click(session, y, x, positive)
         return session
 

@@ -64,7 +64,7 @@ class Fleet:
         return self.of(work.basis.model).passes(work)
 
     def once(self, data: bytes, image: np.ndarray, basis: Basis, clicks: tuple[Click, ...]) -> Made:
-        """The mask of clicks on an image that nobody keeps."""
+        """The mask of clicks on an image that is not kept."""
         made = self.of(basis.model).once(data, image, basis, clicks)
         note_mask(basis.model or self.default, made.model_version, len(clicks))
         return made

@@ -71,7 +71,7 @@ class Follower:
 
 @contextmanager
 def following(follower: Follower | None, seconds: float) -> Iterator[None]:
-    """Let `follower` (None: nobody) look every so many seconds while the block runs, in a thread."""
+    """Let `follower` (None: none) look every so many seconds while the block runs, in a thread."""
     stopped = threading.Event()
     if follower is None:
         yield

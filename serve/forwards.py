@@ -10,7 +10,7 @@ from models.steps import Answer, Request, Segment
 from serve import metrics
 
 MAX_PENDING = 256
-"""Forwards on a GPU whose end nobody has seen; of more the oldest are not measured."""
+"""Forwards on a GPU whose end has not been seen; of more the oldest are not measured."""
 
 
 def half_of(request: Request) -> str:

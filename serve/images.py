@@ -52,7 +52,7 @@ def decode_image(data: bytes, max_pixels: int, bit_depth: int = 0) -> np.ndarray
 
 
 def image_hw(data: bytes, max_pixels: int) -> tuple[int, int]:
-    """Height and width that `decode_image` would give, from the header alone where the format allows; raises alike."""
+    """Height and width that `decode_image` would give, from the header where the format allows; raises what it does."""
     with header_of(data, max_pixels, _named(data)) as image:
         try:
             turned = image.getexif().get(ExifTags.Base.Orientation) in SIDEWAYS

@@ -163,7 +163,7 @@ class Live:
         try:
             message = await asyncio.wait_for(self._socket.receive(), self._settings.idle_timeout_s)
         except TimeoutError:
-            return None  # nobody is there: the session has expired, or is used in other ways
+            return None  # it is not there: the session has expired, or is used in other ways
         except RuntimeError:  # a send has noticed first that the client is gone
             self._open = False
             return None
@@ -176,7 +176,7 @@ class Live:
         problem, instance = command.problem, new_instance()
         if command.change is not None:
             self._num_changes -= 1
-            if command.preview and self._num_changes > 0:  # whoever sent more does not look at this any more
+            if command.preview and self._num_changes > 0:  # a client that sent more does not look at this any more
                 await self._send({"id": command.id, "preview": True, "superseded": True})
                 return None
             try:

@@ -25,7 +25,7 @@ class KeyedLocks:
 
     @contextmanager
     def alone(self, key: str) -> Iterator[None]:
-        """Let nobody else in with this key while the block runs."""
+        """Let no other thread in with this key while the block runs."""
         with self._guard:
             lock = self._locks.get(key)
             if lock is None:

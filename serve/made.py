@@ -1,4 +1,4 @@
-"""A mask that was made: as it travels, with what is told of it."""
+"""A mask that was made: as it travels, with what is said of it."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from models.rle import Rle
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Made:
-    """A mask as it travels, what is told of it, and the model that made it.
+    """A mask as it travels, what is said of it, and the model that made it.
 
     `honoured`: whether the mask at the last click has the click's sign; None without clicks.
     """
@@ -24,7 +24,7 @@ class Made:
 
     @property
     def mask(self) -> np.ndarray:
-        """The mask itself, bool (h, w); decoded anew each time."""
+        """The mask itself, bool (h, w); decoded again each time."""
         return rle.decode(self.encoded)
 
     @staticmethod

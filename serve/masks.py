@@ -1,4 +1,4 @@
-"""Masks of sessions: from caches that may vanish, or made anew from the session's value. One process's part of it."""
+"""Masks of sessions: from caches that may vanish, or made again from the session's value. One process's part of it."""
 
 import threading
 from collections import OrderedDict
@@ -50,7 +50,7 @@ class Work:
 
 
 class Masks(Protocol):
-    """What the interface needs of whoever runs a model. Methods may take as long as a forward; raise ModelNan, Problem.
+    """What the interface needs of what runs a model. Methods may take as long as a forward; raise ModelNan, Problem.
 
     They disregard `Basis.model`: serve/fleet.py finds the model that it names.
     """
@@ -76,7 +76,7 @@ class Masks(Protocol):
         ...
 
     def once(self, data: bytes, image: np.ndarray, basis: Basis, clicks: tuple[Click, ...]) -> Made:
-        """The mask of clicks on an image that nobody keeps, given as a file and as its pixels."""
+        """The mask of clicks on an image that is not kept, given as a file and as its pixels."""
         ...
 
     def forget(self, session_id: str) -> None:
@@ -112,7 +112,7 @@ class LocalMasks:
 
     def open(self, session_id: str, data: bytes, image: np.ndarray, basis: Basis) -> None:
         """Open the image, which is decoded already."""
-        self._give_back()  # here, where nobody waits for a mask
+        self._give_back()  # here, where no request waits for a mask
         self._keep(session_id, basis, self.engine.open(image, basis), (image.shape[0], image.shape[1]))
 
     def mask(self, work: Work) -> Made:
@@ -130,7 +130,7 @@ class LocalMasks:
         return [(name, rle.encode(mask)) for name, mask in self.engine.passes(self._walked(work))]
 
     def once(self, data: bytes, image: np.ndarray, basis: Basis, clicks: tuple[Click, ...]) -> Made:
-        """The mask of clicks on an image that nobody keeps, given as a file and as its pixels."""
+        """The mask of clicks on an image that is not kept, given as a file and as its pixels."""
         mask = self.engine.walk(self.engine.open(image, basis), clicks).mask
         return Made.of(mask, clicks, self.engine.model_version)
 

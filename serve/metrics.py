@@ -80,7 +80,7 @@ DECODE_MS = Metric(name="maskwright_decode_ms", kind="histogram", help="Time to 
 CACHE_LOOKUPS = Metric(
     name="maskwright_cache_lookups",
     kind="counter",
-    help="Sessions looked up among those that the model's process remembers. found: hit, or miss (made anew)",
+    help="Sessions looked up among those that the model's process remembers. found: hit, or miss (made again)",
     labels=("found", "version"),
 )
 CACHE_EVICTIONS = Metric(

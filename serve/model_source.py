@@ -126,7 +126,7 @@ def _unknown(source: str, uri: str, why: object) -> InputError:
 def _version(source: str, tracking_uri: str | None) -> tuple[str, str, str, str]:
     """Name, version and address of a registered model, and the registry; asked of that registry and no other.
 
-    MLflow's own way from models:/ to files asks the registry that is set for the process, whatever it is told.
+    MLflow's own way from models:/ to files asks the registry that is set for the process, whatever address it is given.
     """
     uri = _present_registry(source, tracking_uri)
     from mlflow import MlflowClient

@@ -86,7 +86,7 @@ def work(call: str, request_id: str, session_id: str | None = None) -> Iterator[
 
 
 def route_of(scope: Scope) -> str:
-    """Template of the route that a request came to: of addresses without one nothing is told."""
+    """Template of the route that a request came to: of addresses without one nothing is said."""
     return getattr(scope.get("route"), "path", None) or "unmatched"
 
 

@@ -8,7 +8,7 @@ TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class PrometheusSink:
-    """A Sink with a registry of its own, so that several servers in one process do not meet."""
+    """A Sink with a separate registry, so that several servers in one process do not meet."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()

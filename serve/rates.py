@@ -80,7 +80,7 @@ class RateLimit:
 
 
 def client_of(scope: Scope) -> Client:
-    """Who sends this: behind a proxy, addresses are all alike and tokens tell people apart."""
+    """Who sends this: behind a proxy, addresses are all the same and tokens tell people apart."""
     address = scope.get("client") or ("", 0)
     return str(address[0]), scope["state"].get("token", "")
 

@@ -7,7 +7,7 @@ CHOSEN = ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH
 
 
 def prepare_ray_auth() -> None:
-    """Give a Ray that is about to start here a token of its own, unless the environment already decides.
+    """Give a Ray that is about to start here a new token, unless the environment already decides.
 
     Otherwise Ray would write a token file into the home folder. The jobs follow the same rule.
     """

@@ -14,7 +14,7 @@ from serve.metrics import METRICS, Metric
 from serve.record import named_by
 
 REFRESH_S = 5.0
-"""Ray forgets a gauge that nobody set for two of its reports, which are 10 s apart."""
+"""Ray forgets a gauge that was not set for two of its reports, which are 10 s apart."""
 
 
 class RaySink:

@@ -1,6 +1,6 @@
 """What is known of the request under way: its ids, and what those who work on it noted for the log and the metrics.
 
-It is found by a context variable, which threads that work for the request inherit; so nobody hands it on.
+It is found by a context variable, which threads that work for the request inherit; so it is not handed on.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ NONE = "none"
 
 @dataclass(slots=True, kw_only=True)
 class Record:
-    """One request, or one message of a live socket; whoever learns something notes it here."""
+    """One request, or one message of a live socket; what learns something notes it here."""
 
     request_id: str
     session_id: str | None = None
@@ -60,7 +60,7 @@ def note_problem(code: str) -> None:
 def session_name(session_id: str) -> str:
     """What logs call a session: who knows its id may use it, so logs hold a part of its SHA-256.
 
-    Ids are 192 random bits: nobody finds one by its hash, and who has the id finds its lines.
+    Ids are 192 random bits: none can be found by its hash, and who has the id finds its lines.
     """
     return hashlib.sha256(session_id.encode("utf-8", "surrogatepass")).hexdigest()[:12]
 

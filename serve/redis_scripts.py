@@ -1,4 +1,4 @@
-"""What RedisStore does inside the server. A script runs alone and whole: nobody sees, and no kill leaves, half of it.
+"""What RedisStore does inside the server. A script runs alone and whole: none sees, and no kill leaves, half of it.
 
 Keys, all behind one prefix (KEYS[1]): `session:ID` a hash of value (JSON), sequence, image (SHA-256) and bytes;
 `image:SHA256` a file; `holders:SHA256` the set of the sessions that have it; `used` their ids by last use; `bytes` the

@@ -2,7 +2,7 @@
 
 Sessions live where corrections are made: in Correction's replicas if the network has two halves, else in FirstClick's.
 Calls carry the session's id as routing key, so that a session comes back to the replica that remembers it; one that
-does not (after a kill, or with other replicas than before) asks for the image and makes everything anew. Of a session
+does not (after a kill, or with other replicas than before) asks for the image and makes everything again. Of a session
 only encodings cross from one deployment to the other.
 """
 
@@ -97,7 +97,7 @@ class _Owner:
             return await in_thread(lambda: self.worker.ask(what, session_id, data, basis, clicks))
 
     async def once(self, data: bytes, basis: Basis, clicks: Rows) -> Made:
-        """The mask of clicks on an image that nobody keeps."""
+        """The mask of clicks on an image that is not kept."""
         with work("once", request_id()):
             return await in_thread(lambda: self.worker.once(data, basis, clicks))
 
@@ -228,7 +228,7 @@ class RemoteMasks:
         self._info: ModelInfo | None = None
 
     def info(self) -> ModelInfo:
-        """Which model answers; while nobody does, the one that did."""
+        """Which model answers; while none does, the one that did."""
         last = self._info
         try:
             self._info = last = self._call(self._owner.info, timeout_s=5.0)
@@ -256,12 +256,12 @@ class RemoteMasks:
         return self._ask("passes", work)
 
     def once(self, data: bytes, image: Any, basis: Basis, clicks: tuple[Click, ...]) -> Made:
-        """The mask of clicks on an image that nobody keeps."""
+        """The mask of clicks on an image that is not kept."""
         with metrics.timed(metrics.CALL_MS, "once"):
             return self._call(self._owner.once, data, basis, rows(clicks))
 
     def forget(self, session_id: str) -> None:
-        """Drop what is cached of a session; if nobody answers, there is nothing to drop."""
+        """Drop what is cached of a session; if none answers, there is nothing to drop."""
         try:
             self._call(self._of(session_id).forget, session_id)
         except Problem as problem:

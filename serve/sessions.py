@@ -1,4 +1,4 @@
-"""Sessions: values in a store, masks from whoever runs the model; what a change does is in rules.py.
+"""Sessions: values in a store, masks from what runs the model; what a change does is in rules.py.
 
 Values are in a store that survives processes. A change counts once its value is committed, and it is committed once its
 mask is there: a failure on the way changes nothing, and may be repeated.
@@ -48,7 +48,7 @@ class Outcome:
 class Sessions:
     """All sessions. Methods raise Problem and may take as long as a forward: call them in a thread.
 
-    `who`: the name of the caller's token, None where nobody is asked. A session of somebody else is unknown.
+    `who`: the name of the caller's token, None where no token is asked for. A session of somebody else is unknown.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class Sessions:
         """Make a change; the repetition of the last one, by `sequence` and content, answers the same again.
 
         Raises stale_sequence if `sequence` is not the next number, else as `rules.after`. Undo and redo with nothing to
-        do count as changes that change nothing, so that every client counts alike.
+        do count as changes that change nothing, so that every client counts the same.
         """
         with self._locks.alone(session_id):
             value = self.get(session_id, who)
@@ -201,7 +201,7 @@ class Sessions:
 
 @contextmanager
 def _put_off() -> Iterator[None]:
-    """Leave for later what a store cannot write now: nobody who only reads is refused for it."""
+    """Leave for later what a store cannot write now: requests that only read are not refused for it."""
     try:
         yield
     except Problem as problem:

@@ -37,14 +37,14 @@ class Settings:
     max_waiting: int = 64  # requests that are with the model or wait for it; one more is refused at once
     request_timeout_s: float = 100.0  # from the moment a request is whole to its answer
     max_live: int = 200  # sockets of /live; each keeps the mask it sent last, as bits
-    tokens: tuple[Token, ...] = ()  # none: the server asks nobody who they are
+    tokens: tuple[Token, ...] = ()  # none: the server asks for no token
     hosts: tuple[str, ...] = ()  # names it goes by beside the loopback ones; see serve/guard.py
     origins: tuple[str, ...] = ()  # of pages that may use it beside its own, as https://name:port
     clicks_per_second: float = 50.0  # of one address and token; 0: no limit
     opens_per_minute: float = 120.0
     sessions: str | Path | None = field(default=None, repr=False)  # file or URL of Redis, see open_store; None: memory
     examples: Path | None = None
-    answers_request_id: bool = True  # else whoever is in front names requests in answers, as Ray Serve's proxy does
+    answers_request_id: bool = True  # else what is in front names requests in answers, as Ray Serve's proxy does
     cvat_clients: tuple[str, ...] = ("127.0.0.0/8", "::1/128")  # networks that CVAT's calls may come from
     image_hosts: tuple[str, ...] = ()  # HOST or HOST:PORT that images may be fetched from; none: nothing is fetched
     image_networks: tuple[str, ...] = ()  # private networks that these hosts may be in; public addresses always may

@@ -64,7 +64,7 @@ class Shield:
 
 
 def path_of(scope: Scope) -> str:
-    """The address inside the app, which a proxy may have put below a path of its own."""
+    """The address inside the app, which a proxy may have put below another path."""
     return scope["path"].removeprefix(scope.get("root_path", "").rstrip("/"))
 
 
@@ -80,7 +80,7 @@ async def refuse(problem: Problem, scope: Scope, send: Send) -> None:
 
 
 def new_instance() -> str:
-    """A name for one answer, for the log and for whoever reads the problem."""
+    """A name for one answer, for the log and for the reader of the problem."""
     return f"urn:uuid:{secrets.token_hex(16)}"
 
 

@@ -1,4 +1,4 @@
-"""Which models a server is told to serve: NAME=SOURCE, one or several. Text in, records out."""
+"""Which models a server has to serve: NAME=SOURCE, one or several. Text in, records out."""
 
 import re
 from collections.abc import Iterable
@@ -30,9 +30,9 @@ def read_sources(texts: Iterable[str]) -> tuple[Source, ...]:
     for item in (item.strip() for text in texts for item in FURTHER.split(text)):
         source = _source(item)
         if source.name in found:
-            told = "have no name" if source.name == ONLY else f"are named {source.name!r}"
+            which = "have no name" if source.name == ONLY else f"are named {source.name!r}"
             both = f"{found[source.name].place} and {source.place}"
-            raise InputError(f"two checkpoints {told}, {both}: {EXPECTED}")
+            raise InputError(f"two checkpoints {which}, {both}: {EXPECTED}")
         found[source.name] = source
     if not found:
         raise InputError("no checkpoint: expected a folder, models:/name@alias, or several as NAME=FOLDER")
@@ -44,7 +44,7 @@ def join_sources(sources: Iterable[Source]) -> str:
     sources = tuple(sources)
     text = ",".join(each.place if each.name == ONLY else f"{each.name}={each.place}" for each in sources)
     if read_sources([text]) != sources:
-        raise InputError(f"a folder with a comma before a = cannot be told from two: {text}; give it another name")
+        raise InputError(f"a folder with a comma before a = reads as two: {text}; give it another name")
     return text
 
 

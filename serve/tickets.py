@@ -1,6 +1,6 @@
 """What no click changes of a split network stays where its heavy half is; sessions elsewhere hold tickets. No Ray here.
 
-A ticket that nobody knows (another process, or what it stood for had to go) costs time and nothing else: the request
+A ticket that is unknown (another process, or what it stood for had to go) costs time and nothing else: the request
 carries the image, of which everything can be made again.
 """
 
@@ -38,7 +38,7 @@ class Kept:
         """Answer requests of one kind; answers to `Start` stay here, and its `tickets` are handed back for them."""
         if not isinstance(requests[0], Start):
             return self._answer([self._redeemed(requests, request) for request in requests])
-        self._give_back()  # here, where nobody waits for a mask
+        self._give_back()  # here, where no request waits for a mask
         answers = self._answer(requests)
         with self._guard:
             self._known.update(zip(tickets, answers, strict=True))

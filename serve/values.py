@@ -64,7 +64,7 @@ class Change:
 class SessionValue:
     """One session. `history[:position]` are the clicks in force; `used_at` in seconds of the store's clock.
 
-    `owner`: name of the token that opened it; None where nobody was asked.
+    `owner`: name of the token that opened it; None where no token was asked for.
     """
 
     id: str

@@ -1,7 +1,7 @@
-"""Who waits for the model: only so many at once, none for longer than agreed, and nobody who has left. No model here.
+"""Who waits for the model: only so many at once, none for longer than agreed, and none that has left. No model here.
 
 A request has a claim to a turn, which its thread carries along (a context variable). Where a thread got its turn it
-asks `check()` first: so what nobody waits for any more is not begun.
+asks `check()` first: so what is not waited for any more is not begun.
 """
 
 import asyncio
@@ -21,11 +21,11 @@ T = TypeVar("T")
 
 
 class Abandoned(Exception):
-    """Nobody waits for this any more; nothing was done."""
+    """This is not waited for any more; nothing was done."""
 
 
 class Claim:
-    """That somebody waits for a turn. It ends once, from any thread, when whoever asked has left or waited too long."""
+    """That somebody waits for a turn. It ends once, from any thread, when the client has left or waited too long."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -57,21 +57,21 @@ _current: contextvars.ContextVar[Claim | None] = contextvars.ContextVar("claim",
 
 
 def current() -> Claim | None:
-    """The claim of this thread's request; None where nobody gave one."""
+    """The claim of this thread's request; None where none was given."""
     return _current.get()
 
 
 def check() -> None:
-    """Raise Abandoned if nobody waits for this thread's work any more."""
+    """Raise Abandoned if this thread's work is not waited for any more."""
     claim = _current.get()
     if claim is not None and not claim.wanted:
         raise Abandoned
 
 
 class Turns:
-    """Runs what needs the model in threads of its own: `limit` at once, the rest is refused on the spot.
+    """Runs what needs the model in separate threads: `limit` at once, the rest is refused on the spot.
 
-    A thread counts until it ends, also if nobody waits for it: so there are never more of them. Other requests keep the
+    A thread counts until it ends, also if none waits for it: so there are never more of them. Other requests keep the
     threads that they have anyway, and are answered while the model is busy.
     """
 
@@ -110,7 +110,7 @@ class Turns:
                 future.add_done_callback(_forget)
 
     async def wait(self, work: Callable[[], T]) -> T:
-        """Run `work` in a thread as soon as one is free, whoever leaves; for sockets, which wait one by one."""
+        """Run `work` in a thread as soon as one is free, even if its client left; for sockets, which wait in turn."""
         return await asyncio.get_running_loop().run_in_executor(self._patient, work)
 
     def _enter(self) -> Claim:
@@ -132,7 +132,7 @@ class Turns:
 async def in_thread(work: Callable[[], T]) -> T:
     """Run `work` in a thread with a claim that ends when this call is cancelled; for methods of replicas."""
     claim = Claim()
-    _current.set(claim)  # of this call alone: each has a context of its own
+    _current.set(claim)  # of this call alone: each has its context
     try:
         return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
     except asyncio.CancelledError:
@@ -146,6 +146,6 @@ async def _gone(request: Request) -> None:
 
 
 def _forget(future: "asyncio.Future[Any]") -> None:
-    # Told to nobody; asked for, so that asyncio does not report it as forgotten.
+    # Not passed on; asked for, so that asyncio does not report it as forgotten.
     if not future.cancelled():
         future.exception()

@@ -57,7 +57,7 @@ class Worker:
             return None
 
     def once(self, data: bytes, basis: Basis, clicks: Rows) -> Made:
-        """The mask of clicks on an image that nobody keeps."""
+        """The mask of clicks on an image that is not kept."""
         with self.engine.opening:
             image = decode_image(data, self._settings.max_pixels, basis.bit_depth)
             return self._masks.once(data, image, basis, _clicks(clicks))

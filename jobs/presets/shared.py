@@ -21,7 +21,7 @@ COCO_LVIS = DataConfig(reader="coco_lvis", min_object_area=1000, keep_background
 SBD = DataConfig(
     reader="sbd", split="train", min_object_area=80, keep_background_prob=0.01, augment=AugmentConfig(recipe="sbd")
 )
-"""Published SBD runs draw hard images more often, from a list of scores that is not public; ours draw all alike."""
+"""Published SBD runs draw hard images more often, from a list of scores that is not public; ours draw all equally."""
 
 
 def gpus(workers: int, data_actors: int = 16) -> ScalingConfig:

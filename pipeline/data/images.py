@@ -11,7 +11,7 @@ from PIL import Image
 from models.decoding import AS_IT_COMES, Decoding
 from models.image_files import opened
 from models.pixels import eight_bit
-from pipeline.data.orientation import FORMATS, Header, read_header, reads_upright, turned
+from pipeline.data.orientation import FORMATS, Header, no_image, read_header, reads_upright, turned
 
 T = TypeVar("T")
 
@@ -27,9 +27,7 @@ def decode_file(source: Path | str | bytes, decoding: Decoding, decode: Callable
     except FileNotFoundError as error:
         raise ValueError("the file does not exist") from error
     except Image.UnidentifiedImageError as error:
-        raise ValueError(
-            f"the file is no {', '.join(FORMATS)} image, or of a kind that is not read (such as colours of 32 bits)"
-        ) from error
+        raise no_image(source) from error
     except ValueError:
         raise
     # On broken bytes the decoders raise many kinds, from OSError to struct.error; all mean the same to a caller.

@@ -70,12 +70,21 @@ def read_header(source: Path | str | bytes) -> Header:
     except FileNotFoundError as error:
         raise ValueError("the file does not exist") from error
     except Image.UnidentifiedImageError as error:
-        raise ValueError(f"the file is no {', '.join(FORMATS)} image") from error
+        raise no_image(source) from error
     # As in images.py: on broken bytes the decoders raise many kinds.
     except Exception as error:
         raise ValueError(f"the image file is broken or cut short ({error})") from error
     hw = (width, height) if decoded_upright and orientation >= 5 else (height, width)
     return Header(hw=hw, orientation=orientation, decoded_upright=decoded_upright)
+
+
+def no_image(source: Path | str | bytes) -> ValueError:
+    """Build the error for a file, or its bytes, that Pillow takes for none of FORMATS."""
+    if not (len(source) if isinstance(source, bytes) else Path(source).stat().st_size):
+        return ValueError("the file is empty (0 bytes): expected an image; copy or download it again")
+    return ValueError(
+        f"the file is no {', '.join(FORMATS)} image, or of a kind that is not read (such as colours of 32 bits)"
+    )
 
 
 def _orientation(image: Image.Image, source: Path | str | bytes) -> int:

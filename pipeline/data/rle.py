@@ -14,6 +14,7 @@ __all__ = ["decode", "encode", "from_segmentation", "runs_from_polygons", "runs_
 
 _MAX_REACH = 4  # a polygon may stray this many image sizes outside before it is called broken
 _MAX_NESTING = 3
+_POLYGON = "[x, y, x, y, ...] or [[x, y], [x, y], ...]"
 
 
 def from_segmentation(segmentation: Any, hw: tuple[int, int]) -> np.ndarray:
@@ -58,6 +59,9 @@ def runs_from_polygons(
             raise ValueError("a polygon is no list of x, y pairs")
         if np.isnan(values).any():  # NumPy makes it of None, too
             raise ValueError(f"a polygon holds {'null' if None in polygon else 'NaN'}, which is no coordinate")
+        if bool in map(type, polygon):  # NumPy makes 1 and 0 of them
+            odd = next(value for value in polygon if isinstance(value, bool))
+            raise ValueError(f"a polygon holds {json.dumps(odd)}: expected numbers, {_POLYGON}")
         if np.isinf(values).any():
             raise ValueError("a polygon holds Infinity, far outside the image")
         # pycocotools walks every edge pixel by pixel: a coordinate of 1e9 would take its memory, not raise.
@@ -72,15 +76,22 @@ def runs_from_polygons(
 
 def _flat(polygons: Sequence[Any], depth: int = 0) -> list[Sequence[Any]]:
     """List polygons as flat lists of numbers, whichever way their corners and they themselves are nested."""
+    if any(isinstance(part, Mapping) and "counts" in part for part in polygons):
+        raise ValueError(
+            'the segmentation is a list of RLE: expected one, {"size": [height, width], "counts": ...}, without a list '
+            "around it; merge several into one, or give each an annotation"
+        )
+    if polygons and all(part is None for part in polygons):
+        raise ValueError(f"a polygon is null: expected {_POLYGON}")
     if not any(isinstance(part, list) for part in polygons):
         return [polygons]
     # A polygon of two numbers is a point and encloses nothing, so that a list of such means corners.
     if all(_is_corner(part) for part in polygons):
         return [[value for corner in polygons for value in corner]]
     if any(part is None for part in polygons):
-        raise ValueError("a polygon is null: expected [x, y, x, y, ...] or [[x, y], [x, y], ...]")
+        raise ValueError(f"a polygon is null: expected {_POLYGON}")
     if depth == _MAX_NESTING or not all(isinstance(part, list) for part in polygons):
-        raise ValueError("a polygon is no list of numbers: expected [x, y, x, y, ...] or [[x, y], [x, y], ...]")
+        raise ValueError(f"a polygon is no list of numbers: expected {_POLYGON}")
     return [polygon for part in polygons for polygon in _flat(part, depth + 1)]
 
 

@@ -3,7 +3,7 @@
 Such a protocol sends image and clicks each time. Calls about one object share their first click, so image and first
 click name the session, and a call that adds clicks to the last one's, or takes some back, continues where that one
 stood. The name is computed, not kept: after a restart, or in another process, it is the same. Two people who click the
-same pixel of the same image share a session; each call still gets the mask of its own clicks.
+same pixel of the same image share a session; each call still gets the mask of its clicks.
 """
 
 import hashlib

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from PIL import Image
 
-# cvat-cli runs this file by its path, in an environment of its own that knows nothing of this repository.
+# cvat-cli runs this file by its path, in a separate environment that knows nothing of this repository.
 if (root := str(Path(__file__).resolve().parents[2])) not in sys.path:
     sys.path.insert(0, root)
 

@@ -34,7 +34,7 @@ class RemoteClicks:
         """The mask, bool (h, w), of places (x, y) measured from the image's corner; raises ServerError.
 
         A call that adds clicks to the last one's, or takes some back, costs no more than these. A session that the
-        server has lost is opened anew.
+        server has lost is opened again.
         """
         clicks = in_known_order(
             self._made,

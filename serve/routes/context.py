@@ -70,7 +70,7 @@ class Context:
 
 
 def caller(request: Request) -> str | None:
-    """Name of the caller's token; None where nobody is asked."""
+    """Name of the caller's token; None where no token is asked for."""
     return getattr(request.state, "token", None)
 
 

@@ -9,7 +9,7 @@ from serve.prometheus import TEXT, PrometheusSink
 
 
 def add_metrics(app: FastAPI, sink: PrometheusSink, asks_for_token: bool) -> None:
-    """Add GET /metrics: for the role admin (serve/access.py) or, where nobody is asked, for this machine alone."""
+    """Add GET /metrics: for the role admin (serve/access.py) or, without tokens, for this machine alone."""
 
     @app.get("/metrics", include_in_schema=False)
     def metrics(request: Request) -> Response:

@@ -1,6 +1,6 @@
 // Changes of finished objects, as a session takes them to the server between clicks. `clicks` and `base`: those of the
 // object at hand afterwards, where they change. `needs`: an object that the server must know. `rebuild`: where it cannot be
-// made, the session is made anew, which leads to the same.
+// made, the session is made again, which leads to the same.
 
 const request = (kind, body = {}, method = "POST") => ({ kind, body, method });
 const numbered = (object) => ({ objects }) => { object.number = objects.at(-1).number; };

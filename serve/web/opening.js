@@ -100,7 +100,7 @@ export function bindOpening(page) {
   /** What the browser remembers of the open image: to be called after every change. */
   function remember() {
     const { session, image, draft, mask } = state, { source, name } = image, { id } = session;
-    if (!id) return; // it is being made anew
+    if (!id) return; // it is being made again
     if (state.workId && state.workId !== id) works.forget(state.workId);
     state.workId = id;
     works.setOpened({ id, source });
@@ -122,7 +122,7 @@ export function bindOpening(page) {
     try {
       await listed;
       const { found, lost } = await recall(colorOf);
-      if (lost.length) toast(`The server has forgotten the work on ${lost.join(", ")}: nobody used it for too long, or it was started anew. A new session begins.`, "note");
+      if (lost.length) toast(`The server has forgotten the work on ${lost.join(", ")}: it was unused for too long, or the server was started again. A new session begins.`, "note");
       const left = [];
       for (const { work: { id, source, name, unsaved: open }, told: { width, height }, objects: list } of found) {
         const index = folder.indexOf(source);

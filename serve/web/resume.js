@@ -76,7 +76,7 @@ function settingsOf({ model, refinement, mask_threshold: threshold }) {
   return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== null));
 }
 
-/** Sessions end when nobody uses them: ask for these now and then. ids() gives them. */
+/** Sessions end when they are not used: ask for these now and then. ids() gives them. */
 export function keepAlive(ids, everyMs) {
   return setInterval(() => {
     for (const id of ids()) api.sessionState(id).catch(() => {}); // what it may say is said where the session is used

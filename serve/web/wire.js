@@ -118,7 +118,7 @@ export class Wire {
     Object.assign(this, { id: opened.session_id, sequence: 0, settled: [], doubt: [], opened: { settings, base } });
     Object.assign(this, { width: opened.width, height: opened.height, told: opened });
     for (const object of this.kept) object.number = null;
-    this.errands = [...this.kept].map(errands.add); // whatever was to be told of them, this is how it ends
+    this.errands = [...this.kept].map(errands.add); // whatever was to be said of them, this is how it ends
     if (before) api.closeSession(before).catch(() => {}); // it would expire by itself
     if (this.#goal().length === 0) this.answer = null; // nothing will be asked that could bring another mask
     if (this.closed) api.closeSession(this.id).catch(() => {});
@@ -230,7 +230,7 @@ export class Wire {
     }
     const [first] = this.flight;
     if (first?.id === answer.id && answer.code) {
-      // Those behind it are refused for their numbers; nobody waits for these answers any more.
+      // Those behind it are refused for their numbers; these answers are not awaited any more.
       Object.assign(this, { flight: [], asked: first });
       this.failure = new api.ApiError(answer.code, answer.detail, answer.status);
     } else if (first?.id === answer.id) {
@@ -246,7 +246,7 @@ export class Wire {
     const { sequence } = await api.sessionState(this.id);
     const sent = this.doubt, made = sequence - this.sequence;
     this.doubt = [];
-    if (made < 0 || made > sent.length) this.id = null; // not what we know: begin anew
+    if (made < 0 || made > sent.length) this.id = null; // not what we know: begin again
     else if (made > 0) {
       if (made > 1) this.#settle(sent[made - 2], sent[made - 2]);
       await this.#request(sent[made - 1]); // with its number: that makes no second one, and brings the mask

@@ -18,7 +18,7 @@ function read(storage, key) {
 function write(storage, key, value) {
   try {
     storage.setItem(key, JSON.stringify(value));
-  } catch { /* full, or switched off: then a reload begins anew, and nothing else is worse */ }
+  } catch { /* full, or switched off: then a reload begins again, and nothing else is worse */ }
 }
 
 /** All works, the newest first. */

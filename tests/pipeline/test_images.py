@@ -1,6 +1,7 @@
 """Opening image files of every kind people have."""
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ from PIL import Image
 
 from pipeline.data import images
 from pipeline.data.images import read_image, read_labels
+from pipeline.data.mask_files import read_mask_file
+from pipeline.data.orientation import read_header
 from tests.pipeline.small_data import picture
 
 
@@ -89,6 +92,14 @@ def test_the_declared_size_decides_about_the_orientation() -> None:
     np.testing.assert_array_equal(read_image(rotated((9, 9)), expected_hw=(9, 9)), picture(hw=(9, 9)))
     with pytest.raises(ValueError, match=r"20 x 30 .*annotations are 20 x 31"):
         read_image(rotated(), expected_hw=(20, 31))
+
+
+@pytest.mark.parametrize("read", [read_image, read_labels, read_mask_file, read_header])
+def test_an_empty_file_is_named_as_such(read: Callable[[Path | bytes], object], tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    for source in (tmp_path / "a.png", b""):
+        with pytest.raises(ValueError, match=r"the file is empty \(0 bytes\): expected an image"):
+            read(source)
 
 
 def test_files_that_are_no_images_are_said_to_be_none(tmp_path: Path) -> None:

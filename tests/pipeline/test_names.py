@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import unicodedata
@@ -19,7 +20,7 @@ from models import rle
 from models.errors import InputError
 from pipeline.data.prepared.prepare import prepare, run_here
 from pipeline.data.prepared.storage import Storage
-from pipeline.data.readers import open_reader
+from pipeline.data.readers import coco_tables, open_reader
 from pipeline.data.readers.folders import is_image, stem
 from pipeline.data.readers.names import Names, pair, seek
 from pipeline.data.sample import BadItem, Item, Reader, printable
@@ -28,7 +29,18 @@ from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.data_report import write_prepared_report
 from pipeline.evaluation.report import write_report
 from tests.evaluation.fakes import row
-from tests.pipeline.small_data import HW, annotation, box, image_record, picture, save, write_coco_json
+from tests.pipeline.small_data import (
+    HW,
+    annotation,
+    box,
+    image_record,
+    panoptic_png,
+    picture,
+    save,
+    save_mat,
+    sbd_instances,
+    write_coco_json,
+)
 
 BYTES = os.fsdecode(b"caf\xe9")
 """A name of Latin-1 on a disk of UTF-8."""
@@ -158,13 +170,40 @@ def coco(root: Path, image: str, label: str) -> Reader:
 
 
 def voc(root: Path, image: str, label: str) -> Reader:
-    save(picture(), root / "JPEGImages" / f"{label}.jpg")
-    (root / "SegmentationObject").mkdir()
+    return voc_list(root, [image], label)
+
+
+def voc_list(root: Path, names: list[str], there: str) -> Reader:
+    """A list of names, and the one image that is there."""
+    save(picture(), root / "JPEGImages" / f"{there}.jpg")
     labels = Image.fromarray(mask() // 255).convert("P")
-    labels.save(root / "SegmentationObject" / f"{label}.png")
-    (root / "ImageSets" / "Segmentation").mkdir(parents=True)
-    (root / "ImageSets" / "Segmentation" / "val.txt").write_text(f"{image}\n", encoding="utf-8")
+    (root / "SegmentationObject").mkdir(exist_ok=True)
+    labels.save(root / "SegmentationObject" / f"{there}.png")
+    (root / "ImageSets" / "Segmentation").mkdir(parents=True, exist_ok=True)
+    (root / "ImageSets" / "Segmentation" / "val.txt").write_text("\n".join(names), encoding="utf-8")
     return open_reader("pascal_voc", str(root))
+
+
+def sbd_list(root: Path, names: list[str], there: str) -> Reader:
+    save(picture(), root / "img" / f"{there}.jpg")
+    save_mat(root / "inst" / f"{there}.mat", GTinst=sbd_instances(mask() // 255))
+    (root / "val.txt").write_text("\n".join(names))
+    return open_reader("sbd", str(root))
+
+
+def panoptic_list(root: Path, names: list[str], there: str) -> Reader:
+    save(picture(), root / "images" / f"{there}.png")
+    save(panoptic_png({1: mask() > 0}), root / "annotations" / "panoptic_val" / f"{there}.png")
+    segments = [{"id": 1, "category_id": 1, "iscrowd": 0, "area": 25}]
+    data = {
+        "images": [image_record(n, f"{name}.png") for n, name in enumerate(names)],
+        "annotations": [
+            {"image_id": n, "file_name": f"{name}.png", "segments_info": segments} for n, name in enumerate(names)
+        ],
+        "categories": [{"id": 1, "name": "cat", "isthing": 1}],
+    }
+    (root / "annotations" / "panoptic_val.json").write_text(json.dumps(data))
+    return open_reader("coco_panoptic", str(root))
 
 
 class TestForms:
@@ -188,8 +227,9 @@ class TestForms:
 
     def test_a_query_is_cut_off(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         query = "?X-Amz-Credential=AKIA/2024/s3/aws4_request&X-Amz-Signature=0%2F1.png"
-        save(picture(), tmp_path / "images" / "x y.png")
-        names = ["x y.png" + query, "x%20y.png" + query, "https://b.s3.amazonaws.com/deep/x%20y.png" + query]
+        for name in ("x y.png", "z y.png", "deep y.png"):
+            save(picture(), tmp_path / "images" / name)
+        names = ["x y.png" + query, "z%20y.png" + query, "https://b.s3.amazonaws.com/deep/deep%20y.png" + query]
         records = [image_record(n, name) for n, name in enumerate(names)]
         write_coco_json(tmp_path, records, [annotation(n, n, mask() > 0) for n in range(3)])
         reader = open_reader("coco", str(tmp_path))
@@ -209,6 +249,28 @@ class TestForms:
         write_coco_json(tmp_path / "coco", [image_record(1, "a.png")], [annotation(1, 1, mask() > 0)])
         reader = open_reader("coco", str(tmp_path / "coco"))
         assert len(reader.load(reader.items()[0]).objects) == 1
+
+    @pytest.mark.parametrize(
+        ("kind", "image", "label"),
+        [
+            *((kind, *names) for kind in ("masks", "yolo") for names in (("?s=1", ""), ("", "?s=1"), ("?s=1", "?s=2"))),
+            ("him2k", "?s=1", ""),
+        ],
+    )
+    def test_a_query_that_is_cut_off_is_reported_by_each_reader(
+        self, kind: str, image: str, label: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        build = {"masks": masks, "yolo": yolo, "him2k": him2k}[kind]
+        build(tmp_path, "x", "x")
+        for folder, query in (("images", image), ("masks", label), ("labels", label)):
+            for there in (tmp_path / folder).rglob("x.*"):
+                there.rename(there.with_name(there.name + query))
+        reader = open_reader(kind, str(tmp_path))
+        (item,) = [item for item in reader.items() if item.id.endswith("x")]
+        assert len(reader.load(item).objects) == 1
+        (text,) = [text for text in caplog.messages if "not there as written" in text]
+        assert "a query behind the name: 1, such as 'x" in text
+        assert "s=" not in text
 
     def test_the_very_name_comes_first(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         names = {
@@ -242,6 +304,49 @@ class TestForms:
     def test_each_file_is_taken_once(self) -> None:
         pairs = pair(["IMG_1", "img_1"], ["IMG_1"])
         assert (pairs.of, pairs.faults) == ({"IMG_1": "IMG_1"}, {})
+
+    @pytest.mark.parametrize("streamed", [False, True])
+    @pytest.mark.parametrize(
+        ("names", "there", "refused"),
+        [
+            (["img_1.png", "IMG_1.png"], "IMG_1.png", {0: "'IMG_1.png' means"}),
+            (["x.png?v=1", "x.png?v=2"], "x.png", {0: "'x.png?...' means", 1: "'x.png?...' means"}),
+            (["/a/x.png", "/b/x.png", "x.png"], "x.png", {0: "'x.png' means", 1: "'x.png' means"}),
+            (["x%20y.png", "x%20y.png"], "x y.png", {}),
+            (["x.png", "./x.png"], "x.png", {}),
+        ],
+    )
+    def test_a_file_belongs_to_one_name_of_a_coco_file(
+        self,
+        names: list[str],
+        there: str,
+        refused: dict[int, str],
+        streamed: bool,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """The one that is its own; of several that are not, none. A name that is there twice is one."""
+        monkeypatch.setattr(coco_tables, "STREAM_ABOVE", 0 if streamed else 1 << 30)
+        save(picture(), tmp_path / "images" / there)
+        records = [image_record(n, name) for n, name in enumerate(names)]
+        write_coco_json(tmp_path, records, [annotation(n, n, mask() > 0) for n in range(len(names))])
+        reader = open_reader("coco", str(tmp_path))
+        for number, item in enumerate(reader.items()):
+            if number in refused:
+                with pytest.raises(BadItem, match=re.escape(refused[number]) + r".*rename them to match exactly"):
+                    reader.load(item)
+            else:
+                assert len(reader.load(item).objects) == 1
+        assert not [text for text in caplog.messages if refused and "which is taken" in text]
+
+    @pytest.mark.parametrize("build", [voc_list, sbd_list, panoptic_list])
+    def test_a_file_belongs_to_one_name_of_a_list(
+        self, build: Callable[[Path, list[str], str], Reader], tmp_path: Path
+    ) -> None:
+        assert len(build(tmp_path, ["IMG_1", "other"], "img_1").items()) == 2
+        with pytest.raises(InputError, match=r"'IMG_1\.\w+': .*'img_1\.\w+'.*rename them to match exactly"):
+            build(tmp_path, ["IMG_1", "img_1"], "img_1").items()
 
     def test_nothing_outside_the_folder_is_found(self, tmp_path: Path) -> None:
         save(picture(), tmp_path / "secret.png")

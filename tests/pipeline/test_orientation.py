@@ -199,12 +199,11 @@ class TestLabelStudio:
         """And always by its export of brushes, which are contours in pixels of the upright photo."""
         upright, mask = scene()
         photo(tmp_path / "images" / "a.png", upright, 6)
-        for size in ({"height": 30, "width": 20}, {}):
-            record = {"id": 0, "file_name": "a.png", **size}
-            reader = write_coco(tmp_path, [record], [[polygon(mask)]], {**LABEL_STUDIO, "contributor": contributor})
-            sample = reader.load(reader.items()[0])
-            assert share_on_object(sample) == 1
-            np.testing.assert_array_equal(sample.image, upright)
+        record = image_record(0, "a.png", UP)
+        reader = write_coco(tmp_path, [record], [[polygon(mask)]], {**LABEL_STUDIO, "contributor": contributor})
+        sample = reader.load(reader.items()[0])
+        assert share_on_object(sample) == 1
+        np.testing.assert_array_equal(sample.image, upright)
 
     def test_run_lengths_have_a_size_of_their_own(self, tmp_path: Path) -> None:
         upright, mask = scene()
@@ -224,13 +223,48 @@ class TestLabelStudio:
         with pytest.raises(BadItem, match="its annotations are 20 x 31"):
             reader.load(reader.items()[0])
 
-    def test_a_choice_wins(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("orientation", [1, *TURNS])
+    def test_turned_photos_are_refused_as_they_are_stored(self, orientation: int, tmp_path: Path) -> None:
+        """Whatever size is declared: the polygons are of the upright photo."""
         upright, mask = scene()
-        stored = photo(tmp_path / "images" / "a.png", upright, 6)
+        stored = photo(tmp_path / "images" / "a.png", upright, orientation)
+        scale_xy = (stored.shape[1] / UP[1], stored.shape[0] / UP[0])
+        for size, scale in ((stored.shape[:2], scale_xy), (UP, (1.0, 1.0)), (None, (1.0, 1.0))):
+            record = {"id": 0, "file_name": "a.png"} if size is None else image_record(0, "a.png", size)
+            write_coco(tmp_path, [record], [[polygon(mask, scale)]], LABEL_STUDIO)
+            reader = open_reader("coco", str(tmp_path), decoding=Decoding(exif="stored"))
+            if orientation == 1:
+                assert share_on_object(reader.load(reader.items()[0])) == 1
+                continue
+            with pytest.raises(
+                BadItem,
+                match=rf"exif=stored was given.*upright photo.*\(EXIF orientation {orientation}\).*exif=upright",
+            ):
+                reader.load(reader.items()[0])
+
+    def test_upright_is_what_it_means_anyway(self, tmp_path: Path) -> None:
+        upright, mask = scene()
+        photo(tmp_path / "images" / "a.png", upright, 6)
         write_coco(tmp_path, [image_record(0, "a.png", (20, 30))], [[polygon(mask, (1.5, 2 / 3))]], LABEL_STUDIO)
-        for decoding, pixels in ((Decoding(exif="upright"), upright), (Decoding(exif="stored"), stored)):
-            reader = open_reader("coco", str(tmp_path), decoding=decoding)
-            np.testing.assert_array_equal(reader.load(reader.items()[0]).image, pixels)
+        reader = open_reader("coco", str(tmp_path), decoding=Decoding(exif="upright"))
+        np.testing.assert_array_equal(reader.load(reader.items()[0]).image, upright)
+
+    @pytest.mark.parametrize("orientation", [1, *TURNS])
+    def test_polygons_without_a_size_are_refused_where_it_matters(self, orientation: int, tmp_path: Path) -> None:
+        """Of a photo turned by a quarter, the size that they are times may be that of either way up."""
+        upright, mask = scene()
+        stored = photo(tmp_path / "images" / "a.png", upright, orientation)
+        record = {"id": 0, "file_name": "a.png"}
+        scale_xy = (stored.shape[1] / UP[1], stored.shape[0] / UP[0])
+        reader = write_coco(tmp_path, [record], [[polygon(mask, scale_xy)]], LABEL_STUDIO)
+        sample = reader.load(reader.items()[0])
+        np.testing.assert_array_equal(sample.image, upright)
+        if orientation in (1, *KEEP_SIZE):
+            assert share_on_object(sample) == 1
+        else:
+            assert "no width and height" in sample.refused[0]
+        reader = write_coco(tmp_path, [record], [rle.encode(mask)], LABEL_STUDIO)
+        assert share_on_object(reader.load(reader.items()[0])) == 1
 
 
 class TestCoco:

@@ -67,7 +67,10 @@ class TestYolo:
             ("0", "0 numbers after the class"),
             ("0 0.1 0.2 0.5", "3 numbers"),
             ("0 0.1 0.2 0.5 0.2 0.5 0.6 0.1", "7 numbers"),
-            ("0 0.1 0.2 0.5 x 0.5 0.6", "other than numbers"),
+            ("0 0.1 0.2 0.5 x 0.5 0.6", "to float: 'x'): expected class x1 y1"),
+            ("0,0.1,0.2,0.5,0.2,0.5,0.6", "the line holds commas: expected"),
+            ("0 0,1 0,2 0,5 0,2", "the line holds commas: expected"),
+            ("0 0.1, 0.2, 0.5, 0.2, 0.5, 0.6", "the line holds commas: expected"),
             ("0 0.1 0.2 nan 0.2 0.5 0.6", "far outside"),
             ("0 0.1 0.2 inf 0.2 0.5 0.6", "far outside"),
             ("0 10 20 50 20 50 60", "fractions of its size"),
@@ -129,18 +132,47 @@ class TestYolo:
         assert "2 lines in 1 files are a box followed by its polygon" in text
         assert "(a.txt)" in text
 
+    @pytest.mark.parametrize("side", [20, 100, 400])
+    @pytest.mark.parametrize("orientation", [1, 6])
+    def test_a_box_may_count_the_pixels_of_a_small_image(
+        self, side: int, orientation: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """As OpenCV's boundingRect does around a traced contour: max - min + 1, in an image `side` wide."""
+        hw = (side * 2, side)
+        save(picture(0, hw if orientation == 1 else (side, side * 2)), tmp_path / "images" / "a.png")
+        with Image.open(tmp_path / "images" / "a.png") as image:
+            exif = Image.Exif()
+            exif[0x0112] = orientation
+            image.save(tmp_path / "images" / "a.png", exif=exif)
+        mask = box(hw[0] // 4, side // 4, hw[0] // 2, side // 2, hw)
+        y, x = np.nonzero(mask)
+        corners = np.array([(x.min(), y.min()), (x.max(), y.min()), (x.max(), y.max()), (x.min(), y.max())]) / hw[::-1]
+        values = [0.5, 0.5, 0.5, 0.5, *corners.ravel()]
+        with caplog.at_level(logging.WARNING):
+            sample = one(tmp_path, " ".join(["0", *(f"{value:.6f}" for value in values)]))
+        np.testing.assert_array_equal(sample.object_mask(sample.objects[0]), mask)
+        (text,) = caplog.messages
+        assert "1 lines in 1 files are a box followed by its polygon" in text
+
+    def test_images_are_opened_for_their_size_only_where_a_line_may_begin_with_a_box(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        one(tmp_path, SQUARE)
+        monkeypatch.setattr(yolo, "read_header", lambda path: pytest.fail("opened an image"))
+        assert len(open_reader("yolo", str(tmp_path)).items()) == 1
+
     def test_a_polygon_whose_first_corners_are_no_box_keeps_them(self) -> None:
         """The centre and the size lie among the corners of an object near the origin; both must be its box's."""
         rest = [0.02, 0.02, 0.1, 0.02, 0.1, 0.1, 0.02, 0.1]
         for x, y, width, height in ((0.06, 0.06, 0.09, 0.08), (0.05, 0.06, 0.08, 0.08), (0.06, 0.06, 0.08, 0.09)):
             texts = [f"{value:.6f}" for value in (x, y, width, height, *rest)]
-            assert not yolo._starts_with_box(texts)
-        assert yolo._starts_with_box([f"{value:.6f}" for value in (0.06, 0.06, 0.08, 0.08, *rest)])
-        assert not yolo._starts_with_box(["nan"] * 10)
-        assert not yolo._starts_with_box(["0.06", "0.06", "0.08", "0.08", *map(str, rest), "0.9"])
+            assert not yolo._starts_with_box(texts, (600, 600))
+        assert yolo._starts_with_box([f"{value:.6f}" for value in (0.06, 0.06, 0.08, 0.08, *rest)], (600, 600))
+        assert not yolo._starts_with_box(["nan"] * 10, (600, 600))
+        assert not yolo._starts_with_box(["0.06", "0.06", "0.08", "0.08", *map(str, rest), "0.9"], (600, 600))
 
     @given(
-        hw=st.tuples(st.integers(50, 2000), st.integers(50, 2000)),
+        hw=st.tuples(st.integers(30, 2000), st.integers(30, 2000)),
         corners=st.lists(st.tuples(st.floats(0.05, 0.95), st.floats(0.05, 0.95)), min_size=3, max_size=30),
         decimals=st.integers(3, 9),
         in_pixels=st.booleans(),
@@ -153,13 +185,13 @@ class TestYolo:
         xy = np.array(corners)
         low, high = xy.min(axis=0), xy.max(axis=0)
         if in_pixels:
-            size = np.array([max(hw[1], 600), max(hw[0], 600)])
+            size = np.array([hw[1], hw[0]])
             xy = np.rint(xy * size) / size
             low, high = xy.min(axis=0), xy.max(axis=0) + 1 / size
         if (high - low).min() < 0.05:
             return
         values = [*((low + high) / 2), *(high - low), *xy.ravel()]
-        assert yolo._starts_with_box([f"{value:.{decimals}f}" for value in values])
+        assert yolo._starts_with_box([f"{value:.{decimals}f}" for value in values], hw)
 
     def test_an_unknown_rule_for_corners_is_refused(self, tmp_path: Path) -> None:
         SMALL["yolo"](tmp_path)

@@ -24,11 +24,13 @@ from pipeline.data.readers.coco_files import (
     id_text,
     is_published,
     lists_coco_photos,
+    literal_files,
     locate,
+    why_missing,
 )
 from pipeline.data.readers.coco_tables import Annotation, Tables, join, open_tables
-from pipeline.data.readers.folders import file_inside, require_root
-from pipeline.data.readers.names import Found
+from pipeline.data.readers.folders import require_root
+from pipeline.data.readers.names import Found, rivals
 from pipeline.data.runs import pack_runs
 from pipeline.data.sample import BadItem, Item, Origin, Sample
 
@@ -46,7 +48,8 @@ class Coco:
     `objects` takes it for an object, and `auto` does the second where CVAT wrote it, which marks every painted mask so.
 
     With exif auto, a photo of which the declared size tells nothing is read as it is stored in COCO's own files, else
-    upright, unless the others of the file tell it (orientation.py). In Label Studio's files, all are read upright.
+    upright, unless the others of the file tell it (orientation.py). In Label Studio's files, all are read upright, and
+    with exif stored those that are turned are refused.
     """
 
     PUBLISHED: ClassVar[bool] = False
@@ -78,15 +81,16 @@ class Coco:
         with open_tables(path) as tables:
             root = Path(self.root).expanduser()
             folder = find_images(root, self.split, self.images, tables.first_images, path)
-            lie = self._how_photos_lie(path, tables, folder)
+            lie, faults = self._look_at_photos(path, tables, folder)
             for image_id, image, annotations in join(path, tables):
                 kept = self._keep(annotations, tables)
                 object_ids = tuple(f"{image_id}/{entry['id']}" for entry in kept if not entry["crowd"])
                 num_objects += len(object_ids)
                 num_crowds += len(kept) - len(object_ids)
-                yield Item(
-                    id=image_id, object_ids=object_ids, payload=self._payload(image, kept, str(folder), tables) | lie
-                )
+                payload = self._payload(image, kept, str(folder), tables) | lie
+                if fault := faults.get(next(iter(payload["names"]), "")):
+                    payload["fault"] = fault
+                yield Item(id=image_id, object_ids=object_ids, payload=payload)
         if num_crowds and not num_objects:
             _logger.warning(
                 "%s: all %d annotations are crowds, none is an object; crowds=objects reads them as such",
@@ -94,34 +98,46 @@ class Coco:
                 num_crowds,
             )
 
-    def _how_photos_lie(self, path: Path, tables: Tables, folder: Path) -> dict[str, Any]:
+    def _look_at_photos(self, path: Path, tables: Tables, folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
         """Settle how photos are read of which nothing tells: {"upright", "percent"} of every payload.
 
-        Looks at the files of all images before the first is listed, also to say which have another name.
+        Returns also why some names have no file, as another name has it. Looks at the files of all images before the
+        first is listed, also to say which have another name.
         """
         auto, percent = self.decoding.exif == "auto", drawn_in_percent(tables.info)
         published = self.PUBLISHED or lists_coco_photos(tables.first_images)
         asks = auto and not published and not percent
-        found, votes = Found(), Counter[str]()
+        votes, repaired = Counter[str](), list[tuple[str, Path, str]]()
 
-        def look(record: dict[str, Any]) -> tuple[str, tuple[Path, str], str] | None:
+        def look(record: dict[str, Any]) -> tuple[tuple[str, Path, str] | None, str] | None:
             names, hw = file_names(record), _declared_hw(record)
             try:
                 hit = locate(folder, names)
             except ValueError:  # several files fit: said when it is loaded
                 return None
-            return hit and (names[0], hit, tell(hit[0], [Header(hw=hw)] if hw else []) if asks else "")
+            if hit is None:
+                return None
+            file, way = hit
+            other = None if file in literal_files(folder, names) else (names[0], file, way)
+            return other, tell(file, [Header(hw=hw)] if hw else []) if asks else ""
 
         for seen in map_files(tables.records(), look):
             if seen is not None:
-                name, (file, way), tells = seen
-                found.add(way, name, file.name)
+                other, tells = seen
                 votes[tells] += 1
+                if other is not None:
+                    repaired.append(other)
+        named = (str(file) for record in tables.records() for file in literal_files(folder, file_names(record)))
+        faults = rivals(((name, str(file)) for name, file, _ in repaired), named)
+        found = Found()
+        for name, file, way in repaired:
+            if name not in faults:
+                found.add(way, name, file.name)
         found.report(__name__, path)
-        if percent and self.decoding.exif != "stored":
-            return {"upright": True, "percent": True}
+        if percent:
+            return {"upright": True, "percent": True}, faults
         usual = not published and not is_published(tables.info)
-        return {"upright": settle(path, votes, usual) if auto else self.decoding.exif == "upright"}
+        return {"upright": settle(path, votes, usual) if auto else self.decoding.exif == "upright"}, faults
 
     def _keep(self, annotations: Sequence[Annotation], tables: Tables) -> list[dict[str, Any]]:
         """Name an image's annotations: a missing id becomes the position in the file, a repeated one gets it too."""
@@ -165,7 +181,7 @@ class Coco:
         for annotation in item.payload["annotations"]:
             object_id = f"{item.id}/{annotation['id']}"
             try:
-                runs = rle.runs_from_segmentation(annotation["segmentation"], hw, scale_xy)
+                runs = _runs(annotation["segmentation"], hw, scale_xy)
             except ValueError as error:
                 # A crowd is no object, so its name is not among the item's: nothing is lost but an ignored region.
                 if annotation["crowd"]:
@@ -180,26 +196,48 @@ class Coco:
         origin = Origin(file=str(path), licence=item.payload["licence"], source=item.payload["source"])
         return pack_runs(item.id, image, masks, ignore_mask, refused, origin)
 
-    def _read(self, item: Item) -> tuple[Path, np.ndarray, tuple[float, float]]:
-        """Find and read the image as its annotations refer to it; returns also the scale (x, y) of their polygons."""
+    def _read(self, item: Item) -> tuple[Path, np.ndarray, tuple[float, float] | None]:
+        """Find and read the image as its annotations refer to it; returns also the scale (x, y) of their polygons.
+
+        The scale is None where nothing tells it.
+        """
         payload, names = item.payload, item.payload["names"]
         if not names:
             raise BadItem(item.id, "the image has neither file_name nor coco_url")
+        if payload.get("fault"):
+            raise BadItem(item.id, f"image {names[0]!r}: {payload['fault']}")
         try:
             folder = Path(payload["folder"])
             found = locate(folder, names)
-            path = found[0] if found else file_inside(folder, names[0])
+            if found is None:
+                raise ValueError(why_missing(folder, names[0]))
+            path = found[0]
             declared_hw, upright = payload["hw"], payload.get("upright", False)
             if not payload.get("percent"):
                 image = read_image(path, expected_hw=declared_hw, upright=upright, decoding=self.decoding)
                 return path, image, (1.0, 1.0)
+            header = read_header(path)
+            if self.decoding.exif == "stored" and header.orientation != 1:
+                raise ValueError(
+                    "exif=stored was given, but Label Studio's annotations are of the upright photo (EXIF orientation "
+                    f"{header.orientation}): expected exif=upright or auto"
+                )
             image = read_image(path, upright=True, decoding=self.decoding)
             if declared_hw is None:
-                return path, image, (1.0, 1.0)
-            fits_upright(read_header(path), Header(hw=tuple(declared_hw)))  # ValueError if it is of neither size
+                return path, image, (1.0, 1.0) if header.hw == header.upright_hw else None
+            fits_upright(header, Header(hw=tuple(declared_hw)))  # ValueError if it is of neither size
             return path, image, (image.shape[1] / declared_hw[1], image.shape[0] / declared_hw[0])
         except ValueError as error:
             raise BadItem(item.id, f"image {names[0]!r}: {error}") from error
+
+
+def _runs(segmentation: Any, hw: tuple[int, int], scale_xy: tuple[float, float] | None) -> np.ndarray:
+    if scale_xy is None and isinstance(segmentation, list):
+        raise ValueError(
+            "the image record has no width and height, and Label Studio's polygons are percent times these: of a photo "
+            "that is turned by a quarter they may be those of either way up; write them into the record"
+        )
+    return rle.runs_from_segmentation(segmentation, hw, scale_xy or (1.0, 1.0))
 
 
 def _declared_hw(image: dict[str, Any]) -> tuple[int, int] | None:

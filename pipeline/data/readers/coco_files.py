@@ -153,6 +153,21 @@ def locate(folder: Path, names: Sequence[str]) -> tuple[Path, str] | None:
     return next((found for name in names for place in _places(folder, name) if (found := seek(folder, place))), None)
 
 
+def literal_files(folder: Path, names: Sequence[str]) -> list[Path]:
+    """The files that have the very names, whether they are there or not."""
+    return [file_inside(folder, name) for name in names if _is_inside(name)]
+
+
+def why_missing(folder: Path, name: str) -> str:
+    """Why `locate` found no file of a name."""
+    why = ""
+    try:
+        file_inside(folder, name)
+    except ValueError as error:
+        why = f" ({error})"
+    return f"the file does not exist in {str(folder)!r}{why}; the option images names another folder"
+
+
 def _as_written(folder: Path, names: Sequence[str]) -> tuple[Path, str] | None:
     places = (file_inside(folder, place) for name in names for place in _places(folder, name))
     # It says False of a name that is too long, where Path.is_file raises.

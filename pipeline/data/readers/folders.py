@@ -65,7 +65,9 @@ def file_inside(folder: Path, name: str) -> Path:
         os.fsencode(name)
     except UnicodeEncodeError as error:
         raise ValueError(f"the file name {name!r} holds half a character: no file can have it") from error
-    if not name or normal.is_absolute() or normal.parts[0:1] == ("..",) or "\0" in name:
+    if "\0" in name:
+        raise ValueError(f"the file name {name!r} holds a zero byte: no file can have it")
+    if not name or normal.is_absolute() or normal.parts[0:1] == ("..",):
         raise ValueError(f"the file name {name!r} leads out of the images folder")
     return folder / normal
 

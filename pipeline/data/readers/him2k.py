@@ -56,6 +56,7 @@ class Him2k:
         if twice:
             raise InputError(f"{len(twice)} names occur twice in {str(images_dir)!r}, for example {twice[0]!r}")
         pairs = pair((stem(path.name) for path in images), (entry.name for entry in alphas_dir.iterdir()))
+        pairs.found.add_queries((path.name, name) for path in images if (name := stem(path.name)) in pairs.of)
         pairs.found.report(__name__, alphas_dir)
         items = sorted(
             (_item(path, alphas_dir, pairs.of, pairs.faults.get(stem(path.name), "")) for path in images),

@@ -68,6 +68,7 @@ class Masks:
                 f"none of the {len(images)} images in {str(images_dir)!r} has a mask of the same name among the "
                 f"{len(masks)} files in {str(masks_dir)!r}{pairs.first_fault()}"
             )
+        pairs.found.add_queries((images[one].name, masks[one].name) for one in pairs.of if one in masks)
         pairs.found.report(__name__, masks_dir)
         upright = self._undecided_upright(images_dir, [(images[one], masks[other]) for one, other in pairs.of.items()])
         report_new_ids(__name__, images_dir, ((path.name.split(".", 1)[0], name) for name, path in images.items()))

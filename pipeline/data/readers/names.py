@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from urllib.parse import unquote
 
+from models.errors import InputError
 from pipeline.data.notices import warn_once
 from pipeline.data.readers.folders import file_inside, without_query
 
@@ -28,6 +29,10 @@ def _bare(name: str) -> str:
     return _decoded(without_query(name))
 
 
+def _query(name: str) -> str:
+    return name.removeprefix(without_query(name))
+
+
 def _lower(name: str) -> str:
     return _bare(name).casefold()
 
@@ -36,9 +41,10 @@ def _composed(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", _bare(name)).casefold())
 
 
+QUERY = "a query behind the name"
 WAYS: dict[str, Callable[[str], str]] = {
     "percent-encoding": _decoded,
-    "a query behind the name": _bare,
+    QUERY: _bare,
     "letter case": _lower,
     "composed letters": _composed,
 }
@@ -60,6 +66,12 @@ class Found:
         if way:
             self.counts[way] += 1
             self.examples.setdefault(way, (name, there))
+
+    def add_queries(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Count the files, by the names of both, that are pairs because a query behind one of them was cut off."""
+        for name, there in pairs:
+            if _query(name) != _query(there):
+                self.add(QUERY, name, there)
 
     def report(self, logger: str, where: object) -> None:
         """Say once what was found so; nothing if all names are as they are written."""
@@ -140,7 +152,7 @@ def seek(folder: Path, name: str) -> tuple[Path, str] | None:
             here, way = here / found[0], found[1] or way
         else:
             if os.path.isfile(here):  # noqa: PTH113
-                return here, way or ("percent-encoding" if without_query(name) == name else "a query behind the name")
+                return here, way or ("percent-encoding" if without_query(name) == name else QUERY)
     return None
 
 
@@ -151,16 +163,46 @@ def find_file(folder: Path, name: str) -> Path:
 
 
 def report_names(logger: str, folder: Path, names: Iterable[str]) -> None:
-    """Say once which of the names are in a folder under another form; those of several are left to `find_file`."""
-    there, found = names_in(folder), Found()
-    for name in names:
+    """Say once which of the names are in a folder under another form; those of several are left to `find_file`.
+
+    InputError if a name means a file in another form that a second name means, too.
+    """
+    wanted, there, found = list(names), names_in(folder), Found()
+    repaired: dict[str, str] = {}
+    for name in wanted:
         try:
             hit = there.find(name)
         except ValueError:
             continue
         if hit:
             found.add(hit[1], name, hit[0])
+            repaired |= {name: hit[0]} if hit[1] else {}
+    for name, reason in rivals(repaired.items(), wanted).items():
+        raise InputError(f"{folder}: {_shown(name)}: {reason}")
     found.report(logger, folder)
+
+
+def rivals(repaired: Iterable[tuple[str, str]], literal: Iterable[str]) -> dict[str, str]:
+    """Why names that are not as their file's, (name, file) each, do not get it: it is another's, too. By name.
+
+    A file belongs to the name that it has, of `literal`; otherwise to the only name that means it.
+    """
+    names: dict[str, dict[str, None]] = {}
+    for name, file in repaired:
+        names.setdefault(file, {})[name] = None
+    owned = {file for file in literal if file in names} if names else set()
+    reasons: dict[str, str] = {}
+    for file, group in names.items():
+        here = Path(file).name
+        others = [here] * (file in owned) + list(group)
+        if len(others) > 1:
+            for name in group:
+                other = _shown(next(each for each in others if each != name))
+                reasons[name] = (
+                    f"no file has this very name, and {here!r} differs from it in form alone, but {other} means that "
+                    "file, too: rename them to match exactly"
+                )
+    return reasons
 
 
 @dataclass

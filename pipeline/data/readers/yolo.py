@@ -11,10 +11,11 @@ import cv2
 import numpy as np
 import yaml
 
-from models.decoding import AS_IT_COMES, Decoding
+from models.decoding import AS_IT_COMES, Decoding, Exif
 from models.errors import InputError
 from pipeline.data import rle
 from pipeline.data.images import read_image
+from pipeline.data.orientation import map_files, read_header
 from pipeline.data.readers.folders import (
     is_image,
     list_names,
@@ -30,11 +31,14 @@ from pipeline.data.sample import BadItem, Item, Origin, Sample, pack_objects
 _logger = logging.getLogger(__name__)
 
 _EXPECTED = "images/<split> + labels/<split>, <split>/images + <split>/labels, or images + labels"
+_LINE = "class x1 y1 x2 y2 x3 y3 ..."
 _MAX_BYTES = 64 << 20
 _CORNERS = ("auto", "pixels", "edges")
 _WHOLE = 0.05  # pixels from a whole number; files have 6 decimals
 _FAR = 0.5  # a corner may lie this many image sizes outside before the line is called broken
-_BOX_SLACK = 0.002  # a box fits its corners to this part of the image: a pixel or two, as tools round
+_BOX_SLACK = 0.002  # a box fits its corners to this part of the image, or to a pixel, as tools round
+_MAX_ROUNDING = 0.01
+_MIN_HW = (16, 16)  # a line that is no box and polygon in an image of this size is none in a larger one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +49,8 @@ class Yolo:
     without one has no objects. Lines of five numbers are boxes, which hold no mask: they are refused by name. Where the
     first four numbers are the box of the corners that follow, they are left out. `images` and `labels` name the two
     folders where they are called otherwise; class names come from data.yaml. Sizes are those of the upright image
-    (EXIF), as training code for this format reads it. Listing opens every label file, no image.
+    (EXIF), as training code for this format reads it. Listing opens every label file, and the headers of the images of
+    which a line may begin with a box.
 
     `corners` says what a corner is: `pixels`, a pixel of the object (traced contours), `edges`, a point on its outline
     (drawn polygons), or `auto`: pixels where all corners of a line are whole numbers of pixels inside the image.
@@ -106,6 +111,7 @@ class Yolo:
                 f"none of the {len(images)} images below {str(images_dir)!r} has one of the {len(labels)} label files "
                 f"below {str(labels_dir)!r}{pairs.first_fault()}"
             )
+        pairs.found.add_queries((images[one].name, labels[one].name) for one in pairs.of if one in labels)
         pairs.found.report(__name__, labels_dir)
         if len(pairs.of) < len(labels):
             _logger.warning("%s: %d label files without an image skipped", labels_dir, len(labels) - len(pairs.of))
@@ -113,7 +119,7 @@ class Yolo:
             _item(item_id, path, labels.get(pairs.of.get(item_id, "")), names, pairs.faults.get(item_id, ""))
             for item_id, path in sorted(images.items())
         ]
-        _report_boxes(items, labels_dir)
+        _report_boxes(items, labels_dir, self.decoding.exif)
         lines = [line for item in items for line in item.payload["lines"]]
         if lines and all(_num_values(text) == 5 for _, text in lines):
             raise InputError(f"the labels below {str(labels_dir)!r} are boxes of detection: there is no mask in them")
@@ -191,13 +197,15 @@ def _num_values(line: str) -> int:
 def _polygon(line: str, hw: tuple[int, int], corners: str) -> tuple[str, np.ndarray]:
     """Read a line as (class, mask of `hw`); ValueError if it is a box or no polygon."""
     label, *texts = line.split()
+    if "," in line:
+        raise ValueError(f"the line holds commas: expected {_LINE}, with spaces between numbers and points in them")
     if len(texts) == 4:
-        raise ValueError("the line is a box (5 numbers): expected a polygon, class x1 y1 x2 y2 x3 y3 ...")
+        raise ValueError(f"the line is a box (5 numbers): expected a polygon, {_LINE}")
     try:
         values = [float(text) for text in texts]
     except ValueError as error:
-        raise ValueError("the line holds something other than numbers") from error
-    if _starts_with_box(texts):
+        raise ValueError(f"the line holds something other than numbers ({error}): expected {_LINE}") from error
+    if _starts_with_box(texts, hw):
         values = values[4:]
     if len(values) < 6 or len(values) % 2:
         raise ValueError(f"the line has {len(values)} numbers after the class: expected x, y of three corners or more")
@@ -215,22 +223,31 @@ def _polygon(line: str, hw: tuple[int, int], corners: str) -> tuple[str, np.ndar
     return label, cv2.fillPoly(filled, [pixels.astype(np.int32)], [1]).astype(bool)
 
 
-def _starts_with_box(texts: Sequence[str]) -> bool:
-    """Whether a line without its class is x y w h x1 y1 x2 y2 ...: a box by centre and size, and the corners in it."""
+def _starts_with_box(texts: Sequence[str], hw: tuple[int, int], *, loosely: bool = False) -> bool:
+    """Whether a line without its class is x y w h x1 y1 x2 y2 ...: a box by centre and size, and the corners in it.
+
+    `hw` is the size of the image, as a box may count pixels. `loosely` asks no more than that the box fits to a pixel.
+    """
     if len(texts) < 8 or len(texts) % 2:
         return False
     try:
-        x, y, width, height, *rest = map(float, texts)
+        values = [float(text) for text in texts]
     except ValueError:
         return False
+    if not all(map(math.isfinite, values)):
+        return False
+    x, y, width, height, *rest = values
     decimals = max(len(text.partition(".")[2]) for text in texts[:8])
-    rounding = min(1.5 * 10**-decimals, 5 * _BOX_SLACK)
+    rounding = min(1.5 * 10**-decimals, _MAX_ROUNDING)
     spans = []
-    for centre, side, along in ((x, width, rest[0::2]), (y, height, rest[1::2])):
+    for centre, side, along, pixel in ((x, width, rest[0::2], 1 / hw[1]), (y, height, rest[1::2], 1 / hw[0])):
         low, high = min(along), max(along)
-        spans.append((side, low, high, max(abs((low + high) / 2 - centre), abs(high - low - side))))
-        if not spans[-1][3] <= rounding + _BOX_SLACK:  # so written, NaN fits nothing
+        off, slack = _off_box(centre, side, low, high, pixel), max(_BOX_SLACK, pixel)
+        if side <= 0 or off > rounding + (slack if loosely else min(slack, (high - low) / 4)):
             return False
+        spans.append((side, low, high, off))
+    if loosely:
+        return True
     if max(high - low for _, low, high, _ in spans) <= rounding:  # a single point, whose corners are all the same
         return False
     # As a corner, a size among the other corners is no surprise (an object near the origin): it has to fit closely.
@@ -239,9 +256,20 @@ def _starts_with_box(texts: Sequence[str]) -> bool:
     return True
 
 
-def _report_boxes(items: Sequence[Item], labels_dir: Path) -> None:
-    """Say once how many lines of a data set begin with the box of their polygon."""
-    counts = {item.id: sum(_starts_with_box(text.split()[1:]) for _, text in item.payload["lines"]) for item in items}
+def _off_box(centre: float, side: float, low: float, high: float, pixel: float) -> float:
+    """How far a box is from the corners in it along one axis, as their span or as the pixels there: max - min + 1."""
+    shift, growth = centre - (low + high) / 2, side - (high - low)
+    return max(min(abs(shift), abs(shift - pixel / 2)), min(abs(growth), abs(growth - pixel)))
+
+
+def _report_boxes(items: Sequence[Item], labels_dir: Path, exif: Exif) -> None:
+    """Say once how many lines of a data set begin with the box of their polygon.
+
+    Opens the headers of those images alone of which a line looks like it.
+    """
+    maybe = [item for item in items if _num_boxes(item, _MIN_HW, loosely=True)]
+    nums = map_files(maybe, lambda item: _boxes_in(item, exif))
+    counts = {item.id: num for item, num in zip(maybe, nums, strict=True)}
     files = [f"{item_id}.txt" for item_id, count in counts.items() if count]
     if files:
         _logger.warning(
@@ -252,6 +280,17 @@ def _report_boxes(items: Sequence[Item], labels_dir: Path) -> None:
             len(files),
             ", ".join([*files[:3], *(["..."] if len(files) > 3 else [])]),
         )
+
+
+def _boxes_in(item: Item, exif: Exif) -> int:
+    try:
+        return _num_boxes(item, read_header(Path(item.payload["image"])).size(exif != "stored"))
+    except ValueError:  # the image is refused by name when it is loaded
+        return 0
+
+
+def _num_boxes(item: Item, hw: tuple[int, int], *, loosely: bool = False) -> int:
+    return sum(_starts_with_box(text.split()[1:], hw, loosely=loosely) for _, text in item.payload["lines"])
 
 
 def _class_names(root: Path) -> dict[str, str]:
