@@ -211,7 +211,7 @@ class TestMasks:
     def test_nonzero_reads_the_palette_index_not_its_colour(self, tmp_path: Path) -> None:
         save(picture(), tmp_path / "img" / "a.png")
         labels = Image.fromarray(box(3, 4, 5, 6).astype(np.uint8)).convert("P")
-        labels.putpalette([10, 10, 10, 0, 0, 0])  # the background shines, the object is black
+        labels.putpalette([10, 10, 90, 0, 0, 0])  # the background shines, the object is black
         (tmp_path / "gt").mkdir()
         labels.save(tmp_path / "gt" / "a.png")
         reader = open_reader("davis", str(tmp_path))
