@@ -70,8 +70,8 @@ def test_numpy_scalars_are_read(value: Any, numpy_1: bool, zipped: bool, tmp_pat
         argparse.Namespace(lr=0.1, device=torch.device("cpu")), pathlib.PurePosixPath("/a/b"), Path("x"),
         OrderedDict(a={1, 2}), torch.float16, torch.Size([2]), defaultdict(list, a=[1]), defaultdict(int),
         deque([1, 2]), datetime.datetime(2024, 2, 3, tzinfo=datetime.UTC), datetime.timedelta(3),
-        datetime.date(2024, 2, 3), frozenset([1]), types.SimpleNamespace(lr=0.1), torch.Generator(), torch.get_rng_state(),
-        decimal.Decimal("1.5"), uuid.UUID(int=7), range(3), slice(1, 2), Counter("aab"),
+        datetime.date(2024, 2, 3), frozenset([1]), types.SimpleNamespace(lr=0.1), torch.Generator(),
+        torch.get_rng_state(), decimal.Decimal("1.5"), uuid.UUID(int=7), range(3), slice(1, 2), Counter("aab"),
     ],
     ids=lambda value: type(value).__name__,
 )  # fmt: skip
