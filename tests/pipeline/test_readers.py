@@ -262,7 +262,7 @@ class TestMasks:
         ("coco_panoptic", "coco_panoptic200", 1447),
         ("coco_mval", "COCO_MVal_dev", 173),
         ("davis", "DAVIS_dev", 81),
-        ("bsds500", "BSDS500", 1446),
+        pytest.param("bsds500", "BSDS500", 1446, marks=pytest.mark.networks),
         ("nuclei", "DSB2018_dev", 705),
     ],
 )
@@ -277,6 +277,7 @@ def test_real_data_has_the_counts_its_readme_states(name: str, folder: str, num_
         assert (len(sample.objects), sample.refused) == (len(item.object_ids), ())
 
 
+@pytest.mark.networks
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_real_bsds_objects_are_those_of_its_table(split: str) -> None:
     table = REAL / "BSDS500" / f"objects_{split}.csv"
