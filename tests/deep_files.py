@@ -50,7 +50,7 @@ def tiff(pixels: np.ndarray, *, big: bool = False, planes: bool = False, photome
         (278, "I", [height]),
         (279, "I", [len(strip) for strip in strips]),
         (284, "H", [2 if planes else 1]),
-        *([(338, "H", [2])] if channels in (2, 4) else []),
+        *([(338, "H", [2])] if channels in (2, 4) and photometric != 5 else []),
         (339, "H", [kind] * channels),
     ]
     body = b"".join(strips)
@@ -64,3 +64,8 @@ def tiff(pixels: np.ndarray, *, big: bool = False, planes: bool = False, photome
         directory += struct.pack(f"{order}HHI", number, 3 if size == "H" else 4, len(numbers)) + packed.ljust(4, b"\0")
     head = (b"MM\0*" if big else b"II*\0") + struct.pack(f"{order}I", 8 + len(body))
     return head + body + directory + bytes(4) + more
+
+
+def tiff_of_cmyk(inks: np.ndarray) -> bytes:
+    """A TIFF of cyan, magenta, yellow (h, w, 3) and no black."""
+    return tiff(np.dstack([inks, np.zeros_like(inks[..., 0])]), photometric=5)

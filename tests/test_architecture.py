@@ -96,6 +96,7 @@ def test_data_workers_never_load_torch() -> None:
     assert loaded.strip() == "[]"
 
 
+@pytest.mark.networks
 def test_importing_everything_starts_nothing(tmp_path: Path) -> None:
     code = (
         f"import os, sys, threading; sys.path.insert(0, {str(ROOT)!r}); os.chdir({str(tmp_path)!r})\n"

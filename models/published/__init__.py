@@ -22,6 +22,7 @@ from models.published.focuscut import FOCUSCUT
 from models.published.hrnet import RITM
 from models.published.icmformer import ICMFORMER, ICMFORMER_SWIN
 from models.published.plain_vit import SIMPLECLICK
+from models.published.prefixes import prefix_note
 from models.published.sam import MOBILE_SAM, SAM, SAM2
 
 __all__ = ["FAMILIES", "Report", "family", "load", "load_strict", "pack_clicks", "refuse_lfs_pointer"]
@@ -79,7 +80,10 @@ def load(network: Network, source: str | Path | Mapping[str, Tensor]) -> Report:
     else:
         weights, digest = Weights(state=dict(source)), ""
     ours, report = translate(network, weights.state)
-    load_strict(network, ours, what="published checkpoint")
+    try:
+        load_strict(network, ours, what="published checkpoint")
+    except InputError as error:
+        raise InputError(f"{error}{prefix_note(weights.state, network.state_dict())}") from error
     return dataclasses.replace(report, sha256=digest, prefix=weights.prefix)
 
 

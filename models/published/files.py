@@ -9,7 +9,7 @@ import itertools
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,23 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from models.errors import InputError
-from models.published.stand_ins import stand_ins
+from models.published.prefixes import shared_prefix
+from models.published.stand_ins import Array, stand_ins
 
-PLACES = ("state_dict", "model_state_dict", "model", "model_state", "module", "net", "network", "weights", "params")
+PLACES = (
+    *("state_dict", "model_state_dict", "model", "model_state", "module", "net", "network", "weights", "params"),
+    "checkpoint",
+)
 """Names under which files hold their state dict; the first that does counts."""
 AVERAGES = ("state_dict_ema", "ema_state_dict", "model_ema", "ema", "params_ema")
 """The same of averages beside it, which count if there is nothing else."""
-PREFIXES = ("module.", "model.", "_orig_mod.", "net.", "network.")
-"""What DataParallel, torch.compile and the modules that people train in put before every name."""
 COUNTER = "n_averaged"
 """Beside the weights of torch's AveragedModel: of how many it is the average."""
+
+OPTIMIZERS = ("optim", "param_groups")
+"""How names begin under which training keeps its own state."""
+DEEPEST = 3
+"""Dicts in dicts in which tensors are looked for."""
 
 AGAIN = "download it again"
 ARCHIVES = {b"7z\xbc\xaf\x27\x1c": "7z", b"\x1f\x8b": "gzip", b"Rar!": "rar", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
@@ -62,12 +69,13 @@ def read_file(path: Path) -> Any:
             raise _unreadable(path, f"it is truncated or damaged: {AGAIN} ({error})") from error
     if start.startswith(b"PK"):
         _check_zip(path)
+    said: list[warnings.WarningMessage] | None = []
     try:
-        with stand_ins(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch, about files that it then refuses
+        with stand_ins(), warnings.catch_warnings(record=True) as said:  # of torch, about files that it then refuses
+            warnings.simplefilter("always")
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever the unpickler finds, the file is refused and named
-        raise _unreadable(path, _reason(error)) from error
+        raise _unreadable(path, _reason(error, " ".join(str(warning.message) for warning in said or ()))) from error
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -93,15 +101,11 @@ def weights_of(content: Any, path: Path) -> Weights:
         )
     places = [place for depth in range(3) for place in itertools.product((*PLACES, *AVERAGES), repeat=depth)]
     places.sort(key=lambda place: any(name in AVERAGES for name in place))
-    found = next((place for place in places if _is_state(_at(content, place))), None)
+    found = next((place for place in places if _state(_at(content, place))), None)
     if found is None:
-        expected = "expected {'state_dict': ...} or a plain state dict"
-        names = content.keys() if isinstance(content, dict) else ()
-        if any(str(name).startswith(("optimizer", "optimiser", "param_groups")) for name in names):
-            raise InputError(f"{path} holds no weights but the state of an optimiser: {expected}")
-        raise InputError(f"{path} holds no weights: {expected}")
-    named = {str(key): value for key, value in _at(content, found).items() if key != COUNTER}
-    prefix = shared_prefix(list(named))
+        raise InputError(f"{path} {_none_in(content)}: expected {{'state_dict': ...}} or a plain state dict")
+    named = _state(_at(content, found))
+    prefix = shared_prefix(named.keys())
     return Weights(
         state={key.removeprefix(prefix): value for key, value in named.items()}, place=".".join(found), prefix=prefix
     )
@@ -113,18 +117,45 @@ def _at(content: Any, place: tuple[str, ...]) -> Any:
     return content
 
 
-def _is_state(content: Any) -> bool:
-    if not isinstance(content, dict) or not content.keys() - {COUNTER}:
-        return False
-    return all(isinstance(value, Tensor) for value in content.values())
+def _state(content: Any) -> dict[str, Tensor]:
+    """The weights of a state dict without what lies beside them; {} if it is none, as where they lie deeper."""
+    if not isinstance(content, dict) or next(_places_of_weights(content), ()):
+        return {}
+    found = {str(key): tensor for key, value in content.items() if (tensor := _tensor(value)) is not None}
+    tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    if any(_is_weight(value) for value in tensors.values()):  # arrays beside tensors are no weights
+        found = {key: tensor for key, tensor in found.items() if key in tensors}
+    found.pop(COUNTER, None)
+    return found if any(map(_is_weight, found.values())) else {}
 
 
-def shared_prefix(names: Sequence[str]) -> str:
-    """What wrappers put before every name, in the order in which they were put on; "" if there is no such thing."""
-    prefix = ""
-    while part := next((part for part in PREFIXES if all(name.startswith(prefix + part) for name in names)), ""):
-        prefix += part
-    return prefix
+def _tensor(value: object) -> Tensor | None:
+    return value.tensor if isinstance(value, Array) else value if isinstance(value, Tensor) else None
+
+
+def _is_weight(value: object) -> bool:
+    tensor = _tensor(value)
+    return tensor is not None and tensor.ndim > 0 and tensor.is_floating_point()
+
+
+def _places_of_weights(content: Mapping[Any, Any], depth: int = DEEPEST) -> Iterator[tuple[str, ...]]:
+    """Names on the way to each dict inside `content` that may be weights, and no optimiser's."""
+    for key, part in content.items():
+        if isinstance(part, Mapping) and depth and not str(key).startswith(OPTIMIZERS):
+            if any(map(_is_weight, part.values())):
+                yield (str(key),)
+            yield from ((str(key), *more) for more in _places_of_weights(part, depth - 1))
+
+
+def _none_in(content: Any) -> str:
+    names = [str(name) for name in content] if isinstance(content, Mapping) else []
+    places = list(map(".".join, _places_of_weights(content))) if names and "param_groups" not in names else []
+    if places:
+        shown = ", ".join(places[:5]) + (" and others" if len(places) > 5 else "")
+        return f"holds tensors in {shown}, which are no known names of weights (save the one that you want alone)"
+    if any(name.startswith(OPTIMIZERS) for name in names):
+        return "holds no weights but the state of an optimiser"
+    return "holds no weights"
 
 
 def _unreadable(path: Path, reason: str) -> InputError:
@@ -169,8 +200,8 @@ def _check_zip(path: Path) -> None:
         raise _unreadable(path, "it is an archive (zip): unpack it, and give the file that is inside")
 
 
-def _reason(error: Exception) -> str:
-    """Why torch refused a file, without its advice to read it unsafely."""
+def _reason(error: Exception, said: str) -> str:
+    """Why torch refused a file, of which it `said` this, without its advice to read it unsafely."""
     text = str(error).strip()
     wanted = re.search(r"GLOBAL ([\w.]+)", text)
     if wanted:
@@ -178,7 +209,16 @@ def _reason(error: Exception) -> str:
             f"it wants to create or run {wanted[1]}, which weights never need; it is refused, nothing of it was run "
             "(a file with nothing but the state dict is taken)"
         )
-
+    protocol = re.search(r"Detected pickle protocol (\d)", said)
+    if protocol and "Unsupported operand" in text:
+        return (
+            f"it was pickled by protocol {protocol[1]}, and protocol 2 is what can be read without running anything: "
+            "save it by torch.save without pickle_protocol"
+        )
+    if refused := re.search(r"Can only [^,]*?(append|extend|SETITEM|create|build).*but got (.*)", text, re.IGNORECASE):
+        return (
+            f"it holds a collection or object of a kind that weights never need ({refused[2].strip()}): save it without"
+        )
     if isinstance(error, RuntimeError | EOFError | OSError):
         line = text.splitlines()[0] if text else type(error).__name__
         return f"it is truncated or damaged: {AGAIN} ({line})"

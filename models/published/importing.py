@@ -16,6 +16,7 @@ from models.networks.emc import EmcVit
 from models.published import Report, family, load
 from models.published.family import UNKNOWN_LICENCE
 from models.published.files import Weights, read_file, sha256, weights_of
+from models.published.prefixes import prefix_note
 from models.published.recognise import (
     PublishedConfig,
     backbone_kind,
@@ -126,7 +127,8 @@ def import_backbone(path: Path, name: str, seed: int = 0) -> Imported:
         started = network.load_backbone({key.removeprefix("backbone."): tensor for key, tensor in state.items()})
     except InputError as error:
         kind = backbone_kind(state)
-        raise InputError(f"{path}{f' holds a {kind}' if kind else ''}: {error}") from error
+        note = prefix_note(state, {key.removeprefix("backbone.") for key in network.state_dict()})
+        raise InputError(f"{path}{f' holds a {kind}' if kind else ''}: {error}{note}") from error
     return Imported(network=network.eval(), source=_source(path, weights, config), started=tuple(started))
 
 

@@ -1,13 +1,16 @@
 """What people pickle beside weights, as stand-ins: nothing of the classes and functions that a file names is run.
 
-NumPy's own unpickling is no exception: it takes the size of a value from the file, and crashes on one that lies.
+NumPy's own unpickling is no exception: it takes the size of a value from the file, and crashes on one that lies. Its
+arrays of numbers are read, as some keep weights in them.
 """
 
+import contextlib
 import re
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 CONFIG_LOSS = "isegm.model.modeling.transformer_helper.cross_entropy_loss"
 """Where the loss in published SimpleClick configs comes from."""
@@ -34,6 +37,42 @@ class DType:
             self.code = f"{state[1]}{self.code}"
 
 
+class Array(Inert):
+    """Stands for a NumPy array: `tensor` if it holds numbers, else None."""
+
+    tensor: Tensor | None = None
+
+    def __setstate__(self, state: object) -> None:
+        if not isinstance(state, tuple) or len(state) != 5:
+            return
+        _, shape, dtype, by_columns, data = state
+        if not isinstance(dtype, DType) or not isinstance(data, bytes) or not dtype.code:
+            return
+        with contextlib.suppress(TypeError, ValueError):  # text, numbers that torch lacks, bytes of another size
+            values = np.frombuffer(data, dtype.code).reshape(shape, order="F" if by_columns else "C")
+            self.tensor = torch.from_numpy(np.array(values, values.dtype.newbyteorder("="), order="C"))
+
+
+def array(*made_of: object) -> Array:
+    """An empty array, whose values come with its state."""
+    return Array()
+
+
+def plain_dict(*made_of: object) -> dict[Any, Any]:
+    """Stands for `defaultdict`: an empty dict, as the unpickler fills no other."""
+    return {}
+
+
+def plain_list(*made_of: object) -> list[Any]:
+    """Stands for `deque`."""
+    return []
+
+
+def no_bytes(*made_of: object) -> bytes:
+    """Stands for `bytes`, by which the oldest form of pickle writes an empty value alone."""
+    return b""
+
+
 def scalar(dtype: object = None, data: object = b"", *rest: object) -> Any:
     """A NumPy number or text of its dtype and bytes; Inert for all else."""
     if not isinstance(dtype, DType) or not dtype.code or not isinstance(data, bytes):
@@ -49,8 +88,16 @@ _INERT = (
     f"{CONFIG_LOSS}.CrossEntropyLoss",
     f"{CONFIG_LOSS}.cross_entropy",
     "argparse.Namespace",
+    "types.SimpleNamespace",
+    "torch._C.Generator",
+    "decimal.Decimal",
+    "uuid.UUID",
+    *(f"datetime.{name}" for name in ("date", "time", "datetime", "timedelta", "timezone")),
+    *(
+        f"builtins.{name}"
+        for name in ("bool", "dict", "float", "frozenset", "int", "list", "range", "slice", "str", "tuple")
+    ),
     *(f"{module}.{name}" for module in ("pathlib", "pathlib._local") for name in _PATHS),
-    "numpy.ndarray",
     "numpy.bool_",  # NumPy 1
     *(f"numpy.{kind.__name__}" for kind in np.sctypeDict.values()),
     *(f"numpy.dtypes.{name}" for name in np.dtypes.__all__),
@@ -59,7 +106,9 @@ _INERT = (
 
 def stand_ins() -> torch.serialization.safe_globals:
     """Context in which `weights_only` loading takes these names, of NumPy 1 and 2, for their stand-ins."""
-    known: dict[str, Any] = {**dict.fromkeys(_INERT, Inert), "numpy.dtype": DType}
+    known: dict[str, Any] = dict.fromkeys(_INERT, Inert)
+    known |= {"numpy.dtype": DType, "numpy.ndarray": Array}
+    known |= {"collections.defaultdict": plain_dict, "collections.deque": plain_list, "builtins.bytes": no_bytes}
     for core in ("numpy.core", "numpy._core"):
-        known |= {f"{core}.multiarray.scalar": scalar, f"{core}.multiarray._reconstruct": Inert}
+        known |= {f"{core}.multiarray.scalar": scalar, f"{core}.multiarray._reconstruct": array}
     return torch.serialization.safe_globals([(stand_in, name) for name, stand_in in known.items()])

@@ -115,7 +115,7 @@ class ByContent:
         if not self._originals:
             return picture.data
         with self._looking:
-            return as_png(picture.data, self._settings.max_pixels)
+            return as_png(picture.data, self._settings.max_pixels, self._settings.bit_depth)
 
     def _session_of(self, picture: Picture, first: Click) -> str:
         # Longer than the ids of native sessions, so none of them.

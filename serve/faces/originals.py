@@ -5,7 +5,7 @@ import io
 import cv2
 import numpy as np
 
-from models.pixels import stored_values
+from models.pixels import UnreadPixels, deep_values, eight_bit, is_deep_negative
 from serve.images import header_of, image_hw, reason
 from serve.problems import Problem
 
@@ -28,21 +28,23 @@ def original_hw(data: bytes, max_pixels: int) -> tuple[int, int]:
         return image.height, image.width
 
 
-def as_png(data: bytes, max_pixels: int) -> bytes:
+def as_png(data: bytes, max_pixels: int, bit_depth: int = 0) -> bytes:
     """Write the first picture of a TIFF, BMP or GIF file as a PNG of its pixels, 16 bits where it has more than eight.
 
-    Other files come back as they are. Raises Problem: image_too_large (from the header), bad_image, unsupported_image.
+    Files of 16 bits in which 0 is white, or of CMYK, become the picture of eight bits that they show: `bit_depth` says
+    which of their bits count. Other files come back as they are. Raises Problem: image_too_large (from the header),
+    bad_image, unsupported_image.
     """
     name = original_format(data)
     if name is None:
         return data
     with header_of(data, max_pixels, name) as image:
         try:
-            values = stored_values(image, data)
+            is_shown = image.mode == "CMYK" or is_deep_negative(image)
+            values = None if is_shown else deep_values(image, data)
             if values is not None:
                 return _of_values(values)
-            if image.mode == "F":
-                raise Problem("unsupported_image", "the TIFF holds floating-point pixels: expected 8 or 16 bits")
+            image = eight_bit(image, data, bit_depth)
             stream = io.BytesIO()
             picture = image.copy() if image.mode in KEPT_MODES else image.convert("RGB")
             picture.info = {}
@@ -50,6 +52,8 @@ def as_png(data: bytes, max_pixels: int) -> bytes:
             return stream.getvalue()
         except Problem:
             raise
+        except UnreadPixels as error:
+            raise Problem("unsupported_image", str(error)) from None
         except Exception as error:
             raise Problem("bad_image", f"the image is damaged: {reason(error)}") from error
 

@@ -23,7 +23,6 @@ from pipeline.evaluation.evaluator import choose_objects, evaluate
 from pipeline.evaluation.results import ObjectRow, summarize
 from pipeline.evaluation.tasks import TASKS
 from pipeline.evaluation.tasks.collective_effort import EXEMPLAR_CLICKS
-from pipeline.evaluation.tasks.from_mask import spoiled_mask
 from pipeline.evaluation.tasks.game import rng_of
 from pipeline.evaluation.tasks.kinds import Kind, find_kinds
 from pipeline.metrics import iou
@@ -171,45 +170,6 @@ def test_an_unknown_task_is_refused() -> None:
 
 
 # --- from_mask
-
-
-def blob(rng: np.random.Generator) -> np.ndarray:
-    """A few overlapping ellipses, anywhere in the image, perhaps over its edge."""
-    y, x = np.mgrid[:90, :110]
-    mask = np.zeros((90, 110), bool)
-    for _ in range(int(rng.integers(1, 4))):
-        centre, radii = rng.uniform(0, 1, 2) * (90, 110), rng.uniform(8, 30, 2)
-        mask |= ((y - centre[0]) / radii[0]) ** 2 + ((x - centre[1]) / radii[1]) ** 2 < 1
-    return mask
-
-
-@pytest.mark.parametrize("seed", range(60))
-def test_a_spoiled_mask_is_as_good_as_davis_585s(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    mask, nothing = blob(rng), np.zeros((90, 110), bool)
-    assert mask.sum() >= 100
-    spoiled = spoiled_mask(mask, np.random.default_rng(seed))
-    assert np.array_equal(spoiled, spoiled_mask(mask, np.random.default_rng(seed)))
-    assert not np.array_equal(spoiled, spoiled_mask(mask, np.random.default_rng(seed + 1)))
-    assert (mask & ~spoiled).any()
-    assert (spoiled & ~mask).any()
-    assert 0.75 <= iou(spoiled, mask, nothing) <= 0.85
-    ignore = ~mask & (rng.random(mask.shape) < 0.9)
-    assert 0.75 <= iou(spoiled := spoiled_mask(mask, rng, ignore), mask, ignore) <= 0.85
-    assert not (spoiled & ignore).any()
-
-
-def test_masks_that_are_hard_to_spoil() -> None:
-    everything = np.ones((20, 30), bool)
-    spoiled = spoiled_mask(everything, np.random.default_rng(0))
-    assert 0.75 <= spoiled.mean() <= 0.85
-    for area in range(1, 30):
-        few = np.zeros((20, 30), bool)
-        few.ravel()[40 : 40 + area] = True
-        for seed in range(5):
-            spoiled = spoiled_mask(few, np.random.default_rng(seed))
-            assert spoiled.any()
-            assert 0.5 <= iou(spoiled, few, ~everything) < 1
 
 
 def test_a_session_starts_from_the_spoiled_mask() -> None:

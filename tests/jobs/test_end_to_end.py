@@ -27,6 +27,7 @@ TRAIN = [
     *("--training.checkpoint-every", "2"),
     *("--training.log-every", "1"),
     *("--scaling.cpus-per-worker", "0.5"),
+    *("--scaling.data-actors", "1"),
     *("--scaling.cpus-per-data-actor", "0.3"),
     *("--refine", "cfr_1"),
     *("--register", "tiny-scenes"),

@@ -203,6 +203,7 @@ def test_help_lists_the_presets_and_succeeds(capsys: pytest.CaptureFixture[str])
     assert "cfr_icl_vit_huge" in capsys.readouterr().out
 
 
+@pytest.mark.networks
 @pytest.mark.parametrize(
     ("command", "message"),
     [

@@ -66,6 +66,7 @@ def test_one_command_trains_and_tells_what_changed(
     arguments += ["--training.steps", "2", "--training.batch-size", "4", "--before-after.objects", "4"]
     arguments += ["--before-after.min-area", "20", "--before-after.max-clicks", "3", "--validation.objects", "2"]
     arguments += ["--scaling.cpus-per-worker", "0.5", "--scaling.cpus-per-data-actor", "0.3"]
+    arguments += ["--scaling.data-actors", "1"]
     assert train.main(arguments) == 0
     run = tmp_path / "run"
     before, after = (json.loads((run / when / "summary.json").read_text())[0] for when in ("before", "after"))

@@ -112,7 +112,7 @@ def played(checkpoint: str, out: Path) -> list[str]:
 @pytest.mark.timeout(400)
 def test_evaluate_and_compare(ray_cluster: None, small_disk: SmallDisk, run: Run, checkpoint: str) -> None:
     out = small_disk.path / "evaluated"
-    too_few = list(until_it_fits(small_disk, [0, 1, 2, 4, 8], lambda: run(evaluate, played(checkpoint, out))))
+    too_few = list(until_it_fits(small_disk, [0, 1, 4], lambda: run(evaluate, played(checkpoint, out))))
     assert {0, 1} <= set(too_few)  # before the journal, within it
     assert len(json.loads((out / "summary.json").read_text())) == 2
     assert not (out / "journal.jsonl").exists()
@@ -160,6 +160,7 @@ def test_sweep_with_room_for_nothing(ray_cluster: None, small_disk: SmallDisk, r
 def test_prepare(ray_cluster: None, small_disk: SmallDisk, run: Run) -> None:
     out = small_disk.path / "shards"
     argv = ["--reader", "scenes", "--options", *SMALL, "--out", str(out), "--images-per-shard", "2"]
+    argv += ["--actors", "1", "--num-cpus", "0.3"]
     too_few = list(until_it_fits(small_disk, [0, 12], lambda: run(prepare, argv)))
     assert {0, 12} <= set(too_few)
     assert len(open_reader("prepared", str(out)).items()) == 6

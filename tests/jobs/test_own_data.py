@@ -102,6 +102,7 @@ ARGUMENTS = [
         "8",
     ),
     *("--training.log-every", "2", "--scaling.cpus-per-worker", "0.5", "--scaling.cpus-per-data-actor", "0.3"),
+    *("--scaling.data-actors", "1"),
 ]
 
 

@@ -7,6 +7,7 @@ from models import checkpoint as checkpoints
 from tests.training.tiny import tiny_network
 
 
+@pytest.mark.networks
 def test_a_run_keeps_parameters_and_metrics(mlflow_uri: str, tmp_path: Path) -> None:
     run_id = tracking.start_run(mlflow_uri, "test", {"training": {"steps": 4, "optimizer": {"lr": 0.1}}, "out": ""})
     tracking.log_metrics(mlflow_uri, run_id, 0, {"IoU&1": 0.5}, prefix="standard/")
@@ -61,6 +62,7 @@ def test_nested_parameters_get_dotted_names() -> None:
     assert tracking.flatten({"a": 1, "b": {"c": (2,), "d": {"e": None}}}) == {"a": 1, "b.c": (2,), "b.d.e": None}
 
 
+@pytest.mark.networks
 def test_what_refinements_are_called_is_accepted_as_a_metric(mlflow_uri: str) -> None:
     run = tracking.start_run(mlflow_uri, "evaluate", {})
     tracking.log_metrics(mlflow_uri, run, 0, {"iou_at_1": 0.5}, prefix="data/zoom_in+cfr_1/")

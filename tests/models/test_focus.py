@@ -118,6 +118,7 @@ def test_one_session_and_many_give_the_same_states(refinement: Refinement) -> No
         assert (other.focus_clicks, other.counts) == (state.focus_clicks, state.counts)
 
 
+@pytest.mark.networks
 @pytest.mark.parametrize("name", list(TINY_NETWORKS))
 def test_networks_of_every_family_look_closely_or_say_why_not(name: str) -> None:
     network = TINY_NETWORKS[name]()

@@ -1,13 +1,17 @@
 """Files as people save them: what lies beside the weights, where they are, and what wrappers put before their names."""
 
 import argparse
+import datetime
+import decimal
 import pathlib
 import pickle
 import struct
 import subprocess
 import sys
+import types
+import uuid
 import zipfile
-from collections import OrderedDict
+from collections import Counter, OrderedDict, defaultdict, deque
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +68,10 @@ def test_numpy_scalars_are_read(value: Any, numpy_1: bool, zipped: bool, tmp_pat
         np.random.default_rng(0).bit_generator.state, np.random.RandomState(0).get_state(), np.datetime64("2024-02-03"),
         np.array([(1, 2.0)], [("a", "i4"), ("b", "f8")])[0], np.array([None, "x"], object), np.void(b"ab"),
         argparse.Namespace(lr=0.1, device=torch.device("cpu")), pathlib.PurePosixPath("/a/b"), Path("x"),
-        OrderedDict(a={1, 2}), torch.float16, torch.Size([2]),
+        OrderedDict(a={1, 2}), torch.float16, torch.Size([2]), defaultdict(list, a=[1]), defaultdict(int),
+        deque([1, 2]), datetime.datetime(2024, 2, 3, tzinfo=datetime.UTC), datetime.timedelta(3),
+        datetime.date(2024, 2, 3), frozenset([1]), types.SimpleNamespace(lr=0.1), torch.Generator(),
+        torch.get_rng_state(), decimal.Decimal("1.5"), uuid.UUID(int=7), range(3), slice(1, 2), Counter("aab"),
     ],
     ids=lambda value: type(value).__name__,
 )  # fmt: skip
@@ -73,6 +80,65 @@ def test_what_is_inert_does_not_matter(value: Any, tmp_path: Path) -> None:
     torch.save({"state_dict": STATE, "beside": value, "many": [value, {"again": value}]}, path)
     found = weights_of(read_file(path), path)
     assert all(torch.equal(found.state[name], STATE[name]) for name in STATE)
+
+
+PLAIN = {
+    "np.int64": np.int64(3), "int": 3, "long": 2**80, "none": None, "float": 0.5, "text": "best", "bytes": b"a",
+    "list": [0.1, 0.2], "dict": {"lr": 0.1}, "namespace": argparse.Namespace(a=1), "date": datetime.date(2024, 2, 3),
+    "array": np.ones(3), "random": np.random.default_rng(0).bit_generator.state,
+    "optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": [{"lr": 0.1}]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_what_lies_beside_a_plain_state_dict_does_not_matter(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.pth"
+    torch.save({**STATE, name: PLAIN[name]}, path)
+    found = weights_of(read_file(path), path)
+    assert (found.place, found.prefix, found.state.keys()) == ("", "", STATE.keys())
+
+
+NUMBERS = {
+    "a.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "a.columns": np.asfortranarray(np.eye(3)[:2]),
+    "a.big": np.arange(3).astype(">f4"), "a.half": np.ones(2, np.float16), "a.count": np.array(7),
+    "a.mask": np.array([True, False]), "a.none": np.zeros((0, 3), np.float32),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("place", ["", "state_dict"])
+def test_weights_in_numpy_arrays_are_read(place: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.pth"
+    state = {**NUMBERS, "names": np.array(["a"]), "epoch": 3}
+    torch.save({place: state, "best": np.float64(1)} if place else state, path)
+    found = weights_of(read_file(path), path)
+    assert (found.place, found.state.keys()) == (place, NUMBERS.keys())
+    for name, tensor in found.state.items():
+        assert torch.equal(tensor, torch.from_numpy(NUMBERS[name].astype(NUMBERS[name].dtype.newbyteorder("="))))
+
+
+def test_an_array_that_lies_about_its_size_is_not_believed(tmp_path: Path) -> None:
+    path = tmp_path / "x.pth"
+    torch.save({"state_dict": {"a": np.arange(3.0), "b": np.ones((3, 4))}}, path)
+    rewritten(path, b"K\x03K\x04", b"K\xffK\x04")
+    assert weights_of(read_file(path), path).state.keys() == {"a"}
+
+
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_another_pickle_protocol_is_named(protocol: int, zipped: bool, tmp_path: Path) -> None:
+    path = tmp_path / "x.pth"
+    content = {"state_dict": STATE, "type": np.dtype("float32"), "raw": b"abc"}
+    torch.save(content, path, pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(
+        InputError, match=f"pickled by protocol {protocol}, .* save it by torch.save without pickle_proto"
+    ):
+        read_file(path)
+
+
+def test_tensors_under_other_names_are_shown(tmp_path: Path) -> None:
+    torch.save({"student": {"net": STATE}, "teacher": STATE, **OPTIMIZER}, tmp_path / "x.pth")
+    with pytest.raises(InputError, match=r"holds tensors in student\.net, teacher, .*save the one that you want"):
+        weights_of(read_file(tmp_path / "x.pth"), tmp_path / "x.pth")
 
 
 def test_a_dtype_that_lies_about_its_size_is_not_believed(tmp_path: Path) -> None:
@@ -136,6 +202,9 @@ OPTIMIZER = {"optimizer": torch.optim.SGD([torch.zeros(1)]).state_dict(), "epoch
         ({"model": {"name": "vit", "depth": 12}, "model_state_dict": STATE}, "model_state_dict"),
         ({"model_ema": {"a": torch.ones(1)}, "model": STATE, **OPTIMIZER}, "model"),
         ({"ema": {"a": torch.ones(1)}, "model": {"state_dict": STATE}}, "model.state_dict"),
+        ({"checkpoint": {"model_state_dict": STATE}}, "checkpoint.model_state_dict"),
+        ({"checkpoint": STATE, "epoch": 3}, "checkpoint"),
+        ({"model": {"state_dict": STATE}, "loss": torch.tensor(0.3), "rng": torch.get_rng_state()}, "model.state_dict"),
         ({"module": STATE, "dp_world_size": 8}, "module"),
         ({"ema_state_dict": {"a": torch.ones(1)}, "model_state_dict": STATE}, "model_state_dict"),
     ],
@@ -149,7 +218,13 @@ def test_weights_are_found(content: dict[str, Any], place: str, tmp_path: Path) 
 
 @pytest.mark.parametrize(
     "content",
-    [{"model": {"state_dict": {}}}, {"ema": {"n_averaged": torch.tensor(3)}}, {"optimizer_state_dict": {}}, {"a": {}}],
+    [
+        {"loss": torch.tensor(0.3), "optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}}},
+        {"model": {"state_dict": {}}},
+        {"ema": {"n_averaged": torch.tensor(3)}},
+        {"optimizer_state_dict": {}},
+        {"a": {}},
+    ],
 )
 def test_where_there_are_none_that_is_said(content: dict[str, Any], tmp_path: Path) -> None:
     torch.save(content, tmp_path / "x.pth")
@@ -192,8 +267,34 @@ def test_an_average_of_torch_is_read(tmp_path: Path) -> None:
 def test_a_prefix_of_some_names_stays(tmp_path: Path) -> None:
     state = {(key if "neck" in key else f"module.{key}"): value for key, value in tiny_network().state_dict().items()}
     torch.save(state, tmp_path / "x.pth")
-    with pytest.raises(InputError, match=r"tensors not used: module\."):
+    with pytest.raises(InputError, match=r"(?s)tensors not used: module\..*behind 'module\.' \(.*, but not neck\."):
         published.load(tiny_network(), tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize("prefix", ["student.", "segmentor.", "ema_model.", "ema_model.module."])
+@pytest.mark.parametrize(("extra", "which"), [((), "all have it"), (("teacher.a", "step"), "but not step, teacher.a")])
+def test_a_prefix_that_stays_is_explained(prefix: str, extra: tuple[str, ...], which: str, tmp_path: Path) -> None:
+    state = {f"{prefix}{key}": value for key, value in authors_state(tiny_network()).items()}
+    torch.save(state | {name: torch.ones(1) for name in extra}, tmp_path / "x.pth")
+    with pytest.raises(InputError, match=rf"(?s)tensors missing.*behind '{prefix}' \(.*{which}\): save the state dict"):
+        published.load(tiny_network(), tmp_path / "x.pth")
+
+
+def test_one_more_name_that_spoils_a_prefix_is_named(tmp_path: Path) -> None:
+    state = {f"module.{key}": value for key, value in authors_state(tiny_network()).items()}
+    torch.save(state | {"class_weights": torch.ones(3)}, tmp_path / "x.pth")
+    with pytest.raises(
+        InputError, match=r"behind 'module\.' \(\d+ of \d+ names begin with it, but not class_weights\)"
+    ):
+        published.load(tiny_network(), tmp_path / "x.pth")
+
+
+def test_names_that_do_not_fit_for_another_reason_are_not_said_to_have_a_prefix(tmp_path: Path) -> None:
+    state = dict(list(authors_state(tiny_network()).items())[3:])
+    torch.save(state, tmp_path / "x.pth")
+    with pytest.raises(InputError) as caught:
+        published.load(tiny_network(), tmp_path / "x.pth")
+    assert "behind" not in str(caught.value)
 
 
 @pytest.mark.networks

@@ -91,6 +91,7 @@ def counts(reader: Reader) -> list[int]:
     return [len(item.object_ids) for item in reader.items()]
 
 
+@pytest.mark.networks
 @pytest.mark.parametrize("name", FULL)
 def test_full_layout_has_the_published_count(name: str, tmp_path: Path) -> None:
     build, expected = FULL[name]

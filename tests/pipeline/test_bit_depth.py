@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from pipeline.data.prepared.manifest import MANIFEST
 from pipeline.data.prepared.prepare import prepare, run_here
 from pipeline.data.prepared.storage import Storage
 from pipeline.data.readers import open_reader
+from pipeline.data.readers.mask_rule import MaskRule
 from pipeline.saved import Settings
-from tests.deep_files import png16, tiff, values
+from tests.deep_files import png16, tiff, tiff_of_cmyk, values
 from tests.pipeline.test_images import encode
 
 SHAPES = [(20, 30), (20, 30, 3), (20, 30, 4)]
@@ -77,12 +79,14 @@ def test_eight_bits_stay_as_they_are(decoding: Decoding) -> None:
         (np.array([[7, 70000]], np.int32), {}, "from 7 to 70000.*--bit-depth"),
         (np.array([[0.25, 0.5]], np.float32), {}, "floating-point"),
         (values(12, (4, 6, 3)), {"planes": True}, "planes of their own.*interleaved"),
+        (values(12, (4, 6, 4)), {"planes": True, "photometric": 5}, "planes of their own.*interleaved"),
+        (values(12, (4, 6, 4)) & 4095, {"photometric": 5}, "CMYK of 16 bits.* save it as RGB, or say --bit-depth 16"),
         (values(12, (4, 6, 2)), {}, "of a kind that is not read"),
         (np.full((4, 6, 3), 0.5, np.float32), {}, "of a kind that is not read"),
     ],
 )
 def test_values_without_a_known_range_are_refused_with_what_to_do(
-    pixels: np.ndarray, options: dict[str, bool], words: str
+    pixels: np.ndarray, options: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(ValueError, match=words):
         read_image(tiff(pixels, **options))
@@ -98,6 +102,30 @@ def test_signed_and_long_numbers_are_read_where_their_range_is_known() -> None:
 
 def test_where_zero_is_white_the_picture_is_no_negative() -> None:
     np.testing.assert_array_equal(read_image(tiff(values(12), photometric=0)), 255 - shown(values(12), 12))
+
+
+def test_a_mask_where_zero_is_white_is_what_it_shows(tmp_path: Path) -> None:
+    """In files of 16 bits as in those of eight, of which Pillow sees to it."""
+    mask = np.full((20, 30), 255, np.uint8)
+    mask[5:15, 5:15] = 0
+    for kind in (np.uint8, np.uint16):
+        (tmp_path / "a.tif").write_bytes(tiff(mask.astype(kind), photometric=0))
+        for rule in map(MaskRule.parse, ("nonzero", "above:100", "ids")):
+            labels = rule.read(tmp_path / "a.tif", Decoding())
+            (value,) = rule.values(labels)
+            np.testing.assert_array_equal(rule.object_mask(labels, value), mask == 0)
+        (tmp_path / "a.tif").write_bytes(tiff(np.kron(np.arange(6), np.ones((20, 5))).astype(kind), photometric=0))
+        with pytest.raises(ValueError, match="0 is white"):
+            MaskRule.parse("ids").read(tmp_path / "a.tif", Decoding())
+
+
+def test_cmyk_of_sixteen_bits_is_read_where_all_of_them_count() -> None:
+    inks = values(16, (20, 30, 3))
+    np.testing.assert_array_equal(read_image(tiff_of_cmyk(inks)), 255 - (inks >> 8))
+    light = read_image(tiff_of_cmyk(inks >> 4), decoding=Decoding(bit_depth=16))
+    np.testing.assert_array_equal(light, 255 - (inks >> 12))
+    with pytest.raises(ValueError, match="CMYK of 16 bits"):
+        read_image(tiff_of_cmyk(inks), decoding=Decoding(bit_depth=12))
 
 
 def test_a_turned_photo_of_sixteen_bits_is_turned() -> None:

@@ -98,10 +98,10 @@ def test_clicks_land_where_the_precise_transform_lets_them(law: str) -> None:
 
 
 def test_signs_are_drawn_by_depth() -> None:
-    target = np.zeros((40, 80), np.float32)
-    target[5:25, 5:25] = 1  # missed, depth 10
-    prob = np.zeros((40, 80), np.float32)
-    prob[5:35, 45:75] = 1  # false alarm, depth 15
+    target = np.zeros((32, 54), np.float32)
+    target[1:21, 1:21] = 1  # missed, depth 10
+    prob = np.zeros((32, 54), np.float32)
+    prob[1:31, 23:53] = 1  # false alarm, depth 15
     after = next_clicks(rows(4000), *tensors(prob, target, 4000), np.random.default_rng(0), law="emc", exact=True)
     positive = (after.valid & after.positive).any(1).float().mean().item()
     assert abs(positive - 0.4) < 0.03

@@ -159,6 +159,7 @@ def test_wrong_settings_say_what_is_wrong(values: dict[str, int], message: str) 
         MoisConfig(**values)
 
 
+@pytest.mark.networks
 def test_real_photos_give_the_counts_that_were_looked_at() -> None:
     root = REAL / "coco_panoptic200"
     if not root.is_dir():

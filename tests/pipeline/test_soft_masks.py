@@ -218,6 +218,87 @@ def test_a_mask_in_the_alpha_channel_alone_is_the_mask(kind: str, tmp_path: Path
         assert notes["alpha"] == 1
 
 
+@pytest.mark.parametrize("transparency", [0, bytes([0]), bytes([0] + [255] * 255)])
+@pytest.mark.parametrize("levels", [(1, 2), (5, 5), (3, 200)])
+def test_numbers_of_a_black_palette_stay_where_0_is_transparent(
+    levels: tuple[int, int], transparency: int | bytes, tmp_path: Path
+) -> None:
+    image = Image.fromarray(discs(*levels)).convert("P")
+    image.putpalette([0] * 768)
+    notes = Counter[str]()
+    data = encode(image, transparency=transparency)
+    parts = read(tmp_path, "ids", data, notes)
+    for part, value in zip(parts, sorted(set(levels)), strict=True):
+        np.testing.assert_array_equal(part, discs(*levels) == value)
+    (tmp_path / "mask").write_bytes(data)
+    assert set(np.unique(MaskRule.parse("ids").read(tmp_path / "mask", AS_IT_COMES))) == {0, *levels}
+    (whole,) = read(tmp_path, "nonzero", data, notes)
+    np.testing.assert_array_equal(whole, discs(*levels) > 0)
+    assert not +notes
+
+
+def reduced(mask: np.ndarray, colors: int = 2) -> Image.Image:
+    """A palette file as Pillow makes it of a picture, in which white comes first."""
+    image = Image.fromarray(mask).convert("RGB").quantize(colors)
+    assert (image.getpalette() or [0])[0] > 127
+    return image
+
+
+PICTURES = {
+    "quantize": lambda: reduced(discs(255, 255)),
+    "adaptive": lambda: Image.fromarray(discs(255, 255)).convert("P", palette=Image.Palette.ADAPTIVE),
+    "two grays": lambda: reduced(np.where(discs(1, 1) > 0, 254, 1).astype(np.uint8)),
+}
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "TIFF", "BMP"])
+@pytest.mark.parametrize("kind", PICTURES)
+def test_a_palette_of_black_and_white_is_a_picture(kind: str, file_format: str, tmp_path: Path) -> None:
+    for rule in ("nonzero", "ids", "above:100"):
+        notes = Counter[str]()
+        (found,) = read(tmp_path, rule, encode(PICTURES[kind](), file_format), notes)
+        np.testing.assert_array_equal(found, discs(255, 255) > 0)
+        assert +notes == ({} if rule.startswith("above") else {"grays": 1})
+
+
+def test_a_picture_of_many_grays_is_soft_and_no_list_of_objects(tmp_path: Path) -> None:
+    image = reduced(smoothed(255, 255), 256)
+    (found,) = read(tmp_path, "nonzero", encode(image))
+    assert iou(found, discs(255, 255) > 0) > 0.985
+    with pytest.raises(ValueError, match="no object numbers"):
+        read(tmp_path, "ids", encode(image))
+
+
+def test_a_picture_of_one_gray_is_empty_or_full(tmp_path: Path) -> None:
+    for brightness in (0, 255):
+        image = Image.new("P", (HW[1], HW[0]))
+        image.putpalette([brightness] * 3)
+        (found,) = read(tmp_path, "nonzero", encode(image))
+        assert found.mean() == (brightness > 0)
+
+
+VOC = [[128 * (n >> c & 1) | 64 * (n >> c + 3 & 1) for c in range(3)] for n in range(64)]
+NUMBERED = {
+    "VOC": (VOC, (7, 56)),
+    "black, white": ([[0] * 3, [255] * 3], (1, 1)),
+    "rising grays": ([[16 + n] * 3 for n in range(200)], (3, 9)),
+    "white, red": ([[255] * 3, [255, 0, 0]], (1, 1)),
+    "one gray": ([[255] * 3] * 9, (2, 7)),
+}
+
+
+@pytest.mark.parametrize("kind", NUMBERED)
+def test_other_palettes_are_numbers(kind: str, tmp_path: Path) -> None:
+    palette, levels = NUMBERED[kind]
+    for mask in (discs(*levels), discs(*levels)[:9, :9], discs(*levels)[56:64, 40:50]):
+        image = Image.fromarray(mask).convert("P")
+        image.putpalette([value for colour in palette for value in colour])
+        (tmp_path / "mask").write_bytes(encode(image))
+        notes = Counter[str]()
+        np.testing.assert_array_equal(MaskRule.parse("ids").read(tmp_path / "mask", AS_IT_COMES, notes), mask)
+        assert not +notes
+
+
 def test_numbers_in_the_alpha_channel_are_objects(tmp_path: Path) -> None:
     parts = read(tmp_path, "ids", encode(Image.fromarray(in_alpha(discs(1, 2)))))
     np.testing.assert_array_equal(np.stack(parts), [discs(1) == 1, discs(0, 2) == 2])

@@ -209,6 +209,7 @@ def test_new_tokens_open_what_they_should(tmp_path: Path) -> None:
             new_token(name, role)
 
 
+@pytest.mark.networks
 def test_the_command_prints_a_secret_and_its_line() -> None:
     command = [sys.executable, "-m", "serve.access"]
     root = Path(__file__).parents[2]

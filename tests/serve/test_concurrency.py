@@ -16,6 +16,10 @@ from tests.serve.conftest import encoded, picture
 from tests.training.toys import TOYS
 
 CLICKS = [(30, 20, True), (5, 5, False), (50, 30, True), (12, 33, True)]
+NETWORKS = [
+    "simpleclick",
+    *(pytest.param(name, marks=pytest.mark.networks) for name in ("emc segformer", "mobile_sam")),
+]
 
 
 def play(engine: Engine, number: int) -> list[bytes]:
@@ -32,7 +36,7 @@ def play(engine: Engine, number: int) -> list[bytes]:
 
 
 @pytest.mark.parametrize("alone", [True, False])
-@pytest.mark.parametrize("network", ["simpleclick", "emc segformer", "mobile_sam"])
+@pytest.mark.parametrize("network", NETWORKS)
 def test_streams_at_once_equal_streams_in_turn(network: str, alone: bool) -> None:
     predictor = Predictor(TOYS[network]())
     if not alone:  # as in a replica on a CPU
@@ -44,7 +48,7 @@ def test_streams_at_once_equal_streams_in_turn(network: str, alone: bool) -> Non
     assert len({bits for stream in in_turn for bits in stream}) == 3 * 4, "all differ, but for what was undone"
 
 
-@pytest.mark.parametrize("network", ["simpleclick", "emc segformer", "mobile_sam"])
+@pytest.mark.parametrize("network", NETWORKS)
 def test_the_cache_never_holds_more_than_it_may_and_masks_stay_the_same(network: str) -> None:
     predictor, data = Predictor(TOYS[network]()), encoded(picture(48, 64))
     roomy = LocalMasks(Engine(predictor), Settings())

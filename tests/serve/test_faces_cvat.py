@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
+from models.decoding import Decoding
 from models.errors import InputError
+from pipeline.data.images import read_image
 from serve import images
 from serve.faces.cvat import mask_json
 from serve.faces.originals import as_png, original_hw
-from tests.deep_files import tiff, values
+from tests.deep_files import tiff, tiff_of_cmyk, values
 from tests.serve.conftest import Server, encoded, mask_of, picture, refused
 
 HEADERS = {
@@ -184,6 +186,9 @@ ORIGINALS: dict[str, Callable[[], bytes]] = {
     "tiff, big-endian": lambda: tiff(picture(), big=True),
     "tiff of 16 bits": lambda: tiff(values(12, (40, 60))),
     "tiff of 16 bits in colour": lambda: tiff(values(12, (40, 60, 3))),
+    "tiff of 16 bits, 0 is white": lambda: tiff(values(12, (40, 60)), photometric=0),
+    "tiff of 8 bits, 0 is white": lambda: tiff(picture()[..., 0], photometric=0),
+    "tiff of 16 bits in cmyk": lambda: tiff_of_cmyk(values(16, (40, 60, 3))),
     "tiff in cmyk": lambda: encoded(Image.fromarray(picture()).convert("CMYK"), "TIFF"),
     "tiff of one bit": lambda: encoded(Image.fromarray(picture()[..., 0] > 99), "TIFF", compression="group4"),
     "bmp": lambda: encoded(picture(), "BMP"),
@@ -202,10 +207,19 @@ def test_originals_are_segmented_as_what_they_show(kind: str, server: Server) ->
     assert (images.sniff(png), png) == ("PNG", as_png(data, 10_000))
     shown = images.decode_image(png, 10_000)
     with Image.open(io.BytesIO(data)) as original:
-        if "16 bits" not in kind:
+        if "16 bits" not in kind or "cmyk" in kind:
             np.testing.assert_array_equal(shown, np.array(original.convert("RGB")))
         else:
             assert shown.max() == 255, "the depth is found in the PNG as it would be in the file"
+
+
+@pytest.mark.parametrize("bit_depth", [0, 10, 12, 16])
+@pytest.mark.parametrize("photometric", [0, 1])
+@pytest.mark.parametrize("low", [0, 3900], ids=str)
+def test_an_original_shows_what_jobs_see(photometric: int, bit_depth: int, low: int) -> None:
+    data = tiff(np.maximum(values(12, (40, 60)), low), photometric=photometric)
+    shown = images.decode_image(as_png(data, 10_000, bit_depth), 10_000, bit_depth)
+    np.testing.assert_array_equal(shown, read_image(data, decoding=Decoding(bit_depth=bit_depth)))
 
 
 def test_an_original_that_is_sent_again_continues(server: Server) -> None:
@@ -248,9 +262,18 @@ def test_damaged_originals(kind: str, server: Server) -> None:
         refused(invoke(server, [[1, 1]], image=start + b"\0" * 60), 422, "bad_image")
 
 
-@pytest.mark.parametrize("pixels", [np.full((40, 60), 0.5, np.float32), np.full((40, 60), -5, np.int16)], ids=str)
-def test_originals_without_a_known_range(pixels: np.ndarray, server: Server) -> None:
-    refused(invoke(server, [[1, 1]], image=tiff(pixels)), 415, "unsupported_image")
+UNREAD = {
+    "floating": lambda: tiff(np.full((40, 60), 0.5, np.float32)),
+    "negative": lambda: tiff(np.full((40, 60), -5, np.int16)),
+    "planes": lambda: tiff(values(12, (40, 60, 3)), planes=True),
+    "12 bits in cmyk": lambda: tiff_of_cmyk(values(12, (40, 60, 3))),
+}
+
+
+@pytest.mark.parametrize("kind", UNREAD)
+def test_originals_without_a_known_range(kind: str, server: Server) -> None:
+    problem = refused(invoke(server, [[1, 1]], image=UNREAD[kind]()), 415, "unsupported_image")
+    assert "damaged" not in problem["detail"]
 
 
 @pytest.mark.parametrize("kind", ["tiff", "bmp", "gif"])

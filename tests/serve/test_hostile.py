@@ -262,6 +262,7 @@ print(found)
 """
 
 
+@pytest.mark.networks
 def test_no_pickle_is_read_while_clicks_are_made_and_sessions_stored(tmp_path: Path) -> None:
     command = [sys.executable, "-c", WATCHED, str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)

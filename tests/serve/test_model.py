@@ -271,6 +271,7 @@ def test_ray_gets_a_token_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
         assert {other: os.environ[other] for other in CHOSEN if other in os.environ} == {name: "mine"}
 
 
+@pytest.mark.networks
 def test_the_token_is_set_before_ray_is_imported() -> None:
     code = "import serve.__main__, serve.ray_auth, serve.model_source, sys; assert 'ray' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=300)

@@ -34,6 +34,7 @@ print("loaded:", sorted(loaded()))
 """
 
 
+@pytest.mark.networks
 def test_what_answers_requests_cannot_look_for_models() -> None:
     """Neither routes nor what makes masks import what finds models: only those who start a server do."""
     code = (
@@ -46,6 +47,7 @@ def test_what_answers_requests_cannot_look_for_models() -> None:
     assert done.stdout.splitlines()[-2:] == ["[]", "True"]
 
 
+@pytest.mark.networks
 @pytest.mark.timeout(120)
 def test_clicks_do_not_load_it(tmp_path: Path) -> None:
     folder = checkpoint.save(TOYS["simpleclick"](), tmp_path / "checkpoint")

@@ -77,6 +77,7 @@ class PixelNetwork(Network):
         return Output(self.conv(torch.cat([image, prev_mask, disk_maps(clicks, HW)], 1)))
 
 
+@pytest.mark.networks
 @pytest.mark.parametrize("objective", ["icl", "icl_code"])
 def test_the_loss_falls(objective: str) -> None:
     config = TrainingConfig(

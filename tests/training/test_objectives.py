@@ -128,6 +128,7 @@ def test_forwards_of_one_sample_are_counted_for_every_number_of_workers() -> Non
     assert ScalingConfig(gpu=True).forwards_of_one(TrainingConfig(batch_size=1)) == [1]
 
 
+@pytest.mark.networks
 def test_ritm_looks_as_in_evaluation_and_scores_the_last_output_in_training() -> None:
     network, batch = TOYS["ritm"](), scene_batch()
     counts = set()

@@ -103,12 +103,22 @@ def sibling() -> int:
     return others[0].pid
 
 
+def ask_to_stop(storage: str, step: int, metrics: dict[str, float]) -> None:
+    """Log callable of rank 0: whoever validates has seen enough at step 3."""
+    if step == 3:
+        (Path(storage) / STOP).touch()
+
+
 @pytest.mark.ray
 @pytest.mark.timeout(240)
-def test_a_stopped_run_goes_on_and_a_finished_one_stays(ray_cluster: None, tmp_path: Path) -> None:
-    # A constant rate after warm-up: the same run whether it was meant to end at step 3 or not.
-    run(job_in(tmp_path, training=dataclasses.replace(TRAINING, steps=3)))
-    assert logged_steps(tmp_path) == [1, 2, 3]
+def test_a_run_that_is_asked_to_stop_goes_on_later_and_a_finished_one_stays(ray_cluster: None, tmp_path: Path) -> None:
+    stopped = run(job_in(tmp_path, log=functools.partial(ask_to_stop, str(tmp_path))))
+    assert read_progress(stopped)["step"] == 4  # its next checkpoint
+    assert logged_steps(tmp_path) == [1, 2, 3, 4]
+    found = newest_checkpoint(tmp_path)
+    assert found is not None
+    assert found[1] == 4
+
     last = run(job_in(tmp_path))
     assert logged_steps(tmp_path) == [1, 2, 3, 4, 5, 6]
     assert position_of(last) == StreamPosition(24)
@@ -119,24 +129,6 @@ def test_a_stopped_run_goes_on_and_a_finished_one_stays(ray_cluster: None, tmp_p
     again = run(job_in(tmp_path))
     assert again == last
     assert logged_steps(tmp_path) == [1, 2, 3, 4, 5, 6]
-
-
-def ask_to_stop(storage: str, step: int, metrics: dict[str, float]) -> None:
-    """Log callable of rank 0: whoever validates has seen enough at step 3."""
-    if step == 3:
-        (Path(storage) / STOP).touch()
-
-
-@pytest.mark.ray
-@pytest.mark.timeout(240)
-def test_a_run_that_is_asked_to_ends_at_its_next_checkpoint(ray_cluster: None, tmp_path: Path) -> None:
-    job = job_in(tmp_path, log=functools.partial(ask_to_stop, str(tmp_path)))
-    last = run(job)
-    assert read_progress(last)["step"] == 4
-    assert logged_steps(tmp_path) == [1, 2, 3, 4]
-    found = newest_checkpoint(tmp_path)
-    assert found is not None
-    assert found[1] == 4
 
 
 @pytest.mark.ray

@@ -100,6 +100,7 @@ def test_averages_follow_the_weights() -> None:
     assert not torch.allclose(raw["head.conv_seg.weight"], expected["head.conv_seg.weight"])
 
 
+@pytest.mark.networks
 @pytest.mark.parametrize("extra", [{}, {"ema": 0.9}, {"accumulate": 2}, {"objective": "icl"}])
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(extra: dict[str, Any], tmp_path: Path) -> None:
     config = changed(optimizer=OptimizerConfig(lr=1e-3, schedule="cosine", warmup_steps=2), **extra)

@@ -49,6 +49,8 @@ CASES = {
     "exemplar": ("icmformerpp", "exemplar"),
     "swin": ("icmformer swin", "icl"),
 }
+ONE_FIXTURE = pytest.mark.xdist_group("sharing")
+"""One process of the tests makes `shared`, not each."""
 KINDS: tuple[Parallel, ...] = ("ddp", "fsdp")
 STEPS = 2
 
@@ -110,6 +112,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@ONE_FIXTURE
 @pytest.mark.networks
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("case", CASES)
@@ -124,6 +127,7 @@ def test_two_workers_make_the_step_of_one(shared: Path, case: str) -> None:
             assert torch.allclose(state[name].float(), value.float(), rtol=1e-3, atol=5e-5), f"{kind}: {name}"
 
 
+@ONE_FIXTURE
 @pytest.mark.networks
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("case", ["hrnet", "frozen base"])

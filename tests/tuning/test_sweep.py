@@ -85,15 +85,17 @@ def test_a_sweep_s_best_setting_repeats_its_result(
     from jobs.evaluate import main as evaluate_main
 
     out = tmp_path / "sweep"
-    assert sweep_main(flags(checkpoint, out)) == 0
+    few = ["0,1" if flag == "0,1,2" else flag for flag in flags(checkpoint, out)]
+    assert sweep_main(few) == 0
     # Two of the scenes are among what the checkpoint says it was trained on.
     assert "(2 of the images: scene-0-000000000, scene-0-000000001)" in capsys.readouterr().out
     settings = json.loads((out / "sweep.json").read_text())["settings"]
-    assert len(settings) == 6  # the default is one of them
+    assert len(settings) == 4  # the default is one of them
     best = settings[0]
     evaluate_main(
         ["--checkpoint", str(checkpoint), *DATA, *PROTOCOL, "--refine", str(out / "best.json"), "--protocol.qualities",
-         "0.8", "--protocol.target-iou", "0.8", "--out", str(tmp_path / "again")]
+         "0.8", "--protocol.target-iou", "0.8", "--scaling.actors", "1", "--scaling.num-cpus", "0.4",
+         "--out", str(tmp_path / "again")]
     )  # fmt: skip
     (again,) = json.loads((tmp_path / "again" / "summary.json").read_text())
     assert list(again["noc"].values()) == [best["value"]]
@@ -110,7 +112,7 @@ def test_a_sweep_s_best_setting_repeats_its_result(
     assert "The price" in (out / "report.html").read_text()
     # The same command again has nothing left to play.
     before = (out / "journal.jsonl").read_text()
-    assert sweep_main(flags(checkpoint, out)) == 0
+    assert sweep_main(few) == 0
     assert (out / "journal.jsonl").read_text() == before
     assert results_of(out)[0]["name"] == best["name"]
 

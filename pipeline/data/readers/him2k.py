@@ -107,7 +107,7 @@ def _item(image: Path, alphas_dir: Path, folders: Mapping[str, str], fault: str)
 
 def _read_alpha(path: Path, hw: tuple[int, int], decoding: Decoding) -> np.ndarray:
     """Read a matte as values from 0 to 255, also where it has 16 bits or three equal channels, or is a file's alpha."""
-    alpha = read_mask_file(path, decoding=decoding).values
+    alpha = read_mask_file(path, palette_index=False, decoding=decoding).values
     if alpha.ndim == 3:
         if (alpha != alpha[..., :1]).any():
             raise ValueError("the matte holds colours, expected gray values")

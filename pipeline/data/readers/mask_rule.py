@@ -21,6 +21,8 @@ NUM_LOOKED = 32
 """Masks of a data set that are opened to say whether their values are labels, where listing would open none."""
 _NOTES = {
     "alpha": "hold their mask in the alpha channel, which is read: their colours are the same everywhere",
+    "grays": "have a palette of grays whose numbers do not rise with their brightness: what they show is read, not the "
+    "numbers",
     "soft": "are soft (lossy compression or smoothed edges): the object is what is above the middle of their values; "
     "the rule above:N sets another threshold",
 }
@@ -61,9 +63,15 @@ class MaskRule:
         file = read_mask_file(path, palette_index=self.kind != "above", decoding=decoding)
         notes = Counter() if notes is None else notes
         notes["alpha"] += file.in_alpha
+        notes["grays"] += file.of_grays
         numbers = self._numbers(file.values)
         if self.kind == "above" or file.is_palette:
             return numbers
+        if self.kind == "ids" and file.is_negative and len(np.unique(numbers)) > 2:
+            raise ValueError(
+                "in this TIFF 0 is white, so its numbers can be read from either end: save it so that 0 is black "
+                "(PhotometricInterpretation 1), or as PNG"
+            )
         labels = np.where(numbers == self.ignore, numbers.min(initial=0), numbers) if self.ignore >= 0 else numbers
         threshold = soft_threshold(labels, lossy=file.is_lossy)
         if threshold is None:
