@@ -182,6 +182,11 @@ def _read(path: Path) -> tuple[Weights, PublishedConfig | None]:
     folder = path if path.is_dir() else path.parent
     if (folder / checkpoint.DESCRIPTION).is_file() and (path.is_dir() or path.name == checkpoint.WEIGHTS):
         raise InputError(f"{folder} is a checkpoint of ours: use the folder as it is, there is nothing to import")
+    if path.suffix == ".onnx":
+        raise InputError(
+            f"{path} is an ONNX file: MobileSAM's are read in pairs, ENCODER.onnx DECODER.onnx --network mobile_sam, and "
+            "of other networks none"
+        )
     content: Any = read_file(path)
     return weights_of(content, path), config_of(content)
 

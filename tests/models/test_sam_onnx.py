@@ -12,7 +12,7 @@ from models import checkpoint
 from models.errors import InputError
 from models.networks import NETWORKS
 from models.networks.sam import MobileSamConfig
-from models.published.importing import fresh, import_pair
+from models.published.importing import fresh, import_model, import_pair
 from models.published.sam_onnx import EPS, read_pair
 from tests.models.tiny import TINY_MOBILE_SAM
 
@@ -150,3 +150,5 @@ def test_what_is_no_pair_is_refused_by_name(tmp_path: Path) -> None:
         import_pair(encoder, decoder, "mobile_sam")
     with pytest.raises(InputError, match="cannot be read as ONNX"):
         import_pair(encoder, tmp_path / "nothing.onnx", "mobile_sam")
+    with pytest.raises(InputError, match=r"read in pairs, ENCODER.onnx DECODER.onnx"):
+        import_model(encoder, "mobile_sam")
