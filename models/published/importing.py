@@ -184,8 +184,8 @@ def _read(path: Path) -> tuple[Weights, PublishedConfig | None]:
         raise InputError(f"{folder} is a checkpoint of ours: use the folder as it is, there is nothing to import")
     if path.suffix == ".onnx":
         raise InputError(
-            f"{path} is an ONNX file: MobileSAM's are read in pairs, ENCODER.onnx DECODER.onnx --network mobile_sam, and "
-            "of other networks none"
+            f"{path} is an ONNX file: MobileSAM's are read in pairs, ENCODER.onnx DECODER.onnx --network mobile_sam; "
+            "those of other networks are not read"
         )
     content: Any = read_file(path)
     return weights_of(content, path), config_of(content)

@@ -15,11 +15,12 @@ from models.networks.emc import EmcSegFormerConfig, EmcVitConfig
 from models.networks.focuscut import FocusCutConfig
 from models.networks.icmformer import ICMFormerConfig
 from models.networks.ritm import RitmConfig
+from models.networks.sam import SamConfig
 from models.networks.simpleclick import SimpleClickConfig
 from models.published.importing import fresh, fresh_groups, import_backbone, import_base, import_model
 from models.published.recognise import PublishedConfig, claimed, config_of, fitting
 from tests.models.authors import authors_config, authors_state
-from tests.models.tiny import TINY, TINY_FOCUSCUT, TINY_HRNET, TINY_SEGFORMER
+from tests.models.tiny import TINY, TINY_FOCUSCUT, TINY_HRNET, TINY_SAM, TINY_SEGFORMER
 
 pytestmark = pytest.mark.networks
 
@@ -33,6 +34,8 @@ TINY_REGISTERED: dict[str, Any] = {
     "emc_vit_a": EmcVitConfig(**VIT, correction_width=8),
     "emc_segformer_a": EmcSegFormerConfig(**TINY_SEGFORMER, correction_width=8),
     "focuscut_resnet8": FocusCutConfig(**TINY_FOCUSCUT),
+    "sam_vit_a": SamConfig(**TINY_SAM),
+    "sam_vit_b": SamConfig(**{**TINY_SAM, "dim": 48}),
 }
 VIT_CLASS = "is_plainvit_model.PlainVitModel"
 
@@ -102,6 +105,7 @@ def test_safetensors_and_pth_come_in_alike(tmp_path: Path) -> None:
         ("icmformer_vit_a", "see the LICENSE file of its project"),
         ("emc_segformer_a", "NVIDIA's non-commercial licence"),
         ("focuscut_resnet8", "CC BY-NC 4.0"),
+        ("sam_vit_a", "Apache-2.0"),
     ],
 )
 def test_the_licence_is_that_of_the_family(name: str, licence: str, tmp_path: Path) -> None:
@@ -126,6 +130,8 @@ def test_the_config_in_the_file_is_recorded_and_agrees(tmp_path: Path) -> None:
         ("simpleclick_vit_a", vit_config(32), "ritm_hrnet4"),
         ("icmformer_vit_a", None, "simpleclick_vit_a"),
         ("simpleclick_vit_a", vit_config(32), "emc_vit_a"),
+        ("sam_vit_b", None, "sam_vit_a"),
+        ("sam_vit_a", None, "ritm_hrnet4"),
     ],
 )
 def test_another_network_is_named(holds: str, config: Any, asked: str, with_config: bool, tmp_path: Path) -> None:
