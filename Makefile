@@ -8,7 +8,7 @@ STUDIO := .venv-label-studio
 SERVE ?= 1
 # Threads of a test process: several small ones share the machine.
 TEST_ENV := OMP_NUM_THREADS=1 NO_ALBUMENTATIONS_UPDATE=1
-# Two processes, which get tests one by one (loadgroup; groups share a costly fixture); those of each that need Ray share one cluster.
+# Two processes, which get tests one by one (loadgroup without groups); those of each that need Ray share one cluster.
 PYTEST := $(TEST_ENV) $(RUN) -m pytest -q -n 2 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help demo test test-quick test-full test-clients test-label-studio check format serve bench clean

@@ -1,6 +1,7 @@
 """Every family, and every objective that freezes or leaves out parts, shared by two workers: the step of one alone."""
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.fsdp import FSDPModule
@@ -49,8 +51,6 @@ CASES = {
     "exemplar": ("icmformerpp", "exemplar"),
     "swin": ("icmformer swin", "icl"),
 }
-ONE_FIXTURE = pytest.mark.xdist_group("sharing")
-"""One process of the tests makes `shared`, not each."""
 KINDS: tuple[Parallel, ...] = ("ddp", "fsdp")
 STEPS = 2
 
@@ -107,12 +107,17 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("sharing")
-    in_two_processes(_all_cases, folder)
+    """What the two workers came to; made by one process of the tests, for which the others wait."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "sharing"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            made = tmp_path_factory.mktemp("made")
+            in_two_processes(_all_cases, made)
+            made.rename(folder)
     return folder
 
 
-@ONE_FIXTURE
 @pytest.mark.networks
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("case", CASES)
@@ -127,7 +132,6 @@ def test_two_workers_make_the_step_of_one(shared: Path, case: str) -> None:
             assert torch.allclose(state[name].float(), value.float(), rtol=1e-3, atol=5e-5), f"{kind}: {name}"
 
 
-@ONE_FIXTURE
 @pytest.mark.networks
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("case", ["hrnet", "frozen base"])
