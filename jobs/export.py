@@ -34,6 +34,9 @@ def main(argv: Sequence[str]) -> int:
     out = absolute_path("--out", config.out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"--out {config.out} is taken: expected a new or an empty folder")
+    described = checkpoint.describe(config.checkpoint)
+    if config.input_hw is not None and "input_hw" not in described["config"]:
+        raise InputError(f"--input-hw: {described['network']} has no size of views to choose; leave it out")
     options: dict[str, Any] = {} if config.input_hw is None else {"input_hw": config.input_hw}
     network, description = checkpoint.load(config.checkpoint, **options)
     try:

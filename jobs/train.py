@@ -110,6 +110,7 @@ def check(config: TrainConfig) -> TrainConfig:
     if not items:
         raise InputError(f"the data set at {data.root} lists no images")
     if config.validation.hold_out:
+        HoldOut(reader=reader, fraction=config.validation.hold_out, side="held_out").of(items)
         items = HoldOut(reader=reader, fraction=config.validation.hold_out, side="training").of(items)
     path = Path(config.out).expanduser() / CONFIG
     going_on = json.loads(path.read_text()).get("config") if config.out and path.is_file() else None
@@ -211,8 +212,10 @@ def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
         print(f"best by NoC {out / BEST}", flush=True)
     if config.before_after.objects:
         best = out / BEST if (out / BEST).is_dir() else final
-        before_after.play(config, best, out / "after", "After training")
-        if start is not None:
+        played = before_after.play(config, best, out / "after", "After training")
+        if start is not None and played[0]["objects"] < 2:
+            print("before and after are not compared: one held-out object shows nothing")
+        elif start is not None:
             page = before_after.report(config, out / "before", out / "after", out)
             tracking.log_files(uri, run_id, page, "report")
     if config.register:

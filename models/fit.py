@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from models.errors import InputError
@@ -25,6 +26,22 @@ def check_fit(title: str, wanted: Mapping[str, Shape], given: Mapping[str, Shape
             lines.append(f"  {len(names)} tensors {what}: {', '.join(names[:5])}{more}")
     if len(lines) > 1:
         raise InputError("\n".join(lines))
+
+
+def check_values(title: str, wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
+    """Raise InputError (`title`, then which and why) unless all of `given` are finite numbers of the kind `wanted`."""
+    wrong = [f"{key} {why}" for key, tensor in given.items() if (why := _no_weight(wanted[key], tensor))]
+    if wrong:
+        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        raise InputError(f"{title}\n  {len(wrong)} tensors hold no weights: {', '.join(wrong[:5])}{more}")
+
+
+def _no_weight(wanted: Tensor, given: Tensor) -> str:
+    if given.is_meta or given.layout != torch.strided:
+        return f"is a tensor of {'shape alone' if given.is_meta else str(given.layout)}"
+    if wanted.is_floating_point() != given.is_floating_point() or given.is_complex():
+        return f"is {given.dtype} where {wanted.dtype} is expected"
+    return "" if bool(given.float().isfinite().all()) else "has values that are not finite"
 
 
 def shapes_of(state: Mapping[str, Tensor]) -> dict[str, Shape]:

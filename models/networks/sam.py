@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.click_maps import ClickBatch
+from models.errors import InputError
 from models.geometry import LongSide, SizeRule
 from models.networks.base import Output, PromptNetwork, Started, Traits
 from models.networks.sam_decoder import MaskDecoder, Masks
@@ -25,6 +26,7 @@ CERTAIN = 10.0
 """A pixel of a given mask has this logit; one beside it, or in the padding, has its negative."""
 STABLE, MARGIN = 0.98, 0.05
 """SAM 2: mask 0 is shown while a threshold raised by `MARGIN` keeps this much of what one lowered by it has."""
+LEAST_SIDE = 64
 LARGEST_LOGIT = 32.0
 """SAM 2 feeds back logits of at most this size."""
 
@@ -89,8 +91,13 @@ class Sam2Config:
 class Sam(PromptNetwork):
     """SAM's rules: the frame is padded at right and bottom, and mask 0 answers all prompts but a single first one."""
 
+    stride = PATCH
+    """A frame's side is a multiple of this."""
+
     def __init__(self, config: Any, image_encoder: nn.Module) -> None:
         super().__init__()
+        if config.side < LEAST_SIDE or config.side % self.stride:
+            raise InputError(f"side {config.side}: expected at least {LEAST_SIDE}, a multiple of {self.stride}")
         self.config = config
         self.grid = config.side // PATCH
         size, resampling = self.frame_rule(config.side)
@@ -273,6 +280,8 @@ class Sam(PromptNetwork):
 
 class Sam2(Sam):
     """SAM 2's rules: the image is squeezed into the frame, and mask 0 must be stable to be shown."""
+
+    stride = 32
 
     def __init__(self, config: Sam2Config, image_encoder: nn.Module) -> None:
         super().__init__(config, image_encoder)

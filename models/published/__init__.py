@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from models.errors import InputError
-from models.fit import check_fit, shapes_of
+from models.fit import check_fit, check_values, shapes_of
 from models.interaction import Clicks
 from models.networks.base import Network
 from models.published.emc import EMC_HRNET, EMC_SEGFORMER
@@ -73,17 +73,22 @@ def family(network: Network) -> Family:
 def load(network: Network, source: str | Path | Mapping[str, Tensor]) -> Report:
     """Load published weights, in place; `source` is a file or a state dict under the authors' names.
 
-    Raises InputError that names every tensor that is missing, left over or of another shape: then nothing was loaded.
+    Raises InputError that names every tensor that is missing, left over, of another shape or kind, or not finite: then
+    nothing was loaded.
     """
     if isinstance(source, str | Path):
         weights, digest = read_weights(Path(source)), sha256(Path(source))
     else:
         weights, digest = Weights(state=dict(source)), ""
     ours, report = translate(network, weights.state)
+    title = f"this published checkpoint does not fit network {network.name or type(network).__name__}:"
+    own = network.state_dict()
     try:
-        load_strict(network, ours, what="published checkpoint")
+        check_fit(title, shapes_of(own), shapes_of(network.fit_state(ours)))
     except InputError as error:
-        raise InputError(f"{error}{prefix_note(weights.state, network.state_dict())}") from error
+        raise InputError(f"{error}{prefix_note(weights.state, own, family(network).rename)}") from error
+    check_values(title, own, ours)
+    load_strict(network, ours, what="published checkpoint")
     return dataclasses.replace(report, sha256=digest, prefix=weights.prefix)
 
 

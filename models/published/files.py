@@ -99,7 +99,7 @@ def weights_of(content: Any, path: Path) -> Weights:
             f"{path} holds a list of {len(content)} checkpoints, the stages of one training: such files are not "
             "supported; save the stage that you want as a file of its own"
         )
-    places = [place for depth in range(3) for place in itertools.product((*PLACES, *AVERAGES), repeat=depth)]
+    places = [place for depth in range(4) for place in itertools.product((*PLACES, *AVERAGES), repeat=depth)]
     places.sort(key=lambda place: any(name in AVERAGES for name in place))
     found = next((place for place in places if _state(_at(content, place))), None)
     if found is None:
@@ -118,15 +118,17 @@ def _at(content: Any, place: tuple[str, ...]) -> Any:
 
 
 def _state(content: Any) -> dict[str, Tensor]:
-    """The weights of a state dict without what lies beside them; {} if it is none, as where they lie deeper."""
-    if not isinstance(content, dict) or next(_places_of_weights(content), ()):
+    """The weights of a state dict without what lies beside them; {} if it is none, as where more of them lie deeper."""
+    if not isinstance(content, dict):
         return {}
     found = {str(key): tensor for key, value in content.items() if (tensor := _tensor(value)) is not None}
     tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
     if any(_is_weight(value) for value in tensors.values()):  # arrays beside tensors are no weights
         found = {key: tensor for key, tensor in found.items() if key in tensors}
     found.pop(COUNTER, None)
-    return found if any(map(_is_weight, found.values())) else {}
+    num = sum(map(_is_weight, found.values()))
+    deeper = (sum(map(_is_weight, _at(content, place).values())) for place in _places_of_weights(content))
+    return found if num and num >= max(deeper, default=0) else {}
 
 
 def _tensor(value: object) -> Tensor | None:

@@ -1,7 +1,7 @@
 """What wrappers put before the names of weights: stripped where all names have it, explained where some do not."""
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 PREFIXES = ("module.", "model.", "_orig_mod.", "net.", "network.")
 """What DataParallel, torch.compile and the modules that people train in put before every name."""
@@ -17,12 +17,17 @@ def shared_prefix(names: Collection[str]) -> str:
     return prefix
 
 
-def prefix_note(names: Collection[str], wanted: Collection[str]) -> str:
-    """Say what stands before most of the names that a network wants, and which names lack it; "" if nothing does."""
+def prefix_note(names: Collection[str], wanted: Collection[str], rename: Callable[[str], str] = str) -> str:
+    """Say what stands before most of the names that a network wants, and which names lack it; "" if nothing does.
+
+    `rename`: from the authors' names to ours.
+    """
     known = set(wanted)
-    found = Counter(prefix for name in names for prefix in _prefixes(name) if name.removeprefix(prefix) in known)
+    found = Counter(
+        prefix for name in names for prefix in _prefixes(name) if rename(name.removeprefix(prefix)) in known
+    )
     prefix, count = found.most_common(1)[0] if found else ("", 0)
-    if 2 * count <= len(known) or count <= len(known & set(names)):
+    if 2 * count <= len(known) or count <= len(known & set(map(rename, names))):
         return ""
     others = sorted(name for name in names if not name.startswith(prefix))
     shown = ", ".join(others[:5]) + (" and others" if len(others) > 5 else "")

@@ -21,7 +21,7 @@ EPS = 1e-5
 def read_pair(encoder: Path, decoder: Path) -> dict[str, Tensor]:
     """Read an encoder and a decoder as the state dict of MobileSAM's authors.
 
-    Raises InputError if a file is no ONNX; whether the tensors are MobileSAM's is for whoever loads them to say.
+    Raises InputError if a file is no ONNX, or the first holds a decoder. That the tensors are MobileSAM's is not checked.
     """
     state = {f"image_encoder.{name}": array for name, array in _weights(encoder)}
     for name, array in _weights(decoder):
@@ -30,6 +30,8 @@ def read_pair(encoder: Path, decoder: Path) -> dict[str, Tensor]:
             half = "prompt_encoder" if name.startswith(("mask_downscaling.", "no_mask_embed.")) else "mask_decoder"
             name = f"{half}.{name}"
         state[name] = array
+    if any("mask_decoder." in name or ".transformer." in name for name in state if name.startswith("image_encoder.")):
+        raise InputError(f"{encoder} holds a decoder: give the encoder first, then the decoder")
     return {name: torch.from_numpy(np.array(array)) for name, array in state.items()}
 
 
@@ -38,10 +40,14 @@ def _weights(path: Path) -> Iterator[tuple[str, np.ndarray]]:
     import onnx
     from onnx import numpy_helper
 
+    if not path.is_file():
+        raise InputError(f"no file at {path}: expected an ONNX file")
     try:
         graph: Any = onnx.load(path).graph
     except Exception as error:  # protobuf has its own kinds of error
         raise InputError(f"{path} cannot be read as ONNX: {error}") from error
+    if graph.name in ("encoder", "decoder"):
+        raise InputError(f"{path} was written by jobs.export: use the checkpoint that it was made of")
     arrays = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
     named = {name for name in arrays if "." in name and not name.startswith("onnx::")}
     for name in named:

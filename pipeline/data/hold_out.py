@@ -37,7 +37,8 @@ class HoldOut:
         if not len(chosen):
             raise InputError(
                 f"holding out {self.fraction} of {len(held)} images leaves none "
-                f"{'held out' if self.side == 'held_out' else 'to train on'}: give another hold_out, or more images"
+                f"{'held out' if self.side == 'held_out' else 'to train on'}: give another hold_out "
+                "(--validation.hold-out of jobs.train), or more images"
             )
         return _Chosen(items, chosen)
 

@@ -178,6 +178,40 @@ def test_what_fits_nothing_names_its_misfits(tmp_path: Path) -> None:
         import_model(save(state, tmp_path / "x.pth"), "ritm_hrnet4")
 
 
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda t: t * float("nan"), "has values that are not finite"),
+        (lambda t: t + float("inf"), "has values that are not finite"),
+        (lambda t: (100 * t).to(torch.int8), r"is torch\.int8 where torch\.float32 is expected"),
+        (lambda t: t.to(torch.complex64), r"is torch\.complex64 where torch\.float32 is expected"),
+        (lambda t: t.to("meta"), "is a tensor of shape alone"),
+        (lambda t: t.to_sparse(), r"is a tensor of torch\.sparse_coo"),
+    ],
+)
+def test_tensors_that_hold_no_weights_are_named(spoil: Callable[[Tensor], Tensor], said: str, tmp_path: Path) -> None:
+    key = "feature_extractor.cls_head.bias"
+    state = published_by("ritm_hrnet4") | {key: spoil(published_by("ritm_hrnet4")[key])}
+    with pytest.raises(InputError, match=rf"1 tensors hold no weights: {key} {said}"):
+        import_model(save(state, tmp_path / "x.pth"), "ritm_hrnet4")
+
+
+def test_half_precision_is_a_kind_of_weights(tmp_path: Path) -> None:
+    state = {key: t.half() if t.is_floating_point() else t for key, t in published_by("ritm_hrnet4").items()}
+    loaded = import_model(save(state, tmp_path / "x.pth"), "ritm_hrnet4").network.state_dict()
+    assert all(torch.equal(state[key].float(), tensor.float()) for key, tensor in loaded.items())
+
+
+def test_flat_weights_count_before_an_average_beside_them(tmp_path: Path) -> None:
+    state = published_by("ritm_hrnet4")
+    average = {key: t + 1 for key, t in state.items()}
+    imported = import_model(save({**state, "ema": average}, tmp_path / "x.pth"), "ritm_hrnet4")
+    loaded = imported.network.state_dict()
+    assert all(torch.equal(loaded[key], t) for key, t in original("ritm_hrnet4").state_dict().items())
+    deep = save({"checkpoint": {"model": {"state_dict": state}}, "epoch": torch.ones(1)}, tmp_path / "y.pth")
+    assert import_model(deep, "ritm_hrnet4").source.place == "checkpoint.model.state_dict"
+
+
 @pytest.mark.parametrize("shape", [(3,), (1, 0, 32), (2, 5, 7, 1), (1, 1, 32)])
 def test_a_broken_positional_embedding_is_a_misfit(shape: tuple[int, ...], tmp_path: Path) -> None:
     state = published_by("simpleclick_vit_a") | {"backbone.pos_embed": torch.zeros(shape)}

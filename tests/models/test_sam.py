@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.click_maps import ClickBatch, collate_clicks
+from models.errors import InputError
 from models.export import Sizes, graphs
 from models.geometry import apply_size_rule
 from models.interaction import Clicks
@@ -191,3 +192,11 @@ def test_a_box_alone_is_one_prompt_and_so_is_a_click() -> None:
     box = torch.tensor([[1.0, 2.0, 30.0, 40.0]])
     assert is_first(network.prompts(HW, nothing, box), None).tolist() == [True]
     assert is_first(network.prompts(HW, clicks_of(1)), torch.tensor([True])).tolist() == [False]
+
+
+@pytest.mark.parametrize(
+    ("name", "side"), [("sam_vit_base", 500), ("mobile_sam", 16), ("mobile_sam", 0), ("sam2_hiera_tiny", 1008)]
+)
+def test_a_frame_has_a_side_that_its_network_takes(name: str, side: int) -> None:
+    with torch.device("meta"), pytest.raises(InputError, match=f"side {side}: expected at least 64, a multiple of"):
+        create(name, side=side)
