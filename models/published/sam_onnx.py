@@ -21,7 +21,7 @@ EPS = 1e-5
 def read_pair(encoder: Path, decoder: Path) -> dict[str, Tensor]:
     """Read an encoder and a decoder as the state dict of MobileSAM's authors.
 
-    Raises InputError if a file is no ONNX, or the first holds a decoder. That the tensors are MobileSAM's is not checked.
+    Raises InputError if a file is no ONNX, or the first holds a decoder; not if the tensors are another network's.
     """
     state = {f"image_encoder.{name}": array for name, array in _weights(encoder)}
     for name, array in _weights(decoder):

@@ -3,22 +3,32 @@
 import torch
 from torch import Tensor
 
+from models.interaction import Clicks
 from models.refinement.state import Seen, View, start
 from models.steps import Prompt, Start, Steps, ask
 
 
 def prompted(view: View) -> Steps[Seen]:
-    """Look with a network whose heavy half sees no click; what is fed back is its memory.
+    """Look with a network whose heavy half sees no click; what is fed back, and a box, are its memory.
 
-    A mask that the session began with goes in as logits and as its box, for logits alone do not hold it (ours).
+    A mask that the session began with goes in as logits and as its box, for logits alone do not hold it; the box stays
+    a prompt of all later clicks, and grows with the positive ones (ours).
     """
     started = (yield from start(view)) or (yield from ask(Start(view.image)))
-    low_logits = view.memory
+    low_logits, *boxes = view.memory or (None,)
     prev_mask = view.prev_mask if low_logits is None and view.masked else None
-    box = box_around(view.prev_mask) if prev_mask is not None and view.given else None
+    box = boxes[0] if boxes else box_around(view.prev_mask) if prev_mask is not None and view.given else None
+    box = None if box is None else grown(box, view.clicks)
     hw = (view.image.shape[1], view.image.shape[2])
     logits, low_logits = yield from ask(Prompt(started, hw, view.clicks, low_logits, prev_mask, box))
-    return Seen(logits, low_logits)
+    return Seen(logits, (low_logits,) if box is None else (low_logits, box))
+
+
+def grown(box: Tensor, clicks: Clicks) -> Tensor:
+    """Corners of the least box that holds another one and the positive clicks."""
+    xy = torch.from_numpy(clicks.yx[clicks.positive][:, ::-1].copy()).to(box)
+    ends = torch.cat([box.view(2, 2), xy])
+    return torch.cat([ends.amin(0), ends.amax(0)])
 
 
 def box_around(prob: Tensor) -> Tensor | None:

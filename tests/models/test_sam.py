@@ -1,6 +1,7 @@
 """SAM's rules: which mask answers, what goes in again, padding, given masks, frames of another size."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,8 +19,9 @@ from models.networks.sam import CERTAIN, Sam, Sam2, is_first
 from models.networks.sam_decoder import Masks
 from models.networks.sam_prompts import PAD
 from models.predictor import Predictor
-from models.refinement.prompted import box_around
+from models.refinement.prompted import box_around, grown
 from models.resampling import resize
+from models.steps import Prompt
 from tests.models.tiny import HW, TINY_NETWORKS, TINY_SAM, click_list, photo, views
 
 pytestmark = pytest.mark.networks
@@ -143,6 +145,30 @@ def test_a_session_from_a_mask_tells_the_network_of_it(name: str) -> None:
     again = predictor.open(image, mask)
     again.click(90, 120)
     assert np.array_equal(again.click(20, 30, positive=False), given.mask_prob), "a replay gives the same mask"
+
+
+def test_the_box_of_a_given_mask_stays_and_grows_with_positive_clicks() -> None:
+    box = torch.tensor([10.0, 20.0, 30.0, 40.0])
+    clicks = Clicks.of([(35, 50, True), (5, 5, False), (22, 12, True)])
+    assert grown(box, clicks).tolist() == [10, 20, 50, 40]
+    assert grown(box, Clicks.none()).tolist() == box.tolist()
+    image, mask = photo((180, 240))
+    predictor = Predictor(network_of("sam"), "sam")
+    asked: list[Prompt] = []
+    answer = predictor.answer
+
+    def noted(requests: list[Any]) -> list[Any]:
+        asked.extend(request for request in requests if isinstance(request, Prompt))
+        return answer(requests)
+
+    predictor.answer = noted
+    session = predictor.open(image, mask)
+    session.click(90, 120)
+    session.click(2, 3)
+    (top, left), scale = np.argwhere(mask).min(0), 224 / 240
+    for request, start in zip(asked, ((left, top), (3, 2)), strict=True):
+        assert request.box is not None
+        assert np.allclose(request.box[:2], np.array(start) * scale, atol=1.5)
 
 
 def test_a_vit_takes_weights_of_another_frame() -> None:
