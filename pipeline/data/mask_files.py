@@ -20,7 +20,8 @@ class MaskFile:
     """The values of a mask file, integer (h, w), or (h, w, 3) RGB; uint16 where a channel has more than eight bits.
 
     `is_lossy`: compression has changed them; `is_palette`: they are numbers of colours; `in_alpha`: they are its alpha;
-    `is_negative`: as the file shows them, which stores 0 for white; `of_grays`: as a palette of grays shows them.
+    `is_negative`: as the file shows them, which stores 0 for white; `lacks_black`: of such a file, no pixel is black;
+    `of_grays`: as a palette of grays shows them.
     """
 
     values: np.ndarray
@@ -28,6 +29,7 @@ class MaskFile:
     is_palette: bool = False
     in_alpha: bool = False
     is_negative: bool = False
+    lacks_black: bool = False
     of_grays: bool = False
 
 
@@ -40,14 +42,14 @@ def read_mask_file(
     palette file gives its indices, or its colours with `palette_index` False. A palette of grays that do not rise with
     their indices is no list of objects but a picture, and gives its grays: 0 and 1 if the mask has two.
     """
-    return decode_file(source, decoding, lambda image: _read(image, source, palette_index))
+    return decode_file(source, decoding, lambda image: _read(image, source, palette_index, decoding.bit_depth))
 
 
-def _read(image: Image.Image, source: Path | str | bytes, palette_index: bool) -> MaskFile:
+def _read(image: Image.Image, source: Path | str | bytes, palette_index: bool, bit_depth: int) -> MaskFile:
     lossy = _is_lossy(image, source)
-    deep = deep_values(image, source)
+    deep = deep_values(image, source, bit_depth)
     if deep is not None and deep.ndim == 2:
-        return MaskFile(values=deep, is_negative=is_negative(image))
+        return _negative(deep) if is_negative(image) else MaskFile(values=deep)
     if deep is not None and not (deep % 257).any():
         deep = (deep // 257).astype(np.uint8)  # eight bits that were written as sixteen
     rgba = deep
@@ -63,12 +65,16 @@ def _read(image: Image.Image, source: Path | str | bytes, palette_index: bool) -
     grays = _pictured_grays(image) if is_palette and palette_index else None
     if grays is not None:
         return MaskFile(values=grays, of_grays=True)
-    return MaskFile(
-        values=label_values(image, palette_index),
-        is_lossy=lossy,
-        is_palette=is_palette,
-        is_negative=image.mode in ("1", "L") and is_negative(image),
-    )
+    values = label_values(image, palette_index)
+    if image.mode in ("1", "L") and is_negative(image):
+        return _negative(values, lossy, one_bit=image.mode == "1")
+    return MaskFile(values=values, is_lossy=lossy, is_palette=is_palette)
+
+
+def _negative(shown: np.ndarray, lossy: bool = False, *, one_bit: bool = False) -> MaskFile:
+    """What a TIFF in which 0 is white shows. One bit has no room for numbers: it may be white alone."""
+    lacks_black = not one_bit and int(shown.min()) >= (NOISE if lossy else 1)
+    return MaskFile(values=shown, is_lossy=lossy, is_negative=True, lacks_black=lacks_black)
 
 
 def _is_numbered(image: Image.Image) -> bool:
