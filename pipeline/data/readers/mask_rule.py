@@ -74,6 +74,11 @@ class MaskRule:
             raise ValueError(f"in this TIFF 0 is white, so its numbers can be read from either end: {_SAVE_AGAIN}")
         labels = np.where(numbers == self.ignore, numbers.min(initial=0), numbers) if self.ignore >= 0 else numbers
         threshold = soft_threshold(labels, lossy=file.is_lossy)
+        if threshold is None and self.kind == "ids" and file.is_ambiguous:
+            raise ValueError(
+                "its palette of grays does not rise with its numbers, which tell other objects than the grays do: save "
+                "the numbers as gray values or with a rising palette, or read what it shows by nonzero or above:N"
+            )
         if threshold is None:
             return numbers
         if self.kind == "ids":
