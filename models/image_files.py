@@ -7,9 +7,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+
+
+# Of gray TIFFs of 16 bits in which 0 is white, Pillow knows those whose lower byte comes first.
+TiffImagePlugin.OPEN_INFO.setdefault((TiffImagePlugin.MM, 0, (1,), 1, (16,), ()), ("I;16B", "I;16B"))
 
 
 class TooLarge(ValueError):

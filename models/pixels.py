@@ -64,17 +64,20 @@ def eight_bit(image: Image.Image, source: Path | str | bytes, bit_depth: int = 0
     return picture
 
 
-def deep_values(image: Image.Image, source: Path | str | bytes) -> np.ndarray | None:
+def deep_values(image: Image.Image, source: Path | str | bytes, bit_depth: int = 0) -> np.ndarray | None:
     """The values of an image file of more than eight bits a channel, as they are stored; None for all others.
 
     Where 0 is white, they are turned over within the bits that they use, as Pillow does with eight bits. Takes and
-    raises what `eight_bit` does. Returns integers (h, w), or uint16 (h, w, 3) RGB or (h, w, 4) RGBA.
+    raises what `eight_bit` does. None for CMYK too where `bit_depth` is 16, as Pillow keeps the upper eight bits.
+    Returns integers (h, w), or uint16 (h, w, 3) RGB or (h, w, 4) RGBA.
     """
     deep = _is_deep_colour(image)
     image.load()
     if image.mode.startswith("I"):
         values = np.array(image)
         return (1 << _used_bits(values)) - 1 - values if is_deep_negative(image) else values
+    if image.mode == "CMYK" and bit_depth == 16:
+        return None
     return _colour_values(source, image) if deep else None
 
 

@@ -13,6 +13,8 @@ from pipeline.data.images import decode_file, label_values
 LOSSY_TIFF = ("jpeg", "tiff_jpeg", "webp", "jp2k")
 NOISE = 16
 """Lossy compression leaves what was one value within less than so many of 255."""
+NEAR_GRAY = 2
+"""The channels of a gray in a palette differ by so many of 255 at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -20,7 +22,8 @@ class MaskFile:
     """The values of a mask file, integer (h, w), or (h, w, 3) RGB; uint16 where a channel has more than eight bits.
 
     `is_lossy`: compression has changed them; `is_palette`: they are numbers of colours; `in_alpha`: they are its alpha;
-    `is_negative`: as the file shows them, which stores 0 for white; `of_grays`: as a palette of grays shows them.
+    `is_negative`: as the file shows them, which stores 0 for white; `lacks_black`: of such a file, no pixel is black;
+    `of_grays`: as a palette of grays shows them; `is_ambiguous`: its numbers tell other objects than its grays do.
     """
 
     values: np.ndarray
@@ -28,7 +31,9 @@ class MaskFile:
     is_palette: bool = False
     in_alpha: bool = False
     is_negative: bool = False
+    lacks_black: bool = False
     of_grays: bool = False
+    is_ambiguous: bool = False
 
 
 def read_mask_file(
@@ -37,17 +42,18 @@ def read_mask_file(
     """Read a mask file or its bytes; ValueError if it is unreadable.
 
     Where the colours are the same everywhere and the alpha is not, the alpha is the mask; otherwise it is dropped. A
-    palette file gives its indices, or its colours with `palette_index` False. A palette of grays that do not rise with
-    their indices is no list of objects but a picture, and gives its grays: 0 and 1 if the mask has two.
+    palette file gives its indices, or its colours with `palette_index` False. Where the colours that occur are grays
+    that do not rise with their indices, it is a picture and gives its grays: 0 and 1 if the mask has two. Not so where
+    index 0 alone is transparent.
     """
-    return decode_file(source, decoding, lambda image: _read(image, source, palette_index))
+    return decode_file(source, decoding, lambda image: _read(image, source, palette_index, decoding.bit_depth))
 
 
-def _read(image: Image.Image, source: Path | str | bytes, palette_index: bool) -> MaskFile:
+def _read(image: Image.Image, source: Path | str | bytes, palette_index: bool, bit_depth: int) -> MaskFile:
     lossy = _is_lossy(image, source)
-    deep = deep_values(image, source)
+    deep = deep_values(image, source, bit_depth)
     if deep is not None and deep.ndim == 2:
-        return MaskFile(values=deep, is_negative=is_negative(image))
+        return _negative(deep) if is_negative(image) else MaskFile(values=deep)
     if deep is not None and not (deep % 257).any():
         deep = (deep // 257).astype(np.uint8)  # eight bits that were written as sixteen
     rgba = deep
@@ -62,40 +68,69 @@ def _read(image: Image.Image, source: Path | str | bytes, palette_index: bool) -
     is_palette = image.mode == "P"
     grays = _pictured_grays(image) if is_palette and palette_index else None
     if grays is not None:
-        return MaskFile(values=grays, of_grays=True)
-    return MaskFile(
-        values=label_values(image, palette_index),
-        is_lossy=lossy,
-        is_palette=is_palette,
-        is_negative=image.mode in ("1", "L") and is_negative(image),
-    )
+        return grays
+    values = label_values(image, palette_index)
+    if image.mode in ("1", "L") and is_negative(image):
+        return _negative(values, lossy, one_bit=image.mode == "1")
+    return MaskFile(values=values, is_lossy=lossy, is_palette=is_palette)
+
+
+def _negative(shown: np.ndarray, lossy: bool = False, *, one_bit: bool = False) -> MaskFile:
+    """What a TIFF in which 0 is white shows. One bit has no room for numbers: it may be white alone."""
+    lacks_black = not one_bit and int(shown.min()) >= (NOISE if lossy else 1)
+    return MaskFile(values=shown, is_lossy=lossy, is_negative=True, lacks_black=lacks_black)
+
+
+def _hides_zero(image: Image.Image) -> bool:
+    """Whether of a palette number 0 alone is transparent."""
+    alpha = image.info.get("transparency") if image.mode == "P" else None
+    return alpha == 0 or (isinstance(alpha, bytes) and alpha[:1] < b"\xff" and set(alpha[1:]) <= {255})
 
 
 def _is_numbered(image: Image.Image) -> bool:
     """Whether a palette tells more than its alpha: its 0 alone is transparent, and the rest is not all 1."""
-    alpha = image.info.get("transparency") if image.mode == "P" else None
-    is_zero = alpha == 0 or (isinstance(alpha, bytes) and alpha[:1] < b"\xff" and set(alpha[1:]) <= {255})
-    return is_zero and int(np.array(image).max()) > 1
+    return _hides_zero(image) and int(np.array(image).max()) > 1
 
 
-def _pictured_grays(image: Image.Image) -> np.ndarray | None:
-    """What a palette of grays alone shows, where these do not rise with their numbers; None for all else.
+def _pictured_grays(image: Image.Image) -> MaskFile | None:
+    """What a palette shows whose colours that occur are grays that do not rise with their numbers; None for all else.
 
-    Programs that reduce colours number them as they come, often from white on.
+    Programs that reduce colours number them as they come, often from white on. Beside colours that do not occur, grays
+    are a picture only if white comes first: label palettes, such as PASCAL VOC's, hold some grays as well.
     """
+    if _hides_zero(image):
+        return None
     palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
     numbers = np.array(image)
     used = np.unique(numbers)
-    if (palette != palette[:, :1]).any() or used[-1] >= len(palette):
+    if used[-1] >= len(palette):
         return None
-    grays = palette[:, 0]
+    is_gray, grays = np.ptp(palette, axis=1) <= NEAR_GRAY, palette.max(axis=1)
+    if len(used) == 1:
+        is_object = used[0] == 0 and _is_bright_first(grays, is_gray)
+        return MaskFile(values=np.ones_like(numbers), of_grays=True) if is_object else None
     shown = grays[used].astype(int)
-    if len(used) == 1:  # one bright colour that comes first is an object as large as the image
-        is_first = used[0] == 0 and grays[0] == grays.max() > 127 and (len(grays) == 1 or grays.min() < grays[0])
-        return np.ones_like(numbers) if is_first else None
-    if (np.diff(shown) >= 0).all():
+    may_be_picture = is_gray.all() or (used[0] == 0 and shown[0] == shown.max())
+    if not may_be_picture or not is_gray[used].all() or (np.diff(shown) >= 0).all():
         return None
-    return grays[numbers] if len(set(shown)) > 2 else (grays[numbers] > shown.min()).astype(np.uint8)
+    num_shown = len(set(shown))
+    same_objects = num_shown == len(used) and ((used > 0) == (shown > 0)).all()
+    return MaskFile(
+        values=grays[numbers] if num_shown > 2 else (grays[numbers] > shown.min()).astype(np.uint8),
+        of_grays=True,
+        is_ambiguous=len(used) > 2 and not same_objects,
+    )
+
+
+def _is_bright_first(grays: np.ndarray, is_gray: np.ndarray) -> bool:
+    """Whether a palette's grays up to its first colour begin with their brightest, which is one of two or stands alone.
+
+    A mask of that gray alone is an object as large as the image.
+    """
+    leading = grays if is_gray.all() else grays[: int(np.argmin(is_gray))]
+    if not len(leading) or leading[0] != leading.max() or leading[0] <= 127:
+        return False
+    return len(grays) == 1 or bool(leading.min() < leading[0])
 
 
 def _is_lossy(image: Image.Image, source: Path | str | bytes) -> bool:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from models.decoding import Decoding
 from models.errors import InputError
+from models.pixels import is_negative
 from pipeline.data.images import read_image
 from pipeline.data.prepared.manifest import MANIFEST
 from pipeline.data.prepared.prepare import prepare, run_here
@@ -117,6 +118,51 @@ def test_a_mask_where_zero_is_white_is_what_it_shows(tmp_path: Path) -> None:
         (tmp_path / "a.tif").write_bytes(tiff(np.kron(np.arange(6), np.ones((20, 5))).astype(kind), photometric=0))
         with pytest.raises(ValueError, match="0 is white"):
             MaskRule.parse("ids").read(tmp_path / "a.tif", Decoding())
+
+
+@pytest.mark.parametrize("stored", [[0], [0, 1], [0, 1000], [0, 1, 2], [1, 2, 200]])
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_numbers_where_zero_is_white_are_refused_by_every_rule(
+    stored: list[int], kind: type[np.unsignedinteger[Any]], tmp_path: Path
+) -> None:
+    """Read as they show, the background and the objects would be one object as large as the image."""
+    mask = np.kron(np.minimum(stored, np.iinfo(kind).max - 1), np.ones((20, 10))).astype(kind)
+    (tmp_path / "a.tif").write_bytes(tiff(mask, photometric=0))
+    for rule in ("nonzero", "above:0", "above:100", "ids"):
+        with pytest.raises(ValueError, match=r"0 is white, and no pixel is black.*PhotometricInterpretation 1"):
+            MaskRule.parse(rule).read(tmp_path / "a.tif", Decoding())
+
+
+def test_one_bit_where_zero_is_white_may_be_white_alone(tmp_path: Path) -> None:
+    Image.new("1", (30, 20), 255).save(tmp_path / "a.tif", tiffinfo={262: 0})
+    with Image.open(tmp_path / "a.tif") as image:
+        assert is_negative(image)
+    assert MaskRule.parse("nonzero").read(tmp_path / "a.tif", Decoding()).all()
+
+
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_the_order_of_bytes_makes_no_difference_where_zero_is_white(bits: int, tmp_path: Path) -> None:
+    """Pillow by itself does not know gray of 16 bits, higher byte first, in which 0 is white."""
+    pixels = values(bits)
+    for photometric in (0, 1):
+        one, other = (tiff(pixels, photometric=photometric, big=big) for big in (False, True))
+        np.testing.assert_array_equal(read_image(one), read_image(other))
+        for name, data in (("one", one), ("other", other)):
+            (tmp_path / name).write_bytes(data)
+        found = [MaskRule.parse("above:9").read(tmp_path / name, Decoding()) for name in ("one", "other")]
+        for labels in found:
+            np.testing.assert_array_equal(labels, pixels if photometric else (1 << bits) - 1 - pixels.astype(int))
+
+
+def test_a_mask_in_cmyk_of_sixteen_bits_is_read_where_the_depth_is_named(tmp_path: Path) -> None:
+    inks = np.full((20, 30, 3), 65535, np.uint16)
+    inks[5:15, 5:15] = 0
+    (tmp_path / "a.tif").write_bytes(tiff_of_cmyk(inks))
+    for rule in ("nonzero", "above:100", "ids"):
+        with pytest.raises(ValueError, match="say --bit-depth 16"):
+            MaskRule.parse(rule).read(tmp_path / "a.tif", Decoding())
+        labels = MaskRule.parse(rule).read(tmp_path / "a.tif", Decoding(bit_depth=16))
+        np.testing.assert_array_equal(labels > 0, inks[..., 0] == 0)
 
 
 def test_cmyk_of_sixteen_bits_is_read_where_all_of_them_count() -> None:

@@ -299,6 +299,77 @@ def test_other_palettes_are_numbers(kind: str, tmp_path: Path) -> None:
         assert not +notes
 
 
+def with_palette(mask: np.ndarray, *colours: int | tuple[int, int, int]) -> Image.Image:
+    image = Image.fromarray(mask).convert("P")
+    image.putpalette([v for colour in colours for v in (colour if isinstance(colour, tuple) else (colour,) * 3)])
+    return image
+
+
+@pytest.mark.parametrize("transparency", [0, bytes([0]), bytes([0, 255, 255])])
+@pytest.mark.parametrize("levels", [(1, 2), (1, 1)])
+def test_a_palette_of_grays_keeps_its_numbers_where_0_is_transparent(
+    levels: tuple[int, int], transparency: int | bytes, tmp_path: Path
+) -> None:
+    data = encode(with_palette(discs(*levels), 255, 0, 128), transparency=transparency)
+    notes = Counter[str]()
+    for part, value in zip(read(tmp_path, "ids", data, notes), sorted(set(levels)), strict=True):
+        np.testing.assert_array_equal(part, discs(*levels) == value)
+    (whole,) = read(tmp_path, "nonzero", data, notes)
+    np.testing.assert_array_equal(whole, discs(*levels) > 0)
+    assert not +notes
+
+
+@pytest.mark.parametrize("grays", [(255, 0, 128), (255, 0, 0), (40, 0, 128), (0, 128, 0)])
+def test_grays_that_tell_other_objects_than_their_numbers_are_no_object_numbers(
+    grays: tuple[int, int, int], tmp_path: Path
+) -> None:
+    data = encode(with_palette(discs(1, 2), *grays))
+    with pytest.raises(ValueError, match=r"does not rise with its numbers.*save the numbers as gray values"):
+        read(tmp_path, "ids", data)
+    read(tmp_path, "nonzero", data)
+
+
+def test_grays_that_tell_the_same_objects_as_their_numbers_are_read(tmp_path: Path) -> None:
+    parts = read(tmp_path, "ids", encode(with_palette(discs(1, 2), 0, 200, 100)))
+    np.testing.assert_array_equal(np.stack(parts), [discs(0, 2) > 0, discs(1) > 0])
+
+
+@pytest.mark.parametrize(
+    "colours",
+    [(255, 0, (255, 0, 0)), ((255, 255, 254), 0), ((253, 255, 254), (0, 2, 1), (9, 200, 0))],
+    ids=str,
+)
+def test_colours_that_do_not_occur_and_grays_that_are_slightly_off_make_no_difference(
+    colours: tuple[int | tuple[int, int, int], ...], tmp_path: Path
+) -> None:
+    for mask in (discs(255, 255) > 0, np.ones(HW, bool)):
+        for rule in ("nonzero", "ids"):
+            notes = Counter[str]()
+            (found,) = read(tmp_path, rule, encode(with_palette((~mask).astype(np.uint8), *colours)), notes)
+            np.testing.assert_array_equal(found, mask)
+            assert notes["grays"] == 1
+
+
+@pytest.mark.parametrize(
+    ("levels", "colours"),
+    [
+        ((2, 2), (255, 0, (255, 0, 0))),
+        ((1, 1), ((255, 255, 252), 0)),
+        ((1, 3), (0, 128, (255, 0, 0), 64)),
+        ((1, 3), ((255, 0, 0), 200, (0, 255, 0), 100)),
+        ((0, 0), (255, (128, 0, 0), (0, 128, 0))),
+    ],
+    ids=str,
+)
+def test_colours_that_occur_and_grays_among_colours_are_numbers(
+    levels: tuple[int, int], colours: tuple[int | tuple[int, int, int], ...], tmp_path: Path
+) -> None:
+    (tmp_path / "mask").write_bytes(encode(with_palette(discs(*levels), *colours)))
+    notes = Counter[str]()
+    np.testing.assert_array_equal(MaskRule.parse("ids").read(tmp_path / "mask", AS_IT_COMES, notes), discs(*levels))
+    assert not +notes
+
+
 def test_numbers_in_the_alpha_channel_are_objects(tmp_path: Path) -> None:
     parts = read(tmp_path, "ids", encode(Image.fromarray(in_alpha(discs(1, 2)))))
     np.testing.assert_array_equal(np.stack(parts), [discs(1) == 1, discs(0, 2) == 2])

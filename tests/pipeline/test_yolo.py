@@ -193,6 +193,49 @@ class TestYolo:
         values = [*((low + high) / 2), *(high - low), *xy.ravel()]
         assert yolo._starts_with_box([f"{value:.{decimals}f}" for value in values], hw)
 
+    @given(
+        hw=st.sampled_from([(16, 16), (32, 48), (480, 640), (2000, 3000)]),
+        seed=st.integers(0, 1 << 30),
+        made=st.sampled_from(["floors", "rounded", "sides", "counted"]),
+    )
+    @settings(max_examples=200, deadline=None)
+    def test_boxes_of_whole_pixels_around_corners_between_them_are_recognised(
+        self, hw: tuple[int, int], seed: int, made: str
+    ) -> None:
+        """As COCO's boxes become when they are kept as integers, also of an object a few pixels wide."""
+        rng = np.random.default_rng(seed)
+        size = np.array([hw[1], hw[0]])
+        span = rng.uniform(1, np.minimum(size, rng.choice([4, 40, 3000])))
+        xy = rng.uniform(0, size - span) + rng.uniform(0, 1, (9, 2)) * span
+        low, high = xy.min(axis=0), xy.max(axis=0)
+        start = np.rint(low) if made == "rounded" else np.floor(low)
+        sides = {
+            "floors": np.floor(high - low),
+            "rounded": np.rint(high - low),
+            "sides": np.ceil(high) - start,
+            "counted": np.floor(high) - start + 1,
+        }[made]
+        if sides.min() < 1:
+            return
+        polygon = [f"{value:.6f}" for value in (xy / size).ravel()]
+        box_of = [f"{value:.6f}" for value in [*((start + sides / 2) / size), *(sides / size)]]
+        assert yolo._starts_with_box([*box_of, *polygon], hw)
+        assert yolo._starts_with_box([*box_of, *polygon], (16, 16), loosely=True), "its image is opened"
+        for off in (-3, 3) if hw[0] < 1000 else ():  # a thousandth of the image is never much
+            moved = [f"{value:.6f}" for value in [*((start + off + sides / 2) / size), *(sides / size)]]
+            assert not yolo._starts_with_box([*moved, *polygon], hw)
+
+    def test_an_integer_box_of_a_small_object_is_left_out_and_reported(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        corners = "0.37 0.33 0.43 0.33 0.43 0.42 0.37 0.42"
+        line = f"0 {11.5 / HW[1]:.6f} {6.5 / HW[0]:.6f} {1 / HW[1]:.6f} {1 / HW[0]:.6f}"
+        with caplog.at_level(logging.WARNING):
+            sample = one(tmp_path, f"{line} {corners}\n0 {corners}\n")
+        first, second = (sample.object_mask(ref) for ref in sample.objects)
+        np.testing.assert_array_equal(first, second)
+        assert "1 lines in 1 files are a box followed by its polygon" in caplog.text
+
     def test_an_unknown_rule_for_corners_is_refused(self, tmp_path: Path) -> None:
         SMALL["yolo"](tmp_path)
         with pytest.raises(InputError, match="expected auto, pixels, edges"):

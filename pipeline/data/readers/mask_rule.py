@@ -17,6 +17,7 @@ from pipeline.data.soft_masks import soft_threshold
 _logger = logging.getLogger(__name__)
 
 _RULE_HELP = "expected nonzero, above:N, above:N,ignore:M, ids or ids,ignore:M"
+_SAVE_AGAIN = "save the same numbers so that 0 is black (PhotometricInterpretation 1), or as PNG"
 NUM_LOOKED = 32
 """Masks of a data set that are opened to say whether their values are labels, where listing would open none."""
 _NOTES = {
@@ -64,16 +65,20 @@ class MaskRule:
         notes = Counter() if notes is None else notes
         notes["alpha"] += file.in_alpha
         notes["grays"] += file.of_grays
+        if file.lacks_black:
+            raise ValueError(f"in this TIFF 0 is white, and no pixel is black: its values are numbers, {_SAVE_AGAIN}")
         numbers = self._numbers(file.values)
         if self.kind == "above" or file.is_palette:
             return numbers
         if self.kind == "ids" and file.is_negative and len(np.unique(numbers)) > 2:
-            raise ValueError(
-                "in this TIFF 0 is white, so its numbers can be read from either end: save it so that 0 is black "
-                "(PhotometricInterpretation 1), or as PNG"
-            )
+            raise ValueError(f"in this TIFF 0 is white, so its numbers can be read from either end: {_SAVE_AGAIN}")
         labels = np.where(numbers == self.ignore, numbers.min(initial=0), numbers) if self.ignore >= 0 else numbers
         threshold = soft_threshold(labels, lossy=file.is_lossy)
+        if threshold is None and self.kind == "ids" and file.is_ambiguous:
+            raise ValueError(
+                "its palette of grays does not rise with its numbers, which tell other objects than the grays do: save "
+                "the numbers as gray values or with a rising palette, or read what it shows by nonzero or above:N"
+            )
         if threshold is None:
             return numbers
         if self.kind == "ids":

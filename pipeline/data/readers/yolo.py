@@ -38,6 +38,7 @@ _WHOLE = 0.05  # pixels from a whole number; files have 6 decimals
 _FAR = 0.5  # a corner may lie this many image sizes outside before the line is called broken
 _BOX_SLACK = 0.002  # a box fits its corners to this part of the image, or to a pixel, as tools round
 _MAX_ROUNDING = 0.01
+_ONE_OFF = 1.1  # pixels that a side of a box made whole may be off
 _MIN_HW = (16, 16)  # a line that is no box and polygon in an image of this size is none in a larger one
 
 
@@ -226,7 +227,7 @@ def _polygon(line: str, hw: tuple[int, int], corners: str) -> tuple[str, np.ndar
 def _starts_with_box(texts: Sequence[str], hw: tuple[int, int], *, loosely: bool = False) -> bool:
     """Whether a line without its class is x y w h x1 y1 x2 y2 ...: a box by centre and size, and the corners in it.
 
-    `hw` is the size of the image, as a box may count pixels. `loosely` asks no more than that the box fits to a pixel.
+    `hw` is the size of the image, as a box may count pixels. `loosely` asks only that the box fits to two pixels.
     """
     if len(texts) < 8 or len(texts) % 2:
         return False
@@ -239,11 +240,14 @@ def _starts_with_box(texts: Sequence[str], hw: tuple[int, int], *, loosely: bool
     x, y, width, height, *rest = values
     decimals = max(len(text.partition(".")[2]) for text in texts[:8])
     rounding = min(1.5 * 10**-decimals, _MAX_ROUNDING)
+    axes = ((x, width, rest[0::2], hw[1]), (y, height, rest[1::2], hw[0]))
+    if not loosely and all(_is_made_whole(*axis, rounding) for axis in axes) and _has_parts(rest, hw):
+        return True
     spans = []
-    for centre, side, along, pixel in ((x, width, rest[0::2], 1 / hw[1]), (y, height, rest[1::2], 1 / hw[0])):
-        low, high = min(along), max(along)
+    for centre, side, along, num_pixels in axes:
+        low, high, pixel = min(along), max(along), 1 / num_pixels
         off, slack = _off_box(centre, side, low, high, pixel), max(_BOX_SLACK, pixel)
-        if side <= 0 or off > rounding + (slack if loosely else min(slack, (high - low) / 4)):
+        if side <= 0 or off > rounding + (2 * slack if loosely else min(slack, (high - low) / 4)):
             return False
         spans.append((side, low, high, off))
     if loosely:
@@ -254,6 +258,32 @@ def _starts_with_box(texts: Sequence[str], hw: tuple[int, int], *, loosely: bool
     if all(low <= side <= high for side, low, high, _ in spans):
         return all(off <= rounding + (high - low) / 20 for _, low, high, off in spans)
     return True
+
+
+def _is_made_whole(centre: float, side: float, along: Sequence[float], num_pixels: int, rounding: float) -> bool:
+    """Whether a box is whole pixels along one axis, and each of its sides a pixel off the corners in it at most.
+
+    So are boxes of COCO that were made whole (x, y, width and height, or the sides) around corners that were not.
+    """
+    start, size = (centre - side / 2) * num_pixels, side * num_pixels
+    low, high = min(along) * num_pixels, max(along) * num_pixels
+    return (
+        size > _WHOLE
+        and rounding * num_pixels <= _WHOLE
+        and _off_whole(start) <= _WHOLE
+        and _off_whole(size) <= _WHOLE
+        and abs(start - low) <= _ONE_OFF
+        and min(abs(size - (high - low)), abs(start + size - high)) <= _ONE_OFF
+    )
+
+
+def _has_parts(corners: Sequence[float], hw: tuple[int, int]) -> bool:
+    """Whether corners lie between whole pixels."""
+    return any(_off_whole(value * hw[1 - number % 2]) > _WHOLE for number, value in enumerate(corners))
+
+
+def _off_whole(value: float) -> float:
+    return abs(value - round(value))
 
 
 def _off_box(centre: float, side: float, low: float, high: float, pixel: float) -> float:
