@@ -55,7 +55,7 @@ def cases(graph: Graph) -> list[Sizes]:
         graph.hw or (rows // graph.multiple * graph.multiple, columns // graph.multiple * graph.multiple)
         for rows, columns in ((384, 512), (331, 262))
     )
-    alone = graph.inputs[0].shape[0] == 1  # a graph for one image at a time
+    alone = any(port.shape[:1] == (1,) for port in graph.inputs)  # a graph for one image at a time
     return [
         Sizes(batch=1, clicks=1, hw=hw),
         Sizes(batch=1 if alone else 2, clicks=6, hw=hw),
