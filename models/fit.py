@@ -29,8 +29,12 @@ def check_fit(title: str, wanted: Mapping[str, Shape], given: Mapping[str, Shape
 
 
 def check_values(title: str, wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
-    """Raise InputError (`title`, then which and why) unless all of `given` are finite numbers of the kind `wanted`."""
-    wrong = [f"{key} {why}" for key, tensor in given.items() if (why := _no_weight(wanted[key], tensor))]
+    """Raise InputError (`title`, then which and why) unless those of `given` that are wanted are weights of that kind.
+
+    Weights are finite numbers, with a fraction where such are wanted and whole where not.
+    """
+    common = sorted(wanted.keys() & given.keys())
+    wrong = [f"{key} {why}" for key in common if (why := _no_weight(wanted[key], given[key]))]
     if wrong:
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         raise InputError(f"{title}\n  {len(wrong)} tensors hold no weights: {', '.join(wrong[:5])}{more}")

@@ -13,7 +13,7 @@ from pipeline.training.config import IclConfig, OptimizerConfig, ScalingConfig, 
 
 EVERY_LOOK = IclConfig(betas=(1.0, 2.0, 3.0, 3.0, 3.0, 3.0), first_weight=1.0)
 """A first click and six corrections: passes of a light decoder, for one pass of a heavy encoder. The first is scored
-too, by the best of its three masks, or the network forgets how to answer a single click."""
+too, by the best of its three masks: answers to a single click are trained as well."""
 
 GPUS: dict[str, tuple[int, int]] = {
     "mobile_sam": (1, 16),
@@ -33,7 +33,7 @@ def finetune_sam() -> TrainConfig:
     return TrainConfig(
         data=DataConfig(
             reader="coco",
-            # The network resizes views to its own 1024 pixels; photos of 640 are whole in these.
+            # The network resizes these to its own 1024 pixels; a photo of 640 fills them, but for its scale.
             crop_hw=(640, 640),
             augment=AugmentConfig(scale=(0.8, 1.25)),
             window_size=32,

@@ -156,13 +156,13 @@ class Sam(PromptNetwork):
         """Height and width that a view of `hw` has in the frame, without padding."""
         return LongSide(self.config.side).apply(hw)
 
-    def framed(self, x: Tensor, fill: float = 0.0) -> Tensor:
+    def framed(self, x: Tensor) -> Tensor:
         """Put maps (b, c, h, w) over a view into the square frame; views of the network's size are only padded."""
         hw = (x.shape[2], x.shape[3])
         inside = self.frame_hw(hw)
         if hw != inside:
             x = F.interpolate(x, size=inside, mode="bilinear", antialias=True)
-        return F.pad(x, (0, self.config.side - inside[1], 0, self.config.side - inside[0]), value=fill)
+        return F.pad(x, (0, self.config.side - inside[1], 0, self.config.side - inside[0]))
 
     def prompt(
         self,

@@ -81,14 +81,12 @@ def load(network: Network, source: str | Path | Mapping[str, Tensor]) -> Report:
     else:
         weights, digest = Weights(state=dict(source)), ""
     ours, report = translate(network, weights.state)
-    title = f"this published checkpoint does not fit network {network.name or type(network).__name__}:"
     own = network.state_dict()
+    check_values(f"this published checkpoint does not fit network {network.name}:", own, ours)
     try:
-        check_fit(title, shapes_of(own), shapes_of(network.fit_state(ours)))
+        load_strict(network, ours, what="published checkpoint")
     except InputError as error:
         raise InputError(f"{error}{prefix_note(weights.state, own, family(network).rename)}") from error
-    check_values(title, own, ours)
-    load_strict(network, ours, what="published checkpoint")
     return dataclasses.replace(report, sha256=digest, prefix=weights.prefix)
 
 

@@ -47,7 +47,7 @@ def sam2_rename(key: str) -> str:
 
 
 def sam2_reshape(key: str, tensor: Tensor) -> Tensor:
-    """A token of its own is an embedding of one row here."""
+    """The token that stands for no memory is an embedding of one row here."""
     return tensor[0] if key == "no_mem_embed" else tensor
 
 

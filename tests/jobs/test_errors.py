@@ -56,6 +56,10 @@ TRAIN = [
     (["demo", "--data.options", "num_images", "many"], "num_images='many'.*expected a whole number"),
     (["demo", "--data.options", "num_image", "3"], "unknown option of reader.*did you mean 'num_images'"),
     (["demo", "--data.split", "vall"], "no split 'vall'"),
+    (
+        ["demo", "--data.options", "num_images", "3", "--validation.hold-out", "0.01"],
+        "none held out.*--validation.hold",
+    ),
     (["demo", "--refine", "cfr"], "unknown refinement 'cfr'"),
     (["demo", "--training.objective", "ic"], "unknown objective 'ic'; did you mean 'icl'"),
     (["demo", "--training.steps", "0"], "training.steps 0: expected a number >= 1"),

@@ -7,8 +7,10 @@ import pytest
 
 from jobs import export
 from models import checkpoint as checkpoints
+from models.errors import InputError
 from models.export import TOLERANCE, Check, Graph, Sizes
 from tests.training.tiny import tiny_network
+from tests.training.toys import toy
 
 pytestmark = pytest.mark.networks
 
@@ -41,6 +43,12 @@ def test_it_writes_the_network_and_what_it_takes(
     said = capsys.readouterr().out
     assert "network.onnx" in said
     assert "onnxruntime" in said
+
+
+def test_a_size_of_views_is_refused_where_there_is_none(tmp_path: Path) -> None:
+    checkpoints.save(toy("mobile_sam"), tmp_path / "sam")
+    with pytest.raises(InputError, match="--input-hw: mobile_sam has no size of views to choose"):
+        export.main(["--checkpoint", str(tmp_path / "sam"), "--out", str(tmp_path / "out"), "--input-hw", "448", "672"])
 
 
 @pytest.mark.parametrize("differences", [[1e-6, 0.5], [float("nan")], [None, None]])

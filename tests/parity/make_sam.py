@@ -1,4 +1,4 @@
-"""Make the fixtures of the SAM family from the public code, in an environment of its own.
+"""Make the fixtures of the SAM family from the public code, in a separate environment.
 
     python -m venv /tmp/public && /tmp/public/bin/pip install torch torchvision segment-anything==1.0 sam2==1.1.0
     /tmp/public/bin/python -m tests.parity.make_sam FOLDER

@@ -95,7 +95,7 @@ def split_network(network: Network) -> Sequence[nn.Module]:
     if not isinstance(network, Emc):
         raise InputError(
             f"training.objective emc or correction_only with {network.name or type(network).__name__}: expected a "
-            "network with a correction network of its own (emc_*), or for correction_only one of the SAM family; the "
+            "network with a correction network (emc_*), or for correction_only one of the SAM family; the "
             "others learn with ritm or icl"
         )
     return ()
