@@ -11,9 +11,9 @@ from pipeline.data.augment import AugmentConfig
 from pipeline.data.config import AUTO, DataConfig
 from pipeline.training.config import IclConfig, OptimizerConfig, ScalingConfig, TrainingConfig
 
-EVERY_LOOK = IclConfig(betas=(1.0, 2.0, 3.0, 3.0, 3.0, 3.0), first_weight=1.0)
-"""A first click and six corrections: passes of a light decoder, for one pass of a heavy encoder. The first is scored
-too, by the best of its three masks: answers to a single click are trained as well."""
+EVERY_LOOK = IclConfig(betas=(1.0, 1.0, 1.0), first_weight=1.0)
+"""A first click, scored by the best of its three masks, and three corrections: passes of a light decoder, for one pass
+of a heavy encoder. All count the same: with more weight on later clicks the answer to the first got worse."""
 
 GPUS: dict[str, tuple[int, int]] = {
     "mobile_sam": (1, 16),
@@ -33,9 +33,9 @@ def finetune_sam() -> TrainConfig:
     return TrainConfig(
         data=DataConfig(
             reader="coco",
-            # The network resizes these to its own 1024 pixels; a photo of 640 fills them, but for its scale.
+            # The network resizes these to its own 1024 pixels: what fills the crop fills the frame, as at use.
             crop_hw=(640, 640),
-            augment=AugmentConfig(scale=(0.8, 1.25)),
+            augment=AugmentConfig(scale=(1.0, 1.25), fit=True),
             window_size=32,
             min_object_area=AUTO,
             clicks=RandomClicksConfig(law="first", max_clicks=8),
@@ -49,7 +49,7 @@ def finetune_sam() -> TrainConfig:
             batch_size=8,
             accumulate=4,
             checkpoint_every=25,
-            optimizer=OptimizerConfig(lr=5e-5, warmup_steps=20, schedule="cosine", max_grad_norm=5.0),
+            optimizer=OptimizerConfig(lr=3e-5, warmup_steps=20, schedule="cosine", max_grad_norm=5.0),
         ),
         scaling=ScalingConfig(workers=1, data_actors=1),
         refine="sam",

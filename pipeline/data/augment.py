@@ -30,6 +30,9 @@ class AugmentConfig:
     scale: tuple[float, float] | None = None
     """Range of the random resize in front; none: the recipe's own. Small crops want small images: a crop of 224
     pixels sees what the whole image will look like at 224 when photos of 640 are scaled by 0.35 to 0.8."""
+    fit: bool = False
+    """Count `scale` from the size at which an image just fits into the crop, whatever size it has: at 1 all of it is
+    shown, as a network sees it that resizes every image to a frame (SAM)."""
     max_redraws: int = 20
     """How often an augmentation that lost every object is drawn anew before the empty sample is used."""
 
@@ -106,12 +109,22 @@ def _transform(name: str, crop_hw: tuple[int, int]) -> Any:
     return known[name, crop_hw]
 
 
+def _scales(hw: tuple[int, ...], config: AugmentConfig, crop_hw: tuple[int, int]) -> tuple[float, float] | None:
+    """Range of the resize of an image of `hw`; None: it stays as large as it is."""
+    limits = config.scale or AUGMENT_RECIPES[config.recipe].scale
+    if not config.fit:
+        return limits
+    low, high = limits or (1.0, 1.0)
+    fits = min(crop / side for crop, side in zip(crop_hw, hw, strict=True))
+    return low * fits, high * fits
+
+
 def _draw(sample: Sample, config: AugmentConfig, crop_hw: tuple[int, int], rng: np.random.Generator) -> Sample:
     """Augment once, whatever remains of the objects."""
     recipe = AUGMENT_RECIPES[config.recipe]
     if recipe.around and sample.objects:
         return _draw_around(sample, crop_hw, rng, mirror=recipe.mirror)
-    limits = config.scale or recipe.scale
+    limits = _scales(sample.image.shape[:2], config, crop_hw)
     scale = 1.0 if limits is None else float(rng.uniform(*limits))
     arrays = [sample.image, *sample.instance_masks, sample.ignore_mask.view(np.uint8)]
     if recipe.turn is None:
@@ -171,7 +184,7 @@ def whole_areas(
         masks = (sample.object_mask(ref) for ref in sample.objects)
         sides = [object_square(mask, rng)[2] if mask.any() else 1 for mask in masks]
         return areas * crop_hw[0] * crop_hw[1] / np.square(np.array(sides, float))
-    limits = config.scale or recipe.scale
+    limits = _scales(sample.image.shape[:2], config, crop_hw)
     return areas if limits is None else areas * rng.uniform(*limits, len(areas)) ** 2
 
 

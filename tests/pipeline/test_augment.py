@@ -43,6 +43,20 @@ def test_a_seed_fixes_everything_and_shapes_fit(recipe: str) -> None:
     assert len({result.image.tobytes() for result in results}) > 8
 
 
+@pytest.mark.parametrize("recipe", ["coco_lvis", "coco_lvis_val", "sbd", "sbd_val"])
+@pytest.mark.parametrize("hw", [(30, 40), (60, 80), (300, 400), (400, 300)])
+def test_with_fit_an_image_of_any_size_fills_the_crop_and_is_whole(recipe: str, hw: tuple[int, int]) -> None:
+    image = np.full((*hw, 3), 120, np.uint8)
+    sample = pack_objects("s", image, [("o", "", np.ones(hw, bool))])
+    for seed in range(8):
+        out = augment(sample, AugmentConfig(recipe=recipe, scale=(1, 1), fit=True), (64, 64), np.random.default_rng(seed))
+        rows, columns = (np.flatnonzero(out.object_mask(out.objects[0]).any(axis)) for axis in (1, 0))
+        assert max(len(rows), len(columns)) >= 62  # a turn by 3 degrees or a shift may cut a pixel or two
+        assert 44 <= min(len(rows), len(columns)) <= 52
+    half = augment(sample, AugmentConfig(scale=(0.5, 0.5), fit=True), (64, 64), np.random.default_rng(0))
+    assert half.object_mask(half.objects[0]).sum() == 32 * 24
+
+
 @pytest.mark.parametrize("recipe", ["coco_lvis", "sbd", "sbd_val"])
 def test_masks_move_with_the_image(recipe: str) -> None:
     mask = np.zeros((60, 80), bool)

@@ -103,6 +103,17 @@ def test_where_nothing_can_be_read_the_bound_stands() -> None:
     assert floor(Squares(sides=(9,), broken=True), data_of("cpu_xtiny")) == 300
 
 
+def test_areas_of_images_that_fit_the_crop_do_not_depend_on_their_size() -> None:
+    rng = np.random.default_rng(0)
+    mask = np.zeros((80, 120), bool)
+    mask[20:60, 30:90] = True
+    for larger in (1, 2, 5):
+        big = mask.repeat(larger, 0).repeat(larger, 1)
+        sample = pack_objects("s", np.zeros((*big.shape, 3), np.uint8), [("o", "", big)])
+        areas = whole_areas(sample, AugmentConfig(scale=(1, 1), fit=True), (60, 60), rng)
+        assert areas == pytest.approx(20 * 30)
+
+
 @pytest.mark.parametrize("recipe", AUGMENT_RECIPES)
 def test_whole_areas_are_those_that_augmentation_gives(recipe: str) -> None:
     reader = Squares(sides=(40,))
