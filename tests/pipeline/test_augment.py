@@ -49,7 +49,9 @@ def test_with_fit_an_image_of_any_size_fills_the_crop_and_is_whole(recipe: str, 
     image = np.full((*hw, 3), 120, np.uint8)
     sample = pack_objects("s", image, [("o", "", np.ones(hw, bool))])
     for seed in range(8):
-        out = augment(sample, AugmentConfig(recipe=recipe, scale=(1, 1), fit=True), (64, 64), np.random.default_rng(seed))
+        out = augment(
+            sample, AugmentConfig(recipe=recipe, scale=(1, 1), fit=True), (64, 64), np.random.default_rng(seed)
+        )
         rows, columns = (np.flatnonzero(out.object_mask(out.objects[0]).any(axis)) for axis in (1, 0))
         assert max(len(rows), len(columns)) >= 62  # a turn by 3 degrees or a shift may cut a pixel or two
         assert 44 <= min(len(rows), len(columns)) <= 52
