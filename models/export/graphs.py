@@ -6,15 +6,22 @@ import torch
 from torch import Tensor, nn
 
 from models.click_maps import ClickBatch
+from models.errors import InputError
 from models.export.graph import MIN_SIDE, Draw, Graph, Port, Sizes
 from models.export.sam import prompt_graphs
 from models.networks.base import Exemplar, Network, SplitNetwork
 from models.networks.focuscut import FocusCut
+from models.networks.lite import Lite
 from models.networks.sam import Sam
 
 
 def graphs(network: Network) -> list[Graph]:
-    """Take a network apart into its graphs; it is put into eval mode, on the CPU."""
+    """Take a network apart into its graphs; it is put into eval mode, on the CPU.
+
+    Raises InputError for a network that has none.
+    """
+    if isinstance(network, Lite):
+        raise InputError(f"{network.name} cannot be exported yet: its frames have the size of each view")
     network = network.eval().cpu()
     if isinstance(network, SplitNetwork):
         return _split(network)

@@ -8,12 +8,13 @@ from torch import Tensor, nn
 from models.export.graph import Graph, Port, Sizes
 from models.geometry import LongSide
 from models.networks.sam import Sam, is_first, pick
+from models.networks.sam_encoders import PATCH
 from models.networks.sam_prompts import BOTTOM_RIGHT, PAD, Prompts
 
 
 def prompt_graphs(network: Sam) -> list[Graph]:
     """Take a network apart into `encoder`, of a frame, and `decoder`, of prompts for one image."""
-    side, grid = network.config.side, network.grid
+    side, grid = network.config.side, network.config.side // PATCH
     encoder: Any = network.image_encoder
     for part in encoder.modules():
         if hasattr(part, "fused_attn"):  # timm's call of three dimensions has no translation

@@ -10,6 +10,7 @@ from models.networks.focuscut import FocusCutConfig
 from models.networks.icmformer import ICMFormerConfig
 from models.networks.icmformer_swin import ICMFormerSwinConfig
 from models.networks.icmformerpp import ICMFormerPPConfig
+from models.networks.lite import LiteConfig
 from models.networks.ritm import RitmConfig
 from models.networks.sam import MobileSamConfig, Sam2Config, SamConfig
 from models.networks.simpleclick import SimpleClickConfig
@@ -52,6 +53,7 @@ NETWORKS: dict[str, Any] = {
     "sam2_hiera_large": Sam2Config(
         dim=144, heads=2, stages=(2, 6, 36, 4), global_blocks=(23, 33, 43), windows=(8, 4, 16, 8)
     ),
+    "lite_s": LiteConfig(backbone="tiny_vit_5m_224"),
 }
 
 

@@ -99,7 +99,8 @@ class Sam(PromptNetwork):
         if config.side < LEAST_SIDE or config.side % self.stride:
             raise InputError(f"side {config.side}: expected at least {LEAST_SIDE}, a multiple of {self.stride}")
         self.config = config
-        self.grid = config.side // PATCH
+        self.canvas = config.side
+        """Side, in pixels, of the square in which places are coded."""
         size, resampling = self.frame_rule(config.side)
         self.traits = Traits(
             size=size,
@@ -127,7 +128,15 @@ class Sam(PromptNetwork):
 
     def encode_frame(self, frame: Tensor) -> Started:
         """Encode frames (b, 3, side, side) of normalised pixels."""
+        return self.finish(self.encode(frame))
+
+    def encode(self, frame: Tensor) -> Started:
+        """Run the encoder: what `freeze_encoder` leaves as it is, so that a step of training runs it once."""
         return (self.image_encoder(frame),)
+
+    def finish(self, encoded: Started) -> Started:
+        """Make of the encoder's maps what prompts are answered on."""
+        return encoded
 
     def heavy_parts(self) -> Sequence[nn.Module]:
         """List the parts that `start` runs."""
@@ -157,12 +166,17 @@ class Sam(PromptNetwork):
         return LongSide(self.config.side).apply(hw)
 
     def framed(self, x: Tensor) -> Tensor:
-        """Put maps (b, c, h, w) over a view into the square frame; views of the network's size are only padded."""
+        """Put maps (b, c, h, w) over a view into the frame; views of the network's size are only padded."""
         hw = (x.shape[2], x.shape[3])
         inside = self.frame_hw(hw)
         if hw != inside:
             x = F.interpolate(x, size=inside, mode="bilinear", antialias=True)
-        return F.pad(x, (0, self.config.side - inside[1], 0, self.config.side - inside[0]))
+        height, width = self.padded_hw(inside)
+        return F.pad(x, (0, width - inside[1], 0, height - inside[0]))
+
+    def padded_hw(self, inside: tuple[int, int]) -> tuple[int, int]:
+        """Size of the frame around a view of size `inside`: a square."""
+        return self.config.side, self.config.side
 
     def prompt(
         self,
@@ -207,7 +221,7 @@ class Sam(PromptNetwork):
         fed = prev_mask.flatten(1).amax(1) > 0
         if not torch.compiler.is_compiling() and not bool(fed.any()):
             return None, None
-        share = F.adaptive_avg_pool2d(self.framed(prev_mask), 4 * self.grid)
+        share = F.avg_pool2d(self.framed(prev_mask), PATCH // 4)
         least = float(torch.sigmoid(torch.tensor(-CERTAIN)))
         return torch.logit(share.clamp(least, 1 - least)), fed
 
@@ -215,12 +229,13 @@ class Sam(PromptNetwork):
         self, started: Started, prompts: Prompts, low_logits: Tensor | None = None, fed: Tensor | None = None
     ) -> Masks:
         """Make all four masks, with `low_logits` going in where `fed` bool (b) says so (None: everywhere)."""
-        tokens = self.prompt_encoder.tokens(prompts.xy, prompts.labels, self.config.side)
-        mask_map = self.prompt_encoder.mask_map(low_logits, self.grid)
+        tokens = self.prompt_encoder.tokens(prompts.xy, prompts.labels, self.canvas)
+        grid = (started[0].shape[2], started[0].shape[3])
+        mask_map = self.prompt_encoder.mask_map(low_logits, grid)
         if fed is not None and (torch.compiler.is_compiling() or not bool(fed.all())):
-            without = self.prompt_encoder.mask_map(None, self.grid)
+            without = self.prompt_encoder.mask_map(None, grid)
             mask_map = torch.where(fed.view(-1, 1, 1, 1), mask_map, without)
-        codes = self.prompt_encoder.pe_layer.grid(self.grid)
+        codes = self.prompt_encoder.pe_layer.grid(grid, self.canvas / PATCH)
         return self.mask_decoder(started[0], codes, mask_map, tokens, prompts.counts, started[1:] or None)
 
     def choose(self, masks: Masks, first: Tensor) -> Tensor:
@@ -229,8 +244,9 @@ class Sam(PromptNetwork):
 
     def over_view(self, low_logits: Tensor, hw: tuple[int, int]) -> Tensor:
         """Logits (b, 1, h, w) over a view of `hw`: by way of the frame, whose padding is cut off."""
-        inside, side = self.frame_hw(hw), self.config.side
-        return F.interpolate(low_logits, size=(side, side), mode="bilinear")[:, :, : inside[0], : inside[1]]
+        inside = self.frame_hw(hw)
+        over_frame = F.interpolate(low_logits, size=self.padded_hw(inside), mode="bilinear")
+        return over_frame[:, :, : inside[0], : inside[1]]
 
     def fed_back(self, low_logits: Tensor) -> Tensor:
         """What goes in again with the next prompt."""
@@ -243,20 +259,24 @@ class Sam(PromptNetwork):
         clicks: ClickBatch,
         started: Started | None = None,
         low_logits: Tensor | None = None,
+        encoded: Started | None = None,
     ) -> Output:
         """Encode and answer once; without `low_logits`, a `prev_mask` that is not empty goes in as logits.
 
         What is carried to the next look: the low-resolution logits, and what an encoder that does not learn has made.
         """
         hw = (image.shape[2], image.shape[3])
-        started = self.start(image) if started is None else started
+        if started is None:
+            encoded = self.encode(self.framed(self.normalise(image))) if encoded is None else encoded
+            started = self.finish(encoded)
         masks, chosen = self.answer(started, hw, clicks, low_logits, prev_mask)
         candidates = self.over_view(masks.low_logits, hw)
         if candidates.shape[2:] != hw:
             candidates = F.interpolate(candidates, size=hw, mode="bilinear")
         carry: dict[str, Any] = {"low_logits": self.fed_back(pick(masks.low_logits, chosen)).detach()}
-        if not any(parameter.requires_grad for part in self.heavy_parts() for parameter in part.parameters()):
-            carry["started"] = tuple(part.detach() for part in started)
+        learns = any(parameter.requires_grad for part in self.heavy_parts() for parameter in part.parameters())
+        if encoded is not None and not learns:
+            carry["encoded"] = tuple(part.detach() for part in encoded)
         return Output(
             pick(candidates, chosen), candidates=candidates, quality=masks.quality, chosen=chosen, carry=carry
         )
@@ -294,13 +314,13 @@ class Sam2(Sam):
     def make_halves(self) -> tuple[PromptEncoder, MaskDecoder]:
         """Build what answers prompts."""
         prompts = PromptEncoder(corners_first=True, always_pad=True)
-        return prompts, MaskDecoder(fine_scales=True, object_token=True)
+        return prompts, MaskDecoder(fine_widths=(DIM, DIM), object_token=True)
 
     def frame_hw(self, hw: tuple[int, int]) -> tuple[int, int]:
         """Height and width that a view has in the frame: all of it."""
         return self.config.side, self.config.side
 
-    def encode_frame(self, frame: Tensor) -> Started:
+    def encode(self, frame: Tensor) -> Started:
         """Encode frames: the embedding at stride 16, and maps of 64 and 32 channels at strides 8 and 4."""
         embedding, second, first = self.image_encoder(frame)
         embedding = embedding + self.no_mem_embed.weight.view(1, DIM, 1, 1)

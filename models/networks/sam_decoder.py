@@ -19,16 +19,19 @@ HEADS = 8
 
 
 class Masks(NamedTuple):
-    """`low_logits` (b, 4, 4 grid, 4 grid) of the four masks, and the IoU that each is predicted to have, (b, 4)."""
+    """`low_logits` (b, 4, 4 h, 4 w) of the four masks, and the IoU that each is predicted to have, (b, 4)."""
 
     low_logits: Tensor
     quality: Tensor
 
 
 class MaskDecoder(nn.Module):
-    """Decodes masks from tokens and an embedding; `fine_scales` and `object_token` are SAM 2's."""
+    """Decodes masks from tokens and an embedding.
 
-    def __init__(self, *, fine_scales: bool = False, object_token: bool = False) -> None:
+    SAM 2's: `fine_widths`, the channels of an encoder's maps at strides 8 and 4, and `object_token`.
+    """
+
+    def __init__(self, *, fine_widths: tuple[int, int] | None = None, object_token: bool = False) -> None:
         super().__init__()
         self.transformer = TwoWayTransformer()
         self.iou_token = nn.Embedding(1, DIM)
@@ -44,8 +47,8 @@ class MaskDecoder(nn.Module):
         self.iou_prediction_head = Perceptron(NUM_MASKS)
         self.obj_score_token = nn.Embedding(1, DIM) if object_token else None
         self.pred_obj_score_head = Perceptron(1) if object_token else None
-        self.conv_s0 = nn.Conv2d(DIM, DIM // 8, 1) if fine_scales else None
-        self.conv_s1 = nn.Conv2d(DIM, DIM // 4, 1) if fine_scales else None
+        self.conv_s0 = nn.Conv2d(fine_widths[1], DIM // 8, 1) if fine_widths else None
+        self.conv_s1 = nn.Conv2d(fine_widths[0], DIM // 4, 1) if fine_widths else None
 
     def forward(
         self,
@@ -56,7 +59,7 @@ class MaskDecoder(nn.Module):
         counts: Tensor,
         fine: tuple[Tensor, Tensor] | None = None,
     ) -> Masks:
-        """Decode four masks: `embedding`, `codes` and `mask_map` (b or 1, 256, grid, grid).
+        """Decode four masks: `embedding`, `codes` and `mask_map` (b or 1, 256, h, w).
 
         `tokens` (b, n, 256), of which those count that `counts` bool (b, n) marks; `fine` (SAM 2): maps of 64 channels
         at twice and of 32 channels at four times the grid.

@@ -48,10 +48,10 @@ class Places(nn.Module):
             angles = 2 * math.pi * ((2 * xy.float() - 1) @ self.positional_encoding_gaussian_matrix.float())
             return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
-    def grid(self, side: int) -> Tensor:
-        """Code the centres of side x side cells: (1, 256, side, side)."""
-        centres = (torch.arange(side, device=self.positional_encoding_gaussian_matrix.device) + 0.5) / side
-        y, x = torch.meshgrid(centres, centres, indexing="ij")
+    def grid(self, hw: tuple[int, int], side: float) -> Tensor:
+        """Code the centres of the first h x w of side x side cells: (1, 256, h, w)."""
+        device = self.positional_encoding_gaussian_matrix.device
+        y, x = torch.meshgrid(*((torch.arange(num, device=device) + 0.5) / side for num in hw), indexing="ij")
         return self(torch.stack([x, y], dim=-1)).permute(2, 0, 1)[None]
 
 
@@ -102,11 +102,11 @@ class PromptEncoder(nn.Module):
         placed = self.pe_layer((xy + 0.5) / side) + kinds[labels.clamp(min=0)]
         return torch.where((labels == PAD)[..., None], self.not_a_point_embed.weight, placed)
 
-    def mask_map(self, low_logits: Tensor | None, grid: int) -> Tensor:
-        """Make the map that is added to an image's embedding: (b or 1, 256, grid, grid).
+    def mask_map(self, low_logits: Tensor | None, grid: tuple[int, int]) -> Tensor:
+        """Make the map that is added to an image's embedding: (b or 1, 256, *grid).
 
-        `low_logits` (b, 1, 4 grid, 4 grid): those of the last answer; None: there was none.
+        `low_logits` (b, 1, 4 times the grid): those of the last answer; None: there was none.
         """
         if low_logits is None:
-            return self.no_mask_embed.weight.view(1, DIM, 1, 1).expand(-1, -1, grid, grid)
+            return self.no_mask_embed.weight.view(1, DIM, 1, 1).expand(-1, -1, *grid)
         return self.mask_downscaling(low_logits)

@@ -13,6 +13,7 @@ from models.fingerprints import trained_on
 from models.networks import NETWORKS, create
 from models.networks.base import Network
 from models.networks.emc import EmcVit
+from models.networks.lite import Lite
 from models.published import Report, family, load
 from models.published.family import UNKNOWN_LICENCE
 from models.published.files import Weights, read_file, sha256, weights_of
@@ -133,14 +134,14 @@ def import_backbone(path: Path, name: str, seed: int = 0) -> Imported:
 
 
 def import_base(path: Path, name: str, seed: int = 0) -> Imported:
-    """Build network `name` (emc_vit_*) with fresh weights by seed, and its base from a fine-tuned SimpleClick network.
+    """Build network `name` with fresh weights by seed, and its base from another network: emc_vit_*, lite_s.
 
     `path` is a checkpoint folder of ours or a published file. Raises InputError if it holds no such network.
     """
     lookup("network", name, NETWORKS)
     wanted = base_name(name)
     if wanted is None:
-        raise InputError(f"network {name} is not built on another: --as base is for emc_vit_*")
+        raise InputError(f"network {name} is not built on another: --as base is for emc_vit_* and lite_s")
     if path.is_dir():
         base, description = checkpoint.load(path, expected_network=wanted)
         licence = description.get("info", {}).get("licence", UNKNOWN_LICENCE)
@@ -150,13 +151,15 @@ def import_base(path: Path, name: str, seed: int = 0) -> Imported:
         whole = _published(path, wanted, name)
         base, source, photos = whole.network, whole.source, set()
     network = fresh(name, seed)
-    assert isinstance(network, EmcVit)
+    assert isinstance(network, EmcVit | Lite)
     started = network.load_base(base.state_dict())
     return Imported(network=network.eval(), source=source, started=tuple(started), photos=frozenset(photos))
 
 
 def base_name(name: str) -> str | None:
-    """Name of the network that network `name` is built on, if it is an emc_vit_*."""
+    """Name of the network that network `name` is built on, if it is an emc_vit_* or lite_s."""
+    if name == "lite_s":
+        return "mobile_sam"
     return name.replace("emc_vit", "simpleclick_vit") if name.startswith("emc_vit") else None
 
 

@@ -24,7 +24,7 @@ def layerwise_groups(
     if not layers:
         raise InputError(
             "optimizer.layer_decay: expected a network whose backbone is a row of layers (simpleclick_*, "
-            "icmformer*_vit_*, emc_vit_*, sam_*, sam2_*, mobile_sam)"
+            "icmformer*_vit_*, emc_vit_*, sam_*, sam2_*, mobile_sam, lite_*)"
         )
     coords = ("patch_embed_coords.", "base.patch_embed_coords.")
     groups: dict[tuple[float, float], dict[str, Any]] = {}

@@ -7,6 +7,7 @@ import torch
 
 from models import export
 from models.click_maps import ClickBatch, squared_distances
+from models.errors import InputError
 from models.export import verify
 from models.geometry import expand
 from models.networks.base import Network
@@ -44,8 +45,13 @@ def assert_answers_like_torch(network: Network, folder: Path) -> dict[str, list[
     return used
 
 
+def test_frames_of_no_fixed_size_are_refused() -> None:
+    with pytest.raises(InputError, match="lite_s cannot be exported yet"):
+        export.graphs(TINY_NETWORKS["lite"]())
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", TINY_NETWORKS)
+@pytest.mark.parametrize("name", sorted(set(TINY_NETWORKS) - {"lite"}))
 def test_onnxruntime_answers_as_torch(name: str, tmp_path: Path) -> None:
     network = TINY_NETWORKS[name]()
     used = assert_answers_like_torch(network, tmp_path)

@@ -34,12 +34,13 @@ FAMILIES = {
     "ritm": "ritm", "simpleclick": "simpleclick", "focuscut": "focuscut", "icmformer_vit": "icmformer",
     "icmformer_swin": "icmformer_swin", "icmformerpp": "icmformerpp", "emc_hrnet": "emc", "emc_segformer": "emc",
     "emc_vit": "emc_vit", "sam_vit": "sam, mobile_sam", "mobile_sam": "sam, mobile_sam", "sam2": "sam2",
+    "lite": "lite",
 }  # fmt: skip
 ZOOMS = {"zoom_in", "square_zoom", "limit_longest_side"}
 SMALL = {
     "ritm": "ritm", "simpleclick": "simpleclick", "focuscut": "focuscut", "icmformer": "icmformer",
     "icmformer_swin": "icmformer swin", "icmformerpp": "icmformerpp", "emc": "emc segformer", "emc_vit": "emc vit",
-    "sam, mobile_sam": "mobile_sam", "sam2": "sam2",
+    "sam, mobile_sam": "mobile_sam", "sam2": "sam2", "lite": "lite",
 }  # fmt: skip
 
 

@@ -194,7 +194,7 @@ def test_the_exported_decoder_answers_as_a_session_does(network: Sam, hw: tuple[
     view_hw = apply_size_rule(network.traits.size, hw)
     clicks = click_list(np.random.default_rng(2), 3, hw)
     generator = torch.Generator().manual_seed(0)
-    low_shape = (1, 1, 4 * network.grid, 4 * network.grid)
+    low_shape = (1, 1, network.config.side // 4, network.config.side // 4)
     frame = encoder.draw(Sizes(batch=1, clicks=1, hw=hw), generator)
     with torch.inference_mode():
         started = network.encode_frame(frame[0])

@@ -62,6 +62,7 @@ TINY_HRNET = {"width": 4, "ocr_width": 8, "small": True}
 TINY_SEGFORMER = {"dims": (8, 16, 20, 32), "depths": (1, 1, 1, 1), "head_dim": 16}
 TINY_SAM = {"dim": 32, "depth": 2, "heads": 2, "global_blocks": (1,), "side": 224}
 TINY_MOBILE_SAM = {"dims": (8, 16, 16, 32), "depths": (1, 1, 1, 1), "heads": (1, 2, 2, 4), "side": 224}
+TINY_LITE = {"backbone": "test_efficientnet", "side": 224}
 TINY_SAM2 = {"dim": 8, "stages": (1, 1, 2, 1), "global_blocks": (3,), "side": 224}
 TINY_NETWORKS: dict[str, Callable[[], Network]] = {
     "simpleclick xtiny": lambda: seeded("simpleclick_vit_xtiny", input_hw=HW),
@@ -78,6 +79,7 @@ TINY_NETWORKS: dict[str, Callable[[], Network]] = {
     "sam": lambda: seeded("sam_vit_base", **TINY_SAM),
     "mobile_sam": lambda: seeded("mobile_sam", **TINY_MOBILE_SAM),
     "sam2": lambda: seeded("sam2_hiera_tiny", **TINY_SAM2),
+    "lite": lambda: seeded("lite_s", **TINY_LITE),
 }
 """Small networks that take views of HW, at least one of each kind of config: they run the contract tests."""
 

@@ -17,6 +17,7 @@ from tests.models.tiny import (
     TINY,
     TINY_FOCUSCUT,
     TINY_HRNET,
+    TINY_LITE,
     TINY_MOBILE_SAM,
     TINY_SAM,
     TINY_SAM2,
@@ -39,6 +40,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "sam_vit": {**TINY_SAM, "side": 64},
     "mobile_sam": {**TINY_MOBILE_SAM, "side": 64},
     "sam2_hiera": {**TINY_SAM2, "side": 128},
+    "lite": {**TINY_LITE, "side": 64},
 }
 """Sizes by the beginning of a network's name: no name begins with two of them."""
 
@@ -64,6 +66,7 @@ TOYS: dict[str, Callable[[], Network]] = {
     "sam": lambda: toy("sam_vit_base"),
     "mobile_sam": lambda: toy("mobile_sam"),
     "sam2": lambda: toy("sam2_hiera_tiny"),
+    "lite": lambda: toy("lite_s"),
 }
 
 

@@ -1,0 +1,150 @@
+"""Small click networks: any backbone of timm encodes an image once, and SAM's decoder answers clicks on three scales.
+
+Ours. The decoder, its tokens and rules are SAM's (Kirillov et al. 2023), so that weights of MobileSAM are a start; maps
+of strides 8 and 4 come in where it enlarges, as in SAM 2 (Ravi et al. 2024), through convolutions that begin at zero:
+the first step answers as MobileSAM does. Frames are as large as the view needs, not square.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import timm
+import torch.nn.functional as F
+from timm.layers import LayerNorm2d  # pyright: ignore[reportPrivateImportUsage]
+from torch import Tensor, nn
+
+from models.errors import InputError
+from models.geometry import LongSide, SizeRule
+from models.networks.base import Started
+from models.networks.pretrained import copy_tensors
+from models.networks.sam import Sam
+from models.networks.sam_decoder import MaskDecoder
+from models.networks.sam_prompts import DIM, PromptEncoder
+from models.resampling import Resampling
+
+CANVAS = 1024
+"""Places are coded as in MobileSAM's frame of this side, in whose upper left corner a smaller frame lies."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiteConfig:
+    """`backbone`: a name of timm's whose maps have strides 4, 8 and 16, at least; `side`: long side of a view."""
+
+    backbone: str
+    side: int = 896
+
+    def build(self) -> "Lite":
+        """Build the network with fresh weights."""
+        return Lite(self, Pyramid(self.backbone))
+
+
+class Pyramid(nn.Module):
+    """A backbone's maps at strides 8 and 4, and SAM's neck on those at stride 16 and below."""
+
+    def __init__(self, backbone: str) -> None:
+        super().__init__()
+        try:
+            self.trunk: Any = timm.create_model(backbone, features_only=True, pretrained=False)
+        except (RuntimeError, AttributeError) as error:
+            raise InputError(
+                f"backbone {backbone!r}: expected a name of timm's with feature maps (timm.list_models()): {error}"
+            ) from error
+        strides, widths = self.trunk.feature_info.reduction(), self.trunk.feature_info.channels()
+        places = {stride: number for number, stride in enumerate(strides)}
+        if not {4, 8, 16} <= set(places):
+            raise InputError(f"backbone {backbone!r} has maps of strides {strides}: expected 4, 8 and 16 among them")
+        if backbone.startswith("tiny_vit"):
+            # The last stage keeps its size, as in MobileSAM.
+            self.trunk["stages_3"].downsample.conv2.conv.stride = (1, 1)
+        self.fine = [places[8], places[4]]
+        self.widths = (widths[places[8]], widths[places[4]])
+        self.side = nn.Conv2d(widths[places[16]], DIM, 1, bias=False) if len(widths) - 1 > places[16] else None
+        self.middle = places[16]
+        self.neck = nn.Sequential(
+            nn.Conv2d(widths[-1], DIM, 1, bias=False),
+            LayerNorm2d(DIM),
+            nn.Conv2d(DIM, DIM, 3, padding=1, bias=False),
+            LayerNorm2d(DIM),
+        )
+        if self.side is not None:
+            nn.init.zeros_(self.side.weight)
+
+    def forward(self, frame: Tensor) -> Started:
+        """Encode frames (b, 3, h, w): 256 channels at stride 16, the backbone's own at strides 8 and 4."""
+        maps = self.trunk(frame)
+        narrow, *rest = self.neck
+        deepest = narrow(maps[-1])
+        if self.side is not None:
+            middle = maps[self.middle]
+            deepest = F.interpolate(deepest, size=middle.shape[2:], mode="nearest") + self.side(middle)
+        for layer in rest:
+            deepest = layer(deepest)
+        return deepest, *(maps[number] for number in self.fine)
+
+
+class Lite(Sam):
+    """SAM's rules on frames that are padded to whole cells alone, with finer maps in the decoder."""
+
+    stride = 32
+    image_encoder: Pyramid
+
+    def __init__(self, config: LiteConfig, image_encoder: Pyramid) -> None:
+        super().__init__(config, image_encoder)
+        self.canvas = CANVAS
+
+    def frame_rule(self, side: int) -> tuple[SizeRule, Resampling]:
+        """Size of views, and how pixels become one."""
+        return LongSide(side), "half_pixel"
+
+    def make_halves(self) -> tuple[PromptEncoder, MaskDecoder]:
+        """Build what answers prompts; the convolutions of the finer maps begin at zero."""
+        decoder = MaskDecoder(fine_widths=self.image_encoder.widths)
+        for conv in (decoder.conv_s0, decoder.conv_s1):
+            assert conv is not None
+            assert conv.bias is not None
+            nn.init.zeros_(conv.weight)
+            nn.init.zeros_(conv.bias)
+        return PromptEncoder(), decoder
+
+    def padded_hw(self, inside: tuple[int, int]) -> tuple[int, int]:
+        """Size of the frame around a view of size `inside`: the next whole cells."""
+        height, width = (-(-side // self.stride) * self.stride for side in inside)
+        return height, width
+
+    def encode(self, frame: Tensor) -> Started:
+        """Encode frames (b, 3, h, w): the embedding, and the backbone's maps at strides 8 and 4."""
+        return self.image_encoder(frame)
+
+    def finish(self, encoded: Started) -> Started:
+        """Narrow the finer maps; these convolutions learn where the encoder does not."""
+        embedding, second, first = encoded
+        return embedding, *self.mask_decoder.fine_maps(second, first)
+
+    def layers(self) -> Sequence[tuple[str, ...]]:
+        """List the layers: those of the backbone as timm numbers its stages, then the neck."""
+        stages = dict.fromkeys(
+            ".".join(name.split(".")[:2]) if name.startswith("blocks.") else name.split(".")[0]
+            for name, _ in self.image_encoder.trunk.named_parameters()
+        )
+        return [*((f"image_encoder.trunk.{stage}.",) for stage in stages), ("image_encoder.",)]
+
+    def load_base(self, state: dict[str, Tensor]) -> list[str]:
+        """Start from MobileSAM's weights, and answer as it does on such frames; returns the names that were set.
+
+        Raises InputError naming what is missing or of another shape: then nothing was copied.
+        """
+        fresh = ("image_encoder.side.", "mask_decoder.conv_s")
+        names = {ours: flat(ours) for ours in self.state_dict() if not ours.startswith(fresh)}
+        return copy_tensors(self, state, names, "network")
+
+    def load_backbone(self, state: dict[str, Tensor]) -> list[str]:
+        """Start from the backbone's own weights, by timm's names."""
+        names = {f"image_encoder.trunk.{key}": flat(key) for key in self.image_encoder.trunk.state_dict()}
+        return copy_tensors(self, state, names, "backbone")
+
+
+def flat(name: str) -> str:
+    """Name a parameter as the whole model of timm does, of which a list of features numbers the stages apart."""
+    return re.sub(r"\bstages_(\d)\.", r"stages.\1.", name)

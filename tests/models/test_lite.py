@@ -1,0 +1,120 @@
+"""Small networks around timm's backbones: they begin as MobileSAM answers, on frames as large as their views."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from models.click_maps import collate_clicks
+from models.errors import InputError
+from models.interaction import Clicks
+from models.networks import create
+from models.networks.lite import CANVAS, Lite
+from models.networks.sam import Sam
+from pipeline.training.runner import freeze
+from tests.models.tiny import TINY_NETWORKS, views
+
+pytestmark = pytest.mark.networks
+SIDE = 224
+
+
+@pytest.fixture(scope="module")
+def mobile_sam() -> Sam:
+    torch.manual_seed(0)
+    network = create("mobile_sam", side=SIDE).eval()
+    assert isinstance(network, Sam)
+    return network
+
+
+def lite(name: str = "lite_s", **options: object) -> Lite:
+    torch.manual_seed(1)
+    network = create(name, **options).eval()
+    assert isinstance(network, Lite)
+    return network
+
+
+def clicks(*yx: tuple[float, float]) -> Clicks:
+    signs = [number % 2 == 0 for number in range(len(yx))]
+    return Clicks(torch.tensor(yx).numpy(), torch.tensor(signs).numpy())
+
+
+def test_the_first_step_answers_as_the_network_whose_weights_it_took(mobile_sam: Sam) -> None:
+    network = lite(side=SIDE)
+    started = network.load_base(mobile_sam.state_dict())
+    fresh = network.state_dict().keys() - set(started)
+    assert {name.rsplit(".", 1)[0] for name in fresh} == {
+        "mask_decoder.conv_s0", "mask_decoder.conv_s1", "image_encoder.side",
+    }  # fmt: skip
+    network.canvas = mobile_sam.canvas  # as large as the frame, as mobile_sam has it at this size
+    image = views(1, (SIDE, SIDE))[0]
+    low: list[Tensor | None] = [None, None]
+    with torch.inference_mode():
+        for places in ([(60.0, 50.0)], [(60.0, 50.0), (150.0, 170.0)]):
+            given = collate_clicks([clicks(*places)])
+            (ours, low[0]), (theirs, low[1]) = (
+                each.prompt(each.start(image), (SIDE, SIDE), given, low_logits)
+                for each, low_logits in zip((network, mobile_sam), low, strict=True)
+            )
+            assert theirs.std() > 0.01
+            assert (ours - theirs).abs().max() < 1e-5 * theirs.std()
+
+
+def test_a_frame_is_padded_to_whole_cells_alone() -> None:
+    network = TINY_NETWORKS["lite"]()
+    assert isinstance(network, Lite)
+    image = views(1, (130, SIDE))[0]
+    with torch.inference_mode():
+        started = network.start(image)
+        logits, low = network.prompt(started, (130, SIDE), collate_clicks([clicks((60, 50))]))
+    assert started[0].shape == (1, 256, 10, 14)
+    assert started[1].shape == (1, 64, 20, 28)
+    assert started[2].shape == (1, 32, 40, 56)
+    assert low.shape == (1, 1, 40, 56)
+    assert logits.shape == (1, 1, 130, SIDE)
+
+
+def test_a_place_has_the_same_code_in_frames_of_every_size() -> None:
+    network = TINY_NETWORKS["lite"]()
+    assert isinstance(network, Lite)
+    places = network.prompt_encoder.pe_layer
+    whole = places.grid((64, 64), CANVAS / 16)
+    assert torch.equal(places.grid((5, 9), CANVAS / 16), whole[:, :, :5, :9])
+    assert network.canvas == CANVAS
+
+
+def test_where_the_encoder_stands_still_the_finer_maps_learn_and_it_runs_once() -> None:
+    network = TINY_NETWORKS["lite"]()
+    assert isinstance(network, Lite)
+    freeze(network.heavy_parts())
+    runs: list[int] = []
+    network.image_encoder.register_forward_hook(lambda *_: runs.append(1))
+    image, given = views(1, (SIDE, SIDE))[0], collate_clicks([clicks((60, 50))])
+    nothing = torch.zeros(1, 1, SIDE, SIDE)
+    output = network(image, nothing, given)
+    again = network(image, torch.sigmoid(output.mask_logits.detach()), given, **output.carry)
+    again.mask_logits.square().mean().backward()
+    assert len(runs) == 1
+    for conv in (network.mask_decoder.conv_s0, network.mask_decoder.conv_s1):
+        assert conv is not None
+        assert conv.weight.grad is not None
+        assert conv.weight.grad.abs().max() > 0
+    assert all(parameter.grad is None for parameter in network.image_encoder.parameters())
+
+
+@pytest.mark.parametrize("backbone", ["no_such_backbone", "vit_tiny_patch16_224"])
+def test_a_backbone_without_such_maps_is_refused_by_name(backbone: str) -> None:
+    with pytest.raises(InputError, match=backbone):
+        create("lite_s", backbone=backbone)
+
+
+def test_the_backbone_of_another_task_is_a_start_too() -> None:
+    import timm
+
+    torch.manual_seed(2)
+    state = timm.create_model("test_efficientnet", num_classes=3).state_dict()
+    network = lite(backbone="test_efficientnet", side=SIDE)
+    started = network.load_backbone(state)
+    assert started
+    for name in started:
+        assert torch.equal(network.state_dict()[name], state[name.removeprefix("image_encoder.trunk.")])
+    with pytest.raises(InputError, match="missing"):
+        lite(backbone="test_efficientnet", side=SIDE).load_backbone({})
