@@ -45,8 +45,9 @@ class Output:
     """Logits (b, 1, h, w) at the input's size, before the sigmoid.
 
     `aux_logits` where a network has an aux head; `base_logits`, before correction, where it is split. Of a network that
-    offers several masks, `candidates` are all of their logits (b, k, h, w), `quality` (b, k) the IoUs that it predicts
-    of them, and `chosen` (b) which of them is shown. `carry` is what its next look at this view may be given.
+    offers several masks, `candidates` are the logits (b, k, h, w) of those that a sample of the batch may be shown,
+    `quality` (b, k) the IoUs that it predicts of them, and `offered` bool (b, k) whether the sample may be shown it.
+    `carry` is what its next look at this view may be given.
     """
 
     mask_logits: Tensor
@@ -54,7 +55,7 @@ class Output:
     base_logits: Tensor | None = None
     candidates: Tensor | None = None
     quality: Tensor | None = None
-    chosen: Tensor | None = None
+    offered: Tensor | None = None
     carry: dict[str, Any] = field(default_factory=dict)
 
 

@@ -17,7 +17,7 @@ from models.click_maps import ClickBatch
 from models.errors import InputError
 from models.geometry import LongSide, SizeRule
 from models.networks.base import Output, PromptNetwork, Started, Traits
-from models.networks.sam_decoder import MaskDecoder, Masks
+from models.networks.sam_decoder import NUM_MASKS, MaskDecoder, Masks
 from models.networks.sam_encoders import PATCH, HieraWithPyramid, TinyVitWithNeck, vit
 from models.networks.sam_prompts import DIM, NEGATIVE, TOP_LEFT, PromptEncoder, Prompts
 from models.resampling import Resampling
@@ -270,7 +270,11 @@ class Sam(PromptNetwork):
             encoded = self.encode(self.framed(self.normalise(image))) if encoded is None else encoded
             started = self.finish(encoded)
         masks, chosen = self.answer(started, hw, clicks, low_logits, prev_mask)
-        candidates = self.over_view(masks.low_logits, hw)
+        first = chosen > 0
+        # As a rule all samples are at the same click: masks that none of them may be shown cost nothing.
+        some = slice(int(bool(first.all())), None if bool(first.any()) else 1)
+        numbers = torch.arange(NUM_MASKS, device=chosen.device)[some]
+        candidates = self.over_view(masks.low_logits[:, some], hw)
         if candidates.shape[2:] != hw:
             candidates = F.interpolate(candidates, size=hw, mode="bilinear")
         carry: dict[str, Any] = {"low_logits": self.fed_back(pick(masks.low_logits, chosen)).detach()}
@@ -278,7 +282,11 @@ class Sam(PromptNetwork):
         if encoded is not None and not learns:
             carry["encoded"] = tuple(part.detach() for part in encoded)
         return Output(
-            pick(candidates, chosen), candidates=candidates, quality=masks.quality, chosen=chosen, carry=carry
+            pick(candidates, chosen - numbers[0]),
+            candidates=candidates,
+            quality=masks.quality[:, some],
+            offered=(numbers > 0) == first[:, None],
+            carry=carry,
         )
 
     def fit_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:

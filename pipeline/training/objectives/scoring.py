@@ -25,21 +25,19 @@ def score(output: Output, target: Tensor, config: TrainingConfig) -> Tensor:
 
 
 def offered_loss(output: Output, target: Tensor, config: TrainingConfig) -> Tensor:
-    """Mean loss of a network that offers several masks: of the best candidate for a first prompt, else of mask 0.
+    """Mean loss of a network that offers several masks: of the best of those that it may show.
 
     Beside it, weight `quality_weight`, the squared error of the IoUs that it predicts of the masks in question
     (Kirillov et al. 2023, appendix A).
     """
-    candidates, quality, chosen = output.candidates, output.quality, output.chosen
+    candidates, quality, offered = output.candidates, output.quality, output.offered
     assert candidates is not None
     assert quality is not None
-    assert chosen is not None
+    assert offered is not None
     losses = torch.stack([LOSSES[config.loss](mask[:, None].float(), target) for mask in candidates.unbind(1)], 1)
-    first = chosen > 0
-    loss = torch.where(first, losses[:, 1:].amin(1), losses[:, 0])
-    scored = torch.cat([~first[:, None], first[:, None].expand(-1, candidates.shape[1] - 1)], 1)
+    loss = losses.masked_fill(~offered, torch.inf).amin(1)
     error = (quality.float() - mask_ious(candidates, target)).square()
-    of_quality = (error * scored).sum(1) / scored.sum(1)
+    of_quality = (error * offered).sum(1) / offered.sum(1)
     return loss.mean() + config.quality_weight * of_quality.mean()
 
 

@@ -1,0 +1,61 @@
+"""What an output costs where a network offers several masks: the best of those that a sample may be shown."""
+
+import pytest
+import torch
+
+from models.click_maps import collate_clicks
+from models.interaction import Clicks
+from models.losses import LOSSES
+from models.networks.base import Output
+from pipeline.training.config import TrainingConfig
+from pipeline.training.objectives.scoring import mask_ious, score
+from tests.training.toys import toy
+
+CONFIG = TrainingConfig(quality_weight=0.5)
+
+
+def target_of(*sides: int) -> torch.Tensor:
+    target = torch.zeros(len(sides), 1, 8, 8)
+    for sample, side in enumerate(sides):
+        target[sample, 0, :side, :side] = 1
+    return target
+
+
+def test_only_the_best_of_what_is_offered_learns() -> None:
+    target = target_of(4, 4)
+    best = 4 * (2 * target[0] - 1)
+    candidates = torch.stack([best, -best, 0.5 * best, -0.5 * best], 1).repeat(2, 1, 1, 1).requires_grad_()
+    quality = torch.full((2, 4), 0.25)
+    offered = torch.tensor([[True, False, False, False], [False, True, True, True]])
+    loss = score(Output(best[None], candidates=candidates, quality=quality, offered=offered), target, CONFIG)
+    loss.backward()
+    wanted = [LOSSES["nfl"](candidates[sample : sample + 1, k : k + 1], target[:1]) for sample, k in ((0, 0), (1, 2))]
+    errors = [(1 - 0.25) ** 2, ((0 - 0.25) ** 2 + (1 - 0.25) ** 2 + (0 - 0.25) ** 2) / 3]
+    assert loss.item() == pytest.approx((sum(w.item() for w in wanted) + 0.5 * sum(errors)) / 2)
+    assert candidates.grad is not None
+    learns = candidates.grad.abs().flatten(2).amax(2) > 0
+    assert learns.tolist() == [[True, False, False, False], [False, False, True, False]]
+
+
+def test_ious_leave_ignored_pixels_out() -> None:
+    target = target_of(4)
+    target[0, 0, 0, :4] = -1
+    logits = torch.full((1, 1, 8, 8), -1.0)
+    logits[0, 0, :4, :2] = 1
+    assert mask_ious(logits, target).item() == pytest.approx(6 / 12)
+
+
+def test_a_batch_is_offered_what_its_samples_are_each_alone() -> None:
+    network = toy("mobile_sam").eval()
+    one = Clicks(torch.tensor([[30.0, 20.0]]).numpy(), torch.tensor([True]).numpy())
+    two = Clicks(torch.tensor([[30.0, 20.0], [5.0, 50.0]]).numpy(), torch.tensor([True, False]).numpy())
+    image, nothing = torch.rand(2, 3, 64, 64), torch.zeros(2, 1, 64, 64)
+    with torch.inference_mode():
+        both = network(image, nothing, collate_clicks([one, two]))
+        alone = [network(image[i : i + 1], nothing[:1], collate_clicks([c])) for i, c in enumerate((one, two))]
+    assert both.offered.tolist() == [[False, True, True, True], [True, False, False, False]]
+    for sample, (single, numbers) in enumerate(zip(alone, ([1, 2, 3], [0]), strict=True)):
+        assert single.offered.tolist() == [[True] * len(numbers)]
+        assert torch.allclose(single.candidates[0], both.candidates[sample, numbers], atol=1e-4)
+        assert torch.allclose(single.quality[0], both.quality[sample, numbers], atol=1e-5)
+        assert torch.allclose(single.mask_logits[0], both.mask_logits[sample], atol=1e-4)
