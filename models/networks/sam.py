@@ -130,6 +130,14 @@ class Sam(PromptNetwork):
         """Encode frames (b, 3, side, side) of normalised pixels."""
         return self.finish(self.encode(frame))
 
+    def encode_once(self, image: Tensor) -> Started:
+        """Encode views (b, 3, h, w), of neighbours that are the same only one."""
+        fresh = torch.cat([image.new_ones(1, dtype=torch.bool), (image[1:] != image[:-1]).flatten(1).any(1)])
+        if bool(fresh.all()):
+            return self.encode(self.framed(self.normalise(image)))
+        encoded = self.encode(self.framed(self.normalise(image[fresh])))
+        return tuple(part[fresh.cumsum(0) - 1] for part in encoded)
+
     def encode(self, frame: Tensor) -> Started:
         """Run the encoder: what `freeze_encoder` leaves as it is, so that a step of training runs it once."""
         return (self.image_encoder(frame),)
@@ -267,7 +275,7 @@ class Sam(PromptNetwork):
         """
         hw = (image.shape[2], image.shape[3])
         if started is None:
-            encoded = self.encode(self.framed(self.normalise(image))) if encoded is None else encoded
+            encoded = self.encode_once(image) if encoded is None else encoded
             started = self.finish(encoded)
         masks, chosen = self.answer(started, hw, clicks, low_logits, prev_mask)
         first = chosen > 0

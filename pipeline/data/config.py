@@ -32,6 +32,10 @@ class DataConfig(Decoding):
     """Height and width of a training image."""
     window_size: int = 64
     """How many samples are made together: decoded once, each other's copy-paste partners."""
+    targets_per_view: int = 1
+    """Samples in a row that show the same augmented image, each with a target and clicks drawn for it: networks that
+    encode an image before any click (SAM) encode it once. Best a divisor of the batch and of the window, of whose
+    images the others are not shown: an epoch shows one of so many."""
     seed: int = 0
     """Another seed gives another stream."""
     min_object_area: int | Literal["auto"] = 1000
@@ -67,6 +71,7 @@ class DataConfig(Decoding):
             raise InputError(f"crop_hw is {self.crop_hw}: expected a height and a width of at least 1 pixel")
         for flag, given, least in (
             ("window_size", self.window_size, 1),
+            ("targets_per_view", self.targets_per_view, 1),
             ("seed", self.seed, 0),
             ("min_object_area", self.min_object_area, 0),
             ("max_auto_area", self.max_auto_area, 0),
@@ -81,6 +86,11 @@ class DataConfig(Decoding):
         if not 0 <= self.keep_background_prob <= 1:
             raise InputError(
                 f"keep_background_prob is {self.keep_background_prob}: expected a probability between 0 and 1"
+            )
+        if self.targets_per_view > 1 and self.copy_paste.recipe != "none":
+            raise InputError(
+                f"targets_per_view {self.targets_per_view} with copy_paste.recipe {self.copy_paste.recipe!r}: expected "
+                "'none', for copy-paste changes the image for each target"
             )
         if self.exemplar.enabled and self.copy_paste.recipe != "none":
             raise InputError(

@@ -69,23 +69,28 @@ class _Shared:
 
 
 class _Slot:
-    """One sample in the making: its place in the window, and its own generators."""
+    """One sample in the making: its place in the window, and its own generators.
+
+    It shows what the first of its view's samples (`lead`) shows.
+    """
 
     def __init__(self, shared: _Shared, slot: int) -> None:
         self.shared, self.slot, self.config = shared, slot, shared.config
         self.index = shared.window.first_index + slot
         self.usable = [i for i, sample in enumerate(shared.samples) if sample is not None]
         self.num_partners = 0
-        replace_rng = self.rng(Purpose.REPLACE)
-        self.place = slot if shared.samples[slot] is not None else int(replace_rng.choice(self.usable))
+        self.lead = lead_of(slot, self.config)
+        replace_rng = shared.rng(self.lead, Purpose.REPLACE)
+        self.place = self.lead if shared.samples[self.lead] is not None else int(replace_rng.choice(self.usable))
 
     def rng(self, purpose: Purpose, *more: int) -> np.random.Generator:
         return self.shared.rng(self.slot, purpose, *more)
 
     def own(self) -> Sample:
-        if self.place == self.slot:
-            return self.shared.augmented_at(self.slot)
-        return augmented_by(self.shared.sample_at(self.place), self.config, self.rng(Purpose.AUGMENT))
+        if self.place == self.lead:
+            return self.shared.augmented_at(self.lead)
+        rng = self.shared.rng(self.lead, Purpose.AUGMENT)
+        return augmented_by(self.shared.sample_at(self.place), self.config, rng)
 
     def draw_partner(self) -> Sample:
         """Draw another sample of the window (the slot's own one if it is alone), as its slot has augmented it."""
@@ -134,19 +139,28 @@ class _Slot:
         }
 
 
+def lead_of(slot: int, config: DataConfig) -> int:
+    """First of the slots that show the same view."""
+    return slot - slot % config.targets_per_view
+
+
 def make_window(items: Sequence[Item], reader: Reader, config: DataConfig, window: Window) -> list[Row]:
     """Make one row per slot of the window, in the order of their indices.
 
     `items` is the reader's whole list. Raises InputError if no item of the window can be used.
     """
     # In the order of storage, whatever the window's own: items of a chunk are read as one.
-    found = {number: load_or_refuse(reader, items[number]) for number in sorted(window.item_numbers)}
-    loaded = [found[number] for number in window.item_numbers]
+    shown = window.item_numbers[:: config.targets_per_view]
+    found = {number: load_or_refuse(reader, items[number]) for number in sorted(shown)}
+    loaded: list[tuple[Sample | None, Sequence[str]]] = [
+        found[number] if lead_of(place, config) == place else (None, ())
+        for place, number in enumerate(window.item_numbers)
+    ]
     samples = [sample for sample, _ in loaded]
     if all(sample is None for sample in samples):
         reasons = [reason for _, refused in loaded for reason in refused]
         raise InputError(
-            f"none of the {len(loaded)} items of window {window.number} can be used: expected at least one image with "
+            f"none of the {len(shown)} items of window {window.number} can be used: expected at least one image with "
             f"an object; first reasons: {'; '.join(reasons[:REASONS_SHOWN])}"
         )
     shared = _Shared(config, window, samples)

@@ -75,6 +75,18 @@ def test_sam_2_shows_mask_0_while_it_is_stable(stable: bool, shown: int) -> None
     assert network.choose(masks, several).item() == 0
 
 
+def test_neighbours_in_a_batch_that_are_the_same_view_are_encoded_once(network: Sam) -> None:
+    image = torch.cat([views(1, HW)[0], views(1, HW, seed=1)[0]])[[0, 0, 1, 0]]
+    frames: list[int] = []
+    network.image_encoder.register_forward_hook(lambda _, given, __: frames.append(len(given[0])))
+    with torch.inference_mode():
+        together = network.encode_once(image)
+        apart = network.encode(network.framed(network.normalise(image)))
+    assert frames == [3, 4]
+    for ours, theirs in zip(together, apart, strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-5)
+
+
 def test_one_padding_token_more_changes_the_answer_and_rows_that_fill_up_do_not(network: Sam) -> None:
     image = views(1, HW)[0]
     with torch.inference_mode():

@@ -105,6 +105,24 @@ def test_each_item_is_decoded_once_an_epoch() -> None:
     assert reader.loads == Counter(item.id for item in READER.items())
 
 
+@pytest.mark.parametrize("bad", [(), (1, 3)])
+def test_samples_of_one_view_show_it_with_targets_and_clicks_of_their_own(bad: tuple[int, ...]) -> None:
+    reader = CountingReader(num_items=10, bad=bad)
+    rows = take(reader, replace(CONFIG, window_size=5, targets_per_view=2, copy_paste=CopyPasteConfig()), 40)
+    assert [int(row["index"]) for row in rows] == list(range(40))
+    windows = [[row for row in rows if row["window"] == number] for number in range(8)]
+    views = [window[start : start + 2] for window in windows for start in range(0, 5, 2)]
+    targets = clicks = 0
+    for view in views:
+        assert len({row["image"].tobytes() for row in view}) == len({row["item"] for row in view}) == 1
+        targets += len({row["object_mask"].tobytes() for row in view}) > 1
+        clicks += len({row["clicks_yx"].tobytes() for row in view}) > 1
+    assert len({view[0]["image"].tobytes() for view in views}) == len(views) == 24
+    assert targets > 5
+    assert clicks > 12
+    assert sum(reader.loads.values()) == len(views), "what no sample shows is not decoded"
+
+
 def test_a_bad_item_is_named_and_another_of_its_window_stands_in() -> None:
     reader = FakeReader(num_items=10, bad=(1,), empty=(2,), broken=(3,), with_refused=(4,))
     rows = take(reader, CONFIG, 20)
@@ -168,10 +186,12 @@ def test_collate_stacks_and_split_undoes_it() -> None:
         ({"crop_hw": (0, 4)}, r"crop_hw is \(0, 4\)"),
         ({"window_size": 0}, "window_size is 0"),
         ({"seed": -1}, "seed is -1"),
+        ({"targets_per_view": 0}, "targets_per_view is 0"),
+        ({"targets_per_view": 2, "copy_paste": CopyPasteConfig(recipe="exclusive")}, "expected 'none', for copy-paste"),
         ({"keep_background_prob": 2.0}, "keep_background_prob is 2.0"),
     ],
 )
-def test_wrong_settings_say_what_is_wrong(values: dict[str, float], message: str) -> None:
+def test_wrong_settings_say_what_is_wrong(values: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         DataConfig(**values)  # pyright: ignore[reportArgumentType]
 
