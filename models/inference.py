@@ -4,9 +4,11 @@ The answers stay what they were, to float rounding; with `bf16` to bfloat16's. T
 trained or saved.
 """
 
+from itertools import pairwise
 from typing import Any
 
 import torch
+from timm.layers import BatchNormAct2d  # pyright: ignore[reportPrivateImportUsage]
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -70,6 +72,11 @@ def fold_batch_norms(module: nn.Module) -> None:
         for norm in NORM_AFTER.get(name, ()):
             if norm in parts and isinstance(part, nn.Conv2d):
                 _fold(module, name, module, norm)
+    # timm's blocks: a norm with its activation stands right after its convolution.
+    for (name, conv), (after, norm) in pairwise(module.named_children()):
+        if isinstance(conv, nn.Conv2d) and isinstance(norm, BatchNormAct2d):
+            setattr(module, name, fuse_conv_bn_eval(conv, norm))
+            setattr(module, after, norm.act)
 
 
 def _fold(conv_in: Any, conv_name: Any, norm_in: Any, norm_name: Any) -> None:
@@ -77,7 +84,7 @@ def _fold(conv_in: Any, conv_name: Any, norm_in: Any, norm_name: Any) -> None:
     norm = norm_in[norm_name] if isinstance(norm_name, int) else getattr(norm_in, norm_name)
     if isinstance(norm, nn.Sequential) and len(norm) and isinstance(conv, nn.Conv2d):
         norm_in, norm_name, norm = norm, 0, norm[0]  # conv, then (norm, ReLU)
-    if not (isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)):
+    if not (isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)) or isinstance(norm, BatchNormAct2d):
         return
     fused = fuse_conv_bn_eval(conv, norm)
     for owner, name, part in ((conv_in, conv_name, fused), (norm_in, norm_name, nn.Identity())):

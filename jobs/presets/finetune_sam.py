@@ -44,6 +44,8 @@ def finetune_sam() -> TrainConfig:
         training=TrainingConfig(
             objective="icl",
             icl=EVERY_LOOK,
+            # Masks drawn as polygons or superpixels took the decoder's fine borders away.
+            ignore_border=0.006,
             freeze_encoder=True,
             steps=300,
             batch_size=8,

@@ -109,6 +109,10 @@ class TrainingConfig:
     exemplar: ExemplarConfig = field(default_factory=ExemplarConfig)
     loss: Literal["nfl", "bce"] = "nfl"
     """Normalised focal loss, or plain binary cross entropy (FocusCut)."""
+    ignore_border: float = 0.0
+    """Half the width of a band along the target's border that is not scored, as a part of the longer side: where
+    masks were drawn as polygons, pixels nearer than this are often wrong, and hard pixels weigh most. Clicks are drawn
+    on the whole target. 0: none."""
     freeze_encoder: bool = False
     """Leave an image encoder that sees no click (SAM's family) as it is: it then runs once a step, however many
     clicks."""
@@ -144,6 +148,10 @@ class TrainingConfig:
                 raise InputError(f"training.{name} {getattr(self, name)}: expected a number >= 1")
         if not 0 <= self.ema < 1:
             raise InputError(f"training.ema {self.ema}: expected a decay in 0..1, such as 0.999, or 0 for none")
+        if not 0 <= self.ignore_border < 0.5:
+            raise InputError(
+                f"training.ignore_border {self.ignore_border}: expected a part of the longer side, such as 0.006, or 0"
+            )
         if self.batch_size % self.accumulate:
             raise InputError(
                 f"training.batch_size {self.batch_size} does not divide into training.accumulate {self.accumulate}"

@@ -1,5 +1,7 @@
 """What an output costs where a network offers several masks: the best of those that a sample may be shown."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -8,7 +10,7 @@ from models.interaction import Clicks
 from models.losses import LOSSES
 from models.networks.base import Output
 from pipeline.training.config import TrainingConfig
-from pipeline.training.objectives.scoring import mask_ious, score
+from pipeline.training.objectives.scoring import mask_ious, score, without_border
 from tests.training.toys import toy
 
 CONFIG = TrainingConfig(quality_weight=0.5)
@@ -43,6 +45,22 @@ def test_ious_leave_ignored_pixels_out() -> None:
     logits = torch.full((1, 1, 8, 8), -1.0)
     logits[0, 0, :4, :2] = 1
     assert mask_ious(logits, target).item() == pytest.approx(6 / 12)
+
+
+def test_a_band_along_the_border_is_not_scored() -> None:
+    target = target_of(0, 4)
+    target[1, 0, 7, 7] = -1
+    banded = without_border(target, 1 / 8)
+    assert torch.equal(banded[:1], target[:1]), "no object, no border; the image's edge is none either"
+    wanted = target[1, 0].clone()
+    wanted[3:5, :5] = wanted[:5, 3:5] = -1
+    assert torch.equal(banded[1, 0], wanted)
+    assert without_border(target, 0.0) is target
+    config = replace(CONFIG, ignore_border=1 / 8)
+    logits = (20 * (2 * target - 1)).requires_grad_()
+    wrong = torch.where(banded == -1, -logits.detach(), logits.detach())
+    assert score(Output(wrong), target, config) == score(Output(logits), target, config)
+    assert score(Output(wrong), target, CONFIG) > score(Output(logits), target, CONFIG)
 
 
 def test_a_batch_is_offered_what_its_samples_are_each_alone() -> None:

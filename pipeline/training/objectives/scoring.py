@@ -1,6 +1,7 @@
 """What an output costs: the loss of the mask, and of what else a network shows of itself in training."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from models.losses import LOSSES, binary_cross_entropy
@@ -34,11 +35,25 @@ def offered_loss(output: Output, target: Tensor, config: TrainingConfig) -> Tens
     assert candidates is not None
     assert quality is not None
     assert offered is not None
+    target = without_border(target, config.ignore_border)
     losses = torch.stack([LOSSES[config.loss](mask[:, None].float(), target) for mask in candidates.unbind(1)], 1)
     loss = losses.masked_fill(~offered, torch.inf).amin(1)
     error = (quality.float() - mask_ious(candidates, target)).square()
     of_quality = (error * offered).sum(1) / offered.sum(1)
     return loss.mean() + config.quality_weight * of_quality.mean()
+
+
+def without_border(target: Tensor, share: float) -> Tensor:
+    """Mark as ignored (-1) what is nearer to the border of the target (b, 1, h, w) than `share` of its longer side."""
+    reach = round(share * max(target.shape[2:]))
+    if not reach:
+        return target
+    near = (target > 0.5).float()
+    inside = 1 - near
+    for kernel, padding in (((2 * reach + 1, 1), (reach, 0)), ((1, 2 * reach + 1), (0, reach))):
+        near = F.max_pool2d(near, kernel, 1, padding)
+        inside = F.max_pool2d(inside, kernel, 1, padding)
+    return target.masked_fill((near > 0) & (inside > 0), -1.0)
 
 
 def mask_ious(logits: Tensor, target: Tensor) -> Tensor:
@@ -51,4 +66,4 @@ def mask_ious(logits: Tensor, target: Tensor) -> Tensor:
 
 def mask_loss(logits: Tensor, target: Tensor, config: TrainingConfig) -> Tensor:
     """Mean of the run's loss over a batch; logits and target (b, 1, h, w)."""
-    return LOSSES[config.loss](logits.float(), target).mean()
+    return LOSSES[config.loss](logits.float(), without_border(target, config.ignore_border)).mean()
