@@ -16,7 +16,7 @@ from models.published import pack_clicks
 from tests.models.tiny import tiny_network
 
 DEAD = ("backbone.cls_token", "backbone.fc_norm.weight", "backbone.head.bias", "head.up_conv1.0.weight")
-OURS = ("emc_vit_", "icmformerpp_")
+OURS = ("emc_vit_", "icmformerpp_", "lite_")
 PICKLED_IN = "isegm.model.modeling.transformer_helper.cross_entropy_loss"
 
 

@@ -150,8 +150,8 @@ def test_in_bf16_sharing_stays_near_one_worker(shared: Path, case: str) -> None:
 
 OF_SPLIT = {"emc", "correction_only"}
 PAIRS = [(toy, objective) for toy in TOYS for objective in OBJECTIVES if "emc " in toy or objective not in OF_SPLIT]
-PAIRS += [(toy, "correction_only") for toy in TOYS if "sam" in toy]
-SOMETIMES_IDLE = {"focuscut apart", "icmformerpp", "sam", "mobile_sam", "sam2"}
+PAIRS += [(toy, "correction_only") for toy in TOYS if "sam" in toy or toy == "lite"]
+SOMETIMES_IDLE = {"focuscut apart", "icmformerpp", "sam", "mobile_sam", "sam2", "lite"}
 """Kinds of which a forward may leave a part out: views with their own weights, an exemplar's guide, other prompts."""
 
 
