@@ -153,7 +153,10 @@ def import_base(path: Path, name: str, seed: int = 0) -> Imported:
     network = fresh(name, seed)
     assert isinstance(network, EmcVit | Lite)
     started = network.load_base(base.state_dict())
-    return Imported(network=network.eval(), source=source, started=tuple(started), photos=frozenset(photos))
+    refinement = "sam" if network.traits.prompted else "standard"
+    return Imported(
+        network=network.eval(), source=source, started=tuple(started), refinement=refinement, photos=frozenset(photos)
+    )
 
 
 def base_name(name: str) -> str | None:

@@ -1,15 +1,19 @@
 """Small networks around timm's backbones: they begin as MobileSAM answers, on frames as large as their views."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 
+from models import checkpoint
 from models.click_maps import collate_clicks
 from models.errors import InputError
 from models.interaction import Clicks
 from models.networks import create
 from models.networks.lite import CANVAS, Lite
 from models.networks.sam import Sam
+from models.published.importing import import_base
 from pipeline.training.runner import freeze
 from tests.models.tiny import TINY_NETWORKS, views
 
@@ -118,3 +122,16 @@ def test_the_backbone_of_another_task_is_a_start_too() -> None:
         assert torch.equal(network.state_dict()[name], state[name.removeprefix("image_encoder.trunk.")])
     with pytest.raises(InputError, match="missing"):
         lite(backbone="test_efficientnet", side=SIDE).load_backbone({})
+
+
+def test_a_checkpoint_of_mobile_sam_is_its_base_and_tells_its_refinement(tmp_path: Path) -> None:
+    whole = create("mobile_sam")
+    folder = checkpoint.save(whole, tmp_path / "mobile_sam", licence="Apache-2.0")
+    imported = import_base(folder, "lite_s")
+    assert imported.refinement == "sam"
+    assert imported.source.licence == "Apache-2.0"
+    name = "image_encoder.neck.0.weight"
+    assert torch.equal(imported.network.state_dict()[name], whole.state_dict()[name])
+    other = checkpoint.save(TINY_NETWORKS["ritm"](), tmp_path / "ritm")
+    with pytest.raises(InputError, match="mobile_sam"):
+        import_base(other, "lite_s")
