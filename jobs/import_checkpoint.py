@@ -32,7 +32,7 @@ class ImportConfig:
     """Folder of the checkpoint."""
     kind: Annotated[Literal["model", "backbone", "base"], tyro.conf.arg(name="as")] = "model"
     """What it is: a whole published model; a backbone of timm, MAE, torchvision or the authors' pre-training; or the
-    fine-tuned SimpleClick network under an emc_vit_* (ours)."""
+    fine-tuned SimpleClick network under an emc_vit_*, or mobile_sam under lite_s (ours)."""
     seed: int = 0
     """Of the weights that stay fresh."""
     licence: str | None = None

@@ -56,7 +56,7 @@ def prepare(network: Network, *, bf16: bool = False) -> Network:
 
 
 def fold_batch_norms(module: nn.Module) -> None:
-    """Merge every batch norm into the convolution before it, in place; what it was becomes an identity."""
+    """Merge batch norms into the convolutions before them, in place; what they were becomes an identity."""
     for child in module.children():
         fold_batch_norms(child)
     if isinstance(module, nn.Sequential):
@@ -72,8 +72,10 @@ def fold_batch_norms(module: nn.Module) -> None:
         for norm in NORM_AFTER.get(name, ()):
             if norm in parts and isinstance(part, nn.Conv2d):
                 _fold(module, name, module, norm)
-    # timm's blocks: a norm with its activation stands right after its convolution.
+    # timm's blocks of convolutions: conv_dw, bn1, conv_pw, bn2, ... each norm with the activation after it.
     for (name, conv), (after, norm) in pairwise(module.named_children()):
+        if not (name.startswith("conv") and after.startswith("bn")):
+            continue
         if isinstance(conv, nn.Conv2d) and isinstance(norm, BatchNormAct2d):
             setattr(module, name, fuse_conv_bn_eval(conv, norm))
             setattr(module, after, norm.act)

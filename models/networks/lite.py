@@ -1,8 +1,8 @@
 """Small click networks: any backbone of timm encodes an image once, and SAM's decoder answers clicks on three scales.
 
 Ours. The decoder, its tokens and rules are SAM's (Kirillov et al. 2023), so that weights of MobileSAM are a start; maps
-of strides 8 and 4 come in where it enlarges, as in SAM 2 (Ravi et al. 2024), through convolutions that begin at zero:
-the first step answers as MobileSAM does. Frames are as large as the view needs, not square.
+of strides 8 and 4 come in where it enlarges, as in SAM 2 (Ravi et al. 2024), through convolutions that begin at zero.
+Frames are as large as the view needs, not square: with MobileSAM's weights the masks are like its, not the same.
 """
 
 import re
@@ -92,6 +92,8 @@ class Lite(Sam):
 
     def __init__(self, config: LiteConfig, image_encoder: Pyramid) -> None:
         super().__init__(config, image_encoder)
+        if config.side > CANVAS:
+            raise InputError(f"side {config.side}: expected at most {CANVAS}, the square in which places are coded")
         self.canvas = CANVAS
 
     def frame_rule(self, side: int) -> tuple[SizeRule, Resampling]:
@@ -131,7 +133,7 @@ class Lite(Sam):
         return [*((f"image_encoder.trunk.{stage}.",) for stage in stages), ("image_encoder.",)]
 
     def load_base(self, state: dict[str, Tensor]) -> list[str]:
-        """Start from MobileSAM's weights, and answer as it does on such frames; returns the names that were set.
+        """Start from MobileSAM's weights; returns the names that were set.
 
         Raises InputError naming what is missing or of another shape: then nothing was copied.
         """

@@ -130,7 +130,8 @@ def import_backbone(path: Path, name: str, seed: int = 0) -> Imported:
         kind = backbone_kind(state)
         note = prefix_note(state, {key.removeprefix("backbone.") for key in network.state_dict()})
         raise InputError(f"{path}{f' holds a {kind}' if kind else ''}: {error}{note}") from error
-    return Imported(network=network.eval(), source=_source(path, weights, config), started=tuple(started))
+    source = _source(path, weights, config)
+    return Imported(network=network.eval(), source=source, started=tuple(started), refinement=plain(network))
 
 
 def import_base(path: Path, name: str, seed: int = 0) -> Imported:
@@ -153,10 +154,18 @@ def import_base(path: Path, name: str, seed: int = 0) -> Imported:
     network = fresh(name, seed)
     assert isinstance(network, EmcVit | Lite)
     started = network.load_base(base.state_dict())
-    refinement = "sam" if network.traits.prompted else "standard"
     return Imported(
-        network=network.eval(), source=source, started=tuple(started), refinement=refinement, photos=frozenset(photos)
+        network=network.eval(),
+        source=source,
+        started=tuple(started),
+        refinement=plain(network),
+        photos=frozenset(photos),
     )
+
+
+def plain(network: Network) -> str:
+    """Name of the refinement that is one look, with the threshold that the network's kind was made for."""
+    return "sam" if network.traits.prompted else "standard"
 
 
 def base_name(name: str) -> str | None:

@@ -41,6 +41,8 @@ class AugmentConfig:
         lookup("augmentation recipe", self.recipe, AUGMENT_RECIPES)
         if self.scale is not None and not 0 < self.scale[0] <= self.scale[1]:
             raise InputError(f"augment.scale is {self.scale}: expected 0 < smallest <= largest")
+        if self.fit and AUGMENT_RECIPES[self.recipe].around:
+            raise InputError(f"augment.fit: recipe {self.recipe} cuts a square about an object; leave it out")
         if self.max_redraws < 0:
             raise InputError(f"augment.max_redraws is {self.max_redraws}: expected a whole number >= 0")
 

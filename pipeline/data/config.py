@@ -34,8 +34,8 @@ class DataConfig(Decoding):
     """How many samples are made together: decoded once, each other's copy-paste partners."""
     targets_per_view: int = 1
     """Samples in a row that show the same augmented image, each with a target and clicks drawn for it: networks that
-    encode an image before any click (SAM) encode it once. Best a divisor of the batch and of the window, of whose
-    images the others are not shown: an epoch shows one of so many."""
+    encode an image before any click (SAM) encode it once where they share a forward (a divisor of batch_size /
+    accumulate / workers). Of the window's images the others are not shown: an epoch shows one of so many."""
     seed: int = 0
     """Another seed gives another stream."""
     min_object_area: int | Literal["auto"] = 1000
@@ -86,6 +86,10 @@ class DataConfig(Decoding):
         if not 0 <= self.keep_background_prob <= 1:
             raise InputError(
                 f"keep_background_prob is {self.keep_background_prob}: expected a probability between 0 and 1"
+            )
+        if self.targets_per_view > self.window_size:
+            raise InputError(
+                f"targets_per_view is {self.targets_per_view}: expected at most window_size, {self.window_size}"
             )
         if self.targets_per_view > 1 and self.copy_paste.recipe != "none":
             raise InputError(

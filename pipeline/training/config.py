@@ -150,7 +150,7 @@ class TrainingConfig:
             raise InputError(f"training.ema {self.ema}: expected a decay in 0..1, such as 0.999, or 0 for none")
         if not 0 <= self.ignore_border < 0.5:
             raise InputError(
-                f"training.ignore_border {self.ignore_border}: expected a part of the longer side, such as 0.006, or 0"
+                f"training.ignore_border {self.ignore_border}: expected a part of the longer side in [0, 0.5)"
             )
         if self.batch_size % self.accumulate:
             raise InputError(

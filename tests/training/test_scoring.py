@@ -48,12 +48,12 @@ def test_ious_leave_ignored_pixels_out() -> None:
 
 
 def test_a_band_along_the_border_is_not_scored() -> None:
-    target = target_of(0, 4)
+    target = target_of(0, 6)
     target[1, 0, 7, 7] = -1
     banded = without_border(target, 1 / 8)
     assert torch.equal(banded[:1], target[:1]), "no object, no border; the image's edge is none either"
     wanted = target[1, 0].clone()
-    wanted[3:5, :5] = wanted[:5, 3:5] = -1
+    wanted[5:7, :7] = wanted[:7, 5:7] = -1
     assert torch.equal(banded[1, 0], wanted)
     assert without_border(target, 0.0) is target
     config = replace(CONFIG, ignore_border=1 / 8)
@@ -61,6 +61,13 @@ def test_a_band_along_the_border_is_not_scored() -> None:
     wrong = torch.where(banded == -1, -logits.detach(), logits.detach())
     assert score(Output(wrong), target, config) == score(Output(logits), target, config)
     assert score(Output(wrong), target, CONFIG) > score(Output(logits), target, CONFIG)
+
+
+@pytest.mark.parametrize("hw", [(2, 2), (2, 8), (4, 4)])
+def test_a_target_of_which_the_band_would_leave_too_little_stays_whole(hw: tuple[int, int]) -> None:
+    target = torch.zeros(1, 1, 12, 12)
+    target[:, :, 4 : 4 + hw[0], 4 : 4 + hw[1]] = 1
+    assert torch.equal(without_border(target, 2 / 12), target)
 
 
 def test_a_batch_is_offered_what_its_samples_are_each_alone() -> None:

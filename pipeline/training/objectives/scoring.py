@@ -35,8 +35,8 @@ def offered_loss(output: Output, target: Tensor, config: TrainingConfig) -> Tens
     assert candidates is not None
     assert quality is not None
     assert offered is not None
-    target = without_border(target, config.ignore_border)
-    losses = torch.stack([LOSSES[config.loss](mask[:, None].float(), target) for mask in candidates.unbind(1)], 1)
+    scored = without_border(target, config.ignore_border)
+    losses = torch.stack([LOSSES[config.loss](mask[:, None].float(), scored) for mask in candidates.unbind(1)], 1)
     loss = losses.masked_fill(~offered, torch.inf).amin(1)
     error = (quality.float() - mask_ious(candidates, target)).square()
     of_quality = (error * offered).sum(1) / offered.sum(1)
@@ -44,16 +44,23 @@ def offered_loss(output: Output, target: Tensor, config: TrainingConfig) -> Tens
 
 
 def without_border(target: Tensor, share: float) -> Tensor:
-    """Mark as ignored (-1) what is nearer to the border of the target (b, 1, h, w) than `share` of its longer side."""
+    """Mark as ignored (-1) what is nearer to the border of the target (b, 1, h, w) than `share` of its longer side.
+
+    A thin or small target, of which less than a quarter would be left, stays whole.
+    """
     reach = round(share * max(target.shape[2:]))
     if not reach:
         return target
-    near = (target > 0.5).float()
+    target_pixels = target > 0.5
+    near = target_pixels.float()
     inside = 1 - near
     for kernel, padding in (((2 * reach + 1, 1), (reach, 0)), ((1, 2 * reach + 1), (0, reach))):
         near = F.max_pool2d(near, kernel, 1, padding)
         inside = F.max_pool2d(inside, kernel, 1, padding)
-    return target.masked_fill((near > 0) & (inside > 0), -1.0)
+    band = (near > 0) & (inside > 0)
+    kept = (target_pixels & ~band).flatten(1).sum(1)
+    thin = 4 * kept < target_pixels.flatten(1).sum(1)
+    return target.masked_fill(band & ~thin[:, None, None, None], -1.0)
 
 
 def mask_ious(logits: Tensor, target: Tensor) -> Tensor:
