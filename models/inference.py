@@ -77,8 +77,9 @@ def fold_batch_norms(module: nn.Module) -> None:
         if not (name.startswith("conv") and after.startswith("bn")):
             continue
         if isinstance(conv, nn.Conv2d) and isinstance(norm, BatchNormAct2d):
-            setattr(module, name, fuse_conv_bn_eval(conv, norm))
-            setattr(module, after, norm.act)
+            both: Any = norm
+            setattr(module, name, fuse_conv_bn_eval(conv, both))
+            setattr(module, after, both.act)
 
 
 def _fold(conv_in: Any, conv_name: Any, norm_in: Any, norm_name: Any) -> None:
