@@ -13,7 +13,7 @@ from pipeline.training.config import IclConfig, OptimizerConfig, ScalingConfig, 
 
 EVERY_LOOK = IclConfig(betas=(1.0, 1.0, 1.0), first_weight=1.0)
 """A first click, scored by the best of its three masks, and three corrections: passes of a light decoder, for one pass
-of a heavy encoder. All count the same: with more weight on later clicks the answer to the first got worse."""
+of a heavy encoder. All count the same."""
 
 GPUS: dict[str, tuple[int, int]] = {
     "mobile_sam": (1, 16),
@@ -44,7 +44,7 @@ def finetune_sam() -> TrainConfig:
         training=TrainingConfig(
             objective="icl",
             icl=EVERY_LOOK,
-            # Masks drawn as polygons or superpixels took the decoder's fine borders away.
+            # Many masks are polygons: in a trial, scoring their borders made later clicks worse (RESULTS.md).
             ignore_border=0.006,
             freeze_encoder=True,
             steps=300,

@@ -60,7 +60,7 @@ class Pyramid(nn.Module):
             self.trunk["stages_3"].downsample.conv2.conv.stride = (1, 1)
         self.fine = [places[8], places[4]]
         self.widths = (widths[places[8]], widths[places[4]])
-        self.side = nn.Conv2d(widths[places[16]], DIM, 1, bias=False) if len(widths) - 1 > places[16] else None
+        self.lateral = nn.Conv2d(widths[places[16]], DIM, 1, bias=False) if len(widths) - 1 > places[16] else None
         self.middle = places[16]
         self.neck = nn.Sequential(
             nn.Conv2d(widths[-1], DIM, 1, bias=False),
@@ -68,17 +68,17 @@ class Pyramid(nn.Module):
             nn.Conv2d(DIM, DIM, 3, padding=1, bias=False),
             LayerNorm2d(DIM),
         )
-        if self.side is not None:
-            nn.init.zeros_(self.side.weight)
+        if self.lateral is not None:
+            nn.init.zeros_(self.lateral.weight)
 
     def forward(self, frame: Tensor) -> Started:
         """Encode frames (b, 3, h, w): 256 channels at stride 16, the backbone's own at strides 8 and 4."""
         maps = self.trunk(frame)
         narrow, *rest = self.neck
         deepest = narrow(maps[-1])
-        if self.side is not None:
+        if self.lateral is not None:
             middle = maps[self.middle]
-            deepest = F.interpolate(deepest, size=middle.shape[2:], mode="nearest") + self.side(middle)
+            deepest = F.interpolate(deepest, size=middle.shape[2:], mode="nearest") + self.lateral(middle)
         for layer in rest:
             deepest = layer(deepest)
         return deepest, *(maps[number] for number in self.fine)
@@ -137,7 +137,7 @@ class Lite(Sam):
 
         Raises InputError naming what is missing or of another shape: then nothing was copied.
         """
-        fresh = ("image_encoder.side.", "mask_decoder.conv_s")
+        fresh = ("image_encoder.lateral.", "mask_decoder.conv_s")
         names = {ours: flat(ours) for ours in self.state_dict() if not ours.startswith(fresh)}
         return copy_tensors(self, state, names, "network")
 

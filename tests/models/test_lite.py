@@ -46,7 +46,7 @@ def test_the_first_step_answers_as_the_network_whose_weights_it_took(mobile_sam:
     started = network.load_base(mobile_sam.state_dict())
     fresh = network.state_dict().keys() - set(started)
     assert {name.rsplit(".", 1)[0] for name in fresh} == {
-        "mask_decoder.conv_s0", "mask_decoder.conv_s1", "image_encoder.side",
+        "mask_decoder.conv_s0", "mask_decoder.conv_s1", "image_encoder.lateral",
     }  # fmt: skip
     network.canvas = mobile_sam.canvas  # as large as the frame, as mobile_sam has it at this size
     image = views(1, (SIDE, SIDE))[0]
