@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 
-from jobs.datasets import without_left_out
 from models import checkpoint
 from models.networks import create
 from models.networks.base import Network
@@ -29,9 +28,9 @@ from pipeline.data.config import DataConfig
 from pipeline.data.exemplar_columns import ExemplarColumnsConfig
 from pipeline.data.focus_patches import FocusPatchConfig
 from pipeline.data.hold_out import HoldOut
+from pipeline.data.leave_out import training_reader
 from pipeline.data.local import stream
 from pipeline.data.position import StreamPosition, rebatch
-from pipeline.data.readers import open_reader
 from pipeline.data.rows import collate
 from pipeline.training.batch import TrainingBatch, to_device
 from pipeline.training.config import EmcConfig, OptimizerConfig, TrainingConfig
@@ -132,6 +131,7 @@ def main() -> None:
     data = case.data(
         DataConfig(
             reader="coco_panoptic",
+            root=args.root,
             crop_hw=case.crop_hw,
             window_size=24,
             min_object_area=300,
@@ -139,7 +139,7 @@ def main() -> None:
             leave_out=tuple(args.leave_out),
         )
     )
-    whole = without_left_out(open_reader("coco_panoptic", args.root), data)
+    whole = training_reader(data)
     reader = HoldOut(reader=whole, fraction=HELD_OUT, side="training")
     network = build(case, args.start)
     checkpoint.save(network, args.out / "untrained")

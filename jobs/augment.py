@@ -7,17 +7,17 @@ from typing import Any, Literal
 
 from jobs.cli import data_root, location, parse, run_job
 from jobs.config import for_reader_of
-from jobs.datasets import absolute, settle_floor, without_left_out
+from jobs.datasets import absolute, settle_floor
 from jobs.prepare import CountItems, on_ray, show_counted, show_parts
 from jobs.presets import PRESETS
 from models.errors import InputError, lookup
 from pipeline.data.config import AUTO, DataConfig
+from pipeline.data.leave_out import training_reader
 from pipeline.data.prepared.epoch_plan import EpochRows, list_items, plan_epoch
 from pipeline.data.prepared.manifest import MANIFEST, read_manifest
 from pipeline.data.prepared.parts import finished
 from pipeline.data.prepared.prepare import make_parts
 from pipeline.data.prepared.storage import Storage, shown
-from pipeline.data.readers import open_reader
 from pipeline.data.sample import Reader
 from pipeline.saved import Settings
 
@@ -74,7 +74,7 @@ def main(argv: Sequence[str]) -> int:
         leave_out=tuple(absolute("--data.leave-out", text) for text in job.data.leave_out),
     )
     job = dataclasses.replace(job, data=data)
-    reader = without_left_out(open_reader(data.reader, data.root, data.split, data.options, data), data)
+    reader = training_reader(data)
     storage = Storage(location("--out", job.out))
     return preview(job, reader, storage) if job.preview else materialise(job, reader, storage)
 

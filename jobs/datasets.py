@@ -1,26 +1,24 @@
 """Data sets as flags name them, READER=ROOT or READER/SPLIT=ROOT, and what of them is trained on."""
 
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from jobs.cli import data_root
 from models.errors import InputError
 from pipeline.data.config import AUTO, DataConfig
-from pipeline.data.leave_out import LeaveOut, fingerprints_of
-from pipeline.data.readers import READERS, open_reader
+from pipeline.data.leave_out import named_parts
+from pipeline.data.readers import READERS
 from pipeline.data.sample import Item, Reader
 from pipeline.data.targets import floor_of, with_floor
 
 
 def parse_dataset(flag: str, text: str) -> tuple[str, str, str | None]:
     """Take READER/SPLIT=ROOT apart: reader, split ("" if not given) and root, absolute (None for generated sets)."""
-    left, equals, root = text.partition("=")
-    reader, _, split = left.partition("/")
-    if not equals and reader in READERS and READERS[reader].root:
+    reader, split, root = named_parts(text)
+    if "=" not in text and reader in READERS and READERS[reader].root:
         raise InputError(f"{flag} {text}: expected READER=ROOT or READER/SPLIT=ROOT")
-    return reader, split, data_root(flag, reader, root or None)
+    return reader, split, data_root(flag, reader, root)
 
 
 def dataset_name(reader: str, split: str, root: str | None) -> str:
@@ -32,17 +30,6 @@ def absolute(flag: str, text: str) -> str:
     """Write a data set down as any process finds it."""
     reader, split, root = parse_dataset(flag, text)
     return f"{reader}{'/' + split if split else ''}{f'={root}' if root else ''}"
-
-
-def without_left_out(reader: Reader, data: DataConfig) -> Reader:
-    """Take the photos of `data.leave_out` from what a config trains on."""
-    return LeaveOut(reader=reader, fingerprints=_left_out(data.leave_out)) if data.leave_out else reader
-
-
-@lru_cache(maxsize=1)
-def _left_out(datasets: tuple[str, ...]) -> frozenset[int]:
-    parsed = [parse_dataset("--data.leave-out", text) for text in datasets]
-    return fingerprints_of(open_reader(reader, root, split) for reader, split, root in parsed)
 
 
 def settle_floor(data: DataConfig, reader: Reader, items: Sequence[Item], settings: Any) -> DataConfig:

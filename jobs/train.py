@@ -15,7 +15,7 @@ import torch
 from jobs import before_after, tracking
 from jobs.cli import absolute_path, as_dict, data_root, from_dict, parse, run_job, take_preset
 from jobs.config import TrainConfig, for_reader_of
-from jobs.datasets import absolute, settle_floor, without_left_out
+from jobs.datasets import absolute, settle_floor
 from jobs.evaluate import RECOMMENDED, label
 from jobs.presets import PRESETS
 from jobs.progress import EmptySamples, followed
@@ -29,6 +29,7 @@ from models.networks.pooled import pools_views
 from models.refinement import build, named
 from pipeline.data.config import DataConfig
 from pipeline.data.hold_out import HoldOut
+from pipeline.data.leave_out import training_reader
 from pipeline.data.readers import open_reader
 from pipeline.data.sample import Item, Reader
 from pipeline.data.targets import check_targets
@@ -47,10 +48,7 @@ def main(argv: Sequence[str]) -> int:
     if argv and argv[0].split("=")[0] == "--resume":
         preset, config = resumed(argv)
     else:
-        preset, config, rest = take_preset(argv, PRESETS, "train")
-        config = dataclasses.replace(config, data=for_reader_of(rest, config.data))
-        config = parse(TrainConfig, rest, prog=f"train {preset}", default=config)
-        config = dataclasses.replace(config, out=config.out or f"runs/{preset}-{datetime.now():%Y%m%d-%H%M%S}")
+        preset, config = read_flags(argv, "train")
     from jobs.ray_env import connected
 
     out = absolute_path("--out", config.out)
@@ -59,6 +57,14 @@ def main(argv: Sequence[str]) -> int:
     with connected(num_cpus=config.num_cpus):
         train(checked, out, uri, name=preset)
     return 0
+
+
+def read_flags(argv: Sequence[str], job: str) -> tuple[str, TrainConfig]:
+    """Read `PRESET --flags`: the preset's name, and its config with the flags' values."""
+    preset, config, rest = take_preset(argv, PRESETS, job)
+    config = dataclasses.replace(config, data=for_reader_of(rest, config.data))
+    config = parse(TrainConfig, rest, prog=f"{job} {preset}", default=config)
+    return preset, dataclasses.replace(config, out=config.out or f"runs/{preset}-{datetime.now():%Y%m%d-%H%M%S}")
 
 
 def resumed(argv: Sequence[str]) -> tuple[str, TrainConfig]:
@@ -105,7 +111,7 @@ def check(config: TrainConfig) -> TrainConfig:
     check_objective(config, shape)
     check_forwards(config, shape)
     data = dataclasses.replace(data, leave_out=tuple(absolute("--data.leave-out", text) for text in data.leave_out))
-    reader = without_left_out(open_reader(data.reader, data.root, data.split, data.options, data), data)
+    reader = training_reader(data)
     items = reader.items()
     if not items:
         raise InputError(f"the data set at {data.root} lists no images")
@@ -230,7 +236,7 @@ def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
 def training_side(config: TrainConfig) -> Reader:
     """Open what training reads: nothing that is held out."""
     data, hold_out = config.data, config.validation.hold_out
-    reader = without_left_out(open_reader(data.reader, data.root, data.split, data.options, data), data)
+    reader = training_reader(data)
     return HoldOut(reader=reader, fraction=hold_out, side="training") if hold_out else reader
 
 

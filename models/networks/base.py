@@ -143,6 +143,10 @@ class Network(nn.Module):
         """
         return ()
 
+    def fresh(self) -> Sequence[str]:
+        """List what a network has beside the weights that it starts from, by how its parameters' names begin."""
+        return ()
+
     def fit_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Adapt weights that were saved for another input size (positional embeddings)."""
         return state

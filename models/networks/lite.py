@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import timm
+import torch
 import torch.nn.functional as F
 from timm.layers import LayerNorm2d  # pyright: ignore[reportPrivateImportUsage]
 from torch import Tensor, nn
@@ -21,11 +22,15 @@ from models.networks.base import Started
 from models.networks.pretrained import copy_tensors
 from models.networks.sam import Sam
 from models.networks.sam_decoder import MaskDecoder
-from models.networks.sam_prompts import DIM, PromptEncoder
+from models.networks.sam_prompts import DIM, NEGATIVE, POSITIVE, PromptEncoder, Prompts
 from models.resampling import Resampling
 
 CANVAS = 1024
 """Places are coded as in MobileSAM's frame of this side, in whose upper left corner a smaller frame lies."""
+SPOTS = (2.0, 8.0)
+"""Deviations of a click's spots, in cells of 4 pixels."""
+LARGEST = 10.0
+"""Larger logits say no more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +89,61 @@ class Pyramid(nn.Module):
         return deepest, *(maps[number] for number in self.fine)
 
 
+def spots(prompts: Prompts, hw: tuple[int, int]) -> Tensor:
+    """Draw clicks at stride 4: (b, 4, h, w) in 0..1, positive and negative ones, each as small and as wide spots."""
+    device = prompts.xy.device
+    ys, xs = (torch.arange(num, device=device) for num in hw)
+    # A pixel's place is its index; the centre of a cell of four is at 1.5 of its pixels.
+    places = (prompts.xy.float() - 1.5) / 4
+    maps = []
+    for kind in (POSITIVE, NEGATIVE):
+        counts = (prompts.labels == kind) & prompts.counts
+        for reach in SPOTS:
+            along_y, along_x = (
+                torch.exp(-0.5 * ((places[..., axis, None] - cells) / reach) ** 2) for axis, cells in ((1, ys), (0, xs))
+            )
+            drawn = (along_y * counts[..., None])[..., None] * along_x[..., None, :]
+            maps.append(drawn.amax(1))
+    return torch.stack(maps, dim=1)
+
+
+class Details(nn.Module):
+    """Changes the features from which masks are made near clicks; begins by changing nothing.
+
+    SAM's clicks are tokens, which say little about single cells: this sees clicks and the last mask where they are.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        width = DIM // 8
+        self.enter = nn.Conv2d(width + 1 + 2 * len(SPOTS), width, 1)
+        self.blocks = nn.ModuleList([DetailBlock(width, dilation) for dilation in (1, 2, 3)])
+        self.leave = nn.Conv2d(width, width, 1)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)  # pyright: ignore[reportArgumentType]
+
+    def forward(self, features: Tensor, maps: Tensor) -> Tensor:
+        """Take features (b, 32, h, w) and maps (b, 5, h, w); return what to add to the features."""
+        x = self.enter(torch.cat([features, maps.to(features.dtype)], dim=1))
+        for block in self.blocks:
+            x = block(x)
+        return self.leave(x)
+
+
+class DetailBlock(nn.Module):
+    """A depthwise convolution of 5 x 5 cells, a norm, and a pointwise one, beside what comes in."""
+
+    def __init__(self, width: int, dilation: int) -> None:
+        super().__init__()
+        self.near = nn.Conv2d(width, width, 5, padding=2 * dilation, dilation=dilation, groups=width)
+        self.norm = LayerNorm2d(width)
+        self.mix = nn.Conv2d(width, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (b, c, h, w) to the same shape."""
+        return x + self.mix(F.gelu(self.norm(self.near(x))))
+
+
 class Lite(Sam):
     """SAM's rules on frames that are padded to whole cells alone, with finer maps in the decoder."""
 
@@ -100,15 +160,30 @@ class Lite(Sam):
         """Size of views, and how pixels become one."""
         return LongSide(side), "half_pixel"
 
+    def frame_hw(self, hw: tuple[int, int]) -> tuple[int, int]:
+        """Height and width that a view has in the frame; in training as large as the crop is."""
+        return hw if self.training else super().frame_hw(hw)
+
     def make_halves(self) -> tuple[PromptEncoder, MaskDecoder]:
         """Build what answers prompts; the convolutions of the finer maps begin at zero."""
-        decoder = MaskDecoder(fine_widths=self.image_encoder.widths)
+        decoder = MaskDecoder(fine_widths=self.image_encoder.widths, details=Details())
         for conv in (decoder.conv_s0, decoder.conv_s1):
             assert conv is not None
             assert conv.bias is not None
             nn.init.zeros_(conv.weight)
             nn.init.zeros_(conv.bias)
         return PromptEncoder(), decoder
+
+    def detail_maps(
+        self, prompts: Prompts, low_logits: Tensor | None, fed: Tensor | None, grid: tuple[int, int]
+    ) -> Tensor:
+        """Draw the maps of `Details`: the last logits, and the clicks as spots."""
+        hw = (4 * grid[0], 4 * grid[1])
+        if low_logits is None:
+            last = prompts.xy.new_zeros(len(prompts.xy), 1, *hw)
+        else:
+            last = low_logits if fed is None else low_logits * fed.view(-1, 1, 1, 1)
+        return torch.cat([last.clamp(-LARGEST, LARGEST) / LARGEST, spots(prompts, hw)], dim=1)
 
     def padded_hw(self, inside: tuple[int, int]) -> tuple[int, int]:
         """Size of the frame around a view of size `inside`: the next whole cells."""
@@ -132,13 +207,16 @@ class Lite(Sam):
         )
         return [*((f"image_encoder.trunk.{stage}.",) for stage in stages), ("image_encoder.",)]
 
+    def fresh(self) -> tuple[str, ...]:
+        """List what MobileSAM has not."""
+        return "image_encoder.lateral.", "mask_decoder.conv_s", "mask_decoder.details."
+
     def load_base(self, state: dict[str, Tensor]) -> list[str]:
         """Start from MobileSAM's weights; returns the names that were set.
 
         Raises InputError naming what is missing or of another shape: then nothing was copied.
         """
-        fresh = ("image_encoder.lateral.", "mask_decoder.conv_s")
-        names = {ours: flat(ours) for ours in self.state_dict() if not ours.startswith(fresh)}
+        names = {ours: flat(ours) for ours in self.state_dict() if not ours.startswith(self.fresh())}
         return copy_tensors(self, state, names, "network")
 
     def load_backbone(self, state: dict[str, Tensor]) -> list[str]:

@@ -244,7 +244,14 @@ class Sam(PromptNetwork):
             without = self.prompt_encoder.mask_map(None, grid)
             mask_map = torch.where(fed.view(-1, 1, 1, 1), mask_map, without)
         codes = self.prompt_encoder.pe_layer.grid(grid, self.canvas / PATCH)
-        return self.mask_decoder(started[0], codes, mask_map, tokens, prompts.counts, started[1:] or None)
+        maps = self.detail_maps(prompts, low_logits, fed, grid)
+        return self.mask_decoder(started[0], codes, mask_map, tokens, prompts.counts, started[1:] or None, maps)
+
+    def detail_maps(
+        self, prompts: Prompts, low_logits: Tensor | None, fed: Tensor | None, grid: tuple[int, int]
+    ) -> Tensor | None:
+        """Maps (b, k, 4 h, 4 w) of what was asked, for a decoder that has details to change."""
+        return None
 
     def choose(self, masks: Masks, first: Tensor) -> Tensor:
         """Number of the mask that is shown, (b): for a first prompt the best of three by its predicted IoU."""

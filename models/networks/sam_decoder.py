@@ -28,10 +28,17 @@ class Masks(NamedTuple):
 class MaskDecoder(nn.Module):
     """Decodes masks from tokens and an embedding.
 
-    SAM 2's: `fine_widths`, the channels of an encoder's maps at strides 8 and 4, and `object_token`.
+    SAM 2's: `fine_widths`, the channels of an encoder's maps at strides 8 and 4, and `object_token`. Ours: `details`,
+    which makes of the features at stride 4 and of `maps` of the clicks a change of those features.
     """
 
-    def __init__(self, *, fine_widths: tuple[int, int] | None = None, object_token: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        fine_widths: tuple[int, int] | None = None,
+        object_token: bool = False,
+        details: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.transformer = TwoWayTransformer()
         self.iou_token = nn.Embedding(1, DIM)
@@ -49,6 +56,7 @@ class MaskDecoder(nn.Module):
         self.pred_obj_score_head = Perceptron(1) if object_token else None
         self.conv_s0 = nn.Conv2d(fine_widths[1], DIM // 8, 1) if fine_widths else None
         self.conv_s1 = nn.Conv2d(fine_widths[0], DIM // 4, 1) if fine_widths else None
+        self.details = details
 
     def forward(
         self,
@@ -58,6 +66,7 @@ class MaskDecoder(nn.Module):
         tokens: Tensor,
         counts: Tensor,
         fine: tuple[Tensor, Tensor] | None = None,
+        maps: Tensor | None = None,
     ) -> Masks:
         """Decode four masks: `embedding`, `codes` and `mask_map` (b or 1, 256, h, w).
 
@@ -72,6 +81,8 @@ class MaskDecoder(nn.Module):
         quality = self.iou_prediction_head(out[:, place])
         quality = quality if self.pred_obj_score_head is None else quality.sigmoid()
         features = self._upscaled(image, fine)
+        if self.details is not None:
+            features = features + self.details(features, maps)
         kernels = [mlp(out[:, place + 1 + k]) for k, mlp in enumerate(self.output_hypernetworks_mlps)]
         low_logits = torch.einsum("bkc,bchw->bkhw", torch.stack(kernels, dim=1), features)
         return Masks(low_logits, quality)

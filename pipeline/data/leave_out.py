@@ -2,9 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from models.fingerprints import fingerprint
+from pipeline.data.config import DataConfig
 from pipeline.data.loading import load_or_refuse
+from pipeline.data.readers import open_reader
 from pipeline.data.sample import BadItem, Item, Reader, Sample
 
 
@@ -31,3 +34,22 @@ def fingerprints_of(readers: Iterable[Reader]) -> frozenset[int]:
     """Open every image of some data sets; those that cannot be used are not measured on either."""
     samples = (load_or_refuse(reader, item)[0] for reader in readers for item in reader.items())
     return frozenset(fingerprint(sample.image) for sample in samples if sample is not None)
+
+
+def training_reader(data: DataConfig) -> Reader:
+    """Open what a config trains on: its data set without the photos of `data.leave_out`."""
+    reader = open_reader(data.reader, data.root, data.split, data.options, data)
+    return LeaveOut(reader=reader, fingerprints=_left_out(data.leave_out)) if data.leave_out else reader
+
+
+def named_parts(text: str) -> tuple[str, str, str | None]:
+    """Take READER/SPLIT=ROOT apart: reader, split ("" if not given) and root (None if not given)."""
+    left, _, root = text.partition("=")
+    reader, _, split = left.partition("/")
+    return reader, split, root or None
+
+
+@lru_cache(maxsize=1)
+def _left_out(datasets: tuple[str, ...]) -> frozenset[int]:
+    parsed = [named_parts(text) for text in datasets]
+    return fingerprints_of(open_reader(reader, root, split) for reader, split, root in parsed)

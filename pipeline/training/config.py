@@ -16,6 +16,10 @@ class IclConfig:
     first_weight: float = 0.0
     """Weight of the output of the random clicks, which the paper does not score; networks that offer several masks for
     a first click need it."""
+    more_clicks: int = 0
+    """Most corrections that are made without a score between the random clicks and the scored ones; a step draws a
+    number in 0..more_clicks, 0 half of the time (ours: networks that answer the first clicks well by themselves learn
+    from later ones)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +73,8 @@ class OptimizerConfig:
     """Repeat the public code's layer-wise decay, which forgets the clicks' embedding and so never trains it."""
     backbone_factor: float = 1.0
     """Part of the rate for the pre-trained backbone of HRNet and SegFormer networks (0.1 in RITM and EMC-Click)."""
+    fresh_factor: float = 1.0
+    """The rate of what a network has beside the weights that it started from is this many times as large (lite_s)."""
     fused: bool = True
     """Update all parameters in one call where the device can (CUDA)."""
     warmup_steps: int = 0
@@ -86,6 +92,8 @@ class OptimizerConfig:
                 f"optimizer: lr {self.lr}, weight_decay {self.weight_decay}, warmup_steps {self.warmup_steps}: "
                 "expected lr > 0 and the others >= 0"
             )
+        if self.fresh_factor <= 0:
+            raise InputError(f"optimizer.fresh_factor {self.fresh_factor}: expected a number > 0")
         if not 0 < self.backbone_factor <= 1 or not 0 < self.final_factor <= 1:
             raise InputError(
                 f"optimizer: backbone_factor {self.backbone_factor}, final_factor {self.final_factor}: expected parts "

@@ -4,7 +4,6 @@ import math
 from typing import Any
 
 import torch
-from torch import nn
 
 from models.errors import InputError
 from models.networks.base import Network
@@ -46,12 +45,14 @@ HEADS = ("feature_extractor.conv3x3_ocr.", "feature_extractor.ocr_distri_head.")
 """Of HRNet, what learns by the full rate. The published list leaves its aux head, though fresh, at the backbone's."""
 
 
-def backbone_groups(network: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
+def backbone_groups(network: Network, config: OptimizerConfig) -> list[dict[str, Any]]:
     """Group the parameters that learn: the pre-trained backbone's by a part of the rate, and all others (spec 4.6).
 
     Backbone: HRNet's extractor but its OCR heads, or SegFormer's encoder. Raises InputError for a network with another.
     """
     part = config.backbone_factor
+    if config.fresh_factor != 1:
+        return fresh_groups(network, config)
     if part == 1:
         return [{"params": [p for p in network.parameters() if p.requires_grad], "lr": config.lr}]
     extractor = getattr(network, "feature_extractor", None)
@@ -67,6 +68,20 @@ def backbone_groups(network: nn.Module, config: OptimizerConfig) -> list[dict[st
         {"params": [p for name, p in learning if name not in names], "lr": config.lr},
         {"params": [p for name, p in learning if name in names], "lr": config.lr * part},
     ]
+    return [group for group in groups if group["params"]]
+
+
+def fresh_groups(network: Network, config: OptimizerConfig) -> list[dict[str, Any]]:
+    """Group the parameters that learn: those that no checkpoint brings (`Network.fresh`), and all others."""
+    learning = [(name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad]
+    fresh = [p for name, p in learning if name.startswith(tuple(network.fresh()))]
+    if not fresh or config.backbone_factor != 1:
+        raise InputError(
+            f"optimizer.fresh_factor {config.fresh_factor}: expected a network with parts beside the weights that it "
+            "starts from (lite_*), and no backbone_factor"
+        )
+    known = [p for name, p in learning if not name.startswith(tuple(network.fresh()))]
+    groups = [{"params": known, "lr": config.lr}, {"params": fresh, "lr": config.lr * config.fresh_factor}]
     return [group for group in groups if group["params"]]
 
 

@@ -9,9 +9,9 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,45 +21,23 @@ import ray.train.torch
 import torch
 import torch.distributed as dist
 
-from models import checkpoint as checkpoints
 from models.errors import InputError, find_input_error
 from models.files import append_line, refusing, write, write_image
-from models.fingerprints import trained_on
-from models.networks import create
-from models.networks.base import Network
-from pipeline.data.config import DataConfig
 from pipeline.data.position import StreamPosition, rebatch
 from pipeline.data.ray_data import dataset, ordered_options
 from pipeline.data.sample import Item, Reader
 from pipeline.data.sampling import Order
 from pipeline.training.batch import TrainingBatch, to_device
 from pipeline.training.checkpointing import load_state, save_state, save_weights
-from pipeline.training.config import ScalingConfig, TrainingConfig
+from pipeline.training.config import ScalingConfig
+from pipeline.training.job import HISTORY, PICTURES, Job, restore
 from pipeline.training.loop import Trainer, fit, prepare
 from pipeline.training.parallel import share, synchronise_norms
 from pipeline.training.record import Record, Used, read_progress
 
-RUN, HISTORY, PICTURES = "train", "history.jsonl", "pictures"
+RUN = "train"
 STOP = "stop"  # a file that asks the workers to end at their next checkpoint
 REFUSAL = "refused-{rank}.txt"  # why a worker gave up, where a retry would only fail again
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """All that a worker needs; travels by cloudpickle from the driver to the workers and stays inside the cluster."""
-
-    network: str
-    network_options: dict[str, Any]
-    start_from: str | None
-    data: DataConfig
-    training: TrainingConfig
-    scaling: ScalingConfig
-    storage: str
-    info: dict[str, Any]
-    log: Callable[[int, dict[str, float]], None] | None = None
-    """Called on rank 0 with (step, metrics)."""
-    log_file: Callable[[Path], None] | None = None
-    """Called on rank 0 with each picture."""
 
 
 def train(job: Job, reader: Reader, items: Sequence[Item]) -> Path:
@@ -198,7 +176,7 @@ def _train(job: Job) -> None:
 def _train_from(job: Job, folder: Path | None, device: torch.device) -> None:
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
-    network, record = _restore(job, folder)
+    network, record = restore(job, folder)
     network.to(device)
     if job.scaling.sync_batch_norm:
         network = synchronise_norms(network)
@@ -213,17 +191,6 @@ def _train_from(job: Job, folder: Path | None, device: torch.device) -> None:
     batches = state.watch(rebatch(blocks, record.position, job.training.batch_size // world), device)
     fit(trainer, batches, state.on_step, state.on_checkpoint, None if rank else state.on_picture)
     state.settle()
-
-
-def _restore(job: Job, folder: Path | None) -> tuple[Network, Record]:
-    if folder is not None:
-        network, description = checkpoints.load(folder, expected_network=job.network)
-        return network, Record.read(folder, trained_on(description))
-    torch.manual_seed(job.training.seed)
-    if job.start_from is None:
-        return create(job.network, **job.network_options), Record()
-    network, description = checkpoints.load(job.start_from, expected_network=job.network, **job.network_options)
-    return network, Record(fingerprints=trained_on(description))
 
 
 class _Progress:

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models import checkpoint
 from models.click_maps import collate_clicks
 from models.errors import InputError
 from models.interaction import Clicks
 from models.networks import create
-from models.networks.lite import CANVAS, Lite
+from models.networks.lite import CANVAS, Details, Lite, spots
 from models.networks.sam import Sam
 from models.published.importing import import_base
 from pipeline.training.runner import freeze
@@ -45,8 +45,8 @@ def test_the_first_step_answers_as_the_network_whose_weights_it_took(mobile_sam:
     network = lite(side=SIDE)
     started = network.load_base(mobile_sam.state_dict())
     fresh = network.state_dict().keys() - set(started)
-    assert {name.rsplit(".", 1)[0] for name in fresh} == {
-        "mask_decoder.conv_s0", "mask_decoder.conv_s1", "image_encoder.lateral",
+    assert {".".join(name.split(".")[:2]) for name in fresh} == {
+        "mask_decoder.conv_s0", "mask_decoder.conv_s1", "mask_decoder.details", "image_encoder.lateral",
     }  # fmt: skip
     network.canvas = mobile_sam.canvas  # as large as the frame, as mobile_sam has it at this size
     image = views(1, (SIDE, SIDE))[0]
@@ -102,6 +102,43 @@ def test_where_the_encoder_stands_still_the_finer_maps_learn_and_it_runs_once() 
         assert conv.weight.grad is not None
         assert conv.weight.grad.abs().max() > 0
     assert all(parameter.grad is None for parameter in network.image_encoder.parameters())
+
+
+def test_a_click_is_drawn_where_it_lies_and_only_where_it_counts() -> None:
+    network = TINY_NETWORKS["lite"]()
+    assert isinstance(network, Lite)
+    drawn = spots(
+        network.prompts((SIDE, SIDE), collate_clicks([clicks((61.5, 37.5), (201.5, 101.5)), clicks((5.5, 9.5))])),
+        (56, 56),
+    )
+    assert drawn.shape == (2, 4, 56, 56)
+    assert drawn.amin() >= 0
+    for sample, kind, place in ((0, 0, (15, 9)), (0, 2, (50, 25)), (1, 0, (1, 2))):
+        for width in (0, 1):
+            assert divmod(int(drawn[sample, kind + width].argmax()), 56) == place
+            assert drawn[sample, kind + width].amax() == 1
+    assert drawn[1, 2:].amax() == 0
+
+
+def test_what_was_said_near_a_click_changes_there_alone_once_details_have_learnt() -> None:
+    network = TINY_NETWORKS["lite"]()
+    assert isinstance(network, Lite)
+    details = network.mask_decoder.details
+    assert isinstance(details, Details)
+    torch.manual_seed(3)
+    features, maps = torch.randn(1, 32, 56, 56), torch.zeros(1, 5, 56, 56)
+    with torch.inference_mode():
+        assert details(features, maps).abs().max() == 0
+        nn.init.normal_(details.leave.weight)
+        marked = maps.clone()
+        marked[:, 1, 20, 20] = 1
+        changed = (details(features, marked) - details(features, maps)).abs().amax(1)[0] > 0
+    rows, columns = changed.nonzero(as_tuple=True)
+    assert changed[20, 20]
+    assert int(rows.min()) >= 8
+    assert int(rows.max()) <= 32
+    assert int(columns.min()) >= 8
+    assert int(columns.max()) <= 32
 
 
 @pytest.mark.parametrize("backbone", ["no_such_backbone", "vit_tiny_patch16_224"])

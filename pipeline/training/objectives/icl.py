@@ -28,7 +28,9 @@ def icl(
     a time is placed where the last output is wrong, and each output Y1, Y2, ... is scored with its beta. No gradient
     flows through the previous mask.
     """
-    first_weight = config.icl.first_weight
+    more = int(shared_rng.integers(1, config.icl.more_clicks + 1)) if config.icl.more_clicks else 0
+    more = more if more and shared_rng.random() < 0.5 else 0
+    first_weight = 0.0 if more else config.icl.first_weight
 
     def terms() -> Iterator[Tensor]:
         nothing, clicks = torch.zeros_like(batch.target), batch.clicks
@@ -38,6 +40,10 @@ def icl(
         else:
             with network.looking(evaluate=False) as look:
                 output = look(batch.image, nothing, clicks)
+                for _ in range(more):
+                    prev_mask = torch.sigmoid(output.mask_logits.float())
+                    clicks = next_clicks(clicks, prev_mask, batch.target, rng, law="cfr")
+                    output = look(batch.image, prev_mask, clicks, **output.carry)
         for beta in config.icl.betas:
             prev_mask = torch.sigmoid(output.mask_logits.detach().float())
             clicks = next_clicks(clicks, prev_mask, batch.target, rng, law="cfr")

@@ -1,0 +1,48 @@
+"""What a run of training is, wherever it runs, and the network that it begins or goes on with. No Ray here."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from models import checkpoint as checkpoints
+from models.fingerprints import trained_on
+from models.networks import create
+from models.networks.base import Network
+from pipeline.data.config import DataConfig
+from pipeline.training.config import ScalingConfig, TrainingConfig
+from pipeline.training.record import Record
+
+HISTORY, PICTURES = "history.jsonl", "pictures"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """All that a worker needs; travels by cloudpickle from the driver to the workers and stays inside the cluster."""
+
+    network: str
+    network_options: dict[str, Any]
+    start_from: str | None
+    data: DataConfig
+    training: TrainingConfig
+    scaling: ScalingConfig
+    storage: str
+    info: dict[str, Any]
+    log: Callable[[int, dict[str, float]], None] | None = None
+    """Called on rank 0 with (step, metrics)."""
+    log_file: Callable[[Path], None] | None = None
+    """Called on rank 0 with each picture."""
+
+
+def restore(job: Job, folder: Path | None) -> tuple[Network, Record]:
+    """Load what a run that stopped left in `folder`; None: the weights that it starts from."""
+    if folder is not None:
+        network, description = checkpoints.load(folder, expected_network=job.network)
+        return network, Record.read(folder, trained_on(description))
+    torch.manual_seed(job.training.seed)
+    if job.start_from is None:
+        return create(job.network, **job.network_options), Record()
+    network, description = checkpoints.load(job.start_from, expected_network=job.network, **job.network_options)
+    return network, Record(fingerprints=trained_on(description))
