@@ -296,6 +296,14 @@ def prepared(root: Path) -> Reader:
     return open_reader("prepared", str(root))
 
 
+def several(root: Path) -> Reader:
+    coco(root / "photos")
+    him2k(root / "people")
+    parts = [{"reader": "him2k", "root": "people"}, {"reader": "coco", "root": "photos", "name": "a"}]
+    (root / "several.json").write_text(json.dumps(parts))
+    return open_reader("several", str(root))
+
+
 SMALL: dict[str, Callable[[Path], Reader]] = {
     "scenes": scenes,
     "coco": coco,
@@ -315,4 +323,5 @@ SMALL: dict[str, Callable[[Path], Reader]] = {
     "pascal_voc": pascal_voc,
     "bsds500": bsds500,
     "him2k": him2k,
+    "several": several,
 }

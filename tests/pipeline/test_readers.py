@@ -287,3 +287,41 @@ def test_real_bsds_objects_are_those_of_its_table(split: str) -> None:
         expected = [f"{split}/{row['id']}/{row['annotator']}.{row['label']}" for row in csv.DictReader(file)]
     items = open_reader("bsds500", str(REAL / "BSDS500"), split=split).items()
     assert sorted(object_id for item in items for object_id in item.object_ids) == sorted(expected)
+
+
+class TestSeveral:
+    def test_of_every_images_one_is_listed_and_options_reach_the_reader(self, tmp_path: Path) -> None:
+        SMALL["several"](tmp_path)
+        photos = [item.id for item in open_reader("several", str(tmp_path)).items() if item.id.startswith("a/")]
+        parts = [{"reader": "coco", "root": "photos", "every": 2, "options": {"categories": "nothing"}}]
+        (tmp_path / "several.json").write_text(json.dumps(parts))
+        some = open_reader("several", str(tmp_path))
+        assert [item.id for item in some.items()] == [f"photos/{name[2:]}" for name in photos[::2]]
+        assert not any(item.object_ids for item in some.items())
+
+    @pytest.mark.parametrize(
+        ("text", "named"),
+        [
+            ("{", "no list of data sets"),
+            ("[]", "at least one"),
+            ('[{"reader": "coco", "root": "photos"}, {"reader": "him2k", "root": "other/photos"}]', "each once"),
+            ('[{"reader": "coco", "rot": "photos"}]', "did you mean 'root'"),
+            ('[{"reader": "coco", "root": "photos", "every": 0}]', "at least 1"),
+        ],
+    )
+    def test_a_list_that_is_none_is_refused(self, text: str, named: str, tmp_path: Path) -> None:
+        SMALL["several"](tmp_path)
+        (tmp_path / "several.json").write_text(text)
+        with pytest.raises(InputError, match=named):
+            open_reader("several", str(tmp_path))
+
+    def test_a_broken_image_is_named_with_its_data_set(self, tmp_path: Path) -> None:
+        reader = SMALL["several"](tmp_path)
+        item = next(item for item in reader.items() if item.id.startswith("a/"))
+        for image in (tmp_path / "photos").rglob("*.png"):
+            image.write_bytes(b"")
+        for image in (tmp_path / "photos").rglob("*.jpg"):
+            image.write_bytes(b"")
+        with pytest.raises(BadItem) as caught:
+            reader.load(item)
+        assert caught.value.item_id == item.id

@@ -19,6 +19,7 @@ from pipeline.data.readers.pascal_voc import PascalVoc
 from pipeline.data.readers.prepared import Prepared
 from pipeline.data.readers.sbd import Sbd
 from pipeline.data.readers.scenes import Scenes
+from pipeline.data.readers.several import Several
 from pipeline.data.readers.yolo import Yolo
 from pipeline.data.sample import Reader
 
@@ -53,6 +54,7 @@ READERS: dict[str, ReaderFactory] = {
     "pascal_voc": ReaderFactory(PascalVoc),
     "bsds500": ReaderFactory(Bsds500),
     "him2k": ReaderFactory(Him2k),
+    "several": ReaderFactory(Several),
 }
 
 

@@ -46,6 +46,7 @@ class Coco:
     Item ids are image ids, object ids "<image id>/<annotation id>". Each item carries its own annotations, so a worker
     never reads the JSON again. `crowds` says what an annotation with iscrowd is: `ignore` puts it into the ignore mask,
     `objects` takes it for an object, and `auto` does the second where CVAT wrote it, which marks every painted mask so.
+    `categories` names those whose objects are read, separated by commas; "": all.
 
     With exif auto, a photo of which the declared size tells nothing is read as it is stored in COCO's own files, else
     upright, unless the others of the file tell it (orientation.py). In Label Studio's files, all are read upright, and
@@ -60,6 +61,7 @@ class Coco:
     annotations: str = ""
     images: str = ""
     crowds: str = "auto"
+    categories: str = ""
     decoding: Decoding = AS_IT_COMES
 
     def __post_init__(self) -> None:
@@ -143,16 +145,20 @@ class Coco:
         """Name an image's annotations: a missing id becomes the position in the file, a repeated one gets it too."""
         taken: set[str] = set()
         kept = []
+        wanted = {name.strip() for name in self.categories.split(",") if name.strip()}
         for annotation in annotations:
             name = annotation.id or f"n{annotation.position}"
             while name in taken:
                 name += f"~{annotation.position}"
             taken.add(name)
+            category = tables.categories.get(annotation.category, annotation.category)
+            if wanted and category not in wanted:
+                continue
             an_object = self.crowds == "objects" or (self.crowds == "auto" and annotation.painted)
             kept.append(
                 {
                     "id": name,
-                    "category": tables.categories.get(annotation.category, annotation.category),
+                    "category": category,
                     "crowd": annotation.crowd and not an_object,
                     "segmentation": annotation.segmentation,
                 }

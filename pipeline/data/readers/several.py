@@ -1,0 +1,108 @@
+"""Several data sets as one: a file in their folder lists them, each with its own reader."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from models.decoding import AS_IT_COMES, Decoding
+from models.errors import InputError, unknown
+from pipeline.data.readers.folders import list_names, missing_split, require_root
+from pipeline.data.sample import BadItem, Item, Reader, Sample
+
+LIST = "several.json"
+EXPECTED = f'{LIST}: [{{"reader": "coco", "root": "photos", "options": {{"categories": "person"}}, "every": 2}}, ...]'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One of the data sets. `root` is relative to the list's folder; of `every` images one is listed."""
+
+    reader: str
+    root: str = ""
+    split: str = ""
+    options: dict[str, str] = field(default_factory=dict)
+    every: int = 1
+    name: str = ""
+    """What its ids begin with; "": the last folder of its root."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Several:
+    """The data sets that several.json in the folder `root` lists; ids begin with the data set's name."""
+
+    root: str = ""
+    split: str = ""
+    decoding: Decoding = AS_IT_COMES
+
+    def __post_init__(self) -> None:
+        self.parts()
+
+    def parts(self) -> list[Part]:
+        """Read the list; InputError if it is none, or two data sets have one name."""
+        path = require_root("several", self.root, EXPECTED) / LIST
+        if self.split:
+            raise missing_split("several", self.split, (), "none, for each data set of the list has its own")
+        if not path.is_file():
+            raise InputError(f"{self.root!r} holds {list_names(path.parent)}; reader 'several' expects {EXPECTED}")
+        try:
+            parts = [_part(path, values) for values in json.loads(path.read_text())]
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{path} is no list of data sets: {error}; expected {EXPECTED}") from error
+        names = [part.name for part in parts]
+        if not parts or len(set(names)) < len(names):
+            raise InputError(f"{path} lists data sets of the names {names}: expected at least one, each once (`name`)")
+        return parts
+
+    @cached_property
+    def readers(self) -> dict[str, Reader]:
+        """The data sets' own readers, by name."""
+        from pipeline.data.readers import open_reader
+
+        return {
+            part.name: open_reader(part.reader, part.root or None, part.split, part.options, self.decoding)
+            for part in self.parts()
+        }
+
+    def items(self) -> Sequence[Item]:
+        """List the images of all data sets, sorted."""
+        return sorted(
+            (_listed(part.name, item) for part in self.parts() for item in self._every(part)), key=lambda item: item.id
+        )
+
+    def _every(self, part: Part) -> Sequence[Item]:
+        return self.readers[part.name].items()[:: part.every]
+
+    def load(self, item: Item) -> Sample:
+        """Open one image by its own reader."""
+        name = item.payload["data_set"]
+        own = Item(id=item.payload["id"], object_ids=tuple(item.payload["object_ids"]), payload=item.payload["payload"])
+        try:
+            sample = self.readers[name].load(own)
+        except BadItem as error:
+            raise BadItem(item.id, error.reason) from error
+        objects = tuple(replace(each, id=f"{name}/{each.id}") for each in sample.objects)
+        refused = tuple(f"{name}/{text}" for text in sample.refused)
+        return replace(sample, id=item.id, objects=objects, refused=refused)
+
+
+def _listed(name: str, item: Item) -> Item:
+    own = {"id": item.id, "object_ids": list(item.object_ids), "payload": item.payload}
+    object_ids = tuple(f"{name}/{object_id}" for object_id in item.object_ids)
+    return Item(id=f"{name}/{item.id}", object_ids=object_ids, payload={"data_set": name, **own})
+
+
+def _part(path: Path, values: Any) -> Part:
+    if not isinstance(values, dict):
+        raise TypeError(f"{values!r} is no object")
+    known = Part.__dataclass_fields__
+    for key in values:
+        if key not in known:
+            raise unknown(f"field of a data set in {path}", key, known)
+    part = Part(**values)
+    if part.every < 1:
+        raise ValueError(f"every is {part.every}, which must be at least 1")
+    root = str((path.parent / Path(part.root).expanduser()).resolve()) if part.root else ""
+    return replace(part, root=root, name=part.name or Path(part.root).name or part.reader)
