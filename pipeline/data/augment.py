@@ -26,7 +26,8 @@ class AugmentConfig:
     """Which augmentation, and when to try again."""
 
     recipe: str = "coco_lvis"
-    """coco_lvis, sbd (training), coco_lvis_val, sbd_val (no colour, no flip), focuscut (a square about one object)."""
+    """coco_lvis, sbd (training), coco_lvis_val, sbd_val (no colour, no flip), focuscut (a square about one object),
+    plain (as coco_lvis, with colours of our own: needs no albumentations)."""
     scale: tuple[float, float] | None = None
     """Range of the random resize in front; none: the recipe's own. Small crops want small images: a crop of 224
     pixels sees what the whole image will look like at 224 when photos of 640 are scaled by 0.35 to 0.8."""
@@ -52,7 +53,8 @@ class _Recipe:
     """Range of the resize in front (None: no resize), how the image is turned, and the colours.
 
     `turn` lists the albumentations steps before the crop; None: nothing but, with `mirror`, a mirror image half the
-    time. `around`: no resize and no random crop, but a square about one object, the only one that is kept.
+    time. `around`: no resize and no random crop, but a square about one object, the only one that is kept. `shade`:
+    colours without albumentations.
     """
 
     scale: tuple[float, float] | None
@@ -60,6 +62,7 @@ class _Recipe:
     around: bool = False
     turn: Callable[[Any], list[Any]] | None = None
     colour: Callable[[Any], list[Any]] | None = None
+    shade: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None
 
 
 def _flip_turn_shift(lib: Any) -> list[Any]:
@@ -78,11 +81,25 @@ def _colour(lib: Any) -> list[Any]:
     ]
 
 
+def shaded(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Change brightness and contrast, and shift the channels: the ranges of coco_lvis, each three times in four."""
+    bright, contrast, *shifts = rng.uniform((-0.25, -0.15, -10, -10, -10), (0.25, 0.4, 10, 10, 10))
+    toned, shifted = rng.random(2) < 0.75
+    values = np.arange(256.0)
+    if toned:
+        values = values * (1 + contrast) + 255 * bright
+    # A channel's values after the first change are whole and in range, as those of an image are.
+    values = np.clip(np.rint(values), 0, 255)[:, None] + np.array(shifts if shifted else [0.0, 0.0, 0.0])
+    table = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return cv2.LUT(image, table[:, None, :])
+
+
 AUGMENT_RECIPES: dict[str, _Recipe] = {
     "coco_lvis": _Recipe((0.75, 1.4), mirror=True, colour=_colour),
     "coco_lvis_val": _Recipe(None),
     "sbd": _Recipe((0.75, 1.25), turn=_flip_turn_shift, colour=_colour),
     "sbd_val": _Recipe((0.75, 1.25)),
+    "plain": _Recipe((0.75, 1.4), mirror=True, shade=shaded),
     "focuscut": _Recipe(None, mirror=True, around=True),
 }
 
@@ -133,6 +150,8 @@ def _draw(sample: Sample, config: AugmentConfig, crop_hw: tuple[int, int], rng: 
         arrays = resized_crop(arrays, scale, crop_hw, rng, mirror=recipe.mirror)
     else:
         arrays = resized(arrays, scale)
+    if recipe.shade is not None:
+        arrays[0] = recipe.shade(arrays[0], rng)
     transform = _transform(config.recipe, crop_hw)
     if transform is not None:
         # Not set_random_seed: that gives every step the same seed, and turn, crop and colour would move together.

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from models.rle import decode, decode_runs, encode, mask_of
 
@@ -71,6 +70,9 @@ def runs_from_polygons(
             usable.append((values.reshape(-1, 2) * scale_xy).ravel().tolist())
     if not usable:
         raise ValueError("no polygon has three corners")
+    # Only here: masks that are stored as run lengths, as in prepared shards, are read without it.
+    from pycocotools import mask as coco_mask
+
     return decode_runs(cast(Mapping[str, Any], coco_mask.merge(coco_mask.frPyObjects(usable, *hw))), hw)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.errors import InputError
-from pipeline.data.augment import AUGMENT_RECIPES, AugmentConfig, augment, keep_objects, object_areas
+from pipeline.data.augment import AUGMENT_RECIPES, AugmentConfig, augment, keep_objects, object_areas, shaded
 from pipeline.data.sample import Sample, pack_objects
 from tests.pipeline.fakes import fake_sample
 
@@ -43,7 +43,7 @@ def test_a_seed_fixes_everything_and_shapes_fit(recipe: str) -> None:
     assert len({result.image.tobytes() for result in results}) > 8
 
 
-@pytest.mark.parametrize("recipe", ["coco_lvis", "coco_lvis_val", "sbd", "sbd_val"])
+@pytest.mark.parametrize("recipe", ["coco_lvis", "coco_lvis_val", "plain", "sbd", "sbd_val"])
 @pytest.mark.parametrize("hw", [(30, 40), (60, 80), (300, 400), (400, 300)])
 def test_with_fit_an_image_of_any_size_fills_the_crop_and_is_whole(recipe: str, hw: tuple[int, int]) -> None:
     image = np.full((*hw, 3), 120, np.uint8)
@@ -59,7 +59,7 @@ def test_with_fit_an_image_of_any_size_fills_the_crop_and_is_whole(recipe: str, 
     assert half.object_mask(half.objects[0]).sum() == 32 * 24
 
 
-@pytest.mark.parametrize("recipe", ["coco_lvis", "sbd", "sbd_val"])
+@pytest.mark.parametrize("recipe", ["coco_lvis", "plain", "sbd", "sbd_val"])
 def test_masks_move_with_the_image(recipe: str) -> None:
     mask = np.zeros((60, 80), bool)
     mask[10:40, 25:70] = True
@@ -148,3 +148,17 @@ def test_no_update_check_is_made() -> None:
     augment(fake_sample("s", 1), TRAIN, (32, 32), np.random.default_rng(0))
     assert "albumentations" in sys.modules
     assert os.environ["NO_ALBUMENTATIONS_UPDATE"] == "1"
+
+
+def test_shades_keep_an_image_as_it_is_or_move_whole_channels() -> None:
+    image = np.tile(np.arange(256, dtype=np.uint8)[None, :, None], (2, 1, 3))
+    kept, spread = 0, []
+    for seed in range(200):
+        shades = shaded(image, np.random.default_rng(seed))
+        assert shades.dtype == np.uint8
+        assert (np.diff(shades[0].astype(int), axis=0) >= 0).all()
+        kept += np.array_equal(shades, image)
+        spread.append(shades.mean() - image.mean())
+    assert 4 <= kept <= 25
+    assert min(spread) < -40
+    assert max(spread) > 60

@@ -1,0 +1,46 @@
+"""Train lite_s, the network in the box, from MobileSAM's weights: its decoder, on frames of any size."""
+
+from jobs.config import NetworkChoice, TrainConfig
+from jobs.validation import ValidationConfig
+from pipeline.clicks.random_clicks import RandomClicksConfig
+from pipeline.data.augment import AugmentConfig
+from pipeline.data.config import DataConfig
+from pipeline.training.config import IclConfig, OptimizerConfig, ScalingConfig, TrainingConfig
+
+
+def lite_s() -> TrainConfig:
+    """The model in the box: lite_s from MobileSAM's weights (--network.start-from), two cores and some hours."""
+    return TrainConfig(
+        data=DataConfig(
+            reader="several",
+            crop_hw=(480, 640),
+            augment=AugmentConfig(recipe="plain", scale=(0.7, 1.6), fit=True),
+            window_size=32,
+            targets_per_view=4,
+            min_object_area=600,
+            keep_background_prob=0.0,
+            clicks=RandomClicksConfig(law="first", max_clicks=16),
+        ),
+        network=NetworkChoice(name="lite_s", fresh=False),
+        training=TrainingConfig(
+            objective="icl",
+            icl=IclConfig(betas=(1.0, 1.0), first_weight=1.0, more_clicks=7),
+            ignore_border=0.006,
+            freeze_encoder=True,
+            steps=2000,
+            batch_size=16,
+            accumulate=4,
+            checkpoint_every=25,
+            precision="bf16",
+            ema=0.99,
+            optimizer=OptimizerConfig(
+                lr=5e-5, fresh_factor=10.0, warmup_steps=20, schedule="cosine", max_grad_norm=5.0
+            ),
+        ),
+        scaling=ScalingConfig(workers=1, data_actors=1),
+        refine="sam",
+        validation=ValidationConfig(hold_out=0.0),
+    )
+
+
+PRESETS = (lite_s,)
