@@ -198,6 +198,10 @@ class SplitNetwork(Network):
 class PromptNetwork(Network):
     """A network whose heavy half, `start`, sees no click, and whose light half answers clicks as prompts (SAM)."""
 
+    def encode_once(self, image: Tensor) -> Started:
+        """Run what `forward` takes as `encoded`, on views (b, 3, h, w); of neighbours that are the same only once."""
+        raise NotImplementedError
+
     def heavy_parts(self) -> Sequence[nn.Module]:
         """List the parts that `start` runs."""
         raise NotImplementedError

@@ -160,6 +160,14 @@ class Lite(Sam):
         """Size of views, and how pixels become one."""
         return LongSide(side), "half_pixel"
 
+    def train(self, mode: bool = True) -> "Lite":
+        """Switch modes; the backbone's batch norms keep their statistics, which small batches of crops would spoil."""
+        super().train(mode)
+        for part in self.image_encoder.modules():
+            if isinstance(part, nn.BatchNorm2d):
+                part.eval()
+        return self
+
     def frame_hw(self, hw: tuple[int, int]) -> tuple[int, int]:
         """Height and width that a view has in the frame; in training as large as the crop is."""
         return hw if self.training else super().frame_hw(hw)

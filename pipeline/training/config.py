@@ -124,6 +124,8 @@ class TrainingConfig:
     freeze_encoder: bool = False
     """Leave an image encoder that sees no click (SAM's family) as it is: it then runs once a step, however many
     clicks."""
+    freeze_layers: int = 0
+    """Leave this many layers of a pre-trained backbone as they are, from the input on (`Network.layers`)."""
     quality_weight: float = 1.0
     """Weight of the error of a predicted IoU, where a network predicts one (SAM)."""
     aux_weight: float = 0.4
@@ -154,6 +156,8 @@ class TrainingConfig:
         for name in ("steps", "batch_size", "checkpoint_every", "log_every", "accumulate"):
             if getattr(self, name) < 1:
                 raise InputError(f"training.{name} {getattr(self, name)}: expected a number >= 1")
+        if self.freeze_layers < 0:
+            raise InputError(f"training.freeze_layers {self.freeze_layers}: expected a number >= 0")
         if not 0 <= self.ema < 1:
             raise InputError(f"training.ema {self.ema}: expected a decay in 0..1, such as 0.999, or 0 for none")
         if not 0 <= self.ignore_border < 0.5:

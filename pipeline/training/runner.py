@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models.click_maps import ClickBatch
-from models.networks.base import Network, Output
+from models.networks.base import Network, Output, PromptNetwork, Started
 from models.precision import Precision
 
 
@@ -33,6 +33,19 @@ class Runner:
         self.last = output.mask_logits.detach()
         return output
 
+    def encoded(self, image: Tensor) -> "EncodedOnce | None":
+        """Encode views once for all forwards of a step, where the encoder sees no click and learns; None: elsewhere.
+
+        Workers that share a network exchange gradients by its own forward, so that there each forward encodes.
+        """
+        network = self.network
+        if self.module is not network or not isinstance(network, PromptNetwork):
+            return None
+        if not any(parameter.requires_grad for part in network.heavy_parts() for parameter in part.parameters()):
+            return None
+        with self._autocast():
+            return EncodedOnce(network.encode_once(image))
+
     @contextmanager
     def looking(self, evaluate: bool = True) -> Iterator[Network]:
         """Give the bare network without gradient; as it answers (`evaluate`), or in the modes it trains in.
@@ -52,6 +65,23 @@ class Runner:
     def _autocast(self) -> torch.autocast:
         device_type = next(self.network.parameters()).device.type
         return torch.autocast(device_type, torch.bfloat16, enabled=self.precision == "bf16")
+
+
+class EncodedOnce:
+    """What an encoder made of a step's views: forwards gather its gradient, and one backward takes it through.
+
+    Terms of a loss are back-propagated one after another, each through its own forward; the encoder is below them all.
+    """
+
+    def __init__(self, made: Started) -> None:
+        self.made = made
+        self.lent = tuple(part.detach().requires_grad_(part.requires_grad) for part in made)
+
+    def term(self) -> Tensor:
+        """Return the step's last term: 0, with the gradient that the encoder has from all terms before it."""
+        pairs = [(made, lent.grad) for made, lent in zip(self.made, self.lent, strict=True) if lent.grad is not None]
+        total = torch.stack([(made.float() * grad.float()).sum() for made, grad in pairs]).sum()
+        return total - total.detach()
 
 
 def freeze(parts: Sequence[nn.Module]) -> None:

@@ -79,6 +79,7 @@ def toy_data(data: DataConfig) -> DataConfig:
         options={"num_images": "6"},
         crop_hw=HW,
         window_size=3,
+        targets_per_view=min(3, data.targets_per_view),
         min_object_area=30,
         keep_background_prob=0.0,
         augment=replace(data.augment, scale=(0.3, 0.5)),

@@ -32,7 +32,7 @@ OBJECTIVES: dict[str, Objective] = {
 
 def frozen_parts(network: Network, config: TrainingConfig) -> Sequence[nn.Module]:
     """Parts of a network that a run leaves as they are; raises InputError where its objective cannot train it."""
-    parts = lookup("objective", config.objective, OBJECTIVES).frozen(network)
+    parts = (*lookup("objective", config.objective, OBJECTIVES).frozen(network), *first_layers(network, config))
     if not config.freeze_encoder:
         return parts
     if not isinstance(network, PromptNetwork):
@@ -41,3 +41,14 @@ def frozen_parts(network: Network, config: TrainingConfig) -> Sequence[nn.Module
             "encoder sees no click (SAM's family)"
         )
     return network.heavy_parts()
+
+
+def first_layers(network: Network, config: TrainingConfig) -> Sequence[nn.Module]:
+    """List the layers that `freeze_layers` names; InputError where the network has not so many."""
+    layers = network.layers()
+    if config.freeze_layers > len(layers):
+        raise InputError(
+            f"training.freeze_layers {config.freeze_layers}: {network.name or type(network).__name__} has "
+            f"{len(layers)} layers of a pre-trained backbone; expected at most these"
+        )
+    return [network.get_submodule(start.rstrip(".")) for layer in layers[: config.freeze_layers] for start in layer]

@@ -32,25 +32,30 @@ def icl(
     more = more if more and shared_rng.random() < 0.5 else 0
     first_weight = 0.0 if more else config.icl.first_weight
 
+    once = network.encoded(batch.image)
+    given = {} if once is None else {"encoded": once.lent}
+
     def terms() -> Iterator[Tensor]:
         nothing, clicks = torch.zeros_like(batch.target), batch.clicks
         if first_weight:
-            output = network(batch.image, nothing, clicks)
+            output = network(batch.image, nothing, clicks, **given)
             yield first_weight * score(output, batch.target, config)
         else:
             with network.looking(evaluate=False) as look:
-                output = look(batch.image, nothing, clicks)
+                output = look(batch.image, nothing, clicks, **given)
                 for _ in range(more):
                     prev_mask = torch.sigmoid(output.mask_logits.float())
                     clicks = next_clicks(clicks, prev_mask, batch.target, rng, law="cfr")
-                    output = look(batch.image, prev_mask, clicks, **output.carry)
+                    output = look(batch.image, prev_mask, clicks, **output.carry | given)
         for beta in config.icl.betas:
             prev_mask = torch.sigmoid(output.mask_logits.detach().float())
             clicks = next_clicks(clicks, prev_mask, batch.target, rng, law="cfr")
-            output = network(batch.image, prev_mask, clicks, **output.carry)
+            output = network(batch.image, prev_mask, clicks, **output.carry | given)
             yield beta * score(output, batch.target, config)
+        if once is not None:
+            yield once.term()
 
-    return len(config.icl.betas) + (first_weight > 0), terms()
+    return len(config.icl.betas) + (first_weight > 0) + (once is not None), terms()
 
 
 def icl_code(
