@@ -13,6 +13,8 @@ def lite_s() -> TrainConfig:
     return TrainConfig(
         data=DataConfig(
             reader="several",
+            # Polygons and superpixels; salient objects (ecssd) are drawn to the pixel.
+            coarse=("coco", "ccp"),
             crop_hw=(480, 640),
             augment=AugmentConfig(recipe="plain", scale=(0.7, 1.6), fit=True),
             window_size=32,

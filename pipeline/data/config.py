@@ -28,6 +28,9 @@ class DataConfig(Decoding):
     """What else the reader is told."""
     leave_out: tuple[str, ...] = ()
     """Data sets, READER=ROOT or READER/SPLIT=ROOT each, whose photos are not trained on: those to measure on."""
+    coarse: tuple[str, ...] = ()
+    """How the ids of images begin whose masks are coarse, such as polygons: what `training.ignore_border` leaves out
+    are their borders alone. None: nothing is known, and all borders are left out."""
     crop_hw: tuple[int, int] = (448, 448)
     """Height and width of a training image."""
     window_size: int = 64

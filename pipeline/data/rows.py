@@ -16,6 +16,8 @@
 | clicks_valid | bool (2K,) | which rows hold a click |
 | clicks_order | int16 (2K,) | order of the clicks; unused rows -1 |
 
+With `coarse` also a column of that name, bool: whether the masks of the image are coarse.
+
 With `focus.enabled` also the target's close-up, of side s, cut from the image before augmentation:
 
 | column | type | meaning |

@@ -120,6 +120,8 @@ class _Slot:
             chosen = select(pasted.sample, self.rng(Purpose.OBJECT))
         others = other_objects(pasted.sample, chosen.target)
         clicks = random_clicks(chosen.masks, others, self.rng(Purpose.CLICKS), clicks_config)
+        if self.config.coarse:
+            more["coarse"] = np.bool_(original.id.startswith(self.config.coarse))
         return {
             "index": np.int64(self.index),
             "window": np.int64(self.shared.window.number),

@@ -27,7 +27,8 @@ class TrainingBatch:
     """`image` float (b, 3, h, w) in 0..1; `target` float (b, 1, h, w): 1 object, 0 background, -1 ignored.
 
     `clicks` has 2K rows a sample: the first K positive, the last K negative. `focus` and `exemplar` where the stream
-    makes them (`--data.focus.enabled`, `--data.exemplar.enabled`).
+    makes them (`--data.focus.enabled`, `--data.exemplar.enabled`). `coarse` bool (b): whose masks are coarse
+    (`--data.coarse`); None where nothing is known.
     """
 
     image: Tensor
@@ -35,6 +36,7 @@ class TrainingBatch:
     clicks: ClickBatch
     focus: FocusBatch | None = None
     exemplar: Exemplar | None = None
+    coarse: Tensor | None = None
 
     def parts(self, num: int) -> list["TrainingBatch"]:
         """Cut into `num` batches of as many samples each, in order; `num` divides the samples."""
@@ -71,6 +73,7 @@ def to_device(columns: dict[str, np.ndarray], device: torch.device | str) -> Tra
         clicks=move.clicks("clicks"),
         focus=focus,
         exemplar=exemplar,
+        coarse=move("coarse") if "coarse" in columns else None,
     )
 
 

@@ -44,7 +44,7 @@ def emc(
                 for _ in range(num):
                     logits, low_logits = look.correct(batch.image, encoded.features, low_logits, clicks)
                     clicks = next_clicks(clicks, torch.sigmoid(logits.float()), batch.target, rng, law="emc")
-        yield score(network(batch.image, nothing, clicks, low_logits=low_logits), batch.target, config)
+        yield score(network(batch.image, nothing, clicks, low_logits=low_logits), batch.target, config, batch.coarse)
 
     return 1, terms()
 
@@ -71,7 +71,7 @@ def correction_only(
                 output = look(batch.image, prev_mask, clicks, **carry)
                 prev_mask, carry = torch.sigmoid(output.mask_logits.float()), output.carry
                 clicks = next_clicks(clicks, prev_mask, batch.target, rng, law="emc")
-        yield score(network(batch.image, prev_mask, clicks, **carry), batch.target, config)
+        yield score(network(batch.image, prev_mask, clicks, **carry), batch.target, config, batch.coarse)
 
     def terms() -> Iterator[Tensor]:
         nothing, clicks = torch.zeros_like(batch.target), batch.clicks
@@ -85,7 +85,7 @@ def correction_only(
                     logits, low_logits = look.correct(batch.image, features, low_logits, clicks)
                     clicks = next_clicks(clicks, torch.sigmoid(logits.float()), batch.target, rng, law="emc")
         output = network(batch.image, nothing, clicks, low_logits=low_logits, base=base)
-        yield mask_loss(output.mask_logits, batch.target, config)
+        yield mask_loss(output.mask_logits, batch.target, config, batch.coarse)
 
     return 1, prompted() if isinstance(network.network, PromptNetwork) else terms()
 

@@ -42,7 +42,7 @@ def exemplar(
             for _ in range(num):
                 prev_mask = torch.sigmoid(look(batch.image, prev_mask, clicks, **more).mask_logits.float())
                 clicks = next_clicks(clicks, prev_mask, batch.target, rng, law="border_mix")
-        yield score(network(batch.image, prev_mask, clicks, **more), batch.target, config)
+        yield score(network(batch.image, prev_mask, clicks, **more), batch.target, config, batch.coarse)
 
     return 1, terms()
 

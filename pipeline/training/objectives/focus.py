@@ -41,10 +41,10 @@ def focus(
         for view in views:
             if view == "focus":
                 output = network(close_up.image, close_up.prev_mask, close_up.clicks, **_close_up(network.network))
-                yield score(output, close_up.target, config)
+                yield score(output, close_up.target, config, batch.coarse)
             else:
                 prev_mask, clicks = _played(network, batch, num, rng)
-                yield score(network(batch.image, prev_mask, clicks), batch.target, config)
+                yield score(network(batch.image, prev_mask, clicks), batch.target, config, batch.coarse)
 
     return len(views), terms()
 

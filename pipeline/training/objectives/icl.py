@@ -39,7 +39,7 @@ def icl(
         nothing, clicks = torch.zeros_like(batch.target), batch.clicks
         if first_weight:
             output = network(batch.image, nothing, clicks, **given)
-            yield first_weight * score(output, batch.target, config)
+            yield first_weight * score(output, batch.target, config, batch.coarse)
         else:
             with network.looking(evaluate=False) as look:
                 output = look(batch.image, nothing, clicks, **given)
@@ -51,7 +51,7 @@ def icl(
             prev_mask = torch.sigmoid(output.mask_logits.detach().float())
             clicks = next_clicks(clicks, prev_mask, batch.target, rng, law="cfr")
             output = network(batch.image, prev_mask, clicks, **output.carry | given)
-            yield beta * score(output, batch.target, config)
+            yield beta * score(output, batch.target, config, batch.coarse)
         if once is not None:
             yield once.term()
 
@@ -77,7 +77,7 @@ def icl_code(
         carry: dict[str, Any] = {}
         for number, beta in enumerate(config.icl.betas[:num_terms], start=1):
             output = network(batch.image, prev_mask, clicks, **carry)
-            yield beta * score(output, batch.target, config)
+            yield beta * score(output, batch.target, config, batch.coarse)
             carry = output.carry
             prev_mask = torch.sigmoid(output.mask_logits.detach().float())
             if number < num_terms:

@@ -36,6 +36,6 @@ def ritm(
                 output = look(batch.image, prev_mask, clicks, **carry)
                 prev_mask, carry = torch.sigmoid(output.mask_logits.float()), output.carry
                 clicks = next_clicks(clicks, prev_mask, batch.target, rng, law="ritm", number=number)
-        yield score(network(batch.image, prev_mask, clicks, **carry), batch.target, config)
+        yield score(network(batch.image, prev_mask, clicks, **carry), batch.target, config, batch.coarse)
 
     return 1, terms()

@@ -9,23 +9,24 @@ from models.networks.base import Output
 from pipeline.training.config import TrainingConfig
 
 
-def score(output: Output, target: Tensor, config: TrainingConfig) -> Tensor:
+def score(output: Output, target: Tensor, config: TrainingConfig, coarse: Tensor | None = None) -> Tensor:
     """Mean loss of a batch: of the mask; of a split network's base, weight 1; of an aux head, `aux_weight`.
 
     The aux head has its own output's cross entropy (RITM); CFR-ICL's code scores the main output there (spec 4.3 e).
-    A network that offers several masks is scored by `offered_loss`.
+    A network that offers several masks is scored by `offered_loss`. `coarse` bool (b): whose borders `ignore_border`
+    leaves out; None: all samples'.
     """
     if output.candidates is not None:
-        return offered_loss(output, target, config)
-    loss = mask_loss(output.mask_logits, target, config)
+        return offered_loss(output, target, config, coarse)
+    loss = mask_loss(output.mask_logits, target, config, coarse)
     if output.base_logits is not None:
-        loss = loss + mask_loss(output.base_logits, target, config)
+        loss = loss + mask_loss(output.base_logits, target, config, coarse)
     if output.aux_logits is not None and config.aux_weight:
         loss = loss + config.aux_weight * binary_cross_entropy(output.aux_logits, target).mean()
     return loss
 
 
-def offered_loss(output: Output, target: Tensor, config: TrainingConfig) -> Tensor:
+def offered_loss(output: Output, target: Tensor, config: TrainingConfig, coarse: Tensor | None = None) -> Tensor:
     """Mean loss of a network that offers several masks: of the best of those that it may show.
 
     Beside it, weight `quality_weight`, the squared error of the IoUs that it predicts of the masks in question
@@ -35,7 +36,7 @@ def offered_loss(output: Output, target: Tensor, config: TrainingConfig) -> Tens
     assert candidates is not None
     assert quality is not None
     assert offered is not None
-    scored = without_border(target, config.ignore_border)
+    scored = without_border(target, config.ignore_border, coarse)
     losses = torch.stack([LOSSES[config.loss](mask[:, None].float(), scored) for mask in candidates.unbind(1)], 1)
     loss = losses.masked_fill(~offered, torch.inf).amin(1)
     error = (quality.float() - mask_ious(candidates, target)).square()
@@ -43,13 +44,14 @@ def offered_loss(output: Output, target: Tensor, config: TrainingConfig) -> Tens
     return loss.mean() + config.quality_weight * of_quality.mean()
 
 
-def without_border(target: Tensor, share: float) -> Tensor:
+def without_border(target: Tensor, share: float, coarse: Tensor | None = None) -> Tensor:
     """Mark as ignored (-1) what is nearer to the border of the target (b, 1, h, w) than `share` of its longer side.
 
-    A thin or small target, of which less than a quarter would be left, stays whole.
+    A thin or small target, of which less than a quarter would be left, stays whole, and so do those that are not
+    `coarse`, bool (b).
     """
     reach = round(share * max(target.shape[2:]))
-    if not reach:
+    if not reach or (coarse is not None and not bool(coarse.any())):
         return target
     target_pixels = target > 0.5
     near = target_pixels.float()
@@ -60,7 +62,8 @@ def without_border(target: Tensor, share: float) -> Tensor:
     band = (near > 0) & (inside > 0)
     kept = (target_pixels & ~band).flatten(1).sum(1)
     thin = 4 * kept < target_pixels.flatten(1).sum(1)
-    return target.masked_fill(band & ~thin[:, None, None, None], -1.0)
+    whole = thin if coarse is None else thin | ~coarse
+    return target.masked_fill(band & ~whole[:, None, None, None], -1.0)
 
 
 def mask_ious(logits: Tensor, target: Tensor) -> Tensor:
@@ -71,6 +74,6 @@ def mask_ious(logits: Tensor, target: Tensor) -> Tensor:
     return both / either.clamp(min=1)
 
 
-def mask_loss(logits: Tensor, target: Tensor, config: TrainingConfig) -> Tensor:
+def mask_loss(logits: Tensor, target: Tensor, config: TrainingConfig, coarse: Tensor | None = None) -> Tensor:
     """Mean of the run's loss over a batch; logits and target (b, 1, h, w)."""
-    return LOSSES[config.loss](logits.float(), without_border(target, config.ignore_border)).mean()
+    return LOSSES[config.loss](logits.float(), without_border(target, config.ignore_border, coarse)).mean()
