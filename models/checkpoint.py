@@ -68,8 +68,8 @@ def save(
 def in_half(network: Network) -> dict[str, Tensor]:
     """Return a network's weights for `save`, its matrices and kernels in half precision.
 
-    Vectors and buffers stay as they are: they are small, and batch norm's statistics or SAM's frequencies suffer most.
-    Raises InputError if a weight is too large for half precision.
+    Vectors and buffers (batch norm's statistics, SAM's frequencies) stay as they are: together they are small. Raises
+    InputError if a weight is too large for half precision.
     """
     large = {name for name, weight in network.named_parameters(remove_duplicate=False) if weight.ndim > 1}
     state = {name: tensor.half() if name in large else tensor for name, tensor in network.state_dict().items()}
