@@ -62,8 +62,8 @@ format: $(STAMP)  ## format and sort imports
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
-serve: $(STAMP)  ## serve the newest demo's checkpoint at http://127.0.0.1:8000 (CHECKPOINT=DIR for another)
-	$(RUN) -m serve --checkpoint $(or $(CHECKPOINT),runs/demo/training/checkpoint) $(if $(wildcard runs/demo/examples),--examples runs/demo/examples)
+serve: $(STAMP)  ## serve maskwright:lite_s at http://127.0.0.1:8000 (CHECKPOINT=DIR for another)
+	$(RUN) -m serve $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT)) $(if $(wildcard runs/demo/examples),--examples runs/demo/examples)
 
 bench: $(STAMP)  ## the benchmarks; results belong in benchmarks/RESULTS.md
 	$(RUN) -m benchmarks.data

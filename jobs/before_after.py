@@ -32,7 +32,7 @@ def settle(
     return dataclasses.replace(wanted, min_area=known)
 
 
-def play(config: TrainConfig, checkpoint: Path, out: Path, title: str) -> list[dict[str, Any]]:
+def play(config: TrainConfig, checkpoint: str | Path, out: Path, title: str) -> list[dict[str, Any]]:
     """Evaluate a checkpoint on the images that the run holds out."""
     data, wanted = config.data, config.before_after
     assert isinstance(wanted.min_area, int), "the least area is not settled"

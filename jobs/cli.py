@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from models.box import is_name
 from models.errors import InputError, find_input_error, lookup
 from pipeline.saved import as_dict as as_dict  # handed on to the jobs
 from pipeline.saved import from_dict as from_dict
@@ -91,6 +92,11 @@ def absolute_path(flag: str, given: str | Path) -> Path:
             "temporary copy; a path that all nodes share is best"
         )
     return path.absolute()
+
+
+def checkpoint_source(flag: str, given: str | Path) -> str:
+    """Make a checkpoint's path absolute; a name (maskwright:NAME) stays: every node has that model."""
+    return str(given) if is_name(given) else str(absolute_path(flag, given))
 
 
 def location(flag: str, given: str) -> str:

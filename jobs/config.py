@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from jobs.validation import ValidationConfig
+from models.box import DEFAULT
 from models.decoding import Decoding
 from models.errors import InputError, lookup
 from models.networks import NETWORKS
@@ -24,9 +25,10 @@ class NetworkChoice:
     name: str = "simpleclick_vit_base"
     """One of NETWORKS; "": that of start_from."""
     start_from: str | None = None
-    """Checkpoint folder to fine-tune; none: fresh weights."""
+    """Checkpoint to fine-tune, its folder or maskwright:NAME; none: fresh weights, or with a name of "" the model
+    maskwright:lite_s."""
     fresh: bool = True
-    """Whether fresh weights make sense; a fine-tuning recipe says no and asks for start_from."""
+    """Whether fresh weights make sense; a fine-tuning recipe says no and needs start_from."""
 
     def __post_init__(self) -> None:
         if self.name:
@@ -108,7 +110,8 @@ class EvaluateConfig(Decoding):
     """Measure clicks: a robot user plays every object, NoC and IoU are counted."""
 
     checkpoint: str | None = None
-    """Checkpoint folder, as jobs.train writes it."""
+    """Checkpoint, its folder (as jobs.train writes it) or maskwright:NAME; none: maskwright:lite_s, or with --baseline
+    nothing beside it."""
     baseline: str | None = None
     """A learning-free predictor to evaluate beside it, or alone: grabcut."""
     datasets: tuple[str, ...] = ()
@@ -135,8 +138,6 @@ class EvaluateConfig(Decoding):
         super().__post_init__()
         if not 0 <= self.hold_out < 1:
             raise InputError(f"hold_out is {self.hold_out}: expected the fraction that training left out, or 0")
-        if self.checkpoint is None and self.baseline is None:
-            raise InputError("nothing to evaluate: give --checkpoint DIR, --baseline grabcut, or both")
         if self.datasets and (self.reader, self.root, self.split) != ("masks", None, ""):
             raise InputError("--datasets names readers, splits and roots: leave out --reader, --split and --root")
 
@@ -145,8 +146,9 @@ class EvaluateConfig(Decoding):
 class SweepConfig(Decoding):
     """Look for the settings of refinement (or training) that take the fewest clicks."""
 
-    checkpoint: str
-    """Checkpoint folder, as jobs.train writes it; for a space of training settings, what training starts from."""
+    checkpoint: str = DEFAULT
+    """Checkpoint, its folder (as jobs.train writes it) or maskwright:NAME; for a space of training settings, what
+    training starts from."""
     reader: str = "masks"
     root: str | None = None
     split: str = ""

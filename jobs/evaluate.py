@@ -1,4 +1,4 @@
-"""`python -m jobs.evaluate --checkpoint DIR --reader NAME --root DIR`: how many clicks does it take?"""
+"""`python -m jobs.evaluate [--checkpoint DIR] --reader NAME --root DIR`: how many clicks does it take?"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from jobs import tracking
-from jobs.cli import absolute_path, as_dict, data_root, parse, progress_line, run_job
+from jobs.cli import absolute_path, as_dict, checkpoint_source, data_root, parse, progress_line, run_job
 from jobs.config import EvaluateConfig
 from jobs.datasets import dataset_name, parse_dataset
 from models import checkpoint as checkpoints
+from models.box import DEFAULT
 from models.errors import lookup
 from models.files import write
 from models.refinement import REFINEMENTS, Refinement, named
@@ -53,12 +54,11 @@ def check(config: EvaluateConfig) -> EvaluateConfig:
     """Refuse what cannot work before anything is started, and make paths absolute."""
     from models.baselines import BASELINES
 
-    if config.checkpoint is not None:
-        description = checkpoints.describe(absolute_path("--checkpoint", config.checkpoint))
+    if config.checkpoint is not None or config.baseline is None:
+        checkpoint = checkpoint_source("--checkpoint", config.checkpoint or DEFAULT)
+        description = checkpoints.describe(checkpoint)
         refine = config.refine or (label(description["info"].get("refinement")),)
-        config = dataclasses.replace(
-            config, checkpoint=str(absolute_path("--checkpoint", config.checkpoint)), refine=refine
-        )
+        config = dataclasses.replace(config, checkpoint=checkpoint, refine=refine)
     if config.baseline is not None:
         lookup("baseline", config.baseline, BASELINES)
     for policy in (config.protocol.policy, *config.policies):

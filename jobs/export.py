@@ -1,6 +1,6 @@
 """`python -m jobs.export --checkpoint DIR --out DIR`: a network as ONNX files, checked in onnxruntime.
 
-What they take and give: docs/ONNX.md.
+What they take and give: docs/ONNX.md. With `--as half` a checkpoint of half the size.
 """
 
 import dataclasses
@@ -9,21 +9,28 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+import tyro
 
 from jobs.cli import absolute_path, as_dict, parse, run_job
 from models import checkpoint, export
 from models.errors import InputError
 from models.files import whole_folder, write_json
+from models.fingerprints import trained_on
+from models.networks.base import Network
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig:
     """Write a network as ONNX and compare it with torch; exit code 1 if the two disagree."""
 
-    checkpoint: Path
+    checkpoint: str
+    """Checkpoint, its folder or maskwright:NAME."""
     out: Path
     """A new folder for the .onnx files and export.json, which says what their inputs and outputs mean."""
+    kind: Annotated[Literal["onnx", "half"], tyro.conf.arg(name="as")] = "onnx"
+    """half: write a checkpoint in place of ONNX, with weights in half precision and all else as it is."""
     input_hw: tuple[int, int] | None = None
     """Height and width, for networks that take views of one size; none: the checkpoint's."""
 
@@ -39,6 +46,9 @@ def main(argv: Sequence[str]) -> int:
         raise InputError(f"--input-hw: {described['network']} has no size of views to choose; leave it out")
     options: dict[str, Any] = {} if config.input_hw is None else {"input_hw": config.input_hw}
     network, description = checkpoint.load(config.checkpoint, **options)
+    if config.kind == "half":
+        write_half(network, description, out)
+        return 0
     try:
         with whole_folder(out) as folder:
             written = {
@@ -56,6 +66,15 @@ def main(argv: Sequence[str]) -> int:
         return 1
     print(f"-> {out}")
     return 0
+
+
+def write_half(network: Network, description: dict[str, Any], out: Path) -> None:
+    """Write the checkpoint with weights in half precision, and say how large they are."""
+    info = description["info"] | {"half_of": description["sha256"]}
+    state = checkpoint.in_half(network)
+    with whole_folder(out) as folder:
+        checkpoint.save(network, folder, state=state, photos=trained_on(description), **info)
+    print(f"{checkpoint.WEIGHTS} {(out / checkpoint.WEIGHTS).stat().st_size / 1e6:.1f} MB -> {out}")
 
 
 class DisagreementError(Exception):

@@ -1,10 +1,11 @@
-"""`python -m jobs.predict --checkpoint DIR --image FILE --clicks Y,X,+ Y,X,-`: a mask from clicks, without a server."""
+"""`python -m jobs.predict [--checkpoint DIR] --image FILE --clicks Y,X,+ Y,X,-`: a mask, without a server."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.cli import parse, run_job
+from models.box import DEFAULT
 from models.decoding import Decoding
 from models.errors import InputError
 from models.files import write_image
@@ -19,7 +20,8 @@ from pipeline.evaluation.overlays import overlay
 class PredictConfig(Decoding):
     """Segment one object of one image."""
 
-    checkpoint: str
+    checkpoint: str = DEFAULT
+    """Checkpoint, its folder or maskwright:NAME."""
     image: Path
     clicks: tuple[str, ...]
     """Clicks as y,x,+ or y,x,- in pixels, in order."""

@@ -1,4 +1,4 @@
-"""`python -m jobs.sweep SPACE --checkpoint DIR --reader NAME --root DIR`: which settings take the fewest clicks?
+"""`python -m jobs.sweep SPACE [--checkpoint DIR] --reader NAME --root DIR`: which settings take the fewest clicks?
 
 OUT/best.json is a refinement that jobs.evaluate, jobs.predict, the server and Predictor take (`--refine best.json`).
 """
@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from jobs import tracking
-from jobs.cli import absolute_path, as_dict, data_root, parse, run_job, take_preset
+from jobs.cli import absolute_path, as_dict, checkpoint_source, data_root, parse, run_job, take_preset
 from jobs.config import SweepConfig
 from jobs.sweep_training import CHECKPOINT, TRAINED, train_config, train_setting
 from models import checkpoint as checkpoints
+from models.box import is_name
 from models.errors import InputError
 from models.files import make_folder, write_json
 from models.refinement import Refinement, named, why_not
@@ -66,12 +67,17 @@ def main(argv: Sequence[str]) -> int:
 
 def check(config: SweepConfig) -> SweepConfig:
     """Refuse what cannot work before anything is started, and make paths absolute."""
-    checkpoint = absolute_path("--checkpoint", config.checkpoint)
+    checkpoint = checkpoint_source("--checkpoint", config.checkpoint)
     checkpoints.describe(checkpoint)
+    if config.store and is_name(checkpoint):
+        raise InputError(
+            f"--store changes the checkpoint, and {checkpoint} is part of this program: leave --store out, or copy the "
+            "model's folder and give the copy as --checkpoint"
+        )
     if config.refine:
         named(config.refine)
     root = None if config.root is None else data_root("--root", config.reader, config.root)
-    return dataclasses.replace(config, checkpoint=str(checkpoint), root=root)
+    return dataclasses.replace(config, checkpoint=checkpoint, root=root)
 
 
 def check_space(config: SweepConfig, space: Space) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from models import box
 from pipeline.data.sample import printable
 
 EXPERIMENT = "maskwright"
@@ -131,12 +132,15 @@ def end_run(uri: str, run_id: str, status: str = "FINISHED") -> None:
     client(uri).set_terminated(run_id, status)
 
 
-def register(uri: str, run_id: str, checkpoint: Path, *, name: str = "maskwright", alias: str = ALIAS) -> str:
-    """Register a checkpoint folder as a new version of a model and point the alias at it; returns its URI."""
+def register(uri: str, run_id: str, checkpoint: str | Path, *, name: str = "maskwright", alias: str = ALIAS) -> str:
+    """Register a checkpoint as a new version of a model and point the alias at it; returns its URI.
+
+    `checkpoint` is its folder or maskwright:NAME.
+    """
     from mlflow.exceptions import MlflowException
 
     mlflow = client(uri)
-    mlflow.log_artifacts(run_id, str(checkpoint), "checkpoint")
+    mlflow.log_artifacts(run_id, str(box.resolve(checkpoint)), "checkpoint")
     try:
         mlflow.create_registered_model(name)
     except MlflowException as error:

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from jobs import before_after, tracking
-from jobs.cli import absolute_path, as_dict, data_root, from_dict, parse, run_job, take_preset
+from jobs.cli import absolute_path, as_dict, checkpoint_source, data_root, from_dict, parse, run_job, take_preset
 from jobs.config import TrainConfig, for_reader_of
 from jobs.datasets import absolute, settle_floor
 from jobs.evaluate import RECOMMENDED, label
@@ -21,6 +21,7 @@ from jobs.presets import PRESETS
 from jobs.progress import EmptySamples, followed
 from jobs.validation import BEST, Validator
 from models import checkpoint as checkpoints
+from models.box import DEFAULT
 from models.errors import InputError
 from models.files import make_folder, write_json
 from models.networks import create
@@ -99,14 +100,14 @@ def check(config: TrainConfig) -> TrainConfig:
     if data.root is not None:
         data = dataclasses.replace(data, root=data_root("--data.root", data.reader, data.root))
     if network.start_from is not None:
-        start = absolute_path("--network.start-from", network.start_from)
+        start = checkpoint_source("--network.start-from", network.start_from)
         description = checkpoints.describe(start)
         if description["network"] != network.name:
             raise InputError(
                 f"--network.start-from {network.start_from} is a checkpoint of {description['network']}: expected "
                 f"{network.name}, or say --network.name {description['network']}"
             )
-        network = dataclasses.replace(network, start_from=str(start))
+        network = dataclasses.replace(network, start_from=start)
     config.scaling.check_batch(config.training)
     check_objective(config, shape)
     check_forwards(config, shape)
@@ -193,7 +194,7 @@ def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
     empty = EmptySamples(config.data)
     start = config.network.start_from
     if config.before_after.objects and start is not None:
-        before_after.play(config, Path(start), out / "before", "Before training")
+        before_after.play(config, start, out / "before", "Before training")
     try:
         beside = validator.beside() if validator is not None else contextlib.nullcontext()
         with followed(out / "ray" / HISTORY, config.training.steps, empty), beside:
@@ -257,9 +258,10 @@ def of_checkpoint(config: TrainConfig) -> TrainConfig:
     """Fill in what a run without a network's name takes from its checkpoint: network, crop size, refinement."""
     if config.network.name:
         return config
-    if config.network.start_from is None:
-        raise InputError("this preset fine-tunes any checkpoint: give --network.start-from DIR")
-    description = checkpoints.describe(absolute_path("--network.start-from", config.network.start_from))
+    if config.network.start_from is None and config.network.fresh:
+        raise InputError("--network.fresh trains fresh weights: say of which network with --network.name")
+    start = checkpoint_source("--network.start-from", config.network.start_from or DEFAULT)
+    description = checkpoints.describe(start)
     sides = description["config"].get("input_hw")
     data = config.data
     if sides and data.crop_hw == DataConfig().crop_hw:
@@ -269,7 +271,7 @@ def of_checkpoint(config: TrainConfig) -> TrainConfig:
             ratio = min(sides) / min(data.crop_hw)
             augment = dataclasses.replace(augment, scale=(round(0.75 * ratio, 3), round(1.4 * ratio, 3)))
         data = dataclasses.replace(data, crop_hw=tuple(sides), augment=augment)
-    network = dataclasses.replace(config.network, name=description["network"])
+    network = dataclasses.replace(config.network, name=description["network"], start_from=start)
     recommended = label(description["info"].get("refinement"))
     refine = config.refine if config.refine != TrainConfig().refine or recommended == RECOMMENDED else recommended
     return dataclasses.replace(config, data=data, network=network, refine=refine)

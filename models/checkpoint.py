@@ -1,7 +1,8 @@
 """Our checkpoint: a folder with `weights.safetensors` and `checkpoint.json`. No pickle, ever.
 
 The JSON names the network and its whole config, the refinement to use by default, and where the weights came from;
-evaluate, serve and Predictor take the folder and nothing else.
+evaluate, serve and Predictor take the folder and nothing else. All that reads a checkpoint here also takes
+`maskwright:NAME` in place of its folder (models/box).
 """
 
 import dataclasses
@@ -12,11 +13,12 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from models import fingerprints
+from models import box, fingerprints
 from models.errors import InputError
 from models.files import make_folder, whole_file, write_json
 from models.networks import NETWORKS, create
@@ -37,8 +39,8 @@ def save(
 ) -> Path:
     """Write a checkpoint folder; `info` (JSON values) is kept beside the network's config.
 
-    `state`: the weights of a network that holds a part of them only (FSDP), gathered. `photos`: the fingerprints of
-    those that it was trained on (models/fingerprints.py).
+    `state`: weights to write in place of the network's own, such as those that FSDP gathered, or `in_half`. `photos`:
+    the fingerprints of those that it was trained on (models/fingerprints.py).
 
     The weights appear first and the description last, each whole: a folder that has a description is complete. Raises
     InputError if they cannot be written.
@@ -63,6 +65,22 @@ def save(
     return folder
 
 
+def in_half(network: Network) -> dict[str, Tensor]:
+    """Return a network's weights for `save`, its matrices and kernels in half precision.
+
+    Vectors and buffers (batch norm's statistics, SAM's frequencies) stay as they are: together they are small. Raises
+    InputError if a weight is too large for half precision.
+    """
+    large = {name for name, weight in network.named_parameters(remove_duplicate=False) if weight.ndim > 1}
+    state = {name: tensor.half() if name in large else tensor for name, tensor in network.state_dict().items()}
+    beyond = [name for name in sorted(large) if not state[name].isfinite().all()]
+    if beyond:
+        raise InputError(
+            f"{beyond[0]} has weights beyond half precision, which ends at 65504: keep this checkpoint whole"
+        )
+    return state
+
+
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Write a safetensors file; raises OSError for what the system refuses, as other writers do."""
     try:
@@ -76,7 +94,7 @@ def copy(source: str | Path, folder: str | Path) -> Path:
 
     Raises FileNotFoundError if `source` holds none, InputError if the copy cannot be written.
     """
-    source, folder = Path(source), make_folder(folder)
+    source, folder = box.resolve(source), make_folder(folder)
     with (
         (source / WEIGHTS).open("rb") as given_weights,
         (source / DESCRIPTION).open("rb") as given_description,
@@ -91,11 +109,12 @@ def copy(source: str | Path, folder: str | Path) -> Path:
 
 def describe(folder: str | Path) -> dict[str, Any]:
     """Read a checkpoint's description; raises InputError if the folder is no checkpoint of ours."""
-    folder = Path(folder)
+    folder = box.resolve(folder)
     path = folder / DESCRIPTION
     if not path.is_file():
         raise InputError(
-            f"no checkpoint at {folder}: expected a folder with {DESCRIPTION} and {WEIGHTS}, as jobs.train writes it"
+            f"no checkpoint at {folder}: expected a folder with {DESCRIPTION} and {WEIGHTS}, as jobs.train writes it, "
+            f"or a model by name, such as {box.DEFAULT}"
         )
     try:
         description = json.loads(path.read_text())
@@ -129,10 +148,11 @@ def _sha256(path: Path) -> str:
 def load(folder: str | Path, expected_network: str | None = None, **options: Any) -> tuple[Network, dict[str, Any]]:
     """Open a checkpoint: the network in eval mode, and its description.
 
-    `options` replace parts of the saved config, such as `input_hw` (the positional embedding is resized).
+    `options` replace parts of the saved config, such as `input_hw` (the positional embedding is resized). Weights in
+    half precision become float32.
     Raises InputError if the folder is no checkpoint, is damaged, or is of another network than expected.
     """
-    folder = Path(folder)
+    folder = box.resolve(folder)
     description = describe(folder)
     if expected_network is not None and description["network"] != expected_network:
         raise InputError(
@@ -140,11 +160,12 @@ def load(folder: str | Path, expected_network: str | None = None, **options: Any
         )
     refuse_lfs_pointer(folder / WEIGHTS)
     try:
-        state = load_file(folder / WEIGHTS)
+        stored = load_file(folder / WEIGHTS)
         given = _sha256(folder / WEIGHTS)
     except (SafetensorError, OSError) as error:
         raise InputError(f"{folder / WEIGHTS} cannot be read: {error}") from error
     network = network_of(description, **options)
+    state = {name: tensor.float() if tensor.dtype is torch.half else tensor for name, tensor in stored.items()}
     load_strict(network, state, what="checkpoint")
     if given != description.get("sha256"):
         raise InputError(f"{folder / WEIGHTS} is damaged, or not of this checkpoint: its SHA-256 is {given}")
@@ -155,4 +176,4 @@ def recommend(folder: str | Path, refinement: dict[str, Any]) -> None:
     """Let a checkpoint recommend another refinement (its fields as JSON values); its weights stay as they are."""
     description = describe(folder)
     description["info"]["refinement"] = refinement
-    write_json(Path(folder) / DESCRIPTION, description)
+    write_json(box.resolve(folder) / DESCRIPTION, description)

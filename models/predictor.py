@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from models import checkpoint, steps
+from models.box import DEFAULT
 from models.click_maps import collate_clicks
 from models.errors import InputError
 from models.inference import prepare
@@ -110,15 +111,15 @@ def start_state(image: Tensor, mask: np.ndarray | None = None, example: Example 
 class Predictor:
     """A network and a refinement, ready for sessions.
 
-    `source` is a checkpoint folder or a Network; `refinement` a name, a Refinement, a dict or a JSON file (None: what
-    the checkpoint recommends, else "standard"). A network that is read from a checkpoint is prepared for inference in
-    this `precision` (models.inference); one that is given is used as it is. Raises InputError if there is no such
-    checkpoint or refinement.
+    `source` is a checkpoint's folder, `maskwright:NAME` or a Network; `refinement` a name, a Refinement, a dict or a
+    JSON file (None: what the checkpoint recommends, else "standard"). A network that is read from a checkpoint is
+    prepared for inference in this `precision` (models.inference); one that is given is used as it is. Raises InputError
+    if there is no such checkpoint or refinement.
     """
 
     def __init__(
         self,
-        source: str | Path | Network,
+        source: str | Path | Network = DEFAULT,
         refinement: str | Refinement | dict[str, Any] | None = None,
         device: torch.device | str = "cpu",
         *,

@@ -1,4 +1,4 @@
-"""`python -m serve --checkpoint DIR`: the server on this machine, on Ray Serve or (--plain) on uvicorn alone."""
+"""`python -m serve [--checkpoint DIR]`: the server on this machine, on Ray Serve or (--plain) on uvicorn alone."""
 
 import ipaddress
 import os
@@ -35,9 +35,9 @@ HAPROXY = "RAY_SERVE_ENABLE_HA_PROXY"
 class Serve:
     """Serve a model: the page for clicking at /, the HTTP interface under /v1, its description at /openapi.json."""
 
-    checkpoint: tyro.conf.UseAppendAction[tuple[str, ...]]
-    """Checkpoint folder, or models:/name@alias in the MLflow registry. To serve several models, again and again as
-    NAME=FOLDER; the first is the default one."""
+    checkpoint: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """Checkpoint folder, maskwright:NAME, or models:/name@alias in the MLflow registry; by default maskwright:lite_s.
+    To serve several models, again and again as NAME=FOLDER; the first is the default one."""
     refine: str | None = None
     """Name of the refinement; by default what each checkpoint recommends."""
     follow: float = 0.0

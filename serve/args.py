@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from models.box import DEFAULT
 from models.decoding import Decoding
 from models.errors import InputError
 from models.precision import Precision
@@ -25,8 +26,8 @@ LISTS = ("cvat_clients", "image_hosts", "image_networks", "negative_labels")  # 
 class ServeArgs:
     """What a deployment is given; every field may come as text, as `serve run module:builder key=value` sends it.
 
-    `checkpoint` a folder or models:/name@alias, whose registry is at `tracking_uri` (None: at MLFLOW_TRACKING_URI), or
-    several as "a=FOLDER,b=models:/name@alias", of which the first is the default one;
+    `checkpoint` a folder, maskwright:NAME, or models:/name@alias, whose registry is at `tracking_uri` (None: at
+    MLFLOW_TRACKING_URI), or several as "a=FOLDER,b=models:/name@alias", of which the first is the default one;
     `refinement` a name (None: what the checkpoint recommends); `num_threads` of the network on a CPU (0: one per CPU);
     `device` auto (a GPU where there is one), cpu or cuda; `precision` fp32 or bf16; `max_megapixels` of an image;
     `bit_depth` of 16-bit images, 8, 10, 12, 14 or 16 (0: of each its own);
@@ -39,7 +40,7 @@ class ServeArgs:
     token is in the environment, LABEL_STUDIO_API_KEY.
     """
 
-    checkpoint: str
+    checkpoint: str = DEFAULT
     refinement: str | None = None
     examples: str | None = None
     tracking_uri: str | None = None
@@ -64,13 +65,12 @@ class ServeArgs:
 
     @classmethod
     def of(cls, args: dict[str, Any]) -> "ServeArgs":
-        """Check the arguments of a builder; raises InputError for a missing or unknown one."""
+        """Check the arguments of a builder; raises InputError for an unknown one, or a bad value."""
         known = set(cls.__slots__)
         unknown = sorted(set(args) - known)
         if unknown:
             raise InputError(f"unknown argument {unknown[0]!r}; known: {', '.join(sorted(known))}")
-        if not args.get("checkpoint"):
-            raise InputError("no checkpoint: expected checkpoint=FOLDER or checkpoint=models:/name@alias")
+        args = {**args, "checkpoint": args.get("checkpoint") or DEFAULT}
         read_sources([args["checkpoint"]])
         numbers = {
             "num_threads": args.get("num_threads") or 0,

@@ -1,4 +1,4 @@
-"""Where the model comes from: a checkpoint folder, or a name in the MLflow registry such as models:/clicks@champion."""
+"""Where the model comes from: a checkpoint folder, maskwright:NAME, or models:/NAME@ALIAS in the MLflow registry."""
 
 import os
 import re
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from models import box
 from models.checkpoint import DESCRIPTION
 from models.errors import InputError
 
@@ -28,7 +29,7 @@ def fetch(source: str, tracking_uri: str | None = None, into: Path | None = None
 
     `into`: an existing folder for the copy of a registered model (None: MLflow chooses, maybe the registry's own).
     """
-    return _registered(source, tracking_uri, into) if source.startswith(SCHEME) else Path(source)
+    return _registered(source, tracking_uri, into) if source.startswith(SCHEME) else box.resolve(source)
 
 
 def checked(folder: Path, source: str) -> Path:
@@ -36,7 +37,7 @@ def checked(folder: Path, source: str) -> Path:
     if not (folder / DESCRIPTION).is_file():
         raise InputError(
             f"no checkpoint at {source}: expected a folder with {DESCRIPTION}, as jobs.train writes it, "
-            f"or {SCHEME}name@alias"
+            f"{box.DEFAULT} or {SCHEME}name@alias"
         )
     return folder
 

@@ -4,18 +4,19 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from models.box import DEFAULT
 from models.errors import InputError
 
 ONLY = "default"
 """Name of the model that was given none."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 FURTHER = re.compile(r",\s*(?=[^/,=]*=)")  # a folder's own commas are followed by no NAME=
-EXPECTED = "expected NAME=FOLDER or NAME=models:/name@alias"
+EXPECTED = "expected NAME=FOLDER, NAME=maskwright:MODEL or NAME=models:/name@alias"
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A model by name, and the checkpoint that it is made of: a folder or models:/name@alias."""
+    """A model by name, and its checkpoint: a folder, maskwright:MODEL or models:/name@alias."""
 
     name: str
     place: str
@@ -24,18 +25,17 @@ class Source:
 def read_sources(texts: Iterable[str]) -> tuple[Source, ...]:
     """Read the models of one or several texts such as "a=/folder,b=models:/clicks@champion"; the first is the default.
 
-    The one without NAME= is called "default". Raises InputError for a bad name, one that comes twice, and no model.
+    The one without NAME= is called "default"; without any texts it is maskwright:lite_s. Raises InputError for a bad
+    name, and one that comes twice.
     """
     found: dict[str, Source] = {}
-    for item in (item.strip() for text in texts for item in FURTHER.split(text)):
+    for item in (item.strip() for text in list(texts) or [DEFAULT] for item in FURTHER.split(text)):
         source = _source(item)
         if source.name in found:
             which = "have no name" if source.name == ONLY else f"are named {source.name!r}"
             both = f"{found[source.name].place} and {source.place}"
             raise InputError(f"two checkpoints {which}, {both}: {EXPECTED}")
         found[source.name] = source
-    if not found:
-        raise InputError("no checkpoint: expected a folder, models:/name@alias, or several as NAME=FOLDER")
     return tuple(found.values())
 
 

@@ -8,7 +8,7 @@ from pipeline.training.config import OptimizerConfig, ScalingConfig, TrainingCon
 
 
 def finetune() -> TrainConfig:
-    """Your own images, from a checkpoint (--network.start-from): a tenth held out, NoC before and after, a report."""
+    """Your own images, from maskwright:lite_s or --network.start-from: a tenth held out, NoC before and after."""
     return TrainConfig(
         data=DataConfig(reader="coco", copy_paste=SUEM, window_size=32, min_object_area=AUTO),
         network=NetworkChoice(name="", fresh=False),

@@ -29,7 +29,7 @@ GPUS: dict[str, tuple[int, int]] = {
 
 
 def finetune_sam() -> TrainConfig:
-    """Decoder only, any network of SAM's family (--network.start-from), your own images: an hour or two on a CPU."""
+    """Decoder only, of lite_s or another of SAM's family (--network.start-from): an hour or two on a CPU."""
     return TrainConfig(
         data=DataConfig(
             reader="coco",

@@ -98,7 +98,7 @@ TRAIN = [
 ]
 
 EVALUATE = [
-    ([], "nothing to evaluate: give --checkpoint DIR, --baseline grabcut, or both"),
+    (["--checkpoint", "maskwright:lite_x"], "unknown model 'maskwright:lite_x'.* known: "),
     (["--checkpoint", "absent"], "no checkpoint at .*absent: expected a folder with checkpoint.json"),
     (["--checkpoint", "empty"], "no checkpoint at .*empty"),
     (["--baseline", "grabcat"], "unknown baseline 'grabcat'; did you mean 'grabcut'"),
@@ -167,7 +167,7 @@ def test_what_the_user_got_wrong_is_said(main: Main, argv: list[str], message: s
         (train.main, ["demo", "--training.steps", "many"], "many"),
         (train.main, ["demo", "--trainin.steps", "3"], "--trainin.steps"),
         (evaluate.main, ["--baseline", "grabcut", "--protocol.max-clicks", "x"], "max-clicks"),
-        (predict.main, ["--image", "image.png"], "checkpoint"),
+        (predict.main, ["--checkpoint", "checkpoint"], "image"),
         (compare.main, ["empty"], "b"),
     ],
 )

@@ -37,8 +37,6 @@ def test_network_size_and_refinement_come_from_the_checkpoint(tmp_path: Path) ->
     assert checked.data.crop_hw == (32, 32)
     assert checked.data.augment.scale == (0.054, 0.1)
     assert checked.refine == "zoom_in"
-    with pytest.raises(InputError, match=r"give --network\.start-from"):
-        train.check(PRESETS["finetune"]())
 
 
 def test_evaluation_plays_what_training_left_out(tmp_path: Path) -> None:

@@ -69,7 +69,6 @@ def test_models_are_named(texts: list[str], expected: list[tuple[str, str]]) -> 
         (["=/x"], "cannot name"),
         (["x" * 41 + "=/x"], "up to 40"),
         (["a="], "no checkpoint for 'a'"),
-        ([], "no checkpoint"),
         ([""], "no checkpoint for 'default'"),
     ],
 )

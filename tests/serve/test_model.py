@@ -15,6 +15,7 @@ from fastapi.testclient import TestClient
 from ray.serve.schema import ServeDeploySchema
 
 from models import checkpoint, rle
+from models.box import DEFAULT
 from models.errors import InputError
 from models.networks import create
 from models.predictor import Predictor
@@ -121,8 +122,7 @@ def test_the_config_is_one_that_ray_serve_reads() -> None:
         environment = deployment.ray_actor_options.runtime_env["env_vars"]
         assert environment == deployments.MEMORY, "the config's options replace those of the builder"
     args = ServeArgs.of(application.args)
-    assert args.checkpoint.startswith("models:/")
-    assert registry_uri(args.tracking_uri) == args.tracking_uri
+    assert args.checkpoint == DEFAULT
 
 
 def test_arguments_of_the_builder() -> None:
@@ -138,8 +138,6 @@ def test_arguments_of_the_builder() -> None:
     ):
         with pytest.raises(InputError):
             ServeArgs.of({"checkpoint": "a"} | wrong)
-    with pytest.raises(InputError):
-        ServeArgs.of({})
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ __all__ = ["small_checkpoint"]
     ("options", "words"),
     [
         (["--checkpoint", "/nowhere"], "no checkpoint at"),
+        (["--checkpoint", "maskwright:nothing"], "unknown model 'maskwright:nothing'"),
         (["--checkpoint", "SMALL", "--host", "0.0.0.0"], "no login"),
         (["--checkpoint", "SMALL", "--host", "example.org"], "no login"),
         (["--checkpoint", "SMALL", "--host", "0.0.0.0", "--tokens", "/nowhere"], "cannot be read"),

@@ -1,0 +1,18 @@
+"""A fixture: the box with one small model by the name of the real one, in place of what comes with Maskwright."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from models import box, checkpoint
+from models.refinement import named
+from tests.training.tiny import tiny_network
+
+
+@pytest.fixture
+def boxed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of maskwright:lite_s, a network of 32 x 32 pixels that recommends zoom_in."""
+    monkeypatch.setattr(box, "FOLDER", tmp_path / "box")
+    refinement = dataclasses.asdict(named("zoom_in"))
+    return checkpoint.save(tiny_network(), tmp_path / "box" / "lite_s", photos=(7, 8), refinement=refinement)
