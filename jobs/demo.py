@@ -1,4 +1,4 @@
-"""`python -m jobs.demo`: the main job, end to end, in minutes: generate, train, evaluate, register, serve, click."""
+"""`python -m jobs.demo`: the main job, end to end, in minutes: play the model in the box, fine-tune, compare, serve."""
 
 import contextlib
 import dataclasses
@@ -15,9 +15,11 @@ from typing import Any
 
 from jobs import tracking
 from jobs.cli import absolute_path, parse, run_job
+from jobs.compare import main as compare
 from jobs.config import EvaluateConfig, TrainConfig
-from jobs.presets.small import demo as demo_preset
+from jobs.presets.lite import demo_scenes
 from jobs.train import check, train
+from models import box
 from models.errors import InputError
 from models.files import refusing, write, write_image, write_json
 from pipeline.evaluation.config import EvaluationConfig, EvaluationScaling
@@ -28,7 +30,7 @@ MARKER = ".maskwright-demo"
 
 @dataclass(frozen=True, kw_only=True)
 class DemoConfig:
-    """Generate scenes, fine-tune by clicks, measure before and after, register, serve."""
+    """Play the model in the box on generated scenes, fine-tune it on others, compare, register, serve."""
 
     out: str = "runs/demo"
     """Folder of the demo; an earlier demo in it is moved aside."""
@@ -36,14 +38,16 @@ class DemoConfig:
     """Keep serving at the end; False: one HTTP session, then stop."""
     steps: int = 0
     """Training steps; 0: the preset's."""
-    objects: int = 16
-    """Objects per evaluation."""
+    objects: int = 40
+    """Objects per evaluation, at least 2."""
     port: int = 8000
 
 
 def main(argv: Sequence[str]) -> int:
     """Run all of it."""
     config = parse(DemoConfig, argv, prog="demo")
+    if config.objects < 2:
+        raise InputError(f"--objects {config.objects}: expected at least 2, for before and after are compared")
     out = absolute_path("--out", config.out)
     refuse_taken_port(config.port)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -67,42 +71,32 @@ def main(argv: Sequence[str]) -> int:
     from pipeline.evaluation import results
 
     print(f"\n{results.table(summaries)}\n")
-    print(f"report      {report}\ncheckpoint  {checkpoint}\nmodel       {model}")
+    compare([str(out / "before"), str(out / "after"), "--out", str(out), "--reader", "scenes", "--split", "val"])
+    print(f"report      {report}\ndifference  {out / 'compare.html'}\ncheckpoint  {checkpoint}\nmodel       {model}")
     print(f"MLflow      {uri}   (look: mlflow ui --backend-store-uri {uri})")
     print(f"took        {(time.monotonic() - started) / 60:.1f} min so far\n", flush=True)
     return serve(config, uri, model, examples)
 
 
 def learn_and_measure(config: DemoConfig, out: Path, uri: str) -> tuple[Path, list[ObjectRow], list[dict[str, Any]]]:
-    """Train the demo preset and evaluate before and after, with and without cascade refinement."""
+    """Play the model in the box on scenes, fine-tune it on others, and play the same objects again."""
     from jobs.evaluate import evaluate
-    from models import checkpoint as checkpoints
-    from models.networks import create
     from pipeline.evaluation import results
 
-    preset: TrainConfig = demo_preset()
+    preset: TrainConfig = demo_scenes()
     if config.steps:
         preset = dataclasses.replace(preset, training=dataclasses.replace(preset.training, steps=config.steps))
-    untrained = out / "untrained"
-    import torch
-
-    torch.manual_seed(preset.training.seed)
-    name, options = preset.network.name, preset.network.options(preset.data.crop_hw)
-    checkpoints.save(create(name, **options), untrained, refinement="standard")
-    preset = dataclasses.replace(
-        preset, network=dataclasses.replace(preset.network, start_from=str(untrained)), out=str(out / "training")
-    )
-    print("1/4  evaluating the untrained network on scenes that training never shows", flush=True)
+    preset = dataclasses.replace(preset, out=str(out / "training"))
+    print(f"1/4  {box.DEFAULT}, which learnt from photos alone, plays generated scenes", flush=True)
     protocol = EvaluateConfig(
-        checkpoint=str(untrained),
+        checkpoint=box.DEFAULT,
         reader="scenes",
         split="val",
-        refine=("standard", "cfr_1"),
         protocol=EvaluationConfig(
             max_clicks=10,
-            target_iou=0.85,
-            qualities=(0.50, 0.70, 0.85),
-            at_clicks=(1, 5),
+            target_iou=0.90,
+            qualities=(0.80, 0.85, 0.90),
+            at_clicks=(1, 3, 5),
             max_objects=config.objects,
             min_area=300,
         ),
@@ -110,9 +104,9 @@ def learn_and_measure(config: DemoConfig, out: Path, uri: str) -> tuple[Path, li
         num_overlays=4,
     )
     before = evaluate(protocol, out / "before", dataset="scenes", title="Before training")
-    print("2/4  training with the iterative click loss", flush=True)
-    checkpoint = train(check(preset), out / "training", uri, name="demo")
-    print("3/4  evaluating the trained network on the same objects", flush=True)
+    print("2/4  fine-tuning it with the iterative click loss on scenes that the others are no part of", flush=True)
+    checkpoint = train(check(preset), out / "training", uri, name="demo_scenes")
+    print("3/4  the fine-tuned model plays the same objects", flush=True)
     after = evaluate(
         dataclasses.replace(protocol, checkpoint=str(checkpoint)),
         out / "after",
@@ -121,10 +115,10 @@ def learn_and_measure(config: DemoConfig, out: Path, uri: str) -> tuple[Path, li
     )
     rows: list[ObjectRow] = []
     summaries: list[dict[str, Any]] = []
-    for when, folder, part in (("untrained", "before", before), ("trained", "after", after)):
+    for when, folder, part in (("before", "before", before), ("after", "after", after)):
         read, _ = results.read(out / folder)
-        rows += [dataclasses.replace(row, refinement=f"{when}, {row.refinement}") for row in read]
-        summaries += [{**summary, "refinement": f"{when}, {summary['refinement']}"} for summary in part]
+        rows += [dataclasses.replace(row, refinement=when) for row in read]
+        summaries += [{**summary, "refinement": when} for summary in part]
     return checkpoint, rows, summaries
 
 
@@ -135,11 +129,11 @@ def write_all(out: Path, rows: list[ObjectRow], summaries: list[dict[str, Any]])
     from pipeline.evaluation.report import write_report
 
     write_json(out / "summary.json", summaries)
-    shown = next(s for s in summaries if s["refinement"] == "trained, standard")
+    shown = next(s for s in summaries if s["refinement"] == "after")
     write_report(
         out / "report.html",
         title="Maskwright demo",
-        subtitle=f"simpleclick_vit_xtiny from fresh weights, {shown['objects']} objects of generated "
+        subtitle=f"{box.DEFAULT} before and after fine-tuning on generated scenes; {shown['objects']} objects of "
         "scenes that training never showed, robot user of the RITM protocol",
         rows=rows,
         summaries=summaries,

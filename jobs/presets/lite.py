@@ -1,6 +1,9 @@
 """Train lite_s, the network in the box, from MobileSAM's weights: its decoder, on frames of any size."""
 
+from dataclasses import replace
+
 from jobs.config import NetworkChoice, TrainConfig
+from jobs.presets.shared import CPU
 from jobs.validation import ValidationConfig
 from pipeline.clicks.random_clicks import RandomClicksConfig
 from pipeline.data.augment import AugmentConfig
@@ -45,4 +48,36 @@ def lite_s() -> TrainConfig:
     )
 
 
-PRESETS = (lite_s,)
+def demo_scenes() -> TrainConfig:
+    """Two minutes on 2 cores: the model in the box learns generated scenes; what `make demo` trains."""
+    config = lite_s()
+    return replace(
+        config,
+        data=replace(
+            config.data,
+            reader="scenes",
+            options={"num_images": "256", "height": "384", "width": "512"},
+            coarse=(),
+            crop_hw=(384, 512),
+            augment=AugmentConfig(recipe="plain", scale=(0.8, 1.2), fit=True),
+            min_object_area=300,
+        ),
+        network=NetworkChoice(name="", fresh=False),
+        training=replace(
+            config.training,
+            icl=IclConfig(betas=(1.0, 1.0), first_weight=1.0),
+            ignore_border=0.0,
+            steps=40,
+            batch_size=8,
+            accumulate=2,
+            checkpoint_every=10,
+            log_every=5,
+            precision="fp32",
+            ema=0.9,
+            optimizer=OptimizerConfig(lr=1e-4, warmup_steps=5, schedule="cosine", max_grad_norm=5.0),
+        ),
+        scaling=CPU,
+    )
+
+
+PRESETS = (lite_s, demo_scenes)

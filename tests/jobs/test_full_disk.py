@@ -191,7 +191,7 @@ def test_train(ray_cluster: None, small_disk: SmallDisk, run: Run) -> None:
 @pytest.mark.timeout(900)
 def test_demo(ray_cluster: None, small_disk: SmallDisk, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))  # of the server, a process of its own
-    argv = ["--out", str(small_disk.path / "demo"), "--steps", "1", "--objects", "1", "--no-serve"]
+    argv = ["--out", str(small_disk.path / "demo"), "--steps", "1", "--objects", "2", "--no-serve"]
     argv += ["--port", str(free_port())]
     too_few = list(until_it_fits(small_disk, [0, 1, 2000, 4500], lambda: run(demo, argv)))
     assert {0, 1, 2000} <= set(too_few)
