@@ -86,88 +86,92 @@ def _make(source: Path, folder: Path) -> None:
         ) from error
 
 
-def answer_with_onnx(network: Network, folder: Path, otherwise: Answer) -> Answer:
-    """Answer requests by the ONNX files of a network, one after the other.
+class OnnxAnswer:
+    """An Answer by the ONNX files of a network, one request after the other.
 
     `network`, on the CPU, does what is light around the graphs; `otherwise` answers on views of sizes that no file
     takes.
     """
-    sessions = {path.stem: export.open_session(path) for path in folder.glob("*.onnx")}
-    first = sessions.get("encoder") or sessions["network"]
-    sides = first.get_inputs()[0].shape[2:]
 
-    def takes(request: Request) -> bool:
+    def __init__(self, network: Network, folder: Path, otherwise: Answer) -> None:
+        self._network, self._otherwise = network, otherwise
+        self._sessions = {path.stem: export.open_session(path) for path in folder.glob("*.onnx")}
+        first = self._sessions.get("encoder") or self._sessions["network"]
+        self._sides: list[int | str] = first.get_inputs()[0].shape[2:]
+        self._maps = [value.name for value in first.get_outputs()]
+        self._ways: dict[type[Request], Callable[[Any], Any]] = {
+            Segment: self._segment,
+            Start: self._start,
+            Encode: self._encode,
+            Correct: self._correct,
+            Prompt: self._prompt,
+        }
+
+    def __call__(self, requests: list[Any]) -> list[Any]:
+        """Answer requests."""
+        with torch.inference_mode():
+            return [
+                self._ways[type(request)](request) if self._takes(request) else self._otherwise([unstarted(request)])[0]
+                for request in requests
+            ]
+
+    def _takes(self, request: Request) -> bool:
         hw = request.hw if isinstance(request, Prompt) else (request.image.shape[1], request.image.shape[2])
-        if isinstance(network, Sam):
-            hw = network.padded_hw(network.frame_hw(hw))
-        given = zip(hw, sides, strict=True)
+        if isinstance(self._network, Sam):
+            hw = self._network.padded_hw(self._network.frame_hw(hw))
+        given = zip(hw, self._sides, strict=True)
         return all(n == side if isinstance(side, int) else n >= export.MIN_SIDE for n, side in given)
 
-    def segment(request: Segment) -> Tensor:
-        name = "focus_view" if request.focus and "focus_view" in sessions else "network"
-        (logits,) = run(name, ("mask_logits",), {
-            **pixels(request), "prev_mask": request.prev_mask[None], **of_clicks("clicks", request.clicks),
-            **of_example(request.example, request.prev_mask),
-        })  # fmt: skip
+    def _segment(self, request: Segment) -> Tensor:
+        name = "focus_view" if request.focus and "focus_view" in self._sessions else "network"
+        given = {"image": request.image[None], "prev_mask": request.prev_mask[None]}
+        given |= of_clicks("clicks", request.clicks) | of_example(request.example, request.prev_mask)
+        (logits,) = self._run(name, ["mask_logits"], given)
         return logits[0]
 
-    def start(request: Start) -> tuple[Tensor, ...]:
-        if not isinstance(network, Sam):
+    def _start(self, request: Start) -> tuple[Tensor, ...]:
+        if not isinstance(self._network, Sam):
             return AT_THE_CLICK
-        frame = network.framed(network.normalise(request.image[None]))
-        embedding, *finest_first = run("encoder", maps, {"input": frame})
+        frame = self._network.framed(self._network.normalise(request.image[None]))
+        embedding, *finest_first = self._run("encoder", self._maps, {"input": frame})
         return tuple(part[0] for part in (embedding, *reversed(finest_first)))
 
-    def encode(request: Encode) -> tuple[Tensor, Tensor]:
-        given = {**pixels(request), "prev_mask": request.prev_mask[None], **of_clicks("clicks", request.clicks)}
-        features, low_logits = run("encoder", ("features", "low_logits"), given)
+    def _encode(self, request: Encode) -> tuple[Tensor, Tensor]:
+        given = {"image": request.image[None], "prev_mask": request.prev_mask[None]}
+        given |= of_clicks("clicks", request.clicks)
+        features, low_logits = self._run("encoder", ["features", "low_logits"], given)
         return features[0], low_logits[0]
 
-    def correct(request: Correct) -> tuple[Tensor, Tensor]:
-        given = {"features": request.features[None], "low_logits": request.low_logits[None]}
-        given |= pixels(request) | of_clicks("clicks", request.clicks)
-        logits, low_logits = run("correction", ("mask_logits", "new_low_logits"), given)
+    def _correct(self, request: Correct) -> tuple[Tensor, Tensor]:
+        parts = {"image": request.image, "features": request.features, "low_logits": request.low_logits}
+        given = {name: part[None] for name, part in parts.items()} | of_clicks("clicks", request.clicks)
+        logits, low_logits = self._run("correction", ["mask_logits", "new_low_logits"], given)
         return logits[0], low_logits[0]
 
-    def prompt(request: Prompt) -> tuple[Tensor, Tensor]:
+    def _prompt(self, request: Prompt) -> tuple[Tensor, Tensor]:
+        network = self._network
         assert isinstance(network, Sam), f"{network.name} takes no prompts"
+        embedding, *coarsest_first = (part[None] for part in request.started)
         low_logits, prev_mask, box = (
             None if part is None else part[None] for part in (request.low_logits, request.prev_mask, request.box)
         )
-        embedding, *deepest_first = (part[None] for part in request.started)
         prompts = network.prompts(request.hw, collate_clicks([request.clicks]), box)
         low_logits, fed = network.mask_input(low_logits, prev_mask)
         if low_logits is None or fed is None:
-            grid = (embedding.shape[2], embedding.shape[3])
-            low_logits, fed = embedding.new_zeros(1, 1, 4 * grid[0], 4 * grid[1]), embedding.new_zeros(1)
-        (low_logits,) = run("low", ("low_logits",), {
-            **dict(zip(maps, (embedding, *reversed(deepest_first)), strict=True)),
-            "point_coords": prompts.xy[:, prompts.counts[0]],
-            "point_labels": prompts.labels[:, prompts.counts[0]].float(),
-            "mask_input": low_logits, "has_mask_input": fed.float(),
-        })  # fmt: skip
+            rows, columns = embedding.shape[2:]
+            low_logits, fed = embedding.new_zeros(1, 1, 4 * rows, 4 * columns), embedding.new_zeros(1)
+        given = dict(zip(self._maps, (embedding, *reversed(coarsest_first)), strict=True))
+        given |= {"mask_input": low_logits, "has_mask_input": fed.float()}
+        # A graph of one sample has no rows that only fill a batch up.
+        given["point_coords"] = prompts.xy[:, prompts.counts[0]]
+        given["point_labels"] = prompts.labels[:, prompts.counts[0]].float()
+        (low_logits,) = self._run("low", ["low_logits"], given)
         return network.over_view(low_logits, request.hw)[0], network.fed_back(low_logits)[0]
 
-    def run(name: str, outputs: tuple[str, ...], given: dict[str, Tensor]) -> list[Tensor]:
-        session = sessions[name]
+    def _run(self, name: str, outputs: list[str], given: dict[str, Tensor]) -> list[Tensor]:
+        session = self._sessions[name]
         arrays = {value.name: given[value.name].contiguous().numpy() for value in session.get_inputs()}
         return [torch.from_numpy(output) for output in session.run(outputs, arrays)]
-
-    maps = tuple(value.name for value in first.get_outputs())
-    ways: dict[type, Callable[[Any], Any]] = {
-        Segment: segment, Start: start, Encode: encode, Correct: correct, Prompt: prompt
-    }  # fmt: skip
-
-    def answer(requests: list[Any]) -> list[Any]:
-        with torch.inference_mode():
-            return [ways[type(r)](r) if takes(r) else otherwise([unstarted(r)])[0] for r in requests]
-
-    return answer
-
-
-def pixels(request: Segment | Encode | Correct) -> dict[str, Tensor]:
-    """Name the view as an input."""
-    return {"image": request.image[None]}
 
 
 def of_clicks(prefix: str, clicks: Clicks) -> dict[str, Tensor]:

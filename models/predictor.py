@@ -17,7 +17,7 @@ from models.errors import InputError
 from models.inference import prepare
 from models.interaction import Click, Clicks, check_click, check_image, check_mask
 from models.networks.base import Exemplar, Network, PromptNetwork, SplitNetwork
-from models.onnx_backend import answer_with_onnx, onnx_files
+from models.onnx_backend import OnnxAnswer, onnx_files
 from models.precision import Precision
 from models.refinement import REFINEMENTS, Refinement, State, build, named, why_not
 from models.refinement.exemplar import example_of
@@ -148,7 +148,7 @@ class Predictor:
         self.step = build(self.refinement, self.network.traits)
         self.answer = answer_with(self.network)
         if files is not None:
-            self.answer = answer_with_onnx(self.network, files, self.answer)
+            self.answer = OnnxAnswer(self.network, files, self.answer)
         self._pool = Pool()
 
     @property

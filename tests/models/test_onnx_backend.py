@@ -28,8 +28,21 @@ def saved(name: str, folder: Path) -> Path:
 
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
-    """A checkpoint whose export takes a moment."""
+    """A checkpoint whose export takes seconds."""
     return checkpoint.save(tiny_network(input_hw=(32, 32)), tmp_path / "checkpoint")
+
+
+@pytest.fixture
+def no_export(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Let an empty file stand for the network's; lists where it was made."""
+    made: list[Path] = []
+
+    def make(source: Path, folder: Path) -> None:
+        made.append(folder)
+        (folder / "network.onnx").touch()
+
+    monkeypatch.setattr(onnx_backend, "_make", make)
+    return made
 
 
 @pytest.fixture(autouse=True)
@@ -82,17 +95,11 @@ def test_windows_of_attention_take_frames_of_any_size(tmp_path: Path, monkeypatc
     assert_same_sessions(folder, monkeypatch)
 
 
-def test_a_small_network_answers_as_torch(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert_same_sessions(small, monkeypatch)
-    (made,) = (path for path in small.iterdir() if path.is_dir())
-    assert made.name.startswith(f"onnx-{checkpoint.describe(small)['sha256'][:12]}-")
-
-
-def test_files_are_made_once(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_made_once(small: Path, no_export: list[Path]) -> None:
     made = onnx_backend.onnx_files(small)
-    monkeypatch.setattr(onnx_backend, "_make", lambda *_: pytest.fail("made again"))
     assert onnx_backend.onnx_files(small) == made
-    assert sorted(path.name for path in made.iterdir()) == ["network.onnx"]
+    assert [path.name for path in made.iterdir()] == ["network.onnx"]
+    assert len(no_export) == 1
 
 
 def refuse_folders(where: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,13 +115,14 @@ def refuse_folders(where: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_checkpoint_that_can_only_be_read_has_its_files_in_the_cache(
-    small: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+    small: Path, cache: Path, no_export: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refuse_folders(small, monkeypatch)
     made = onnx_backend.onnx_files(small)
     assert made.parent == cache
     assert sorted(path.name for path in small.iterdir()) == ["checkpoint.json", "weights.safetensors"]
     assert onnx_backend.onnx_files(small) == made
+    assert len(no_export) == 1
 
 
 def test_without_any_place_the_variable_is_named(small: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,18 +153,20 @@ def test_two_processes_may_start_at_once(small: Path) -> None:
     assert len([path for path in small.iterdir() if path.is_dir()]) == 1  # nothing half made is left
 
 
-def test_what_another_process_made_meanwhile_is_taken(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_another_process_made_meanwhile_is_taken(
+    small: Path, no_export: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     make = onnx_backend._make
 
     def late(source: Path, folder: Path) -> None:
         make(source, folder)
-        if not list(small.glob("onnx-*")):
+        if len(no_export) == 1:
             onnx_backend.onnx_files(small)
 
     monkeypatch.setattr(onnx_backend, "_make", late)
     made = onnx_backend.onnx_files(small)
-    assert [path.name for path in made.iterdir()] == ["network.onnx"]
-    assert len([path for path in small.iterdir() if path.is_dir()]) == 1
+    assert len(no_export) == 2
+    assert [path for path in small.iterdir() if path.is_dir()] == [made]
 
 
 def test_a_network_that_cannot_be_exported_is_named(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,33 +174,40 @@ def test_a_network_that_cannot_be_exported_is_named(small: Path, monkeypatch: py
         raise RuntimeError("no translation of aten.something\nand a long trace")
 
     monkeypatch.setattr(onnx_backend.export, "write", fail)
-    with pytest.raises(InputError, match=r"simpleclick_vit_base cannot be exported .*aten.something: leave out"):
+    with pytest.raises(InputError, match=r"simpleclick_vit_base cannot be exported .*aten.something\): leave out"):
         Predictor(small, backend="onnx")
     assert sorted(path.name for path in small.iterdir()) == ["checkpoint.json", "weights.safetensors"]
 
 
 def test_a_file_that_answers_otherwise_is_not_kept(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx_backend.export, "disagree", lambda checks: True)
+    monkeypatch.setattr(onnx_backend.export, "write", lambda graph, path: path.touch())
+    sizes = onnx_backend.export.Sizes(batch=1, clicks=1, hw=(32, 32))
+    checks = [onnx_backend.export.Check(sizes=sizes, difference=0.5)]
+    monkeypatch.setattr(onnx_backend.export, "check", lambda graph, path: checks)
     with pytest.raises(InputError, match="answers otherwise than torch: leave out --backend"):
         Predictor(small, backend="onnx")
     assert sorted(path.name for path in small.iterdir()) == ["checkpoint.json", "weights.safetensors"]
 
 
-def test_views_that_no_file_takes_are_left_to_torch(small: Path) -> None:
-    predictor = Predictor(small, backend="onnx")
+def test_a_small_network_answers_as_torch_and_leaves_other_views_to_it(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert_same_sessions(small, monkeypatch)
+    (made,) = (path for path in small.iterdir() if path.is_dir())
+    assert made.name.startswith(f"onnx-{checkpoint.describe(small)['sha256'][:12]}-")
     asked: list[Any] = []
 
     def otherwise(requests: list[Any]) -> list[Any]:
         asked.extend(requests)
         return ["torch's"] * len(requests)
 
-    answer = onnx_backend.answer_with_onnx(predictor.network, onnx_backend.onnx_files(small), otherwise)
+    predictor = Predictor(small, backend="onnx")
+    answer = onnx_backend.OnnxAnswer(predictor.network, made, otherwise)
     image, prev_mask = (predictor.open(photo(HW)[0]).states[0].image[:n] for n in (3, 1))
-    assert answer([Segment(image, prev_mask, Clicks.of([(1, 1, True)]), started=onnx_backend.AT_THE_CLICK)]) == [
-        "torch's"
-    ]
+    clicks, started = Clicks.of([(1, 1, True)]), onnx_backend.AT_THE_CLICK
+    assert answer([Segment(image, prev_mask, clicks, started=started)]) == ["torch's"]
     assert asked[0].started is None
-    assert answer([Start(image[:, :32, :32])]) == [onnx_backend.AT_THE_CLICK]
+    assert answer([Start(image[:, :32, :32])]) == [started]
 
 
 def test_what_onnxruntime_does_not_do_is_refused(small: Path) -> None:
