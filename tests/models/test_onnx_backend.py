@@ -12,6 +12,7 @@ import pytest
 
 from models import checkpoint, onnx_backend
 from models.errors import InputError
+from models.export import TOLERANCE
 from models.interaction import Clicks
 from models.predictor import Predictor
 from models.steps import Segment, Start
@@ -62,6 +63,12 @@ def forbid_torch(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setattr(predictor.network, name, refuse)
 
 
+def logits(prob: np.ndarray) -> np.ndarray:
+    """Logits as far as float32 tells probabilities apart: fresh networks are sure of what they say."""
+    prob = prob.astype(np.float64).clip(1e-9, 1 - 3e-4)
+    return np.log(prob / (1 - prob))
+
+
 def assert_same_sessions(folder: Path, monkeypatch: pytest.MonkeyPatch, refinement: str | None = None) -> None:
     image = photo((170, 230))[0]
     by_torch, by_onnx = (Predictor(folder, refinement, backend=backend) for backend in ("torch", "onnx"))
@@ -74,9 +81,9 @@ def assert_same_sessions(folder: Path, monkeypatch: pytest.MonkeyPatch, refineme
         for session in sessions:
             session.look_ahead()
         for click in CLICKS:
-            expected, got = (session.click(*click) for session in sessions)
-            assert expected.std() > 1e-3
-            assert np.abs(expected - got).max() < 1e-3
+            expected, got = (logits(session.click(*click)) for session in sessions)
+            assert expected.std() > 0.05
+            assert np.abs(expected - got).max() < 3 * TOLERANCE * expected.std()
         assert np.mean(sessions[0].mask != sessions[1].mask) < 5e-4
 
 
@@ -85,8 +92,10 @@ def assert_same_sessions(folder: Path, monkeypatch: pytest.MonkeyPatch, refineme
 def test_sessions_are_those_of_torch(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = saved(name, tmp_path / "checkpoint")
     assert_same_sessions(folder, monkeypatch)
-    if not TINY_NETWORKS[name]().traits.prompted:
-        assert_same_sessions(folder, monkeypatch, "zoom_in" if "focuscut" not in name else "focuscut")
+    if name.startswith("focuscut"):
+        assert_same_sessions(folder, monkeypatch, "focuscut")
+    elif "flip" in Predictor(folder).refinements:
+        assert_same_sessions(folder, monkeypatch, "flip")
 
 
 @pytest.mark.slow
