@@ -82,7 +82,7 @@ def assert_same_sessions(folder: Path, monkeypatch: pytest.MonkeyPatch, refineme
             session.look_ahead()
         for click in CLICKS:
             expected, got = (logits(session.click(*click)) for session in sessions)
-            assert expected.std() > 0.05
+            assert expected.std() > 0.01
             assert np.abs(expected - got).max() < 3 * TOLERANCE * expected.std()
         assert np.mean(sessions[0].mask != sessions[1].mask) < 5e-4
 
