@@ -167,8 +167,14 @@ def settings_of(config: EvaluateConfig, size: int) -> Settings:
         "weights": checkpoints.describe(config.checkpoint)["sha256"] if config.checkpoint else None,
         "piece_size": size,
         "precision": config.scaling.precision,
+        "backend": config.scaling.backend,
     }
-    return Settings(config, without=("out", "num_overlays", "checkpoint", "refine", "scaling"), more=more)
+    return Settings(
+        config,
+        without=("out", "num_overlays", "checkpoint", "refine", "scaling"),
+        more=more,
+        added={"backend": "torch"},
+    )
 
 
 def label(recommended: Any) -> str:

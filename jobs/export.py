@@ -77,7 +77,7 @@ def export_graph(graph: export.Graph, folder: Path) -> dict[str, Any]:
             f"standard deviation (at most {check.allowed:.0e})",
             flush=True,
         )
-    if any(check.failed for check in checks) or all(check.difference is None for check in checks):
+    if export.disagree(checks):
         raise DisagreementError(graph.name)
     of_torch, of_onnx = export.milliseconds(graph, path)
     print(f"  one click: torch {of_torch:.0f} ms, onnxruntime {of_onnx:.0f} ms", flush=True)

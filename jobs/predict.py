@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.cli import parse, run_job
+from models.backend import Backend
 from models.decoding import Decoding
 from models.errors import InputError
 from models.files import write_image
@@ -27,6 +28,8 @@ class PredictConfig(Decoding):
     """Refinement, by name or JSON file; none: what the checkpoint recommends."""
     precision: Precision = "fp32"
     """bf16 is about twice as fast where the processor has instructions for it, and a little off."""
+    backend: Backend = "torch"
+    """onnx: onnxruntime on the CPU, with files that are made of the checkpoint once (docs/ONNX.md)."""
     out: Path = Path("mask.png")
     """Where the mask goes (PNG, 0 and 255); an overlay is written beside it as *_overlay.jpg."""
 
@@ -42,7 +45,10 @@ def main(argv: Sequence[str]) -> int:
         image = read_image(config.image, upright=config.exif != "stored", decoding=config)  # as a page shows it
     except ValueError as error:
         raise InputError(f"{config.image} cannot be read: {error}") from error
-    session = Predictor(config.checkpoint, refinement=config.refine, precision=config.precision).open(image)
+    predictor = Predictor(
+        config.checkpoint, refinement=config.refine, precision=config.precision, backend=config.backend
+    )
+    session = predictor.open(image)
     for text in config.clicks:
         session.click(*parse_click(text))
     picture = overlay(image, session.mask, None, Clicks.of(session.clicks.rows()), longest_side=max(image.shape[:2]))

@@ -199,8 +199,9 @@ def settings_of(config: SweepConfig, space: Space, base: Refinement) -> Settings
         "base": base,
         "weights": checkpoints.describe(config.checkpoint)["sha256"],
         "precision": config.scaling.precision,
+        "backend": config.scaling.backend,
     }
-    return Settings(config, without=NO_SETTINGS, more=more)
+    return Settings(config, without=NO_SETTINGS, more=more, added={"backend": "torch"})
 
 
 def _ends(parameter: Parameter) -> tuple[Any, ...]:

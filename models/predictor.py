@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 
 from models import checkpoint, steps
+from models.backend import Backend, check_backend
 from models.click_maps import collate_clicks
 from models.errors import InputError
 from models.inference import prepare
 from models.interaction import Click, Clicks, check_click, check_image, check_mask
 from models.networks.base import Exemplar, Network, PromptNetwork, SplitNetwork
+from models.onnx_backend import OnnxAnswer, onnx_files
 from models.precision import Precision
 from models.refinement import REFINEMENTS, Refinement, State, build, named, why_not
 from models.refinement.exemplar import example_of
@@ -112,8 +114,9 @@ class Predictor:
 
     `source` is a checkpoint folder or a Network; `refinement` a name, a Refinement, a dict or a JSON file (None: what
     the checkpoint recommends, else "standard"). A network that is read from a checkpoint is prepared for inference in
-    this `precision` (models.inference); one that is given is used as it is. Raises InputError if there is no such
-    checkpoint or refinement.
+    this `precision` (models.inference); one that is given is used as it is. `backend` onnx answers by ONNX files of
+    the checkpoint, which are made if there are none (models.onnx_backend). Raises InputError if there is no such
+    checkpoint or refinement, or the network cannot be exported.
     """
 
     def __init__(
@@ -123,10 +126,16 @@ class Predictor:
         device: torch.device | str = "cpu",
         *,
         precision: Precision = "fp32",
+        backend: Backend = "torch",
     ) -> None:
+        check_backend(backend, precision, torch.device(device).type)
+        files = None
         if isinstance(source, Network):
+            if backend == "onnx":
+                raise InputError("backend onnx: expected a checkpoint folder, a network was given: save it first")
             self.network, description = source.eval(), {}
         else:
+            files = onnx_files(source) if backend == "onnx" else None
             self.network, description = checkpoint.load(source)
             prepare(self.network, bf16=precision == "bf16")
         if refinement is None:
@@ -138,6 +147,8 @@ class Predictor:
         self.model_version = f"{self.network.name}-{description.get('sha256', 'unsaved')[:12]}"
         self.step = build(self.refinement, self.network.traits)
         self.answer = answer_with(self.network)
+        if files is not None:
+            self.answer = OnnxAnswer(self.network, files, self.answer)
         self._pool = Pool()
 
     @property

@@ -17,13 +17,22 @@ _ABSENT = object()
 class Settings(dict[str, Any]):
     """What decides the results of a job, as plain values to store with them: fields of `config` but some, and `more`.
 
-    Fields that `without` names may change while the job is interrupted. It remembers what it was made of, so that
+    Fields that `without` names may change while the job is interrupted; `added` has the defaults of what `more` did not
+    always hold. It remembers what it was made of, so that
     `differences` knows the defaults.
     """
 
-    def __init__(self, config: Any, *, without: tuple[str, ...] = (), more: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        config: Any,
+        *,
+        without: tuple[str, ...] = (),
+        more: Mapping[str, Any] | None = None,
+        added: Mapping[str, Any] | None = None,
+    ) -> None:
         own = {name: part for name, part in (_parts(config) or {}).items() if name not in without}
         self.config, self.without, self.parts = config, without, {**own, **(more or {})}
+        self.added = dict(added or {})
         super().__init__(as_dict(self.parts))
 
 
@@ -81,9 +90,9 @@ def _parts(value: Any) -> dict[str, Any] | None:
 def _defaults(value: Any) -> dict[str, Any]:
     """Defaults of a config's fields, those that have one."""
     config = value.config if isinstance(value, Settings) else value
+    found: dict[str, Any] = dict(value.added) if isinstance(value, Settings) else {}
     if not dataclasses.is_dataclass(config):
-        return {}
-    found: dict[str, Any] = {}
+        return found
     for each in dataclasses.fields(config):
         if each.default_factory is not dataclasses.MISSING:
             found[each.name] = each.default_factory()

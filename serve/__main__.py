@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from models.backend import Backend, check_backend
 from models.decoding import Decoding
 from models.errors import InputError
 from models.precision import Precision
@@ -55,6 +56,8 @@ class Serve:
     """Where the network runs; auto: on a GPU where there is one."""
     precision: Precision = "fp32"
     """bf16 is about twice as fast where the processor has instructions for it, and a little off."""
+    backend: Backend = "torch"
+    """onnx: onnxruntime on the CPU, with files that are made of the checkpoint once (docs/ONNX.md)."""
     max_megapixels: int = 32
     """Largest image that is accepted; the network needs 16 bytes per pixel for it."""
     bit_depth: int = 0
@@ -124,6 +127,7 @@ def check(options: Serve) -> None:
             f"{HAPROXY}=1 lets other machines in with --proxy, whatever --host says, and without --tokens this server "
             "has no login: unset it, give --tokens FILE, or add --insecure on a network you trust"
         )
+    check_backend(options.backend, options.precision, options.device)
     if options.tokens is not None:
         read_tokens(Path(options.tokens))
     if min(options.clicks_per_second, options.opens_per_minute) < 0:
@@ -184,6 +188,7 @@ def run(options: Serve) -> None:
 
 def _run(options: Serve, home: Path) -> None:
     from models.checkpoint import describe
+    from models.onnx_backend import onnx_files
     from models.refinement import named
     from serve.ray_auth import prepare_ray_auth
 
@@ -198,6 +203,8 @@ def _run(options: Serve, home: Path) -> None:
     if refinement is not None and refinement.endswith(".json"):
         refinement = str(Path(refinement).resolve())
     for place in places.values():
+        if options.backend == "onnx":
+            onnx_files(place)  # once, before all replicas want them
         named(refinement or describe(place).get("info", {}).get("refinement"))
     examples = str(Path(options.examples).resolve()) if options.examples else None
     prepare_ray_auth()  # before deployments imports ray
@@ -210,6 +217,7 @@ def _run(options: Serve, home: Path) -> None:
         num_threads=options.num_threads,
         device=options.device,
         precision=options.precision,
+        backend=options.backend,
         max_megapixels=options.max_megapixels,
         bit_depth=options.bit_depth,
         sessions=settled(options.sessions or default_sessions(options.port)),

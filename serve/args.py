@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from models.backend import Backend, check_backend
 from models.decoding import Decoding
 from models.errors import InputError
 from models.precision import Precision
@@ -18,6 +19,7 @@ from serve.sources import Source, join_sources, read_sources
 
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("fp32", "bf16")
+BACKENDS = ("torch", "onnx")
 LISTS = ("cvat_clients", "image_hosts", "image_networks", "negative_labels")  # arguments of several values
 
 
@@ -28,7 +30,8 @@ class ServeArgs:
     `checkpoint` a folder or models:/name@alias, whose registry is at `tracking_uri` (None: at MLFLOW_TRACKING_URI), or
     several as "a=FOLDER,b=models:/name@alias", of which the first is the default one;
     `refinement` a name (None: what the checkpoint recommends); `num_threads` of the network on a CPU (0: one per CPU);
-    `device` auto (a GPU where there is one), cpu or cuda; `precision` fp32 or bf16; `max_megapixels` of an image;
+    `device` auto (a GPU where there is one), cpu or cuda; `precision` fp32 or bf16; `backend` torch or
+    onnx (on the CPU); `max_megapixels` of an image;
     `bit_depth` of 16-bit images, 8, 10, 12, 14 or 16 (0: of each its own);
     `sessions` the file that sessions are kept in, or the URL of a Redis, whose password is best in the ingress's
     environment, MASKWRIGHT_REDIS_PASSWORD (None: a file that ends with the application's processes); `idle_minutes`
@@ -46,6 +49,7 @@ class ServeArgs:
     num_threads: int = 0
     device: str = "auto"
     precision: Precision = "fp32"
+    backend: Backend = "torch"
     max_megapixels: int = 32
     bit_depth: int = 0
     sessions: str | None = field(default=None, repr=False)
@@ -87,6 +91,9 @@ class ServeArgs:
             raise InputError(f"device is {args['device']!r}: expected {', '.join(DEVICES)}")
         if args.get("precision", "fp32") not in PRECISIONS:
             raise InputError(f"precision is {args['precision']!r}: expected {', '.join(PRECISIONS)}")
+        if args.get("backend", "torch") not in BACKENDS:
+            raise InputError(f"backend is {args['backend']!r}: expected {', '.join(BACKENDS)}")
+        check_backend(args.get("backend", "torch"), args.get("precision", "fp32"), args.get("device", "auto"))
         Decoding(bit_depth=int(numbers["bit_depth"]))
         check_format(args.get("log_format", "off"))
         return cls(**{**args, **{name: int(value) for name, value in numbers.items()}})
@@ -113,9 +120,11 @@ def build_predictor(args: ServeArgs) -> Any:
     has_cuda = torch.cuda.is_available()
     if args.device == "cuda" and not has_cuda:
         raise InputError("device cuda: torch finds no GPU here; use device auto or cpu")
-    device = "cuda" if has_cuda and args.device != "cpu" else "cpu"
+    device = "cuda" if has_cuda and args.device != "cpu" and args.backend == "torch" else "cpu"
     folder = resolve(args.checkpoint, args.tracking_uri)
-    predictor = Predictor(folder, refinement=args.refinement, device=device, precision=args.precision)
+    predictor = Predictor(
+        folder, refinement=args.refinement, device=device, precision=args.precision, backend=args.backend
+    )
     measure(predictor)
     return predictor
 

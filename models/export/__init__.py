@@ -3,9 +3,10 @@
 By torch.export, never TorchScript. onnx and onnxruntime are imported when they are used.
 """
 
+import models.torchvision_ops  # noqa: F401  (before timm)
 from models.export.graph import MIN_SIDE, Graph, Port, Sizes
 from models.export.graphs import graphs
-from models.export.verify import TOLERANCE, Check, check, milliseconds
+from models.export.verify import TOLERANCE, Check, check, disagree, milliseconds, open_session
 from models.export.write import OPSET, write
 
 __all__ = [
@@ -17,7 +18,9 @@ __all__ = [
     "Port",
     "Sizes",
     "check",
+    "disagree",
     "graphs",
     "milliseconds",
+    "open_session",
     "write",
 ]

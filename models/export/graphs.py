@@ -6,27 +6,24 @@ import torch
 from torch import Tensor, nn
 
 from models.click_maps import ClickBatch
-from models.errors import InputError
 from models.export.graph import MIN_SIDE, Draw, Graph, Port, Sizes
-from models.export.sam import prompt_graphs
+from models.export.sam import low_graph, prompt_graphs
 from models.networks.base import Exemplar, Network, SplitNetwork
 from models.networks.focuscut import FocusCut
-from models.networks.lite import Lite
 from models.networks.sam import Sam
 
 
-def graphs(network: Network) -> list[Graph]:
-    """Take a network apart into its graphs; it is put into eval mode, on the CPU.
+def graphs(network: Network, *, low_only: bool = False) -> list[Graph]:
+    """Take a network apart into its graphs; it is put into eval mode, on the CPU, and parts of it are replaced.
 
-    Raises InputError for a network that has none.
+    `low_only`: of SAM's family `low` in place of `decoder`, without masks at the image's size.
     """
-    if isinstance(network, Lite):
-        raise InputError(f"{network.name} cannot be exported yet: its frames have the size of each view")
     network = network.eval().cpu()
     if isinstance(network, SplitNetwork):
         return _split(network)
     if isinstance(network, Sam):
-        return prompt_graphs(network)
+        encoder, decoder = prompt_graphs(network)
+        return [encoder, low_graph(decoder) if low_only else decoder]
     whole = _whole(network)
     if isinstance(network, FocusCut) and network.focus is not None:
         return [whole, replace(whole, name="focus_view", module=_Whole(network.focus))]

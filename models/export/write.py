@@ -54,8 +54,8 @@ def _dims(graph: Graph) -> dict[Any, Any]:
     for side in ("height", "width"):
         unit = Dim(f"{side}_units", min=-(-MIN_SIDE // multiple))
         dims[side] = unit if multiple == 1 else multiple * unit
-        # Found out by the tracer: beside a dimension of its own, it would not see that the view's is four times that.
-        dims[f"{side}/4"] = Dim.AUTO
+    # Found out by the tracer: beside dimensions of their own, it would not see that the view's are multiples of them.
+    dims |= dict.fromkeys((name for name in names if "/" in name), Dim.AUTO)
     return dims
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from models.backend import Backend, check_backend
 from models.errors import InputError
 from models.precision import Precision
 from pipeline.clicks.realistic import Realistic
@@ -71,8 +72,11 @@ class EvaluationScaling:
     """Torch threads of an actor on a CPU."""
     precision: Precision = "fp32"
     """bf16 is about twice as fast where the processor has instructions for it, and a little off."""
+    backend: Backend = "torch"
+    """onnx: onnxruntime on the CPU, with files that are made of the checkpoint once (docs/ONNX.md)."""
 
     def __post_init__(self) -> None:
+        check_backend(self.backend, self.precision, "cuda" if self.gpu else "cpu")
         if self.actors < 0 or self.max_batch < 1 or self.threads < 1 or self.num_cpus < 0 or self.num_gpus <= 0:
             raise InputError(
                 f"scaling: actors {self.actors}, max_batch {self.max_batch}, threads {self.threads}, num_cpus "

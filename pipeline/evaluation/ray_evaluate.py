@@ -15,6 +15,7 @@ from models import checkpoint as checkpoints
 from models.baselines import BASELINES
 from models.errors import InputError, lookup
 from models.fingerprints import trained_on
+from models.onnx_backend import onnx_files
 from models.predictor import Predictor
 from models.refinement import Refinement, build
 from pipeline.data.sample import BadItem, Item, Reader, Sample
@@ -79,7 +80,10 @@ class _Evaluator:
             self.contestants.append(Contestant(name=name, step=BASELINES[name](), answer=_nothing_to_ask))
         if self.checkpoint is not None:
             predictor = Predictor(
-                self.checkpoint, device="cuda" if self.scaling.gpu else "cpu", precision=self.scaling.precision
+                self.checkpoint,
+                device="cuda" if self.scaling.gpu else "cpu",
+                precision=self.scaling.precision,
+                backend=self.scaling.backend,
             )
             self.shared = SharedAnswers(predictor.answer)
             self.trained_on = trained_on(checkpoints.describe(self.checkpoint))
@@ -176,6 +180,8 @@ def evaluate_on_ray(
         if (number, k) not in journal.done
     ]
     if missing:
+        if checkpoint is not None and scaling.backend == "onnx":
+            onnx_files(checkpoint)  # once, before all actors want them
         num_actors = min(scaling.actors or _default_actors(scaling), len(missing))
         options: dict[str, Any] = {"num_cpus": scaling.num_cpus, "max_restarts": 3, "max_task_retries": 3}
         if scaling.gpu:

@@ -96,7 +96,12 @@ class _Evaluator:
                 self.benches.pop(next(iter(self.benches)))
             gpu = self.scaling.gpu
             self.benches[checkpoint] = Bench(
-                predictor=Predictor(checkpoint, device="cuda" if gpu else "cpu", precision=self.scaling.precision),
+                predictor=Predictor(
+                    checkpoint,
+                    device="cuda" if gpu else "cpu",
+                    precision=self.scaling.precision,
+                    backend=self.scaling.backend,
+                ),
                 reader=self.sweep["reader"],
                 config=self.sweep["config"],
                 max_batch=self.scaling.max_batch if gpu else 1,

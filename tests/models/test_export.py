@@ -7,7 +7,6 @@ import torch
 
 from models import export
 from models.click_maps import ClickBatch, squared_distances
-from models.errors import InputError
 from models.export import verify
 from models.geometry import expand
 from models.networks.base import Network
@@ -45,18 +44,13 @@ def assert_answers_like_torch(network: Network, folder: Path) -> dict[str, list[
     return used
 
 
-def test_frames_of_no_fixed_size_are_refused() -> None:
-    with pytest.raises(InputError, match="lite_s cannot be exported yet"):
-        export.graphs(TINY_NETWORKS["lite"]())
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(set(TINY_NETWORKS) - {"lite"}))
+@pytest.mark.parametrize("name", sorted(TINY_NETWORKS))
 def test_onnxruntime_answers_as_torch(name: str, tmp_path: Path) -> None:
     network = TINY_NETWORKS[name]()
     used = assert_answers_like_torch(network, tmp_path)
     if network.traits.prompted:
-        maps = ["image_embeddings", "high_res_0", "high_res_1"][: 3 if name == "sam2" else 1]
+        maps = ["image_embeddings", "high_res_0", "high_res_1"][: 3 if name in ("sam2", "lite") else 1]
         rest = ["point_coords", "point_labels", "mask_input", "has_mask_input", "orig_im_size"]
         assert used == {"encoder": ["input"], "decoder": [*maps, *rest]}
     elif not network.traits.split:

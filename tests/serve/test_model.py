@@ -16,6 +16,7 @@ from ray.serve.schema import ServeDeploySchema
 
 from models import checkpoint, rle
 from models.errors import InputError
+from models.interaction import Click
 from models.networks import create
 from models.predictor import Predictor
 from serve import deployments
@@ -27,6 +28,7 @@ from serve.engine import Engine
 from serve.model_source import local_registry_uri, registry_uri, resolve
 from serve.ray_auth import CHOSEN, prepare_ray_auth
 from serve.settings import Settings
+from serve.values import Basis
 from tests.ports import free_port
 from tests.serve.conftest import encoded, picture
 
@@ -51,6 +53,27 @@ def test_a_session_over_http_is_a_session_in_process(small_checkpoint: Path) -> 
         session.click(y, x, positive)
         np.testing.assert_array_equal(rle.decode(answer["mask"]), session.mask)
     assert answer["model_version"].startswith("simpleclick_vit_xtiny-")
+
+
+@pytest.mark.networks
+def test_onnxruntime_may_answer_the_sessions_that_there_are(small_checkpoint: Path, tmp_path: Path) -> None:
+    folder = checkpoint.copy(small_checkpoint, tmp_path / "checkpoint")
+    by_torch, by_onnx = (
+        build_engine(ServeArgs.of({"checkpoint": str(folder), "backend": backend})) for backend in ("torch", "onnx")
+    )
+    assert by_onnx.model_version == by_torch.model_version
+    sessions = [engine.open(picture(), Basis()) for engine in (by_torch, by_onnx)]
+    for session, engine in zip(sessions, (by_torch, by_onnx), strict=True):
+        engine.walk(session, (Click(y=20, x=30, positive=True),))
+    expected, got = (session.mask_prob for session in sessions)
+    assert expected is not None
+    assert got is not None
+    assert np.abs(expected - got).max() < 1e-3
+
+
+def test_a_backend_that_is_not_known_is_refused() -> None:
+    with pytest.raises(InputError, match="backend is 'tensorrt': expected torch, onnx"):
+        ServeArgs.of({"checkpoint": "somewhere", "backend": "tensorrt"})
 
 
 def test_the_engine_names_its_refinement(small_checkpoint: Path) -> None:

@@ -27,6 +27,8 @@ __all__ = ["small_checkpoint"]
         (["--checkpoint", "SMALL", "--clicks-per-second", "-1"], "--clicks-per-second"),
         (["--checkpoint", "SMALL", "--port", "0"], "--port"),
         (["--checkpoint", "SMALL", "--plain", "--proxy"], "leave one of the two out"),
+        (["--checkpoint", "SMALL", "--backend", "onnx", "--precision", "bf16"], "leave one of the two out"),
+        (["--checkpoint", "SMALL", "--backend", "onnx", "--device", "cuda"], "device cuda was asked for"),
         (["--checkpoint", "SMALL", "--metrics-port", "70000"], "--metrics-port"),
         (["--checkpoint", "SMALL", "--refine", "zoom_inn"], "did you mean 'zoom_in'"),
         (["--checkpoint", "SMALL", "--examples", "/nowhere"], "--examples"),
