@@ -1,4 +1,4 @@
-"""Train lite_s, the network in the box, from MobileSAM's weights: its decoder, on frames of any size."""
+"""Train lite_s, the network in the box, from MobileSAM's weights: its decoder and the end of its encoder."""
 
 from jobs.config import NetworkChoice, TrainConfig
 from jobs.validation import ValidationConfig
@@ -15,20 +15,22 @@ def lite_s() -> TrainConfig:
             reader="several",
             # Polygons and superpixels; salient objects (ecssd) are drawn to the pixel.
             coarse=("coco", "ccp"),
+            # From whole photos to close-ups, as zoom-in shows them.
             crop_hw=(480, 640),
-            augment=AugmentConfig(recipe="plain", scale=(0.7, 1.6), fit=True),
+            augment=AugmentConfig(recipe="plain", scale=(0.7, 2.2), fit=True),
             window_size=32,
             targets_per_view=4,
             min_object_area=600,
+            max_object_share=0.9,
             keep_background_prob=0.0,
             clicks=RandomClicksConfig(law="first", max_clicks=16),
         ),
         network=NetworkChoice(name="lite_s", fresh=False),
         training=TrainingConfig(
             objective="icl",
-            icl=IclConfig(betas=(1.0, 1.0), first_weight=1.0, more_clicks=7),
+            icl=IclConfig(betas=(1.0, 1.0), first_weight=1.0, more_clicks=7, forget_prob=0.2),
             ignore_border=0.006,
-            freeze_encoder=True,
+            freeze_layers=4,
             steps=2000,
             batch_size=16,
             accumulate=4,

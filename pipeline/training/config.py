@@ -16,6 +16,9 @@ class IclConfig:
     first_weight: float = 0.0
     """Weight of the output of the random clicks, which the paper does not score; networks that offer several masks for
     a first click need it."""
+    forget_prob: float = 0.0
+    """How often a network that remembers the logits of its last look (SAM's family) is given their mask instead, as
+    where a zoom changes the view (ours)."""
     more_clicks: int = 0
     """Most corrections that are made without a score between the random clicks and the scored ones; a step draws a
     number in 0..more_clicks, 0 half of the time (ours: networks that answer the first clicks well by themselves learn

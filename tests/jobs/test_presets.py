@@ -69,7 +69,7 @@ def test_every_run_of_the_papers_is_there() -> None:
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_makes_two_steps_at_toy_size(name: str) -> None:
     config = PRESETS[name]()
-    network = toy(config.network.name or ("mobile_sam" if name == "finetune_sam" else "simpleclick_vit_base"))
+    network = toy(config.network.name or ("mobile_sam" if config.training.freeze_encoder else "simpleclick_vit_base"))
     training = replace(
         config.training, steps=2, batch_size=2, accumulate=min(2, config.training.accumulate), checkpoint_every=2
     )

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from models.click_maps import ClickBatch
+from models.networks.base import Output
 from pipeline.clicks.training_clicks import next_clicks
 from pipeline.training.batch import TrainingBatch
 from pipeline.training.config import TrainingConfig
@@ -35,6 +36,11 @@ def icl(
     once = network.encoded(batch.image)
     given = {} if once is None else {"encoded": once.lent}
 
+    def remembered(output: Output) -> dict[str, Any]:
+        forgets = config.icl.forget_prob > 0 and shared_rng.random() < config.icl.forget_prob
+        kept = {name: value for name, value in output.carry.items() if not (forgets and name == "low_logits")}
+        return kept | given
+
     def terms() -> Iterator[Tensor]:
         nothing, clicks = torch.zeros_like(batch.target), batch.clicks
         if first_weight:
@@ -46,11 +52,11 @@ def icl(
                 for _ in range(more):
                     prev_mask = torch.sigmoid(output.mask_logits.float())
                     clicks = next_clicks(clicks, prev_mask, batch.target, rng, law="cfr")
-                    output = look(batch.image, prev_mask, clicks, **output.carry | given)
+                    output = look(batch.image, prev_mask, clicks, **remembered(output))
         for beta in config.icl.betas:
             prev_mask = torch.sigmoid(output.mask_logits.detach().float())
             clicks = next_clicks(clicks, prev_mask, batch.target, rng, law="cfr")
-            output = network(batch.image, prev_mask, clicks, **output.carry | given)
+            output = network(batch.image, prev_mask, clicks, **remembered(output))
             yield beta * score(output, batch.target, config, batch.coarse)
         if once is not None:
             yield once.term()
