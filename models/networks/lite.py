@@ -219,6 +219,11 @@ class Lite(Sam):
         """List what MobileSAM has not."""
         return "image_encoder.lateral.", "mask_decoder.conv_s", "mask_decoder.details."
 
+    def fit_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Give weights that were saved before there were details those that change nothing."""
+        details = {name: value for name, value in self.state_dict().items() if name.startswith("mask_decoder.details.")}
+        return super().fit_state(state if details.keys() & state.keys() else details | state)
+
     def load_base(self, state: dict[str, Tensor]) -> list[str]:
         """Start from MobileSAM's weights; returns the names that were set.
 
