@@ -169,8 +169,8 @@ class Lite(Sam):
         return self
 
     def frame_hw(self, hw: tuple[int, int]) -> tuple[int, int]:
-        """Height and width that a view has in the frame; in training as large as the crop is."""
-        return hw if self.training else super().frame_hw(hw)
+        """Height and width that a view has in the frame: its own, but for a larger one."""
+        return hw if max(hw) <= self.config.side else super().frame_hw(hw)
 
     def make_halves(self) -> tuple[PromptEncoder, MaskDecoder]:
         """Build what answers prompts; the convolutions of the finer maps begin at zero."""
