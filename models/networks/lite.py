@@ -169,8 +169,8 @@ class Lite(Sam):
         return self
 
     def frame_hw(self, hw: tuple[int, int]) -> tuple[int, int]:
-        """Height and width that a view has in the frame; in training as large as the crop is."""
-        return hw if self.training else super().frame_hw(hw)
+        """Height and width that a view has in the frame: its own, but for a larger one."""
+        return hw if max(hw) <= self.config.side else super().frame_hw(hw)
 
     def make_halves(self) -> tuple[PromptEncoder, MaskDecoder]:
         """Build what answers prompts; the convolutions of the finer maps begin at zero."""
@@ -218,6 +218,11 @@ class Lite(Sam):
     def fresh(self) -> tuple[str, ...]:
         """List what MobileSAM has not."""
         return "image_encoder.lateral.", "mask_decoder.conv_s", "mask_decoder.details."
+
+    def fit_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Give weights that were saved before there were details those that change nothing."""
+        details = {name: value for name, value in self.state_dict().items() if name.startswith("mask_decoder.details.")}
+        return super().fit_state(state if details.keys() & state.keys() else details | state)
 
     def load_base(self, state: dict[str, Tensor]) -> list[str]:
         """Start from MobileSAM's weights; returns the names that were set.

@@ -172,3 +172,18 @@ def test_a_checkpoint_of_mobile_sam_is_its_base_and_tells_its_refinement(tmp_pat
     other = checkpoint.save(TINY_NETWORKS["ritm"](), tmp_path / "ritm")
     with pytest.raises(InputError, match="mobile_sam"):
         import_base(other, "lite_s")
+
+
+def test_weights_from_before_there_were_details_answer_as_they_did(tmp_path: Path) -> None:
+    network = TINY_NETWORKS["lite"]()
+    old = {name: value for name, value in network.state_dict().items() if ".details." not in name}
+    read, _ = checkpoint.load(checkpoint.save(network, tmp_path / "old", state=old))
+    image = views(1, (SIDE, SIDE))[0]
+    given = collate_clicks([clicks((60, 50))])
+    with torch.inference_mode():
+        answers = [each.prompt(each.start(image), (SIDE, SIDE), given)[0] for each in (network, read)]  # pyright: ignore
+    assert torch.equal(*answers)
+    half = dict(network.state_dict())
+    del half["mask_decoder.details.leave.bias"]
+    with pytest.raises(InputError, match=r"details.leave.bias"):
+        checkpoint.load(checkpoint.save(network, tmp_path / "half", state=half))

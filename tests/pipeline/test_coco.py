@@ -293,3 +293,22 @@ class TestRle:
         else:
             assert valid
             assert decoded.sum() == sum(counts[1::2])
+
+
+def test_objects_of_some_categories_alone(tmp_path: Path) -> None:
+    save(picture(1), tmp_path / "images" / "1.png")
+    annotations = [
+        annotation(5, 1, box(0, 0, 5, 6), category_id=1),
+        annotation(6, 1, box(6, 6, 5, 6), category_id=2),
+        annotation(7, 1, box(12, 6, 5, 6), category_id=2, iscrowd=1),
+    ]
+    names = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
+    path = write_coco_json(tmp_path, [image_record(1, "1.png")], annotations)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"categories": names}))
+    for wanted, found in {"": ["cat", "dog"], " cat ,cow": ["cat"], "cow": []}.items():
+        reader = open_reader("coco", str(tmp_path), options={"categories": wanted})
+        (item,) = reader.items()
+        sample = reader.load(item)
+        assert [ref.category for ref in sample.objects] == found
+        assert len(item.object_ids) == len(found)
+        assert sample.ignore_mask.any() == (not wanted)

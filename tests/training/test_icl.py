@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,27 +19,31 @@ CONFIG = TrainingConfig(icl=IclConfig(betas=BETAS))
 
 
 class Spy(Network):
-    """A linear network that keeps what it was asked and what it answered."""
+    """A linear network that keeps what it was asked and what it answered; `carry` is what it remembers."""
 
-    def __init__(self) -> None:
+    def __init__(self, carry: dict[str, Tensor] | None = None) -> None:
         super().__init__()
         torch.manual_seed(0)
+        self.carry = carry or {}
         self.conv = nn.Conv2d(6, 1, 3, padding=1)
         self.calls: list[dict[str, Any]] = []
 
-    def forward(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch) -> Output:
+    def forward(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch, **carried: Tensor) -> Output:
         logits = 4 * self.conv(torch.cat([image, prev_mask, disk_maps(clicks, HW)], 1))
         self.calls.append({"prev_mask": prev_mask, "clicks": clicks, "logits": logits, "grad": torch.is_grad_enabled()})
-        return Output(logits)
+        self.calls[-1]["carried"] = set(carried)
+        return Output(logits, carry=self.carry)
 
 
 def rngs(shared: int = 0, own: int = 1) -> tuple[np.random.Generator, np.random.Generator]:
     return np.random.default_rng(shared), np.random.default_rng(own)
 
 
-def played(objective: str, shared: int = 0, own: int = 1) -> tuple[Spy, int, list[Tensor]]:
-    network, batch = Spy(), next(batches())
-    num, terms = OBJECTIVES[objective].terms(Runner(network, network), batch, CONFIG, *rngs(shared, own))
+def played(
+    objective: str, shared: int = 0, own: int = 1, config: TrainingConfig = CONFIG, **carry: Tensor
+) -> tuple[Spy, int, list[Tensor]]:
+    network, batch = Spy(carry), next(batches())
+    num, terms = OBJECTIVES[objective].terms(Runner(network, network), batch, config, *rngs(shared, own))
     return network, num, list(terms)
 
 
@@ -59,6 +64,31 @@ def test_the_papers_form_scores_one_output_a_beta_and_not_the_first() -> None:
     for beta, term, call in zip(BETAS, terms, network.calls[1:], strict=True):
         assert torch.equal(term, beta * normalized_focal_loss(call["logits"], target).mean())
         assert term.item() > 0
+
+
+def test_more_clicks_are_made_half_the_time_before_the_scored_ones() -> None:
+    config = replace(CONFIG, icl=IclConfig(betas=BETAS, first_weight=0.5, more_clicks=3))
+    numbers = []
+    for shared in range(60):
+        network, num, terms = played("icl", shared, config=config)
+        more = len(network.calls) - len(BETAS) - 1
+        numbers.append(more)
+        # A first output is scored only where nothing comes between it and the others.
+        assert num == len(terms) == len(BETAS) + (more == 0)
+        assert [call["grad"] for call in network.calls] == [more == 0, *[False] * more, *[True] * len(BETAS)]
+        assert num_clicks(network.calls[-1])[0] == 1 + more + len(BETAS)
+    assert set(numbers) == {0, 1, 2, 3}
+    assert 15 < numbers.count(0) < 45
+
+
+def test_a_network_forgets_its_logits_as_often_as_is_said_and_nothing_else() -> None:
+    carry = {"low_logits": torch.zeros(1), "encoded": torch.zeros(1)}
+    always = [call["carried"] for call in played("icl", **carry)[0].calls]
+    assert always == [set(), *[{"low_logits", "encoded"}] * len(BETAS)]
+    config = replace(CONFIG, icl=IclConfig(betas=BETAS, forget_prob=0.5))
+    some = [call["carried"] for shared in range(30) for call in played("icl", shared, config=config, **carry)[0].calls]
+    assert 25 < some.count({"encoded"}) < 65
+    assert some.count({"encoded"}) + some.count({"low_logits", "encoded"}) == 30 * len(BETAS)
 
 
 def test_the_codes_form_scores_the_first_output_too() -> None:

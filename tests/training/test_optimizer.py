@@ -142,6 +142,20 @@ def test_a_part_of_the_rate_needs_a_backbone_that_is_known() -> None:
         make_optimizer(toy("simpleclick_vit_base"), OptimizerConfig(backbone_factor=0.1))
 
 
+def test_what_no_checkpoint_brings_learns_faster() -> None:
+    network = toy("lite_s")
+    optimizer = make_optimizer(network, OptimizerConfig(lr=1e-3, fresh_factor=10))
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    rates = {names[id(p)]: group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert rates.keys() == dict(network.named_parameters()).keys()
+    for name, rate in rates.items():
+        assert rate == pytest.approx(1e-2 if name.startswith(tuple(network.fresh())) else 1e-3)
+    with pytest.raises(InputError, match=r"fresh_factor 10.*lite"):
+        make_optimizer(toy("mobile_sam"), OptimizerConfig(fresh_factor=10))
+    with pytest.raises(InputError, match="fresh_factor 0"):
+        OptimizerConfig(fresh_factor=0)
+
+
 def test_frozen_parameters_have_no_rate() -> None:
     network = toy("emc_hrnet18s")
     network.get_submodule("feature_extractor").requires_grad_(False)

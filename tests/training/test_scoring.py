@@ -63,6 +63,18 @@ def test_a_band_along_the_border_is_not_scored() -> None:
     assert score(Output(wrong), target, CONFIG) > score(Output(logits), target, CONFIG)
 
 
+def test_where_some_masks_are_coarse_the_others_borders_are_scored() -> None:
+    target = target_of(0, 6)
+    config = replace(CONFIG, ignore_border=1 / 8)
+    both = without_border(target, 1 / 8)
+    assert torch.equal(without_border(target, 1 / 8, torch.tensor([False, True])), both)
+    assert torch.equal(without_border(target, 1 / 8, torch.tensor([True, False])), target)
+    logits = 20 * (2 * target - 1)
+    wrong = torch.where(both == -1, -logits, logits)
+    for coarse, scored in ((torch.tensor([True, True]), False), (torch.tensor([True, False]), True)):
+        assert (score(Output(wrong), target, config, coarse) > score(Output(logits), target, config, coarse)) == scored
+
+
 @pytest.mark.parametrize("hw", [(2, 2), (2, 8), (4, 4)])
 def test_a_target_of_which_the_band_would_leave_too_little_stays_whole(hw: tuple[int, int]) -> None:
     target = torch.zeros(1, 1, 12, 12)
