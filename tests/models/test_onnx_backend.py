@@ -198,6 +198,25 @@ def test_a_file_that_answers_otherwise_is_not_kept(small: Path, monkeypatch: pyt
     assert sorted(path.name for path in small.iterdir()) == ["checkpoint.json", "weights.safetensors"]
 
 
+@pytest.mark.parametrize("spoil", ["unlink", "touch", "list"])
+def test_files_that_are_not_whole_are_refused_by_their_folder(
+    spoil: str, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_backend.export, "write", lambda graph, path: path.write_bytes(b"graph"))
+    monkeypatch.setattr(onnx_backend.export, "check", lambda graph, path: [])
+    made = onnx_backend.onnx_files(small)
+    assert onnx_backend.onnx_files(small) == made
+    match spoil:
+        case "unlink":
+            (made / "network.onnx").unlink()
+        case "touch":
+            (made / "network.onnx").write_bytes(b"")
+        case _:
+            (made / onnx_backend.FILES).write_text("{")
+    with pytest.raises(InputError, match=f"{made.name} is damaged: delete it"):
+        Predictor(small, backend="onnx")
+
+
 def test_a_small_network_answers_as_torch_and_leaves_other_views_to_it(
     small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
