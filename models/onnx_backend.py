@@ -53,6 +53,7 @@ def onnx_files(folder: str | Path) -> Path:
     try:
         with whole_folder(place) as part:
             _make(folder, part)
+            write_json(part / FILES, {path.name: path.stat().st_size for path in sorted(part.iterdir())})
     except InputError:
         if not place.is_dir():  # else another process made them meanwhile
             raise
@@ -95,7 +96,6 @@ def _make(source: Path, folder: Path) -> None:
             export.write(graph, path)
             if export.disagree(export.check(graph, path)):
                 raise InputError(f"{graph.name}.onnx of network {network.name} answers otherwise than torch: {advice}")
-        write_json(folder / FILES, {path.name: path.stat().st_size for path in sorted(folder.iterdir())})
     except (InputError, OSError):
         raise
     except Exception as error:  # torch's exporter has no common class for what it cannot do
