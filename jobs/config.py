@@ -40,11 +40,14 @@ class NetworkChoice:
 
 
 def for_reader_of(argv: Sequence[str], data: DataConfig) -> DataConfig:
-    """Drop a preset's reader options if the flags name another reader, or options of their own.
+    """Drop a preset's reader options, and what it says of ids, if the flags name another reader; options also if they
+    name some of their own.
 
     What a preset tells its own reader means nothing to another; and tyro offers KEY VALUE ... for empty ones.
     """
     other_reader = _given(argv, "--data.reader") not in (None, data.reader)
+    if other_reader:
+        data = dataclasses.replace(data, coarse=() if _given(argv, "--data.coarse") is None else data.coarse)
     if other_reader or _given(argv, "--data.options") is not None:
         return dataclasses.replace(data, options={})
     return data

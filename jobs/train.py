@@ -36,6 +36,7 @@ from pipeline.data.sample import Item, Reader
 from pipeline.data.targets import check_targets
 from pipeline.saved import Settings, differences
 from pipeline.training.config import ScalingConfig
+from pipeline.training.job import origin
 from pipeline.training.objectives import frozen_parts
 from pipeline.training.record import read_photos, read_progress
 from pipeline.training.runner import rest
@@ -116,6 +117,7 @@ def check(config: TrainConfig) -> TrainConfig:
     items = reader.items()
     if not items:
         raise InputError(f"the data set at {data.root} lists no images")
+    check_coarse(data, items)
     if config.validation.hold_out:
         HoldOut(reader=reader, fraction=config.validation.hold_out, side="held_out").of(items)
         items = HoldOut(reader=reader, fraction=config.validation.hold_out, side="training").of(items)
@@ -127,6 +129,16 @@ def check(config: TrainConfig) -> TrainConfig:
         network=network,
         before_after=before_after.settle(config.before_after, data, reader, items, going_on),
     )
+
+
+def check_coarse(data: DataConfig, items: Sequence[Item]) -> None:
+    """Refuse a beginning of ids that no id has: all borders would be scored."""
+    for start in data.coarse:
+        if not any(item.id.startswith(start) for item in items):
+            raise InputError(
+                f"--data.coarse {start}: no image's id begins so (they are like {items[0].id!r}); give --data.coarse "
+                "with nothing after it where no data set is finer than the others"
+            )
 
 
 def check_objective(config: TrainConfig, network: Network) -> None:
@@ -283,15 +295,6 @@ def count_objects(items: Sequence[Item]) -> int:
     return sum(len(item.object_ids) for item in items) if known is None else known
 
 
-def origin(start_from: str | None) -> dict[str, str]:
-    """What a fine-tuned checkpoint says of the one it started from: its weights' SHA-256, and its licence if known."""
-    if start_from is None:
-        return {}
-    description = checkpoints.describe(start_from)
-    licence = description.get("info", {}).get("licence")
-    return {"started_from": description["sha256"]} | ({"licence": licence} if licence else {})
-
-
 def fit_scaling(scaling: ScalingConfig) -> ScalingConfig:
     """Fit a run into the Ray that this process started; a cluster may still grow, so there the wish stands."""
     from jobs.ray_env import on_cluster, resources
@@ -318,6 +321,10 @@ def _resume_or_start(out: Path, uri: str, name: str, config: TrainConfig) -> str
     path = out / CONFIG
     if path.is_file():
         saved = json.loads(path.read_text())
+        if "run_id" not in saved:
+            raise InputError(
+                f"{out} holds a run of jobs.train_alone: go on with it by python -m jobs.train_alone {out}"
+            )
         if other := differences(saved["config"], settings_of(config)):
             raise InputError(
                 f"--out {out} holds a run with another config ({other}; all of it is in {path}): repeat that run's "

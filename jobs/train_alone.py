@@ -10,6 +10,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,20 +21,41 @@ from models.files import make_folder, write_json
 from models.refinement import named
 from pipeline.data.config import DataConfig
 from pipeline.data.leave_out import training_reader
+from pipeline.saved import differences
 from pipeline.training import alone
 from pipeline.training.config import ScalingConfig, TrainingConfig
-from pipeline.training.job import Job
+from pipeline.training.job import Job, origin
+from pipeline.training.record import read_photos, read_progress
 
 CONFIG = "config.json"
+KIND = "alone"
+"""What config.json says of a run of this job."""
 
 
 def main(argv: Sequence[str]) -> int:
     """Begin a run by a preset, or go on with one by its folder; prints where the checkpoint is."""
-    run = Path(argv[0]) if argv else Path()
-    if argv and (run / CONFIG).is_file():
-        flags, run = argv[1:], run
+    first = argv[0] if argv else ""
+    if Path(first).is_dir() or "/" in first:
+        run, flags = Path(first), argv[1:]
     else:
-        flags, run = (), begin(argv)
+        run, flags = begin(argv), ()
+    args = machine(flags)
+    job = job_of(run, args.root, args.start_from)
+    reader = training_reader(job.data)
+    last = alone.train(job, reader, reader.items(), device=args.device, loaders=args.loaders)
+    progress = read_progress(last)
+    write_json(run / "refused.json", progress["refused"])
+    used = {name: progress[name] for name in ("samples", "without_object")}
+    write_json(run / "samples.json", {**used, "photos": read_photos(last)})
+    print(f"samples     {used['samples']}, {used['without_object']} of them without an object")
+    if progress["refused"]:
+        print(f"refused     {len(progress['refused'])} items or objects, by name in {run / 'refused.json'}")
+    print(f"checkpoint  {checkpoints.copy(last, run / 'checkpoint')}")
+    return 0
+
+
+def machine(flags: Sequence[str]) -> argparse.Namespace:
+    """Read what is said of the machine, and set torch's threads."""
     parser = argparse.ArgumentParser(prog="python -m jobs.train_alone RUN", description=__doc__)
     parser.add_argument("--root", help="where the training data lies, prepared without what leave_out names")
     parser.add_argument("--start-from", help="where the checkpoint to start from lies")
@@ -41,45 +63,86 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--loaders", type=int, default=1, help="processes that make samples")
     parser.add_argument("--threads", type=int, default=0, help="torch threads on a CPU; 0: as many as torch likes")
     args = parser.parse_args(flags)
+    if args.loaders < 0 or args.threads < 0:
+        raise InputError(f"--loaders {args.loaders}, --threads {args.threads}: expected numbers >= 0")
+    if args.device.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"--device {args.device}: torch finds no GPU here; leave it out")
     if args.threads:
         torch.set_num_threads(args.threads)
-    job = job_of(run, args.root, args.start_from)
-    reader = training_reader(job.data)
-    last = alone.train(job, reader, reader.items(), device=args.device, loaders=args.loaders)
-    print(f"checkpoint  {checkpoints.copy(last, run / 'checkpoint')}")
-    return 0
+    return args
 
 
 def begin(argv: Sequence[str]) -> Path:
-    """Write the config that a preset and flags make; returns the run's folder."""
-    from jobs.train import check, read_flags
+    """Write the config that a preset and flags make; returns the run's folder.
+
+    Raises InputError for flags that this job does not serve, and for the folder of a run with another config.
+    """
+    from jobs.train import check, read_flags, settings_of
+    from pipeline.data.targets import check_targets
 
     preset, config = read_flags(argv, "train_alone")
+    scaling = config.scaling
+    for flag, given in (
+        ("--validation.hold-out", config.validation.hold_out),
+        ("--before-after.objects", config.before_after.objects),
+        ("--scaling.gpu (say --device cuda when going on)", scaling.gpu),
+        ("--scaling.workers", scaling.workers > 1),
+        ("--register", config.register),
+    ):
+        if given:
+            raise InputError(f"{flag}: this job trains in one process and plays no images; leave it out, or jobs.train")
     config = check(config)
-    if config.validation.hold_out:
-        raise InputError("--validation.hold-out: this job plays no images beside training; say --validation.hold-out 0")
     run = make_folder(Path(config.out))
-    write_json(run / CONFIG, {"preset": preset, "config": as_dict(config)})
+    if (run / CONFIG).is_file() and (other := differences(read(run)["config"], settings_of(config))):
+        raise InputError(
+            f"--out {run} holds a run with another config ({other}): repeat that run's flags, go on by "
+            f"python -m jobs.train_alone {run}, or name another folder"
+        )
+    reader = training_reader(config.data)
+    check_targets(reader, reader.items(), config.data)
+    options = config.network.options(config.data.crop_hw)
+    write_json(run / CONFIG, {"kind": KIND, "preset": preset, "network_options": options, "config": as_dict(config)})
     return run
+
+
+def read(run: Path) -> dict[str, Any]:
+    """Read a run's config.json; InputError if it is none of this job's."""
+    path = run / CONFIG
+    if not path.is_file():
+        raise InputError(f"{run} holds no {CONFIG}: expected the folder of a run of jobs.train_alone")
+    try:
+        saved = json.loads(path.read_text())
+        kind = saved.get("kind")
+    except (ValueError, AttributeError) as error:
+        raise InputError(f"{path} is damaged: {error}") from error
+    if kind != KIND:
+        raise InputError(f"{run} holds a run of jobs.train: go on with it by python -m jobs.train --resume {run}")
+    return saved
 
 
 def job_of(run: Path, root: str | None, start_from: str | None) -> Job:
     """Read the job that a run's folder describes; `root` and `start_from` replace its paths."""
-    saved = json.loads((run / CONFIG).read_text())
-    config = saved["config"]
-    data, network = from_dict(DataConfig, config["data"]), config["network"]
+    saved = read(run)
+    try:
+        config = saved["config"]
+        data, training = from_dict(DataConfig, config["data"]), from_dict(TrainingConfig, config["training"])
+        network, refine = config["network"], named(config["refine"])
+        start = start_from or network["start_from"]
+        name, options, preset = network["name"], saved["network_options"], saved["preset"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{run / CONFIG} is not the config of a run of this version: {error}") from error
     if root is not None:
         data = dataclasses.replace(data, reader="prepared", root=root, split="", options={}, leave_out=())
     make_folder(run / "alone")
     return Job(
-        network=network["name"],
-        network_options={},
-        start_from=start_from or network["start_from"],
+        network=name,
+        network_options={key: tuple(value) for key, value in options.items()},
+        start_from=start,
         data=data,
-        training=from_dict(TrainingConfig, config["training"]),
+        training=training,
         scaling=ScalingConfig(),
         storage=str(run / "alone"),
-        info={"refinement": dataclasses.asdict(named(config["refine"])), "preset": saved.get("preset", run.name)},
+        info={"refinement": dataclasses.asdict(refine), "preset": preset, **origin(start)},
         log=show,
     )
 

@@ -1,10 +1,12 @@
 """Requests answered by onnxruntime on the CPU: a checkpoint's ONNX files, made once, and an Answer on them.
 
-The files lie beside the checkpoint, or where its folder cannot be written in a cache, under a name that holds the
-weights' SHA-256 and onnxruntime's version.
+The files lie beside the checkpoint, or where its folder cannot be written in a cache, under a name that holds
+digests of the weights and of the network's config, and onnxruntime's version.
 """
 
+import hashlib
 import importlib.metadata
+import json
 import logging
 import os
 import tempfile
@@ -20,13 +22,15 @@ from models import checkpoint, export
 from models.box import resolve
 from models.click_maps import collate_clicks
 from models.errors import InputError
-from models.files import whole_folder
+from models.files import whole_folder, write_json
 from models.interaction import Clicks
 from models.networks.base import Network
 from models.networks.sam import Sam
 from models.steps import Answer, Correct, Encode, Example, Prompt, Request, Segment, Start
 
 logger = logging.getLogger("maskwright.models")
+GRAPHS, FILES = 1, "files.json"
+"""Version of the graphs that are made, to be raised where they change; and the list of a folder's files, with sizes."""
 EXEMPLAR_LISTS = ("positive", "true_negative", "pseudo_negative")
 AT_THE_CLICK: tuple[Tensor, ...] = ()
 """Answers `Start` of a network whose graph begins with the clicks: all is done with them."""
@@ -38,19 +42,34 @@ def onnx_files(source: str | Path) -> Path:
     Raises InputError for a network that cannot be exported, and where there is no place for the files.
     """
     folder = resolve(source)
-    name = f"onnx-{checkpoint.describe(folder)['sha256'][:12]}-{importlib.metadata.version('onnxruntime')}"
+    described = checkpoint.describe(folder)
+    shape = hashlib.sha256(json.dumps([GRAPHS, described["config"]], sort_keys=True).encode()).hexdigest()
+    name = f"onnx-{described['sha256'][:12]}-{shape[:6]}-{importlib.metadata.version('onnxruntime')}"
     cache = Path(os.environ.get("MASKWRIGHT_CACHE") or "~/.cache/maskwright").expanduser()
     for place in (folder / name, cache / name):
         if place.is_dir():
-            return place
+            return _whole(place)
     place = _writable(folder, cache) / name
     logger.warning("making ONNX files of %s in %s: once, it may take minutes", folder, place)
     try:
         with whole_folder(place) as part:
             _make(folder, part)
+            write_json(part / FILES, {path.name: path.stat().st_size for path in sorted(part.iterdir())})
     except InputError:
         if not place.is_dir():  # else another process made them meanwhile
             raise
+    return place
+
+
+def _whole(place: Path) -> Path:
+    """Return a folder with all the files that were made in it; InputError otherwise."""
+    try:
+        sizes = json.loads((place / FILES).read_text())
+        whole = all((place / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError, AttributeError):
+        whole = False
+    if not whole:
+        raise InputError(f"{place} is damaged: delete it, and its ONNX files are made again")
     return place
 
 

@@ -12,6 +12,7 @@ from shutil import rmtree
 import numpy as np
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from models.errors import InputError
 from models.files import append_line, make_folder, write_image
 from pipeline.data.config import DataConfig
 from pipeline.data.position import rebatch
@@ -67,9 +68,13 @@ def train(job: Job, reader: Reader, items: Sequence[Item], *, device: str = "cpu
 
     def batches() -> Iterator[TrainingBatch]:
         arrays = ({name: np.asarray(column) for name, column in window.items()} for window in windows)
-        for columns in rebatch(arrays, record.position, job.training.batch_size):
-            used.note(columns)
-            yield to_device(columns, device)
+        try:
+            for columns in rebatch(arrays, record.position, job.training.batch_size):
+                used.note(columns)
+                yield to_device(columns, device)
+        except InputError as error:
+            # A loader's error comes with its traceback as text.
+            raise InputError(str(error).rsplit("InputError: ", 1)[-1].strip()) from error
 
     def on_step(step: int, metrics: dict[str, float]) -> None:
         if job.log is not None:

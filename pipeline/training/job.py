@@ -46,3 +46,12 @@ def restore(job: Job, folder: Path | None) -> tuple[Network, Record]:
         return create(job.network, **job.network_options), Record()
     network, description = checkpoints.load(job.start_from, expected_network=job.network, **job.network_options)
     return network, Record(fingerprints=trained_on(description))
+
+
+def origin(start_from: str | None) -> dict[str, str]:
+    """What a fine-tuned checkpoint says of the one it started from: its weights' SHA-256, and its licence if known."""
+    if start_from is None:
+        return {}
+    description = checkpoints.describe(start_from)
+    licence = description.get("info", {}).get("licence")
+    return {"started_from": description["sha256"]} | ({"licence": licence} if licence else {})

@@ -80,7 +80,7 @@ class EncodedOnce:
     def term(self) -> Tensor:
         """Return the step's last term: 0, with the gradient that the encoder has from all terms before it."""
         pairs = [(made, lent.grad) for made, lent in zip(self.made, self.lent, strict=True) if lent.grad is not None]
-        total = torch.stack([(made.float() * grad.float()).sum() for made, grad in pairs]).sum()
+        total = sum(((made.float() * grad.float()).sum() for made, grad in pairs), self.made[0].float().sum() * 0)
         return total - total.detach()
 
 

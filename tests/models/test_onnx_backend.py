@@ -107,7 +107,7 @@ def test_windows_of_attention_take_frames_of_any_size(tmp_path: Path, monkeypatc
 def test_files_are_made_once(small: Path, no_export: list[Path]) -> None:
     made = onnx_backend.onnx_files(small)
     assert onnx_backend.onnx_files(small) == made
-    assert [path.name for path in made.iterdir()] == ["network.onnx"]
+    assert sorted(path.name for path in made.iterdir()) == [onnx_backend.FILES, "network.onnx"]
     assert len(no_export) == 1
 
 
@@ -196,6 +196,24 @@ def test_a_file_that_answers_otherwise_is_not_kept(small: Path, monkeypatch: pyt
     with pytest.raises(InputError, match="answers otherwise than torch: leave out --backend"):
         Predictor(small, backend="onnx")
     assert sorted(path.name for path in small.iterdir()) == ["checkpoint.json", "weights.safetensors"]
+
+
+@pytest.mark.parametrize("spoil", ["unlink", "touch", "list"])
+def test_files_that_are_not_whole_are_refused_by_their_folder(
+    spoil: str, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_backend, "_make", lambda source, folder: (folder / "network.onnx").write_bytes(b"graph"))
+    made = onnx_backend.onnx_files(small)
+    assert onnx_backend.onnx_files(small) == made
+    match spoil:
+        case "unlink":
+            (made / "network.onnx").unlink()
+        case "touch":
+            (made / "network.onnx").write_bytes(b"")
+        case _:
+            (made / onnx_backend.FILES).write_text("{")
+    with pytest.raises(InputError, match=f"{made.name} is damaged: delete it"):
+        Predictor(small, backend="onnx")
 
 
 def test_a_small_network_answers_as_torch_and_leaves_other_views_to_it(

@@ -302,13 +302,16 @@ def test_objects_of_some_categories_alone(tmp_path: Path) -> None:
         annotation(6, 1, box(6, 6, 5, 6), category_id=2),
         annotation(7, 1, box(12, 6, 5, 6), category_id=2, iscrowd=1),
     ]
-    names = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
+    names = [{"id": number, "name": name} for number, name in enumerate(("cat", "dog", "bird"), start=1)]
     path = write_coco_json(tmp_path, [image_record(1, "1.png")], annotations)
     path.write_text(json.dumps(json.loads(path.read_text()) | {"categories": names}))
-    for wanted, found in {"": ["cat", "dog"], " cat ,cow": ["cat"], "cow": []}.items():
+    for wanted, found in {"": ["cat", "dog"], " cat ": ["cat"], "dog,cat": ["cat", "dog"]}.items():
         reader = open_reader("coco", str(tmp_path), options={"categories": wanted})
         (item,) = reader.items()
         sample = reader.load(item)
         assert [ref.category for ref in sample.objects] == found
         assert len(item.object_ids) == len(found)
-        assert sample.ignore_mask.any() == (not wanted)
+        assert sample.ignore_mask.any() == ("dog" in found)
+    with pytest.raises(InputError, match=r"has no cow; it has bird, cat, dog"):
+        open_reader("coco", str(tmp_path), options={"categories": "cow,cat"}).items()
+    assert list(open_reader("coco", str(tmp_path), options={"categories": "bird"}).items()) == []

@@ -42,9 +42,11 @@ def stepped(config: TrainingConfig, *, apart: bool) -> tuple[Network, int, float
     return network, len(runs), float(metrics["loss"])
 
 
-def test_gradients_are_those_of_encoding_in_each_forward() -> None:
-    (once, runs, loss), (each, all_runs, same) = stepped(CONFIG, apart=False), stepped(CONFIG, apart=True)
-    assert (runs, all_runs) == (1, 3)
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_gradients_are_those_of_encoding_in_each_forward(accumulate: int) -> None:
+    config = replace(CONFIG, accumulate=accumulate)
+    (once, runs, loss), (each, all_runs, same) = stepped(config, apart=False), stepped(config, apart=True)
+    assert (runs, all_runs) == (accumulate, 3 * accumulate)
     assert loss == pytest.approx(same, rel=1e-5)
     compared = 0
     for (name, left), right in zip(once.named_parameters(), each.parameters(), strict=True):

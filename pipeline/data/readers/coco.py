@@ -46,7 +46,7 @@ class Coco:
     Item ids are image ids, object ids "<image id>/<annotation id>". Each item carries its own annotations, so a worker
     never reads the JSON again. `crowds` says what an annotation with iscrowd is: `ignore` puts it into the ignore mask,
     `objects` takes it for an object, and `auto` does the second where CVAT wrote it, which marks every painted mask so.
-    `categories` names those whose objects are read, separated by commas; "": all.
+    `categories` names those that are read, separated by commas, from images that show one of them; "": all.
 
     With exif auto, a photo of which the declared size tells nothing is read as it is stored in COCO's own files, else
     upright, unless the others of the file tell it (orientation.py). In Label Studio's files, all are read upright, and
@@ -86,6 +86,8 @@ class Coco:
             lie, faults = self._look_at_photos(path, tables, folder)
             for image_id, image, annotations in join(path, tables):
                 kept = self._keep(annotations, tables)
+                if self.categories and not kept:
+                    continue
                 object_ids = tuple(f"{image_id}/{entry['id']}" for entry in kept if not entry["crowd"])
                 num_objects += len(object_ids)
                 num_crowds += len(kept) - len(object_ids)
@@ -145,7 +147,7 @@ class Coco:
         """Name an image's annotations: a missing id becomes the position in the file, a repeated one gets it too."""
         taken: set[str] = set()
         kept = []
-        wanted = {name.strip() for name in self.categories.split(",") if name.strip()}
+        wanted = self._wanted(tables)
         for annotation in annotations:
             name = annotation.id or f"n{annotation.position}"
             while name in taken:
@@ -164,6 +166,15 @@ class Coco:
                 }
             )
         return kept
+
+    def _wanted(self, tables: Tables) -> set[str]:
+        """Names of the categories to read, none: all; InputError for one that the file does not have."""
+        wanted = {name.strip() for name in self.categories.split(",") if name.strip()}
+        known = set(tables.categories.values())
+        if missing := sorted(wanted - known):
+            there = ", ".join(sorted(known))
+            raise InputError(f"categories {self.categories!r}: the file has no {', '.join(missing)}; it has {there}")
+        return wanted
 
     def _payload(
         self, image: dict[str, Any], annotations: list[dict[str, Any]], folder: str, tables: Tables

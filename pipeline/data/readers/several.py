@@ -29,6 +29,11 @@ class Part:
     """What its ids begin with; "": the last folder of its root."""
 
 
+KINDS: dict[str, type[Any]] = {
+    "reader": str, "root": str, "split": str, "options": dict, "every": int, "name": str,
+}  # fmt: skip
+
+
 @dataclass(frozen=True, kw_only=True)
 class Several:
     """The data sets that several.json in the folder `root` lists; ids begin with the data set's name."""
@@ -48,7 +53,10 @@ class Several:
         if not path.is_file():
             raise InputError(f"{self.root!r} holds {list_names(path.parent)}; reader 'several' expects {EXPECTED}")
         try:
-            parts = [_part(path, values) for values in json.loads(path.read_text())]
+            listed = json.loads(path.read_text())
+            if not isinstance(listed, list):
+                raise TypeError(f"it is a {type(listed).__name__}")
+            parts = [_part(path, values) for values in listed]
         except (ValueError, TypeError) as error:
             raise InputError(f"{path} is no list of data sets: {error}; expected {EXPECTED}") from error
         names = [part.name for part in parts]
@@ -97,12 +105,18 @@ def _listed(name: str, item: Item) -> Item:
 def _part(path: Path, values: Any) -> Part:
     if not isinstance(values, dict):
         raise TypeError(f"{values!r} is no object")
-    known = Part.__dataclass_fields__
-    for key in values:
-        if key not in known:
-            raise unknown(f"field of a data set in {path}", key, known)
+    for key, value in values.items():
+        if key not in KINDS:
+            raise unknown(f"field of a data set in {path}", key, KINDS)
+        if not isinstance(value, KINDS[key]) or isinstance(value, bool):
+            raise TypeError(f"{key} is {value!r}, which must be of type {KINDS[key].__name__}")
+    if values.get("reader") in (None, "several"):
+        raise ValueError(f"reader is {values.get('reader')!r}, which must be another one, by its name")
     part = Part(**values)
     if part.every < 1:
         raise ValueError(f"every is {part.every}, which must be at least 1")
-    root = str((path.parent / Path(part.root).expanduser()).resolve()) if part.root else ""
+    if odd := [name for name, text in part.options.items() if not isinstance(text, str)]:
+        raise TypeError(f"option {odd[0]} is {part.options[odd[0]]!r}, which must be text")
+    local = part.root and "://" not in part.root
+    root = str((path.parent / Path(part.root).expanduser()).resolve()) if local else part.root
     return replace(part, root=root, name=part.name or Path(part.root).name or part.reader)

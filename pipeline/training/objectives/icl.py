@@ -59,7 +59,8 @@ def icl(
             output = network(batch.image, prev_mask, clicks, **remembered(output))
             yield beta * score(output, batch.target, config, batch.coarse)
         if once is not None:
-            yield once.term()
+            # The loop divides terms by the parts of a step: those whose gradients are gathered here it has divided.
+            yield config.accumulate * once.term()
 
     return len(config.icl.betas) + (first_weight > 0) + (once is not None), terms()
 

@@ -1,0 +1,89 @@
+"""A run without Ray from the command line: begun, gone on with, and refused where it would be another run."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from jobs import train_alone
+from models import checkpoint
+from models.errors import InputError
+from tests.training.toys import toy
+
+FLAGS = [
+    *("--data.reader", "scenes", "--data.options", "num_images", "6", "height", "64", "width", "64"),
+    *("--data.crop-hw", "64", "64", "--data.min-object-area", "20", "--data.window-size", "3"),
+    *("--data.copy-paste.recipe", "none", "--data.augment.scale", "1", "1", "--network.name", "simpleclick_vit_xtiny"),
+    *("--training.steps", "2", "--training.batch-size", "2", "--training.checkpoint-every", "1"),
+    *("--training.pictures-every", "0"),
+]
+Begin = Callable[..., int]
+
+
+@pytest.fixture
+def begin(tmp_path: Path) -> Begin:
+    return lambda *more, preset="cpu_xtiny": train_alone.main([preset, *FLAGS, "--out", str(tmp_path / "run"), *more])
+
+
+def test_a_run_is_begun_gone_on_with_and_refused_with_other_flags(begin: Begin, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert begin() == 0
+    assert checkpoint.describe(run / "checkpoint")["info"]["step"] == 2
+    # The crop decides the size that the network takes.
+    assert checkpoint.describe(run / "checkpoint")["config"]["input_hw"] == [64, 64]
+    assert json.loads((run / "samples.json").read_text())["samples"] == 4
+    weights = (run / "checkpoint" / checkpoint.WEIGHTS).read_bytes()
+    assert begin() == train_alone.main([str(run), "--threads", "1"]) == 0
+    assert (run / "checkpoint" / checkpoint.WEIGHTS).read_bytes() == weights
+    with pytest.raises(InputError, match=r"another config .*training\.seed"):
+        begin("--training.seed", "7")
+    assert json.loads((run / "config.json").read_text())["config"]["training"]["seed"] == 0
+
+
+def test_what_it_started_from_is_written_down(begin: Begin, tmp_path: Path) -> None:
+    start = toy("simpleclick_vit_xtiny", depth=12, dim=160, heads=4)
+    folder = checkpoint.save(start, tmp_path / "start", licence="MIT")
+    assert begin("--network.start-from", str(folder), "--training.steps", "1") == 0
+    info = checkpoint.describe(tmp_path / "run" / "checkpoint")["info"]
+    assert (info["licence"], info["started_from"]) == ("MIT", checkpoint.describe(folder)["sha256"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--validation.hold-out", "0.3"], "hold-out"),
+        (["--scaling.workers", "2"], r"scaling\.workers"),
+        (["--register", "name"], "--register"),
+        (["--data.coarse", "coco"], "no image's id begins so"),
+        (["--data.min-object-area", "100000"], "none of the first"),
+    ],
+)
+def test_what_it_does_not_serve_is_refused_before_anything_is_written(
+    flags: list[str], message: str, begin: Begin, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=message):
+        begin(*flags)
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is damaged"),
+        ("[]", "is damaged"),
+        ('{"run_id": "x", "config": {}}', r"jobs\.train --resume"),
+        ('{"kind": "alone", "config": {}}', "no config|not the config"),
+        (None, "holds no config.json"),
+    ],
+)
+def test_a_folder_that_is_no_such_run_is_refused_by_name(text: str | None, message: str, tmp_path: Path) -> None:
+    if text is not None:
+        (tmp_path / "config.json").write_text(text)
+    with pytest.raises(InputError, match=message):
+        train_alone.main([str(tmp_path)])
+
+
+def test_a_machine_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="loaders -1"):
+        train_alone.machine(["--loaders", "-1"])
