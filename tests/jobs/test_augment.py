@@ -182,8 +182,8 @@ def test_a_key_in_an_address_stays_out_of_the_settings(tmp_path: Path, monkeypat
         raise InputError("seen")
 
     reader = open_reader("scenes", options=SCENES)
-    for module in (augment, prepare):
-        monkeypatch.setattr(module, "open_reader", lambda *given: reader)
+    monkeypatch.setattr(augment, "training_reader", lambda *given: reader)
+    monkeypatch.setattr(prepare, "open_reader", lambda *given: reader)
     monkeypatch.setattr(augment, "finished", stop)
     monkeypatch.setattr("pipeline.data.prepared.prepare.finished", stop)
     address = "s3://KEY:SECRET@bucket/set?region=x"
