@@ -1,4 +1,4 @@
-"""Data sets as flags name them, READER=ROOT or READER/SPLIT=ROOT, and what of them is trained on."""
+"""Data sets as flags name them, READER=ROOT or READER/SPLIT=ROOT, and the least area of a target in them."""
 
 from collections.abc import Sequence
 from pathlib import Path

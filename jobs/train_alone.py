@@ -35,7 +35,7 @@ KIND = "alone"
 def main(argv: Sequence[str]) -> int:
     """Begin a run by a preset, or go on with one by its folder; prints where the checkpoint is."""
     first = argv[0] if argv else ""
-    if Path(first).is_dir() or "/" in first:
+    if "/" in first or (first and (Path(first) / CONFIG).is_file()):
         run, flags = Path(first), argv[1:]
     else:
         run, flags = begin(argv), ()

@@ -84,6 +84,15 @@ def test_a_folder_that_is_no_such_run_is_refused_by_name(text: str | None, messa
         train_alone.main([str(tmp_path)])
 
 
+def test_without_a_preset_they_are_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="names a preset"):
+        train_alone.main([])
+    assert "lite_s" in capsys.readouterr().out
+
+
 def test_a_machine_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="loaders -1"):
         train_alone.machine(["--loaders", "-1"])
