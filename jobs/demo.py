@@ -80,7 +80,7 @@ def main(argv: Sequence[str]) -> int:
 
 def learn_and_measure(config: DemoConfig, out: Path, uri: str) -> tuple[Path, list[ObjectRow], list[dict[str, Any]]]:
     """Play the model in the box on scenes, fine-tune it on others, and play the same objects again."""
-    from jobs.evaluate import evaluate
+    from jobs.evaluate import RECOMMENDED, evaluate
     from pipeline.evaluation import results
 
     preset: TrainConfig = demo_scenes()
@@ -92,6 +92,7 @@ def learn_and_measure(config: DemoConfig, out: Path, uri: str) -> tuple[Path, li
         checkpoint=box.DEFAULT,
         reader="scenes",
         split="val",
+        refine=(RECOMMENDED,),
         protocol=EvaluationConfig(
             max_clicks=10,
             target_iou=0.90,
