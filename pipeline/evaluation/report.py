@@ -39,7 +39,7 @@ def write_report(
         if key not in groups:
             raise InputError(f"no rows of {', '.join(key)}: there are rows of {'; '.join(map(', '.join, groups))}")
     names, styles = predictors(summaries), figures.styles(summaries)
-    charts, histograms = [], []
+    charts, histograms, prices = [], [], []
     for dataset in dict.fromkeys(s["dataset"] for s in summaries):
         part = [s for s in summaries if s["dataset"] == dataset]
         most, best = max(s["max_clicks"] for s in part), max(float(q) for s in part for q in s["noc"])
@@ -50,6 +50,13 @@ def write_report(
             "" if len(named) <= figures.MAX_PANELS else f", the first {figures.MAX_PANELS}"
         )
         histograms.append(Picture(src=figures.histogram_figure(named, best, most), caption=text, key=legend))
+        paid = {
+            name: (styles[key_of(s)], 1000 * s["seconds_per_click"], s["noc"][f"{best:.2f}"])
+            for name, s in zip(shown_names, part, strict=True)
+            if s["seconds_per_click"] > 0
+        }
+        if len(paid) > 1:
+            prices.append(Picture(src=figures.price_figure(paid, best), caption=dataset, key=legend))
     classes = [
         (s["dataset"], table)
         for s in tables.shown_in_each(summaries, shown)
@@ -70,6 +77,7 @@ def write_report(
         counts=tables.counts_table(rows, summaries),
         charts=charts,
         histograms=histograms,
+        prices=prices,
         classes=classes,
         rare=tables.MIN_OBJECTS_OF_A_CLASS,
         loss=figures.loss_figure(history) if history else "",

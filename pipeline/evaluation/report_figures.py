@@ -1,4 +1,4 @@
-"""Figures of the report: IoU by number of clicks, clicks to a quality, the loss of a training run."""
+"""Figures of the report: IoU by number of clicks, clicks to a quality, their price, the loss of a training run."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +11,7 @@ from pipeline.evaluation.results import Key, ObjectRow, key_of
 
 MAX_PANELS = 8
 LINES = ("-", "--", ":", "-.")
+MARKERS = dict(zip(LINES, "os^D", strict=True))
 Style = tuple[str, str]
 """Colour and line."""
 
@@ -74,6 +75,22 @@ def histogram_figure(groups: Mapping[str, tuple[Style, Sequence[ObjectRow]]], qu
     panels[-1].set_xticks([*ticks(max_clicks), never], [*map(str, ticks(max_clicks)), "never"])
     panels[-1].set_xlabel(f"clicks to IoU {quality:.2f}")
     figure.supylabel("objects", fontsize=10)
+    return png(figure)
+
+
+def price_figure(points: Mapping[str, tuple[Style, float, float]], quality: float) -> str:
+    """Mean clicks to `quality` against milliseconds a click, a point per predictor: (style, milliseconds, clicks)."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    figure, (axes,) = new_figure(height=3.7 if len(points) <= 6 else 3.7 + 0.2 * len(points))
+    for name, ((colour, line), milliseconds, clicks) in points.items():
+        axes.plot(milliseconds, clicks, marker=MARKERS[line], color=colour, linestyle="", label=_visible(name))
+    axes.set(xlabel="milliseconds a click", ylabel=f"mean clicks to IoU {quality:.2f}", xscale="log")
+    axes.margins(0.15)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    axes.xaxis.set_major_formatter("{x:.0f}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    legend(axes, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
     return png(figure)
 
 

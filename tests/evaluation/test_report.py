@@ -137,7 +137,7 @@ def test_the_best_the_median_and_the_worst_are_shown_and_bad_items_are_named(pag
     assert captions[0] == captions[1] == "item0003: the file is cut short"
     assert captions[-1].startswith("item0000/")
     assert page.count("data:image/jpeg") == 4
-    assert page.count("data:image/png") == 3  # curves, histogram, loss
+    assert page.count("data:image/png") == 4  # curves, histogram, price, loss
 
 
 def test_data_sets_and_robot_users_stand_apart_and_each_names_its_best(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_data_sets_and_robot_users_stand_apart_and_each_names_its_best(tmp_path:
     ]
     assert "0.500" not in parsed.best  # alone with its robot user
     assert {"0.300", "0.600"} <= set(parsed.best)
-    assert text.count("data:image/png") == 4  # a curve and a histogram per data set
+    assert text.count("data:image/png") == 6  # a curve, a histogram and what a click costs per data set
     assert {"berkeley", "berkeley, IoU 0.95"} <= set(parsed.text)
     assert any(line.startswith("scenes, zoom_in, oracle, ordered by") for line in parsed.text)
     assert "item0000/b: IoU 0.30 after 1 click, 0.50 after 2" in parsed.text
@@ -211,6 +211,14 @@ def test_at_most_twenty_classes_are_shown(tmp_path: Path) -> None:
     assert len(classes) == 20
     assert classes[18][:2] == ["c18", "3"]
     assert classes[19][:2] == ["others (6 classes)", "18"]
+
+
+def test_one_predictor_or_one_of_no_time_has_no_price(tmp_path: Path) -> None:
+    alone = page_of(tmp_path / "alone.html", [rows("standard", 0.0)])
+    two = page_of(tmp_path / "two.html", [rows("standard", 0.0), rows("zoom_in", 0.1)])
+    heading = "What a click costs"
+    assert heading in two
+    assert heading not in alone
 
 
 def test_an_evaluation_of_one_object_and_no_history_has_a_page_too(tmp_path: Path) -> None:
