@@ -1,0 +1,65 @@
+"""`python -m jobs.average START RUN ... --out DIR`: the mean of checkpoints that have one start."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from jobs.cli import absolute_path, checkpoint_source, parse, run_job
+from models import checkpoint
+from models.averaging import average
+from models.errors import InputError
+from models.files import whole_folder
+from models.refinement import build, named
+
+
+@dataclass(frozen=True, kw_only=True)
+class AverageConfig:
+    """Write the mean of checkpoints: a start and its fine-tunings, or several fine-tunings of one start.
+
+    A fine-tuning that gained on its own data and lost elsewhere often keeps the gain without the loss when it is
+    averaged with its start (Wortsman et al. 2022).
+    """
+
+    checkpoints: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Two or more, folders or maskwright:NAME, of one network."""
+    out: Path
+    """A new folder for the checkpoint."""
+    shares: tuple[float, ...] = ()
+    """How much of each, in their order; none: as much of each."""
+    licence: str | None = None
+    """Licence to record; none: those that the checkpoints name."""
+    refine: str | None = None
+    """Refinement to recommend, by name or JSON file; none: the first checkpoint's."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parse, average, write."""
+    config = parse(AverageConfig, argv, prog="average")
+    out = absolute_path("--out", config.out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"--out {config.out} is taken: expected a new or an empty folder")
+    sources = [checkpoint_source("CHECKPOINT", source) for source in config.checkpoints]
+    network, photos, parts = average(sources, config.shares or (1.0,) * len(sources))
+    infos = [checkpoint.describe(source)["info"] for source in sources]
+    refinement = named(config.refine or infos[0].get("refinement"))
+    build(refinement, network.traits)  # refuses what this network cannot do
+    licences = dict.fromkeys(info["licence"] for info in infos if info.get("licence"))
+    info = {
+        "mean_of": parts,
+        "licence": config.licence or "; ".join(licences) or None,
+        "refinement": dataclasses.asdict(refinement),
+    }
+    with whole_folder(out) as folder:
+        checkpoint.save(network, folder, photos=photos, **info)
+    for source, part in zip(sources, parts, strict=True):
+        print(f"{part['share']:.3f} of {source}")
+    print(f"-> {out}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_job(main)
