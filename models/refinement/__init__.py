@@ -85,6 +85,7 @@ REFINEMENTS: dict[str, Refinement] = {
     "standard": Refinement(),
     "flip": Refinement(flip=True),
     "zoom_in": Refinement(zoom_in=ZoomIn()),
+    "zoom_in_late": Refinement(zoom_in=ZoomIn(skip_clicks=3)),
     "zoom_in_flip": Refinement(zoom_in=ZoomIn(), flip=True),
     "cfr_1": Refinement(cascade=Cascade(steps=1)),
     "cfr_4": Refinement(cascade=Cascade(steps=4)),

@@ -11,7 +11,7 @@ from pipeline.evaluation.results import Key, ObjectRow, key_of
 
 MAX_PANELS = 8
 LINES = ("-", "--", ":", "-.")
-MARKERS = dict(zip(LINES, "os^D", strict=True))
+MARKERS: dict[str, str] = dict(zip(LINES, "os^D", strict=True))
 Style = tuple[str, str]
 """Colour and line."""
 

@@ -49,7 +49,13 @@ export class Models {
     $("model").value = current.name;
     $("model-row").hidden = this.all.length < 2;
     const names = current.refinements;
-    $("refinement").replaceChildren(...names.map((name) => new Option(name.replaceAll("_", " "), name)));
+    const option = (name) => new Option(name.replaceAll("_", " "), name);
+    $("refinement").replaceChildren(...names.map(option));
+    // A checkpoint may recommend settings that no name stands for: they are shown, but cannot be asked for.
+    if (!names.includes(current.refinement)) {
+      $("refinement").prepend(option(current.refinement));
+      $("refinement").firstChild.disabled = true;
+    }
     $("refinement").value = this.settings.refinement ?? current.refinement;
     $("refinement-row").hidden = names.length < 2;
     const threshold = this.settings.mask_threshold ?? current.mask_threshold;

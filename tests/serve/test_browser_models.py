@@ -40,7 +40,8 @@ def answers(refinements: list[str]) -> str:
         "refinements": refinements,
         "takes_exemplar": False,
     }
-    models = [model | {"name": "one", "default": True}, model | {"name": "two", "default": False}]
+    other = {"name": "two", "default": False, "refinement": "as the checkpoint says"}
+    models = [model | {"name": "one", "default": True}, model | other]
     steps = [{"name": "first look", "mask": left_of(10), "num_changed": 400},
              {"name": "focus", "mask": left_of(50), "num_changed": 1600}]  # fmt: skip
     ramp = np.broadcast_to(np.linspace(0, 255, 60, dtype=np.uint8), (40, 60))
@@ -118,6 +119,8 @@ def test_threshold_refinement_and_model(page: Page) -> None:
     page.wait("window.asked.at(-1) === 'v1/sessions?model=two'")
     settled(page, 1)
     page.wait("document.querySelector('#finish').disabled === false")
+    shown = "document.querySelector('#refinement').selectedOptions[0].textContent"
+    assert page.eval(shown) == "as the checkpoint says"
 
 
 def test_steps_and_probability(page: Page) -> None:
