@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(RUN) -m pip install --quiet --constraint constraints.txt --requirement requirements.txt
 	touch $(STAMP)
 
-demo: $(STAMP)  ## generate, train, evaluate, register and serve, in minutes (SERVE=0: stop at the end)
+demo: $(STAMP)  ## play, fine-tune, compare, register and serve, in minutes (SERVE=0: stop at the end)
 	$(RUN) -m jobs.demo $(if $(filter 0,$(SERVE)),--no-serve)
 
 test: $(STAMP)  ## all tests but the slow ones; what CI runs

@@ -27,9 +27,9 @@ class AverageConfig:
     checkpoints: Annotated[tuple[str, ...], tyro.conf.Positional]
     """Two or more, folders or maskwright:NAME, of one network."""
     out: Path
-    """A new folder for the checkpoint."""
+    """A new or empty folder for the checkpoint."""
     shares: tuple[float, ...] = ()
-    """How much of each, in their order; none: as much of each."""
+    """How much of each, in their order; none: equal shares."""
     licence: str | None = None
     """Licence to record; none: those that the checkpoints name."""
     refine: str | None = None
@@ -47,10 +47,10 @@ def main(argv: Sequence[str]) -> int:
     infos = [checkpoint.describe(source)["info"] for source in sources]
     refinement = named(config.refine or infos[0].get("refinement"))
     build(refinement, network.traits)  # refuses what this network cannot do
-    licences = dict.fromkeys(info["licence"] for info in infos if info.get("licence"))
+    licences = dict.fromkeys(info.get("licence") or "unknown" for info in infos)
     info = {
         "mean_of": parts,
-        "licence": config.licence or "; ".join(licences) or None,
+        "licence": config.licence or "; ".join(licences),
         "refinement": dataclasses.asdict(refinement),
     }
     with whole_folder(out) as folder:

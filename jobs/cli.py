@@ -80,6 +80,8 @@ def absolute_path(flag: str, given: str | Path) -> Path:
 
     A job submitted with `ray job submit` runs in a temporary copy of the working directory, which is deleted.
     """
+    if is_name(given):
+        raise InputError(f"{flag} {given}: expected a path; a name stands for a model that comes with Maskwright")
     if "://" in str(given):
         raise InputError(
             f"{flag} {given}: expected a path that this machine has mounted; only prepared data sets are read from an "

@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
     """Run all of it."""
     config = parse(DemoConfig, argv, prog="demo")
     if config.objects < 2:
-        raise InputError(f"--objects {config.objects}: expected at least 2, for before and after are compared")
+        raise InputError(f"--objects {config.objects}: expected at least 2: the comparison needs an interval")
     out = absolute_path("--out", config.out)
     refuse_taken_port(config.port)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -105,7 +105,7 @@ def learn_and_measure(config: DemoConfig, out: Path, uri: str) -> tuple[Path, li
         num_overlays=4,
     )
     before = evaluate(protocol, out / "before", dataset="scenes", title="Before training")
-    print("2/4  fine-tuning it with the iterative click loss on scenes that the others are no part of", flush=True)
+    print("2/4  fine-tuning it with the iterative click loss on other scenes", flush=True)
     checkpoint = train(check(preset), out / "training", uri, name="demo_scenes")
     print("3/4  the fine-tuned model plays the same objects", flush=True)
     after = evaluate(

@@ -4,6 +4,7 @@ Wortsman et al. 2022: "Robust fine-tuning of zero-shot models" (the start of a f
 (several fine-tunings of one start). The checkpoints must come from one start: others' means are of no use.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,12 @@ def average(folders: Sequence[str | Path], shares: Sequence[float]) -> tuple[Net
     `shares` are divided by their sum. What is not a number with a fraction is the first checkpoint's. Raises InputError
     if the checkpoints are of different networks or configs, or shares do not fit.
     """
-    if len(folders) < 2 or len(shares) != len(folders) or min(shares) <= 0:
-        raise InputError(
-            f"{len(folders)} checkpoints with shares {', '.join(map(str, shares)) or 'of none'}: expected at least two "
-            "checkpoints and a share above 0 for each"
-        )
+    if len(folders) < 2:
+        raise InputError(f"expected at least two checkpoints, got {len(folders)}")
+    if len(shares) != len(folders):
+        raise InputError(f"{len(folders)} checkpoints and {len(shares)} shares: expected a share for each")
+    if not all(math.isfinite(share) and share > 0 for share in shares):
+        raise InputError(f"shares {', '.join(map(str, shares))}: expected numbers above 0")
     first = checkpoint.load(folders[0])[0]
     mean: dict[str, Tensor] = {}
     photos: set[int] = set()

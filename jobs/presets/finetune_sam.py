@@ -33,7 +33,7 @@ def finetune_sam() -> TrainConfig:
     return TrainConfig(
         data=DataConfig(
             reader="coco",
-            # The network resizes these to its own 1024 pixels: what fills the crop fills the frame, as at use.
+            # The network resizes these to its frame: what fills the crop fills the frame, as at use.
             crop_hw=(640, 640),
             augment=AugmentConfig(scale=(1.0, 1.25), fit=True),
             window_size=32,
@@ -54,7 +54,6 @@ def finetune_sam() -> TrainConfig:
             optimizer=OptimizerConfig(lr=3e-5, warmup_steps=20, schedule="cosine", max_grad_norm=5.0),
         ),
         scaling=ScalingConfig(workers=1, data_actors=1),
-        refine="sam",
         validation=ValidationConfig(hold_out=0.1),
         before_after=BeforeAfterConfig(objects=64, min_area=AUTO),
     )
@@ -74,7 +73,7 @@ def _everything(name: str) -> Callable[[], TrainConfig]:
             checkpoint_every=500, precision="bf16", recompute=name != "mobile_sam", optimizer=optimizer,
         )  # fmt: skip
         network = NetworkChoice(name=name, fresh=False)
-        return replace(config, network=network, training=training, scaling=gpus(workers))
+        return replace(config, network=network, training=training, scaling=gpus(workers), refine="sam")
 
     preset.__name__ = f"finetune_{name}"
     preset.__doc__ = f"All of {name} with rates by layer, from --network.start-from: {workers} GPUs, bf16."

@@ -12,7 +12,7 @@ FROM_NOTHING = "icl_code"
 
 
 def demo() -> TrainConfig:
-    """Four minutes on 2 cores: generated scenes, ViT-xTiny at 224 pixels; what `make demo` trains."""
+    """Four minutes on 2 cores: generated scenes, ViT-xTiny at 224 pixels."""
     return TrainConfig(
         data=DataConfig(
             reader="scenes",

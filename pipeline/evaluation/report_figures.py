@@ -87,7 +87,8 @@ def price_figure(points: Mapping[str, tuple[Style, float, float]], quality: floa
         axes.plot(milliseconds, clicks, marker=MARKERS[line], color=colour, linestyle="", label=_visible(name))
     axes.set(xlabel="milliseconds a click", ylabel=f"mean clicks to IoU {quality:.2f}", xscale="log")
     axes.margins(0.15)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    times = [milliseconds for _, milliseconds, _ in points.values()]
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(times) > 10 * min(times) else (1, 1.5, 2, 3, 5, 7)))
     axes.xaxis.set_major_formatter("{x:.0f}")
     axes.xaxis.set_minor_formatter(NullFormatter())
     legend(axes, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)

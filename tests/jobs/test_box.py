@@ -75,11 +75,12 @@ def test_fine_tuning_starts_from_the_model_of_the_box() -> None:
         train.check(on_scenes("finetune_mobile_sam"))
 
 
-@pytest.mark.parametrize("preset", ["finetune", "finetune_sam"])
-def test_lite_s_is_a_start_of_both_presets(preset: str, boxed: Path) -> None:
-    checkpoints.save(toy("lite_s"), boxed, refinement=dataclasses.asdict(named("sam")))
+@pytest.mark.parametrize("recommended", ["sam", "zoom_in_late"])
+@pytest.mark.parametrize("preset", ["finetune", "finetune_sam", "demo_scenes"])
+def test_a_fine_tuned_lite_s_recommends_what_its_start_does(preset: str, recommended: str, boxed: Path) -> None:
+    checkpoints.save(toy("lite_s"), boxed, refinement=dataclasses.asdict(named(recommended)))
     checked = train.check(on_scenes(preset))
-    assert (checked.network.name, checked.refine) == ("lite_s", "sam")
+    assert (checked.network.name, checked.refine) == ("lite_s", recommended)
 
 
 @pytest.mark.usefixtures("boxed")
