@@ -15,6 +15,7 @@ import tyro
 
 from jobs.cli import absolute_path, as_dict, parse, run_job
 from models import checkpoint, export
+from models.box import DEFAULT
 from models.errors import InputError
 from models.files import whole_folder, write_json
 from models.fingerprints import trained_on
@@ -25,7 +26,7 @@ from models.networks.base import Network
 class ExportConfig:
     """Write a network as ONNX and compare it with torch; exit code 1 if the two disagree."""
 
-    checkpoint: str
+    checkpoint: str = DEFAULT
     """Checkpoint, its folder or maskwright:NAME."""
     out: Path
     """A new folder for the .onnx files and export.json, which says what their inputs and outputs mean."""
