@@ -38,7 +38,7 @@ class DemoConfig:
     """Keep serving at the end; False: one HTTP session, then stop."""
     steps: int = 0
     """Training steps; 0: the preset's."""
-    objects: int = 40
+    objects: int = 80
     """Objects per evaluation, at least 2."""
     port: int = 8000
 
