@@ -8,10 +8,9 @@ from typing import Annotated
 
 import tyro
 
-from jobs.cli import absolute_path, checkpoint_source, parse, run_job
+from jobs.cli import checkpoint_source, new_folder, parse, run_job
 from models import checkpoint
 from models.averaging import average
-from models.errors import InputError
 from models.files import whole_folder
 from models.refinement import build, named
 
@@ -39,9 +38,7 @@ class AverageConfig:
 def main(argv: Sequence[str]) -> int:
     """Parse, average, write."""
     config = parse(AverageConfig, argv, prog="average")
-    out = absolute_path("--out", config.out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"--out {config.out} is taken: expected a new or an empty folder")
+    out = new_folder("--out", config.out)
     sources = [checkpoint_source("CHECKPOINT", source) for source in config.checkpoints]
     network, photos, parts = average(sources, config.shares or (1.0,) * len(sources))
     infos = [checkpoint.describe(source)["info"] for source in sources]

@@ -96,6 +96,14 @@ def absolute_path(flag: str, given: str | Path) -> Path:
     return path.absolute()
 
 
+def new_folder(flag: str, given: str | Path) -> Path:
+    """Make the path of a folder to write absolute; raises InputError if something is there already."""
+    path = absolute_path(flag, given)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(f"{flag} {given} is taken: expected a new or an empty folder")
+    return path
+
+
 def checkpoint_source(flag: str, given: str | Path) -> str:
     """Make a checkpoint's path absolute; a name (maskwright:NAME) stays: every node has that model."""
     return str(given) if is_name(given) else str(absolute_path(flag, given))

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from jobs.cli import absolute_path, as_dict, parse, run_job
+from jobs.cli import as_dict, new_folder, parse, run_job
 from models import checkpoint, export
 from models.box import DEFAULT
 from models.errors import InputError
@@ -39,9 +39,7 @@ class ExportConfig:
 def main(argv: Sequence[str]) -> int:
     """Parse, write, check, and keep what passed."""
     config = parse(ExportConfig, argv, prog="export")
-    out = absolute_path("--out", config.out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"--out {config.out} is taken: expected a new or an empty folder")
+    out = new_folder("--out", config.out)
     described = checkpoint.describe(config.checkpoint)
     if config.input_hw is not None and "input_hw" not in described["config"]:
         raise InputError(f"--input-hw: {described['network']} has no size of views to choose; leave it out")
