@@ -12,14 +12,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from serve import metrics
-from serve.api import create_app
-from serve.engine import Engine
-from serve.logs import install_logs
-from serve.metrics import Metric
-from serve.observe import Observe
-from serve.prometheus import PrometheusSink
-from serve.settings import Settings
+from serve.core.settings import Settings
+from serve.engine.engine import Engine
+from serve.http.app import create_app
+from serve.http.observe import Observe
+from serve.observing import metrics
+from serve.observing.logs import install_logs
+from serve.observing.metrics import Metric
+from serve.observing.prometheus import PrometheusSink
 from tests.serve.conftest import encoded, picture
 from tests.serve.fakes import FakePredictor
 
@@ -91,11 +91,11 @@ def main() -> None:
         "Prometheus, JSON lines": with_all(PrometheusSink(), "json"),
     }
     if "--ray" in sys.argv:
-        from serve.ray_auth import prepare_ray_auth
+        from serve.on_ray.environment import prepare_ray_auth
 
         prepare_ray_auth()
-        from serve.deployments import connect
-        from serve.ray_observe import RaySink
+        from serve.on_ray.observing import RaySink
+        from serve.on_ray.serving import connect
 
         connect()
         variants["Ray"] = with_all(RaySink(), "off")

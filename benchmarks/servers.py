@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from serve.access import new_token
+from serve.core.tokens import new_token
 
 WAYS = ("http", "live")
 READY_S = 180

@@ -19,17 +19,15 @@ from models.backend import Backend, check_backend
 from models.decoding import Decoding
 from models.errors import InputError
 from models.precision import Precision
-from serve.access import read_tokens
-from serve.checkpoints import Checkpoints
-from serve.follow import Follower, following
-from serve.logs import install_logs
-from serve.model_source import SCHEME, is_alias, local_registry_uri
-from serve.open_store import is_url, open_store, settled
-from serve.settings import LogFormat
-from serve.sources import Source, join_sources, read_sources
-
-HAPROXY = "RAY_SERVE_ENABLE_HA_PROXY"
-"""Ray's own variable: HAProxy in place of the proxies that are written in Python."""
+from serve.core.settings import LogFormat
+from serve.core.sources import Source, join_sources, read_sources
+from serve.core.tokens import read_tokens
+from serve.loading.checkpoints import Checkpoints
+from serve.loading.follow import Follower, following
+from serve.loading.model_source import SCHEME, is_alias, local_registry_uri
+from serve.observing.logs import install_logs
+from serve.on_ray.environment import HAPROXY, prepare_ray_auth
+from serve.sessions.open_store import is_url, open_store, settled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +188,6 @@ def _run(options: Serve, home: Path) -> None:
     from models.checkpoint import describe
     from models.onnx_backend import onnx_files
     from models.refinement import named
-    from serve.ray_auth import prepare_ray_auth
 
     if options.examples is not None and not Path(options.examples).is_dir():
         raise InputError(f"--examples {options.examples} is no folder: give a folder of JPEG, PNG or WebP images")
@@ -208,7 +205,7 @@ def _run(options: Serve, home: Path) -> None:
         named(refinement or describe(place).get("info", {}).get("refinement"))
     examples = str(Path(options.examples).resolve()) if options.examples else None
     prepare_ray_auth()  # before deployments imports ray
-    from serve.args import ServeArgs
+    from serve.loading.args import ServeArgs
 
     args = ServeArgs(
         checkpoint=join_sources(Source(name, place) for name, place in places.items()),
@@ -250,12 +247,11 @@ def _run(options: Serve, home: Path) -> None:
     ready = f"Ready: open {url}"
     install_logs(options.log_format)
     if options.plain:
-        from serve import metrics
-        from serve.api import create_app
-        from serve.front import answering
-        from serve.local import LocalFleet
-        from serve.prometheus import PrometheusSink
-        from serve.routes.metrics import add_metrics
+        from serve.http.app import create_app
+        from serve.http.server import answering
+        from serve.observing import metrics
+        from serve.observing.prometheus import PrometheusSink, add_metrics
+        from serve.start.local import LocalFleet
 
         sink = PrometheusSink()
         metrics.install(sink)
@@ -265,7 +261,7 @@ def _run(options: Serve, home: Path) -> None:
         with answering(app, options.host, options.port), follow(local.take):
             until_stopped(ready)
     else:
-        from serve.deployments import serving
+        from serve.on_ray.serving import serving
 
         with serving(args, options.host, options.port, options.metrics_port, proxy=options.proxy) as take, follow(take):
             until_stopped(ready)

@@ -22,11 +22,12 @@ RAY_FILES = {
     "pipeline/training/ray_train.py",
     "pipeline/evaluation/ray_evaluate.py",
     "pipeline/tuning/ray_tune.py",
-    "serve/deployments.py",
-    "serve/ray_observe.py",
-    "serve/replicas.py",
+    "serve/on_ray/app.py",
+    "serve/on_ray/observing.py",
+    "serve/on_ray/replicas.py",
+    "serve/on_ray/serving.py",
 }
-MLFLOW_FILES = {"jobs/tracking.py", "serve/model_source.py"}
+MLFLOW_FILES = {"jobs/tracking.py", "serve/loading/model_source.py"}
 NUMPY_ONLY = (
     "models.interaction",
     "models.geometry",
@@ -38,6 +39,11 @@ NUMPY_ONLY = (
     "pipeline.clicks.random_clicks",
     "pipeline.metrics",
 )
+ROOMS = ("client", "core", "observing", "wire", "engine", "loading", "sessions", "faces", "http", "on_ray", "start")
+"""Of serve, from the bottom up: each may import those before it."""
+ROOT_OF_SERVE = {"__init__.py", "__main__.py", "access.py", "deployments.py", "config.yaml", "web", *ROOMS}
+INTERFACES = {"serve/access.py", "serve/deployments.py", "serve/faces/registry.py"}
+"""Short files of serve: what users name, and lists."""
 MAX_LINES = 400
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 MODULES = sorted(
@@ -69,6 +75,31 @@ def test_imports_flow_one_way(path: Path) -> None:
     package = path.relative_to(ROOT).parts[0]
     ours = {name.split(".")[0] for name in imported(path)} & set(PACKAGES)
     assert ours <= MAY_IMPORT[package]
+
+
+def test_the_root_of_serve_holds_rooms_and_what_users_name() -> None:
+    assert {path.name for path in (ROOT / "serve").iterdir()} - {"__pycache__"} == ROOT_OF_SERVE
+    assert len(ROOMS) <= 12
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_of_serve_stand_on_those_below(room: str) -> None:
+    below = ROOMS[: ROOMS.index(room) + 1]
+    for path in (ROOT / "serve" / room).rglob("*.py"):
+        rooms = {name.split(".")[1] for name in imported(path) if name.startswith("serve.")}
+        assert rooms <= set(below), f"{path.relative_to(ROOT)} imports {sorted(rooms - set(below))}"
+
+
+def test_rooms_of_serve_are_neither_crowded_nor_empty() -> None:
+    folders = {path.parent for path in FILES if path.is_relative_to(ROOT / "serve")}
+    for folder in folders:
+        assert len(list(folder.glob("*.py"))) <= 16, f"{folder} holds more than 15 files and __init__"
+    lines = {
+        str(path.relative_to(ROOT)): len(path.read_text().splitlines())
+        for path in FILES
+        if path.is_relative_to(ROOT / "serve") and path.name != "__init__.py"
+    }
+    assert {name for name, num in lines.items() if num < 40} == INTERFACES
 
 
 @pytest.mark.parametrize(("library", "allowed"), [("ray", RAY_FILES), ("mlflow", MLFLOW_FILES)])

@@ -4,7 +4,7 @@ import ast
 import re
 from pathlib import Path
 
-from serve.problems import CODES
+from serve.core.problems import CODES
 
 ROOT = Path(__file__).parent.parent
 NUMBERS = [*range(1, 50), 54, 55]

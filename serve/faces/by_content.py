@@ -15,17 +15,16 @@ import numpy as np
 from cachetools import LRUCache
 
 from models.interaction import Click
-from serve.engine import NUM_OPENING
-from serve.faces.order import in_known_order
+from serve.core.clicks import check_wire_click, in_known_order
+from serve.core.problems import Problem
+from serve.core.settings import Settings
+from serve.core.values import Basis
+from serve.engine.engine import NUM_OPENING
+from serve.engine.fleet import Fleet
+from serve.engine.locks import KeyedLocks
+from serve.engine.masks import Work
 from serve.faces.originals import as_png, original_hw
-from serve.fleet import Fleet
-from serve.images import image_hw
-from serve.locks import KeyedLocks
-from serve.masks import Work
-from serve.problems import Problem
-from serve.rules import check_wire_click
-from serve.settings import Settings
-from serve.values import Basis
+from serve.wire.images import image_hw
 
 NUM_REMEMBERED = 4096
 

@@ -12,15 +12,15 @@ from fastapi import Depends, FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field, FiniteFloat
 
-from serve.bodies import json_body
+from serve.core.problems import Problem
+from serve.core.settings import Settings
+from serve.engine.fleet import Fleet
+from serve.engine.waiting import Turns
 from serve.faces.by_content import ByContent
 from serve.faces.fetch import IPNetwork, parse_address, parse_networks
-from serve.fleet import Fleet
-from serve.images import from_base64
-from serve.problems import Problem
-from serve.protocol import MAX_CLICKS
-from serve.settings import Settings
-from serve.waiting import Turns
+from serve.wire.bodies import json_body
+from serve.wire.images import from_base64
+from serve.wire.protocol import MAX_CLICKS
 
 FUNCTION = "maskwright"
 HELP = "Click on the object, then correct: left button for what is missing, right button for what is too much."

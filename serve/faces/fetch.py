@@ -14,8 +14,8 @@ import httpx
 from cachetools import TTLCache
 
 from models.errors import InputError
-from serve.problems import Problem
-from serve.settings import MIB, Settings
+from serve.core.problems import Problem
+from serve.core.settings import MIB, Settings
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
-from serve.problems import Problem
+from serve.core.problems import Problem
 
 MAX_CHARACTERS = 1 << 20
 OUTPUTS = ("brushlabels", "brush", "bitmasklabels", "bitmask", "polygonlabels", "polygon")

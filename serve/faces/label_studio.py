@@ -10,16 +10,16 @@ from fastapi import Depends, FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 
-from serve.bodies import json_body
+from serve.core.problems import Problem
+from serve.core.settings import Settings
+from serve.engine.fleet import Fleet
+from serve.engine.waiting import Turns
 from serve.faces.by_content import ByContent
 from serve.faces.fetch import Fetcher
 from serve.faces.label_config import parse_config
 from serve.faces.regions import Region, clicks_of, key_points, mask_regions
-from serve.fleet import Fleet
-from serve.images import from_base64
-from serve.problems import Problem
-from serve.settings import Settings
-from serve.waiting import Turns
+from serve.wire.bodies import json_body
+from serve.wire.images import from_base64
 
 ACTIONS = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATION_DELETED", "START_TRAINING")
 MAX_TASKS = 1000

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 
 from models.pixels import UnreadPixels, deep_values, eight_bit, is_deep_negative
-from serve.images import header_of, image_hw, reason
-from serve.problems import Problem
+from serve.core.problems import Problem
+from serve.wire.images import header_of, image_hw, reason
 
 STARTS = {"TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "BMP": (b"BM",), "GIF": (b"GIF87a", b"GIF89a")}
 KEPT_MODES = ("1", "L", "P", "RGB")
@@ -20,7 +20,7 @@ def original_format(data: bytes) -> str | None:
 
 
 def original_hw(data: bytes, max_pixels: int) -> tuple[int, int]:
-    """Height and width of what `as_png` makes, from the header alone; raises as `serve.images.image_hw`."""
+    """Height and width of what `as_png` makes, from the header alone; raises as `serve.wire.images.image_hw`."""
     name = original_format(data)
     if name is None:
         return image_hw(data, max_pixels)

@@ -13,10 +13,10 @@ from PIL import Image
 from pydantic import BaseModel, Field
 
 from models.interaction import Click
+from serve.core.problems import Problem
 from serve.faces import brush_rle
 from serve.faces.by_content import Picture
 from serve.faces.label_config import Control
-from serve.problems import Problem
 
 KEY_POINTS = ("keypointlabels", "keypoint")
 POLYGON_TOLERANCE = 1.0  # pixels that a simplified outline may be off

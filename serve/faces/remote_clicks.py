@@ -1,7 +1,7 @@
 """One image on a server, for a caller that tells all clicks each time: the session there is brought to them.
 
 What the server's own faces do by content (serve/faces/by_content.py) is done here at the client's end, so the image
-travels once. Needs what serve/client.py needs: no torch, no Ray.
+travels once. Needs what serve/client needs: no torch, no Ray.
 """
 
 import math
@@ -11,7 +11,7 @@ import numpy as np
 
 from models.interaction import Click
 from serve.client import Client, RemoteSession, ServerError
-from serve.faces.order import in_known_order
+from serve.core.clicks import in_known_order
 
 LOST = ("session_unknown", "session_expired", "stale_sequence")
 """Refusals after which a new session on the same image gives the same masks."""

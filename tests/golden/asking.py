@@ -7,9 +7,9 @@ from typing import Any
 from fastapi.testclient import TestClient
 
 from models import rle
-from serve.api import create_app
-from serve.args import ServeArgs
-from serve.local import LocalFleet
+from serve.http.app import create_app
+from serve.loading.args import ServeArgs
+from serve.start.local import LocalFleet
 
 ADDRESS = "http://localhost"
 OPENED_AT, NOW = 1_700_000_000.0, 1_700_000_060.0

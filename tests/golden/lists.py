@@ -39,14 +39,14 @@ def flags() -> dict[str, list[str]]:
 
 def codes() -> dict[str, int]:
     """Problem codes and their HTTP statuses."""
-    from serve.problems import CODES
+    from serve.core.problems import CODES
 
     return {code: status for code, (status, _) in CODES.items()}
 
 
 def metrics() -> dict[str, dict[str, Any]]:
     """Names of what the server measures."""
-    from serve.metrics import METRICS
+    from serve.observing.metrics import METRICS
 
     return {metric.name: {"kind": metric.kind, "labels": list(metric.labels)} for metric in METRICS}
 
@@ -74,8 +74,8 @@ def words() -> dict[str, list[str]]:
 
 def openapi() -> dict[str, Any]:
     """The description of the HTTP interface, without examples and texts for people."""
-    from serve.api import create_app
-    from serve.engine import Engine
+    from serve.engine.engine import Engine
+    from serve.http.app import create_app
     from tests.serve.fakes import FakePredictor
 
     return _without(json.loads(json.dumps(create_app(Engine(FakePredictor())).openapi())))

@@ -16,11 +16,11 @@ from PIL import Image
 
 from models import rle
 from pipeline.data.readers import open_reader
-from serve.access import digest_of
-from serve.open_store import open_store
-from serve.settings import Settings
-from serve.store_redis import PREFIX
-from serve.values import SessionValue
+from serve.core.settings import Settings
+from serve.core.tokens import digest_of
+from serve.core.values import SessionValue
+from serve.sessions.open_store import open_store
+from serve.sessions.store_redis import PREFIX
 from tests.golden.asking import NOW, OPENED_AT, ask, kept, server
 from tests.golden.networks import SCENES
 from tests.serve.redis_server import RedisServer

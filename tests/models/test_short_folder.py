@@ -21,9 +21,9 @@ with connected(num_cpus=1):
     print(ray.get(ray.remote(lambda: 6 * 7).remote()))
 """
 SERVE = """
-from serve.ray_auth import prepare_ray_auth
+from serve.on_ray.environment import prepare_ray_auth
 prepare_ray_auth()
-from serve.deployments import connect
+from serve.on_ray.serving import connect
 assert connect()
 import ray
 print(ray.get(ray.remote(lambda: 6 * 7).remote()))

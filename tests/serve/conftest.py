@@ -9,9 +9,9 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from models import rle
-from serve.api import create_app
-from serve.engine import Engine
-from serve.settings import Settings
+from serve.core.settings import Settings
+from serve.engine.engine import Engine
+from serve.http.app import create_app
 from tests.serve.fakes import FakePredictor
 from tests.serve.redis_server import RedisServer
 

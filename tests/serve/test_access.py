@@ -12,9 +12,10 @@ from starlette.testclient import WebSocketDenialResponse
 
 from models.errors import InputError
 from serve import access
-from serve.access import Access, digest_of, find, new_token, read_tokens
-from serve.problems import Problem
-from serve.settings import Settings, Token
+from serve.core.problems import Problem
+from serve.core.settings import Settings
+from serve.core.tokens import Token, digest_of, find, new_token, read_tokens
+from serve.http.access import Access
 from tests.serve.conftest import Server, encoded, picture, refused
 
 ANNA = Token(name="anna", role="annotator", sha256=digest_of("secret-of-anna"))

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from models import rle
-from serve.images import decode_mask_png, encode_mask_png
-from serve.shield import SECURITY_HEADERS
+from serve.http.shield import SECURITY_HEADERS
+from serve.wire.images import decode_mask_png, encode_mask_png
 from tests.serve.conftest import Server, encoded, mask_of, picture, refused
 from tests.serve.fakes import FakeSession
 

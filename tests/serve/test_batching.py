@@ -10,8 +10,8 @@ import torch
 
 from models.interaction import Clicks
 from models.steps import Correct, Encode
-from serve.batching import Batched
-from serve.replicas import halves
+from serve.engine.batching import Batched
+from serve.on_ray.replicas import halves
 
 NO_CLICKS = Clicks.none()
 

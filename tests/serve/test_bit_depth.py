@@ -14,14 +14,14 @@ from models import rle
 from models.errors import InputError
 from models.interaction import Click
 from serve.__main__ import Serve, check
-from serve.api import create_app
-from serve.args import ServeArgs, build_settings
-from serve.engine import Engine
-from serve.images import decode_image
-from serve.masks import LocalMasks, Work
-from serve.open_store import open_store
-from serve.settings import Settings
-from serve.values import Basis, SessionValue
+from serve.core.settings import Settings
+from serve.core.values import Basis, SessionValue
+from serve.engine.engine import Engine
+from serve.engine.masks import LocalMasks, Work
+from serve.http.app import create_app
+from serve.loading.args import ServeArgs, build_settings
+from serve.sessions.open_store import open_store
+from serve.wire.images import decode_image
 from tests.deep_files import png16, values
 from tests.serve.conftest import ADDRESS, mask_of
 from tests.serve.fakes import FakePredictor, FakeSession

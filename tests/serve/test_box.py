@@ -9,11 +9,11 @@ from models import box, checkpoint
 from models.errors import InputError
 from models.predictor import Predictor
 from serve import __main__ as command
-from serve import deployments
-from serve.args import ServeArgs, build_engine
-from serve.checkpoints import Checkpoints
-from serve.model_source import pin
-from serve.sources import Source, read_sources
+from serve.core.sources import Source, read_sources
+from serve.loading.args import ServeArgs, build_engine
+from serve.loading.checkpoints import Checkpoints
+from serve.loading.model_source import pin
+from serve.on_ray import app
 from tests.boxed import boxed
 from tests.ports import free_port
 
@@ -43,7 +43,7 @@ def test_a_deployment_without_a_checkpoint_serves_the_model_of_the_box(args: dic
     version = f"simpleclick_vit_xtiny-{checkpoint.describe(boxed)['sha256'][:12]}"
     engine = build_engine(checked)
     assert (engine.model_version, engine.refinement) == (version, "zoom_in")
-    (owner,) = deployments.build_app(args)._bound_deployment.init_args[1].values()
+    (owner,) = app.build_app(args)._bound_deployment.init_args[1].values()
     assert owner._bound_deployment.init_args[0].checkpoint == box.DEFAULT, "a replica finds it in its own copy"
 
 
@@ -61,7 +61,7 @@ def test_the_command_serves_by_name_and_without_one(
         found.extend(httpx.get(f"http://127.0.0.1:{port}/v1/models", trust_env=False).json()["models"])
 
     monkeypatch.setattr(command, "until_stopped", ask)
-    monkeypatch.setattr("serve.metrics.install", lambda sink: sink)
+    monkeypatch.setattr("serve.observing.metrics.install", lambda sink: sink)
     given = [option.replace("FOLDER", str(boxed)) for option in options]
     monkeypatch.setattr(
         "sys.argv", ["serve", "--plain", "--port", str(port), "--sessions", str(tmp_path / "s"), *given]

@@ -14,11 +14,11 @@ import pytest
 import uvicorn
 from PIL import Image
 
-from serve.access import digest_of
-from serve.api import create_app
-from serve.engine import Engine
-from serve.fleet import Fleet
-from serve.settings import Settings, Token
+from serve.core.settings import Settings
+from serve.core.tokens import Token, digest_of
+from serve.engine.engine import Engine
+from serve.engine.fleet import Fleet
+from serve.http.app import create_app
 from tests.serve.browser import Page, chromium
 from tests.serve.conftest import encoded, picture
 from tests.serve.fakes import FakePredictor

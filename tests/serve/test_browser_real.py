@@ -10,12 +10,12 @@ import pytest
 from models import rle
 from models.interaction import Click, Clicks
 from models.predictor import Predictor
-from serve.api import fleet_of
-from serve.engine import Engine
-from serve.masks import LocalMasks
-from serve.rules import SAME, parts_of
-from serve.settings import Settings
-from serve.sources import ONLY
+from serve.core.settings import Settings
+from serve.core.sources import ONLY
+from serve.engine.engine import Engine
+from serve.engine.masks import LocalMasks
+from serve.http.app import fleet_of
+from serve.sessions.rules import SAME, parts_of
 from tests.serve.browser import Page, chromium
 from tests.serve.conftest import encoded, picture
 from tests.serve.fakes import FakePredictor

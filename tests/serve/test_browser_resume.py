@@ -11,7 +11,7 @@ import pytest
 from websockets.sync.client import connect
 
 from models import rle
-from serve.settings import Settings
+from serve.core.settings import Settings
 from tests.serve.browser import Page, chromium
 from tests.serve.conftest import encoded, picture
 from tests.serve.test_browser import CTRL, NUM_OBJECTS, alpha, place, running, settled

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from models import rle
-from serve.settings import Settings
+from serve.core.settings import Settings
 from tests.serve.browser import Page, chromium
 from tests.serve.conftest import encoded, picture
 from tests.serve.test_browser import NUM_OBJECTS, SHIFT, alpha, open_example, place, running, settled

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import uvicorn
 
-from serve.access import digest_of
-from serve.api import create_app
 from serve.client import Client, ServerError
-from serve.engine import Engine
-from serve.settings import Settings, Token
+from serve.core.settings import Settings
+from serve.core.tokens import Token, digest_of
+from serve.engine.engine import Engine
+from serve.http.app import create_app
 from tests.serve.conftest import encoded, picture
 from tests.serve.fakes import FakePredictor
 

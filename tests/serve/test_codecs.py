@@ -16,13 +16,13 @@ from pycocotools.coco import COCO
 
 from models import rle
 from models.predictor import Predictor
-from serve.api import create_app
 from serve.client import Client
-from serve.engine import Engine
+from serve.core.settings import Settings
+from serve.engine.engine import Engine
 from serve.faces import brush_rle
 from serve.faces.remote_clicks import RemoteClicks
-from serve.images import decode_mask_png
-from serve.settings import Settings
+from serve.http.app import create_app
+from serve.wire.images import decode_mask_png
 from tests.serve.conftest import Server, encoded, mask_of, picture
 from tests.serve.fakes import FakeSession
 from tests.serve.test_faces_cvat import invoke, mask_from

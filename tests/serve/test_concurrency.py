@@ -7,11 +7,11 @@ import pytest
 
 from models.interaction import Click
 from models.predictor import Predictor
-from serve.batching import Batched
-from serve.engine import Engine
-from serve.masks import LocalMasks, Work
-from serve.settings import Settings
-from serve.values import Basis
+from serve.core.settings import Settings
+from serve.core.values import Basis
+from serve.engine.batching import Batched
+from serve.engine.engine import Engine
+from serve.engine.masks import LocalMasks, Work
 from tests.serve.conftest import encoded, picture
 from tests.training.toys import TOYS
 

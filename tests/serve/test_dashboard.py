@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from serve.metrics import METRICS, Metric
-from serve.prometheus import PrometheusSink
+from serve.observing.metrics import METRICS, Metric
+from serve.observing.prometheus import PrometheusSink
 
 ROOT = Path(__file__).parents[2]
 BOARD = json.loads((ROOT / "docs/grafana.json").read_text())
@@ -55,14 +55,16 @@ def test_it_can_be_loaded() -> None:
 
 def source() -> str:
     return (
-        "".join(path.read_text() for path in (ROOT / "serve").rglob("*.py") if path != ROOT / "serve/metrics.py")
-        + (ROOT / "serve/metrics.py").read_text().partition("\nclass Sink(")[2]
+        "".join(
+            path.read_text() for path in (ROOT / "serve").rglob("*.py") if path != ROOT / "serve/observing/metrics.py"
+        )
+        + (ROOT / "serve/observing/metrics.py").read_text().partition("\nclass Sink(")[2]
     )
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
 def test_what_is_listed_is_measured(metric: Metric) -> None:
-    from serve import metrics
+    from serve.observing import metrics
 
     (constant,) = [name for name, value in vars(metrics).items() if value is metric]
     assert re.search(rf"\b{constant}\b", source()), f"{constant} is measured nowhere"

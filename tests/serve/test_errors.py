@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from models import rle
-from serve.problems import CODES, Problem
+from serve.core.problems import CODES, Problem
 from tests.serve.conftest import Server, encoded, picture, refused
 
 PNG = {"Content-Type": "image/png"}
@@ -93,9 +93,9 @@ def test_too_many_clicks(make_server: Callable[..., Server]) -> None:
 def test_long_bodies_are_validated_off_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     import anyio
 
-    from serve import bodies
-    from serve.problems import Problem
-    from serve.protocol import PredictRequest
+    from serve.core.problems import Problem
+    from serve.wire import bodies
+    from serve.wire.protocol import PredictRequest
 
     threads: list[int] = []
     parse = bodies._parse
@@ -181,8 +181,8 @@ def test_body_too_large_is_refused_by_its_declared_length(make_server: Callable[
 def test_body_too_large_is_refused_while_it_streams(make_server: Callable[..., Server]) -> None:
     from fastapi import Request
 
-    from serve.bodies import read_body
-    from serve.problems import Problem
+    from serve.core.problems import Problem
+    from serve.wire.bodies import read_body
 
     taken = itertools.count()
     num_taken = 0

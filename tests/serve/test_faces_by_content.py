@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serve.engine import Engine
+from serve.core.settings import Settings
+from serve.engine.engine import Engine
+from serve.engine.fleet import Fleet
+from serve.engine.masks import LocalMasks
 from serve.faces.by_content import ByContent
-from serve.fleet import Fleet
-from serve.images import decode_image, image_hw
-from serve.masks import LocalMasks
-from serve.settings import Settings
+from serve.wire.images import decode_image, image_hw
 from tests.serve.conftest import encoded, picture
 from tests.serve.fakes import FakePredictor
 

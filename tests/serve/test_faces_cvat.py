@@ -17,9 +17,9 @@ from PIL import Image
 from models.decoding import Decoding
 from models.errors import InputError
 from pipeline.data.images import read_image
-from serve import images
 from serve.faces.cvat import mask_json
 from serve.faces.originals import as_png, original_hw
+from serve.wire import images
 from tests.deep_files import tiff, tiff_of_cmyk, values
 from tests.serve.conftest import Server, encoded, mask_of, picture, refused
 

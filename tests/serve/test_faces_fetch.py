@@ -9,10 +9,10 @@ import httpx
 import pytest
 
 from models.errors import InputError
-from serve.args import ServeArgs, build_settings
+from serve.core.problems import Problem
+from serve.core.settings import Settings
 from serve.faces.fetch import Fetcher, is_public, parse_address
-from serve.problems import Problem
-from serve.settings import Settings
+from serve.loading.args import ServeArgs, build_settings
 from tests.serve.conftest import Server, encoded, picture
 from tests.serve.test_faces_label_studio import brush_of, key_point, predict
 

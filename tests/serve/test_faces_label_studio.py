@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from serve.core.problems import Problem
 from serve.faces import brush_rle
 from serve.faces.label_config import parse_config
-from serve.problems import Problem
 from tests.serve.conftest import Server, encoded, mask_of, picture, refused
 from tests.serve.test_faces_cvat import invoke, mask_from
 
@@ -74,7 +74,7 @@ def native(server: Server, *clicks: tuple[float, float, bool]) -> np.ndarray:
 
 @pytest.mark.parametrize("path", ["/ls/health", "/ls/", "/ls"])
 def test_health_asks_no_model(server: Server, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
-    monkeypatch.setattr("serve.masks.LocalMasks.info", lambda self: 1 / 0)
+    monkeypatch.setattr("serve.engine.masks.LocalMasks.info", lambda self: 1 / 0)
     answer = server.client.get(path)
     assert (answer.status_code, answer.json()) == (200, {"status": "UP", "model_class": "Maskwright"})
 

@@ -8,10 +8,10 @@ from PIL import Image
 
 from models.interaction import Click
 from serve.client import Client, ServerError
+from serve.core.clicks import in_known_order
 from serve.faces.cvat_agent import file_of
-from serve.faces.order import in_known_order
 from serve.faces.remote_clicks import RemoteClicks
-from serve.images import decode_image
+from serve.wire.images import decode_image
 from tests.deep_files import values
 from tests.serve.conftest import Server, encoded, mask_of, picture
 

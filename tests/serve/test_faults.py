@@ -13,17 +13,18 @@ import torch
 from fastapi.testclient import TestClient
 
 from models.interaction import Click
-from serve.api import create_app
-from serve.batching import Batched
-from serve.engine import DEAD_AFTER_S, STALLED_AFTER_S, Engine, ModelNan
-from serve.faults import Progress, is_out_of_memory
-from serve.masks import LocalMasks, Work
-from serve.problems import Problem
-from serve.replicas import _Owner
-from serve.settings import Settings
-from serve.store import SqliteStore
-from serve.values import Basis
-from serve.worker import Worker
+from serve.core.problems import Problem
+from serve.core.settings import Settings
+from serve.core.values import Basis
+from serve.engine.batching import Batched
+from serve.engine.engine import DEAD_AFTER_S, STALLED_AFTER_S, Engine, ModelNan
+from serve.engine.locks import Progress
+from serve.engine.masks import LocalMasks, Work
+from serve.engine.memory import is_out_of_memory
+from serve.http.app import create_app
+from serve.on_ray.replicas import _Owner
+from serve.on_ray.worker import Worker
+from serve.sessions.store import SqliteStore
 from tests.serve.conftest import ADDRESS, Server, encoded, picture, refused
 from tests.serve.fakes import FakePredictor, FakeSession
 from tests.serve.test_batching import correct

@@ -12,16 +12,16 @@ from fastapi.testclient import TestClient
 from models import checkpoint, rle
 from models.errors import InputError
 from models.predictor import Predictor
-from serve import calls
-from serve.api import create_app
-from serve.args import ServeArgs
-from serve.calls import again
-from serve.deployments import Release, bind, build_app
-from serve.halves import OtherVersion, encoder, halves
-from serve.local import LocalFleet
-from serve.rolling import Rolling
-from serve.shares import INGRESS_CPUS, share_of
-from serve.sources import Source, join_sources, read_sources
+from serve.core.sources import Source, join_sources, read_sources
+from serve.http.app import create_app
+from serve.loading.args import ServeArgs
+from serve.on_ray import calls
+from serve.on_ray.app import Release, bind, build_app
+from serve.on_ray.calls import again
+from serve.on_ray.halves import OtherVersion, encoder, halves
+from serve.on_ray.rolling import Rolling
+from serve.on_ray.shares import INGRESS_CPUS, share_of
+from serve.start.local import LocalFleet
 from tests.serve.conftest import ADDRESS, encoded, mask_of, picture, refused
 from tests.training.toys import TOYS, toy
 

@@ -14,8 +14,8 @@ import pytest
 from models import checkpoint, rle
 from models.errors import InputError
 from models.predictor import Predictor
-from serve import deployments
-from serve.args import ServeArgs
+from serve.loading.args import ServeArgs
+from serve.on_ray import serving
 from tests.ports import free_port
 from tests.serve.conftest import encoded
 from tests.serve.test_replicas import pids_of
@@ -113,7 +113,7 @@ def test_a_model_is_replaced_under_load_and_no_click_fails(name: str, proxy: boo
     people = [Annotator(f"http://127.0.0.1:{port}", "b", n, stopped) for n in range(NUM_PEOPLE - 1)]
     neighbour = Annotator(f"http://127.0.0.1:{port}", "default", NUM_PEOPLE, stopped)
     everybody = [*people, neighbour]
-    with deployments.serving(args, "127.0.0.1", port, proxy=proxy) as take:
+    with serving.serving(args, "127.0.0.1", port, proxy=proxy) as take:
         pids = {
             name: pids_of(name)
             for name in ("FirstClick", "FirstClick_b", "Correction_b", "Maskwright" if proxy else "Models")

@@ -11,13 +11,13 @@ import pytest
 from models import checkpoint
 from models.errors import InputError
 from models.predictor import Predictor
-from serve.args import ServeArgs
-from serve.checkpoints import Checkpoints
+from serve.core.sources import Source
 from serve.deployments import build_app
-from serve.follow import Follower, following
-from serve.local import LocalFleet
-from serve.model_source import pin
-from serve.sources import Source
+from serve.loading.args import ServeArgs
+from serve.loading.checkpoints import Checkpoints
+from serve.loading.follow import Follower, following
+from serve.loading.model_source import pin
+from serve.start.local import LocalFleet
 from tests.training.toys import toy
 
 ALIAS = "models:/clicks@champion"

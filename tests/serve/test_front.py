@@ -8,7 +8,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from models.errors import InputError
-from serve.front import answering
+from serve.http.server import answering
 from tests.ports import free_port
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from starlette.testclient import WebSocketDenialResponse
 
-from serve.guard import is_ours, is_same, split_host
+from serve.http.guard import is_ours, is_same, split_host
 from tests.serve.conftest import Server, refused
 
 

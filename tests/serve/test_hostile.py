@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serve import images
-from serve.access import digest_of
-from serve.settings import Settings, Token
+from serve.core.settings import Settings
+from serve.core.tokens import Token, digest_of
+from serve.wire import images
 from tests.serve.asgi import Asked
 from tests.serve.conftest import Server, encoded, picture, refused
 from tests.serve.test_images import bomb
@@ -246,7 +246,7 @@ pickle.loads(b"cbuiltins\\nlen\\n.")
 assert found.pop() == ("builtins", "len"), "the hook sees what it is for"
 from pathlib import Path
 from tests.serve.conftest import Server, encoded, picture
-from serve.settings import Settings
+from serve.core.settings import Settings
 folder = Path(sys.argv[1])
 found.clear()
 for _ in range(2):  # the second one reads what the first has stored

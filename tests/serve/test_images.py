@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serve import images
-from serve.problems import Problem
+from serve.core.problems import Problem
+from serve.wire import images
 from tests.serve.conftest import encoded, picture
 
 LIMIT = 64_000_000

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from starlette.testclient import WebSocketTestSession
 from starlette.websockets import WebSocketDisconnect
 
-from serve.live import MAX_WAITING, Command, Done, Live, Patches, read_command
-from serve.sessions import Outcome
-from serve.settings import Settings
-from serve.waiting import Turns
+from serve.core.settings import Settings
+from serve.engine.waiting import Turns
+from serve.http.live import MAX_WAITING, Command, Done, Live, Patches, read_command
+from serve.sessions.sessions import Outcome
 from tests.serve.conftest import Server, mask_of
 
 CLICKS = [(30, 20, True), (33, 20, False), (10, 10, True), (50, 30, True)]

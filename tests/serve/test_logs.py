@@ -11,12 +11,11 @@ from typing import Any
 import pytest
 
 from models.errors import InputError
-from serve import logs
-from serve.access import new_token
-from serve.logs import install_logs, redact
-from serve.observe import work
-from serve.record import Record, current, named_by, session_name
-from serve.settings import Token
+from serve.core.tokens import Token, new_token
+from serve.http.observe import work
+from serve.observing import logs
+from serve.observing.logs import install_logs, redact
+from serve.observing.record import Record, current, named_by, session_name
 from tests.serve.conftest import Server, encoded, picture, refused
 
 Log = Callable[[], list[dict[str, Any]]]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from serve.memory import NowAndThen, give_back
+from serve.engine.memory import NowAndThen, give_back
 
 
 def test_it_acts_when_asked_but_not_too_often() -> None:

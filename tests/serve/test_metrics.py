@@ -13,13 +13,11 @@ from fastapi.testclient import TestClient
 
 from models.interaction import Clicks
 from models.steps import Correct, Encode, Segment
-from serve import metrics
-from serve.access import new_token
-from serve.batching import Batched
-from serve.forwards import Measured, half_of
-from serve.prometheus import PrometheusSink
-from serve.routes.metrics import add_metrics
-from serve.settings import Token
+from serve.core.tokens import Token, new_token
+from serve.engine.batching import Batched
+from serve.engine.forwards import Measured, half_of
+from serve.observing import metrics
+from serve.observing.prometheus import PrometheusSink, add_metrics
 from tests.serve.conftest import ADDRESS, Server, refused
 
 CLICKS = "/v1/sessions/{session_id}/clicks"

@@ -12,10 +12,10 @@ import httpx
 import pytest
 
 from models import checkpoint
-from serve import deployments
-from serve.args import ServeArgs
-from serve.metrics import METRICS
-from serve.record import session_name
+from serve.loading.args import ServeArgs
+from serve.observing.metrics import METRICS
+from serve.observing.record import session_name
+from serve.on_ray import serving
 from tests.ports import free_port
 from tests.serve.conftest import encoded, picture
 from tests.serve.test_dashboard import EXPORTED
@@ -73,7 +73,7 @@ def test_clicks_are_on_rays_endpoint_and_in_its_logs(tmp_path: Path) -> None:
         checkpoint=str(folder), num_threads=1, device="cpu", sessions=str(tmp_path / "s.db"), log_format="json"
     )
     with (
-        deployments.serving(args, "127.0.0.1", port, proxy=True),
+        serving.serving(args, "127.0.0.1", port, proxy=True),
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as client,
     ):
         opened = client.post("/v1/sessions", content=encoded(picture(48, 64)), headers={"Content-Type": "image/png"})
@@ -145,7 +145,7 @@ def test_a_front_outside_of_ray_serve_measures_and_hands_ids_on(tmp_path: Path) 
         return total(exported(), "maskwright_request_ms_count", route=route, status="2xx")
 
     with (
-        deployments.serving(args, "127.0.0.1", port),
+        serving.serving(args, "127.0.0.1", port),
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as client,
     ):
         before = counted()

@@ -20,16 +20,16 @@ from models.errors import InputError
 from models.interaction import Click
 from models.networks import create
 from models.predictor import Predictor
-from serve import deployments
-from serve.access import find, new_token
-from serve.api import create_app
-from serve.args import ServeArgs, build_engine, build_settings
+from serve.core.settings import Settings
+from serve.core.tokens import find, new_token
+from serve.core.values import Basis
 from serve.deployments import build_app
-from serve.engine import Engine
-from serve.model_source import local_registry_uri, registry_uri, resolve
-from serve.ray_auth import CHOSEN, prepare_ray_auth
-from serve.settings import Settings
-from serve.values import Basis
+from serve.engine.engine import Engine
+from serve.http.app import create_app
+from serve.loading.args import ServeArgs, build_engine, build_settings
+from serve.loading.model_source import local_registry_uri, registry_uri, resolve
+from serve.on_ray import app, serving
+from serve.on_ray.environment import CHOSEN, MEMORY, prepare_ray_auth
 from tests.ports import free_port
 from tests.serve.conftest import encoded, picture
 
@@ -129,7 +129,7 @@ def test_a_registry_may_not_depend_on_the_folder(tmp_path: Path, monkeypatch: py
         resolve("models:/clicks@champion", here)
     assert list(tmp_path.iterdir()) == [], "no empty database is left behind"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://localhost:5000")
-    monkeypatch.setattr(deployments, "is_split", lambda args: False)
+    monkeypatch.setattr(app, "is_split", lambda args: False)
     (owner,) = build_app({"checkpoint": "models:/clicks/1"})._bound_deployment.init_args[1].values()
     args = owner._bound_deployment.init_args[0]
     assert args.tracking_uri == "http://localhost:5000", "the builder's environment decides for the replica"
@@ -143,7 +143,7 @@ def test_the_config_is_one_that_ray_serve_reads() -> None:
     assert config.http_options.host == "127.0.0.1"
     for deployment in application.deployments[1:]:
         environment = deployment.ray_actor_options.runtime_env["env_vars"]
-        assert environment == deployments.MEMORY, "the config's options replace those of the builder"
+        assert environment == MEMORY, "the config's options replace those of the builder"
     args = ServeArgs.of(application.args)
     assert args.checkpoint == DEFAULT
 
@@ -190,8 +190,8 @@ def faked_ray(
     monkeypatch.setattr("ray.serve.status", lambda: SimpleNamespace(applications=applications))
     monkeypatch.setattr("ray.serve.delete", lambda name: calls.append(("delete", name)))
     monkeypatch.setattr("ray.serve.shutdown", lambda: calls.append(("serve.shutdown",)))
-    monkeypatch.setattr(deployments, "serve_runs", lambda: ran_before)
-    monkeypatch.setattr(deployments, "answers", lambda host, port: port == 8000)
+    monkeypatch.setattr(serving, "serve_runs", lambda: ran_before)
+    monkeypatch.setattr(serving, "answers", lambda host, port: port == 8000)
     return calls
 
 
@@ -208,7 +208,7 @@ def test_other_applications_of_a_cluster_are_left_alone(
     address: str | None, others: bool, ran_before: bool, ends: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = faked_ray(monkeypatch, address, {"other": None} if others else {}, ran_before=ran_before)
-    with deployments.serving(ServeArgs(checkpoint="a"), "127.0.0.1", 8000, proxy=True):
+    with serving.serving(ServeArgs(checkpoint="a"), "127.0.0.1", 8000, proxy=True):
         calls.append(("served",))
     ending = [("delete", "maskwright"), *([("serve.shutdown",)] if ends else [])]
     assert calls == [("init", address or "local"), ("served",), *ending, ("ray.shutdown",)]
@@ -218,7 +218,7 @@ def test_what_a_cluster_serves_already_is_not_replaced(monkeypatch: pytest.Monke
     calls = faked_ray(monkeypatch, "192.0.2.1:6379", {"maskwright": None}, ran_before=True)
     with (
         pytest.raises(InputError, match="already serves"),
-        deployments.serving(ServeArgs(checkpoint="a"), "127.0.0.1", 8000),
+        serving.serving(ServeArgs(checkpoint="a"), "127.0.0.1", 8000),
     ):
         pass
     assert calls == [("init", "192.0.2.1:6379"), ("ray.shutdown",)]
@@ -228,7 +228,7 @@ def test_proxies_that_listen_elsewhere_are_told(monkeypatch: pytest.MonkeyPatch)
     faked_ray(monkeypatch, "192.0.2.1:6379", {}, ran_before=True)
     with (
         pytest.raises(InputError, match="port 8001: give"),
-        deployments.serving(ServeArgs(checkpoint="a"), "127.0.0.1", 8001, proxy=True),
+        serving.serving(ServeArgs(checkpoint="a"), "127.0.0.1", 8001, proxy=True),
     ):
         pass
 
@@ -242,8 +242,8 @@ def test_what_a_replica_refuses_is_told_in_one_line() -> None:
         "models.errors.InputError: weights.safetensors cannot be read: header\n"
     )
     failed = RuntimeError("Deploying application maskwright failed: Failed to update the deployments ['Maskwright'].")
-    assert str(deployments.refusal(failed, told)) == "weights.safetensors cannot be read: header"
-    assert deployments.refusal(RuntimeError("a node died")) is None
+    assert str(serving.refusal(failed, told)) == "weights.safetensors cannot be read: header"
+    assert serving.refusal(RuntimeError("a node died")) is None
 
 
 def test_weights_that_give_no_numbers_are_refused(tmp_path: Path) -> None:
@@ -294,7 +294,7 @@ def test_ray_gets_a_token_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.networks
 def test_the_token_is_set_before_ray_is_imported() -> None:
-    code = "import serve.__main__, serve.ray_auth, serve.model_source, sys; assert 'ray' not in sys.modules"
+    code = "import serve.__main__, serve.loading.model_source, sys; assert 'ray' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=300)
 
 
@@ -316,7 +316,7 @@ def test_a_session_on_ray_serve(small_checkpoint: Path, proxy: bool) -> None:
     port = free_port()
     args = ServeArgs(checkpoint=str(small_checkpoint), num_threads=1)
     with (
-        deployments.serving(args, "127.0.0.1", port, proxy=proxy),
+        serving.serving(args, "127.0.0.1", port, proxy=proxy),
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as client,
     ):
         image = picture()
@@ -343,6 +343,6 @@ def test_damaged_weights_are_refused_by_the_replica(small_checkpoint: Path, tmp_
         (tmp_path / path.name).write_bytes(path.read_bytes()[:5000])
     with (
         pytest.raises(InputError, match="cannot be read"),
-        deployments.serving(ServeArgs(checkpoint=str(tmp_path), num_threads=1), "127.0.0.1", free_port()),
+        serving.serving(ServeArgs(checkpoint=str(tmp_path), num_threads=1), "127.0.0.1", free_port()),
     ):
         raise AssertionError("it serves")

@@ -14,8 +14,8 @@ PROGRAM = """
 import sys
 import numpy as np
 from fastapi.testclient import TestClient
-from serve.api import create_app
-from serve.args import ServeArgs, build_engine, build_settings
+from serve.http.app import create_app
+from serve.loading.args import ServeArgs, build_engine, build_settings
 from tests.serve.conftest import encoded, picture
 
 def loaded():
@@ -38,9 +38,10 @@ print("loaded:", sorted(loaded()))
 def test_what_answers_requests_cannot_look_for_models() -> None:
     """Neither routes nor what makes masks import what finds models: only those who start a server do."""
     code = (
-        "import sys, serve.api, serve.worker, serve.batching, serve.observe\n"
-        "print([name for name in sys.modules if name == 'serve.model_source' or name.split('.')[0] == 'mlflow'])\n"
-        "import serve.__main__, serve.deployments; print('serve.model_source' in sys.modules)"
+        "import sys, serve.http.app, serve.on_ray.worker, serve.engine.batching, serve.http.observe\n"
+        "source = 'serve.loading.model_source'\n"
+        "print([name for name in sys.modules if name == source or name.split('.')[0] == 'mlflow'])\n"
+        "import serve.__main__, serve.deployments; print('serve.loading.model_source' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=110)
     assert done.returncode == 0, done.stderr

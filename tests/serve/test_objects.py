@@ -12,10 +12,10 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from models import rle
-from serve.access import digest_of
-from serve.api import create_app
-from serve.engine import Engine
-from serve.settings import Settings, Token
+from serve.core.settings import Settings
+from serve.core.tokens import Token, digest_of
+from serve.engine.engine import Engine
+from serve.http.app import create_app
 from tests.serve.conftest import ADDRESS, Server, encoded, mask_of, picture, refused
 from tests.serve.fakes import FakePredictor
 

@@ -7,9 +7,9 @@ from typing import Any
 import jsonschema
 import pytest
 
-from serve.openapi import EVERYWHERE
-from serve.openapi_examples import BY_SCHEMA
-from serve.problems import CODES
+from serve.core.problems import CODES
+from serve.http.openapi import EVERYWHERE
+from serve.http.openapi_examples import BY_SCHEMA
 from tests.serve.conftest import Server
 
 DOCUMENT: dict[str, Any] = json.loads(json.dumps(Server().app.openapi()))

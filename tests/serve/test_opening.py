@@ -14,14 +14,14 @@ from fastapi.testclient import TestClient
 from models import rle
 from models.interaction import Click
 from models.predictor import Predictor
-from serve.api import create_app
-from serve.batching import Batched
-from serve.engine import Engine
+from serve.core.settings import Settings
+from serve.core.values import Basis, Exemplar
+from serve.engine.batching import Batched
+from serve.engine.engine import Engine
+from serve.engine.fleet import Fleet
+from serve.engine.masks import LocalMasks, Work
 from serve.faces.by_content import ByContent
-from serve.fleet import Fleet
-from serve.masks import LocalMasks, Work
-from serve.settings import Settings
-from serve.values import Basis, Exemplar
+from serve.http.app import create_app
 from tests.serve.conftest import ADDRESS, Server, encoded, mask_of, picture
 from tests.training.toys import TOYS
 

@@ -9,7 +9,7 @@ import pytest
 
 from models.errors import InputError
 from serve import __main__ as command
-from serve.access import new_token
+from serve.core.tokens import new_token
 from tests.ports import free_port
 from tests.serve.test_model import small_checkpoint
 

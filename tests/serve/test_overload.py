@@ -8,7 +8,7 @@ from statistics import median
 import numpy as np
 import pytest
 
-from serve.settings import Settings
+from serve.core.settings import Settings
 from tests.serve.conftest import encoded, picture
 from tests.serve.processes import Running, client, open_session, served
 from tests.serve.test_model import small_checkpoint

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from models.errors import InputError
-from serve.pages import WEB
+from serve.http.pages import WEB
 from tests.serve.conftest import Server, encoded, picture, refused
 
 

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
-from serve import rates
-from serve.access import digest_of
-from serve.rates import Buckets
-from serve.settings import Settings, Token
+from serve.core.settings import Settings
+from serve.core.tokens import Token, digest_of
+from serve.http import rates
+from serve.http.rates import Buckets
 from tests.serve.conftest import Server, encoded, picture, refused
 
 

@@ -14,10 +14,10 @@ import pytest
 
 from models import checkpoint
 from models.predictor import Predictor
-from serve import deployments
-from serve.args import ServeArgs
 from serve.client import Client, ServerError
-from serve.deployments import build_app, is_split
+from serve.loading.args import ServeArgs
+from serve.on_ray import serving
+from serve.on_ray.app import build_app, is_split
 from tests.ports import free_port
 from tests.serve.conftest import encoded, picture
 from tests.training.toys import TOYS
@@ -69,7 +69,7 @@ def test_a_session_on_two_deployments_is_a_session_in_process(
     port, image = free_port(), picture(48, 64)
     args = ServeArgs(checkpoint=str(split_checkpoint), num_threads=1, device="cpu", sessions=str(tmp_path / "s.db"))
     local = Predictor(split_checkpoint).open(image)
-    with deployments.serving(args, "127.0.0.1", port), Client(f"http://127.0.0.1:{port}") as client:
+    with serving.serving(args, "127.0.0.1", port), Client(f"http://127.0.0.1:{port}") as client:
         with client.open(encoded(image)) as session:
             for x, y, positive in CLICKS:
                 local.click(y, x, positive)
@@ -160,7 +160,7 @@ def test_a_kill_loses_no_session_and_no_click(
             errors.append(error)
             warm.abort()
 
-    with deployments.serving(args, "127.0.0.1", port, proxy=proxy):
+    with serving.serving(args, "127.0.0.1", port, proxy=proxy):
         threads = [threading.Thread(target=annotate, args=(n,)) for n in range(num_clients)]
         for thread in threads:
             thread.start()

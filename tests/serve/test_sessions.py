@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-
-from serve import masks as masks_module
-from serve.engine import NUM_OPENING
 from serve.routes import context
-from serve.settings import Settings
+
+from serve.core.settings import Settings
+from serve.engine import masks as masks_module
+from serve.engine.engine import NUM_OPENING
 from tests.serve.conftest import Server, encoded, mask_of, picture, refused
 
 CLICKS = [(30, 20, True), (33, 20, False), (10, 10, True), (50, 30, True), (50, 32, False)]

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from models import rle
 from models.errors import InputError
 from models.interaction import Click
-from serve.api import create_app
-from serve.engine import Engine
-from serve.open_store import open_store
-from serve.settings import Settings
-from serve.store import SqliteStore, ValueStore
-from serve.store_redis import RedisStore
-from serve.values import Basis, Change, SessionValue
+from serve.core.settings import Settings
+from serve.core.values import Basis, Change, SessionValue
+from serve.engine.engine import Engine
+from serve.http.app import create_app
+from serve.sessions.open_store import open_store
+from serve.sessions.store import SqliteStore, ValueStore
+from serve.sessions.store_redis import RedisStore
 from tests.serve.conftest import Server, encoded, picture
 from tests.serve.fakes import FakePredictor
 

@@ -16,14 +16,14 @@ from fastapi.testclient import TestClient
 
 from models.errors import InputError
 from serve.__main__ import Serve, check
-from serve.api import create_app
-from serve.args import ServeArgs, build_settings
-from serve.engine import Engine
-from serve.open_store import open_store, settled
-from serve.problems import Problem
-from serve.settings import Settings
-from serve.store_redis import PREFIX, RedisStore
-from serve.values import SessionValue
+from serve.core.problems import Problem
+from serve.core.settings import Settings
+from serve.core.values import SessionValue
+from serve.engine.engine import Engine
+from serve.http.app import create_app
+from serve.loading.args import ServeArgs, build_settings
+from serve.sessions.open_store import open_store, settled
+from serve.sessions.store_redis import PREFIX, RedisStore
 from tests.serve.conftest import ADDRESS, Server, encoded, picture, refused
 from tests.serve.fakes import FakePredictor, FakeSession
 from tests.serve.redis_server import RedisServer

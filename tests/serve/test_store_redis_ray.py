@@ -9,10 +9,10 @@ import pytest
 from models import checkpoint
 from models.errors import InputError
 from models.predictor import Predictor
-from serve import deployments
-from serve.args import ServeArgs
 from serve.client import Client
-from serve.store_redis import RedisStore
+from serve.loading.args import ServeArgs
+from serve.on_ray import app, serving
+from serve.sessions.store_redis import RedisStore
 from tests.ports import free_port
 from tests.serve.conftest import encoded, picture
 from tests.serve.test_replicas import (
@@ -36,10 +36,10 @@ def test_two_ingresses_on_ray_share_sessions(
     redis_url: str, toy_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port, image = free_port(), picture(48, 64)
-    monkeypatch.setattr(deployments, "Maskwright", deployments.Maskwright.options(num_replicas=2))
+    monkeypatch.setattr(app, "Maskwright", app.Maskwright.options(num_replicas=2))
     args = ServeArgs(checkpoint=str(toy_checkpoint), num_threads=1, device="cpu", sessions=redis_url)
     local = Predictor(toy_checkpoint).open(image)
-    with deployments.serving(args, "127.0.0.1", port, proxy=True):
+    with serving.serving(args, "127.0.0.1", port, proxy=True):
         assert len(pids_of("Maskwright")) == 2
         with Client(f"http://127.0.0.1:{port}") as first:
             session = first.open(encoded(image))
@@ -62,7 +62,7 @@ def test_an_ingress_without_its_redis_is_refused(toy_checkpoint: Path) -> None:
     args = ServeArgs(checkpoint=str(toy_checkpoint), num_threads=1, device="cpu", sessions=nobody)
     with (
         pytest.raises(InputError, match="start Redis there") as refusal,
-        deployments.serving(args, "127.0.0.1", free_port(), proxy=True),
+        serving.serving(args, "127.0.0.1", free_port(), proxy=True),
     ):
         raise AssertionError("it serves")
     assert "hush" not in str(refusal.value)

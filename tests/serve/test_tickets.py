@@ -9,8 +9,8 @@ from models.click_maps import collate_clicks
 from models.interaction import Clicks
 from models.predictor import Predictor
 from models.steps import Encode, Start
-from serve.halves import Encoded, encoder, halves
-from serve.tickets import Kept, Ticket, by_ticket, regardless
+from serve.on_ray.halves import Encoded, encoder, halves
+from serve.on_ray.tickets import Kept, Ticket, by_ticket, regardless
 from tests.serve.conftest import picture
 from tests.training.toys import TOYS
 

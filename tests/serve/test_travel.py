@@ -1,4 +1,4 @@
-"""Tensors come out of serve/travel.py as they went in, and no heavier than they are."""
+"""Tensors come out of serve/on_ray/travel.py as they went in, and no heavier than they are."""
 
 import pickle
 from typing import Any
@@ -8,7 +8,7 @@ import torch
 
 from models.interaction import Clicks
 from models.steps import Correct, Encode, Example, Segment, Start
-from serve.travel import Sent, pack, unpack
+from serve.on_ray.travel import Sent, pack, unpack
 
 CLICKS = Clicks.of([(3.0, 4.0, True), (1.0, 2.0, False)])
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serve.batching import Batched
-from serve.settings import Settings
-from serve.waiting import Abandoned, Claim, Turns, _current, check, in_thread
+from serve.core.settings import Settings
+from serve.engine.batching import Batched
+from serve.engine.waiting import Abandoned, Claim, Turns, _current, check, in_thread
 from tests.serve.asgi import Asked, until
 from tests.serve.conftest import Server, refused
 from tests.serve.fakes import FakeSession

@@ -1,0 +1,147 @@
+"""A server, and a session of it, over plain HTTP."""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+
+from models import rle
+from serve.client.live import LiveSession, ServerError
+
+TYPES = {b"\x89PNG": "image/png", b"RIFF": "image/webp"}
+
+
+@dataclass(eq=False)
+class Client:
+    """One server; `token` is the secret where it asks for one.
+
+    `tries` per request: what has no answer, or 429 or 503, is sent again after `pause_s`, doubled each time.
+    """
+
+    address: str
+    tries: int = 6
+    pause_s: float = 0.25
+    timeout_s: float = 120.0
+    token: str | None = field(default=None, repr=False)
+    num_retries: int = field(default=0, init=False)
+    """Requests that were sent again so far."""
+
+    def __post_init__(self) -> None:
+        headers = None if self.token is None else {"Authorization": f"Bearer {self.token}"}
+        self._http = httpx.Client(base_url=self.address, timeout=self.timeout_s, trust_env=False, headers=headers)
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._http.close()
+
+    def open(
+        self,
+        image: str | Path | bytes,
+        mask: np.ndarray | None = None,
+        *,
+        model: str | None = None,
+        refinement: str | None = None,
+        mask_threshold: float | None = None,
+    ) -> "RemoteSession":
+        """Open a session on an image file (a path, or its bytes), and on a mask to correct (bool, h, w).
+
+        The others are chosen for this session: None takes what the server has. GET /v1/models tells what there is.
+        """
+        data = image if isinstance(image, bytes) else Path(image).read_bytes()
+        every = {"model": model, "refinement": refinement, "mask_threshold": mask_threshold}
+        chosen = {name: value for name, value in every.items() if value is not None}
+        if mask is None:
+            kind = {"Content-Type": _type(data)}
+            opened = self.request("POST", "/v1/sessions", content=data, headers=kind, params=chosen)
+        else:
+            import base64
+
+            body = {"image": base64.b64encode(data).decode(), "mask": rle.encode(mask), **chosen}
+            opened = self.request("POST", "/v1/sessions", json=body)
+        return RemoteSession(self, opened["session_id"], (opened["height"], opened["width"]))
+
+    def request(self, method: str, path: str, **options: Any) -> Any:
+        """Send a request until it is answered; raises ServerError for a refusal, or after all tries."""
+        error = ServerError("no_answer", f"{self.address} does not answer")
+        for attempt in range(self.tries):
+            if attempt:
+                self.num_retries += 1
+                time.sleep(self.pause_s * 2 ** (attempt - 1))
+            try:
+                answer = self._http.request(method, path, **options)
+            except httpx.TransportError as failure:
+                error = ServerError("no_answer", f"{type(failure).__name__}: {failure}")
+                continue
+            if answer.status_code < 400:
+                return answer.json() if answer.content else None
+            error = _refusal(answer)
+            # 429: too fast. 500 and 502 to 504: the process that answered may have ended in the middle.
+            if answer.status_code not in (429, 500, 502, 503, 504) or error.code == "model_nan":
+                break
+        raise error
+
+
+@dataclass(eq=False)
+class RemoteSession:
+    """One object in one image. Every change carries its number, so that a repetition changes nothing."""
+
+    client: Client
+    id: str
+    hw: tuple[int, int]
+    sequence: int = 0
+    last: dict[str, Any] = field(default_factory=dict)
+    """The newest answer, as docs/HTTP.md describes it."""
+
+    def __enter__(self) -> "RemoteSession":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def click(self, x: float, y: float, positive: bool = True) -> np.ndarray:
+        """Click; returns the mask, bool (h, w)."""
+        return self._change("clicks", x=x, y=y, positive=positive)
+
+    def undo(self) -> np.ndarray:
+        """Take the last click back; returns the mask."""
+        return self._change("undo")
+
+    def redo(self) -> np.ndarray:
+        """Make the click again that was last taken back; returns the mask."""
+        return self._change("redo")
+
+    def clear(self) -> np.ndarray:
+        """Take all clicks back; returns the mask, which is the one to start from where there is one."""
+        return self._change("clear")
+
+    def live(self) -> LiveSession:
+        """Go on over a WebSocket: no request for each click. One or the other at a time."""
+        self.sequence = self.client.request("GET", f"/v1/sessions/{self.id}")["sequence"]
+        return LiveSession(self.client.address, self, self.client.token)
+
+    def close(self) -> None:
+        """Let the server forget the session."""
+        self.client.request("DELETE", f"/v1/sessions/{self.id}")
+
+    def _change(self, kind: str, **body: Any) -> np.ndarray:
+        body["sequence"] = self.sequence + 1
+        self.last = self.client.request("POST", f"/v1/sessions/{self.id}/{kind}", json=body)
+        self.sequence = self.last["sequence"]
+        return rle.decode(self.last["mask"])
+
+
+def _type(data: bytes) -> str:
+    return TYPES.get(data[:4], "image/jpeg")
+
+
+def _refusal(answer: httpx.Response) -> ServerError:
+    try:
+        problem = answer.json()
+        return ServerError(problem["code"], problem["detail"], answer.status_code)
+    except (ValueError, KeyError, TypeError):
+        return ServerError("no_answer", f"status {answer.status_code}: {answer.text[:200]}", answer.status_code)

@@ -1,0 +1,69 @@
+"""A mask that was made: as it travels, with what is said of it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from models import rle
+from models.interaction import Click
+from models.rle import Rle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Made:
+    """A mask as it travels, what is said of it, and the model that made it.
+
+    `honoured`: whether the mask at the last click has the click's sign; None without clicks.
+    """
+
+    encoded: Rle
+    area: int
+    bbox_xywh: list[int]
+    honoured: bool | None
+    model_version: str
+
+    @property
+    def mask(self) -> np.ndarray:
+        """The mask itself, bool (h, w); decoded again each time."""
+        return rle.decode(self.encoded)
+
+    @staticmethod
+    def of(mask: np.ndarray, clicks: tuple[Click, ...], model_version: str) -> "Made":
+        """Describe a bool mask (h, w) made by `clicks`."""
+        honoured = None
+        if clicks:
+            last = clicks[-1]
+            honoured = bool(mask[int(last.y + 0.5), int(last.x + 0.5)]) == last.positive
+        runs = rle.runs_of(mask)
+        area, box = rle.area_and_box(runs, mask.shape[0])
+        return Made(
+            encoded=rle.of_runs(runs, (mask.shape[0], mask.shape[1])),
+            area=area,
+            bbox_xywh=box,
+            honoured=honoured,
+            model_version=model_version,
+        )
+
+
+def area_and_box(encoded: Rle) -> tuple[int, list[int]]:
+    """Area and box of a mask, without making the mask."""
+    height, width = encoded["size"]
+    return rle.area_and_box(rle.decode_runs(encoded, (height, width)), height)
+
+
+def bbox_xywh(mask: np.ndarray) -> list[int]:
+    """Smallest box around a bool mask as [x, y, width, height]; zeros for an empty mask."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if len(rows) == 0:
+        return [0, 0, 0, 0]
+    return [int(columns[0]), int(rows[0]), int(columns[-1] - columns[0] + 1), int(rows[-1] - rows[0] + 1)]
+
+
+def patch_between(before: np.ndarray | None, mask: np.ndarray) -> tuple[list[int], bytes]:
+    """The box (x, y, width, height) of the pixels that changed, and the bits of `mask` in it, row after row.
+
+    Masks are bool (h, w); without one before, an empty one counts. What a page needs to paint, and no more.
+    """
+    box = bbox_xywh(mask if before is None else mask ^ before)
+    x, y, width, height = box
+    return box, np.packbits(mask[y : y + height, x : x + width]).tobytes()

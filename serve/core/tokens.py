@@ -1,0 +1,89 @@
+"""Tokens with roles. The server holds their SHA-256 only, so that its file lets no one in."""
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from models.errors import InputError
+from serve.core.problems import Problem
+
+Role = Literal["annotator", "admin"]
+ROLES: tuple[Role, ...] = get_args(Role)
+NAME = re.compile(r"[\w.@-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """Who may come in: `sha256` (hex) of a secret that only its owner has."""
+
+    name: str
+    role: Role
+    sha256: str
+
+
+def find(secret: str, tokens: Sequence[Token]) -> Token:
+    """The token of a secret; raises token_wrong. It takes as long whichever it is."""
+    digest, found = digest_of(secret), None
+    for token in tokens:
+        if hmac.compare_digest(token.sha256, digest):
+            found = token
+    if found is None:
+        raise Problem("token_wrong", "no token has this secret")
+    return found
+
+
+def digest_of(secret: str) -> str:
+    """What the server keeps of a secret."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def read_tokens(path: Path) -> tuple[Token, ...]:
+    """Read a file of lines `name role sha256hex`; empty lines and # comments count for nothing. Raises InputError."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the file of tokens {path} cannot be read: {error}") from None
+    tokens: list[Token] = []
+    for number, line in enumerate(lines, start=1):
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        try:
+            tokens.append(_token(words))
+        except ValueError as error:
+            # Never the line itself: somebody may have put a secret there.
+            raise InputError(f"{path}, line {number}: {error}; `python -m serve.access NAME ROLE` makes one") from None
+    if not tokens:
+        raise InputError(f"the file of tokens {path} holds none; `python -m serve.access NAME ROLE` makes one")
+    if len({token.name for token in tokens}) < len(tokens) or len({token.sha256 for token in tokens}) < len(tokens):
+        raise InputError(f"{path}: two tokens have the same name or secret; give each person their own")
+    return tuple(tokens)
+
+
+def _token(words: list[str]) -> Token:
+    if len(words) != 3:
+        raise ValueError(f"expected name, role and SHA-256, got {len(words)} words")
+    name, role, sha256 = words
+    if not NAME.fullmatch(name):
+        raise ValueError("the name is not 1 to 64 letters, digits, or any of . _ @ -")
+    if role not in ROLES:
+        raise ValueError(f"the role is not one of {', '.join(ROLES)}")
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
+        raise ValueError("the third word is not a SHA-256 of 64 hex digits")
+    return Token(name=name, role=role, sha256=sha256.lower())
+
+
+def new_token(name: str, role: str) -> tuple[str, str]:
+    """Make a fresh secret, and the line for the server's file; raises InputError."""
+    secret = secrets.token_urlsafe(32)
+    line = f"{name} {role} {digest_of(secret)}"
+    try:
+        _token([name, role, digest_of(secret)])
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    return secret, line

@@ -1,0 +1,308 @@
+"""The engine: a predictor and the lock around its network. No HTTP, no Ray: the seam along which serving is split.
+
+On a CPU one forward at a time is as fast as several and keeps every user's wait predictable. What calls this is a
+worker thread, never the event loop.
+"""
+
+import contextlib
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import numpy as np
+
+from models import rle
+from models.errors import InputError
+from models.interaction import Click, Clicks
+from serve.core.problems import Problem
+from serve.core.values import Basis
+from serve.engine.locks import KeyedLocks, Progress
+from serve.engine.memory import is_out_of_memory, memory_as_problem
+from serve.engine.waiting import Abandoned, check
+from serve.observing import metrics
+
+logger = logging.getLogger("maskwright.serve")
+FAILURES_UNTIL_UNWELL = 3
+NUM_OPENING = 2  # images that are decoded at the same time: one of 32 megapixels takes half a GB
+STALLED_AFTER_S = 30.0
+"""Without any click that ends while some are under way: others are better asked."""
+DEAD_AFTER_S = 90.0
+"""By then every caller has given up."""
+WARM_UP_HW = (256, 256)
+MAX_VARIANTS = 64  # refinements and thresholds that are kept ready; one more is made again in no time
+
+
+class PredictorSession(Protocol):
+    """What the engine needs of models.predictor.Session."""
+
+    @property
+    def hw(self) -> tuple[int, int]:
+        """Height and width of the image."""
+        ...
+
+    @property
+    def clicks(self) -> Clicks:
+        """Clicks made so far."""
+        ...
+
+    @property
+    def mask(self) -> np.ndarray:
+        """Mask after these clicks, bool (h, w)."""
+        ...
+
+    @property
+    def content(self) -> str:
+        """Names the pixels of the image."""
+        ...
+
+    @property
+    def memory(self) -> dict[int, int]:
+        """Bytes kept for later clicks beside image and masks, by ids that sessions on one image have in common."""
+        ...
+
+    def click(self, y: float, x: float, positive: bool = True) -> np.ndarray:
+        """Add a click; returns mask_prob float32 (h, w)."""
+        ...
+
+    @property
+    def mask_prob(self) -> np.ndarray | None:
+        """Probabilities after these clicks, float32 (h, w)."""
+        ...
+
+    def undo(self) -> np.ndarray | None:
+        """Drop the last click."""
+        ...
+
+    def passes(self) -> list[tuple[str, np.ndarray]]:
+        """How the newest click's mask came about."""
+        ...
+
+    def look_ahead(self) -> None:
+        """Do what the next click needs no click for."""
+        ...
+
+    def refined(self, predictor: Any) -> "PredictorSession":
+        """This session as a variant of its predictor sees it; clicks may have to be made again."""
+        ...
+
+
+class PredictorLike(Protocol):
+    """What the engine needs of models.predictor.Predictor."""
+
+    @property
+    def model_version(self) -> str:
+        """Names the weights."""
+        ...
+
+    @property
+    def network_name(self) -> str:
+        """Name in the registry of networks."""
+        ...
+
+    @property
+    def takes_exemplar(self) -> bool:
+        """Whether sessions may begin with an exemplar."""
+        ...
+
+    @property
+    def mask_threshold(self) -> float:
+        """Of the refinement."""
+        ...
+
+    @property
+    def refinements(self) -> tuple[str, ...]:
+        """Names of refinements that the network allows."""
+        ...
+
+    def refined(self, refinement: Any = None, mask_threshold: float | None = None) -> Any:
+        """A PredictorLike of the same network with another refinement or threshold (None: as here)."""
+        ...
+
+    def open(self, image: np.ndarray, mask: np.ndarray | None = None, exemplar: Any = None) -> Any:
+        """Start a PredictorSession on uint8 (h, w, 3) RGB, from bool (h, w) or from nothing, with (mask, Clicks)."""
+        ...
+
+    def reopen(self, session: Any, mask: np.ndarray | None = None, exemplar: Any = None) -> Any:
+        """Start a PredictorSession on the image of another."""
+        ...
+
+
+class ModelNan(RuntimeError):
+    """The network produced values that are not numbers."""
+
+
+class Engine:
+    """Runs sessions of one predictor, one forward at a time."""
+
+    def __init__(
+        self,
+        predictor: PredictorLike,
+        refinement: str = "standard",
+        *,
+        alone: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take a predictor. `alone`: one click at a time; else clicks run side by side, for its `answer` to batch.
+
+        `clock` (s) decides whether a click has stalled.
+        """
+        self.refinement = refinement
+        self._predictor = predictor
+        self._network: AbstractContextManager[object] = (
+            metrics.Waited(threading.Lock(), "network") if alone else contextlib.nullcontext()
+        )
+        self._variants: OrderedDict[tuple[str | None, float | None], PredictorLike] = OrderedDict()
+        self._guard = threading.Lock()
+        self._failures = 0
+        self._warm = False
+        self._progress = Progress(clock)
+        self._ahead = KeyedLocks("preparation")
+        self.opening = metrics.Waited(threading.BoundedSemaphore(NUM_OPENING), "image")
+        """Hold this while an image is decoded and opened; of other locks, only a record's may be held before it."""
+
+    @property
+    def model_version(self) -> str:
+        """Names the weights; part of every answer."""
+        return self._predictor.model_version
+
+    @property
+    def network(self) -> str:
+        """Name of the network."""
+        return self._predictor.network_name
+
+    @property
+    def takes_exemplar(self) -> bool:
+        """Whether sessions may begin with an exemplar."""
+        return self._predictor.takes_exemplar
+
+    @property
+    def mask_threshold(self) -> float:
+        """Probability above which a pixel belongs to the mask."""
+        return self._predictor.mask_threshold
+
+    @property
+    def refinements(self) -> tuple[str, ...]:
+        """Names of refinements that a session may choose."""
+        return self._predictor.refinements
+
+    @property
+    def healthy(self) -> bool:
+        """False after several failures in a row, or if clicks do not end: time for a new process."""
+        return self._failures < FAILURES_UNTIL_UNWELL and self._progress.idle_s() < DEAD_AFTER_S
+
+    @property
+    def ready(self) -> bool:
+        """True once a click has gone through the network, unless it became unwell since or a click stalls."""
+        return self._warm and self.healthy and self._progress.idle_s() < STALLED_AFTER_S
+
+    def warm_up(self) -> None:
+        """Make one click on a grey image: what is slow the first time happens now; raises ModelNan."""
+        height, width = WARM_UP_HW
+        session = self.open(np.full((height, width, 3), 128, np.uint8), Basis())
+        self.walk(session, (Click(y=height // 2, x=width // 2, positive=True),))
+
+    def open(self, image: np.ndarray, basis: Basis) -> PredictorSession:
+        """Start a session on uint8 (h, w, 3) RGB; raises bad_refinement, no_exemplar, bad_mask.
+
+        What its first click needs no click for is done now.
+        """
+        predictor, mask, exemplar = self._start(basis)
+        with self._network, _as_problem():
+            session = predictor.open(image, mask, exemplar)
+        self._look_ahead(session)
+        return session
+
+    def rebase(self, session: PredictorSession, before: Basis, basis: Basis) -> PredictorSession:
+        """Carry a session over to another basis on the same image; its clicks may have to be made again."""
+        predictor, mask, exemplar = self._start(basis)
+        with self._network, _as_problem():
+            if (before.initial_mask, before.exemplar) == (basis.initial_mask, basis.exemplar):
+                return session.refined(predictor)
+            session = predictor.reopen(session, mask, exemplar)
+        self._look_ahead(session)
+        return session
+
+    def _look_ahead(self, session: PredictorSession) -> None:
+        try:
+            with self._ahead.alone(session.content), self._network:  # others on this image wait, and find it done
+                session.look_ahead()
+        except Exception:
+            # The click itself will do it, and say what is wrong if that still is.
+            logger.exception("what needs no click was not done before it")
+
+    def _start(self, basis: Basis) -> tuple[PredictorLike, np.ndarray | None, tuple[np.ndarray, Clicks] | None]:
+        exemplar = basis.exemplar
+        if exemplar is not None and not self.takes_exemplar:
+            raise Problem("no_exemplar", f"the network {self.network} takes no exemplar", "/exemplar")
+        return (
+            self._variant(basis),
+            None if basis.initial_mask is None else rle.decode(basis.initial_mask),
+            None if exemplar is None else (rle.decode(exemplar.mask), Clicks.of(exemplar.clicks)),
+        )
+
+    def _variant(self, basis: Basis) -> PredictorLike:
+        key = (basis.refinement, basis.mask_threshold)
+        if key == (None, None):
+            return self._predictor
+        with self._guard:
+            found = self._variants.get(key)
+            if found is None:
+                try:
+                    found = self._variants[key] = self._predictor.refined(*key)
+                except InputError as error:
+                    raise Problem("bad_refinement", str(error), "/refinement") from None
+            self._variants.move_to_end(key)
+            while len(self._variants) > MAX_VARIANTS:
+                self._variants.popitem(last=False)
+        return found
+
+    def passes(self, session: PredictorSession) -> list[tuple[str, np.ndarray]]:
+        """How the newest click's mask came about: (name, mask bool) after each pass."""
+        with self._network, memory_as_problem():
+            return session.passes()
+
+    def walk(self, session: PredictorSession, clicks: tuple[Click, ...]) -> PredictorSession:
+        """Bring a session to exactly these clicks: undo down to what it shares with them, then click the rest.
+
+        Raises ModelNan and gpu_oom, after which the session is of no use, and Abandoned, after which it has some of the
+        clicks. Other sessions get their turn between two clicks.
+        """
+        target = Clicks.of(clicks).rows()
+        made = session.clicks.rows()
+        shared = next((i for i, (a, b) in enumerate(zip(made, target, strict=False)) if a != b), None)
+        keep = min(len(made), len(target)) if shared is None else shared
+        for _ in range(len(made) - keep):
+            session.undo()
+        for y, x, positive in target[keep:]:
+            with self._network:
+                check()  # the client may have left while others had their turn
+                self._click(session, y, x, positive)
+        return session
+
+    def _click(self, session: PredictorSession, y: float, x: float, positive: bool) -> None:
+        with self._progress.step(), memory_as_problem():
+            try:
+                mask_prob = session.click(y, x, positive)
+                if not np.isfinite(mask_prob).all():
+                    metrics.put(metrics.MODEL_NAN, 1, self.model_version)
+                    raise ModelNan(f"mask_prob holds NaN or infinity after a click at (y={y}, x={x})")
+            except (InputError, Abandoned):
+                raise
+            except Exception as error:
+                self._failures += not is_out_of_memory(error)  # that is this request's fault, not the network's
+                raise
+        self._failures, self._warm = 0, True
+
+
+@contextlib.contextmanager
+def _as_problem() -> Iterator[None]:
+    """Say what is wrong with a mask or an exemplar, all that is left to be wrong by then, or lacks memory."""
+    try:
+        with memory_as_problem():
+            yield
+    except InputError as error:
+        raise Problem("bad_mask", str(error)) from None

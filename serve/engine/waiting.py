@@ -1,0 +1,151 @@
+"""Who waits for the model: only so many at once, none for longer than agreed, and none that has left. No model here.
+
+A request has a claim to a turn, which its thread carries along (a context variable). Where a thread got its turn it
+asks `check()` first: so what is not waited for any more is not begun.
+"""
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
+
+import anyio.to_thread
+from fastapi import Request
+
+from serve.core.problems import Problem
+
+T = TypeVar("T")
+
+
+class Abandoned(Exception):
+    """This is not waited for any more; nothing was done."""
+
+
+class Claim:
+    """That somebody waits for a turn. It ends once, from any thread, when the client has left or waited too long."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._left = False
+        self._on_leave: list[Callable[[], object]] = []
+
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody still waits for the answer."""
+        return not self._left
+
+    def on_leave(self, callback: Callable[[], object]) -> None:
+        """Have `callback` called when the claim ends (at once if it has): it may take a while, in a thread."""
+        with self._lock:
+            if not self._left:
+                self._on_leave.append(callback)
+                return
+        callback()
+
+    def leave(self) -> None:
+        """End the claim."""
+        with self._lock:
+            callbacks, self._on_leave, self._left = self._on_leave, [], True
+        if callbacks:
+            threading.Thread(target=lambda: [callback() for callback in callbacks], daemon=True).start()
+
+
+_current: contextvars.ContextVar[Claim | None] = contextvars.ContextVar("claim", default=None)
+
+
+def current() -> Claim | None:
+    """The claim of this thread's request; None where none was given."""
+    return _current.get()
+
+
+def check() -> None:
+    """Raise Abandoned if this thread's work is not waited for any more."""
+    claim = _current.get()
+    if claim is not None and not claim.wanted:
+        raise Abandoned
+
+
+class Turns:
+    """Runs what needs the model in separate threads: `limit` at once, the rest is refused on the spot.
+
+    A thread counts until it ends, also if none waits for it: so there are never more of them. Other requests keep the
+    threads that they have anyway, and are answered while the model is busy.
+    """
+
+    def __init__(self, limit: int, timeout_s: float) -> None:
+        self._limit, self._timeout_s = limit, timeout_s
+        self._threads = ThreadPoolExecutor(limit, thread_name_prefix="turn")
+        self._patient = ThreadPoolExecutor(limit, thread_name_prefix="live")
+        self._taken = 0
+        self._guard = threading.Lock()
+
+    async def run(self, work: Callable[[], T], request: Request | None = None) -> T:
+        """Run `work` in a thread; raises at_capacity, timeout, client_gone (of `request`), and what `work` raises."""
+        claim = self._enter()
+        context = contextvars.copy_context()
+        context.run(_current.set, claim)
+        counted = partial(self._counted, work)
+        future = asyncio.get_running_loop().run_in_executor(self._threads, lambda: context.run(counted))
+        # The coroutine that waits for the client to leave; a request's body has been read by now.
+        watching = None if request is None else asyncio.ensure_future(_gone(request))
+        try:
+            await asyncio.wait(
+                {future} if watching is None else {future, watching},
+                timeout=self._timeout_s,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if future.done():
+                return future.result()
+            if watching is not None and watching.done():
+                raise Problem("client_gone", "the client left before its turn came")
+            raise Problem("timeout", f"no answer after {self._timeout_s:g} s; the change may be made", retry_after_s=5)
+        finally:
+            if watching is not None:
+                watching.cancel()
+            if not future.done():  # also if the server itself ends this request
+                claim.leave()
+                future.add_done_callback(_forget)
+
+    async def wait(self, work: Callable[[], T]) -> T:
+        """Run `work` in a thread as soon as one is free, even if its client left; for sockets, which wait in turn."""
+        return await asyncio.get_running_loop().run_in_executor(self._patient, work)
+
+    def _enter(self) -> Claim:
+        with self._guard:
+            if self._taken >= self._limit:
+                raise Problem("at_capacity", f"{self._limit} requests wait for the model", retry_after_s=1)
+            self._taken += 1
+        return Claim()
+
+    def _counted(self, work: Callable[[], T]) -> T:
+        try:
+            check()
+            return work()
+        finally:
+            with self._guard:
+                self._taken -= 1
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """Run `work` in a thread with a claim that ends when this call is cancelled; for methods of replicas."""
+    claim = Claim()
+    _current.set(claim)  # of this call alone: each has its context
+    try:
+        return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
+    except asyncio.CancelledError:
+        claim.leave()
+        raise
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _forget(future: "asyncio.Future[Any]") -> None:
+    # Not passed on; asked for, so that asyncio does not report it as forgotten.
+    if not future.cancelled():
+        future.exception()

@@ -1,0 +1,6 @@
+"""Everything beside /v1 that the server answers: the protocols of labelling tools, one file each."""
+
+from serve.faces.cvat import add_cvat
+from serve.faces.label_studio import add_label_studio
+
+FACES = (add_label_studio, add_cvat)

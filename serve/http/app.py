@@ -1,0 +1,130 @@
+"""The HTTP interface as a plain FastAPI app, put together; the routes are in serve/routes, one file a subject.
+
+Routes sit directly on the app (routers leak `self` under some versions of Ray Serve and FastAPI).
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.middleware.gzip import GZipMiddleware
+
+from serve.core.problems import Problem
+from serve.core.settings import Settings
+from serve.core.sources import ONLY
+from serve.engine.engine import NUM_OPENING, Engine
+from serve.engine.fleet import Fleet
+from serve.engine.masks import LocalMasks, Masks
+from serve.engine.waiting import Turns
+from serve.faces.registry import FACES
+from serve.http.access import Access
+from serve.http.guard import Guard
+from serve.http.live import add_live
+from serve.http.observe import Observe
+from serve.http.openapi import document
+from serve.http.pages import add_examples, add_page
+from serve.http.rates import RateLimit, Rates, client_of
+from serve.http.routes.changes import add_changes
+from serve.http.routes.context import Context
+from serve.http.routes.models import add_models
+from serve.http.routes.objects import add_objects
+from serve.http.routes.sessions import add_predict, add_sessions
+from serve.http.routes.views import add_views
+from serve.http.shield import Shield
+from serve.observing.metrics import Waited
+from serve.observing.record import note_problem, request_id
+from serve.sessions.sessions import Sessions
+from serve.wire.bodies import validation_problem
+
+Model = Engine | Masks
+
+
+def create_app(
+    model: Model | Mapping[str, Model] | Fleet,
+    settings: Settings | None = None,
+    clock: Callable[[], float] = time.time,
+) -> FastAPI:
+    """Build the app around an engine of this process or what else makes masks, one or several by name.
+
+    `clock` (s) decides what expires.
+    """
+    settings = settings or Settings()
+    fleet = model if isinstance(model, Fleet) else fleet_of(model, settings)
+    local = fleet.of(None)
+    app = FastAPI(
+        title="Maskwright",
+        version="1",
+        description="Masks by clicks. Errors are application/problem+json with a stable `code`.",
+        docs_url=None,
+        redoc_url=None,
+    )
+    turns = Turns(settings.max_waiting, settings.request_timeout_s)
+    context = Context(
+        app=app,
+        fleet=fleet,
+        store=Sessions(fleet, settings, clock),
+        settings=settings,
+        decoding=local.engine.opening
+        if isinstance(local, LocalMasks)
+        else Waited(threading.BoundedSemaphore(NUM_OPENING), "image"),
+        turns=turns,
+    )
+    app.openapi = lambda: document(app, bool(settings.tokens))
+    rates = Rates(settings, clock)
+    app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=5)
+    # The last one added is the outermost.
+    app.add_middleware(RateLimit, rates=rates)
+    app.add_middleware(Access, tokens=settings.tokens)
+    app.add_middleware(Guard, hosts=settings.hosts, origins=settings.origins)
+    app.add_middleware(Shield)
+    app.add_middleware(Observe, answers_id=settings.answers_request_id)
+    _add_error_handlers(app)
+    for add in (add_models, add_sessions, add_changes, add_views, add_objects, add_predict):
+        add(context)
+    add_live(app, settings, context.store, turns, lambda socket: rates.click(client_of(socket.scope)))
+    for add_face in FACES:
+        add_face(app, fleet, settings, turns)
+    add_examples(app, settings.examples)
+    add_page(app)
+    return app
+
+
+def fleet_of(model: Model | Mapping[str, Model], settings: Settings) -> Fleet:
+    """Models by name; engines of this process share one bound of memory in equal parts."""
+    models: Mapping[str, Model] = model if isinstance(model, Mapping) else {ONLY: model}
+    return Fleet(
+        {
+            name: LocalMasks(each, settings, len(models)) if isinstance(each, Engine) else each
+            for name, each in models.items()
+        }
+    )
+
+
+def _add_error_handlers(app: FastAPI) -> None:
+    def respond(request: Request, problem: Problem) -> JSONResponse:
+        note_problem(problem.code)
+        body = problem.body(request.state.instance, request_id())
+        return JSONResponse(body, problem.status, problem.headers(), media_type="application/problem+json")
+
+    async def on_problem(request: Request, error: Exception) -> Response:
+        assert isinstance(error, Problem)
+        return respond(request, error)
+
+    async def on_validation(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return respond(request, validation_problem(error.errors()))
+
+    async def on_http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
+        response = respond(request, Problem(code, "see /openapi.json for what this server answers"))
+        response.headers.update(error.headers or {})
+        return response
+
+    app.add_exception_handler(Problem, on_problem)
+    app.add_exception_handler(RequestValidationError, on_validation)
+    app.add_exception_handler(HTTPException, on_http)

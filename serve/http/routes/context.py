@@ -1,0 +1,104 @@
+"""What routes need of the server: one record, and the small steps that several of them take."""
+
+import time
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import numpy as np
+from fastapi import FastAPI, Request
+
+from models import rle
+from models.rle import Rle
+from serve.core.clicks import check_wire_click
+from serve.core.settings import Settings
+from serve.core.values import Basis, Exemplar
+from serve.engine.fleet import Fleet
+from serve.engine.waiting import Turns
+from serve.sessions.sessions import Change, Outcome, Sessions
+from serve.wire import protocol
+from serve.wire.bodies import SessionBody
+from serve.wire.images import decode_image, decode_mask_png, decode_mask_rle
+from serve.wire.protocol import ExemplarBody, MaskAnswer
+
+IMAGE_CODES = ("image_missing", "bad_image", "image_too_large", "unsupported_image", "bad_encoding", "bad_mask")
+BASIS_CODES = ("model_unknown", "bad_refinement", "no_exemplar", "bad_rle", "bad_click")
+BODY_CODES = ("bad_json", "bad_request", "body_too_large", "unsupported_body")
+SESSION_CODES = ("session_unknown", "session_expired", "unavailable")
+WAIT_CODES = ("at_capacity", "gpu_oom", "timeout")
+MASK_CODES = (*SESSION_CODES, *WAIT_CODES, "bad_request", "model_nan", "model_unknown")
+CHANGE_CODES = (*MASK_CODES, *BODY_CODES, "stale_sequence")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Context:
+    """The server as routes see it; `decoding` is held while an image is decoded.
+
+    `turns` run what needs the model.
+    """
+
+    app: FastAPI
+    fleet: Fleet
+    store: Sessions
+    settings: Settings
+    decoding: AbstractContextManager[object]
+    turns: Turns
+
+    async def change(self, request: Request, session_id: str, change: Change, sequence: int | None) -> MaskAnswer:
+        """Make a change in a thread, and describe the mask."""
+        started = time.perf_counter()
+        who = caller(request)
+
+        def run() -> MaskAnswer:
+            return answer(self.store.change(session_id, change, sequence, who), started)
+
+        return await self.turns.run(run, request)
+
+    def arrays(self, body: SessionBody) -> tuple[np.ndarray, Basis]:
+        """Decode an image and what its masks shall rest on; call it in a thread, with `decoding` held."""
+        image = decode_image(body.image, self.settings.max_pixels, self.settings.bit_depth)
+        hw, options = (image.shape[0], image.shape[1]), body.options
+        basis = Basis(
+            model=options.model or self.fleet.default,
+            refinement=options.refinement,
+            mask_threshold=options.mask_threshold,
+            initial_mask=_initial(body, hw),
+            exemplar=exemplar_of(options.exemplar, hw),
+            bit_depth=self.settings.bit_depth,
+        )
+        self.fleet.of(basis.model)  # before anything is sent to it
+        return image, basis
+
+
+def caller(request: Request) -> str | None:
+    """Name of the caller's token; None where no token is asked for."""
+    return getattr(request.state, "token", None)
+
+
+def answer(outcome: Outcome, started: float) -> MaskAnswer:
+    """Describe the outcome of what began at `started` (time.perf_counter)."""
+    value = outcome.value
+    return protocol.answer(
+        outcome.made,
+        num_clicks=len(value.clicks),
+        num_redo=value.num_redo,
+        sequence=value.sequence,
+        milliseconds=round(1000 * (time.perf_counter() - started), 1),
+        num_objects=len(value.objects),
+    )
+
+
+def exemplar_of(body: ExemplarBody | None, hw: tuple[int, int]) -> Exemplar | None:
+    """Read an exemplar for an image of (height, width); raises bad_mask, bad_rle, bad_click."""
+    if body is None:
+        return None
+    clicks = tuple(click.click() for click in body.clicks)
+    for click in clicks:
+        check_wire_click(click, hw)
+    return Exemplar(mask=rle.encode(decode_mask_rle(body.mask, hw)), clicks=clicks)
+
+
+def _initial(body: SessionBody, hw: tuple[int, int]) -> Rle | None:
+    if body.mask is None:
+        return None
+    mask = decode_mask_png(body.mask, hw) if isinstance(body.mask, bytes) else decode_mask_rle(body.mask, hw)
+    return rle.encode(mask)

@@ -1,0 +1,97 @@
+"""Lines of the log: as JSON or for people, one per request if wanted, and without secrets."""
+
+import datetime
+import json
+import logging
+import re
+import sys
+from typing import Any, TextIO, get_args
+
+from models.errors import InputError
+from serve.core.settings import LogFormat
+from serve.observing.record import NONE, Record, hide_sessions, request_id, session_name
+
+FORMATS: tuple[LogFormat, ...] = get_args(LogFormat)
+requests = logging.getLogger("maskwright.requests")
+"""One line per request; `fields` of a record are what the line holds beside time, level and event."""
+HIDDEN = "***"
+MAX_CHARACTERS = 20_000
+"""Of a message or a traceback, whose end is kept; somebody's whole image may be in it."""
+SECRETS = (
+    (re.compile(r"(?i)\b(bearer|basic|token)(\s+)[A-Za-z0-9+/=_.~-]{8,}"), rf"\1\2{HIDDEN}"),
+    (re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,20}://)[^\s/@'\"]+@"), rf"\1{HIDDEN}@"),
+    # Of an address nothing after the question mark: presigned ones carry their right to read there.
+    (re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,20}://[^\s?'\"<>]*)\?[^\s'\"<>]*"), rf"\1?{HIDDEN}"),
+    (
+        re.compile(
+            # Each part is bounded: a long text without a secret must not cost its square.
+            r"(?i)((?:token|secret|passw(?:or)?d|api[_-]?key|signature|credential|authorization)[\w-]{0,40}"
+            r"['\"]?\s{0,4}[=:]\s{0,4}['\"]?(?:(?:bearer|basic|token)\s{1,4})?+)(?!\*\*\*)[^\s&'\",;)}\]]+"
+        ),
+        rf"\1{HIDDEN}",
+    ),
+)
+
+
+class Lines(logging.Formatter):
+    """Formats records as JSON objects, or as lines for people; secrets that got into a message are hidden."""
+
+    def __init__(self, as_json: bool) -> None:
+        super().__init__()
+        self._as_json = as_json
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line of a record, and for people the traceback below it."""
+        at = datetime.datetime.fromtimestamp(record.created, datetime.UTC)
+        when = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        fields: dict[str, Any] = getattr(record, "fields", None) or {}
+        if not fields and (name := request_id()) is not None:
+            fields = {"request_id": name}
+        line = {"time": when, "level": record.levelname.lower(), "event": redact(record.getMessage()), **fields}
+        if record.exc_info:
+            line["traceback"] = redact(self.formatException(record.exc_info))
+        if self._as_json:
+            return json.dumps(line)
+        traceback = f"\n{line.pop('traceback')}" if "traceback" in line else ""
+        words = (str(line.pop(name)) for name in ("time", "level", "event"))
+        text = " ".join((*words, *(f"{name}={value}" for name, value in line.items())))
+        return text.replace("\r", "\\r").replace("\n", "\\n") + traceback  # one record never looks like two
+
+
+def redact(text: str) -> str:
+    """Hide what may be a secret: tokens, passwords, what follows the ? of an address; sessions go by their names."""
+    text = text if len(text) <= MAX_CHARACTERS else "..." + text[-MAX_CHARACTERS:]
+    for pattern, shown in SECRETS:
+        text = pattern.sub(shown, text)
+    return hide_sessions(text)
+
+
+def tell(event: str, record: Record, **more: Any) -> None:
+    """Write the line of a request that has ended; ask `requests.isEnabledFor` first, for what goes into it costs."""
+    fields: dict[str, Any] = {"request_id": record.request_id}
+    if record.session_id is not None:
+        fields["session"] = session_name(record.session_id)
+    known = {"model": record.model, "model_version": record.model_version, "click": record.click, "code": record.code}
+    fields |= more | {name: value for name, value in known.items() if value not in (None, NONE)}
+    requests.info(event, extra={"fields": fields})
+
+
+def install_logs(log_format: str, stream: TextIO | None = None) -> None:
+    """Write the log of this process to stderr (or `stream`); raises InputError for a format that is none.
+
+    "off": what went wrong, for people; "text" and "json": a line per request too.
+    """
+    check_format(log_format)
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(Lines(log_format == "json"))
+    root = logging.getLogger()
+    for other in [each for each in root.handlers if isinstance(each.formatter, Lines)]:
+        root.removeHandler(other)
+    root.addHandler(handler)
+    requests.setLevel(logging.WARNING if log_format == "off" else logging.INFO)
+
+
+def check_format(log_format: str) -> None:
+    """Raise InputError for a format that is none."""
+    if log_format not in FORMATS:
+        raise InputError(f"log_format is {log_format!r}: expected {', '.join(FORMATS)}")

@@ -1,0 +1,183 @@
+"""What the server measures: one list of metrics, and where the numbers go. Pure: no Ray, no Prometheus.
+
+Nothing is kept before `install` names a sink: in a process of Ray its metrics agent (serve/on_ray/observing.py), else
+this process (prometheus.py). Labels are words of short lists; never a session, a path, a token or a file name, which
+would be a new time series each, and a leak.
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+Kind = Literal["histogram", "counter", "gauge"]
+MS = (1, 2, 5, 10, 20, 30, 50, 75, 100, 150, 200, 300, 500, 750, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000)
+"""Upper bounds of times in milliseconds: fine where clicks are, up to where everything has timed out."""
+SIZES = (1, 2, 4, 8, 16, 32, 64)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Metric:
+    """A number over time. Counters are exported with the suffix _total; `bounds` are those of a histogram's buckets."""
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+    bounds: tuple[int, ...] = ()
+
+
+REQUEST_MS = Metric(
+    name="maskwright_request_ms",
+    kind="histogram",
+    help="Time of a request, or of a message of a live socket. click: first or correction, where a mask was made",
+    labels=("route", "status", "model", "click"),
+    bounds=MS,
+)
+PROBLEMS = Metric(
+    name="maskwright_problems", kind="counter", help="Refusals and failures by code", labels=("route", "code")
+)
+QUEUE_MS = Metric(
+    name="maskwright_queue_ms",
+    kind="histogram",
+    help="Wait for one's turn. at: session (its earlier change), image (decoders), preparation, network, batch",
+    labels=("at",),
+    bounds=MS,
+)
+CALL_MS = Metric(
+    name="maskwright_call_ms",
+    kind="histogram",
+    help="Time of a call from the ingress to a replica, and back",
+    labels=("call",),
+    bounds=MS,
+)
+WORK_MS = Metric(
+    name="maskwright_work_ms", kind="histogram", help="Time of a call inside the replica", labels=("call",), bounds=MS
+)
+FORWARD_MS = Metric(
+    name="maskwright_forward_ms",
+    kind="histogram",
+    help="Time of a batch in the network. half: start, encode (heavy), correct, prompt (light), whole, close_up",
+    labels=("half", "version"),
+    bounds=MS,
+)
+BATCH_SIZE = Metric(
+    name="maskwright_batch_size",
+    kind="histogram",
+    help="Views in a batch",
+    labels=("half", "version"),
+    bounds=SIZES,
+)
+VIEWS = Metric(
+    name="maskwright_views",
+    kind="counter",
+    help="Views that went through the network; by the number of batches their mean size, which Ray's sums only guess",
+    labels=("half", "version"),
+)
+DECODE_MS = Metric(name="maskwright_decode_ms", kind="histogram", help="Time to decode an image file", bounds=MS)
+CACHE_LOOKUPS = Metric(
+    name="maskwright_cache_lookups",
+    kind="counter",
+    help="Sessions looked up among those that the model's process remembers. found: hit, or miss (made again)",
+    labels=("found", "version"),
+)
+CACHE_EVICTIONS = Metric(
+    name="maskwright_cache_evictions", kind="counter", help="Sessions dropped for room", labels=("version",)
+)
+CACHE_BYTES = Metric(
+    name="maskwright_cache_bytes",
+    kind="gauge",
+    help="Bytes remembered of sessions: images, masks, features",
+    labels=("version",),
+)
+SESSIONS = Metric(name="maskwright_sessions", kind="gauge", help="Open sessions, those of all servers with this store")
+SOCKETS = Metric(name="maskwright_live_sockets", kind="gauge", help="Open live sockets of this ingress")
+MODEL_NAN = Metric(name="maskwright_model_nan", kind="counter", help="Masks that were not numbers", labels=("version",))
+RETRIES = Metric(
+    name="maskwright_retries",
+    kind="counter",
+    help="What was done again. what: change (a client repeated it), file (a replica had to be sent the image)",
+    labels=("what",),
+)
+METRICS = (
+    REQUEST_MS,
+    PROBLEMS,
+    QUEUE_MS,
+    CALL_MS,
+    WORK_MS,
+    FORWARD_MS,
+    BATCH_SIZE,
+    VIEWS,
+    DECODE_MS,
+    CACHE_LOOKUPS,
+    CACHE_EVICTIONS,
+    CACHE_BYTES,
+    SESSIONS,
+    SOCKETS,
+    MODEL_NAN,
+    RETRIES,
+)
+
+
+class Sink(Protocol):
+    """Where numbers go. `put` is called from any thread, in the middle of requests: it must be quick, and never raise.
+
+    A histogram gets an observation, a counter what is added, a gauge its value; labels are in the metric's order.
+    """
+
+    def put(self, metric: Metric, value: float, labels: tuple[str, ...]) -> None:
+        """Take a number."""
+        ...
+
+
+class Nowhere:
+    """A Sink that keeps nothing."""
+
+    def put(self, metric: Metric, value: float, labels: tuple[str, ...]) -> None:
+        """Take a number."""
+
+
+_sink: Sink = Nowhere()
+
+
+def install(sink: Sink) -> Sink:
+    """Send the numbers of this process there from now on; returns where they went before."""
+    global _sink
+    before, _sink = _sink, sink
+    return before
+
+
+def put(metric: Metric, value: float, *labels: str) -> None:
+    """Observe, add or set, by the metric's kind."""
+    _sink.put(metric, value, labels)
+
+
+def since(metric: Metric, started: float, *labels: str) -> None:
+    """Observe the milliseconds since `started` (time.perf_counter)."""
+    _sink.put(metric, 1000 * (time.perf_counter() - started), labels)
+
+
+@contextmanager
+def timed(metric: Metric, *labels: str) -> Iterator[None]:
+    """Observe how long the block takes, if it ends well."""
+    started = time.perf_counter()
+    yield
+    since(metric, started, *labels)
+
+
+class Waited(AbstractContextManager[object]):
+    """A lock or semaphore that tells how long each one waited for it, under QUEUE_MS."""
+
+    def __init__(self, inner: "threading.Lock | threading.Semaphore", at: str) -> None:
+        self._inner, self._at = inner, at
+
+    def __enter__(self) -> object:
+        started = time.perf_counter()
+        self._inner.acquire()
+        since(QUEUE_MS, started, self._at)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._inner.release()

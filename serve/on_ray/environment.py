@@ -1,0 +1,25 @@
+"""What Ray and its processes are given by their environment. No Ray here: it reads some of this as it is imported."""
+
+import os
+import secrets
+
+HAPROXY = "RAY_SERVE_ENABLE_HA_PROXY"
+"""Ray's own variable: HAProxy in place of the proxies that are written in Python."""
+MEMORY = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+}
+"""Environment of those that run a network. glibc gives what a forward frees back to the system, and each of Ray's
+threads has a separate heap: the next forward took the pages again, up to 30 ms of a click. Here one heap is kept; what
+is unused of it is given back once a minute at most (serve/engine/memory.py)."""
+CHOSEN = ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+
+
+def prepare_ray_auth() -> None:
+    """Give a Ray that is about to start here a new token, unless the environment already decides.
+
+    Otherwise Ray would write a token file into the home folder. The jobs follow the same rule.
+    """
+    if not any(os.environ.get(name) for name in CHOSEN):
+        os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN"] = "token", secrets.token_hex(32)

@@ -1,0 +1,84 @@
+"""Metrics and request ids where Ray is: numbers go to its metrics agent on each node, which Prometheus asks."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+from ray.serve.context import _get_serve_request_context, _set_request_context
+from ray.util.metrics import Counter, Gauge, Histogram
+
+from serve.observing import metrics, record
+from serve.observing.logs import install_logs
+from serve.observing.metrics import METRICS, Metric
+from serve.observing.record import named_by
+
+REFRESH_S = 5.0
+"""Ray forgets a gauge that was not set for two of its reports, which are 10 s apart."""
+
+
+class RaySink:
+    """A Sink on ray.util.metrics, for a process of Ray; exported names have the prefix ray_."""
+
+    def __init__(self) -> None:
+        self._kept = {metric: _made(metric) for metric in METRICS}
+        self._gauges: dict[tuple[Metric, tuple[str, ...]], float] = {}
+        threading.Thread(target=self._refresh, name="gauges", daemon=True).start()
+
+    def put(self, metric: Metric, value: float, labels: tuple[str, ...]) -> None:
+        """Take a number."""
+        kept, tags = self._kept[metric], dict(zip(metric.labels, labels, strict=True))
+        if isinstance(kept, Histogram):
+            kept.observe(value, tags)
+        elif isinstance(kept, Counter):
+            kept.inc(value, tags)
+        else:
+            self._gauges[metric, labels] = value
+            kept.set(value, tags)
+
+    def _refresh(self) -> None:
+        pause = threading.Event()
+        while not pause.wait(REFRESH_S):
+            for metric, labels in list(self._gauges):
+                gauge, tags = self._kept[metric], dict(zip(metric.labels, labels, strict=True))
+                assert isinstance(gauge, Gauge)
+                gauge.set(self._gauges[metric, labels], tags)
+
+
+def _made(metric: Metric) -> Histogram | Counter | Gauge:
+    if metric.kind == "histogram":
+        return Histogram(metric.name, metric.help, boundaries=list(metric.bounds), tag_keys=metric.labels)
+    return (Counter if metric.kind == "counter" else Gauge)(metric.name, metric.help, tag_keys=metric.labels)
+
+
+def observe_replica(log_format: str) -> None:
+    """Measure and log in this process of Ray Serve from now on."""
+    metrics.install(RaySink())
+    install_logs(log_format)
+
+
+@contextmanager
+def observing() -> Iterator[None]:
+    """Measure in this process, which is connected to a Ray, while the block runs."""
+    before = metrics.install(_sink())
+    try:
+        yield
+    finally:
+        metrics.install(before)
+
+
+@cache
+def _sink() -> RaySink:
+    return RaySink()  # once in a process: Ray knows each name once, and its gauges have a thread
+
+
+def carry_request_id() -> None:
+    """Give the calls of this thread the id of the request that it works for, as Ray Serve's proxies do."""
+    name = record.request_id()
+    if name is not None and _get_serve_request_context().request_id != name:
+        _set_request_context(request_id=name)
+
+
+def request_id() -> str:
+    """The id of the request on whose behalf this replica works: Ray Serve hands it on from the ingress."""
+    return named_by(_get_serve_request_context().request_id)

@@ -1,0 +1,297 @@
+"""The deployments: FirstClick (the heavy half, or all of a network without halves) and Correction (the light half).
+
+Sessions live where corrections are made: in Correction's replicas if the network has two halves, else in FirstClick's.
+Calls carry the session's id as routing key, so that a session comes back to the replica that remembers it; one that
+does not (after a kill, or with other replicas than before) asks for the image and makes everything again. Of a session
+only encodings cross from one deployment to the other.
+"""
+
+import asyncio
+import hashlib
+import logging
+from concurrent.futures import CancelledError as FutureCancelled
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import ray.serve as ray_serve
+from grpc import RpcError
+from ray.exceptions import RayActorError, RayError
+from ray.serve import Application
+from ray.serve.config import RequestRouterConfig
+from ray.serve.exceptions import RayServeException, ReplicaUnavailableError
+
+from models.errors import InputError
+from models.interaction import Click
+from models.rle import Rle
+from serve.core.clicks import Rows, rows
+from serve.core.made import Made
+from serve.core.problems import Problem
+from serve.core.settings import Settings
+from serve.core.values import Basis
+from serve.engine.batching import Batched
+from serve.engine.engine import ModelNan
+from serve.engine.masks import ModelInfo, Work
+from serve.engine.waiting import current, in_thread
+from serve.http.observe import work
+from serve.observing import metrics
+from serve.observing.record import session_name
+from serve.on_ray.calls import again
+from serve.on_ray.halves import Encoded, encoder, halves
+from serve.on_ray.observing import carry_request_id, observe_replica, request_id
+from serve.on_ray.shares import Share
+from serve.on_ray.tickets import Kept, Ticket, by_ticket, regardless
+from serve.on_ray.travel import pack, unpack
+from serve.on_ray.worker import Worker
+
+AFFINITY: Any = {
+    "request_router_class": "ray.serve.experimental.consistent_hash_router:ConsistentHashRouter",
+}
+TIMEOUT_S = 60.0
+GONE = (RayActorError, ReplicaUnavailableError)  # nothing that was cancelled: who asked has left
+logger = logging.getLogger("maskwright.serve")
+OPTIONS: dict[str, Any] = {
+    "max_ongoing_requests": 100,
+    "max_queued_requests": 200,
+    "health_check_period_s": 10,
+    "health_check_timeout_s": 30,
+    "request_router_config": RequestRouterConfig(**AFFINITY),
+}
+
+
+def answered(method: Any, *values: Any, timeout_s: float = TIMEOUT_S) -> Any:
+    """Call a method of a handle; what a replica took with it, killed or replaced, is asked of another one."""
+    claim = current()
+
+    def call(left_s: float) -> Any:
+        response = method.remote(*values)
+        if claim is not None:
+            claim.on_leave(response.cancel)
+        return response.result(timeout_s=left_s)
+
+    return again(call, GONE, timeout_s)
+
+
+class _Owner:
+    """A replica that owns sessions. Ray runs its plain methods in threads; what may be cancelled takes its own."""
+
+    worker: Worker
+    batched: Batched
+
+    def stats(self) -> dict[str, int]:
+        """What the network did since this process began."""
+        return {"forwards": self.batched.num_forwards, "requests": self.batched.num_requests}
+
+    def info(self) -> ModelInfo:
+        """Which model answers."""
+        return self.worker.info()
+
+    def open(self, session_id: str, data: bytes, basis: Basis) -> None:
+        """Decode and open an image before its first click."""
+        with work("open", request_id(), session_id):
+            self.worker.open(session_id, data, basis)
+
+    async def ask(self, what: str, session_id: str, data: bytes | None, basis: Basis, clicks: Rows) -> Any:
+        """What a session has after these clicks (see Worker.ask); None: the image file is needed."""
+        with work(what, request_id(), session_id):
+            return await in_thread(lambda: self.worker.ask(what, session_id, data, basis, clicks))
+
+    async def once(self, data: bytes, basis: Basis, clicks: Rows) -> Made:
+        """The mask of clicks on an image that is not kept."""
+        with work("once", request_id()):
+            return await in_thread(lambda: self.worker.once(data, basis, clicks))
+
+    def forget(self, session_id: str) -> None:
+        """Drop what is cached of a session."""
+        self.worker.forget(session_id)
+
+    def check_health(self) -> None:
+        """Ask for a new replica after several failures of the network in a row."""
+        if not self.worker.engine.healthy:
+            raise RuntimeError("the network failed several times in a row")
+
+
+@ray_serve.deployment(**OPTIONS)
+class FirstClick(_Owner):
+    """The heavy half: encodes for corrections, in batches across sessions; whole networks live here altogether."""
+
+    def __init__(self, args: Any, settings: Settings) -> None:
+        from serve.loading.args import build_engine, build_predictor
+
+        observe_replica(args.log_format)
+        predictor = build_predictor(args)
+        self.batched = Batched(predictor.answer, max_batch_of(predictor))
+        predictor.answer = self.batched
+        self.kept = Kept(self.batched, settings.max_cache_bytes // 4)
+        # What such a network makes of an image is all that its light half needs, at every click: it travels, once.
+        self._heavy = self._travelling if predictor.network.traits.prompted else self.kept
+        self._version = predictor.model_version
+        self.worker = Worker(build_engine(args, predictor, alone=max_batch_of(predictor) == 1), settings)
+
+    def stats(self) -> dict[str, int]:
+        """Also: tickets of sessions elsewhere that still stood for something."""
+        return super().stats() | {"tickets_found": self.kept.num_found, "tickets_missed": self.kept.num_missed}
+
+    def encode(self, requests: list[Any], tickets: list[Ticket], model_version: str) -> Encoded:
+        """Answer requests of the heavy half (or of both, for close-ups), packed by serve/on_ray/travel.py.
+
+        `tickets` as in serve/on_ray/tickets.py; askers of another version are refused (serve/on_ray/halves.py).
+        """
+
+        def answer(packed: list[Any]) -> list[Any]:
+            return pack(self._heavy(unpack(packed), tickets))
+
+        with work("encode", request_id()):
+            return encoder(answer, self._version)(requests, model_version)
+
+    def _travelling(self, requests: list[Any], tickets: list[Ticket]) -> list[Any]:
+        return self.batched(requests)
+
+
+@ray_serve.deployment(**OPTIONS)
+class Correction(_Owner):
+    """The light half, with the sessions; what is heavy is asked of FirstClick."""
+
+    def __init__(self, args: Any, settings: Settings, first_click: Any) -> None:
+        from serve.loading.args import build_engine, build_predictor
+
+        observe_replica(args.log_format)
+        predictor = build_predictor(args)
+        light = Batched(predictor.answer, max_batch_of(predictor))
+
+        def heavy(requests: list[Any], tickets: list[Ticket], route: str | None, model_version: str) -> Encoded:
+            replica = first_click if route is None else first_click.options(session_id=route)
+            return unpack(answered(replica.encode, pack(requests), tickets, model_version))
+
+        predictor.answer = halves(regardless(light), by_ticket(heavy), predictor.model_version)
+        self.batched = light
+        with ThreadPoolExecutor(1) as pool:  # its first click waits for FirstClick, which Ray's own thread may not
+            engine = pool.submit(build_engine, args, predictor, alone=False).result()
+        self.worker = Worker(engine, settings)
+
+
+def max_batch_of(predictor: Any) -> int:
+    """Views in a forward: many on a GPU; on a CPU a batch is no faster than one after the other."""
+    return 32 if predictor.device.type == "cuda" else 1
+
+
+def owner_of(
+    suffix: str,
+    args: Any,
+    settings: Settings,
+    share: Share,
+    environment: dict[str, str],
+    split: bool,
+    release: str | None,
+) -> Application:
+    """Bind the deployments of one model, with `suffix` in their names; the one that is returned owns its sessions."""
+    # The next version starts beside this one; but GPUs are reserved as a whole, so there it starts after.
+    surge = 0 if share.gpus else 100
+
+    def bound(deployment: Any, resources: dict[str, float], *more: Any) -> Application:
+        chosen = deployment.options(
+            name=f"{deployment.name}{suffix}",
+            ray_actor_options={**resources, "runtime_env": {"env_vars": environment}},
+            max_surge_percent=surge,
+        )
+        return versioned(chosen, release, args, share).bind(args, settings, *more)
+
+    heavy = bound(FirstClick, share.heavy(split))
+    return bound(Correction, share.light(), heavy) if split else heavy
+
+
+def owner_name(suffix: str, split: bool) -> str:
+    """Name of the deployment that owns the sessions of a model."""
+    return f"{(Correction if split else FirstClick).name}{suffix}"
+
+
+def versioned(deployment: Any, release: str | None, *contents: object) -> Any:
+    """Tell Ray Serve by the `contents` when a deployment is the one that runs: by itself it takes all for new ones.
+
+    `release` None: new it is.
+    """
+    if release is None:
+        return deployment
+    digest = hashlib.sha256(repr(contents).encode()).hexdigest()[:16]
+    return deployment.options(version=f"{release}-{digest}", _internal=True)
+
+
+class RemoteMasks:
+    """Masks by deployments: those that own sessions (`owner`), reached by handle from the ingress's threads."""
+
+    def __init__(self, owner: Any, *, direct: bool = False) -> None:
+        """`direct`: clicks and masks go from process to process (gRPC) and not by Ray's objects, 1 to 2 ms sooner.
+
+        Not for the ingress's replicas: in a request of its proxy Ray Serve hands such answers on unread.
+        """
+        self._owner, self._direct = owner, direct
+        self._info: ModelInfo | None = None
+
+    def info(self) -> ModelInfo:
+        """Which model answers; while none does, the one that did."""
+        last = self._info
+        try:
+            self._info = last = self._call(self._owner.info, timeout_s=5.0)
+        except Problem:
+            if last is None:
+                raise
+            return replace(last, ready=False)
+        return last
+
+    def open(self, session_id: str, data: bytes, image: Any, basis: Basis) -> None:
+        """Let the session's replica decode the image."""
+        with metrics.timed(metrics.CALL_MS, "open"):
+            self._call(self._of(session_id).open, session_id, data, basis)
+
+    def mask(self, work: Work) -> Made:
+        """The mask that a session has after its clicks."""
+        return self._ask("mask", work)
+
+    def probability(self, work: Work) -> np.ndarray:
+        """The probability map of that mask, uint8 (h, w)."""
+        return self._ask("probability", work)
+
+    def passes(self, work: Work) -> list[tuple[str, Rle]]:
+        """How that mask came about."""
+        return self._ask("passes", work)
+
+    def once(self, data: bytes, image: Any, basis: Basis, clicks: tuple[Click, ...]) -> Made:
+        """The mask of clicks on an image that is not kept."""
+        with metrics.timed(metrics.CALL_MS, "once"):
+            return self._call(self._owner.once, data, basis, rows(clicks))
+
+    def forget(self, session_id: str) -> None:
+        """Drop what is cached of a session; if none answers, there is nothing to drop."""
+        try:
+            self._call(self._of(session_id).forget, session_id)
+        except Problem as problem:
+            logger.warning("session %s is deleted, its cache is not: %s", session_name(session_id), problem)
+
+    def _ask(self, what: str, work: Work) -> Any:
+        clicks = rows(work.clicks)
+        near = self._of(work.session_id, **({"_by_reference": False} if self._direct else {}))
+        with metrics.timed(metrics.CALL_MS, what):
+            found = self._call(near.ask, what, work.session_id, None, work.basis, clicks)
+        if found is None:
+            metrics.put(metrics.RETRIES, 1, "file")
+            with metrics.timed(metrics.CALL_MS, what):
+                owner = self._of(work.session_id)
+                found = self._call(owner.ask, what, work.session_id, work.load(), work.basis, clicks)
+        return found
+
+    def _of(self, session_id: str, **more: Any) -> Any:
+        return self._owner.options(session_id=session_id, **more)
+
+    def _call(self, method: Any, *values: Any, timeout_s: float = TIMEOUT_S) -> Any:
+        carry_request_id()
+        try:
+            return answered(method, *values, timeout_s=timeout_s)
+        except (RayError, RayServeException, TimeoutError, asyncio.CancelledError, FutureCancelled, RpcError) as error:
+            cause = getattr(error, "cause", None)
+            if isinstance(cause, ModelNan | InputError | Problem):
+                raise cause from None
+            logger.warning("no answer from the model: %s: %s", type(error).__name__, str(error).splitlines()[:1])
+            raise Problem(
+                "unavailable", "the process that runs the model ended or is full; send the same again", retry_after_s=1
+            ) from error

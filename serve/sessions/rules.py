@@ -1,0 +1,139 @@
+"""The rules by which changes turn one value of a session into the next. Pure: no store, no model.
+
+An object is made by clicks; finishing puts its mask aside and begins the next one on the same image. Undo and redo are
+of the clicks of the object at hand; a finished object is taken up again with its clicks by editing it.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import cv2
+import numpy as np
+
+from models import rle
+from serve.core.clicks import check_wire_click
+from serve.core.made import Made
+from serve.core.problems import Problem
+from serve.core.settings import Settings
+from serve.core.values import Change, Exemplar, Finished, SessionValue
+
+SAME = 0.5
+"""A part of which more than this share belongs to a finished object is that object, found again."""
+
+
+def after(value: SessionValue, change: Change, settings: Settings, current: Callable[[], Made]) -> SessionValue:
+    """The value after a change; `current` makes the mask at hand, should it be needed. Raises Problem."""
+    history, position = value.history, value.position
+    match change.kind:
+        case "click":
+            assert change.click is not None
+            check_wire_click(change.click, value.hw)
+            if position >= settings.max_clicks:
+                raise Problem("bad_click", f"the session has {position} clicks, the most that are allowed")
+            return value.after(change, history=(*history[:position], change.click), position=position + 1)
+        case "undo":
+            return value.after(change, position=max(position - 1, 0))
+        case "redo":
+            return value.after(change, position=min(position + 1, len(history)))
+        case "clear":
+            return value.after(change, position=0)
+        case "settings":
+            given = {"refinement": change.refinement, "mask_threshold": change.mask_threshold}
+            given = {name: setting for name, setting in given.items() if setting is not None}
+            return value.after(change, basis=replace(value.basis, **given))
+        case "finish":
+            return _finished(value, change, settings, current())
+        case "edit":
+            _expect_free(value)
+            chosen = _object(value, change.number)
+            basis = replace(value.basis, initial_mask=chosen.initial_mask, exemplar=chosen.exemplar)
+            rest = tuple(each for each in value.objects if each is not chosen)
+            return value.after(change, objects=rest, basis=basis, history=chosen.clicks, position=len(chosen.clicks))
+        case "drop":
+            chosen = _object(value, change.number)
+            return value.after(change, objects=tuple(each for each in value.objects if each is not chosen))
+        case "add":
+            assert change.added is not None
+            return _added(value, change, change.added, settings)
+        case "recall":
+            _expect_free(value)
+            chosen = _object(value, change.number)
+            exemplar = Exemplar(mask=chosen.mask, clicks=chosen.clicks)
+            return value.after(change, basis=replace(value.basis, exemplar=exemplar), history=(), position=0)
+    raise Problem("bad_request", f"no change is named {change.kind!r}")
+
+
+def _finished(value: SessionValue, change: Change, settings: Settings, made: Made) -> SessionValue:
+    if made.area == 0:
+        raise Problem("object_empty", "the object at hand has no mask: click on it first")
+    basis = value.basis
+    if change.parts:
+        taken = [rle.decode(each.mask) for each in value.objects]
+        masks = [rle.encode(part) for part in parts_of(made.mask) if not _is_known(part, taken)]
+        # Edited again, a part starts from its mask: the clicks were on all of them together.
+        new = [Finished(number=0, mask=mask, label=change.label, initial_mask=mask) for mask in masks]
+    else:
+        new = [
+            Finished(
+                number=0,
+                mask=made.encoded,
+                label=change.label,
+                clicks=value.clicks,
+                initial_mask=basis.initial_mask,
+                exemplar=basis.exemplar,
+            )
+        ]
+    return _with(
+        value, change, new, settings, basis=replace(basis, initial_mask=None, exemplar=None), history=(), position=0
+    )
+
+
+def _added(value: SessionValue, change: Change, added: Finished, settings: Settings) -> SessionValue:
+    held = sum(_num_bytes(each) for each in value.objects) + _num_bytes(added)
+    if held > settings.max_added_bytes:
+        raise Problem(
+            "too_many_objects",
+            f"the objects' masks would take {held} bytes of run lengths: at most {settings.max_added_bytes} are kept",
+        )
+    return _with(value, change, [added], settings)
+
+
+def _with(value: SessionValue, change: Change, new: list[Finished], settings: Settings, **changed: Any) -> SessionValue:
+    if len(value.objects) + len(new) > settings.max_objects:
+        raise Problem(
+            "too_many_objects", f"a session holds at most {settings.max_objects} objects: export them and open another"
+        )
+    numbered = [replace(each, number=value.next_number + place) for place, each in enumerate(new)]
+    objects = (*value.objects, *numbered)
+    return value.after(change, objects=objects, next_number=value.next_number + len(new), **changed)
+
+
+def _num_bytes(finished: Finished) -> int:
+    exemplar = finished.exemplar
+    masks = (finished.mask, finished.initial_mask, None if exemplar is None else exemplar.mask)
+    return sum(len(mask["counts"]) for mask in masks if mask is not None)
+
+
+def parts_of(mask: np.ndarray) -> list[np.ndarray]:
+    """The connected components (8 neighbours) of a bool mask (h, w), largest first."""
+    num, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    order = sorted(range(1, num), key=lambda number: (-int(stats[number, cv2.CC_STAT_AREA]), number))
+    return [labels == number for number in order]
+
+
+def _is_known(part: np.ndarray, taken: list[np.ndarray]) -> bool:
+    size = np.count_nonzero(part)
+    return any(np.count_nonzero(part & other) > SAME * size for other in taken)
+
+
+def _expect_free(value: SessionValue) -> None:
+    if value.clicks or value.basis.initial_mask is not None:
+        raise Problem("object_open", "the object at hand has clicks: finish it, or clear it, first")
+
+
+def _object(value: SessionValue, number: int | None) -> Finished:
+    for each in value.objects:
+        if each.number == number:
+            return each
+    raise Problem("object_unknown", f"the session has no finished object {number}")

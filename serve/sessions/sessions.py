@@ -1,0 +1,209 @@
+"""Sessions: values in a store, masks from what runs the model; what a change does is in rules.py.
+
+Values are in a store that survives processes. A change counts once its value is committed, and it is committed once its
+mask is there: a failure on the way changes nothing, and may be repeated.
+"""
+
+import hashlib
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from models.interaction import Click
+from models.rle import Rle
+from serve.core.made import Made
+from serve.core.problems import Problem
+from serve.core.settings import Settings
+from serve.core.values import Basis, Change, SessionValue
+from serve.engine.fleet import Fleet
+from serve.engine.locks import KeyedLocks
+from serve.engine.masks import Work
+from serve.observing import metrics
+from serve.sessions import rules
+from serve.sessions.open_store import open_store
+from serve.sessions.store import ValueStore
+
+logger = logging.getLogger("maskwright.serve")
+__all__ = ["Change", "Outcome", "Sessions"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Outcome:
+    """State of a session after a change."""
+
+    made: Made
+    value: SessionValue
+
+    @property
+    def mask(self) -> np.ndarray:
+        """The mask, bool (h, w)."""
+        return self.made.mask
+
+
+class Sessions:
+    """All sessions. Methods raise Problem and may take as long as a forward: call them in a thread.
+
+    `who`: the name of the caller's token, None where no token is asked for. A session of somebody else is unknown.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        settings: Settings,
+        clock: Callable[[], float] = time.time,
+        values: ValueStore | None = None,
+    ) -> None:
+        self._fleet, self._settings, self._clock = fleet, settings, clock
+        self._values = values if values is not None else open_store(settings.sessions)
+        # One change of a session at a time; locks vanish with the last who holds them.
+        self._locks = KeyedLocks()
+        self._guard = threading.Lock()
+
+    def __len__(self) -> int:
+        self._drop_expired()
+        return self._totals()[0]
+
+    def check_room(self, num_bytes: int) -> int:
+        """Raise at_capacity unless a session with so many bytes to store fits: to be asked before decoding.
+
+        Returns how many sessions are open.
+        """
+        self._drop_expired()
+        num, stored = self._totals()
+        full = num >= self._settings.max_sessions
+        if full or (num and stored + num_bytes > self._settings.max_stored_bytes):
+            raise Problem("at_capacity", f"{num} sessions are open; try again", retry_after_s=5)
+        return num
+
+    def create(
+        self, data: bytes, image: np.ndarray, basis: Basis | None = None, who: str | None = None
+    ) -> SessionValue:
+        """Start a session on an image file and its decoded pixels; raises at_capacity, and as the engine's `open`."""
+        basis = basis or Basis(bit_depth=self._settings.bit_depth)
+        basis = replace(basis, model=basis.model or self._fleet.default)
+        value = SessionValue(
+            id=secrets.token_urlsafe(24),
+            image_sha256=hashlib.sha256(data).hexdigest(),
+            hw=(image.shape[0], image.shape[1]),
+            basis=basis,
+            model_version=self._fleet.info(basis.model).model_version,
+            used_at=self._clock(),
+            owner=who,
+        )
+        self._fleet.open(value.id, data, image, basis)
+        with self._guard:
+            num = self.check_room(len(data))
+            self._values.add(value, data)
+        metrics.put(metrics.SESSIONS, num + 1)
+        return value
+
+    def get(self, session_id: str, who: str | None = None) -> SessionValue:
+        """Find a session and count this as use; raises session_unknown, session_expired."""
+        self._drop_expired()
+        value = self._values.get(session_id)
+        if value is None and self._values.has_ended(session_id):
+            raise Problem("session_expired", f"idle for more than {self._settings.idle_timeout_s:g} s")
+        if value is None or value.owner != who:
+            raise Problem("session_unknown", "no session has this id; open one with POST /v1/sessions")
+        now = self._clock()
+        # To the second would do: a session is idle for an hour before it ends.
+        if now - value.used_at >= 1:
+            with _put_off():
+                self._values.touch(session_id, now)
+            return replace(value, used_at=now)
+        return value
+
+    def expires_in_s(self, value: SessionValue) -> int:
+        """Whole seconds until a session that `get` or `create` gave ends, unless it is used before."""
+        return max(0, int(value.used_at + self._settings.idle_timeout_s - self._clock()))
+
+    def delete(self, session_id: str, who: str | None = None) -> None:
+        """Forget a session; raises like `get`."""
+        value = self.get(session_id, who)
+        self._values.delete(session_id)
+        self._totals()
+        self._fleet.forget(session_id, value.basis.model)
+
+    def current(self, session_id: str, who: str | None = None) -> Outcome:
+        """The mask as it stands, recomputed if its cache was evicted."""
+        with self._locks.alone(session_id):
+            value = self.get(session_id, who)
+            return Outcome(made=self._made(value), value=value)
+
+    def change(self, session_id: str, change: Change, sequence: int | None = None, who: str | None = None) -> Outcome:
+        """Make a change; the repetition of the last one, by `sequence` and content, answers the same again.
+
+        Raises stale_sequence if `sequence` is not the next number, else as `rules.after`. Undo and redo with nothing to
+        do count as changes that change nothing, so that every client counts the same.
+        """
+        with self._locks.alone(session_id):
+            value = self.get(session_id, who)
+            if sequence is not None and sequence == value.sequence and change == value.last_change:
+                metrics.put(metrics.RETRIES, 1, "change")
+                return Outcome(made=self._made(value), value=value)
+            if sequence is not None and sequence != value.sequence + 1:
+                raise Problem("stale_sequence", f"got change {sequence}: expected {value.sequence + 1}", "/sequence")
+            after = rules.after(value, change, self._settings, lambda: self._made(value))
+            made = self._made(after)
+            if not self._values.commit(after, value.sequence):
+                raise Problem("stale_sequence", "another change of this session came first", "/sequence")
+            return Outcome(made=made, value=after)
+
+    def preview(self, session_id: str, click: Click, who: str | None = None) -> Outcome:
+        """The mask that a click would give. Nothing is changed, and making the very click then costs nothing."""
+        with self._locks.alone(session_id):
+            value = self.get(session_id, who)
+            would = rules.after(value, Change(kind="click", click=click), self._settings, lambda: self._made(value))
+            return Outcome(made=self._made(would), value=replace(would, sequence=value.sequence))
+
+    def image(self, session_id: str, who: str | None = None) -> bytes:
+        """The image file, as it was sent."""
+        return self._work(self.get(session_id, who)).load()
+
+    def probability(self, session_id: str, who: str | None = None) -> np.ndarray:
+        """The probability map of the mask as it stands, uint8 (h, w)."""
+        with self._locks.alone(session_id):
+            value = self.get(session_id, who)
+            return self._fleet.probability(self._work(value))
+
+    def passes(self, session_id: str, who: str | None = None) -> list[tuple[str, Rle]]:
+        """How the mask as it stands came about: name and mask after each pass."""
+        with self._locks.alone(session_id):
+            value = self.get(session_id, who)
+            return self._fleet.passes(self._work(value))
+
+    def _work(self, value: SessionValue) -> Work:
+        def load() -> bytes:
+            try:
+                return self._values.image(value.image_sha256)
+            except KeyError:  # deleted by another server in the meantime
+                raise Problem("session_unknown", "the session was deleted") from None
+
+        return Work(session_id=value.id, load=load, basis=value.basis, clicks=value.clicks)
+
+    def _made(self, value: SessionValue) -> Made:
+        return self._fleet.mask(self._work(value))
+
+    def _totals(self) -> tuple[int, int]:
+        num, stored = self._values.totals()
+        metrics.put(metrics.SESSIONS, num)
+        return num, stored
+
+    def _drop_expired(self) -> None:
+        with _put_off():
+            self._values.expire(self._clock() - self._settings.idle_timeout_s)
+
+
+@contextmanager
+def _put_off() -> Iterator[None]:
+    """Leave for later what a store cannot write now: requests that only read are not refused for it."""
+    try:
+        yield
+    except Problem as problem:
+        logger.warning("put off: %s", problem)

@@ -1,0 +1,166 @@
+"""Sessions in Redis, for servers on several machines: the same promises as the file of SqliteStore, over a network."""
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from models.errors import InputError
+from serve.core.problems import Problem
+from serve.core.values import SessionValue
+from serve.sessions import redis_scripts as scripts
+from serve.sessions.store import NUM_ENDED, stored_bytes
+
+PREFIX = "{maskwright}:"
+"""Of every key; the braces keep them together where a server spreads keys by a part of their names."""
+PASSWORD = "MASKWRIGHT_REDIS_PASSWORD"
+"""The environment variable with the password, for a URL without one."""
+TIMEOUT_S = 5.0
+"""For one answer; the largest image crosses a slow network of 100 Mbit/s in half of it."""
+OPTIONS = {"db", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"}
+"""What may stand behind the question mark of a URL."""
+
+logger = logging.getLogger("maskwright.serve")
+
+
+class RedisStore:
+    """A ValueStore in Redis 6.2 or later. What survives a kill of Redis is what its own persistence has written."""
+
+    def __init__(self, url: str, *, num_ended: int = NUM_ENDED) -> None:
+        """Connect to redis://, rediss:// (TLS) or unix://; raises InputError if no usable Redis answers there."""
+        self._num_ended = num_ended
+        pool = _pool(url)
+        options = pool.connection_kwargs
+        self._secrets = [secret for secret in (options.get("password"),) if secret]
+        place = options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
+        self.name = f"{urlsplit(url).scheme}://{place} (db {options.get('db', 0)})"
+        """Where it is, without user and password."""
+        self._redis = redis.Redis(connection_pool=pool)
+        self._add, self._get, self._commit, self._delete, self._expire, self._totals = map(
+            self._script,
+            (scripts.ADD, scripts.GET, scripts.COMMIT, scripts.DELETE, scripts.EXPIRE, scripts.TOTALS),
+        )
+        self._check()
+
+    def __repr__(self) -> str:
+        return f"RedisStore({self.name})"
+
+    def add(self, value: SessionValue, data: bytes) -> None:
+        """Keep a new session and its image file."""
+        row = (value.id, value.image_sha256, value.to_json(), value.sequence, value.used_at)
+        if not self._add(*row, stored_bytes(value, data), data):
+            raise ValueError(f"there is a session {value.id} already")
+
+    def get(self, session_id: str) -> SessionValue | None:
+        """Find a session."""
+        value, used_at = self._get(session_id)
+        return None if value is None or used_at is None else SessionValue.from_json(value.decode(), float(used_at))
+
+    def has_ended(self, session_id: str) -> bool:
+        """Whether there was such a session that was idle for too long."""
+        with self._asking():
+            return self._redis.zscore(f"{PREFIX}ended", session_id) is not None
+
+    def commit(self, value: SessionValue, sequence: int) -> bool:
+        """Replace a session's value if it still is at `sequence`; false if another change came first."""
+        return bool(self._commit(value.id, value.to_json(), value.sequence, sequence))
+
+    def touch(self, session_id: str, now: float) -> None:
+        """Count as use."""
+        with self._asking():
+            self._redis.zadd(f"{PREFIX}used", {session_id: now}, xx=True, gt=True)
+
+    def delete(self, session_id: str) -> None:
+        """Forget a session, and its image if no other has it."""
+        self._delete(session_id)
+
+    def image(self, sha256: str) -> bytes:
+        """The image file of a session; KeyError if there is none."""
+        with self._asking():
+            data: Any = self._redis.get(f"{PREFIX}image:{sha256}")
+        if data is None:
+            raise KeyError(sha256)
+        return data
+
+    def expire(self, before: float) -> None:
+        """End the sessions that were last used before."""
+        self._expire(before, self._num_ended)
+
+    def totals(self) -> tuple[int, int]:
+        """Sessions, and bytes that they store."""
+        num, stored = self._totals()
+        return int(num), int(stored)
+
+    def _script(self, code: str) -> Callable[..., Any]:
+        script = self._redis.register_script(code)
+
+        def call(*args: bytes | str | float) -> Any:
+            with self._asking():
+                return script(keys=[PREFIX], args=args)
+
+        return call
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        try:
+            yield
+        except RedisError as error:
+            logger.warning("sessions in %s: %s", self.name, self._told(error))
+            raise Problem(
+                "unavailable",
+                "the store of sessions does not answer; send it again, a change with its sequence number",
+                retry_after_s=1,
+            ) from None
+
+    def _told(self, error: RedisError) -> str:
+        # Old servers repeat the command that they refuse, which may be the one with the password.
+        text = f"{type(error).__name__}: {error}".rstrip(".")
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
+
+    def _check(self) -> None:
+        try:
+            info: Any = self._redis.info()
+        except RedisError as error:
+            raise InputError(
+                f"sessions in {self.name}: {self._told(error)}; start Redis there, give its password in {PASSWORD}, "
+                "or name a file instead"
+            ) from None
+        version = tuple(int(part) for part in str(info["redis_version"]).split(".")[:2])
+        if version < (6, 2):
+            raise InputError(f"sessions in {self.name}: it is Redis {info['redis_version']}; 6.2 or later is needed")
+        policy = str(info.get("maxmemory_policy", "noeviction"))
+        if policy.startswith("allkeys"):
+            raise InputError(
+                f"sessions in {self.name}: its maxmemory-policy is {policy}, which drops sessions and images as it "
+                "likes; set it to noeviction"
+            )
+
+
+def _pool(url: str) -> redis.ConnectionPool:
+    # Nothing of the URL is repeated in an error: the password may be in any part of a mistyped one.
+    try:
+        unknown = sorted(set(parse_qs(urlsplit(url).query, keep_blank_values=True)) - OPTIONS)
+        if unknown:
+            raise InputError(f"a Redis URL with an unknown option; known: {', '.join(sorted(OPTIONS))}")
+        return redis.ConnectionPool.from_url(
+            url,
+            password=os.environ.get(PASSWORD) or None,
+            socket_timeout=TIMEOUT_S,
+            socket_connect_timeout=TIMEOUT_S,
+            # A change that is sent twice would refuse itself as stale; the client repeats it with its number.
+            retry=Retry(NoBackoff(), 0),
+        )
+    except ValueError:
+        raise InputError(
+            "a Redis URL that cannot be read: expected redis://HOST:PORT/DB, rediss://HOST:PORT/DB or "
+            f"unix:///PATH?db=DB; give a password with special characters in {PASSWORD}"
+        ) from None
