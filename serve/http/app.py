@@ -1,4 +1,4 @@
-"""The HTTP interface as a plain FastAPI app, put together; the routes are in serve/routes, one file a subject.
+"""The HTTP interface as a plain FastAPI app, put together; the routes are in serve/http/routes, one file a subject.
 
 Routes sit directly on the app (routers leak `self` under some versions of Ray Serve and FastAPI).
 """

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from serve.routes import context
+from serve.http.routes import context
 
 from serve.core.settings import Settings
 from serve.engine import masks as masks_module
