@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from serve.core.settings import Settings
+from serve.core.options import Options
 from serve.engine.engine import Engine
 from serve.http.app import create_app
 from serve.http.observe import Observe
@@ -66,7 +66,7 @@ async def clicks(app: Any, num: int) -> list[float]:
 
 
 def main() -> None:
-    app = create_app(Engine(FakePredictor()), Settings(clicks_per_second=0, opens_per_minute=0))
+    app = create_app(Engine(FakePredictor()), Options(clicks_per_second=0, opens_per_minute=0))
     whole = Observe.__call__
 
     async def bare(self: Observe, scope: Any, receive: Any, send: Any) -> None:

@@ -22,15 +22,15 @@ class Source:
     place: str
 
 
-def read_sources(texts: Iterable[str]) -> tuple[Source, ...]:
+def read_sources(given: str | Iterable[str | Source]) -> tuple[Source, ...]:
     """Read the models of one or several texts such as "a=/folder,b=models:/clicks@champion"; the first is the default.
 
-    The one without NAME= is called "default"; without any texts it is maskwright:lite_s. Raises InputError for a bad
-    name, and one that comes twice.
+    The one without NAME= is called "default"; where nothing is given it is maskwright:lite_s. Raises InputError for a
+    bad name, and one that comes twice.
     """
+    given = [given] if isinstance(given, str) else list(given) or [DEFAULT]
     found: dict[str, Source] = {}
-    for item in (item.strip() for text in list(texts) or [DEFAULT] for item in FURTHER.split(text)):
-        source = _source(item)
+    for source in (source for each in given for source in ([each] if isinstance(each, Source) else _sources(each))):
         if source.name in found:
             which = "have no name" if source.name == ONLY else f"are named {source.name!r}"
             both = f"{found[source.name].place} and {source.place}"
@@ -39,13 +39,8 @@ def read_sources(texts: Iterable[str]) -> tuple[Source, ...]:
     return tuple(found.values())
 
 
-def join_sources(sources: Iterable[Source]) -> str:
-    """Write models as one text that `read_sources` reads; raises InputError for folders that no such text can name."""
-    sources = tuple(sources)
-    text = ",".join(each.place if each.name == ONLY else f"{each.name}={each.place}" for each in sources)
-    if read_sources([text]) != sources:
-        raise InputError(f"a folder with a comma before a = reads as two: {text}; give it another name")
-    return text
+def _sources(text: str) -> list[Source]:
+    return [_source(item.strip()) for item in FURTHER.split(text)]
 
 
 def _source(item: str) -> Source:

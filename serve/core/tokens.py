@@ -1,15 +1,17 @@
-"""Tokens with roles. The server holds their SHA-256 only, so that its file lets no one in."""
+"""Secrets: tokens with roles, of which the server holds the SHA-256 only, so that its file lets no one in."""
 
 import hashlib
 import hmac
+import os
 import re
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
 from models.errors import InputError
+from serve.core.options import Options
 from serve.core.problems import Problem
 
 Role = Literal["annotator", "admin"]
@@ -24,6 +26,22 @@ class Token:
     name: str
     role: Role
     sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Secrets:
+    """What the process that answers HTTP reads for itself: it is in no option, and is shown nowhere."""
+
+    tokens: tuple[Token, ...] = field(default=(), repr=False)
+    """None: the server asks for no token."""
+    label_studio: str | None = field(default=None, repr=False)
+    """Label Studio's token: sent to `Options.label_studio_url`, nowhere else."""
+
+    @classmethod
+    def of(cls, options: Options) -> "Secrets":
+        """Read the file of tokens and the environment, LABEL_STUDIO_API_KEY; raises InputError."""
+        tokens = read_tokens(Path(options.tokens)) if options.tokens else ()
+        return cls(tokens=tokens, label_studio=os.environ.get("LABEL_STUDIO_API_KEY"))
 
 
 def find(secret: str, tokens: Sequence[Token]) -> Token:

@@ -12,7 +12,7 @@ from models import rle
 from models.interaction import Click
 from models.rle import Rle
 from serve.core.made import Made
-from serve.core.settings import Settings
+from serve.core.options import Options
 from serve.core.values import Basis
 from serve.engine.engine import Engine, PredictorSession
 from serve.engine.memory import NowAndThen
@@ -87,10 +87,10 @@ class Masks(Protocol):
 class LocalMasks:
     """Masks by the engine of this process; what it remembers of sessions is bounded by `max_cache_bytes`."""
 
-    def __init__(self, engine: Engine, settings: Settings, num_sharing: int = 1) -> None:
+    def __init__(self, engine: Engine, options: Options, num_sharing: int = 1) -> None:
         """Take an engine, and as many of the bytes as it has for itself where `num_sharing` share them."""
-        self.engine, self._settings = engine, settings
-        self._max_bytes = settings.max_cache_bytes // num_sharing
+        self.engine, self._options = engine, options
+        self._max_bytes = options.max_cache_bytes // num_sharing
         self._cached: OrderedDict[str, tuple[Basis, PredictorSession]] = OrderedDict()  # least recently used first
         self._sizes: dict[str, dict[str | int, int]] = {}  # bytes, by what sessions may have in common
         self._lock = threading.Lock()
@@ -167,7 +167,7 @@ class LocalMasks:
 
     def _opened(self, data: bytes, basis: Basis) -> PredictorSession:
         with self.engine.opening:
-            return self.engine.open(decode_image(data, self._settings.max_pixels, basis.bit_depth), basis)
+            return self.engine.open(decode_image(data, self._options.max_pixels, basis.bit_depth), basis)
 
     def _keep(self, session_id: str, basis: Basis, session: PredictorSession, hw: tuple[int, int]) -> None:
         # A float32 RGB image, a float32 mask per click and one more, and what the network keeps for later clicks.

@@ -16,8 +16,8 @@ from cachetools import LRUCache
 
 from models.interaction import Click
 from serve.core.clicks import check_wire_click, in_known_order
+from serve.core.options import Options
 from serve.core.problems import Problem
-from serve.core.settings import Settings
 from serve.core.values import Basis
 from serve.engine.engine import NUM_OPENING
 from serve.engine.fleet import Fleet
@@ -51,12 +51,12 @@ class Picture:
 class ByContent:
     """Masks of pictures and clicks; methods raise Problem and may take as long as a forward: call them in a thread."""
 
-    def __init__(self, fleet: Fleet, settings: Settings, face: str, *, originals: bool = False) -> None:
+    def __init__(self, fleet: Fleet, options: Options, face: str, *, originals: bool = False) -> None:
         """Make masks by the default model of `fleet`, in sessions that no other `face` has.
 
         `originals`: files may be of the further formats of originals.py, too.
         """
-        self._fleet, self._settings, self._face, self._originals = fleet, settings, face, originals
+        self._fleet, self._options, self._face, self._originals = fleet, options, face, originals
         self._guard = threading.Lock()
         self._looking = threading.BoundedSemaphore(NUM_OPENING)  # the size of some files takes decoding
         self._sizes: LRUCache[str, tuple[int, int]] = LRUCache(NUM_REMEMBERED)
@@ -75,7 +75,7 @@ class ByContent:
             hw = self._sizes.get(sha256)
         if hw is None:
             with self._looking:
-                hw = (original_hw if self._originals else image_hw)(data, self._settings.max_pixels)
+                hw = (original_hw if self._originals else image_hw)(data, self._options.max_pixels)
             with self._guard:
                 self._sizes[sha256] = hw
         return Picture(data=data, sha256=sha256, hw=hw)
@@ -85,13 +85,13 @@ class ByContent:
         clicks = tuple(clicks)
         if not clicks:
             raise Problem("bad_click", "there is no click: the first one starts the mask")
-        if len(clicks) > self._settings.max_clicks:
-            raise Problem("bad_click", f"{len(clicks)} clicks: at most {self._settings.max_clicks} are allowed")
+        if len(clicks) > self._options.max_clicks:
+            raise Problem("bad_click", f"{len(clicks)} clicks: at most {self._options.max_clicks} are allowed")
         for click in clicks:
             check_wire_click(click, picture.hw)
         session_id = self._session_of(picture, clicks[0])
         with self._locks.alone(session_id):
-            basis = Basis(bit_depth=self._settings.bit_depth)
+            basis = Basis(bit_depth=self._options.bit_depth)
             work = Work(session_id=session_id, load=lambda: self._file(picture), basis=basis, clicks=clicks)
             mask = self._fleet.mask(work).mask
         with self._guard:
@@ -114,7 +114,7 @@ class ByContent:
         if not self._originals:
             return picture.data
         with self._looking:
-            return as_png(picture.data, self._settings.max_pixels, self._settings.bit_depth)
+            return as_png(picture.data, self._options.max_pixels, self._options.bit_depth)
 
     def _session_of(self, picture: Picture, first: Click) -> str:
         # Longer than the ids of native sessions, so none of them.

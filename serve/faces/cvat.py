@@ -1,7 +1,7 @@
 """CVAT: the three calls that its server makes to nuclio, answered in nuclio's place.
 
 CVAT takes a host and a port but no path, so they are at the root. It sends no token: only addresses of
-`Settings.cvat_clients` are answered.
+`Options.cvat_clients` are answered.
 """
 
 from collections.abc import Awaitable, Callable
@@ -12,8 +12,9 @@ from fastapi import Depends, FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field, FiniteFloat
 
+from serve.core.options import Options
 from serve.core.problems import Problem
-from serve.core.settings import Settings
+from serve.core.tokens import Secrets
 from serve.engine.fleet import Fleet
 from serve.engine.waiting import Turns
 from serve.faces.by_content import ByContent
@@ -36,10 +37,10 @@ class Invocation(BaseModel):
     neg_points: Points = Field(default_factory=list)
 
 
-def add_cvat(app: FastAPI, fleet: Fleet, settings: Settings, turns: Turns) -> None:
-    """Offer one interactor, named FUNCTION; raises InputError for settings that are no networks."""
-    content = ByContent(fleet, settings, "cvat", originals=True)
-    only = [Depends(_only_from(parse_networks(settings.cvat_clients, "cvat_clients")))]
+def add_cvat(app: FastAPI, fleet: Fleet, options: Options, secrets: Secrets, turns: Turns) -> None:
+    """Offer one interactor, named FUNCTION; raises InputError for options that are no networks."""
+    content = ByContent(fleet, options, "cvat", originals=True)
+    only = [Depends(_only_from(parse_networks(options.cvat_clients, "cvat_clients")))]
 
     def described() -> dict[str, Any]:
         info = fleet.info()
@@ -57,7 +58,7 @@ def add_cvat(app: FastAPI, fleet: Fleet, settings: Settings, turns: Turns) -> No
     # The address comes first: of a stranger's body nothing is read.
     @app.post("/api/function_invocations", dependencies=only, include_in_schema=False)
     async def invoke(
-        request: Request, body: Annotated[Invocation, Depends(json_body(Invocation, settings.max_body_bytes))]
+        request: Request, body: Annotated[Invocation, Depends(json_body(Invocation, options.max_body_bytes))]
     ) -> Response:
         _check_name(request.headers.get("x-nuclio-function-name", ""))
 

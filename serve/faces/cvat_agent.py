@@ -26,7 +26,7 @@ from serve.client import Client
 from serve.faces.remote_clicks import RemoteClicks
 
 TOKEN = "MASKWRIGHT_TOKEN"
-MAX_FILE_BYTES = 32 << 20  # what a server takes (Settings.max_body_bytes)
+MAX_FILE_BYTES = 32 << 20  # what a server takes (Options.max_body_bytes)
 PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I;16B")
 
 

@@ -14,8 +14,8 @@ import httpx
 from cachetools import TTLCache
 
 from models.errors import InputError
+from serve.core.options import MIB, Options
 from serve.core.problems import Problem
-from serve.core.settings import MIB, Settings
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -58,13 +58,17 @@ class Fetcher:
     """Fetches image files; methods raise Problem and take as long as the network: call them in a thread."""
 
     def __init__(
-        self, settings: Settings, resolve: Resolve = look_up, transport: httpx.BaseTransport | None = None
+        self,
+        options: Options,
+        resolve: Resolve = look_up,
+        transport: httpx.BaseTransport | None = None,
+        token: str | None = None,
     ) -> None:
-        """Check the settings; raises InputError. `transport` stands in for the network."""
-        self._settings, self._resolve, self._transport = settings, resolve, transport
-        self._hosts = {place for entry in settings.image_hosts for place in _places(entry)}
-        self._networks = parse_networks(settings.image_networks, "image_networks")
-        self._token_for = _studio(settings.label_studio_url) if settings.label_studio_url else None
+        """Check the options; raises InputError. `transport` stands in for the network; `token` is for Label Studio."""
+        self._options, self._resolve, self._transport, self._token = options, resolve, transport, token
+        self._hosts = {place for entry in options.image_hosts for place in _places(entry)}
+        self._networks = parse_networks(options.image_networks, "image_networks")
+        self._token_for = _studio(options.label_studio_url) if options.label_studio_url else None
         self._guard = threading.Lock()
         self._cache: TTLCache[str, bytes] = TTLCache(CACHE_BYTES, CACHE_S, getsizeof=len)
 
@@ -76,9 +80,9 @@ class Fetcher:
         if not self._hosts:
             raise Problem("url_fetch_disabled", "images are not fetched: list their hosts in the setting image_hosts")
         if url.startswith("/"):
-            if not self._settings.label_studio_url:
+            if not self._options.label_studio_url:
                 raise Problem("url_fetch_disabled", "the image is on Label Studio: set label_studio_url")
-            url = self._settings.label_studio_url.rstrip("/") + url
+            url = self._options.label_studio_url.rstrip("/") + url
         with self._guard:
             data = self._cache.get(url)
         if data is None:
@@ -89,10 +93,10 @@ class Fetcher:
         return data
 
     def _follow(self, text: str) -> bytes:
-        deadline = time.monotonic() + self._settings.fetch_timeout_s
+        deadline = time.monotonic() + self._options.fetch_timeout_s
         url = _parse(text)
         # No proxy of the environment: it would look names up itself.
-        with httpx.Client(transport=self._transport, trust_env=False, timeout=self._settings.fetch_timeout_s) as client:
+        with httpx.Client(transport=self._transport, trust_env=False, timeout=self._options.fetch_timeout_s) as client:
             for _ in range(MAX_REDIRECTS + 1):
                 try:
                     found = self._one(client, url, deadline)
@@ -109,8 +113,8 @@ class Fetcher:
         address = self._address(url, origin)
         # Label Studio answers "image/*" alone with 406.
         headers = {"Host": url.netloc.decode("ascii"), "Accept": "image/*, */*;q=0.5", "Accept-Encoding": "identity"}
-        if origin == self._token_for and self._settings.label_studio_token:
-            headers["Authorization"] = f"Token {self._settings.label_studio_token}"
+        if origin == self._token_for and self._token:
+            headers["Authorization"] = f"Token {self._token}"
         pinned = url.copy_with(host=str(address))
         # The certificate must still be that of the name.
         with client.stream("GET", pinned, headers=headers, extensions={"sni_hostname": url.host}) as response:
@@ -124,10 +128,10 @@ class Fetcher:
         data = bytearray()
         for chunk in response.iter_raw():
             data += chunk
-            if len(data) > self._settings.max_body_bytes:
-                raise Problem("url_failed", f"the file exceeds {self._settings.max_body_bytes} bytes")
+            if len(data) > self._options.max_body_bytes:
+                raise Problem("url_failed", f"the file exceeds {self._options.max_body_bytes} bytes")
             if time.monotonic() > deadline:
-                raise Problem("url_failed", f"{url.host} took more than {self._settings.fetch_timeout_s:g} s")
+                raise Problem("url_failed", f"{url.host} took more than {self._options.fetch_timeout_s:g} s")
         return bytes(data)
 
     def _address(self, url: httpx.URL, origin: Origin) -> IPAddress:

@@ -10,8 +10,9 @@ from fastapi import Depends, FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 
+from serve.core.options import Options
 from serve.core.problems import Problem
-from serve.core.settings import Settings
+from serve.core.tokens import Secrets
 from serve.engine.fleet import Fleet
 from serve.engine.waiting import Turns
 from serve.faces.by_content import ByContent
@@ -64,11 +65,11 @@ class WebhookBody(BaseModel):
 
 
 def add_label_studio(
-    app: FastAPI, fleet: Fleet, settings: Settings, turns: Turns, fetcher: Fetcher | None = None
+    app: FastAPI, fleet: Fleet, options: Options, secrets: Secrets, turns: Turns, fetcher: Fetcher | None = None
 ) -> None:
-    """Answer Label Studio; raises InputError for settings that cannot be read. `fetcher` gets images by URL."""
-    limit = settings.max_body_bytes
-    predictions = Predictions(fleet, settings, fetcher or Fetcher(settings))
+    """Answer Label Studio; raises InputError for options that cannot be read. `fetcher` gets images by URL."""
+    limit = options.max_body_bytes
+    predictions = Predictions(fleet, options, fetcher or Fetcher(options, token=secrets.label_studio))
 
     # Within a second, also while the model is busy: so the model is not asked.
     @app.get("/ls", include_in_schema=False)
@@ -106,9 +107,9 @@ def add_label_studio(
 class Predictions:
     """Makes predictions of tasks; methods raise Problem and may take as long as a forward: call them in a thread."""
 
-    def __init__(self, fleet: Fleet, settings: Settings, fetcher: Fetcher) -> None:
-        self._content = ByContent(fleet, settings, "label-studio")
-        self._settings, self._fetcher = settings, fetcher
+    def __init__(self, fleet: Fleet, options: Options, fetcher: Fetcher) -> None:
+        self._content = ByContent(fleet, options, "label-studio")
+        self._options, self._fetcher = options, fetcher
 
     def make(self, body: PredictBody) -> list[dict[str, Any]]:
         """One prediction per task, in order: without clicks an empty one, and clicks are only on the first task."""
@@ -129,7 +130,7 @@ class Predictions:
             raise Problem("bad_request", f"the label_config has no image {image[:60]!r}", "/label_config")
         points = [point for point in points if point.to_name in (None, image)]
         picture = self._content.picture(self._image(body.tasks[0], config.images[image]))
-        clicked = clicks_of(points, picture, self._settings.negative_labels)
+        clicked = clicks_of(points, picture, self._options.negative_labels)
         control, label = config.output(image, clicked.label)  # first, because a refusal costs no forward
         return mask_regions(self._content.mask(picture, clicked.clicks), control, image, label)
 

@@ -6,6 +6,7 @@ Routes sit directly on the app (routers leak `self` under some versions of Ray S
 import threading
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -13,9 +14,10 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 
+from serve.core.options import Options
 from serve.core.problems import Problem
-from serve.core.settings import Settings
 from serve.core.sources import ONLY
+from serve.core.tokens import Secrets
 from serve.engine.engine import NUM_OPENING, Engine
 from serve.engine.fleet import Fleet
 from serve.engine.masks import LocalMasks, Masks
@@ -45,15 +47,20 @@ Model = Engine | Masks
 
 def create_app(
     model: Model | Mapping[str, Model] | Fleet,
-    settings: Settings | None = None,
+    options: Options | None = None,
     clock: Callable[[], float] = time.time,
+    *,
+    secrets: Secrets | None = None,
+    answers_request_id: bool = True,
 ) -> FastAPI:
     """Build the app around an engine of this process or what else makes masks, one or several by name.
 
-    `clock` (s) decides what expires.
+    `clock` (s) decides what expires; `secrets` are by default what the options lead to; `answers_request_id`: whether
+    answers name the request, which a proxy in front may do. Raises InputError.
     """
-    settings = settings or Settings()
-    fleet = model if isinstance(model, Fleet) else fleet_of(model, settings)
+    options = options or Options()
+    secrets = secrets or Secrets.of(options)
+    fleet = model if isinstance(model, Fleet) else fleet_of(model, options)
     local = fleet.of(None)
     app = FastAPI(
         title="Maskwright",
@@ -62,43 +69,43 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
-    turns = Turns(settings.max_waiting, settings.request_timeout_s)
+    turns = Turns(options.max_waiting, options.request_timeout_s)
     context = Context(
         app=app,
         fleet=fleet,
-        store=Sessions(fleet, settings, clock),
-        settings=settings,
+        store=Sessions(fleet, options, clock),
+        options=options,
         decoding=local.engine.opening
         if isinstance(local, LocalMasks)
         else Waited(threading.BoundedSemaphore(NUM_OPENING), "image"),
         turns=turns,
     )
-    app.openapi = lambda: document(app, bool(settings.tokens))
-    rates = Rates(settings, clock)
+    app.openapi = lambda: document(app, bool(secrets.tokens))
+    rates = Rates(options, clock)
     app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=5)
     # The last one added is the outermost.
     app.add_middleware(RateLimit, rates=rates)
-    app.add_middleware(Access, tokens=settings.tokens)
-    app.add_middleware(Guard, hosts=settings.hosts, origins=settings.origins)
+    app.add_middleware(Access, tokens=secrets.tokens)
+    app.add_middleware(Guard, hosts=options.hosts, origins=options.origins)
     app.add_middleware(Shield)
-    app.add_middleware(Observe, answers_id=settings.answers_request_id)
+    app.add_middleware(Observe, answers_id=answers_request_id)
     _add_error_handlers(app)
     for add in (add_models, add_sessions, add_changes, add_views, add_objects, add_predict):
         add(context)
-    add_live(app, settings, context.store, turns, lambda socket: rates.click(client_of(socket.scope)))
+    add_live(app, options, context.store, turns, lambda socket: rates.click(client_of(socket.scope)))
     for add_face in FACES:
-        add_face(app, fleet, settings, turns)
-    add_examples(app, settings.examples)
+        add_face(app, fleet, options, secrets, turns)
+    add_examples(app, Path(options.examples) if options.examples else None)
     add_page(app)
     return app
 
 
-def fleet_of(model: Model | Mapping[str, Model], settings: Settings) -> Fleet:
+def fleet_of(model: Model | Mapping[str, Model], options: Options) -> Fleet:
     """Models by name; engines of this process share one bound of memory in equal parts."""
     models: Mapping[str, Model] = model if isinstance(model, Mapping) else {ONLY: model}
     return Fleet(
         {
-            name: LocalMasks(each, settings, len(models)) if isinstance(each, Engine) else each
+            name: LocalMasks(each, options, len(models)) if isinstance(each, Engine) else each
             for name, each in models.items()
         }
     )

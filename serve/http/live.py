@@ -17,8 +17,8 @@ from fastapi import FastAPI, Query, WebSocket, WebSocketDisconnect
 from fastapi.concurrency import run_in_threadpool
 
 from serve.core.made import patch_between
+from serve.core.options import Options
 from serve.core.problems import Problem
-from serve.core.settings import Settings
 from serve.engine.waiting import Turns
 from serve.http.observe import message as observed
 from serve.http.shield import as_problem, logger, new_instance
@@ -110,8 +110,8 @@ class Patches:
 class Live:
     """One socket of one session: a reader fills the queue, a worker empties it."""
 
-    def __init__(self, socket: WebSocket, encoding: Encoding, allow: Allow, settings: Settings, turns: Turns) -> None:
-        self._socket, self._encoding, self._allow, self._settings = socket, encoding, allow, settings
+    def __init__(self, socket: WebSocket, encoding: Encoding, allow: Allow, options: Options, turns: Turns) -> None:
+        self._socket, self._encoding, self._allow, self._options = socket, encoding, allow, options
         self._turns = turns
         self._queue: asyncio.Queue[Command | None] = asyncio.Queue(MAX_WAITING)
         self._num_changes = 0  # of the queue: what is no change supersedes nothing
@@ -152,7 +152,7 @@ class Live:
         while (message := await self._receive()) is not None:
             text = message.get("text")
             data = text if text is not None else message.get("bytes") or b""
-            command = read_command(data, self._settings.max_click_body_bytes)
+            command = read_command(data, self._options.max_click_body_bytes)
             refusal = self._allow(self._socket)
             if refusal is not None:
                 command = Command(id=command.id, problem=refusal)
@@ -161,7 +161,7 @@ class Live:
 
     async def _receive(self) -> MutableMapping[str, Any] | None:
         try:
-            message = await asyncio.wait_for(self._socket.receive(), self._settings.idle_timeout_s)
+            message = await asyncio.wait_for(self._socket.receive(), self._options.idle_timeout_s)
         except TimeoutError:
             return None  # it is not there: the session has expired, or is used in other ways
         except RuntimeError:  # a send has noticed first that the client is gone
@@ -226,7 +226,7 @@ class Live:
             self._open = False  # what was received is still applied
 
 
-def add_live(app: FastAPI, settings: Settings, store: Sessions, turns: Turns, allow: Allow = lambda _: None) -> None:
+def add_live(app: FastAPI, options: Options, store: Sessions, turns: Turns, allow: Allow = lambda _: None) -> None:
     """Add /v1/sessions/{id}/live."""
     num_open = 0
 
@@ -234,8 +234,8 @@ def add_live(app: FastAPI, settings: Settings, store: Sessions, turns: Turns, al
     async def live(socket: WebSocket, session_id: str, mask: Annotated[Encoding, Query()] = "rle") -> None:
         nonlocal num_open
         await socket.accept("bearer" if "bearer" in socket.scope["subprotocols"] else None)
-        connection = Live(socket, mask, allow, settings, turns)
-        if num_open >= settings.max_live:
+        connection = Live(socket, mask, allow, options, turns)
+        if num_open >= options.max_live:
             await connection.close(TRY_LATER, "at_capacity")
             return
         num_open += 1

@@ -8,8 +8,8 @@ from collections.abc import Callable, Hashable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from serve.core.options import Options
 from serve.core.problems import Problem
-from serve.core.settings import Settings
 from serve.http.shield import path_of, refuse
 
 MAX_CLIENTS = 10_000
@@ -42,10 +42,10 @@ class Buckets:
 
 
 class Rates:
-    """The limits of Settings for every client."""
+    """The limits of Options for every client."""
 
-    def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
-        clicks, opens = settings.clicks_per_second, settings.opens_per_minute
+    def __init__(self, options: Options, clock: Callable[[], float] = time.monotonic) -> None:
+        clicks, opens = options.clicks_per_second, options.opens_per_minute
         self._clicks = Buckets(clicks, BURST_S * clicks, clock) if clicks > 0 else None
         self._opens = Buckets(opens / 60, opens, clock) if opens > 0 else None
 

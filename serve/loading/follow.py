@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from models.errors import InputError
 from serve.core.sources import Source
 
+Take = Callable[[str, str], None]
+"""Puts another checkpoint (its folder) in the place of the model of a name; raises InputError, and changes nothing."""
 STOP_S = 10.0  # a server that ends does not wait longer for a model that is just being read
 logger = logging.getLogger("maskwright.serve")
 
@@ -26,7 +28,7 @@ class Follower:
         pinned: dict[str, str],
         pin: Callable[[str], str],
         fetch: Callable[[str], str],
-        take: Callable[[str, str], None],
+        take: Take,
     ) -> None:
         """Follow `sources`, of which `pinned` (by name) is served already."""
         self._sources, self._seen = tuple(sources), dict(pinned)

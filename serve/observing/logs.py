@@ -8,7 +8,7 @@ import sys
 from typing import Any, TextIO, get_args
 
 from models.errors import InputError
-from serve.core.settings import LogFormat
+from serve.core.options import LogFormat
 from serve.observing.record import NONE, Record, hide_sessions, request_id, session_name
 
 FORMATS: tuple[LogFormat, ...] = get_args(LogFormat)

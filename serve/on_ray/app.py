@@ -17,10 +17,10 @@ from fastapi import FastAPI
 from ray.serve import Application
 
 from models.errors import InputError
-from serve.core.sources import ONLY, Source, join_sources, read_sources
+from serve.core.options import Options
+from serve.core.sources import ONLY, Source
 from serve.engine.fleet import Fleet
 from serve.http.app import create_app
-from serve.loading.args import ServeArgs, build_settings
 from serve.loading.model_source import SCHEME, impatient, pin, registry_uri, resolve
 from serve.on_ray.environment import MEMORY
 from serve.on_ray.observing import observe_replica
@@ -44,15 +44,15 @@ APP_NAME = "maskwright"
 class Maskwright:
     """The ingress: it holds the sessions' values and no model. Its routes are those of serve/http/app.py."""
 
-    def __init__(self, args: ServeArgs, owners: Mapping[str, Any]) -> None:
-        self.args, self.owners = args, owners
+    def __init__(self, options: Options, owners: Mapping[str, Any]) -> None:
+        self.options, self.owners = options, owners
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Build the app around those who run the models; Ray Serve calls this in the replica."""
-        observe_replica(self.args.log_format)
+        observe_replica(self.options.log_format)
         fleet = Fleet({name: RemoteMasks(owner) for name, owner in self.owners.items()})
         # Ray Serve's proxy names the request in the answer.
-        return create_app(fleet, replace(build_settings(self.args), answers_request_id=False))
+        return create_app(fleet, self.options, answers_request_id=False)
 
 
 @ray_serve.deployment(num_replicas=1, ray_actor_options={"num_cpus": 0})
@@ -64,27 +64,23 @@ class Models:
 
 
 def build_app(args: dict[str, Any]) -> Application:
-    """Build the application for `serve run` and `serve deploy`; `args` as in ServeArgs; raises InputError.
+    """Build the application for `serve run` and `serve deploy`; `args` as in Options; raises InputError.
 
     Aliases are settled here: replicas that start later must not serve another version than those beside them.
     """
-    checked = ServeArgs.of(args)
-    sources = read_sources([checked.checkpoint])
-    if any(each.place.startswith(SCHEME) for each in sources):
-        uri = registry_uri(checked.tracking_uri)  # a replica elsewhere may have another environment
+    options = Options.of(args)
+    if any(each.place.startswith(SCHEME) for each in options.checkpoint):
+        uri = registry_uri(options.tracking_uri)  # a replica elsewhere may have another environment
         with impatient():
-            sources = tuple(Source(each.name, pin(each.place, uri)) for each in sources)
-        checked = replace(checked, tracking_uri=uri, checkpoint=join_sources(sources))
-    return bind(checked)
+            sources = [Source(each.name, pin(each.place, uri)) for each in options.checkpoint]
+        options = replace(options.serving(sources), tracking_uri=uri)
+    return bind(options)
 
 
-def settled(args: ServeArgs) -> ServeArgs:
-    """Settle what depends on the process that binds, so that binding again gives the same deployments."""
+def settled(options: Options) -> Options:
+    """Settle where sessions are, so that binding again gives the same deployments."""
     return replace(
-        args,
-        # Ray sets OMP_NUM_THREADS to the CPUs that a replica reserves, so torch would decide on one thread.
-        num_threads=args.num_threads or os.cpu_count() or 1,
-        sessions=args.sessions or str(Path(tempfile.mkdtemp(prefix="maskwright-")) / "sessions.db"),
+        options, sessions=options.sessions or str(Path(tempfile.mkdtemp(prefix="maskwright-")) / "sessions.db")
     )
 
 
@@ -101,32 +97,32 @@ class Release:
     split: Mapping[str, bool]
 
     @staticmethod
-    def of(args: ServeArgs) -> "Release":
+    def of(options: Options) -> "Release":
         """A separate release: a Ray may hold replicas of an earlier process, whose code was another."""
-        return Release(secrets.token_hex(4), {name: is_split(each) for name, each in args.models().items()})
+        return Release(secrets.token_hex(4), {name: is_split(each) for name, each in options.models().items()})
 
 
-def bind(args: ServeArgs, release: Release | None = None, *, ingress: bool = True) -> Application:
+def bind(options: Options, release: Release | None = None, *, ingress: bool = True) -> Application:
     """Bind the deployments: those of each model, and the ingress. Without a `release` all of them count as new."""
-    args = settled(args)
-    settings, models = build_settings(args), args.models()
+    options = settled(options)
+    models = options.models()
     resources = ray.cluster_resources() if ray.is_initialized() else {}
     cpus, gpus = resources.get("CPU", float(os.cpu_count() or 1)), resources.get("GPU", 0.0)
-    share = share_of(len(models), cpus, gpus, wants_gpu(args.device))
+    share = share_of(len(models), cpus, gpus, wants_gpu(options.device))
     split = release.split if release else {name: is_split(each) for name, each in models.items()}
     label = release.name if release else None
     owners = {
-        name: owner_of("" if name == ONLY else f"_{name}", each, settings, share, MEMORY, split[name], label)
+        name: owner_of("" if name == ONLY else f"_{name}", each, share, MEMORY, split[name], label)
         for name, each in models.items()
     }
     if not ingress:
         return versioned(Models, label).bind(owners)
-    return versioned(Maskwright, label, replace(args, checkpoint="", tracking_uri=None)).bind(args, owners)
+    return versioned(Maskwright, label, replace(options, checkpoint=(), tracking_uri=None)).bind(options, owners)
 
 
-def remote_fleet(args: ServeArgs, release: Release) -> Fleet:
+def remote_fleet(options: Options, release: Release) -> Fleet:
     """The models that are deployed, as a process outside of Ray Serve reaches them."""
-    names = {name: owner_name("" if name == ONLY else f"_{name}", release.split[name]) for name in args.models()}
+    names = {name: owner_name("" if name == ONLY else f"_{name}", release.split[name]) for name in options.models()}
     return Fleet(
         {
             name: RemoteMasks(ray_serve.get_deployment_handle(each, APP_NAME), direct=True)
@@ -135,7 +131,7 @@ def remote_fleet(args: ServeArgs, release: Release) -> Fleet:
     )
 
 
-def is_split(args: ServeArgs) -> bool:
+def is_split(options: Options) -> bool:
     """Whether the checkpoint's network has two halves; one that cannot be read here is refused by the replica."""
     import torch
 
@@ -143,7 +139,7 @@ def is_split(args: ServeArgs) -> bool:
 
     try:
         with impatient():
-            description = checkpoint.describe(resolve(args.checkpoint, args.tracking_uri))
+            description = checkpoint.describe(resolve(options.place, options.tracking_uri))
     except InputError:
         return False
     with torch.device("meta"):

@@ -9,6 +9,7 @@ only encodings cross from one deployment to the other.
 import asyncio
 import hashlib
 import logging
+import os
 from concurrent.futures import CancelledError as FutureCancelled
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -27,8 +28,8 @@ from models.interaction import Click
 from models.rle import Rle
 from serve.core.clicks import Rows, rows
 from serve.core.made import Made
+from serve.core.options import Options
 from serve.core.problems import Problem
-from serve.core.settings import Settings
 from serve.core.values import Basis
 from serve.engine.batching import Batched
 from serve.engine.engine import ModelNan
@@ -116,18 +117,18 @@ class _Owner:
 class FirstClick(_Owner):
     """The heavy half: encodes for corrections, in batches across sessions; whole networks live here altogether."""
 
-    def __init__(self, args: Any, settings: Settings) -> None:
-        from serve.loading.args import build_engine, build_predictor
+    def __init__(self, options: Options) -> None:
+        from serve.loading.build import build_engine
 
-        observe_replica(args.log_format)
-        predictor = build_predictor(args)
+        observe_replica(options.log_format)
+        predictor = _predictor(options)
         self.batched = Batched(predictor.answer, max_batch_of(predictor))
         predictor.answer = self.batched
-        self.kept = Kept(self.batched, settings.max_cache_bytes // 4)
+        self.kept = Kept(self.batched, options.max_cache_bytes // 4)
         # What such a network makes of an image is all that its light half needs, at every click: it travels, once.
         self._heavy = self._travelling if predictor.network.traits.prompted else self.kept
         self._version = predictor.model_version
-        self.worker = Worker(build_engine(args, predictor, alone=max_batch_of(predictor) == 1), settings)
+        self.worker = Worker(build_engine(options, predictor, alone=max_batch_of(predictor) == 1), options)
 
     def stats(self) -> dict[str, int]:
         """Also: tickets of sessions elsewhere that still stood for something."""
@@ -153,11 +154,11 @@ class FirstClick(_Owner):
 class Correction(_Owner):
     """The light half, with the sessions; what is heavy is asked of FirstClick."""
 
-    def __init__(self, args: Any, settings: Settings, first_click: Any) -> None:
-        from serve.loading.args import build_engine, build_predictor
+    def __init__(self, options: Options, first_click: Any) -> None:
+        from serve.loading.build import build_engine
 
-        observe_replica(args.log_format)
-        predictor = build_predictor(args)
+        observe_replica(options.log_format)
+        predictor = _predictor(options)
         light = Batched(predictor.answer, max_batch_of(predictor))
 
         def heavy(requests: list[Any], tickets: list[Ticket], route: str | None, model_version: str) -> Encoded:
@@ -167,8 +168,15 @@ class Correction(_Owner):
         predictor.answer = halves(regardless(light), by_ticket(heavy), predictor.model_version)
         self.batched = light
         with ThreadPoolExecutor(1) as pool:  # its first click waits for FirstClick, which Ray's own thread may not
-            engine = pool.submit(build_engine, args, predictor, alone=False).result()
-        self.worker = Worker(engine, settings)
+            engine = pool.submit(build_engine, options, predictor, alone=False).result()
+        self.worker = Worker(engine, options)
+
+
+def _predictor(options: Options) -> Any:
+    from serve.loading.build import build_predictor
+
+    # Ray sets OMP_NUM_THREADS to the CPUs that a replica reserves, so torch would decide on one thread.
+    return build_predictor(replace(options, num_threads=options.num_threads or os.cpu_count() or 1))
 
 
 def max_batch_of(predictor: Any) -> int:
@@ -178,8 +186,7 @@ def max_batch_of(predictor: Any) -> int:
 
 def owner_of(
     suffix: str,
-    args: Any,
-    settings: Settings,
+    options: Options,
     share: Share,
     environment: dict[str, str],
     split: bool,
@@ -195,7 +202,7 @@ def owner_of(
             ray_actor_options={**resources, "runtime_env": {"env_vars": environment}},
             max_surge_percent=surge,
         )
-        return versioned(chosen, release, args, share).bind(args, settings, *more)
+        return versioned(chosen, release, options, share).bind(options, *more)
 
     heavy = bound(FirstClick, share.heavy(split))
     return bound(Correction, share.light(), heavy) if split else heavy

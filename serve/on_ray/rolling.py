@@ -5,7 +5,7 @@ from typing import Generic, Protocol, Self, TypeVar
 
 
 class Movable(Protocol):
-    """What is deployed; see ServeArgs."""
+    """What is deployed; see Options."""
 
     def moved(self, name: str, place: str) -> Self:
         """The same with another checkpoint for the model of this name."""

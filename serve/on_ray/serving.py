@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +17,11 @@ from ray.serve.config import HTTPOptions
 
 from models.errors import InputError
 from models.short_folder import prepare_ray_tmpdir
+from serve.core.options import Options
 from serve.http.app import create_app
 from serve.http.server import answering
-from serve.loading.args import ServeArgs, build_engine, build_settings
+from serve.loading.build import build_engine
+from serve.loading.follow import Take
 from serve.on_ray.app import APP_NAME, Release, bind, remote_fleet, settled
 from serve.on_ray.observing import observing
 from serve.on_ray.rolling import Rolling
@@ -73,12 +75,8 @@ def connect(metrics_port: int = 0) -> bool:
     return not address
 
 
-Take = Callable[[str, str], None]
-"""Puts another checkpoint (its folder) in the place of the model of a name; raises InputError, and changes nothing."""
-
-
 @contextmanager
-def serving(args: ServeArgs, host: str, port: int, metrics_port: int = 0, *, proxy: bool = False) -> Iterator[Take]:
+def serving(options: Options, host: str, port: int, metrics_port: int = 0, *, proxy: bool = False) -> Iterator[Take]:
     """Serve while the block runs, which begins when requests are answered; raises InputError.
 
     HTTP is answered by a thread of this process, or with `proxy` by Ray Serve's proxies and the ingress's replicas.
@@ -91,7 +89,7 @@ def serving(args: ServeArgs, host: str, port: int, metrics_port: int = 0, *, pro
     deployed = served_before = False
     try:
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
-        if ours and args.device == "cuda" and ray.cluster_resources().get("GPU", 0) < 1:
+        if ours and options.device == "cuda" and ray.cluster_resources().get("GPU", 0) < 1:
             raise InputError("device cuda: Ray finds no GPU on this machine; use device auto or cpu")
         if not ours and APP_NAME in ray_serve.status().applications:
             raise InputError(
@@ -106,14 +104,14 @@ def serving(args: ServeArgs, host: str, port: int, metrics_port: int = 0, *, pro
             logging_config={"enable_access_log": False},
         )
         deployed = True
-        args, release = settled(args), Release.of(args)
-        take = Rolling(args, lambda moved: deploy(moved, release, ingress=proxy), try_model).take
+        options, release = settled(options), Release.of(options)
+        take = Rolling(options, lambda moved: deploy(moved, release, ingress=proxy), try_model).take
         if proxy and served_before and not answers(host, port):
             raise InputError(
                 f"Ray Serve ran on this Ray before, and its proxies do not listen on {host} port {port}: "
                 "give the --host and --port that they have, or leave out --proxy"
             )
-        with nullcontext() if proxy else front(args, release, host, port):
+        with nullcontext() if proxy else front(options, release, host, port):
             yield take
     finally:
         if deployed:
@@ -128,24 +126,24 @@ def serving(args: ServeArgs, host: str, port: int, metrics_port: int = 0, *, pro
 
 
 @contextmanager
-def front(args: ServeArgs, release: Release, host: str, port: int) -> Iterator[None]:
+def front(options: Options, release: Release, host: str, port: int) -> Iterator[None]:
     """Answer HTTP in a thread of this process, with the models that are deployed."""
-    app = create_app(remote_fleet(args, release), build_settings(args))
+    app = create_app(remote_fleet(options, release), options)
     with observing(), answering(app, host, port):
         yield
 
 
-def deploy(args: ServeArgs, release: Release, *, ingress: bool) -> None:
+def deploy(options: Options, release: Release, *, ingress: bool) -> None:
     """Serve these arguments from now on, returning when all replicas do; raises InputError."""
     try:
-        ray_serve.run(bind(args, release, ingress=ingress), name=APP_NAME, route_prefix="/" if ingress else None)
+        ray_serve.run(bind(options, release, ingress=ingress), name=APP_NAME, route_prefix="/" if ingress else None)
     except (RuntimeError, RayError) as error:
         raise refusal(error, deployment_messages()) or error from None
 
 
-def try_model(args: ServeArgs, name: str) -> None:
+def try_model(options: Options, name: str) -> None:
     """Read a model and make a click with it, in no hurry: beside it others serve. Raises InputError."""
-    build_engine(replace(args.models()[name], device="cpu", num_threads=1))
+    build_engine(replace(options.models()[name], device="cpu", num_threads=1))
 
 
 def deployment_messages() -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from serve.core.clicks import Rows, clicks_of
 from serve.core.made import Made
-from serve.core.settings import Settings
+from serve.core.options import Options
 from serve.core.values import Basis
 from serve.engine.engine import Engine
 from serve.engine.masks import LocalMasks, ModelInfo, Work
@@ -19,9 +19,9 @@ from serve.wire.images import decode_image
 class Worker:
     """Sessions of one replica."""
 
-    def __init__(self, engine: Engine, settings: Settings) -> None:
-        self.engine, self._settings = engine, settings
-        self._masks = LocalMasks(engine, settings)
+    def __init__(self, engine: Engine, options: Options) -> None:
+        self.engine, self._options = engine, options
+        self._masks = LocalMasks(engine, options)
 
     def info(self) -> ModelInfo:
         """Which model answers."""
@@ -30,7 +30,7 @@ class Worker:
     def open(self, session_id: str, data: bytes, basis: Basis) -> None:
         """Decode and open an image before its first click."""
         with self.engine.opening:
-            image = decode_image(data, self._settings.max_pixels, basis.bit_depth)
+            image = decode_image(data, self._options.max_pixels, basis.bit_depth)
             self._masks.open(session_id, data, image, basis)
 
     def ask(self, what: str, session_id: str, data: bytes | None, basis: Basis, clicks: Rows) -> Any:
@@ -56,7 +56,7 @@ class Worker:
     def once(self, data: bytes, basis: Basis, clicks: Rows) -> Made:
         """The mask of clicks on an image that is not kept."""
         with self.engine.opening:
-            image = decode_image(data, self._settings.max_pixels, basis.bit_depth)
+            image = decode_image(data, self._options.max_pixels, basis.bit_depth)
             return self._masks.once(data, image, basis, clicks_of(clicks))
 
     def forget(self, session_id: str) -> None:

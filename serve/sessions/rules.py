@@ -14,22 +14,22 @@ import numpy as np
 from models import rle
 from serve.core.clicks import check_wire_click
 from serve.core.made import Made
+from serve.core.options import Options
 from serve.core.problems import Problem
-from serve.core.settings import Settings
 from serve.core.values import Change, Exemplar, Finished, SessionValue
 
 SAME = 0.5
 """A part of which more than this share belongs to a finished object is that object, found again."""
 
 
-def after(value: SessionValue, change: Change, settings: Settings, current: Callable[[], Made]) -> SessionValue:
+def after(value: SessionValue, change: Change, options: Options, current: Callable[[], Made]) -> SessionValue:
     """The value after a change; `current` makes the mask at hand, should it be needed. Raises Problem."""
     history, position = value.history, value.position
     match change.kind:
         case "click":
             assert change.click is not None
             check_wire_click(change.click, value.hw)
-            if position >= settings.max_clicks:
+            if position >= options.max_clicks:
                 raise Problem("bad_click", f"the session has {position} clicks, the most that are allowed")
             return value.after(change, history=(*history[:position], change.click), position=position + 1)
         case "undo":
@@ -43,7 +43,7 @@ def after(value: SessionValue, change: Change, settings: Settings, current: Call
             given = {name: setting for name, setting in given.items() if setting is not None}
             return value.after(change, basis=replace(value.basis, **given))
         case "finish":
-            return _finished(value, change, settings, current())
+            return _finished(value, change, options, current())
         case "edit":
             _expect_free(value)
             chosen = _object(value, change.number)
@@ -55,7 +55,7 @@ def after(value: SessionValue, change: Change, settings: Settings, current: Call
             return value.after(change, objects=tuple(each for each in value.objects if each is not chosen))
         case "add":
             assert change.added is not None
-            return _added(value, change, change.added, settings)
+            return _added(value, change, change.added, options)
         case "recall":
             _expect_free(value)
             chosen = _object(value, change.number)
@@ -64,7 +64,7 @@ def after(value: SessionValue, change: Change, settings: Settings, current: Call
     raise Problem("bad_request", f"no change is named {change.kind!r}")
 
 
-def _finished(value: SessionValue, change: Change, settings: Settings, made: Made) -> SessionValue:
+def _finished(value: SessionValue, change: Change, options: Options, made: Made) -> SessionValue:
     if made.area == 0:
         raise Problem("object_empty", "the object at hand has no mask: click on it first")
     basis = value.basis
@@ -85,24 +85,24 @@ def _finished(value: SessionValue, change: Change, settings: Settings, made: Mad
             )
         ]
     return _with(
-        value, change, new, settings, basis=replace(basis, initial_mask=None, exemplar=None), history=(), position=0
+        value, change, new, options, basis=replace(basis, initial_mask=None, exemplar=None), history=(), position=0
     )
 
 
-def _added(value: SessionValue, change: Change, added: Finished, settings: Settings) -> SessionValue:
+def _added(value: SessionValue, change: Change, added: Finished, options: Options) -> SessionValue:
     held = sum(_num_bytes(each) for each in value.objects) + _num_bytes(added)
-    if held > settings.max_added_bytes:
+    if held > options.max_added_bytes:
         raise Problem(
             "too_many_objects",
-            f"the objects' masks would take {held} bytes of run lengths: at most {settings.max_added_bytes} are kept",
+            f"the objects' masks would take {held} bytes of run lengths: at most {options.max_added_bytes} are kept",
         )
-    return _with(value, change, [added], settings)
+    return _with(value, change, [added], options)
 
 
-def _with(value: SessionValue, change: Change, new: list[Finished], settings: Settings, **changed: Any) -> SessionValue:
-    if len(value.objects) + len(new) > settings.max_objects:
+def _with(value: SessionValue, change: Change, new: list[Finished], options: Options, **changed: Any) -> SessionValue:
+    if len(value.objects) + len(new) > options.max_objects:
         raise Problem(
-            "too_many_objects", f"a session holds at most {settings.max_objects} objects: export them and open another"
+            "too_many_objects", f"a session holds at most {options.max_objects} objects: export them and open another"
         )
     numbered = [replace(each, number=value.next_number + place) for place, each in enumerate(new)]
     objects = (*value.objects, *numbered)

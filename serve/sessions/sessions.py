@@ -18,8 +18,8 @@ import numpy as np
 from models.interaction import Click
 from models.rle import Rle
 from serve.core.made import Made
+from serve.core.options import Options
 from serve.core.problems import Problem
-from serve.core.settings import Settings
 from serve.core.values import Basis, Change, SessionValue
 from serve.engine.fleet import Fleet
 from serve.engine.locks import KeyedLocks
@@ -55,12 +55,12 @@ class Sessions:
     def __init__(
         self,
         fleet: Fleet,
-        settings: Settings,
+        options: Options,
         clock: Callable[[], float] = time.time,
         values: ValueStore | None = None,
     ) -> None:
-        self._fleet, self._settings, self._clock = fleet, settings, clock
-        self._values = values if values is not None else open_store(settings.sessions)
+        self._fleet, self._options, self._clock = fleet, options, clock
+        self._values = values if values is not None else open_store(options.sessions)
         # One change of a session at a time; locks vanish with the last who holds them.
         self._locks = KeyedLocks()
         self._guard = threading.Lock()
@@ -76,8 +76,8 @@ class Sessions:
         """
         self._drop_expired()
         num, stored = self._totals()
-        full = num >= self._settings.max_sessions
-        if full or (num and stored + num_bytes > self._settings.max_stored_bytes):
+        full = num >= self._options.max_sessions
+        if full or (num and stored + num_bytes > self._options.max_stored_bytes):
             raise Problem("at_capacity", f"{num} sessions are open; try again", retry_after_s=5)
         return num
 
@@ -85,7 +85,7 @@ class Sessions:
         self, data: bytes, image: np.ndarray, basis: Basis | None = None, who: str | None = None
     ) -> SessionValue:
         """Start a session on an image file and its decoded pixels; raises at_capacity, and as the engine's `open`."""
-        basis = basis or Basis(bit_depth=self._settings.bit_depth)
+        basis = basis or Basis(bit_depth=self._options.bit_depth)
         basis = replace(basis, model=basis.model or self._fleet.default)
         value = SessionValue(
             id=secrets.token_urlsafe(24),
@@ -108,7 +108,7 @@ class Sessions:
         self._drop_expired()
         value = self._values.get(session_id)
         if value is None and self._values.has_ended(session_id):
-            raise Problem("session_expired", f"idle for more than {self._settings.idle_timeout_s:g} s")
+            raise Problem("session_expired", f"idle for more than {self._options.idle_timeout_s:g} s")
         if value is None or value.owner != who:
             raise Problem("session_unknown", "no session has this id; open one with POST /v1/sessions")
         now = self._clock()
@@ -121,7 +121,7 @@ class Sessions:
 
     def expires_in_s(self, value: SessionValue) -> int:
         """Whole seconds until a session that `get` or `create` gave ends, unless it is used before."""
-        return max(0, int(value.used_at + self._settings.idle_timeout_s - self._clock()))
+        return max(0, int(value.used_at + self._options.idle_timeout_s - self._clock()))
 
     def delete(self, session_id: str, who: str | None = None) -> None:
         """Forget a session; raises like `get`."""
@@ -149,7 +149,7 @@ class Sessions:
                 return Outcome(made=self._made(value), value=value)
             if sequence is not None and sequence != value.sequence + 1:
                 raise Problem("stale_sequence", f"got change {sequence}: expected {value.sequence + 1}", "/sequence")
-            after = rules.after(value, change, self._settings, lambda: self._made(value))
+            after = rules.after(value, change, self._options, lambda: self._made(value))
             made = self._made(after)
             if not self._values.commit(after, value.sequence):
                 raise Problem("stale_sequence", "another change of this session came first", "/sequence")
@@ -159,7 +159,7 @@ class Sessions:
         """The mask that a click would give. Nothing is changed, and making the very click then costs nothing."""
         with self._locks.alone(session_id):
             value = self.get(session_id, who)
-            would = rules.after(value, Change(kind="click", click=click), self._settings, lambda: self._made(value))
+            would = rules.after(value, Change(kind="click", click=click), self._options, lambda: self._made(value))
             return Outcome(made=self._made(would), value=replace(would, sequence=value.sequence))
 
     def image(self, session_id: str, who: str | None = None) -> bytes:
@@ -197,7 +197,7 @@ class Sessions:
 
     def _drop_expired(self) -> None:
         with _put_off():
-            self._values.expire(self._clock() - self._settings.idle_timeout_s)
+            self._values.expire(self._clock() - self._options.idle_timeout_s)
 
 
 @contextmanager

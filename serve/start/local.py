@@ -1,20 +1,43 @@
-"""The models of a server without Ray: engines of this process, one of which may be replaced while it serves."""
+"""A server without Ray: engines of this process, one of which may be replaced while it serves."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from serve.core.options import Options
 from serve.engine.masks import LocalMasks
-from serve.http.app import fleet_of
-from serve.loading.args import ServeArgs, build_engine, build_settings
+from serve.http.app import create_app, fleet_of
+from serve.http.server import answering
+from serve.loading.build import build_engine
+from serve.loading.follow import Take
+from serve.observing import metrics
+from serve.observing.prometheus import PrometheusSink, add_metrics
 
 
 class LocalFleet:
-    """Reads every model of `args`, or raises InputError."""
+    """Reads every model of `options`, or raises InputError."""
 
-    def __init__(self, args: ServeArgs) -> None:
-        self.args, self.settings = args, build_settings(args)
-        self.fleet = fleet_of({name: build_engine(each) for name, each in args.models().items()}, self.settings)
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.fleet = fleet_of({name: build_engine(each) for name, each in options.models().items()}, options)
 
     def take(self, name: str, place: str) -> None:
         """Put another checkpoint in the place of a model; one that is of no use changes nothing: raises InputError."""
-        moved = self.args.moved(name, place)
+        moved = self.options.moved(name, place)
         engine = build_engine(moved.models()[name])
-        self.fleet.replace(name, LocalMasks(engine, self.settings, len(self.fleet.names)))
-        self.args = moved
+        self.fleet.replace(name, LocalMasks(engine, self.options, len(self.fleet.names)))
+        self.options = moved
+
+
+@contextmanager
+def serving_here(options: Options, host: str, port: int) -> Iterator[Take]:
+    """Serve while the block runs, which begins when requests are answered; raises InputError.
+
+    The block is given what puts another checkpoint in a model's place, by name.
+    """
+    sink = PrometheusSink()
+    metrics.install(sink)
+    local = LocalFleet(options)
+    app = create_app(local.fleet, options)
+    add_metrics(app, sink, asks_for_token=bool(options.tokens))
+    with answering(app, host, port):
+        yield local.take

@@ -25,7 +25,7 @@ LARGE = 64 * 1024  # JSON longer than this is parsed and validated off the event
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionBody:
-    """An image file and, where given, a mask (PNG bytes or RLE) and other settings."""
+    """An image file and, where given, a mask (PNG bytes or RLE) and other options."""
 
     image: bytes
     mask: bytes | MaskRle | None = None

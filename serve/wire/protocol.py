@@ -12,7 +12,7 @@ from serve.core.values import Exemplar
 
 Coordinate = Annotated[float, Field(strict=True, allow_inf_nan=False, description="pixels; an integer is its centre")]
 Flag = Annotated[bool, Field(strict=True)]
-MAX_CLICKS = 200  # of one request, whatever the server's settings: a list this long is checked in no time
+MAX_CLICKS = 200  # of one request, whatever the server's options: a list this long is checked in no time
 Sequence = Annotated[int, Field(strict=True, ge=1, description="number of this change in its session: last one + 1")]
 
 
@@ -161,7 +161,7 @@ class ExemplarBody(Message):
 
 
 class SessionRequest(Message):
-    """An image as base64 text or data URI, and where given the mask to start from and other settings."""
+    """An image as base64 text or data URI, and where given the mask to start from and other options."""
 
     image: str | None = Field(None, description="base64 or data URI of a JPEG, PNG or WebP file")
     mask: MaskRle | None = None

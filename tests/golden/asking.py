@@ -7,8 +7,8 @@ from typing import Any
 from fastapi.testclient import TestClient
 
 from models import rle
+from serve.core.options import Options
 from serve.http.app import create_app
-from serve.loading.args import ServeArgs
 from serve.start.local import LocalFleet
 
 ADDRESS = "http://localhost"
@@ -23,7 +23,7 @@ OF_A_MASK = {"area", "bbox_xywh", "num_changed", "bbox"}
 def server(checkpoints: Path, sessions: Path | str, *, tokens: Path | None = None, now: float = NOW) -> TestClient:
     """A server of the two golden models, with the client that asks it; the clock stands still."""
     local = LocalFleet(
-        ServeArgs(
+        Options(
             checkpoint=f"clicks={checkpoints / 'name'},exemplar={checkpoints / 'exemplar'}",
             sessions=str(sessions),
             tokens=None if tokens is None else str(tokens),
@@ -32,7 +32,7 @@ def server(checkpoints: Path, sessions: Path | str, *, tokens: Path | None = Non
             opens_per_minute=0,
         )
     )
-    return TestClient(create_app(local.fleet, local.settings, clock=lambda: now), ADDRESS)
+    return TestClient(create_app(local.fleet, local.options, clock=lambda: now), ADDRESS)
 
 
 def ask(client: TestClient, request: dict[str, Any]) -> tuple[int, Any]:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from models import rle
 from pipeline.data.readers import open_reader
-from serve.core.settings import Settings
+from serve.core.options import Options
 from serve.core.tokens import digest_of
 from serve.core.values import SessionValue
 from serve.sessions.open_store import open_store
@@ -36,7 +36,7 @@ def make_sessions(out: Path, checkpoints: Path) -> None:
     store = out / "sessions.db"
     with tempfile.TemporaryDirectory() as folder:
         # One that has ended by the time the others are opened.
-        early = _Person(server(checkpoints, store, now=OPENED_AT - 2 * Settings().idle_timeout_s))
+        early = _Person(server(checkpoints, store, now=OPENED_AT - 2 * Options().idle_timeout_s))
         ended = early.open(_png(_scene()))
         found = _open_all(_Person(server(checkpoints, store, now=OPENED_AT)))
         anna = _Person(server(checkpoints, store, tokens=out / "tokens.txt", now=OPENED_AT), SECRETS["anna"])

@@ -9,7 +9,8 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from models import rle
-from serve.core.settings import Settings
+from serve.core.options import Options
+from serve.core.tokens import Secrets, Token
 from serve.engine.engine import Engine
 from serve.http.app import create_app
 from tests.serve.fakes import FakePredictor
@@ -33,13 +34,14 @@ def encoded(image: np.ndarray | Image.Image, format: str = "PNG", **options: Any
 class Server:
     """The app on a fake predictor, a client, and a clock that only moves when told to."""
 
-    settings: Settings = field(default_factory=Settings)
+    options: Options = field(default_factory=Options)
+    secrets: Secrets = field(default_factory=Secrets)
     now: float = 0.0
 
     def __post_init__(self) -> None:
         self.predictor = FakePredictor()
         self.engine = Engine(self.predictor)
-        self.app = create_app(self.engine, self.settings, clock=lambda: self.now)
+        self.app = create_app(self.engine, self.options, clock=lambda: self.now, secrets=self.secrets)
         self.client = TestClient(self.app, ADDRESS, raise_server_exceptions=False)
 
     def open(self, image: bytes | None = None) -> str:
@@ -95,4 +97,7 @@ def server() -> Server:
 
 @pytest.fixture
 def make_server() -> Callable[..., Server]:
-    return lambda **settings: Server(settings=Settings(**settings))
+    def make(tokens: tuple[Token, ...] = (), label_studio_token: str | None = None, **options: Any) -> Server:
+        return Server(Options(**options), Secrets(tokens=tokens, label_studio=label_studio_token))
+
+    return make

@@ -11,10 +11,9 @@ import pytest
 from starlette.testclient import WebSocketDenialResponse
 
 from models.errors import InputError
-from serve import access
+from serve.core import tokens
 from serve.core.problems import Problem
-from serve.core.settings import Settings
-from serve.core.tokens import Token, digest_of, find, new_token, read_tokens
+from serve.core.tokens import Secrets, Token, digest_of, find, new_token, read_tokens
 from serve.http.access import Access
 from tests.serve.conftest import Server, encoded, picture, refused
 
@@ -149,7 +148,7 @@ def test_a_secret_is_compared_with_every_token(monkeypatch: pytest.MonkeyPatch) 
         compared.append(ours)
         return ours == given
 
-    monkeypatch.setattr(access.hmac, "compare_digest", compare)
+    monkeypatch.setattr(tokens.hmac, "compare_digest", compare)
     assert find("secret-of-anna", (ANNA, ADA)) == ANNA
     assert compared == [ANNA.sha256, ADA.sha256], "the first is no faster than the last"
     with pytest.raises(Problem):
@@ -224,7 +223,7 @@ def test_the_command_prints_a_secret_and_its_line() -> None:
 
 def test_label_studio_brings_its_secret_as_a_password_and_cvat_none() -> None:
     secret, _ = new_token("ls", "annotator")
-    server = Server(Settings(tokens=(Token(name="ls", role="annotator", sha256=digest_of(secret)),)))
+    server = Server(secrets=Secrets(tokens=(Token(name="ls", role="annotator", sha256=digest_of(secret)),)))
     assert server.client.get("/ls/health").status_code == 401
     assert server.client.get("/ls/health", auth=("anybody", secret)).status_code == 200
     refused(server.client.get("/ls/health", auth=("anybody", "wrong")), 401, "token_wrong")

@@ -13,14 +13,13 @@ from fastapi.testclient import TestClient
 from models import rle
 from models.errors import InputError
 from models.interaction import Click
-from serve.__main__ import Serve, check
-from serve.core.settings import Settings
+from serve.core.options import Options
 from serve.core.values import Basis, SessionValue
 from serve.engine.engine import Engine
 from serve.engine.masks import LocalMasks, Work
 from serve.http.app import create_app
-from serve.loading.args import ServeArgs, build_settings
 from serve.sessions.open_store import open_store
+from serve.start.command import Serve, check
 from serve.wire.images import decode_image
 from tests.deep_files import png16, values
 from tests.serve.conftest import ADDRESS, mask_of
@@ -65,7 +64,7 @@ def expected(image: np.ndarray, clicks: list[tuple[int, int, bool]]) -> np.ndarr
 
 
 def client_on(**settings: Any) -> TestClient:
-    app = create_app(Engine(Seeing()), Settings(**settings), clock=lambda: 0.0)
+    app = create_app(Engine(Seeing()), Options(**settings), clock=lambda: 0.0)
     return TestClient(app, ADDRESS, raise_server_exceptions=False)
 
 
@@ -177,7 +176,7 @@ def test_a_finished_object_is_edited_on_the_same_picture() -> None:
 
 def test_what_is_cached_counts_for_its_own_depth_alone() -> None:
     predictor, data = Seeing(), png16(DARK)
-    masks = LocalMasks(Engine(predictor), Settings())
+    masks = LocalMasks(Engine(predictor), Options())
     clicks = tuple(Click(y=y, x=x, positive=positive) for x, y, positive in CLICKS)
     for depth in (16, 0, 14):
         work = Work(session_id="a", load=lambda: data, basis=Basis(bit_depth=depth), clicks=clicks)
@@ -186,10 +185,10 @@ def test_what_is_cached_counts_for_its_own_depth_alone() -> None:
 
 
 def test_the_depth_is_an_option_of_the_server() -> None:
-    assert build_settings(ServeArgs.of({"checkpoint": "a"})).bit_depth == 0
-    assert build_settings(ServeArgs.of({"checkpoint": "a", "bit_depth": "12"})).bit_depth == 12
+    assert Options.of({"checkpoint": "a"}).bit_depth == 0
+    assert Options.of({"checkpoint": "a", "bit_depth": "12"}).bit_depth == 12
     for wrong in ("9", "-1", "many"):
         with pytest.raises(InputError, match="bit_depth"):
-            ServeArgs.of({"checkpoint": "a", "bit_depth": wrong})
+            Options.of({"checkpoint": "a", "bit_depth": wrong})
     with pytest.raises(InputError, match="bit_depth is 11: expected 8, 10, 12, 14, 16, or 0"):
         check(Serve(checkpoint=("a",), bit_depth=11, port=0x7000))

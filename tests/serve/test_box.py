@@ -9,8 +9,9 @@ from models import box, checkpoint
 from models.errors import InputError
 from models.predictor import Predictor
 from serve import __main__ as command
+from serve.core.options import Options
 from serve.core.sources import Source, read_sources
-from serve.loading.args import ServeArgs, build_engine
+from serve.loading.build import build_engine
 from serve.loading.checkpoints import Checkpoints
 from serve.loading.model_source import pin
 from serve.on_ray import app
@@ -38,13 +39,13 @@ def test_a_process_finds_the_folder_of_a_name(boxed: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("args", [{}, {"checkpoint": ""}, {"checkpoint": None}, {"checkpoint": "maskwright:lite_s"}])
 def test_a_deployment_without_a_checkpoint_serves_the_model_of_the_box(args: dict, boxed: Path) -> None:
-    checked = ServeArgs.of(args)
-    assert checked.checkpoint == box.DEFAULT
+    checked = Options.of(args)
+    assert checked.place == box.DEFAULT
     version = f"simpleclick_vit_xtiny-{checkpoint.describe(boxed)['sha256'][:12]}"
     engine = build_engine(checked)
     assert (engine.model_version, engine.refinement) == (version, "zoom_in")
     (owner,) = app.build_app(args)._bound_deployment.init_args[1].values()
-    assert owner._bound_deployment.init_args[0].checkpoint == box.DEFAULT, "a replica finds it in its own copy"
+    assert owner._bound_deployment.init_args[0].place == box.DEFAULT, "a replica finds it in its own copy"
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ import pytest
 import uvicorn
 from PIL import Image
 
-from serve.core.settings import Settings
-from serve.core.tokens import Token, digest_of
+from serve.core.options import Options
+from serve.core.tokens import Secrets, Token, digest_of
 from serve.engine.engine import Engine
 from serve.engine.fleet import Fleet
 from serve.http.app import create_app
@@ -29,11 +29,11 @@ ALT, CTRL, SHIFT = 1, 2, 8
 
 
 @contextlib.contextmanager
-def running(settings: Settings, model: Engine | Fleet | None = None) -> Iterator[str]:
+def running(options: Options, model: Engine | Fleet | None = None, secrets: Secrets | None = None) -> Iterator[str]:
     """A server, on the fake predictor where no model is given; gives the page's address."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        app = create_app(model or Engine(FakePredictor()), settings)
+        app = create_app(model or Engine(FakePredictor()), options, secrets=secrets)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
@@ -46,7 +46,7 @@ def running(settings: Settings, model: Engine | Fleet | None = None) -> Iterator
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     examples = tmp_path_factory.mktemp("examples")
     (examples / "scene.png").write_bytes(encoded(picture(40, 60)))
-    with running(Settings(examples=examples)) as address:
+    with running(Options(examples=str(examples))) as address:
         yield address
 
 
@@ -304,7 +304,7 @@ def test_a_finger_taps_and_drags(page: Page) -> None:
 def test_a_server_that_asks_for_a_token(tmp_path: Path) -> None:
     (tmp_path / "scene.png").write_bytes(encoded(picture(40, 60)))
     token = Token(name="anna", role="annotator", sha256=digest_of("the secret"))
-    with running(Settings(examples=tmp_path, tokens=(token,))) as address:
+    with running(Options(examples=str(tmp_path)), secrets=Secrets(tokens=(token,))) as address:
         with chromium(tmp_path / "brought", f"{address}#token=the%20secret") as page:
             open_example(page)
             page.click(*place(page, 30, 20))

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from models import rle
-from serve.core.settings import Settings
+from serve.core.options import Options
 from tests.serve.browser import Page, chromium
 from tests.serve.conftest import encoded, picture
 from tests.serve.test_browser import alpha, place, running, settled
@@ -89,7 +89,7 @@ def page(tmp_path: Path) -> Iterator[Page]:
     (tmp_path / "examples").mkdir()
     (tmp_path / "examples" / "a.png").write_bytes(encoded(picture(40, 60)))
     with (
-        running(Settings(examples=tmp_path / "examples")) as address,
+        running(Options(examples=str(tmp_path / "examples"))) as address,
         chromium(tmp_path / "profile", "about:blank") as opened,
     ):
         opened.send("Page.addScriptToEvaluateOnNewDocument", source=answers(["standard", "cfr_4"]))
@@ -170,7 +170,7 @@ def test_the_tools_on_the_real_routes(tmp_path: Path) -> None:
     (tmp_path / "examples").mkdir()
     (tmp_path / "examples" / "a.png").write_bytes(encoded(picture(40, 60)))
     with (
-        running(Settings(examples=tmp_path / "examples")) as address,
+        running(Options(examples=str(tmp_path / "examples"))) as address,
         chromium(tmp_path / "profile", address) as page,
     ):
         page.wait("document.querySelectorAll('#examples button').length === 1")

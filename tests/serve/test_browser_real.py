@@ -10,7 +10,7 @@ import pytest
 from models import rle
 from models.interaction import Click, Clicks
 from models.predictor import Predictor
-from serve.core.settings import Settings
+from serve.core.options import Options
 from serve.core.sources import ONLY
 from serve.engine.engine import Engine
 from serve.engine.masks import LocalMasks
@@ -31,10 +31,10 @@ FIND = "#objects li:first-child .icon[title^=Find]"
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def settings(tmp_path: Path) -> Options:
     (tmp_path / "examples").mkdir()
     (tmp_path / "examples" / "a.png").write_bytes(encoded(picture(40, 60)))
-    return Settings(examples=tmp_path / "examples")
+    return Options(examples=str(tmp_path / "examples"))
 
 
 def open_only(page: Page) -> None:
@@ -57,7 +57,7 @@ def painted(page: Page) -> np.ndarray:
     return np.array(rows, bool)
 
 
-def test_the_rest_of_a_kind_on_a_real_network(settings: Settings, tmp_path: Path) -> None:
+def test_the_rest_of_a_kind_on_a_real_network(settings: Options, tmp_path: Path) -> None:
     """A network of fresh weights finds no kind, but the page must show what it finds, part by part."""
     plain = Predictor(toy("icmformerpp_vit_base", seed=2))
     # Fresh weights answer about the same everywhere: the middle of these values cuts.
@@ -110,7 +110,7 @@ def test_the_rest_of_a_kind_on_a_real_network(settings: Settings, tmp_path: Path
         assert page.problems == []
 
 
-def test_models_without_exemplars_look_for_no_rest(settings: Settings, tmp_path: Path) -> None:
+def test_models_without_exemplars_look_for_no_rest(settings: Options, tmp_path: Path) -> None:
     with running(settings) as address, chromium(tmp_path / "profile", address) as page:
         open_only(page)
         page.click(*place(page, 12, 20))
@@ -120,7 +120,7 @@ def test_models_without_exemplars_look_for_no_rest(settings: Settings, tmp_path:
         assert page.eval(f"document.querySelector({FIND!r})") is None
 
 
-def test_a_preview_is_what_the_click_gives(settings: Settings, tmp_path: Path) -> None:
+def test_a_preview_is_what_the_click_gives(settings: Options, tmp_path: Path) -> None:
     predictor = FakePredictor()
     with running(settings, Engine(predictor)) as address, chromium(tmp_path / "profile", address) as page:
         open_only(page)
@@ -156,7 +156,7 @@ def test_a_preview_is_what_the_click_gives(settings: Settings, tmp_path: Path) -
         assert page.problems == []
 
 
-def test_a_model_that_is_replaced_goes_on_with_the_clicks(settings: Settings, tmp_path: Path) -> None:
+def test_a_model_that_is_replaced_goes_on_with_the_clicks(settings: Options, tmp_path: Path) -> None:
     fleet = fleet_of(Engine(FakePredictor()), settings)
     newer: Any = FakePredictor()
     newer.model_version, newer.radius = "fake-2", 9.0

@@ -11,7 +11,7 @@ import pytest
 from websockets.sync.client import connect
 
 from models import rle
-from serve.core.settings import Settings
+from serve.core.options import Options
 from tests.serve.browser import Page, chromium
 from tests.serve.conftest import encoded, picture
 from tests.serve.test_browser import CTRL, NUM_OBJECTS, alpha, place, running, settled
@@ -28,7 +28,7 @@ def address(tmp_path: Path) -> Iterator[str]:
     (tmp_path / "examples").mkdir()
     for number, name in enumerate(("a.png", "b.png")):
         (tmp_path / "examples" / name).write_bytes(encoded(np.roll(picture(40, 60), number, axis=0)))
-    with running(Settings(examples=tmp_path / "examples")) as address:
+    with running(Options(examples=str(tmp_path / "examples"))) as address:
         yield address
 
 
@@ -240,7 +240,7 @@ def test_what_the_server_does_not_keep_stays_in_the_page(tmp_path: Path) -> None
     (tmp_path / "examples").mkdir()
     for name in ("a.png", "b.png"):
         (tmp_path / "examples" / name).write_bytes(encoded(picture(40, 60)))
-    settings = Settings(examples=tmp_path / "examples", max_objects=1)
+    settings = Options(examples=str(tmp_path / "examples"), max_objects=1)
     with running(settings) as address, chromium(tmp_path / "profile", address) as page:
         open_first(page)
         finish(page, (12, 20))

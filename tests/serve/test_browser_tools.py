@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from models import rle
-from serve.core.settings import Settings
+from serve.core.options import Options
 from tests.serve.browser import Page, chromium
 from tests.serve.conftest import encoded, picture
 from tests.serve.test_browser import NUM_OBJECTS, SHIFT, alpha, open_example, place, running, settled
@@ -32,7 +32,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     examples = tmp_path_factory.mktemp("examples")
     for number, name in enumerate(("a.png", "b.png", "c.png")):
         (examples / name).write_bytes(encoded(np.roll(picture(40, 60), number, axis=0)))
-    with running(Settings(examples=examples)) as address:
+    with running(Options(examples=str(examples))) as address:
         yield address
 
 
@@ -387,6 +387,6 @@ def test_a_4k_image(address: str, tmp_path: Path) -> None:
 def test_the_first_example_still_opens_alone(tmp_path: Path) -> None:
     """A folder of one image shows no way to another."""
     (tmp_path / "only.png").write_bytes(encoded(picture(40, 60)))
-    with running(Settings(examples=tmp_path)) as address, chromium(tmp_path / "profile", address) as page:
+    with running(Options(examples=str(tmp_path))) as address, chromium(tmp_path / "profile", address) as page:
         open_example(page)
         assert page.eval("document.querySelector('#folder').hidden") is True

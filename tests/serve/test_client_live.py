@@ -9,8 +9,8 @@ import pytest
 import uvicorn
 
 from serve.client import Client, ServerError
-from serve.core.settings import Settings
-from serve.core.tokens import Token, digest_of
+from serve.core.options import Options
+from serve.core.tokens import Secrets, Token, digest_of
 from serve.engine.engine import Engine
 from serve.http.app import create_app
 from tests.serve.conftest import encoded, picture
@@ -22,7 +22,7 @@ def address() -> Iterator[str]:
     token = Token(name="anna", role="annotator", sha256=digest_of("secret"))
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        app = create_app(Engine(FakePredictor()), Settings(tokens=(token,), clicks_per_second=1000))
+        app = create_app(Engine(FakePredictor()), Options(clicks_per_second=1000), secrets=Secrets(tokens=(token,)))
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()

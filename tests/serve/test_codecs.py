@@ -17,7 +17,7 @@ from pycocotools.coco import COCO
 from models import rle
 from models.predictor import Predictor
 from serve.client import Client
-from serve.core.settings import Settings
+from serve.core.options import Options
 from serve.engine.engine import Engine
 from serve.faces import brush_rle
 from serve.faces.remote_clicks import RemoteClicks
@@ -177,7 +177,7 @@ def test_finished_objects(server: Server, session: str, mask: np.ndarray) -> Non
 def real(request: pytest.FixtureRequest) -> TestClient:
     """The interface on a network of random weights, which honours about every other click."""
     return TestClient(
-        create_app(Engine(Predictor(TOYS[request.param]())), Settings(clicks_per_second=0)), "http://localhost"
+        create_app(Engine(Predictor(TOYS[request.param]())), Options(clicks_per_second=0)), "http://localhost"
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from models.interaction import Click
 from models.predictor import Predictor
-from serve.core.settings import Settings
+from serve.core.options import Options
 from serve.core.values import Basis
 from serve.engine.batching import Batched
 from serve.engine.engine import Engine
@@ -51,10 +51,10 @@ def test_streams_at_once_equal_streams_in_turn(network: str, alone: bool) -> Non
 @pytest.mark.parametrize("network", NETWORKS)
 def test_the_cache_never_holds_more_than_it_may_and_masks_stay_the_same(network: str) -> None:
     predictor, data = Predictor(TOYS[network]()), encoded(picture(48, 64))
-    roomy = LocalMasks(Engine(predictor), Settings())
+    roomy = LocalMasks(Engine(predictor), Options())
     roomy.mask(work("a", data, 4))
     one = roomy._total()
-    tight = LocalMasks(Engine(predictor), Settings(max_cache_bytes=int(2.5 * one)))
+    tight = LocalMasks(Engine(predictor), Options(max_cache_bytes=int(2.5 * one)))
     for clicks in range(1, 4):
         for name in "abcd":
             assert tight.mask(work(name, data, clicks)).encoded == roomy.mask(work(name, data, clicks)).encoded

@@ -153,7 +153,7 @@ def test_bad_images(server: Server, options: dict[str, Any], status: int, code: 
 
 
 def test_image_too_large(make_server: Callable[..., Server]) -> None:
-    server = make_server(max_pixels=100)
+    server = make_server(max_megapixels=1e-4)
     refused(server.client.post("/v1/sessions", content=encoded(picture()), headers=PNG), 422, "image_too_large")
 
 

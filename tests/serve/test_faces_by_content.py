@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serve.core.settings import Settings
+from serve.core.options import Options
 from serve.engine.engine import Engine
 from serve.engine.fleet import Fleet
 from serve.engine.masks import LocalMasks
@@ -23,7 +23,7 @@ def predictor() -> FakePredictor:
 
 @pytest.fixture
 def content(predictor: FakePredictor) -> ByContent:
-    return ByContent(Fleet({"fake": LocalMasks(Engine(predictor), Settings())}), Settings(), "test")
+    return ByContent(Fleet({"fake": LocalMasks(Engine(predictor), Options())}), Options(), "test")
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])

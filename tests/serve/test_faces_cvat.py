@@ -166,7 +166,7 @@ def test_points_that_are_no_numbers(server: Server, point: str) -> None:
 def test_bad_images(server: Server, make_server: Callable[..., Server]) -> None:
     refused(invoke(server, [[1, 1]], image=b"%PDF-1.7"), 415, "unsupported_image")
     refused(invoke(server, [[1, 1]], image=encoded(picture())[:300]), 422, "bad_image")
-    refused(invoke(make_server(max_pixels=100), [[1, 1]]), 422, "image_too_large")
+    refused(invoke(make_server(max_megapixels=1e-4), [[1, 1]]), 422, "image_too_large")
     for image, code in (("", "image_missing"), ("%%", "bad_encoding")):
         body = {"image": image, "pos_points": [[1, 1]]}
         refused(client_of(server).post("/api/function_invocations", json=body, headers=HEADERS), 422, code)
@@ -241,7 +241,7 @@ def test_a_turned_original_is_clicked_as_displayed(server: Server, orientation: 
 
 
 def test_originals_have_the_limits_of_others(make_server: Callable[..., Server]) -> None:
-    server = make_server(max_pixels=100)
+    server = make_server(max_megapixels=1e-4)
     for kind, make in ORIGINALS.items():
         problem = refused(invoke(server, [[1, 1]], image=make()), 422, "image_too_large")
         assert "60 x 40: the limit is 0.0001 megapixels and it has 0.1; --max-megapixels" in problem["detail"], kind

@@ -9,10 +9,10 @@ import httpx
 import pytest
 
 from models.errors import InputError
+from serve.core.options import Options
 from serve.core.problems import Problem
-from serve.core.settings import Settings
+from serve.core.tokens import Secrets
 from serve.faces.fetch import Fetcher, is_public, parse_address
-from serve.loading.args import ServeArgs, build_settings
 from tests.serve.conftest import Server, encoded, picture
 from tests.serve.test_faces_label_studio import brush_of, key_point, predict
 
@@ -20,7 +20,9 @@ PUBLIC = "93.184.216.34"
 Answers = Callable[[httpx.Request], httpx.Response]
 
 
-def fetcher(answer: Answers, addresses: dict[str, list[str]] | None = None, **settings: Any) -> Fetcher:
+def fetcher(
+    answer: Answers, addresses: dict[str, list[str]] | None = None, token: str | None = None, **options: Any
+) -> Fetcher:
     """A fetcher of good.org and other.org on a network of our own."""
     names = {"good.org": [PUBLIC], "other.org": [PUBLIC]} | (addresses or {})
 
@@ -29,8 +31,8 @@ def fetcher(answer: Answers, addresses: dict[str, list[str]] | None = None, **se
             raise OSError
         return names[host]
 
-    known = Settings(**({"image_hosts": ("good.org", "other.org")} | settings))
-    return Fetcher(known, resolve, httpx.MockTransport(answer))
+    known = Options(**({"image_hosts": ("good.org", "other.org")} | options))
+    return Fetcher(known, resolve, httpx.MockTransport(answer), token)
 
 
 def file(request: httpx.Request) -> httpx.Response:
@@ -144,7 +146,7 @@ def test_a_second_look_up_changes_nothing() -> None:
         seen.append(request.url.host)
         return httpx.Response(302, headers={"Location": "/again"})
 
-    fetch = Fetcher(Settings(image_hosts=("good.org",)), resolve, httpx.MockTransport(answer))
+    fetch = Fetcher(Options(image_hosts=("good.org",)), resolve, httpx.MockTransport(answer))
     assert code_of(fetch, "http://good.org/a") == "url_blocked"
     assert seen == [PUBLIC]
 
@@ -179,13 +181,13 @@ def test_the_token_goes_to_label_studio_and_nowhere_else() -> None:
             return httpx.Response(302, headers={"Location": "https://other.org/b.png"})
         return file(request)
 
-    fetch = fetcher(answer, label_studio_url="https://good.org/studio/", label_studio_token="secret")
+    fetch = fetcher(answer, label_studio_url="https://good.org/studio/", token="secret")
     assert fetch.get("/data/upload/a.png") == b"image"
     assert tokens == [("good.org", "Token secret"), ("other.org", None)]
     tokens.clear()
     assert fetch.get("http://good.org/a.png") == b"image"
     assert tokens[0] == ("good.org", None), "the same host without encryption is another origin"
-    assert "secret" not in repr(Settings(label_studio_token="secret"))
+    assert "secret" not in repr(Secrets(label_studio="secret"))
 
 
 @pytest.mark.parametrize("status", [204, 304, 401, 404, 500])
@@ -231,13 +233,14 @@ def test_settings_that_cannot_be_read_are_refused() -> None:
 
 def test_lists_of_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", "secret")
-    plain = build_settings(ServeArgs(checkpoint="a"))
-    assert (plain.cvat_clients, plain.image_hosts) == (Settings().cvat_clients, ())
-    given = ServeArgs.of({"checkpoint": "a", "cvat_clients": "10.0.0.0/8, ::1", "image_hosts": "good.org:80,other.org"})
-    settings = build_settings(given)
+    plain = Options(checkpoint="a")
+    assert (plain.cvat_clients, plain.image_hosts) == (Options().cvat_clients, ())
+    settings = Options.of(
+        {"checkpoint": "a", "cvat_clients": "10.0.0.0/8, ::1", "image_hosts": "good.org:80,other.org"}
+    )
     assert settings.cvat_clients == ("10.0.0.0/8", "::1")
     assert settings.image_hosts == ("good.org:80", "other.org")
-    assert settings.label_studio_token == "secret"
+    assert Secrets.of(settings).label_studio == "secret"
 
 
 class Files(BaseHTTPRequestHandler):
@@ -263,16 +266,16 @@ def port() -> Iterator[int]:
 
 
 def test_over_a_socket(port: int) -> None:
-    settings = Settings(
+    settings = Options(
         image_hosts=(f"localhost:{port}",),
         image_networks=("127.0.0.0/8",),
         label_studio_url=f"http://localhost:{port}",
     )
-    server = Server(settings=settings)
+    server = Server(settings)
     for image in (f"http://localhost:{port}/a.png", "/data/upload/3/a.png"):
         assert brush_of(predict(server, key_point(30, 20), image=image)).any()
     assert server.predictor.num_opened == 1, "the same content is the same session"
-    locked = Fetcher(Settings(image_hosts=(f"localhost:{port}",)))
+    locked = Fetcher(Options(image_hosts=(f"localhost:{port}",)))
     assert code_of(locked, f"http://localhost:{port}/a.png") == "url_blocked"
 
 

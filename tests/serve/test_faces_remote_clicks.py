@@ -65,7 +65,7 @@ def test_no_clicks_are_an_empty_mask(clicks: RemoteClicks) -> None:
 
 def test_a_session_that_expired_is_opened_anew(server: Server, clicks: RemoteClicks) -> None:
     clicks.mask([(30, 20)], [])
-    server.now += server.settings.idle_timeout_s + 1
+    server.now += server.options.idle_timeout_s + 1
     mask = clicks.mask([(30, 20)], [(33, 20)])
     np.testing.assert_array_equal(mask, native(server, (30, 20, True), (33, 20, False)))
 

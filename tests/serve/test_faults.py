@@ -13,8 +13,8 @@ import torch
 from fastapi.testclient import TestClient
 
 from models.interaction import Click
+from serve.core.options import Options
 from serve.core.problems import Problem
-from serve.core.settings import Settings
 from serve.core.values import Basis
 from serve.engine.batching import Batched
 from serve.engine.engine import DEAD_AFTER_S, STALLED_AFTER_S, Engine, ModelNan
@@ -57,7 +57,7 @@ def test_a_thousand_times_too_little_memory_holds_none(monkeypatch: pytest.Monke
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     engine = Engine(FakePredictor())
-    masks = LocalMasks(engine, Settings())
+    masks = LocalMasks(engine, Options())
     work = Work(
         session_id="a",
         load=lambda: encoded(picture()),
@@ -119,7 +119,7 @@ def test_an_error_of_another_process_is_told_by_its_cause() -> None:
 def test_a_replica_whose_network_gives_no_numbers_asks_for_a_new_one() -> None:
     predictor = FakePredictor()
     owner = _Owner()
-    owner.worker = Worker(Engine(predictor), Settings())
+    owner.worker = Worker(Engine(predictor), Options())
     owner.worker.open("a", encoded(picture()), Basis())
     predictor.nan = True
     for _ in range(3):

@@ -12,9 +12,9 @@ from fastapi.testclient import TestClient
 from models import checkpoint, rle
 from models.errors import InputError
 from models.predictor import Predictor
+from serve.core.options import Options
 from serve.core.sources import Source, join_sources, read_sources
 from serve.http.app import create_app
-from serve.loading.args import ServeArgs
 from serve.on_ray import calls
 from serve.on_ray.app import Release, bind, build_app
 from serve.on_ray.calls import again
@@ -83,14 +83,14 @@ def test_a_folder_that_reads_as_two_is_refused() -> None:
 
 
 def test_the_builder_reads_several() -> None:
-    args = ServeArgs.of({"checkpoint": "a=/x,b=/y", "num_threads": "3"})
+    args = Options.of({"checkpoint": "a=/x,b=/y", "num_threads": "3"})
     assert {name: (each.checkpoint, each.num_threads) for name, each in args.models().items()} == {
         "a": ("/x", 3),
         "b": ("/y", 3),
     }
     assert args.moved("b", "/z").checkpoint == "a=/x,b=/z"
     with pytest.raises(InputError, match="named 'a'"):
-        ServeArgs.of({"checkpoint": "a=/x,a=/y"})
+        Options.of({"checkpoint": "a=/x,a=/y"})
 
 
 @pytest.mark.parametrize("num_models", [1, 2, 3, 5])
@@ -134,9 +134,9 @@ def test_each_model_has_deployments_of_its_own(versions: list[Path], whole: Path
 
 def test_an_update_replaces_the_model_that_moved_alone(versions: list[Path], whole: Path, tmp_path: Path) -> None:
     first, second = versions
-    args = ServeArgs(checkpoint=f"a={whole},b={first}", device="cpu", num_threads=1, sessions=str(tmp_path / "s.db"))
+    args = Options(checkpoint=f"a={whole},b={first}", device="cpu", num_threads=1, sessions=str(tmp_path / "s.db"))
 
-    def versions_of(args: ServeArgs, release: Release | None) -> dict[str, Any]:
+    def versions_of(args: Options, release: Release | None) -> dict[str, Any]:
         return {name: each._version for name, each in deployments_of(bind(args, release)).items()}
 
     release = Release.of(args)
@@ -219,16 +219,16 @@ def test_a_call_is_made_again_where_its_replica_is_gone(monkeypatch: pytest.Monk
 def test_a_deployment_that_fails_is_taken_back() -> None:
     deployed: list[str] = []
 
-    def deploy(args: ServeArgs) -> None:
+    def deploy(args: Options) -> None:
         deployed.append(args.checkpoint)
         if "/bad" in args.checkpoint:
             raise RuntimeError("replicas do not start")
 
-    def tried(args: ServeArgs, name: str) -> None:
+    def tried(args: Options, name: str) -> None:
         if "/unread" in args.models()[name].checkpoint:
             raise InputError("cannot be read")
 
-    rolling = Rolling(ServeArgs(checkpoint="a=/x,b=/y"), deploy, tried)
+    rolling = Rolling(Options(checkpoint="a=/x,b=/y"), deploy, tried)
     rolling.take("b", "/z")
     with pytest.raises(InputError):
         rolling.take("a", "/unread")
@@ -241,11 +241,11 @@ def test_a_deployment_that_fails_is_taken_back() -> None:
 
 @pytest.fixture
 def local(versions: list[Path], whole: Path) -> LocalFleet:
-    return LocalFleet(ServeArgs(checkpoint=f"whole={whole},split={versions[0]}", num_threads=1, device="cpu"))
+    return LocalFleet(Options(checkpoint=f"whole={whole},split={versions[0]}", num_threads=1, device="cpu"))
 
 
 def test_sessions_go_on_with_the_model_that_came(local: LocalFleet, versions: list[Path], whole: Path) -> None:
-    client, image = TestClient(create_app(local.fleet, local.settings), ADDRESS), picture()
+    client, image = TestClient(create_app(local.fleet, local.options), ADDRESS), picture()
 
     def opened(model: str) -> str:
         answer = client.post(
@@ -298,7 +298,7 @@ def test_a_checkpoint_of_no_use_changes_nothing(local: LocalFleet, versions: lis
         with pytest.raises(InputError, match=words):
             local.take("split", str(folder))
     assert local.fleet.info("split").model_version == before
-    answer = TestClient(create_app(local.fleet, local.settings), ADDRESS).post(
+    answer = TestClient(create_app(local.fleet, local.options), ADDRESS).post(
         "/v1/predict",
         json={"image": _base64(picture()), "clicks": [{"x": 5, "y": 6}], "model": "split"},
     )

@@ -14,7 +14,7 @@ import pytest
 from models import checkpoint, rle
 from models.errors import InputError
 from models.predictor import Predictor
-from serve.loading.args import ServeArgs
+from serve.core.options import Options
 from serve.on_ray import serving
 from tests.ports import free_port
 from tests.serve.conftest import encoded
@@ -101,7 +101,7 @@ def expected_masks(folder: Path, person: Annotator) -> Iterator[dict[str, Any]]:
 def test_a_model_is_replaced_under_load_and_no_click_fails(name: str, proxy: bool, tmp_path: Path) -> None:
     before, after = (checkpoint.save(toy(name, seed), tmp_path / str(seed)) for seed in (1, 2))
     whole = checkpoint.save(TOYS["simpleclick"](), tmp_path / "whole")
-    args = ServeArgs(
+    args = Options(
         checkpoint=f"{whole},b={before}",
         num_threads=1,
         device="cpu",

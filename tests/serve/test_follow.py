@@ -11,9 +11,9 @@ import pytest
 from models import checkpoint
 from models.errors import InputError
 from models.predictor import Predictor
+from serve.core.options import Options
 from serve.core.sources import Source
 from serve.deployments import build_app
-from serve.loading.args import ServeArgs
 from serve.loading.checkpoints import Checkpoints
 from serve.loading.follow import Follower, following
 from serve.loading.model_source import pin
@@ -148,7 +148,7 @@ def test_an_alias_of_mlflow_moves_and_the_model_with_it(
     assert pinned == {"default": "models:/clicks/1"}
     place = checkpoints.load(pinned["default"])
     assert Path(place).is_relative_to(home), "a copy: the registry's own files are nobody's to drop"
-    local = LocalFleet(ServeArgs(checkpoint=place, num_threads=1, device="cpu"))
+    local = LocalFleet(Options(checkpoint=place, num_threads=1, device="cpu"))
 
     def take(name: str, place: str) -> None:
         local.take(name, place)

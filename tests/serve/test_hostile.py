@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serve.core.settings import Settings
-from serve.core.tokens import Token, digest_of
+from serve.core.tokens import Secrets, Token, digest_of
 from serve.wire import images
 from tests.serve.asgi import Asked
 from tests.serve.conftest import Server, encoded, picture, refused
@@ -178,7 +177,7 @@ def test_no_request_brings_a_model_or_an_address(server: Server, field: str) -> 
 def test_what_was_sent_is_never_shown_as_a_page(make_server: Callable[..., Server], tmp_path: Path) -> None:
     for name in ("a.svg", "b.html", "c.png"):
         (tmp_path / name).write_text("<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>")
-    server = make_server(examples=tmp_path)
+    server = make_server(examples=str(tmp_path))
     assert [each["name"] for each in server.client.get("/v1/examples").json()["examples"]] == ["c.png"]
     for name in ("a.svg", "b.html"):
         refused(server.client.get(f"/v1/examples/{name}"), 404, "not_found")
@@ -207,7 +206,7 @@ def test_what_was_sent_is_never_shown_as_a_page(make_server: Callable[..., Serve
 
 def test_a_socket_on_anothers_session_is_told_that_there_is_none() -> None:
     tokens = tuple(Token(name=name, role="annotator", sha256=digest_of(name)) for name in ("anna", "bert"))
-    server = Server(Settings(tokens=tokens))
+    server = Server(secrets=Secrets(tokens=tokens))
     server.client.headers["Authorization"] = "Bearer anna"
     session = server.open()
     closed: list[Any] = []
@@ -246,11 +245,11 @@ pickle.loads(b"cbuiltins\\nlen\\n.")
 assert found.pop() == ("builtins", "len"), "the hook sees what it is for"
 from pathlib import Path
 from tests.serve.conftest import Server, encoded, picture
-from serve.core.settings import Settings
+from serve.core.options import Options
 folder = Path(sys.argv[1])
 found.clear()
 for _ in range(2):  # the second one reads what the first has stored
-    server = Server(Settings(sessions=folder / "sessions.db", max_cache_bytes=1))
+    server = Server(Options(sessions=folder / "sessions.db", max_cache_bytes=1))
     session = (folder / "id").read_text() if (folder / "id").exists() else server.open()
     (folder / "id").write_text(session)
     server.click(session, 5, 5)

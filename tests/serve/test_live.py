@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from starlette.testclient import WebSocketTestSession
 from starlette.websockets import WebSocketDisconnect
 
-from serve.core.settings import Settings
+from serve.core.options import Options
 from serve.engine.waiting import Turns
 from serve.http.live import MAX_WAITING, Command, Done, Live, Patches, read_command
 from serve.sessions.sessions import Outcome
@@ -223,7 +223,7 @@ def test_unknown_and_expired_sessions(server: Server) -> None:
 
 
 def test_idle_sockets_are_closed(make_server: Callable[..., Server]) -> None:
-    server = make_server(idle_timeout_s=0.2)
+    server = make_server(idle_minutes=0.2 / 60)
     with live(server, server.open()) as socket:
         assert closed_with(socket) == 4410
 
@@ -276,7 +276,7 @@ def test_what_arrived_is_made_though_the_client_has_left(server: Server) -> None
         outcome = Outcome(mask=np.zeros((4, 6), bool), clicks=(), num_redo=0, sequence=len(made))
         return Done(id=None, outcome=outcome, model_version="", milliseconds=0.0)
 
-    connection = Live(Leaving(), "rle", lambda _: None, Settings(), Turns(2, 10))  # pyright: ignore[reportArgumentType]
+    connection = Live(Leaving(), "rle", lambda _: None, Options(), Turns(2, 10))  # pyright: ignore[reportArgumentType]
     asyncio.run(connection.serve(apply))
     assert made == [1, 2, 3, 4, 5]
 
@@ -309,7 +309,7 @@ def test_a_reader_that_fails_ends_the_socket(server: Server, caplog: pytest.LogC
             self.closed = code
 
     broken = Broken()
-    connection = Live(broken, "rle", lambda _: None, Settings(), Turns(2, 10))  # pyright: ignore[reportArgumentType]
+    connection = Live(broken, "rle", lambda _: None, Options(), Turns(2, 10))  # pyright: ignore[reportArgumentType]
     asyncio.run(connection.serve(lambda _: pytest.fail("nothing came")))
     assert broken.closed == 4410
     assert "cannot be read" in caplog.text

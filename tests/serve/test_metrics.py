@@ -146,7 +146,7 @@ def test_no_label_tells_who_or_what(numbers: Numbers, make_server: Callable[...,
 class TestAddress:
     @staticmethod
     def ask(server: Server, numbers: Numbers, host: str, **headers: str) -> Any:
-        tokens = bool(server.settings.tokens)
+        tokens = bool(server.secrets.tokens)
         add_metrics(server.app, numbers.sink, tokens)
         return TestClient(server.app, ADDRESS, client=(host, 50_000)).get("/metrics", headers=headers)
 

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from models import checkpoint
-from serve.loading.args import ServeArgs
+from serve.core.options import Options
 from serve.observing.metrics import METRICS
 from serve.observing.record import session_name
 from serve.on_ray import serving
@@ -69,7 +69,7 @@ def lines_of_replicas() -> list[dict[str, Any]]:
 def test_clicks_are_on_rays_endpoint_and_in_its_logs(tmp_path: Path) -> None:
     folder = checkpoint.save(TOYS["emc segformer"](), tmp_path / "checkpoint")
     port, others = free_port(), workers_of(exported())
-    args = ServeArgs(
+    args = Options(
         checkpoint=str(folder), num_threads=1, device="cpu", sessions=str(tmp_path / "s.db"), log_format="json"
     )
     with (
@@ -137,7 +137,7 @@ def test_clicks_are_on_rays_endpoint_and_in_its_logs(tmp_path: Path) -> None:
 def test_a_front_outside_of_ray_serve_measures_and_hands_ids_on(tmp_path: Path) -> None:
     folder = checkpoint.save(TOYS["emc segformer"](), tmp_path / "checkpoint")
     port, route = free_port(), "/v1/sessions/{session_id}/clicks"
-    args = ServeArgs(
+    args = Options(
         checkpoint=str(folder), num_threads=1, device="cpu", sessions=str(tmp_path / "s.db"), log_format="json"
     )
 

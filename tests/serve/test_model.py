@@ -20,13 +20,13 @@ from models.errors import InputError
 from models.interaction import Click
 from models.networks import create
 from models.predictor import Predictor
-from serve.core.settings import Settings
-from serve.core.tokens import find, new_token
+from serve.core.options import Options
+from serve.core.tokens import Secrets, find, new_token
 from serve.core.values import Basis
 from serve.deployments import build_app
 from serve.engine.engine import Engine
 from serve.http.app import create_app
-from serve.loading.args import ServeArgs, build_engine, build_settings
+from serve.loading.build import build_engine
 from serve.loading.model_source import local_registry_uri, registry_uri, resolve
 from serve.on_ray import app, serving
 from serve.on_ray.environment import CHOSEN, MEMORY, prepare_ray_auth
@@ -60,7 +60,7 @@ def test_a_session_over_http_is_a_session_in_process(small_checkpoint: Path) -> 
 def test_onnxruntime_may_answer_the_sessions_that_there_are(small_checkpoint: Path, tmp_path: Path) -> None:
     folder = checkpoint.copy(small_checkpoint, tmp_path / "checkpoint")
     by_torch, by_onnx = (
-        build_engine(ServeArgs.of({"checkpoint": str(folder), "backend": backend})) for backend in ("torch", "onnx")
+        build_engine(Options.of({"checkpoint": str(folder), "backend": backend})) for backend in ("torch", "onnx")
     )
     assert by_onnx.model_version == by_torch.model_version
     sessions = [engine.open(picture(), Basis()) for engine in (by_torch, by_onnx)]
@@ -74,12 +74,12 @@ def test_onnxruntime_may_answer_the_sessions_that_there_are(small_checkpoint: Pa
 
 def test_a_backend_that_is_not_known_is_refused() -> None:
     with pytest.raises(InputError, match="backend is 'tensorrt': expected torch, onnx"):
-        ServeArgs.of({"checkpoint": "somewhere", "backend": "tensorrt"})
+        Options.of({"checkpoint": "somewhere", "backend": "tensorrt"})
 
 
 def test_the_engine_names_its_refinement(small_checkpoint: Path) -> None:
-    assert build_engine(ServeArgs(checkpoint=str(small_checkpoint))).refinement == "zoom_in"
-    assert build_engine(ServeArgs(checkpoint=str(small_checkpoint), refinement="flip")).refinement == "flip"
+    assert build_engine(Options(checkpoint=str(small_checkpoint))).refinement == "zoom_in"
+    assert build_engine(Options(checkpoint=str(small_checkpoint), refinement="flip")).refinement == "flip"
 
 
 def test_checkpoints_by_folder(small_checkpoint: Path, tmp_path: Path) -> None:
@@ -144,14 +144,14 @@ def test_the_config_is_one_that_ray_serve_reads() -> None:
     for deployment in application.deployments[1:]:
         environment = deployment.ray_actor_options.runtime_env["env_vars"]
         assert environment == MEMORY, "the config's options replace those of the builder"
-    args = ServeArgs.of(application.args)
-    assert args.checkpoint == DEFAULT
+    args = Options.of(application.args)
+    assert args.place == DEFAULT
 
 
 def test_arguments_of_the_builder() -> None:
-    assert ServeArgs.of({"checkpoint": "a", "num_threads": "3"}).num_threads == 3
-    assert build_settings(ServeArgs.of({"checkpoint": "a", "max_megapixels": "5"})).max_pixels == 5_000_000
-    assert build_settings(ServeArgs.of({"checkpoint": "a"})).max_pixels == Settings().max_pixels
+    assert Options.of({"checkpoint": "a", "num_threads": "3"}).num_threads == 3
+    assert Options.of({"checkpoint": "a", "max_megapixels": "5"}).max_pixels == 5_000_000
+    assert Options.of({"checkpoint": "a"}).max_pixels == Options().max_pixels
     for wrong in (
         {"refine": "flip"},
         {"num_threads": "many"},
@@ -160,7 +160,7 @@ def test_arguments_of_the_builder() -> None:
         {"log_format": "xml"},
     ):
         with pytest.raises(InputError):
-            ServeArgs.of({"checkpoint": "a"} | wrong)
+            Options.of({"checkpoint": "a"} | wrong)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_other_applications_of_a_cluster_are_left_alone(
     address: str | None, others: bool, ran_before: bool, ends: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = faked_ray(monkeypatch, address, {"other": None} if others else {}, ran_before=ran_before)
-    with serving.serving(ServeArgs(checkpoint="a"), "127.0.0.1", 8000, proxy=True):
+    with serving.serving(Options(checkpoint="a"), "127.0.0.1", 8000, proxy=True):
         calls.append(("served",))
     ending = [("delete", "maskwright"), *([("serve.shutdown",)] if ends else [])]
     assert calls == [("init", address or "local"), ("served",), *ending, ("ray.shutdown",)]
@@ -218,7 +218,7 @@ def test_what_a_cluster_serves_already_is_not_replaced(monkeypatch: pytest.Monke
     calls = faked_ray(monkeypatch, "192.0.2.1:6379", {"maskwright": None}, ran_before=True)
     with (
         pytest.raises(InputError, match="already serves"),
-        serving.serving(ServeArgs(checkpoint="a"), "127.0.0.1", 8000),
+        serving.serving(Options(checkpoint="a"), "127.0.0.1", 8000),
     ):
         pass
     assert calls == [("init", "192.0.2.1:6379"), ("ray.shutdown",)]
@@ -228,7 +228,7 @@ def test_proxies_that_listen_elsewhere_are_told(monkeypatch: pytest.MonkeyPatch)
     faked_ray(monkeypatch, "192.0.2.1:6379", {}, ran_before=True)
     with (
         pytest.raises(InputError, match="port 8001: give"),
-        serving.serving(ServeArgs(checkpoint="a"), "127.0.0.1", 8001, proxy=True),
+        serving.serving(Options(checkpoint="a"), "127.0.0.1", 8001, proxy=True),
     ):
         pass
 
@@ -253,26 +253,26 @@ def test_weights_that_give_no_numbers_are_refused(tmp_path: Path) -> None:
             parameter.fill_(float("nan"))
     folder = checkpoint.save(network, tmp_path / "nan")
     with pytest.raises(InputError, match="not numbers"):
-        build_engine(ServeArgs(checkpoint=str(folder), device="cpu"))
+        build_engine(Options(checkpoint=str(folder), device="cpu"))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_a_gpu_that_is_not_there_is_refused(small_checkpoint: Path) -> None:
     with pytest.raises(InputError, match="no GPU"):
-        build_engine(ServeArgs(checkpoint=str(small_checkpoint), device="cuda"))
+        build_engine(Options(checkpoint=str(small_checkpoint), device="cuda"))
 
 
 def test_settings_of_a_deployment(tmp_path: Path) -> None:
     secret, line = new_token("anna", "annotator")
     (tmp_path / "tokens").write_text(line)
     args = {"checkpoint": "a", "tokens": str(tmp_path / "tokens"), "hosts": "masks.example, 0.0.0.0"}
-    settings = build_settings(ServeArgs.of(args | {"origins": "https://tools.example", "clicks_per_second": "0"}))
-    assert find(secret, settings.tokens).name == "anna"
+    settings = Options.of(args | {"origins": "https://tools.example", "clicks_per_second": "0"})
+    assert find(secret, Secrets.of(settings).tokens).name == "anna"
     assert (settings.hosts, settings.origins) == (("masks.example", "0.0.0.0"), ("https://tools.example",))
     assert (settings.clicks_per_second, settings.opens_per_minute) == (0, 120)
-    assert build_settings(ServeArgs.of({"checkpoint": "a"})) == Settings()
+    assert Options.of({"checkpoint": "a"}) == Options()
     with pytest.raises(InputError, match="opens_per_minute"):
-        ServeArgs.of({"checkpoint": "a", "opens_per_minute": "many"})
+        Options.of({"checkpoint": "a", "opens_per_minute": "many"})
 
 
 def test_ray_gets_a_token_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,7 +314,7 @@ def test_a_session_on_ray_serve(small_checkpoint: Path, proxy: bool) -> None:
     import httpx
 
     port = free_port()
-    args = ServeArgs(checkpoint=str(small_checkpoint), num_threads=1)
+    args = Options(checkpoint=str(small_checkpoint), num_threads=1)
     with (
         serving.serving(args, "127.0.0.1", port, proxy=proxy),
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as client,
@@ -343,6 +343,6 @@ def test_damaged_weights_are_refused_by_the_replica(small_checkpoint: Path, tmp_
         (tmp_path / path.name).write_bytes(path.read_bytes()[:5000])
     with (
         pytest.raises(InputError, match="cannot be read"),
-        serving.serving(ServeArgs(checkpoint=str(tmp_path), num_threads=1), "127.0.0.1", free_port()),
+        serving.serving(Options(checkpoint=str(tmp_path), num_threads=1), "127.0.0.1", free_port()),
     ):
         raise AssertionError("it serves")

@@ -15,14 +15,15 @@ import sys
 import numpy as np
 from fastapi.testclient import TestClient
 from serve.http.app import create_app
-from serve.loading.args import ServeArgs, build_engine, build_settings
+from serve.core.options import Options
+from serve.loading.build import build_engine
 from tests.serve.conftest import encoded, picture
 
 def loaded():
     return {name.split(".")[0] for name in sys.modules} & {"mlflow", "mlflow_skinny"}
 
-args = ServeArgs(checkpoint=sys.argv[1], num_threads=1, device="cpu")
-client = TestClient(create_app(build_engine(args), build_settings(args)), "http://localhost")
+args = Options(checkpoint=sys.argv[1], num_threads=1, device="cpu")
+client = TestClient(create_app(build_engine(args), args), "http://localhost")
 opened = client.post("/v1/sessions", content=encoded(picture()), headers={"Content-Type": "image/png"})
 session = opened.json()["session_id"]
 for x in (5, 9):

@@ -12,8 +12,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from models import rle
-from serve.core.settings import Settings
-from serve.core.tokens import Token, digest_of
+from serve.core.tokens import Secrets, Token, digest_of
 from serve.engine.engine import Engine
 from serve.http.app import create_app
 from tests.serve.conftest import ADDRESS, Server, encoded, mask_of, picture, refused
@@ -186,7 +185,7 @@ def test_models_are_chosen_by_name() -> None:
 @pytest.mark.parametrize("path", ["", "/mask", "/image", "/objects", "/steps", "/probability", "/export"])
 def test_a_session_is_unknown_to_another_token(path: str) -> None:
     tokens = tuple(Token(name=name, role="annotator", sha256=digest_of(name)) for name in ("anna", "bert"))
-    client = TestClient(create_app(Engine(FakePredictor()), Settings(tokens=tokens)), ADDRESS)
+    client = TestClient(create_app(Engine(FakePredictor()), secrets=Secrets(tokens=tokens)), ADDRESS)
     mine, other = ({"Authorization": f"Bearer {name}"} for name in ("anna", "bert"))
     kind = {"Content-Type": "image/png"}
     session = client.post("/v1/sessions", content=encoded(picture()), headers=mine | kind).json()["session_id"]

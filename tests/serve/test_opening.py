@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 from models import rle
 from models.interaction import Click
 from models.predictor import Predictor
-from serve.core.settings import Settings
+from serve.core.options import Options
 from serve.core.values import Basis, Exemplar
 from serve.engine.batching import Batched
 from serve.engine.engine import Engine
@@ -73,7 +73,7 @@ class Counted:
         self.predictor.answer = answer
 
     def masks(self, **settings: Any) -> LocalMasks:
-        return LocalMasks(Engine(self.predictor), Settings(**settings))
+        return LocalMasks(Engine(self.predictor), Options(**settings))
 
 
 def work(name: str, num: int, image: np.ndarray | None = None, basis: Basis | None = None) -> Work:
@@ -149,7 +149,7 @@ def test_who_comes_while_an_image_is_prepared_waits_and_does_not_prepare_it_agai
     """`alone` False: as in a replica, where sessions are together in the network."""
     counted = Counted(name, slow_s=0.2)
     counted.predictor.answer = Batched(counted.predictor.answer)
-    masks, plain = LocalMasks(Engine(counted.predictor, alone=alone), Settings()), Counted(name).masks()
+    masks, plain = LocalMasks(Engine(counted.predictor, alone=alone), Options()), Counted(name).masks()
     masks.engine.warm_up()
     counted.asked.clear()
     with ThreadPoolExecutor(4) as pool:
@@ -193,7 +193,7 @@ def test_cvat_and_label_studio_have_each_image_prepared_once(name: str) -> None:
     counted, plain = Counted(name), Counted(name).masks()
     fleet = Fleet({"only": counted.masks()})
     for face in ("cvat", "label-studio"):
-        content = ByContent(fleet, Settings(), face)
+        content = ByContent(fleet, Options(), face)
         image = content.picture(encoded(picture()))
         for start in (10, 40):
             clicks = [image.click(start, 20, True), image.click(start + 5, 9, False)]

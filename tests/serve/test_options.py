@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from models.errors import InputError
-from serve import __main__ as command
+from serve.__main__ import main
 from serve.core.tokens import new_token
+from serve.start import command
 from tests.ports import free_port
 from tests.serve.test_model import small_checkpoint
 
@@ -63,7 +64,7 @@ def test_bad_options_end_with_one_line(
         free = [] if "--port" in options else ["--port", str(free_port())]
         monkeypatch.setattr("sys.argv", ["serve", *(values.get(option, option) for option in options), *free])
         with pytest.raises(SystemExit) as caught:
-            command.main()
+            main()
     assert caught.value.code == 2
     error = capsys.readouterr().err
     assert words in error

@@ -8,13 +8,13 @@ from statistics import median
 import numpy as np
 import pytest
 
-from serve.core.settings import Settings
+from serve.core.options import Options
 from tests.serve.conftest import encoded, picture
 from tests.serve.processes import Running, client, open_session, served
 from tests.serve.test_model import small_checkpoint
 
 __all__ = ["small_checkpoint"]
-LIMIT = Settings().max_waiting
+LIMIT = Options().max_waiting
 
 
 def annotate(running: Running, session: str, stop: threading.Event, found: list[tuple[int, float]]) -> None:

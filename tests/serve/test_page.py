@@ -59,7 +59,7 @@ def test_every_module_is_used() -> None:
 def test_examples(make_server: Callable[..., Server], tmp_path: Path) -> None:
     (tmp_path / "a b.png").write_bytes(encoded(picture()))
     (tmp_path / "secret.txt").write_text("no")
-    server = make_server(examples=tmp_path)
+    server = make_server(examples=str(tmp_path))
     (entry,) = server.client.get("/v1/examples").json()["examples"]
     assert entry == {"name": "a b.png", "url": "v1/examples/a%20b.png"}
     answer = server.client.get(f"/{entry['url']}")

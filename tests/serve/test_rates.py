@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from serve.core.settings import Settings
+from serve.core.options import Options
 from serve.core.tokens import Token, digest_of
 from serve.http import rates
 from serve.http.rates import Buckets
@@ -125,4 +125,4 @@ def test_no_limit(make_server: Callable[..., Server]) -> None:
 
 
 def test_the_default_rates_are_the_documented_ones() -> None:
-    assert (Settings().clicks_per_second, Settings().opens_per_minute) == (50, 120)
+    assert (Options().clicks_per_second, Options().opens_per_minute) == (50, 120)

@@ -15,7 +15,7 @@ import pytest
 from models import checkpoint
 from models.predictor import Predictor
 from serve.client import Client, ServerError
-from serve.loading.args import ServeArgs
+from serve.core.options import Options
 from serve.on_ray import serving
 from serve.on_ray.app import build_app, is_split
 from tests.ports import free_port
@@ -45,7 +45,7 @@ def test_halves_are_told_from_wholes(name: str, split_checkpoints: dict[str, Pat
     split_checkpoint = split_checkpoints[name]
     whole = checkpoint.save(TOYS["simpleclick"](), tmp_path / "whole")
     for folder, names in ((split_checkpoint, ["Correction", "FirstClick"]), (whole, ["FirstClick"])):
-        assert is_split(ServeArgs(checkpoint=str(folder))) == (len(names) == 2)
+        assert is_split(Options(checkpoint=str(folder))) == (len(names) == 2)
         owners = build_app({"checkpoint": str(folder), "device": "cpu"})._bound_deployment.init_args[1]
         application: Any = owners["default"]
         found = []
@@ -67,7 +67,7 @@ def test_a_session_on_two_deployments_is_a_session_in_process(
 
     split_checkpoint, prompted = split_checkpoints[name], name == "mobile_sam"
     port, image = free_port(), picture(48, 64)
-    args = ServeArgs(checkpoint=str(split_checkpoint), num_threads=1, device="cpu", sessions=str(tmp_path / "s.db"))
+    args = Options(checkpoint=str(split_checkpoint), num_threads=1, device="cpu", sessions=str(tmp_path / "s.db"))
     local = Predictor(split_checkpoint).open(image)
     with serving.serving(args, "127.0.0.1", port), Client(f"http://127.0.0.1:{port}") as client:
         with client.open(encoded(image)) as session:
@@ -138,7 +138,7 @@ def test_a_kill_loses_no_session_and_no_click(
     """kill -9 while clicks are under way: clients repeat what had no answer, and end with the masks of one process."""
     split_checkpoint = split_checkpoints[name]
     port, num_clients, num_rounds = free_port(), 3, 40
-    args = ServeArgs(checkpoint=str(split_checkpoint), num_threads=1, device="cpu", sessions=str(tmp_path / "s.db"))
+    args = Options(checkpoint=str(split_checkpoint), num_threads=1, device="cpu", sessions=str(tmp_path / "s.db"))
     images = [np.random.default_rng(n).integers(0, 256, (48, 64, 3), dtype=np.uint8) for n in range(num_clients)]
     warm = threading.Barrier(num_clients + 1)
     masks: dict[int, list[np.ndarray]] = {n: [] for n in range(num_clients)}

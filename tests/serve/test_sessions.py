@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from serve.http.routes import context
 
-from serve.core.settings import Settings
+from serve.core.options import Options
 from serve.engine import masks as masks_module
 from serve.engine.engine import NUM_OPENING
+from serve.http.routes import context
 from tests.serve.conftest import Server, encoded, mask_of, picture, refused
 
 CLICKS = [(30, 20, True), (33, 20, False), (10, 10, True), (50, 30, True), (50, 32, False)]
@@ -63,7 +63,7 @@ def test_idle_sessions_expire(server: Server) -> None:
 
 
 def test_asking_for_a_session_keeps_it_and_tells_how_long_it_lasts(make_server: Callable[..., Server]) -> None:
-    server = make_server(idle_timeout_s=600.0)
+    server = make_server(idle_minutes=10)
     session = server.open()
     for now in (590, 1180, 1770):
         server.now = now
@@ -179,6 +179,6 @@ def test_two_repetitions_at_once_make_one_click(server: Server) -> None:
 
 
 def test_the_default_limits_are_the_documented_ones() -> None:
-    settings = Settings()
+    settings = Options()
     assert (settings.max_body_bytes, settings.max_pixels, settings.max_clicks) == (32 << 20, 32_000_000, 200)
     assert settings.idle_timeout_s == 3600

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from models import rle
 from models.errors import InputError
 from models.interaction import Click
-from serve.core.settings import Settings
+from serve.core.options import Options
 from serve.core.values import Basis, Change, SessionValue
 from serve.engine.engine import Engine
 from serve.http.app import create_app
@@ -235,7 +235,7 @@ def test_the_store_is_chosen_by_what_is_said(tmp_path: Path, redis_url: str) -> 
 def test_a_session_goes_on_in_another_server(where: Path | str) -> None:
     from fastapi.testclient import TestClient
 
-    settings = Settings(sessions=where)
+    settings = Options(sessions=where)
     first = Server(settings)
     session = first.open(encoded(picture()))
     masks = [first.click(session, x, 20, sequence=n + 1)["mask"] for n, x in enumerate((10, 20, 30))]

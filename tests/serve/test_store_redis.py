@@ -15,15 +15,14 @@ import redis
 from fastapi.testclient import TestClient
 
 from models.errors import InputError
-from serve.__main__ import Serve, check
+from serve.core.options import Options
 from serve.core.problems import Problem
-from serve.core.settings import Settings
 from serve.core.values import SessionValue
 from serve.engine.engine import Engine
 from serve.http.app import create_app
-from serve.loading.args import ServeArgs, build_settings
 from serve.sessions.open_store import open_store, settled
 from serve.sessions.store_redis import PREFIX, RedisStore
+from serve.start.command import Serve, check
 from tests.serve.conftest import ADDRESS, Server, encoded, picture, refused
 from tests.serve.fakes import FakePredictor, FakeSession
 from tests.serve.redis_server import RedisServer
@@ -51,7 +50,7 @@ def refused_port() -> int:
 
 
 def test_a_click_through_one_server_is_undone_through_another(redis_url: str) -> None:
-    one, other = Server(Settings(sessions=redis_url)), Server(Settings(sessions=redis_url))
+    one, other = Server(Options(sessions=redis_url)), Server(Options(sessions=redis_url))
     session = one.open()
     first = one.click(session, 10, 20, sequence=1)["mask"]
     one.click(session, 40, 20, sequence=2)
@@ -83,7 +82,7 @@ class Meeting(FakePredictor):
 
 @pytest.mark.parametrize("numbered", [True, False])
 def test_of_two_clicks_through_two_servers_at_once_one_is_made(redis_url: str, numbered: bool) -> None:
-    barrier, settings = threading.Barrier(2), Settings(sessions=redis_url)
+    barrier, settings = threading.Barrier(2), Options(sessions=redis_url)
     clients = [TestClient(create_app(Engine(Meeting(barrier)), settings), ADDRESS) for _ in range(2)]
     answer = clients[0].post("/v1/sessions", content=encoded(picture()), headers={"Content-Type": "image/png"})
     address = f"/v1/sessions/{answer.json()['session_id']}"
@@ -104,7 +103,7 @@ def test_of_two_clicks_through_two_servers_at_once_one_is_made(redis_url: str, n
 
 
 def test_a_killed_redis_is_unavailable_and_comes_back_with_its_sessions(durable: RedisServer) -> None:
-    server = Server(Settings(sessions=durable.url))
+    server = Server(Options(sessions=durable.url))
     session = server.open()
     mask = server.click(session, 10, 20, sequence=1)["mask"]
     durable.kill()
@@ -135,7 +134,7 @@ def test_a_killed_redis_is_unavailable_and_comes_back_with_its_sessions(durable:
     assert server.client.get(f"/v1/sessions/{session}").json()["sequence"] == 1
     assert server.client.get(f"/v1/sessions/{session}/mask").json() == mask
     assert server.click(session, 40, 20, sequence=2)["num_clicks"] == 2
-    assert Server(Settings(sessions=durable.url)).change(session, "undo", sequence=3)["mask"] == mask
+    assert Server(Options(sessions=durable.url)).change(session, "undo", sequence=3)["mask"] == mask
 
 
 def test_a_kill_in_the_middle_leaves_nothing_half_done(durable: RedisServer) -> None:
@@ -188,8 +187,8 @@ def test_the_password_comes_from_the_url_or_the_environment(
 
 def test_the_password_is_in_no_text(locked: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
     url = locked.url.replace("unix://", f"unix://:{SECRET}@")
-    store, args = RedisStore(url), ServeArgs(checkpoint="a", sessions=url)
-    texts = [repr(store), repr(args), repr(build_settings(args))]
+    store, args = RedisStore(url), Options(checkpoint="a", sessions=url)
+    texts = [repr(store), repr(args), repr(args)]
     wrong = [
         url.replace(SECRET, f"{SECRET}2"),  # not the password
         f"redis://:{SECRET}@127.0.0.1:{refused_port()}/0",  # nobody there
@@ -230,7 +229,7 @@ def test_a_redis_that_drops_what_it_likes_is_refused(redis_url: str, running_red
 
 
 def test_a_full_redis_is_unavailable(redis_url: str, running_redis: RedisServer) -> None:
-    server = Server(Settings(sessions=redis_url))
+    server = Server(Options(sessions=redis_url))
     with running_redis.client() as client:
         client.config_set("maxmemory", "1mb")
         try:
@@ -255,7 +254,7 @@ def test_the_command_line_takes_a_url_as_it_is(redis_url: str, tmp_path: Path, m
         check(Serve(checkpoint=("a",), port=refused_port(), sessions=nobody))
     monkeypatch.setenv("RAY_ADDRESS", "ray://elsewhere:10001")
     check(Serve(checkpoint=("a",), port=refused_port(), sessions=nobody))  # the ingress will ask, where it runs
-    settings = build_settings(ServeArgs.of({"checkpoint": "a", "sessions": nobody, "idle_minutes": "5"}))
+    settings = Options.of({"checkpoint": "a", "sessions": nobody, "idle_minutes": "5"})
     assert (settings.sessions, settings.idle_timeout_s) == (nobody, 300)
 
 

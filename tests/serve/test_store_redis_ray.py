@@ -10,7 +10,7 @@ from models import checkpoint
 from models.errors import InputError
 from models.predictor import Predictor
 from serve.client import Client
-from serve.loading.args import ServeArgs
+from serve.core.options import Options
 from serve.on_ray import app, serving
 from serve.sessions.store_redis import RedisStore
 from tests.ports import free_port
@@ -37,7 +37,7 @@ def test_two_ingresses_on_ray_share_sessions(
 ) -> None:
     port, image = free_port(), picture(48, 64)
     monkeypatch.setattr(app, "Maskwright", app.Maskwright.options(num_replicas=2))
-    args = ServeArgs(checkpoint=str(toy_checkpoint), num_threads=1, device="cpu", sessions=redis_url)
+    args = Options(checkpoint=str(toy_checkpoint), num_threads=1, device="cpu", sessions=redis_url)
     local = Predictor(toy_checkpoint).open(image)
     with serving.serving(args, "127.0.0.1", port, proxy=True):
         assert len(pids_of("Maskwright")) == 2
@@ -59,7 +59,7 @@ def test_two_ingresses_on_ray_share_sessions(
 @pytest.mark.usefixtures("serving_ray")
 def test_an_ingress_without_its_redis_is_refused(toy_checkpoint: Path) -> None:
     nobody = f"redis://:{SECRET}@127.0.0.1:{free_port()}/0"
-    args = ServeArgs(checkpoint=str(toy_checkpoint), num_threads=1, device="cpu", sessions=nobody)
+    args = Options(checkpoint=str(toy_checkpoint), num_threads=1, device="cpu", sessions=nobody)
     with (
         pytest.raises(InputError, match="start Redis there") as refusal,
         serving.serving(args, "127.0.0.1", free_port(), proxy=True),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serve.core.settings import Settings
+from serve.core.options import Options
 from serve.engine.batching import Batched
 from serve.engine.waiting import Abandoned, Claim, Turns, _current, check, in_thread
 from tests.serve.asgi import Asked, until
@@ -44,7 +44,7 @@ def prepared() -> Callable[..., Any]:
     """A warm server with so many sessions."""
 
     def make(num: int, **settings: Any) -> tuple[Server, list[str]]:
-        server = Server(settings=Settings(**settings))
+        server = Server(Options(**settings))
         sessions = [server.open() for _ in range(num)]
         server.engine.warm_up()
         server.predictor.num_forwards = 0

@@ -14,7 +14,7 @@ from serve.wire.protocol import ChangeRequest, ClickBody, ClickRequest, MaskAnsw
 
 def add_changes(context: Context) -> None:
     """Add POST /v1/sessions/{id}/clicks, preview, undo, redo, clear, settings."""
-    app, limit = context.app, context.settings.max_click_body_bytes
+    app, limit = context.app, context.options.max_click_body_bytes
     change_body = Depends(json_body(ChangeRequest, limit, optional=True))
 
     @app.post(

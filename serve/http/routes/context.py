@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request
 from models import rle
 from models.rle import Rle
 from serve.core.clicks import check_wire_click
-from serve.core.settings import Settings
+from serve.core.options import Options
 from serve.core.values import Basis, Exemplar
 from serve.engine.fleet import Fleet
 from serve.engine.waiting import Turns
@@ -39,7 +39,7 @@ class Context:
     app: FastAPI
     fleet: Fleet
     store: Sessions
-    settings: Settings
+    options: Options
     decoding: AbstractContextManager[object]
     turns: Turns
 
@@ -55,15 +55,15 @@ class Context:
 
     def arrays(self, body: SessionBody) -> tuple[np.ndarray, Basis]:
         """Decode an image and what its masks shall rest on; call it in a thread, with `decoding` held."""
-        image = decode_image(body.image, self.settings.max_pixels, self.settings.bit_depth)
-        hw, options = (image.shape[0], image.shape[1]), body.options
+        image = decode_image(body.image, self.options.max_pixels, self.options.bit_depth)
+        hw, asked = (image.shape[0], image.shape[1]), body.options
         basis = Basis(
-            model=options.model or self.fleet.default,
-            refinement=options.refinement,
-            mask_threshold=options.mask_threshold,
+            model=asked.model or self.fleet.default,
+            refinement=asked.refinement,
+            mask_threshold=asked.mask_threshold,
             initial_mask=_initial(body, hw),
-            exemplar=exemplar_of(options.exemplar, hw),
-            bit_depth=self.settings.bit_depth,
+            exemplar=exemplar_of(asked.exemplar, hw),
+            bit_depth=self.options.bit_depth,
         )
         self.fleet.of(basis.model)  # before anything is sent to it
         return image, basis

@@ -37,7 +37,7 @@ UNKNOWN = "object_unknown"
 
 def add_objects(context: Context) -> None:
     """Add finish, recall, export and objects under /v1/sessions/{id}."""
-    app, limit = context.app, context.settings.max_click_body_bytes
+    app, limit = context.app, context.options.max_click_body_bytes
     change_body = Depends(json_body(ChangeRequest, limit, optional=True))
 
     async def change(request: Request, session_id: str, change: Change, sequence: int | None) -> ObjectsAnswer:
@@ -95,7 +95,7 @@ def add_objects(context: Context) -> None:
     async def add(
         request: Request,
         session_id: str,
-        body: Annotated[AddRequest, Depends(json_body(AddRequest, context.settings.max_object_body_bytes))],
+        body: Annotated[AddRequest, Depends(json_body(AddRequest, context.options.max_object_body_bytes))],
     ) -> ObjectsAnswer:
         """Add a finished object that was made elsewhere, say in a session that is gone; the one at hand stays."""
 

@@ -22,7 +22,7 @@ FILE = {200: {"content": {kind: BINARY for kind, *_ in MIME_OF.values()}}}
 
 def add_sessions(context: Context) -> None:
     """Add POST /v1/sessions, GET and DELETE /v1/sessions/{id}, GET /v1/sessions/{id}/image."""
-    app, store, settings = context.app, context.store, context.settings
+    app, store, options = context.app, context.store, context.options
 
     def opened(record: SessionValue) -> dict[str, object]:
         height, width = record.hw
@@ -45,7 +45,7 @@ def add_sessions(context: Context) -> None:
     )
     async def open_session(request: Request) -> protocol.SessionOpened:
         """Open a session on an image, and on a mask to correct where one is given."""
-        body = await read_session_body(request, settings.max_body_bytes)
+        body = await read_session_body(request, options.max_body_bytes)
         who = caller(request)
 
         def create() -> SessionValue:
@@ -90,7 +90,7 @@ def add_sessions(context: Context) -> None:
 
 def add_predict(context: Context) -> None:
     """Add POST /v1/predict."""
-    app, settings = context.app, context.settings
+    app, options = context.app, context.options
 
     @app.post(
         "/v1/predict",
@@ -99,13 +99,13 @@ def add_predict(context: Context) -> None:
     )
     async def predict(
         request: Request,
-        body: Annotated[PredictRequest, Depends(json_body(PredictRequest, settings.max_body_bytes))],
+        body: Annotated[PredictRequest, Depends(json_body(PredictRequest, options.max_body_bytes))],
     ) -> MaskAnswer:
         """Image and clicks in, mask out; the server keeps nothing."""
         started = time.perf_counter()
-        if len(body.clicks) > settings.max_clicks:
+        if len(body.clicks) > options.max_clicks:
             raise Problem(
-                "bad_click", f"{len(body.clicks)} clicks: at most {settings.max_clicks} are allowed", "/clicks"
+                "bad_click", f"{len(body.clicks)} clicks: at most {options.max_clicks} are allowed", "/clicks"
             )
         clicks = tuple(click.click() for click in body.clicks)
         files = await decode_session(body)

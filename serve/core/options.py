@@ -1,0 +1,212 @@
+"""What is said about a server: one record for the command line, serve/config.yaml and the app.
+
+Only what was said is here. What is read from files and from the environment (tokens, passwords, the number of CPUs) is
+read where it is used, and is in no option, repr, log or status of Ray Serve.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
+from types import NoneType
+from typing import Annotated, Any, Literal, Self, get_args, get_origin, get_type_hints
+
+import tyro
+from annotated_types import Ge, Gt, Le
+from pydantic import BeforeValidator, TypeAdapter, ValidationError
+
+from models.backend import Backend, check_backend
+from models.decoding import Decoding
+from models.errors import InputError
+from models.precision import Precision
+from serve.core.sources import ONLY, Source, read_sources
+
+MIB = 1 << 20
+LogFormat = Literal["off", "text", "json"]
+
+
+def _words(given: Any) -> Any:
+    """Several values, each of which may be a text of several with commas between."""
+    given = [given] if isinstance(given, str) else given
+    return tuple(word.strip() for text in given for word in text.split(",") if word.strip())
+
+
+Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
+AtLeast0 = Annotated[int, Ge(0)]
+AtLeast1 = Annotated[int, Ge(1)]
+_Typed = Annotated[
+    Source,  # on a command line a text, which may name several: they are read with the others
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="[NAME=]FOLDER",
+        instance_from_str=lambda texts: texts[0],
+        is_instance=lambda given: isinstance(given, str | Source),
+        str_from_instance=lambda given: [str(given)],
+    ),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What is said about a server; every value may come as text. Raises InputError for values that mean nothing."""
+
+    checkpoint: Annotated[tuple[_Typed, ...], tyro.conf.UseAppendAction, BeforeValidator(read_sources)] = ()
+    """Checkpoint folder, maskwright:NAME, or models:/name@alias in the MLflow registry; by default maskwright:lite_s.
+    To serve several models, again and again as NAME=FOLDER; the first is the default one."""
+    refinement: Annotated[str | None, tyro.conf.arg(name="refine")] = None
+    """Name of the refinement; by default what each checkpoint recommends."""
+    tracking_uri: str | None = None
+    """MLflow tracking URI; by default MLFLOW_TRACKING_URI, else sqlite:///mlflow.db in this folder."""
+    examples: str | None = None
+    """Folder of images that the page offers to try."""
+    num_threads: AtLeast0 = 0
+    """Threads of the network on a CPU; 0: one per CPU."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the network runs; auto: on a GPU where there is one."""
+    precision: Precision = "fp32"
+    """bf16 is about twice as fast where the processor has instructions for it, and a little off."""
+    backend: Backend = "torch"
+    """onnx: onnxruntime on the CPU, with files that are made of the checkpoint once (docs/ONNX.md)."""
+    max_megapixels: Annotated[float, Gt(0)] = 32
+    """Largest image that is accepted; the network needs 16 bytes per pixel for it."""
+    bit_depth: int = 0
+    """Bits that the values of 16-bit images use: 8, 10, 12, 14 or 16 (what is beyond is white); 0: of each image the
+    fewest of these that hold its largest value."""
+    sessions: str | None = field(default=None, repr=False)
+    """File that keeps sessions, so that they survive a restart; default maskwright-UID/sessions-PORT.db in the folder
+    for temporary files, for its owner alone. Or redis://HOST:PORT/DB, rediss:// or unix:// of a Redis, for servers on
+    several machines; its password is taken from MASKWRIGHT_REDIS_PASSWORD."""
+    idle_minutes: Annotated[float, Gt(0)] = 60
+    """After so long without use a session ends."""
+    tokens: str | None = None
+    """File of tokens, made by `python -m serve.access NAME ROLE >> FILE`; without it no token is asked for."""
+    hosts: Words = ()
+    """Names that the server goes by beside localhost and --host; * for any."""
+    origins: Words = ()
+    """Origins of pages elsewhere that may use the server, as https://name:port."""
+    clicks_per_second: Annotated[float, Ge(0)] = 50
+    """Most clicks of one client; 0: no limit."""
+    opens_per_minute: Annotated[float, Ge(0)] = 120
+    """Most images that one client opens; 0: no limit."""
+    cvat_clients: Words = ("127.0.0.0/8", "::1/128")
+    """Networks that CVAT may call from, such as 172.16.0.0/12; by default this machine alone."""
+    image_hosts: Words = ()
+    """HOST or HOST:PORT that Label Studio's images may be fetched from; by default none."""
+    image_networks: Words = ()
+    """Private networks that these hosts may be in; public addresses always may be used."""
+    label_studio_url: str | None = None
+    """Address of Label Studio, for images that it keeps; its token is taken from LABEL_STUDIO_API_KEY."""
+    negative_labels: Words = ()
+    """Labels of Label Studio that make a click a negative one."""
+    log_format: LogFormat = "off"
+    """A line per request, as JSON or as text for people; off: what goes wrong alone."""
+    max_clicks: AtLeast1 = 200
+    """Most clicks on an object."""
+    max_objects: AtLeast1 = 200
+    """Most finished objects of a session."""
+    max_sessions: AtLeast1 = 1000
+    """Most sessions at once."""
+    max_waiting: AtLeast1 = 64
+    """Requests that are with the model or wait for it; one more is refused at once."""
+    max_live: AtLeast1 = 200
+    """Sockets of /live; each keeps the mask it sent last, as bits."""
+    max_body_bytes: AtLeast1 = 32 * MIB
+    """Largest request that brings an image."""
+    max_click_body_bytes: AtLeast1 = 64 * 1024
+    """Largest request that brings clicks."""
+    max_object_body_bytes: AtLeast1 = MIB
+    """Largest request that brings a finished object."""
+    max_added_bytes: AtLeast1 = 8 * MIB
+    """Run lengths of a session's finished objects, beyond which none is added."""
+    max_stored_bytes: AtLeast1 = 2048 * MIB
+    """Encoded images and initial masks: what a session cannot be without."""
+    max_cache_bytes: AtLeast1 = 2048 * MIB
+    """Decoded images and predictor states: rebuilt when needed."""
+    request_timeout_s: Annotated[float, Gt(0)] = 100.0
+    """From the moment a request is whole to its answer."""
+    fetch_timeout_s: Annotated[float, Gt(0)] = 10.0
+    """For an image of Label Studio that is fetched."""
+
+    def __post_init__(self) -> None:
+        """Bring every value to its type."""
+        for name, (hint, adapter) in _types(type(self)).items():
+            given = getattr(self, name)
+            try:
+                object.__setattr__(self, name, adapter.validate_python(given))
+            except ValidationError as error:
+                refused = error.errors()[0].get("ctx", {}).get("error")
+                if isinstance(refused, InputError):
+                    raise refused from None
+                raise InputError(f"{self.flag(name)} is {given!r}: expected {_expected(hint)}") from None
+        check_backend(self.backend, self.precision, self.device)
+        Decoding(bit_depth=self.bit_depth)
+
+    @classmethod
+    def of(cls, args: Mapping[str, Any]) -> Self:
+        """Read the arguments of a builder of Ray Serve; None, "" and a 0 that cannot be meant stand for the default."""
+        known = {each.name for each in fields(cls)}
+        unknown = sorted(set(args) - known)
+        if unknown:
+            raise InputError(f"unknown argument {unknown[0]!r}; known: {', '.join(sorted(known))}")
+        given = {name: value for name, value in args.items() if value is not None and value != ""}
+        for name in ("max_megapixels", "idle_minutes"):
+            if str(given.get(name)) == "0":
+                del given[name]
+        return cls(**given)
+
+    @staticmethod
+    def flag(name: str) -> str:
+        """How an option is called where it is given."""
+        return name
+
+    @property
+    def max_pixels(self) -> int:
+        """Of an image: 32 million are 96 MB as bytes, and 384 MB as the network's float32."""
+        return round(self.max_megapixels * 1_000_000)
+
+    @property
+    def idle_timeout_s(self) -> float:
+        """Seconds without use after which a session ends."""
+        return 60.0 * self.idle_minutes
+
+    @property
+    def place(self) -> str:
+        """Where the checkpoint of the only model is, or of the first one."""
+        return self.checkpoint[0].place
+
+    def models(self) -> dict[str, Self]:
+        """The same for each model alone, by name; the first is the default one."""
+        return {each.name: self.serving([Source(ONLY, each.place)]) for each in self.checkpoint}
+
+    def moved(self, name: str, place: str) -> Self:
+        """The same with another checkpoint for the model of this name."""
+        return self.serving(Source(each.name, place if each.name == name else each.place) for each in self.checkpoint)
+
+    def serving(self, sources: Iterable[Source]) -> Self:
+        """The same with other models."""
+        return replace(self, checkpoint=tuple(sources))
+
+
+@cache
+def _types(kind: type[Options]) -> dict[str, tuple[Any, TypeAdapter[Any]]]:
+    """Type of each option, with its range, and what brings values to it."""
+    hints = get_type_hints(kind, include_extras=True)
+    return {each.name: (hints[each.name], TypeAdapter(hints[each.name])) for each in fields(kind)}
+
+
+def _expected(hint: Any) -> str:
+    """In words, what a type with its range takes."""
+    if get_origin(hint) is Literal:
+        return ", ".join(map(str, get_args(hint)))
+    if get_origin(hint) is not Annotated:
+        kinds = [kind for kind in get_args(hint) or [hint] if kind is not NoneType]
+        return " or ".join(
+            {int: "a whole number", float: "a number", str: "a text"}.get(kind, str(kind)) for kind in kinds
+        )
+    kind, *rest = get_args(hint)
+    low, high = (next((each for each in rest if isinstance(each, end)), None) for end in (Ge | Gt, Le))
+    words = _expected(kind)
+    if isinstance(low, Gt):
+        return f"{words} above {low.gt}"
+    if isinstance(low, Ge):
+        return f"{words}, {low.ge} to {high.le}" if isinstance(high, Le) else f"{words}, {low.ge} or more"
+    return words
