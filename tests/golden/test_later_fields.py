@@ -19,13 +19,13 @@ from pipeline.data.prepared.parts import finished
 from pipeline.data.prepared.storage import Storage
 from pipeline.evaluation.journal import Journal
 from pipeline.evaluation.ray_evaluate import piece_size
-from pipeline.saved import Options, differences
+from pipeline.saved import Settings, differences
 from pipeline.tuning.parameters import parse as parse_parameter
 from pipeline.tuning.settings import identity
 from pipeline.tuning.spaces import SPACES, narrowed
 from tests.golden import commands
 
-Saved = tuple[dict[str, Any], Options]
+Saved = tuple[dict[str, Any], Settings]
 
 
 def of_a_run(golden: Path) -> Saved:

@@ -13,7 +13,7 @@ from models import checkpoint, rle
 from models.errors import InputError
 from models.predictor import Predictor
 from serve.core.options import Options
-from serve.core.sources import Source, join_sources, read_sources
+from serve.core.sources import Source, read_sources
 from serve.http.app import create_app
 from serve.on_ray import calls
 from serve.on_ray.app import Release, bind, build_app
@@ -55,7 +55,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_models_are_named(texts: list[str], expected: list[tuple[str, str]]) -> None:
     found = read_sources(texts)
     assert found == tuple(Source(*each) for each in expected)
-    assert read_sources([join_sources(found)]) == found
+    assert read_sources(found) == found
 
 
 @pytest.mark.parametrize(
@@ -77,18 +77,18 @@ def test_what_cannot_be_named_is_refused(texts: list[str], words: str) -> None:
         read_sources(texts)
 
 
-def test_a_folder_that_reads_as_two_is_refused() -> None:
-    with pytest.raises(InputError, match="comma before a ="):
-        join_sources([Source("a", "/x,b=c")])
+def test_a_source_may_have_a_name_that_would_read_as_two() -> None:
+    (folder,) = Options(checkpoint=(Source("a", "/x,b=c"),)).checkpoint
+    assert folder == Source("a", "/x,b=c")
 
 
 def test_the_builder_reads_several() -> None:
     args = Options.of({"checkpoint": "a=/x,b=/y", "num_threads": "3"})
-    assert {name: (each.checkpoint, each.num_threads) for name, each in args.models().items()} == {
+    assert {name: (each.place, each.num_threads) for name, each in args.models().items()} == {
         "a": ("/x", 3),
         "b": ("/y", 3),
     }
-    assert args.moved("b", "/z").checkpoint == "a=/x,b=/z"
+    assert args.moved("b", "/z").checkpoint == read_sources("a=/x,b=/z")
     with pytest.raises(InputError, match="named 'a'"):
         Options.of({"checkpoint": "a=/x,a=/y"})
 
@@ -116,7 +116,7 @@ def deployments_of(application: Any) -> dict[str, Any]:
         while owner is not None:
             bound = owner._bound_deployment
             found[bound.name] = bound
-            owner = bound.init_args[2] if len(bound.init_args) > 2 else None
+            owner = bound.init_args[1] if len(bound.init_args) > 1 else None
     return found | {"Maskwright": application._bound_deployment}
 
 
@@ -125,8 +125,8 @@ def test_each_model_has_deployments_of_its_own(versions: list[Path], whole: Path
     text = f"{first},b={second},c={whole}"
     found = deployments_of(build_app({"checkpoint": text, "device": "cpu"}))
     assert set(found) == {"Maskwright", "FirstClick", "Correction", "FirstClick_b", "Correction_b", "FirstClick_c"}
-    assert found["Correction_b"].init_args[0].checkpoint == str(second)
-    assert found["FirstClick"].init_args[0].checkpoint == str(first)
+    assert found["Correction_b"].init_args[0].place == str(second)
+    assert found["FirstClick"].init_args[0].place == str(first)
     assert list(found["Maskwright"].init_args[1]) == ["default", "b", "c"]
     reserved = sum(each.ray_actor_options["num_cpus"] for each in found.values())
     assert reserved < 3 * 1.5 + 1
