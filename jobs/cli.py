@@ -1,13 +1,13 @@
 """The command line of every job: typed flags from dataclasses (tyro), and errors for people without a traceback."""
 
-import contextlib
 import io
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from models import flags
 from models.box import is_name
 from models.errors import InputError, find_input_error, lookup
 from pipeline.saved import as_dict as as_dict  # handed on to the jobs
@@ -35,31 +35,7 @@ def run_job(main: Callable[[Sequence[str]], int | None]) -> None:
 
 def parse(kind: type[T], argv: Sequence[str], *, prog: str, default: T | None = None, description: str = "") -> T:
     """Parse flags into a dataclass, `default` giving the defaults."""
-    import tyro
-
-    extra: dict[str, Any] = {} if default is None else {"default": default}
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            return tyro.cli(
-                kind,
-                args=list(argv),
-                prog=f"python -m jobs.{prog}",
-                description=description or kind.__doc__,
-                config=(tyro.conf.OmitSubcommandPrefixes,),
-                **extra,
-            )
-    except SystemExit as stop:
-        # tyro frames what a config refuses in a box that breaks lines; ours are shown like all other errors.
-        cause: BaseException | None = stop
-        while cause is not None and not isinstance(cause, InputError):
-            cause = cause.__context__
-        if cause is not None:
-            said = io.StringIO()
-            raise cause from None
-        raise
-    finally:
-        sys.stderr.write(said.getvalue())
+    return flags.parse(kind, argv, prog=f"python -m jobs.{prog}", default=default, description=description)
 
 
 def take_preset(argv: Sequence[str], presets: Mapping[str, Callable[[], T]], prog: str) -> tuple[str, T, list[str]]:

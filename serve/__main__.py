@@ -8,9 +8,8 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
-import tyro
-
 from models.errors import InputError
+from models.flags import parse
 from serve.core.sources import Source
 from serve.loading.checkpoints import Checkpoints
 from serve.loading.follow import Follower, Take, following
@@ -104,7 +103,7 @@ def until_stopped(ready: str) -> None:
 def main() -> None:
     """Entry point: what the user got wrong is one line and exit status 2."""
     try:
-        run(tyro.cli(Serve, prog="python -m serve"))
+        run(parse(Serve, sys.argv[1:], prog="python -m serve"))
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)

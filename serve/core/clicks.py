@@ -6,9 +6,6 @@ from models.errors import InputError
 from models.interaction import Click, check_click
 from serve.core.problems import Problem
 
-Rows = list[tuple[float, float, bool]]
-"""Clicks as they travel: y, x, positive."""
-
 
 def in_known_order(known: Sequence[Click], positive: Sequence[Click], negative: Sequence[Click]) -> tuple[Click, ...]:
     """Put clicks into the order `known` from an earlier call, new ones at the end.
@@ -33,13 +30,3 @@ def check_wire_click(click: Click, hw: tuple[int, int]) -> None:
     except InputError as error:
         inside = 0 <= click.x <= hw[1] - 1
         raise Problem("bad_click", str(error), "/y" if inside else "/x") from None
-
-
-def rows(clicks: tuple[Click, ...]) -> Rows:
-    """Clicks as they travel."""
-    return [(click.y, click.x, click.positive) for click in clicks]
-
-
-def clicks_of(given: Rows) -> tuple[Click, ...]:
-    """Undo `rows`."""
-    return tuple(Click(y=y, x=x, positive=positive) for y, x, positive in given)

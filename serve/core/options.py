@@ -4,6 +4,7 @@ Only what was said is here. What is read from files and from the environment (to
 read where it is used, and is in no option, repr, log or status of Ray Serve.
 """
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
@@ -26,10 +27,16 @@ LogFormat = Literal["off", "text", "json"]
 
 def _words(given: Any) -> Any:
     """Several values, each of which may be a text of several with commas between."""
-    given = [given] if isinstance(given, str) else given
-    return tuple(word.strip() for text in given for word in text.split(",") if word.strip())
+    if isinstance(given, str):
+        return tuple(word.strip() for word in given.split(",") if word.strip())
+    return tuple(word for text in given for word in (_words(text) if "," in text else [text]))
 
 
+def _text(given: Any) -> Any:
+    return os.fspath(given) if isinstance(given, os.PathLike) else given
+
+
+Place = Annotated[str, BeforeValidator(_text)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 AtLeast0 = Annotated[int, Ge(0)]
 AtLeast1 = Annotated[int, Ge(1)]
@@ -56,7 +63,7 @@ class Options:
     """Name of the refinement; by default what each checkpoint recommends."""
     tracking_uri: str | None = None
     """MLflow tracking URI; by default MLFLOW_TRACKING_URI, else sqlite:///mlflow.db in this folder."""
-    examples: str | None = None
+    examples: Place | None = None
     """Folder of images that the page offers to try."""
     num_threads: AtLeast0 = 0
     """Threads of the network on a CPU; 0: one per CPU."""
@@ -71,13 +78,13 @@ class Options:
     bit_depth: int = 0
     """Bits that the values of 16-bit images use: 8, 10, 12, 14 or 16 (what is beyond is white); 0: of each image the
     fewest of these that hold its largest value."""
-    sessions: str | None = field(default=None, repr=False)
+    sessions: Place | None = field(default=None, repr=False)
     """File that keeps sessions, so that they survive a restart; default maskwright-UID/sessions-PORT.db in the folder
     for temporary files, for its owner alone. Or redis://HOST:PORT/DB, rediss:// or unix:// of a Redis, for servers on
     several machines; its password is taken from MASKWRIGHT_REDIS_PASSWORD."""
     idle_minutes: Annotated[float, Gt(0)] = 60
     """After so long without use a session ends."""
-    tokens: str | None = None
+    tokens: Place | None = None
     """File of tokens, made by `python -m serve.access NAME ROLE >> FILE`; without it no token is asked for."""
     hosts: Words = ()
     """Names that the server goes by beside localhost and --host; * for any."""
@@ -115,11 +122,11 @@ class Options:
     """Largest request that brings clicks."""
     max_object_body_bytes: AtLeast1 = MIB
     """Largest request that brings a finished object."""
-    max_added_bytes: AtLeast1 = 8 * MIB
+    max_added_bytes: AtLeast0 = 8 * MIB
     """Run lengths of a session's finished objects, beyond which none is added."""
-    max_stored_bytes: AtLeast1 = 2048 * MIB
+    max_stored_bytes: AtLeast0 = 2048 * MIB
     """Encoded images and initial masks: what a session cannot be without."""
-    max_cache_bytes: AtLeast1 = 2048 * MIB
+    max_cache_bytes: AtLeast0 = 2048 * MIB
     """Decoded images and predictor states: rebuilt when needed."""
     request_timeout_s: Annotated[float, Gt(0)] = 100.0
     """From the moment a request is whole to its answer."""

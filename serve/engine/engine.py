@@ -11,13 +11,13 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
 
 import numpy as np
 
 from models import rle
 from models.errors import InputError
 from models.interaction import Click, Clicks
+from models.predictor import Predictor, Session
 from serve.core.problems import Problem
 from serve.core.values import Basis
 from serve.engine.locks import KeyedLocks, Progress
@@ -36,101 +36,6 @@ WARM_UP_HW = (256, 256)
 MAX_VARIANTS = 64  # refinements and thresholds that are kept ready; one more is made again in no time
 
 
-class PredictorSession(Protocol):
-    """What the engine needs of models.predictor.Session."""
-
-    @property
-    def hw(self) -> tuple[int, int]:
-        """Height and width of the image."""
-        ...
-
-    @property
-    def clicks(self) -> Clicks:
-        """Clicks made so far."""
-        ...
-
-    @property
-    def mask(self) -> np.ndarray:
-        """Mask after these clicks, bool (h, w)."""
-        ...
-
-    @property
-    def content(self) -> str:
-        """Names the pixels of the image."""
-        ...
-
-    @property
-    def memory(self) -> dict[int, int]:
-        """Bytes kept for later clicks beside image and masks, by ids that sessions on one image have in common."""
-        ...
-
-    def click(self, y: float, x: float, positive: bool = True) -> np.ndarray:
-        """Add a click; returns mask_prob float32 (h, w)."""
-        ...
-
-    @property
-    def mask_prob(self) -> np.ndarray | None:
-        """Probabilities after these clicks, float32 (h, w)."""
-        ...
-
-    def undo(self) -> np.ndarray | None:
-        """Drop the last click."""
-        ...
-
-    def passes(self) -> list[tuple[str, np.ndarray]]:
-        """How the newest click's mask came about."""
-        ...
-
-    def look_ahead(self) -> None:
-        """Do what the next click needs no click for."""
-        ...
-
-    def refined(self, predictor: Any) -> "PredictorSession":
-        """This session as a variant of its predictor sees it; clicks may have to be made again."""
-        ...
-
-
-class PredictorLike(Protocol):
-    """What the engine needs of models.predictor.Predictor."""
-
-    @property
-    def model_version(self) -> str:
-        """Names the weights."""
-        ...
-
-    @property
-    def network_name(self) -> str:
-        """Name in the registry of networks."""
-        ...
-
-    @property
-    def takes_exemplar(self) -> bool:
-        """Whether sessions may begin with an exemplar."""
-        ...
-
-    @property
-    def mask_threshold(self) -> float:
-        """Of the refinement."""
-        ...
-
-    @property
-    def refinements(self) -> tuple[str, ...]:
-        """Names of refinements that the network allows."""
-        ...
-
-    def refined(self, refinement: Any = None, mask_threshold: float | None = None) -> Any:
-        """A PredictorLike of the same network with another refinement or threshold (None: as here)."""
-        ...
-
-    def open(self, image: np.ndarray, mask: np.ndarray | None = None, exemplar: Any = None) -> Any:
-        """Start a PredictorSession on uint8 (h, w, 3) RGB, from bool (h, w) or from nothing, with (mask, Clicks)."""
-        ...
-
-    def reopen(self, session: Any, mask: np.ndarray | None = None, exemplar: Any = None) -> Any:
-        """Start a PredictorSession on the image of another."""
-        ...
-
-
 class ModelNan(RuntimeError):
     """The network produced values that are not numbers."""
 
@@ -140,7 +45,7 @@ class Engine:
 
     def __init__(
         self,
-        predictor: PredictorLike,
+        predictor: Predictor,
         refinement: str = "standard",
         *,
         alone: bool = True,
@@ -155,7 +60,7 @@ class Engine:
         self._network: AbstractContextManager[object] = (
             metrics.Waited(threading.Lock(), "network") if alone else contextlib.nullcontext()
         )
-        self._variants: OrderedDict[tuple[str | None, float | None], PredictorLike] = OrderedDict()
+        self._variants: OrderedDict[tuple[str | None, float | None], Predictor] = OrderedDict()
         self._guard = threading.Lock()
         self._failures = 0
         self._warm = False
@@ -205,7 +110,7 @@ class Engine:
         session = self.open(np.full((height, width, 3), 128, np.uint8), Basis())
         self.walk(session, (Click(y=height // 2, x=width // 2, positive=True),))
 
-    def open(self, image: np.ndarray, basis: Basis) -> PredictorSession:
+    def open(self, image: np.ndarray, basis: Basis) -> Session:
         """Start a session on uint8 (h, w, 3) RGB; raises bad_refinement, no_exemplar, bad_mask.
 
         What its first click needs no click for is done now.
@@ -216,7 +121,7 @@ class Engine:
         self._look_ahead(session)
         return session
 
-    def rebase(self, session: PredictorSession, before: Basis, basis: Basis) -> PredictorSession:
+    def rebase(self, session: Session, before: Basis, basis: Basis) -> Session:
         """Carry a session over to another basis on the same image; its clicks may have to be made again."""
         predictor, mask, exemplar = self._start(basis)
         with self._network, _as_problem():
@@ -226,7 +131,7 @@ class Engine:
         self._look_ahead(session)
         return session
 
-    def _look_ahead(self, session: PredictorSession) -> None:
+    def _look_ahead(self, session: Session) -> None:
         try:
             with self._ahead.alone(session.content), self._network:  # others on this image wait, and find it done
                 session.look_ahead()
@@ -234,7 +139,7 @@ class Engine:
             # The click itself will do it, and say what is wrong if that still is.
             logger.exception("what needs no click was not done before it")
 
-    def _start(self, basis: Basis) -> tuple[PredictorLike, np.ndarray | None, tuple[np.ndarray, Clicks] | None]:
+    def _start(self, basis: Basis) -> tuple[Predictor, np.ndarray | None, tuple[np.ndarray, Clicks] | None]:
         exemplar = basis.exemplar
         if exemplar is not None and not self.takes_exemplar:
             raise Problem("no_exemplar", f"the network {self.network} takes no exemplar", "/exemplar")
@@ -244,7 +149,7 @@ class Engine:
             None if exemplar is None else (rle.decode(exemplar.mask), Clicks.of(exemplar.clicks)),
         )
 
-    def _variant(self, basis: Basis) -> PredictorLike:
+    def _variant(self, basis: Basis) -> Predictor:
         key = (basis.refinement, basis.mask_threshold)
         if key == (None, None):
             return self._predictor
@@ -260,12 +165,12 @@ class Engine:
                 self._variants.popitem(last=False)
         return found
 
-    def passes(self, session: PredictorSession) -> list[tuple[str, np.ndarray]]:
+    def passes(self, session: Session) -> list[tuple[str, np.ndarray]]:
         """How the newest click's mask came about: (name, mask bool) after each pass."""
         with self._network, memory_as_problem():
             return session.passes()
 
-    def walk(self, session: PredictorSession, clicks: tuple[Click, ...]) -> PredictorSession:
+    def walk(self, session: Session, clicks: tuple[Click, ...]) -> Session:
         """Bring a session to exactly these clicks: undo down to what it shares with them, then click the rest.
 
         Raises ModelNan and gpu_oom, after which the session is of no use, and Abandoned, after which it has some of the
@@ -283,7 +188,7 @@ class Engine:
                 self._click(session, y, x, positive)
         return session
 
-    def _click(self, session: PredictorSession, y: float, x: float, positive: bool) -> None:
+    def _click(self, session: Session, y: float, x: float, positive: bool) -> None:
         with self._progress.step(), memory_as_problem():
             try:
                 mask_prob = session.click(y, x, positive)

@@ -19,10 +19,10 @@ from serve.core.clicks import check_wire_click, in_known_order
 from serve.core.options import Options
 from serve.core.problems import Problem
 from serve.core.values import Basis
+from serve.engine.asking import MASK, Work
 from serve.engine.engine import NUM_OPENING
 from serve.engine.fleet import Fleet
 from serve.engine.locks import KeyedLocks
-from serve.engine.masks import Work
 from serve.faces.originals import as_png, original_hw
 from serve.wire.images import image_hw
 
@@ -93,7 +93,7 @@ class ByContent:
         with self._locks.alone(session_id):
             basis = Basis(bit_depth=self._options.bit_depth)
             work = Work(session_id=session_id, load=lambda: self._file(picture), basis=basis, clicks=clicks)
-            mask = self._fleet.mask(work).mask
+            mask = self._fleet.ask(MASK, work).mask
         with self._guard:
             self._clicks[session_id] = clicks
         return mask

@@ -18,9 +18,10 @@ from serve.core.options import Options
 from serve.core.problems import Problem
 from serve.core.sources import ONLY
 from serve.core.tokens import Secrets
+from serve.engine.asking import Model
 from serve.engine.engine import NUM_OPENING, Engine
 from serve.engine.fleet import Fleet
-from serve.engine.masks import LocalMasks, Masks
+from serve.engine.masks import LocalMasks
 from serve.engine.waiting import Turns
 from serve.faces.registry import FACES
 from serve.http.access import Access
@@ -42,11 +43,11 @@ from serve.observing.record import note_problem, request_id
 from serve.sessions.sessions import Sessions
 from serve.wire.bodies import validation_problem
 
-Model = Engine | Masks
+Served = Engine | Model
 
 
 def create_app(
-    model: Model | Mapping[str, Model] | Fleet,
+    model: Served | Mapping[str, Served] | Fleet,
     options: Options | None = None,
     clock: Callable[[], float] = time.time,
     *,
@@ -100,9 +101,9 @@ def create_app(
     return app
 
 
-def fleet_of(model: Model | Mapping[str, Model], options: Options) -> Fleet:
+def fleet_of(model: Served | Mapping[str, Served], options: Options) -> Fleet:
     """Models by name; engines of this process share one bound of memory in equal parts."""
-    models: Mapping[str, Model] = model if isinstance(model, Mapping) else {ONLY: model}
+    models: Mapping[str, Served] = model if isinstance(model, Mapping) else {ONLY: model}
     return Fleet(
         {
             name: LocalMasks(each, options, len(models)) if isinstance(each, Engine) else each

@@ -13,9 +13,8 @@ import os
 from concurrent.futures import CancelledError as FutureCancelled
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
 import ray.serve as ray_serve
 from grpc import RpcError
 from ray.exceptions import RayActorError, RayError
@@ -24,18 +23,14 @@ from ray.serve.config import RequestRouterConfig
 from ray.serve.exceptions import RayServeException, ReplicaUnavailableError
 
 from models.errors import InputError
-from models.interaction import Click
-from models.rle import Rle
-from serve.core.clicks import Rows, rows
-from serve.core.made import Made
 from serve.core.options import Options
 from serve.core.problems import Problem
-from serve.core.values import Basis
+from serve.engine.asking import KINDS, OPEN, FileNeeded, Kind, ModelInfo, Work
 from serve.engine.batching import Batched
 from serve.engine.engine import ModelNan
-from serve.engine.masks import ModelInfo, Work
+from serve.engine.masks import LocalMasks
 from serve.engine.waiting import current, in_thread
-from serve.http.observe import work
+from serve.http.observe import work as worked
 from serve.observing import metrics
 from serve.observing.record import session_name
 from serve.on_ray.calls import again
@@ -44,8 +39,8 @@ from serve.on_ray.observing import carry_request_id, observe_replica, request_id
 from serve.on_ray.shares import Share
 from serve.on_ray.tickets import Kept, Ticket, by_ticket, regardless
 from serve.on_ray.travel import pack, unpack
-from serve.on_ray.worker import Worker
 
+T = TypeVar("T")
 AFFINITY: Any = {
     "request_router_class": "ray.serve.experimental.consistent_hash_router:ConsistentHashRouter",
 }
@@ -77,7 +72,7 @@ def answered(method: Any, *values: Any, timeout_s: float = TIMEOUT_S) -> Any:
 class _Owner:
     """A replica that owns sessions. Ray runs its plain methods in threads; what may be cancelled takes its own."""
 
-    worker: Worker
+    masks: LocalMasks
     batched: Batched
 
     def stats(self) -> dict[str, int]:
@@ -86,31 +81,30 @@ class _Owner:
 
     def info(self) -> ModelInfo:
         """Which model answers."""
-        return self.worker.info()
+        return self.masks.info()
 
-    def open(self, session_id: str, data: bytes, basis: Basis) -> None:
-        """Decode and open an image before its first click."""
-        with work("open", request_id(), session_id):
-            self.worker.open(session_id, data, basis)
-
-    async def ask(self, what: str, session_id: str, data: bytes | None, basis: Basis, clicks: Rows) -> Any:
-        """What a session has after these clicks (see Worker.ask); None: the image file is needed."""
-        with work(what, request_id(), session_id):
-            return await in_thread(lambda: self.worker.ask(what, session_id, data, basis, clicks))
-
-    async def once(self, data: bytes, basis: Basis, clicks: Rows) -> Made:
-        """The mask of clicks on an image that is not kept."""
-        with work("once", request_id()):
-            return await in_thread(lambda: self.worker.once(data, basis, clicks))
+    async def ask(self, kind: str, work: Work, data: bytes | None) -> Any:
+        """What a session has after its clicks; None where its image file is needed: files do not travel each time."""
+        work = work if data is None else replace(work, load=lambda: data)
+        with worked(_call(kind, work), request_id(), work.session_id):
+            try:
+                return await in_thread(lambda: self.masks.ask(KINDS[kind], work))
+            except FileNeeded:
+                return None
 
     def forget(self, session_id: str) -> None:
         """Drop what is cached of a session."""
-        self.worker.forget(session_id)
+        self.masks.forget(session_id)
 
     def check_health(self) -> None:
         """Ask for a new replica after several failures of the network in a row."""
-        if not self.worker.engine.healthy:
+        if not self.masks.engine.healthy:
             raise RuntimeError("the network failed several times in a row")
+
+
+def _call(kind: str, work: Work) -> str:
+    """What a call is counted as."""
+    return kind if work.session_id is not None else "once"
 
 
 @ray_serve.deployment(**OPTIONS)
@@ -128,7 +122,7 @@ class FirstClick(_Owner):
         # What such a network makes of an image is all that its light half needs, at every click: it travels, once.
         self._heavy = self._travelling if predictor.network.traits.prompted else self.kept
         self._version = predictor.model_version
-        self.worker = Worker(build_engine(options, predictor, alone=max_batch_of(predictor) == 1), options)
+        self.masks = LocalMasks(build_engine(options, predictor, alone=max_batch_of(predictor) == 1), options)
 
     def stats(self) -> dict[str, int]:
         """Also: tickets of sessions elsewhere that still stood for something."""
@@ -143,7 +137,7 @@ class FirstClick(_Owner):
         def answer(packed: list[Any]) -> list[Any]:
             return pack(self._heavy(unpack(packed), tickets))
 
-        with work("encode", request_id()):
+        with worked("encode", request_id()):
             return encoder(answer, self._version)(requests, model_version)
 
     def _travelling(self, requests: list[Any], tickets: list[Ticket]) -> list[Any]:
@@ -169,7 +163,7 @@ class Correction(_Owner):
         self.batched = light
         with ThreadPoolExecutor(1) as pool:  # its first click waits for FirstClick, which Ray's own thread may not
             engine = pool.submit(build_engine, options, predictor, alone=False).result()
-        self.worker = Worker(engine, options)
+        self.masks = LocalMasks(engine, options)
 
 
 def _predictor(options: Options) -> Any:
@@ -246,49 +240,30 @@ class RemoteMasks:
             return replace(last, ready=False)
         return last
 
-    def open(self, session_id: str, data: bytes, image: Any, basis: Basis) -> None:
-        """Let the session's replica decode the image."""
-        with metrics.timed(metrics.CALL_MS, "open"):
-            self._call(self._of(session_id).open, session_id, data, basis)
-
-    def mask(self, work: Work) -> Made:
-        """The mask that a session has after its clicks."""
-        return self._ask("mask", work)
-
-    def probability(self, work: Work) -> np.ndarray:
-        """The probability map of that mask, uint8 (h, w)."""
-        return self._ask("probability", work)
-
-    def passes(self, work: Work) -> list[tuple[str, Rle]]:
-        """How that mask came about."""
-        return self._ask("passes", work)
-
-    def once(self, data: bytes, image: Any, basis: Basis, clicks: tuple[Click, ...]) -> Made:
-        """The mask of clicks on an image that is not kept."""
-        with metrics.timed(metrics.CALL_MS, "once"):
-            return self._call(self._owner.once, data, basis, rows(clicks))
+    def ask(self, kind: Kind[T], work: Work) -> T:
+        """What a session has after its clicks, first without its image file, which only some replicas need."""
+        sent, call = replace(work, load=None, image=None), _call(kind.name, work)
+        known = work.session_id is not None and kind is not OPEN
+        with metrics.timed(metrics.CALL_MS, call):
+            found = self._call(self._of(work, direct=known).ask, kind.name, sent, None if known else _file(work))
+        if known and found is None:
+            metrics.put(metrics.RETRIES, 1, "file")
+            with metrics.timed(metrics.CALL_MS, call):
+                found = self._call(self._of(work).ask, kind.name, sent, _file(work))
+        return found
 
     def forget(self, session_id: str) -> None:
         """Drop what is cached of a session; if none answers, there is nothing to drop."""
         try:
-            self._call(self._of(session_id).forget, session_id)
+            self._call(self._owner.options(session_id=session_id).forget, session_id)
         except Problem as problem:
             logger.warning("session %s is deleted, its cache is not: %s", session_name(session_id), problem)
 
-    def _ask(self, what: str, work: Work) -> Any:
-        clicks = rows(work.clicks)
-        near = self._of(work.session_id, **({"_by_reference": False} if self._direct else {}))
-        with metrics.timed(metrics.CALL_MS, what):
-            found = self._call(near.ask, what, work.session_id, None, work.basis, clicks)
-        if found is None:
-            metrics.put(metrics.RETRIES, 1, "file")
-            with metrics.timed(metrics.CALL_MS, what):
-                owner = self._of(work.session_id)
-                found = self._call(owner.ask, what, work.session_id, work.load(), work.basis, clicks)
-        return found
-
-    def _of(self, session_id: str, **more: Any) -> Any:
-        return self._owner.options(session_id=session_id, **more)
+    def _of(self, work: Work, *, direct: bool = False) -> Any:
+        if work.session_id is None:
+            return self._owner
+        by_value = {"_by_reference": False} if direct and self._direct else {}
+        return self._owner.options(session_id=work.session_id, **by_value)
 
     def _call(self, method: Any, *values: Any, timeout_s: float = TIMEOUT_S) -> Any:
         carry_request_id()
@@ -302,3 +277,8 @@ class RemoteMasks:
             raise Problem(
                 "unavailable", "the process that runs the model ended or is full; send the same again", retry_after_s=1
             ) from error
+
+
+def _file(work: Work) -> bytes:
+    assert work.load is not None, "whoever asks can fetch the file"
+    return work.load()

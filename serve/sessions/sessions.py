@@ -21,9 +21,9 @@ from serve.core.made import Made
 from serve.core.options import Options
 from serve.core.problems import Problem
 from serve.core.values import Basis, Change, SessionValue
+from serve.engine.asking import MASK, OPEN, PASSES, PROBABILITY, Work
 from serve.engine.fleet import Fleet
 from serve.engine.locks import KeyedLocks
-from serve.engine.masks import Work
 from serve.observing import metrics
 from serve.sessions import rules
 from serve.sessions.open_store import open_store
@@ -96,7 +96,7 @@ class Sessions:
             used_at=self._clock(),
             owner=who,
         )
-        self._fleet.open(value.id, data, image, basis)
+        self._fleet.ask(OPEN, Work(session_id=value.id, basis=basis, load=lambda: data, image=image))
         with self._guard:
             num = self.check_room(len(data))
             self._values.add(value, data)
@@ -164,31 +164,31 @@ class Sessions:
 
     def image(self, session_id: str, who: str | None = None) -> bytes:
         """The image file, as it was sent."""
-        return self._work(self.get(session_id, who)).load()
+        return self._file(self.get(session_id, who))
 
     def probability(self, session_id: str, who: str | None = None) -> np.ndarray:
         """The probability map of the mask as it stands, uint8 (h, w)."""
         with self._locks.alone(session_id):
             value = self.get(session_id, who)
-            return self._fleet.probability(self._work(value))
+            return self._fleet.ask(PROBABILITY, self._work(value))
 
     def passes(self, session_id: str, who: str | None = None) -> list[tuple[str, Rle]]:
         """How the mask as it stands came about: name and mask after each pass."""
         with self._locks.alone(session_id):
             value = self.get(session_id, who)
-            return self._fleet.passes(self._work(value))
+            return self._fleet.ask(PASSES, self._work(value))
 
     def _work(self, value: SessionValue) -> Work:
-        def load() -> bytes:
-            try:
-                return self._values.image(value.image_sha256)
-            except KeyError:  # deleted by another server in the meantime
-                raise Problem("session_unknown", "the session was deleted") from None
+        return Work(session_id=value.id, load=lambda: self._file(value), basis=value.basis, clicks=value.clicks)
 
-        return Work(session_id=value.id, load=load, basis=value.basis, clicks=value.clicks)
+    def _file(self, value: SessionValue) -> bytes:
+        try:
+            return self._values.image(value.image_sha256)
+        except KeyError:  # deleted by another server in the meantime
+            raise Problem("session_unknown", "the session was deleted") from None
 
     def _made(self, value: SessionValue) -> Made:
-        return self._fleet.mask(self._work(value))
+        return self._fleet.ask(MASK, self._work(value))
 
     def _totals(self) -> tuple[int, int]:
         num, stored = self._values.totals()

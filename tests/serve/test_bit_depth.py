@@ -15,8 +15,9 @@ from models.errors import InputError
 from models.interaction import Click
 from serve.core.options import Options
 from serve.core.values import Basis, SessionValue
+from serve.engine.asking import MASK, Work
 from serve.engine.engine import Engine
-from serve.engine.masks import LocalMasks, Work
+from serve.engine.masks import LocalMasks
 from serve.http.app import create_app
 from serve.sessions.open_store import open_store
 from serve.start.command import Serve, check
@@ -181,7 +182,7 @@ def test_what_is_cached_counts_for_its_own_depth_alone() -> None:
     for depth in (16, 0, 14):
         work = Work(session_id="a", load=lambda: data, basis=Basis(bit_depth=depth), clicks=clicks)
         image = decode_image(data, LIMIT, depth)
-        np.testing.assert_array_equal(masks.mask(work).mask, expected(image, CLICKS))
+        np.testing.assert_array_equal(masks.ask(MASK, work).mask, expected(image, CLICKS))
 
 
 def test_the_depth_is_an_option_of_the_server() -> None:

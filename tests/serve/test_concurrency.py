@@ -9,9 +9,10 @@ from models.interaction import Click
 from models.predictor import Predictor
 from serve.core.options import Options
 from serve.core.values import Basis
+from serve.engine.asking import MASK, Work
 from serve.engine.batching import Batched
 from serve.engine.engine import Engine
-from serve.engine.masks import LocalMasks, Work
+from serve.engine.masks import LocalMasks
 from tests.serve.conftest import encoded, picture
 from tests.training.toys import TOYS
 
@@ -52,12 +53,13 @@ def test_streams_at_once_equal_streams_in_turn(network: str, alone: bool) -> Non
 def test_the_cache_never_holds_more_than_it_may_and_masks_stay_the_same(network: str) -> None:
     predictor, data = Predictor(TOYS[network]()), encoded(picture(48, 64))
     roomy = LocalMasks(Engine(predictor), Options())
-    roomy.mask(work("a", data, 4))
+    roomy.ask(MASK, work("a", data, 4))
     one = roomy._total()
     tight = LocalMasks(Engine(predictor), Options(max_cache_bytes=int(2.5 * one)))
     for clicks in range(1, 4):
         for name in "abcd":
-            assert tight.mask(work(name, data, clicks)).encoded == roomy.mask(work(name, data, clicks)).encoded
+            asked = work(name, data, clicks)
+            assert tight.ask(MASK, asked).encoded == roomy.ask(MASK, asked).encoded
             assert tight._total() <= 2.5 * one
             assert set(tight._sizes) == set(tight._cached)
     assert list(tight._cached)[-2:] == ["c", "d"], "the ones used last"

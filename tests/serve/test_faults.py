@@ -4,6 +4,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,14 @@ from models.interaction import Click
 from serve.core.options import Options
 from serve.core.problems import Problem
 from serve.core.values import Basis
+from serve.engine.asking import MASK, OPEN, Work
 from serve.engine.batching import Batched
 from serve.engine.engine import DEAD_AFTER_S, STALLED_AFTER_S, Engine, ModelNan
 from serve.engine.locks import Progress
-from serve.engine.masks import LocalMasks, Work
+from serve.engine.masks import LocalMasks
 from serve.engine.memory import is_out_of_memory
 from serve.http.app import create_app
 from serve.on_ray.replicas import _Owner
-from serve.on_ray.worker import Worker
 from serve.sessions.store import SqliteStore
 from tests.serve.conftest import ADDRESS, Server, encoded, picture, refused
 from tests.serve.fakes import FakePredictor, FakeSession
@@ -69,13 +70,13 @@ def test_a_thousand_times_too_little_memory_holds_none(monkeypatch: pytest.Monke
         problems = []
         for _ in range(1000):
             with pytest.raises(Problem) as caught:
-                masks.mask(work)
+                masks.ask(MASK, work)
             problems.append(caught.value)
         # The problems themselves are still there, as a log that keeps the last ones would have them.
         assert {problem.code for problem in problems} == {"gpu_oom"}
         assert sum(each() is not None for each in tensors) == 0
     assert engine.healthy
-    assert masks.mask(work).area > 0
+    assert masks.ask(MASK, work).area > 0
 
 
 def test_too_little_memory_for_a_batch_is_enough_for_its_parts() -> None:
@@ -119,13 +120,14 @@ def test_an_error_of_another_process_is_told_by_its_cause() -> None:
 def test_a_replica_whose_network_gives_no_numbers_asks_for_a_new_one() -> None:
     predictor = FakePredictor()
     owner = _Owner()
-    owner.worker = Worker(Engine(predictor), Options())
-    owner.worker.open("a", encoded(picture()), Basis())
+    owner.masks = LocalMasks(Engine(predictor), Options())
+    work = Work(session_id="a", load=lambda: encoded(picture()), basis=Basis())
+    owner.masks.ask(OPEN, work)
     predictor.nan = True
     for _ in range(3):
         owner.check_health()
         with pytest.raises(ModelNan):
-            owner.worker.ask("mask", "a", encoded(picture()), Basis(), [(5.0, 5.0, True)])
+            owner.masks.ask(MASK, replace(work, clicks=(Click(y=5.0, x=5.0),)))
     with pytest.raises(RuntimeError, match="failed several times"):
         owner.check_health()
 

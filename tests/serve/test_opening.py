@@ -5,6 +5,7 @@ import logging
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,11 @@ from models.interaction import Click
 from models.predictor import Predictor
 from serve.core.options import Options
 from serve.core.values import Basis, Exemplar
+from serve.engine.asking import MASK, OPEN, Work
 from serve.engine.batching import Batched
 from serve.engine.engine import Engine
 from serve.engine.fleet import Fleet
-from serve.engine.masks import LocalMasks, Work
+from serve.engine.masks import LocalMasks
 from serve.faces.by_content import ByContent
 from serve.http.app import create_app
 from tests.serve.conftest import ADDRESS, Server, encoded, mask_of, picture
@@ -76,6 +78,10 @@ class Counted:
         return LocalMasks(Engine(self.predictor), Options(**settings))
 
 
+def opening(name: str | None, image: np.ndarray | None = None) -> Work:
+    return Work(session_id=name, basis=Basis(), image=picture() if image is None else image)
+
+
 def work(name: str, num: int, image: np.ndarray | None = None, basis: Basis | None = None) -> Work:
     data = encoded(picture() if image is None else image)
     return Work(session_id=name, load=lambda: data, basis=basis or Basis(), clicks=CLICKS[:num])
@@ -86,13 +92,13 @@ def test_what_was_done_counts_as_cache_and_may_vanish(name: str) -> None:
     counted, others = Counted(name), 255 - picture()
     assert sum(counted.predictor.open(picture()).memory.values()) == 0
     masks = counted.masks(max_cache_bytes=1)
-    masks.open("a", encoded(picture()), picture(), Basis())
+    masks.ask(OPEN, opening("a"))
     assert masks._total() == 40 * 60 * (12 + 4) + KEPT[name]
-    first = masks.mask(work("a", 2)).mask
+    first = masks.ask(MASK, work("a", 2)).mask
     assert counted.asked["Start"] == 1
-    masks.mask(work("b", 2, others))
-    assert not masks.has("a")
-    np.testing.assert_array_equal(masks.mask(work("a", 2)).mask, first)
+    masks.ask(MASK, work("b", 2, others))
+    assert "a" not in masks._cached
+    np.testing.assert_array_equal(masks.ask(MASK, work("a", 2)).mask, first)
     assert counted.asked["Start"] == 3
 
 
@@ -101,32 +107,32 @@ def test_sessions_on_one_image_start_once(name: str) -> None:
     counted, plain = Counted(name), Counted(name).masks()
     masks = counted.masks()
     for session in "ab":
-        masks.open(session, encoded(picture()), picture(), Basis())
+        masks.ask(OPEN, opening(session))
     if name in KEPT:
         assert masks._total() == 2 * 40 * 60 * (12 + 4) + KEPT[name], "counted once"
     for session, num in (("a", 2), ("b", 3), ("a", 3), ("b", 0), ("b", 1)):  # undone: the next object in the image
-        np.testing.assert_array_equal(masks.mask(work(session, num)).mask, plain.mask(work("c", num)).mask)
+        np.testing.assert_array_equal(masks.ask(MASK, work(session, num)).mask, plain.ask(MASK, work("c", num)).mask)
     masks.forget("a")
-    masks.mask(work("b", 3))
-    masks.mask(work("d", 1))
-    masks.once(encoded(picture()), picture(), Basis(), CLICKS)
+    masks.ask(MASK, work("b", 3))
+    masks.ask(MASK, work("d", 1))
+    masks.ask(MASK, replace(opening(None), clicks=CLICKS))
     assert counted.asked["Start"] == 1, "what one has dropped another one still has"
-    masks.mask(work("e", 1, 255 - picture()))
+    masks.ask(MASK, work("e", 1, 255 - picture()))
     assert counted.asked["Start"] == 2
     for session in "bde":
         masks.forget(session)
     assert masks._total() == 0
-    masks.mask(work("b", 1))
+    masks.ask(MASK, work("b", 1))
     assert counted.asked["Start"] == 3, "and then it is gone"
 
 
 def test_cached_bytes_make_room_for_what_is_theirs_alone() -> None:
     masks = Counted("mobile_sam").masks(max_cache_bytes=2 * 40 * 60 * (12 + 4) + KEPT["mobile_sam"])
     for session in "abc":
-        masks.open(session, encoded(picture()), picture(), Basis())
-    assert [masks.has(session) for session in "abc"] == [False, True, True]
-    masks.open("d", encoded(255 - picture()), 255 - picture(), Basis())
-    assert [masks.has(session) for session in "bcd"] == [False, False, True]
+        masks.ask(OPEN, opening(session))
+    assert [session in masks._cached for session in "abc"] == [False, True, True]
+    masks.ask(OPEN, opening("d", 255 - picture()))
+    assert [session in masks._cached for session in "bcd"] == [False, False, True]
 
 
 def test_other_examples_in_one_image_take_nothing_from_each_other() -> None:
@@ -139,7 +145,7 @@ def test_other_examples_in_one_image_take_nothing_from_each_other() -> None:
         bases.append(Basis(exemplar=Exemplar(mask=rle.encode(shown), clicks=(Click(y=15, x=column + 5),))))
     for num in (1, 2, 3):
         for session, basis in zip("ab", bases, strict=True):
-            masks.mask(work(session, num, basis=basis))
+            masks.ask(MASK, work(session, num, basis=basis))
     assert counted.asked["Start"] == 2
 
 
@@ -153,10 +159,10 @@ def test_who_comes_while_an_image_is_prepared_waits_and_does_not_prepare_it_agai
     masks.engine.warm_up()
     counted.asked.clear()
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda session: masks.mask(work(session, 1)).mask, "abcd"))
+        found = list(pool.map(lambda session: masks.ask(MASK, work(session, 1)).mask, "abcd"))
     assert counted.asked["Start"] == 1
     for mask in found:
-        np.testing.assert_array_equal(mask, plain.mask(work("e", 1)).mask)
+        np.testing.assert_array_equal(mask, plain.ask(MASK, work("e", 1)).mask)
 
 
 @pytest.mark.parametrize("name", ["sam", "mobile_sam", "sam2"])

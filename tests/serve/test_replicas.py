@@ -51,7 +51,7 @@ def test_halves_are_told_from_wholes(name: str, split_checkpoints: dict[str, Pat
         found = []
         while application is not None:
             found.append(application._bound_deployment.name)
-            rest = application._bound_deployment.init_args[2:]
+            rest = application._bound_deployment.init_args[1:]
             application = rest[0] if rest else None
         assert found == names
 

@@ -9,6 +9,7 @@ from fastapi.concurrency import run_in_threadpool
 from serve.core.clicks import check_wire_click
 from serve.core.problems import Problem
 from serve.core.values import SessionValue
+from serve.engine.asking import MASK, Work
 from serve.http.openapi import image_request, json_request, problems
 from serve.http.routes.context import BASIS_CODES, BODY_CODES, IMAGE_CODES, SESSION_CODES, WAIT_CODES, Context, caller
 from serve.wire import protocol
@@ -115,7 +116,9 @@ def add_predict(context: Context) -> None:
                 image, basis = context.arrays(files)
                 for click in clicks:
                     check_wire_click(click, (image.shape[0], image.shape[1]))
-                made = context.fleet.once(files.image, image, basis, clicks)
+                made = context.fleet.ask(
+                    MASK, Work(session_id=None, basis=basis, clicks=clicks, image=image, load=lambda: files.image)
+                )
             milliseconds = round(1000 * (time.perf_counter() - started), 1)
             return protocol.answer(made, num_clicks=len(clicks), num_redo=0, sequence=0, milliseconds=milliseconds)
 
