@@ -57,6 +57,10 @@ class Kind(Generic[T]):
     made: "Callable[[Engine, Session, Work], T]"
 
 
+def _open(engine: "Engine", session: "Session", work: Work) -> None:
+    return
+
+
 def _mask(engine: "Engine", session: "Session", work: Work) -> Made:
     return Made.of(session.mask, work.clicks, engine.model_version)
 
@@ -70,7 +74,7 @@ def _passes(engine: "Engine", session: "Session", work: Work) -> list[tuple[str,
     return [(name, rle.encode(mask)) for name, mask in engine.passes(session)]
 
 
-OPEN = Kind[None]("open", lambda engine, session, work: None)
+OPEN = Kind("open", _open)
 """Nothing: what needs no click is done before the first one."""
 MASK = Kind("mask", _mask)
 PROBABILITY = Kind("probability", _probability)
