@@ -23,7 +23,10 @@ RAY_FILES = {
     "pipeline/evaluation/ray_evaluate.py",
     "pipeline/tuning/ray_tune.py",
     "serve/on_ray/app.py",
+    "serve/on_ray/calls.py",
+    "serve/on_ray/compat.py",
     "serve/on_ray/observing.py",
+    "serve/on_ray/refusals.py",
     "serve/on_ray/replicas.py",
     "serve/on_ray/serving.py",
 }

@@ -62,7 +62,7 @@ class LocalMasks:
         # Taken out while it moves: if the network fails half way, no half-moved cache is left behind.
         with self._lock:
             before, session = self._cached.pop(session_id, (None, None))
-        if session is None and work.load is None:
+        if session is None and work.load is None and work.image is None:
             raise FileNeeded
         if kind is not OPEN:
             found = "miss" if session is None else "hit"
@@ -73,7 +73,7 @@ class LocalMasks:
         elif before != work.basis:
             session = self.engine.rebase(session, before, work.basis)
         try:
-            session = self.engine.walk(session, work.clicks)
+            session = session if kind is OPEN else self.engine.walk(session, work.clicks)
         except Abandoned:  # between two clicks: what it has is good
             self._keep(session_id, work.basis, session)
             raise

@@ -1,9 +1,10 @@
-"""An alias that moves: the model behind it is replaced while it serves. No Ray, no MLflow: both are handed in."""
+"""A model is replaced while it serves, as when its alias moves. No Ray, no MLflow: both are handed in."""
 
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Generic, Protocol, Self, TypeVar
 
 from models.errors import InputError
 from serve.core.sources import Source
@@ -85,3 +86,36 @@ def following(follower: Follower | None, seconds: float) -> Iterator[None]:
     finally:
         stopped.set()
         thread.join(STOP_S)
+
+
+class Movable(Protocol):
+    """What is deployed; see Options."""
+
+    def moved(self, name: str, place: str) -> Self:
+        """The same with another checkpoint for the model of this name."""
+        ...
+
+
+T = TypeVar("T", bound=Movable)
+
+
+class Rolling(Generic[T]):
+    """What is served at the moment, of which one model at a time is replaced: tried first, taken back if it fails.
+
+    `deploy` returns when the model of a name is served as it was given; `tried` raises InputError for one, of
+    arguments by its name, that is of no use.
+    """
+
+    def __init__(self, args: T, deploy: Callable[[T, str], object], tried: Callable[[T, str], None]) -> None:
+        self.args, self._deploy, self._tried = args, deploy, tried
+
+    def take(self, name: str, place: str) -> None:
+        """Put another checkpoint in the place of a model; what fails raises, and what was served is served again."""
+        before, moved = self.args, self.args.moved(name, place)
+        self._tried(moved, name)  # before replicas that answer are given up for it
+        try:
+            self._deploy(moved, name)
+        except Exception:
+            self._deploy(before, name)
+            raise
+        self.args = moved

@@ -4,10 +4,9 @@ The deployments that run the models are in replicas.py. A kill of any process lo
 """
 
 import os
-import secrets
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,11 @@ from serve.core.sources import ONLY, Source
 from serve.engine.fleet import Fleet
 from serve.http.app import create_app
 from serve.loading.model_source import SCHEME, impatient, pin, registry_uri, resolve
-from serve.on_ray.environment import MEMORY
+from serve.on_ray.environment import BY_REFERENCE
 from serve.on_ray.observing import observe_replica
-from serve.on_ray.replicas import RemoteMasks, owner_name, owner_of, versioned
-from serve.on_ray.shares import share_of
+from serve.on_ray.refusals import refusing
+from serve.on_ray.replicas import RemoteMasks, owner_of
+from serve.on_ray.shares import INGRESS_CPUS, share_of
 
 APP_NAME = "maskwright"
 
@@ -38,7 +38,6 @@ APP_NAME = "maskwright"
     max_surge_percent=100,
     health_check_period_s=10,
     health_check_timeout_s=30,
-    ray_actor_options={"num_cpus": 0.1},
 )
 @ray_serve.ingress()
 class Maskwright:
@@ -52,15 +51,15 @@ class Maskwright:
         observe_replica(self.options.log_format)
         fleet = Fleet({name: RemoteMasks(owner) for name, owner in self.owners.items()})
         # Ray Serve's proxy names the request in the answer.
-        return create_app(fleet, self.options, answers_request_id=False)
+        with refusing():
+            return create_app(fleet, self.options, answers_request_id=False)
 
 
-@ray_serve.deployment(num_replicas=1, ray_actor_options={"num_cpus": 0})
-class Models:
-    """Holds the models of one application together where a process outside of Ray Serve answers HTTP: no more."""
-
-    def __init__(self, owners: Mapping[str, Any]) -> None:
-        self.owners = owners
+def ingress() -> Any:
+    """The ingress as a deployment, yet to be bound."""
+    # In a request of its proxies Ray Serve hands on unread what came by value.
+    environment = {"runtime_env": {"env_vars": BY_REFERENCE}}
+    return Maskwright.options(ray_actor_options={"num_cpus": INGRESS_CPUS, **environment})
 
 
 def build_app(args: dict[str, Any]) -> Application:
@@ -84,51 +83,30 @@ def settled(options: Options) -> Options:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
-    """What updates of one application share: `name`, and which models (by name) have a deployment for each half.
-
-    An update replaces the replicas of those models alone that changed. Deployments stay: one that vanished would take
-    calls of the ingress with it. A network without halves is then asked through Correction, and one with two may be
-    whole on FirstClick.
-    """
-
-    name: str
-    split: Mapping[str, bool]
-
-    @staticmethod
-    def of(options: Options) -> "Release":
-        """A separate release: a Ray may hold replicas of an earlier process, whose code was another."""
-        return Release(secrets.token_hex(4), {name: is_split(each) for name, each in options.models().items()})
-
-
-def bind(options: Options, release: Release | None = None, *, ingress: bool = True) -> Application:
-    """Bind the deployments: those of each model, and the ingress. Without a `release` all of them count as new."""
+def bind(options: Options) -> Application:
+    """Bind one application of all models and the ingress: what `serve deploy` updates as a whole."""
     options = settled(options)
+    return ingress().bind(options, owners_of(options, halves_of(options)))
+
+
+def halves_of(options: Options) -> dict[str, bool]:
+    """Whether each model's network has two halves, by name."""
+    return {name: is_split(each) for name, each in options.models().items()}
+
+
+def owners_of(options: Options, split: Mapping[str, bool]) -> dict[str, Application]:
+    """Bind the deployments of each model, by name, in as many halves as `split` says.
+
+    A network without halves may be given two deployments, and one with two may be whole on FirstClick: an update keeps
+    those that there are, for one that vanished would take calls with it.
+    """
     models = options.models()
     resources = ray.cluster_resources() if ray.is_initialized() else {}
     cpus, gpus = resources.get("CPU", float(os.cpu_count() or 1)), resources.get("GPU", 0.0)
     share = share_of(len(models), cpus, gpus, wants_gpu(options.device))
-    split = release.split if release else {name: is_split(each) for name, each in models.items()}
-    label = release.name if release else None
-    owners = {
-        name: owner_of("" if name == ONLY else f"_{name}", each, share, MEMORY, split[name], label)
-        for name, each in models.items()
+    return {
+        name: owner_of("" if name == ONLY else f"_{name}", each, share, split[name]) for name, each in models.items()
     }
-    if not ingress:
-        return versioned(Models, label).bind(owners)
-    return versioned(Maskwright, label, replace(options, checkpoint=(), tracking_uri=None)).bind(options, owners)
-
-
-def remote_fleet(options: Options, release: Release) -> Fleet:
-    """The models that are deployed, as a process outside of Ray Serve reaches them."""
-    names = {name: owner_name("" if name == ONLY else f"_{name}", release.split[name]) for name in options.models()}
-    return Fleet(
-        {
-            name: RemoteMasks(ray_serve.get_deployment_handle(each, APP_NAME), direct=True)
-            for name, each in names.items()
-        }
-    )
 
 
 def is_split(options: Options) -> bool:

@@ -1,17 +1,15 @@
-"""Metrics and request ids where Ray is: numbers go to its metrics agent on each node, which Prometheus asks."""
+"""Metrics where Ray is: numbers go to its metrics agent on each node, which Prometheus asks."""
 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 
-from ray.serve.context import _get_serve_request_context, _set_request_context
 from ray.util.metrics import Counter, Gauge, Histogram
 
-from serve.observing import metrics, record
+from serve.observing import metrics
 from serve.observing.logs import install_logs
 from serve.observing.metrics import METRICS, Metric
-from serve.observing.record import named_by
 
 REFRESH_S = 5.0
 """Ray forgets a gauge that was not set for two of its reports, which are 10 s apart."""
@@ -70,15 +68,3 @@ def observing() -> Iterator[None]:
 @cache
 def _sink() -> RaySink:
     return RaySink()  # once in a process: Ray knows each name once, and its gauges have a thread
-
-
-def carry_request_id() -> None:
-    """Give the calls of this thread the id of the request that it works for, as Ray Serve's proxies do."""
-    name = record.request_id()
-    if name is not None and _get_serve_request_context().request_id != name:
-        _set_request_context(request_id=name)
-
-
-def request_id() -> str:
-    """The id of the request on whose behalf this replica works: Ray Serve hands it on from the ingress."""
-    return named_by(_get_serve_request_context().request_id)

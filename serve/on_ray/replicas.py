@@ -7,7 +7,6 @@ only encodings cross from one deployment to the other.
 """
 
 import asyncio
-import hashlib
 import logging
 import os
 from concurrent.futures import CancelledError as FutureCancelled
@@ -17,10 +16,9 @@ from typing import Any, TypeVar
 
 import ray.serve as ray_serve
 from grpc import RpcError
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import RayError
 from ray.serve import Application
-from ray.serve.config import RequestRouterConfig
-from ray.serve.exceptions import RayServeException, ReplicaUnavailableError
+from ray.serve.exceptions import RayServeException
 
 from models.errors import InputError
 from serve.core.options import Options
@@ -29,44 +27,29 @@ from serve.engine.asking import KINDS, OPEN, FileNeeded, Kind, ModelInfo, Work
 from serve.engine.batching import Batched
 from serve.engine.engine import ModelNan
 from serve.engine.masks import LocalMasks
-from serve.engine.waiting import current, in_thread
+from serve.engine.waiting import in_thread
 from serve.http.observe import work as worked
 from serve.observing import metrics
-from serve.observing.record import session_name
-from serve.on_ray.calls import again
+from serve.observing.record import named_by, request_id, session_name
+from serve.on_ray.calls import TIMEOUT_S, answered
+from serve.on_ray.compat import affinity
+from serve.on_ray.environment import BY_REFERENCE, MEMORY
 from serve.on_ray.halves import Encoded, encoder, halves
-from serve.on_ray.observing import carry_request_id, observe_replica, request_id
+from serve.on_ray.observing import observe_replica
+from serve.on_ray.refusals import refusing
 from serve.on_ray.shares import Share
 from serve.on_ray.tickets import Kept, Ticket, by_ticket, regardless
 from serve.on_ray.travel import pack, unpack
 
 T = TypeVar("T")
-AFFINITY: Any = {
-    "request_router_class": "ray.serve.experimental.consistent_hash_router:ConsistentHashRouter",
-}
-TIMEOUT_S = 60.0
-GONE = (RayActorError, ReplicaUnavailableError)  # nothing that was cancelled: who asked has left
 logger = logging.getLogger("maskwright.serve")
 OPTIONS: dict[str, Any] = {
     "max_ongoing_requests": 100,
     "max_queued_requests": 200,
     "health_check_period_s": 10,
     "health_check_timeout_s": 30,
-    "request_router_config": RequestRouterConfig(**AFFINITY),
+    **affinity(),
 }
-
-
-def answered(method: Any, *values: Any, timeout_s: float = TIMEOUT_S) -> Any:
-    """Call a method of a handle; what a replica took with it, killed or replaced, is asked of another one."""
-    claim = current()
-
-    def call(left_s: float) -> Any:
-        response = method.remote(*values)
-        if claim is not None:
-            claim.on_leave(response.cancel)
-        return response.result(timeout_s=left_s)
-
-    return again(call, GONE, timeout_s)
 
 
 class _Owner:
@@ -83,10 +66,13 @@ class _Owner:
         """Which model answers."""
         return self.masks.info()
 
-    async def ask(self, kind: str, work: Work, data: bytes | None) -> Any:
-        """What a session has after its clicks; None where its image file is needed: files do not travel each time."""
+    async def ask(self, kind: str, work: Work, data: bytes | None, request: str | None) -> Any:
+        """What a session has after its clicks, for the request of this id.
+
+        None where its image file is needed: files do not travel each time.
+        """
         work = work if data is None else replace(work, load=lambda: data)
-        with worked(_call(kind, work), request_id(), work.session_id):
+        with worked(_call(kind, work), named_by(request), work.session_id):
             try:
                 return await in_thread(lambda: self.masks.ask(KINDS[kind], work))
             except FileNeeded:
@@ -115,20 +101,23 @@ class FirstClick(_Owner):
         from serve.loading.build import build_engine
 
         observe_replica(options.log_format)
-        predictor = _predictor(options)
+        with refusing():
+            predictor = _predictor(options)
         self.batched = Batched(predictor.answer, max_batch_of(predictor))
         predictor.answer = self.batched
         self.kept = Kept(self.batched, options.max_cache_bytes // 4)
         # What such a network makes of an image is all that its light half needs, at every click: it travels, once.
         self._heavy = self._travelling if predictor.network.traits.prompted else self.kept
         self._version = predictor.model_version
-        self.masks = LocalMasks(build_engine(options, predictor, alone=max_batch_of(predictor) == 1), options)
+        with refusing():
+            engine = build_engine(options, predictor, alone=max_batch_of(predictor) == 1)
+        self.masks = LocalMasks(engine, options)
 
     def stats(self) -> dict[str, int]:
         """Also: tickets of sessions elsewhere that still stood for something."""
         return super().stats() | {"tickets_found": self.kept.num_found, "tickets_missed": self.kept.num_missed}
 
-    def encode(self, requests: list[Any], tickets: list[Ticket], model_version: str) -> Encoded:
+    def encode(self, requests: list[Any], tickets: list[Ticket], model_version: str, request: str | None) -> Encoded:
         """Answer requests of the heavy half (or of both, for close-ups), packed by serve/on_ray/travel.py.
 
         `tickets` as in serve/on_ray/tickets.py; askers of another version are refused (serve/on_ray/halves.py).
@@ -137,7 +126,7 @@ class FirstClick(_Owner):
         def answer(packed: list[Any]) -> list[Any]:
             return pack(self._heavy(unpack(packed), tickets))
 
-        with worked("encode", request_id()):
+        with worked("encode", named_by(request)):
             return encoder(answer, self._version)(requests, model_version)
 
     def _travelling(self, requests: list[Any], tickets: list[Ticket]) -> list[Any]:
@@ -152,16 +141,18 @@ class Correction(_Owner):
         from serve.loading.build import build_engine
 
         observe_replica(options.log_format)
-        predictor = _predictor(options)
+        with refusing():
+            predictor = _predictor(options)
         light = Batched(predictor.answer, max_batch_of(predictor))
 
         def heavy(requests: list[Any], tickets: list[Ticket], route: str | None, model_version: str) -> Encoded:
             replica = first_click if route is None else first_click.options(session_id=route)
-            return unpack(answered(replica.encode, pack(requests), tickets, model_version))
+            return unpack(answered(replica.encode, pack(requests), tickets, model_version, request_id()))
 
         predictor.answer = halves(regardless(light), by_ticket(heavy), predictor.model_version)
         self.batched = light
-        with ThreadPoolExecutor(1) as pool:  # its first click waits for FirstClick, which Ray's own thread may not
+        # Its first click waits for FirstClick, which Ray's own thread may not.
+        with refusing(), ThreadPoolExecutor(1) as pool:
             engine = pool.submit(build_engine, options, predictor, alone=False).result()
         self.masks = LocalMasks(engine, options)
 
@@ -178,14 +169,7 @@ def max_batch_of(predictor: Any) -> int:
     return 32 if predictor.device.type == "cuda" else 1
 
 
-def owner_of(
-    suffix: str,
-    options: Options,
-    share: Share,
-    environment: dict[str, str],
-    split: bool,
-    release: str | None,
-) -> Application:
+def owner_of(suffix: str, options: Options, share: Share, split: bool) -> Application:
     """Bind the deployments of one model, with `suffix` in their names; the one that is returned owns its sessions."""
     # The next version starts beside this one; but GPUs are reserved as a whole, so there it starts after.
     surge = 0 if share.gpus else 100
@@ -193,40 +177,20 @@ def owner_of(
     def bound(deployment: Any, resources: dict[str, float], *more: Any) -> Application:
         chosen = deployment.options(
             name=f"{deployment.name}{suffix}",
-            ray_actor_options={**resources, "runtime_env": {"env_vars": environment}},
+            ray_actor_options={**resources, "runtime_env": {"env_vars": MEMORY | BY_REFERENCE}},
             max_surge_percent=surge,
         )
-        return versioned(chosen, release, options, share).bind(options, *more)
+        return chosen.bind(options, *more)
 
     heavy = bound(FirstClick, share.heavy(split))
     return bound(Correction, share.light(), heavy) if split else heavy
 
 
-def owner_name(suffix: str, split: bool) -> str:
-    """Name of the deployment that owns the sessions of a model."""
-    return f"{(Correction if split else FirstClick).name}{suffix}"
-
-
-def versioned(deployment: Any, release: str | None, *contents: object) -> Any:
-    """Tell Ray Serve by the `contents` when a deployment is the one that runs: by itself it takes all for new ones.
-
-    `release` None: new it is.
-    """
-    if release is None:
-        return deployment
-    digest = hashlib.sha256(repr(contents).encode()).hexdigest()[:16]
-    return deployment.options(version=f"{release}-{digest}", _internal=True)
-
-
 class RemoteMasks:
     """Masks by deployments: those that own sessions (`owner`), reached by handle from the ingress's threads."""
 
-    def __init__(self, owner: Any, *, direct: bool = False) -> None:
-        """`direct`: clicks and masks go from process to process (gRPC) and not by Ray's objects, 1 to 2 ms sooner.
-
-        Not for the ingress's replicas: in a request of its proxy Ray Serve hands such answers on unread.
-        """
-        self._owner, self._direct = owner, direct
+    def __init__(self, owner: Any) -> None:
+        self._owner = owner
         self._info: ModelInfo | None = None
 
     def info(self) -> ModelInfo:
@@ -245,11 +209,11 @@ class RemoteMasks:
         sent, call = replace(work, load=None, image=None), _call(kind.name, work)
         known = work.session_id is not None and kind is not OPEN
         with metrics.timed(metrics.CALL_MS, call):
-            found = self._call(self._of(work, direct=known).ask, kind.name, sent, None if known else _file(work))
+            found = self._call(self._of(work).ask, kind.name, sent, None if known else _file(work), request_id())
         if known and found is None:
             metrics.put(metrics.RETRIES, 1, "file")
             with metrics.timed(metrics.CALL_MS, call):
-                found = self._call(self._of(work).ask, kind.name, sent, _file(work))
+                found = self._call(self._of(work).ask, kind.name, sent, _file(work), request_id())
         return found
 
     def forget(self, session_id: str) -> None:
@@ -259,14 +223,10 @@ class RemoteMasks:
         except Problem as problem:
             logger.warning("session %s is deleted, its cache is not: %s", session_name(session_id), problem)
 
-    def _of(self, work: Work, *, direct: bool = False) -> Any:
-        if work.session_id is None:
-            return self._owner
-        by_value = {"_by_reference": False} if direct and self._direct else {}
-        return self._owner.options(session_id=work.session_id, **by_value)
+    def _of(self, work: Work) -> Any:
+        return self._owner if work.session_id is None else self._owner.options(session_id=work.session_id)
 
     def _call(self, method: Any, *values: Any, timeout_s: float = TIMEOUT_S) -> Any:
-        carry_request_id()
         try:
             return answered(method, *values, timeout_s=timeout_s)
         except (RayError, RayServeException, TimeoutError, asyncio.CancelledError, FutureCancelled, RpcError) as error:

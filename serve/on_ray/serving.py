@@ -1,42 +1,46 @@
-"""Serving from this process: on the Ray that it is connected to, on that of RAY_ADDRESS, or on one started for it."""
+"""Serving from this process: on the Ray that it is connected to, on that of RAY_ADDRESS, or on one started for it.
+
+Each model is an application of Ray Serve: the unit of upgrade, so that a model is replaced without the others.
+"""
 
 import logging
 import os
-import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import ray
 import ray.serve as ray_serve
 from ray.exceptions import RayError
+from ray.serve import RunTarget
 from ray.serve.config import HTTPOptions
 
 from models.errors import InputError
 from models.short_folder import prepare_ray_tmpdir
 from serve.core.options import Options
+from serve.engine.fleet import Fleet
 from serve.http.app import create_app
 from serve.http.server import answering
 from serve.loading.build import build_engine
-from serve.loading.follow import Take
-from serve.on_ray.app import APP_NAME, Release, bind, remote_fleet, settled
+from serve.loading.follow import Rolling, Take
+from serve.on_ray.app import APP_NAME, halves_of, ingress, owners_of, settled
+from serve.on_ray.compat import serve_runs, start_options, untried
 from serve.on_ray.observing import observing
-from serve.on_ray.rolling import Rolling
+from serve.on_ray.refusals import Newest, collecting
+from serve.on_ray.replicas import RemoteMasks
 
-CONTROLLER = "SERVE_CONTROLLER_ACTOR"  # by which Ray Serve's own commands find it
-REFUSAL = re.compile(rf"\b{InputError.__module__}\.{InputError.__name__}: (.+)")
+logger = logging.getLogger("maskwright.serve")
+INGRESS = APP_NAME
+"""The application that answers HTTP, where Ray Serve's proxies do."""
 
 
-def serve_runs() -> bool:
-    """Whether the connected Ray has a Ray Serve already; its proxies stay as they were started, whatever one asks."""
-    try:
-        ray.get_actor(CONTROLLER, namespace="serve")
-    except ValueError:
-        return False
-    return True
+def application_of(name: str) -> str:
+    """Name of the application of a model: each is one, which is upgraded without the others."""
+    return f"{APP_NAME}-{name}"
 
 
 def answers(host: str, port: int) -> bool:
@@ -68,7 +72,7 @@ def connect(metrics_port: int = 0) -> bool:
             log_to_driver=False,
             logging_level=logging.ERROR,
             include_dashboard=False,
-            _metrics_export_port=None if address else metrics_port or None,
+            **({} if address else start_options(metrics_port)),
         )
     except ConnectionError as error:
         raise InputError(f"no Ray answers at RAY_ADDRESS={address}: {error}; start it, or unset RAY_ADDRESS") from error
@@ -86,76 +90,91 @@ def serving(options: Options, host: str, port: int, metrics_port: int = 0, *, pr
     """
     connected_before = ray.is_initialized()
     ours = not connected_before and connect(metrics_port)
-    deployed = served_before = False
+    deployed: list[str] = []
+    started = served_before = False
     try:
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
+        if (warning := untried()) is not None:
+            logger.warning(warning)
         if ours and options.device == "cuda" and ray.cluster_resources().get("GPU", 0) < 1:
             raise InputError("device cuda: Ray finds no GPU on this machine; use device auto or cpu")
-        if not ours and APP_NAME in ray_serve.status().applications:
+        if not ours and (taken := applications_of_ours()):
             raise InputError(
-                f"this Ray already serves an application {APP_NAME}, which would be replaced and then removed: "
+                f"this Ray already serves an application {taken[0]}, which would be replaced and then removed: "
                 "end it (`serve shutdown` ends all that this Ray serves), or unset RAY_ADDRESS for a separate Ray"
             )
         served_before = not ours and serve_runs()
-        location = "EveryNode" if proxy else "Disabled"
         ray_serve.start(
-            proxy_location=location,
+            proxy_location="EveryNode" if proxy else "Disabled",
             http_options=HTTPOptions(host=host, port=port),
             logging_config={"enable_access_log": False},
         )
-        deployed = True
-        options, release = settled(options), Release.of(options)
-        take = Rolling(options, lambda moved: deploy(moved, release, ingress=proxy), try_model).take
-        if proxy and served_before and not answers(host, port):
-            raise InputError(
-                f"Ray Serve ran on this Ray before, and its proxies do not listen on {host} port {port}: "
-                "give the --host and --port that they have, or leave out --proxy"
-            )
-        with nullcontext() if proxy else front(options, release, host, port):
-            yield take
+        started = True
+        options = settled(options)
+        split = halves_of(options)
+        with collecting() as newest:
+
+            def deploy(options: Options, *names: str) -> dict[str, Any]:
+                """Serve these models from now on, returning handles when all of their replicas do."""
+                bound = owners_of(options, split)
+                deployed.extend(application_of(name) for name in names)
+                targets = [RunTarget(bound[name], name=application_of(name), route_prefix=None) for name in names]
+                with explained(newest):
+                    return dict(zip(names, ray_serve.run_many(targets), strict=True))
+
+            owners = deploy(options, *split)
+            take = Rolling(options, deploy, try_model).take
+            with through_proxies(options, owners, deployed, newest) if proxy else front(options, owners, host, port):
+                if proxy and served_before and not answers(host, port):
+                    raise InputError(
+                        f"Ray Serve ran on this Ray before, and its proxies do not listen on {host} port {port}: "
+                        "give the --host and --port that they have, or leave out --proxy"
+                    )
+                yield take
     finally:
-        if deployed:
-            ray_serve.delete(APP_NAME)  # replicas end when they have answered; a shutdown alone ends the proxy at once
+        # Replicas end when they have answered; a shutdown alone ends the proxy at once.
+        for name in reversed(dict.fromkeys(deployed)):
+            ray_serve.delete(name)
         # Ray prints that calls of processes which it ends itself have failed: no failure of anything else, and no news.
         with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
             # One that was started here has no proxies, or ours, and would keep them so for the next deployment.
-            if ours or (deployed and not served_before and not ray_serve.status().applications):
+            if ours or (started and not served_before and not ray_serve.status().applications):
                 ray_serve.shutdown()
             if not connected_before:
                 ray.shutdown()
 
 
+def applications_of_ours() -> list[str]:
+    """Names of applications that a server of this kind has on the connected Ray."""
+    return [name for name in ray_serve.status().applications if name == INGRESS or name.startswith(application_of(""))]
+
+
 @contextmanager
-def front(options: Options, release: Release, host: str, port: int) -> Iterator[None]:
+def explained(newest: Newest) -> Iterator[None]:
+    """Raise what a replica refused in place of Ray Serve's saying that it did not start."""
+    try:
+        yield
+    except (RuntimeError, RayError) as error:
+        raise newest() or error from None
+
+
+@contextmanager
+def front(options: Options, owners: Mapping[str, Any], host: str, port: int) -> Iterator[None]:
     """Answer HTTP in a thread of this process, with the models that are deployed."""
-    app = create_app(remote_fleet(options, release), options)
+    app = create_app(Fleet({name: RemoteMasks(owner) for name, owner in owners.items()}), options)
     with observing(), answering(app, host, port):
         yield
 
 
-def deploy(options: Options, release: Release, *, ingress: bool) -> None:
-    """Serve these arguments from now on, returning when all replicas do; raises InputError."""
-    try:
-        ray_serve.run(bind(options, release, ingress=ingress), name=APP_NAME, route_prefix="/" if ingress else None)
-    except (RuntimeError, RayError) as error:
-        raise refusal(error, deployment_messages()) or error from None
+@contextmanager
+def through_proxies(options: Options, owners: Mapping[str, Any], deployed: list[str], newest: Newest) -> Iterator[None]:
+    """Answer HTTP by Ray Serve's proxies and the ingress's replicas."""
+    deployed.append(INGRESS)
+    with explained(newest):
+        ray_serve.run(ingress().bind(replace(options, checkpoint=()), owners), name=INGRESS, route_prefix="/")
+    yield
 
 
 def try_model(options: Options, name: str) -> None:
     """Read a model and make a click with it, in no hurry: beside it others serve. Raises InputError."""
     build_engine(replace(options.models()[name], device="cpu", num_threads=1))
-
-
-def deployment_messages() -> str:
-    """Read what Ray Serve noted about our deployments: tracebacks of replicas, of which its exception says nothing."""
-    application = ray_serve.status().applications.get(APP_NAME)
-    return "" if application is None else "\n".join(each.message for each in application.deployments.values())
-
-
-def refusal(error: Exception, messages: str = "") -> InputError | None:
-    """Find the InputError of a replica in what Ray made of it: a cause, or a line of the traceback in a message."""
-    cause = getattr(error, "cause", None)
-    if isinstance(cause, InputError):
-        return cause
-    told = REFUSAL.findall(f"{error}\n{messages}")
-    return InputError(told[-1].strip()) if told else None

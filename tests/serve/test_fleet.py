@@ -1,6 +1,6 @@
 """Several models by name: how they are named, what each reserves, and how one is replaced; no Ray runs here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,11 @@ from models.predictor import Predictor
 from serve.core.options import Options
 from serve.core.sources import Source, read_sources
 from serve.http.app import create_app
+from serve.loading.follow import Rolling
 from serve.on_ray import calls
-from serve.on_ray.app import Release, bind, build_app
+from serve.on_ray.app import build_app, halves_of, owners_of
 from serve.on_ray.calls import again
 from serve.on_ray.halves import OtherVersion, encoder, halves
-from serve.on_ray.rolling import Rolling
 from serve.on_ray.shares import INGRESS_CPUS, share_of
 from serve.start.local import LocalFleet
 from tests.serve.conftest import ADDRESS, encoded, mask_of, picture, refused
@@ -109,15 +109,21 @@ def test_models_and_the_next_version_of_one_have_room(num_models: int, cpus: int
     assert share_of(num_models, cpus, gpus, use_gpu=False).light()["num_gpus"] == 0
 
 
-def deployments_of(application: Any) -> dict[str, Any]:
-    """Deployments of an application by name."""
+def chained(owners: Iterable[Any]) -> dict[str, Any]:
+    """Deployments by name: those that own sessions, and what they ask."""
     found = {}
-    for owner in application._bound_deployment.init_args[1].values():
+    for owner in owners:
         while owner is not None:
             bound = owner._bound_deployment
             found[bound.name] = bound
             owner = bound.init_args[1] if len(bound.init_args) > 1 else None
-    return found | {"Maskwright": application._bound_deployment}
+    return found
+
+
+def deployments_of(application: Any) -> dict[str, Any]:
+    """Deployments of an application by name."""
+    ingress = application._bound_deployment
+    return chained(ingress.init_args[1].values()) | {"Maskwright": ingress}
 
 
 def test_each_model_has_deployments_of_its_own(versions: list[Path], whole: Path) -> None:
@@ -132,25 +138,20 @@ def test_each_model_has_deployments_of_its_own(versions: list[Path], whole: Path
     assert reserved < 3 * 1.5 + 1
 
 
-def test_an_update_replaces_the_model_that_moved_alone(versions: list[Path], whole: Path, tmp_path: Path) -> None:
+def test_an_update_keeps_the_deployments_that_a_model_has(versions: list[Path], whole: Path) -> None:
+    """One that vanished would take calls with it: what is split stays two, what is whole stays one."""
     first, second = versions
-    args = Options(checkpoint=f"a={whole},b={first}", device="cpu", num_threads=1, sessions=str(tmp_path / "s.db"))
+    args = Options(checkpoint=f"a={whole},b={first}", device="cpu", num_threads=1)
+    split = halves_of(args)
+    assert split == {"a": False, "b": True}
 
-    def versions_of(args: Options, release: Release | None) -> dict[str, Any]:
-        return {name: each._version for name, each in deployments_of(bind(args, release)).items()}
+    def names(options: Options) -> set[str]:
+        return set(chained(owners_of(options, split).values()))
 
-    release = Release.of(args)
-    before = versions_of(args, release)
-    assert versions_of(args, release) == before
-    for place in (second, whole):  # one without halves too has the deployments that the ingress asks
-        after = versions_of(args.moved("b", str(place)), release)
-        assert after.keys() == before.keys()
-        assert {name for name in before if before[name] != after[name]} == {"FirstClick_b", "Correction_b"}
-    halves_later = versions_of(args.moved("a", str(second)), release)
-    assert halves_later.keys() == before.keys()
-    assert {name for name in before if before[name] != halves_later[name]} == {"FirstClick_a"}
-    assert not set(versions_of(args, Release.of(args)).values()) & set(before.values())
-    assert set(versions_of(args, None).values()) == {None}
+    before = names(args)
+    assert before == {"FirstClick_a", "FirstClick_b", "Correction_b"}
+    for name, place in (("b", second), ("b", whole), ("a", second)):
+        assert names(args.moved(name, str(place))) == before
 
 
 def test_halves_of_two_versions_are_never_mixed(versions: list[Path]) -> None:
@@ -222,7 +223,7 @@ def test_a_deployment_that_fails_is_taken_back() -> None:
     def said(args: Options) -> str:
         return ",".join(f"{each.name}={each.place}" for each in args.checkpoint)
 
-    def deploy(args: Options) -> None:
+    def deploy(args: Options, name: str) -> None:
         deployed.append(said(args))
         if "/bad" in said(args):
             raise RuntimeError("replicas do not start")
@@ -232,6 +233,7 @@ def test_a_deployment_that_fails_is_taken_back() -> None:
             raise InputError("cannot be read")
 
     rolling = Rolling(Options(checkpoint="a=/x,b=/y"), deploy, tried)
+    deploy(rolling.args, "a")
     rolling.take("b", "/z")
     with pytest.raises(InputError):
         rolling.take("a", "/unread")

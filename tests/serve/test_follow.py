@@ -188,7 +188,7 @@ def test_replicas_are_told_a_version_and_no_alias(
     text = f"{ALIAS},b=models:/clicks/1"
     owners = build_app({"checkpoint": text, "tracking_uri": uri, "device": "cpu"})._bound_deployment.init_args[1]
     told = {name: owner._bound_deployment.init_args[0] for name, owner in owners.items()}
-    assert {name: args.checkpoint for name, args in told.items()} == dict.fromkeys(told, "models:/clicks/1")
+    assert {name: args.place for name, args in told.items()} == dict.fromkeys(told, "models:/clicks/1")
     assert pin("models:/clicks/1", uri) == "models:/clicks/1"
     assert pin("/a/folder@home") == "/a/folder@home"
     with pytest.raises(InputError, match="no model 'models:/clicks@nobody'"):

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -187,6 +188,8 @@ def faked_ray(
     monkeypatch.setattr("ray.shutdown", lambda: calls.append(("ray.shutdown",)))
     monkeypatch.setattr("ray.serve.start", lambda **_: None)
     monkeypatch.setattr("ray.serve.run", lambda *_, **__: None)
+    monkeypatch.setattr("ray.serve.run_many", lambda targets: [None for _ in targets])
+    monkeypatch.setattr(serving, "collecting", lambda: nullcontext(lambda: None))
     monkeypatch.setattr("ray.serve.status", lambda: SimpleNamespace(applications=applications))
     monkeypatch.setattr("ray.serve.delete", lambda name: calls.append(("delete", name)))
     monkeypatch.setattr("ray.serve.shutdown", lambda: calls.append(("serve.shutdown",)))
@@ -210,7 +213,7 @@ def test_other_applications_of_a_cluster_are_left_alone(
     calls = faked_ray(monkeypatch, address, {"other": None} if others else {}, ran_before=ran_before)
     with serving.serving(Options(checkpoint="a"), "127.0.0.1", 8000, proxy=True):
         calls.append(("served",))
-    ending = [("delete", "maskwright"), *([("serve.shutdown",)] if ends else [])]
+    ending = [("delete", "maskwright"), ("delete", "maskwright-default"), *([("serve.shutdown",)] if ends else [])]
     assert calls == [("init", address or "local"), ("served",), *ending, ("ray.shutdown",)]
 
 
@@ -231,19 +234,6 @@ def test_proxies_that_listen_elsewhere_are_told(monkeypatch: pytest.MonkeyPatch)
         serving.serving(Options(checkpoint="a"), "127.0.0.1", 8001, proxy=True),
     ):
         pass
-
-
-def test_what_a_replica_refuses_is_told_in_one_line() -> None:
-    told = (
-        "The deployment failed to start 3 times in a row. Error:\n"
-        "ray::ServeReplica:maskwright:Maskwright.initialize_and_get_metadata() (pid=1)\n"
-        "models.errors.InputError: weights.safetensors cannot be read: header\n\nDuring handling ... occurred:\n"
-        "RuntimeError: Traceback (most recent call last):\n  File x\n"
-        "models.errors.InputError: weights.safetensors cannot be read: header\n"
-    )
-    failed = RuntimeError("Deploying application maskwright failed: Failed to update the deployments ['Maskwright'].")
-    assert str(serving.refusal(failed, told)) == "weights.safetensors cannot be read: header"
-    assert serving.refusal(RuntimeError("a node died")) is None
 
 
 def test_weights_that_give_no_numbers_are_refused(tmp_path: Path) -> None:
@@ -270,7 +260,7 @@ def test_settings_of_a_deployment(tmp_path: Path) -> None:
     assert find(secret, Secrets.of(settings).tokens).name == "anna"
     assert (settings.hosts, settings.origins) == (("masks.example", "0.0.0.0"), ("https://tools.example",))
     assert (settings.clicks_per_second, settings.opens_per_minute) == (0, 120)
-    assert Options.of({"checkpoint": "a"}) == Options()
+    assert Options.of({"checkpoint": "a"}) == Options(checkpoint="a")
     with pytest.raises(InputError, match="opens_per_minute"):
         Options.of({"checkpoint": "a", "opens_per_minute": "many"})
 

@@ -205,6 +205,6 @@ def test_cvat_and_label_studio_have_each_image_prepared_once(name: str) -> None:
             clicks = [image.click(start, 20, True), image.click(start + 5, 9, False)]
             for num in (1, 2):
                 found = content.mask(image, clicks[:num])
-                expected = plain.once(image.data, picture(), Basis(), tuple(clicks[:num]))
+                expected = plain.ask(MASK, replace(opening(None), clicks=tuple(clicks[:num])))
                 np.testing.assert_array_equal(found, expected.mask)
     assert counted.asked["Start"] == 1

@@ -105,7 +105,9 @@ def pids_of(deployment: str) -> list[int]:
                 title = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
             except OSError:
                 continue
-            if re.match(rf"ray::ServeReplica:maskwright:{deployment}(?!\w)", title) and is_ours(int(folder.name)):
+            if re.match(rf"ray::ServeReplica:maskwright(-\w+)?:{deployment}(?!\w)", title) and is_ours(
+                int(folder.name)
+            ):
                 found.append(int(folder.name))
     return found
 
