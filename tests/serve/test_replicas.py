@@ -78,7 +78,7 @@ def test_a_session_on_two_deployments_is_a_session_in_process(
             np.testing.assert_array_equal(session.undo(), local.mask)
             assert session.last["model_version"] == local.predictor.model_version
         stats = {
-            each: ray_serve.get_deployment_handle(each, "maskwright").stats.remote().result()
+            each: ray_serve.get_deployment_handle(each, "maskwright-default").stats.remote().result()
             for each in ("FirstClick", "Correction")
         }
         # The heavy half ran when the session opened and, unless it sees no click, at the first one, and so at each
