@@ -21,7 +21,7 @@ from serve.observing.logs import install_logs
 from serve.observing.metrics import Metric
 from serve.observing.prometheus import PrometheusSink
 from tests.serve.conftest import encoded, picture
-from tests.serve.fakes import FakePredictor
+from tests.serve.disks import DiskPredictor
 
 NUM_CLICKS, NUM_ROUNDS = 150, 14
 
@@ -66,7 +66,7 @@ async def clicks(app: Any, num: int) -> list[float]:
 
 
 def main() -> None:
-    app = create_app(Engine(FakePredictor()), Options(clicks_per_second=0, opens_per_minute=0))
+    app = create_app(Engine(DiskPredictor()), Options(clicks_per_second=0, opens_per_minute=0))
     whole = Observe.__call__
 
     async def bare(self: Observe, scope: Any, receive: Any, send: Any) -> None:

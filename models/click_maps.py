@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from models.device import to_device
 from models.interaction import Clicks
 
 FARTHEST = 255.0
@@ -31,19 +33,17 @@ class ClickBatch:
         return ClickBatch(*(part.to(device) for part in (self.yx, self.positive, self.valid, self.first)))
 
 
-def collate_clicks(batch: Sequence[Clicks]) -> ClickBatch:
+def collate_clicks(batch: Sequence[Clicks], device: torch.device | str = "cpu") -> ClickBatch:
     """Pad click lists to the longest of the batch."""
     num = max([1, *(len(clicks) for clicks in batch)])
-    yx = torch.full((len(batch), num, 2), -1.0)
-    positive = torch.zeros(len(batch), num, dtype=torch.bool)
-    valid = torch.zeros(len(batch), num, dtype=torch.bool)
+    yx = np.full((len(batch), num, 2), -1.0, np.float32)
+    positive, valid, first = (np.zeros((len(batch), num), bool) for _ in range(3))
     for row, clicks in enumerate(batch):
-        yx[row, : len(clicks)] = torch.from_numpy(clicks.yx).float()
-        positive[row, : len(clicks)] = torch.from_numpy(clicks.positive)
+        yx[row, : len(clicks)] = clicks.yx
+        positive[row, : len(clicks)] = clicks.positive
         valid[row, : len(clicks)] = True
-    first = torch.zeros_like(valid)
     first[:, 0] = valid[:, 0]
-    return ClickBatch(yx, positive, valid, first)
+    return ClickBatch(*(to_device(part, device) for part in (yx, positive, valid, first)))
 
 
 def disk_maps(clicks: ClickBatch, hw: tuple[int, int], radius: float = 5.0) -> Tensor:

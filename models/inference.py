@@ -29,6 +29,11 @@ HEAVY = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, nn.MultiheadAttention)
 """What bfloat16 pays for; norms, positions and small vectors stay float32."""
 
 
+def place(network: Network, device: torch.device | str) -> Network:
+    """Move a network to where it is to answer, as it is; returns it."""
+    return network.eval().to(device)
+
+
 def prepare(network: Network, *, bf16: bool = False) -> Network:
     """Fold and lay out a network, in place, for inference; returns it.
 

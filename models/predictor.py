@@ -14,9 +14,11 @@ from models import checkpoint, steps
 from models.backend import Backend, check_backend
 from models.box import DEFAULT
 from models.click_maps import collate_clicks
+from models.device import to_device, to_host
 from models.errors import InputError
-from models.inference import prepare
+from models.inference import place, prepare
 from models.interaction import Click, Clicks, check_click, check_image, check_mask
+from models.mask_runs import runs_of
 from models.networks.base import Exemplar, Network, PromptNetwork, SplitNetwork
 from models.onnx_backend import OnnxAnswer, onnx_files
 from models.precision import Precision
@@ -42,7 +44,7 @@ def answer_with(network: Network) -> Answer:
         with torch.inference_mode(), mixed:
             if isinstance(first, Start):
                 return list(zip(*network.start(stacked(requests, "image"), **of_examples(requests)), strict=True))
-            clicks = collate_clicks([request.clicks for request in requests]).to(device)
+            clicks = collate_clicks([request.clicks for request in requests], device)
             if isinstance(first, Prompt):
                 assert isinstance(network, PromptNetwork), f"{network.name} takes no prompts"
                 parts = (stacked(requests, name) for name in ("low_logits", "prev_mask", "box"))
@@ -62,22 +64,22 @@ def answer_with(network: Network) -> Answer:
 
     def stacked(requests: list[Any], name: str) -> Any:
         values = [getattr(request, name) for request in requests]
-        return None if values[0] is None else torch.stack(values).to(device)
+        return None if values[0] is None else torch.stack(values)
 
     def of_starts(requests: list[Any]) -> dict[str, Any]:
         if requests[0].started is None:
             return {}
         if len(requests) == 1:  # as it lies in memory: another layout may round otherwise
-            return {"started": tuple(part[None].to(device) for part in requests[0].started)}
+            return {"started": tuple(part[None] for part in requests[0].started)}
         parts = zip(*(request.started for request in requests), strict=True)
-        return {"started": tuple(torch.stack(part).to(device) for part in parts)}
+        return {"started": tuple(torch.stack(part) for part in parts)}
 
     def of_examples(requests: list[Any]) -> dict[str, Any]:
         return {} if requests[0].example is None else {"exemplar": exemplars([r.example for r in requests])}
 
     def exemplars(examples: list[Example]) -> Exemplar:
         lists = ([getattr(e, name) for e in examples] for name in ("positive", "true_negative", "pseudo_negative"))
-        return Exemplar(torch.stack([e.mask for e in examples]), *(collate_clicks(part) for part in lists)).to(device)
+        return Exemplar(torch.stack([e.mask for e in examples]), *(collate_clicks(part, device) for part in lists))
 
     return answer
 
@@ -90,23 +92,20 @@ def open_state(
 ) -> State:
     """Start a session's state from a uint8 RGB image and, optionally, a mask to correct (bool) and an exemplar."""
     check_image(image)
-    tensor = torch.from_numpy(np.require(image, requirements=["C", "W"])).to(device).permute(2, 0, 1).float() / 255
-    return start_state(tensor, mask, example)
+    return start_state(to_device(image, device).permute(2, 0, 1).float() / 255, mask, example)
 
 
 def start_state(image: Tensor, mask: np.ndarray | None = None, example: Example | None = None) -> State:
     """Start a session's state from pixels (3, h, w) in 0..1 that are where the network is; else as `open_state`."""
     hw = (image.shape[1], image.shape[2])
-    if example is not None:
-        if example.mask.shape[1:] != image.shape[1:]:
-            raise InputError(
-                f"the exemplar's mask is {tuple(example.mask.shape[1:])}: expected the size of the image, {hw}"
-            )
-        example = replace(example, mask=example.mask.to(image.device))
+    if example is not None and example.mask.shape[1:] != image.shape[1:]:
+        raise InputError(
+            f"the exemplar's mask is {tuple(example.mask.shape[1:])}: expected the size of the image, {hw}"
+        )
     if mask is None:
         return State(image=image, example=example)
     check_mask(mask, hw)
-    given = torch.from_numpy(mask).to(image.device)[None].float()
+    given = to_device(mask, image.device)[None].float()
     return State(image=image, mask_prob=given, mask_given=True, example=example)
 
 
@@ -134,14 +133,14 @@ class Predictor:
         if isinstance(source, Network):
             if backend == "onnx":
                 raise InputError("backend onnx: expected a checkpoint folder, a network was given: save it first")
-            self.network, description = source.eval(), {}
+            self.network, description = source, {}
         else:
             files = onnx_files(source) if backend == "onnx" else None
             self.network, description = checkpoint.load(source)
             prepare(self.network, bf16=precision == "bf16")
         if refinement is None:
             refinement = description.get("info", {}).get("refinement")
-        self.network.to(device)
+        place(self.network, device)
         self.device = torch.device(device)
         self.refinement = named(refinement)
         self.network_name = self.network.name
@@ -210,7 +209,7 @@ class Predictor:
             return None
         if not self.network.traits.exemplar:
             raise InputError(f"network {self.network_name} takes no exemplar")
-        return example_of(*exemplar)
+        return example_of(*exemplar, device=self.device)
 
     def advance(self, state: State, click: Click) -> State:
         """Answer one click: a state in, a state out."""
@@ -250,17 +249,37 @@ class Session:
 
     @property
     def mask_prob(self) -> np.ndarray | None:
-        """Probability map float32 (h, w); None before the first mask."""
+        """Probability map float32 (h, w), copied from where the network is; None before the first mask."""
         prob = self.states[-1].mask_prob
-        return None if prob is None else prob[0].cpu().numpy()
+        return None if prob is None else to_host(prob[0])
 
     @property
     def mask(self) -> np.ndarray:
-        """Mask bool (h, w); empty before the first click."""
-        prob = self.mask_prob
-        if prob is None:
-            return np.zeros(self.hw, bool)
-        return prob > self.predictor.refinement.mask_threshold
+        """Mask bool (h, w), copied from where the network is; empty before the first click."""
+        found = self._mask()
+        return np.zeros(self.hw, bool) if found is None else to_host(found)
+
+    @property
+    def runs(self) -> np.ndarray:
+        """Run lengths of the mask (models.mask_runs): of a mask on a GPU, the least that the host can be given."""
+        found = self._mask()
+        return np.array([self.hw[0] * self.hw[1]]) if found is None else runs_of(found)
+
+    @property
+    def levels(self) -> np.ndarray:
+        """Probability map uint8 (h, w): 0 to 255 for 0 to 1; 0 before the first mask."""
+        prob = self.states[-1].mask_prob
+        return np.zeros(self.hw, np.uint8) if prob is None else to_host((prob[0] * 255 + 0.5).byte())
+
+    @property
+    def finite(self) -> bool:
+        """Whether the probability map holds numbers alone, found where the network is."""
+        prob = self.states[-1].mask_prob
+        return prob is None or bool(prob.isfinite().all())
+
+    def _mask(self) -> Tensor | None:
+        prob = self.states[-1].mask_prob
+        return None if prob is None else prob[0] > self.predictor.refinement.mask_threshold
 
     @property
     def honoured(self) -> bool:
@@ -297,16 +316,20 @@ class Session:
         with torch.inference_mode():
             found = steps.run(passes(refinement, traits, before, self.states[-1]), self.predictor.answer)
         thresholded = ((name, state.mask_prob) for name, state in found)
-        return [(name, (p[0] > refinement.mask_threshold).cpu().numpy()) for name, p in thresholded if p is not None]
+        return [(name, to_host(p[0] > refinement.mask_threshold)) for name, p in thresholded if p is not None]
 
     def click(self, y: float, x: float, positive: bool = True) -> np.ndarray:
         """Add a click and return the new probability map; raises InputError if it is outside the image."""
-        check_click(y, x, self.hw)
-        click = Click(y=float(y), x=float(x), positive=bool(positive))
-        self.states.append(self.predictor.advance(self.states[-1], click))
+        self.add(y, x, positive)
         prob = self.mask_prob
         assert prob is not None
         return prob
+
+    def add(self, y: float, x: float, positive: bool = True) -> None:
+        """Add a click, and leave what it gave where the network is; raises InputError if it is outside the image."""
+        check_click(y, x, self.hw)
+        click = Click(y=float(y), x=float(x), positive=bool(positive))
+        self.states.append(self.predictor.advance(self.states[-1], click))
 
     def look_ahead(self) -> None:
         """Do now what the next click needs no click for (Predictor.look_ahead)."""
@@ -314,9 +337,13 @@ class Session:
 
     def undo(self) -> np.ndarray | None:
         """Drop the newest click and return the probability map before it; without clicks nothing happens."""
+        self.drop()
+        return self.mask_prob
+
+    def drop(self) -> None:
+        """Drop the newest click; without clicks nothing happens."""
         if len(self.states) > 1:
             self.states.pop()
-        return self.mask_prob
 
 
 def _tensors(content: Any) -> list[Tensor]:

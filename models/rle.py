@@ -68,6 +68,11 @@ def area_and_box(runs: np.ndarray, height: int) -> tuple[int, list[int]]:
     return int(runs[1::2].sum()), [left, top, right - left + 1, bottom - top + 1]
 
 
+def holds(runs: np.ndarray, height: int, y: int, x: int) -> bool:
+    """Whether the pixel (y, x) belongs to the mask of these runs."""
+    return bool(np.searchsorted(np.cumsum(runs), x * height + y, side="right") % 2)
+
+
 def mask_of(runs: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
     """Turn runs that add up to h * w into a bool mask (h, w)."""
     height, width = hw

@@ -3,12 +3,15 @@
 import numpy as np
 import torch
 
+from models.device import to_device
 from models.errors import InputError
 from models.interaction import Clicks, check_click, check_mask
 from models.steps import Example
 
 
-def example_of(mask: np.ndarray, clicks: Clicks, others: np.ndarray | None = None) -> Example:
+def example_of(
+    mask: np.ndarray, clicks: Clicks, others: np.ndarray | None = None, device: torch.device | str = "cpu"
+) -> Example:
     """Make an example of an object's mask (bool, h, w) and the clicks that made it, in the frame of the image.
 
     `others` (bool, h, w): all other objects of the kind sought, where they are known; a negative click on one of them
@@ -25,4 +28,4 @@ def example_of(mask: np.ndarray, clicks: Clicks, others: np.ndarray | None = Non
     on_others = ~positive & (others[rows, columns] if others is not None else False)
     kinds = (positive, ~positive & ~on_others, on_others)
     lists = [Clicks(clicks.yx[chosen], clicks.positive[chosen]) for chosen in kinds]
-    return Example(torch.from_numpy(mask)[None].float(), *lists, sorted_by_mask=others is None)
+    return Example(to_device(mask, device)[None].float(), *lists, sorted_by_mask=others is None)

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 
+from models.device import to_device, to_host
 from models.errors import InputError
 from models.geometry import Box
 from models.networks.base import Traits
@@ -95,7 +96,7 @@ def focus(step: Step, look: Look, config: Focus, masking: Masking, *, hw: tuple[
         assert answered.mask_prob is not None
         if len(state.clicks) < config.from_click and not state.mask_given:
             return answered
-        before, prob = (one.prev_mask()[0].cpu().numpy() for one in (state, answered))
+        before, prob = (to_host(one.prev_mask()[0]) for one in (state, answered))
         masks = (before > masking.threshold, prob > masking.threshold)
         distance, corrects = focus_range(*masks, state.newest_pixel(), config.min_area_ratio)
         number = len(state.clicks) - 1
@@ -105,7 +106,7 @@ def focus(step: Step, look: Look, config: Focus, masking: Masking, *, hw: tuple[
         counts = answered.counts
         return replace(
             answered,
-            mask_prob=torch.from_numpy(prob)[None].to(answered.mask_prob.device) if num_views else answered.mask_prob,
+            mask_prob=to_device(prob, answered.mask_prob.device)[None] if num_views else answered.mask_prob,
             focus_clicks=accepted,
             counts=replace(
                 counts,
@@ -158,7 +159,7 @@ def focus(step: Step, look: Look, config: Focus, masking: Masking, *, hw: tuple[
             for turn in turns
         ]
         seen: list[Seen] = yield from together(*(look(view) for turn in views for view in turn.values()))
-        answers = iter(torch.sigmoid(one.logits)[0].cpu().numpy() for one in seen)
+        answers = iter(to_host(torch.sigmoid(one.logits)[0]) for one in seen)
         return [
             {number: (box, views[i][number], next(answers)) for number, box in turn.items()}
             for i, turn in enumerate(turns)
@@ -168,7 +169,7 @@ def focus(step: Step, look: Look, config: Focus, masking: Masking, *, hw: tuple[
         assert scale is not None
         ratio = config.fixed_ratio
         if ratio is None:
-            shown = (view.prev_mask[0] > masking.threshold).cpu().numpy()
+            shown = to_host(view.prev_mask[0] > masking.threshold)
             ratio = next_ratio(shown, after > masking.threshold, growth=config.growth, erosion=config.erosion)
         return None if ratio is None else max(scale * ratio, config.smallest)
 

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-import torch
 from torch import Tensor
 
+from models.device import to_device, to_host
 from models.geometry import Box
 from models.interaction import Clicks
 from models.refinement.state import View
@@ -77,10 +77,10 @@ def view_of(
 ) -> View:
     """What a network sees of a box at size `hw`; `image` (3, h, w) in 0..1, `prob` (h, w) the mask so far."""
     _, (rows, columns) = overlap(box, (image.shape[1], image.shape[2]))
-    shared = (image[:, rows, columns] * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    shared = to_host((image[:, rows, columns] * 255).round().byte().permute(1, 2, 0))
     pixels = cut(shared, Box(*(side - start for start, side in zip(_origin(rows, columns), box, strict=True))))
-    small = torch.from_numpy(resized(pixels, hw)).to(image.device).permute(2, 0, 1).float() / 255
-    prev_mask = torch.from_numpy(masking.prev_mask(prob, box, hw))[None].to(image.device)
+    small = to_device(resized(pixels, hw), image.device).permute(2, 0, 1).float() / 255
+    prev_mask = to_device(masking.prev_mask(prob, box, hw), image.device)[None]
     return View(image=small, prev_mask=prev_mask, clicks=whole_pixels(clicks, box, hw), **more)  # pyright: ignore[reportArgumentType]
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.device import to_device, to_host
 from models.refinement.state import State, Step
 from models.steps import Steps
 
@@ -29,8 +30,8 @@ def progressive_merge(step: Step, threshold: float) -> Step:
 
 def own_change(before: Tensor, after: Tensor, yx: np.ndarray, threshold: float) -> Tensor:
     """Connected change between two probability maps (1, h, w) that holds the pixel `yx`; bool (1, h, w)."""
-    changed = ((before > threshold) != (after > threshold))[0].cpu().numpy()
+    changed = to_host(((before > threshold) != (after > threshold))[0])
     _, parts = cv2.connectedComponents(changed.astype(np.uint8), connectivity=8)
     y, x = (min(int(place), side - 1) for place, side in zip(yx, changed.shape, strict=True))
     own = changed & (parts == parts[y, x])
-    return torch.from_numpy(own)[None].to(after.device)
+    return to_device(own, after.device)[None]

@@ -1,8 +1,10 @@
 """Prompted: encode a view once, before any click; answer all clicks on what that left (SAM)."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from models.device import to_device
 from models.interaction import Clicks
 from models.refinement.state import Seen, View, start
 from models.steps import Prompt, Start, Steps, ask
@@ -26,7 +28,7 @@ def prompted(view: View) -> Steps[Seen]:
 
 def grown(box: Tensor, clicks: Clicks) -> Tensor:
     """Corners of the least box that holds another one and the positive clicks."""
-    xy = torch.from_numpy(clicks.yx[clicks.positive][:, ::-1].copy()).to(box)
+    xy = to_device(clicks.yx[clicks.positive][:, ::-1].astype(np.float32), box.device)
     ends = torch.cat([box.view(2, 2), xy])
     return torch.cat([ends.amin(0), ends.amax(0)])
 

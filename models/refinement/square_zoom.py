@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from models.device import to_device, to_host
 from models.errors import InputError
 from models.geometry import Box, SizeRule, apply_size_rule, box_iou, contains, whole
 from models.refinement.patches import Masking, Patch, paste_back, view_of
@@ -52,7 +53,7 @@ def next_box(config: SquareZoom, state: State, threshold: float) -> Box:
     """Box to look at: the last one, which begins as the whole image, while it holds the object."""
     assert state.mask_prob is not None
     positive = state.clicks.yx[state.clicks.positive]
-    box = square_box((state.mask_prob[0] > threshold).cpu().numpy(), positive, config.expansion)
+    box = square_box(to_host(state.mask_prob[0] > threshold), positive, config.expansion)
     if box is None:
         return whole(state.hw)
     kept = state.zoom_box or whole(state.hw)
@@ -69,15 +70,15 @@ def square_zoom(look: Look, config: SquareZoom, masking: Masking, *, size: SizeR
 
     def one_look(state: State, box: Box) -> Steps[State]:
         hw = apply_size_rule(size if box == whole(state.hw) else zoom_size, box.hw)
-        view = view_of(state.image, state.prev_mask()[0].cpu().numpy(), state.clicks, box, hw, masking)
+        view = view_of(state.image, to_host(state.prev_mask()[0]), state.clicks, box, hw, masking)
         memory = state.memory.content if state.memory is not None and state.memory[:2] == (box, hw) else None
         frame = state.frames.at(box, hw, "square")
         seen = yield from look(replace(view, memory=memory, masked=state.mask_prob is not None, frame=frame))
-        prob = torch.sigmoid(seen.logits)[0].cpu().numpy()
+        prob = to_host(torch.sigmoid(seen.logits)[0])
         pasted, _ = paste_back(np.zeros(state.hw, np.float32), [Patch(prob, box)])
         return replace(
             state,
-            mask_prob=torch.from_numpy(pasted)[None].to(state.image.device),
+            mask_prob=to_device(pasted, state.image.device)[None],
             zoom_box=box,
             memory=None if seen.memory is None else Memory(box, hw, seen.memory),
         )

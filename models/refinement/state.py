@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.device import to_host
 from models.geometry import Box, to_view
 from models.interaction import Click, Clicks
 from models.refinement.frames import Frame, Frames
@@ -175,7 +176,7 @@ def sort_negatives(example: Example, mask_prob: Tensor) -> Example:
     lists = (example.true_negative, example.pseudo_negative)
     yx = np.concatenate([clicks.yx for clicks in lists])
     rows, columns = yx.astype(int).T
-    inside = (mask_prob[0, rows, columns] > 0.5).cpu().numpy()
+    inside = to_host(mask_prob[0, rows, columns] > 0.5)
     true, pseudo = (Clicks(yx[chosen], np.zeros(int(chosen.sum()), bool)) for chosen in (~inside, inside))
     return replace(example, true_negative=true, pseudo_negative=pseudo)
 

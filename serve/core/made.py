@@ -28,16 +28,15 @@ class Made:
         return rle.decode(self.encoded)
 
     @staticmethod
-    def of(mask: np.ndarray, clicks: tuple[Click, ...], model_version: str) -> "Made":
-        """Describe a bool mask (h, w) made by `clicks`."""
+    def of(runs: np.ndarray, hw: tuple[int, int], clicks: tuple[Click, ...], model_version: str) -> "Made":
+        """Describe a mask (h, w) made by `clicks`, given by its run lengths."""
         honoured = None
         if clicks:
             last = clicks[-1]
-            honoured = bool(mask[int(last.y + 0.5), int(last.x + 0.5)]) == last.positive
-        runs = rle.runs_of(mask)
-        area, box = rle.area_and_box(runs, mask.shape[0])
+            honoured = rle.holds(runs, hw[0], int(last.y + 0.5), int(last.x + 0.5)) == last.positive
+        area, box = rle.area_and_box(runs, hw[0])
         return Made(
-            encoded=rle.of_runs(runs, (mask.shape[0], mask.shape[1])),
+            encoded=rle.of_runs(runs, hw),
             area=area,
             bbox_xywh=box,
             honoured=honoured,

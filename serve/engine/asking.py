@@ -62,12 +62,11 @@ def _open(engine: "Engine", session: "Session", work: Work) -> None:
 
 
 def _mask(engine: "Engine", session: "Session", work: Work) -> Made:
-    return Made.of(session.mask, work.clicks, engine.model_version)
+    return Made.of(session.runs, session.hw, work.clicks, engine.model_version)
 
 
 def _probability(engine: "Engine", session: "Session", work: Work) -> np.ndarray:
-    prob = session.mask_prob
-    return np.zeros(session.hw, np.uint8) if prob is None else (prob * 255 + 0.5).astype(np.uint8)
+    return session.levels
 
 
 def _passes(engine: "Engine", session: "Session", work: Work) -> list[tuple[str, Rle]]:

@@ -181,7 +181,7 @@ class Engine:
         shared = next((i for i, (a, b) in enumerate(zip(made, target, strict=False)) if a != b), None)
         keep = min(len(made), len(target)) if shared is None else shared
         for _ in range(len(made) - keep):
-            session.undo()
+            session.drop()
         for y, x, positive in target[keep:]:
             with self._network:
                 check()  # the client may have left while others had their turn
@@ -191,8 +191,8 @@ class Engine:
     def _click(self, session: Session, y: float, x: float, positive: bool) -> None:
         with self._progress.step(), memory_as_problem():
             try:
-                mask_prob = session.click(y, x, positive)
-                if not np.isfinite(mask_prob).all():
+                session.add(y, x, positive)
+                if not session.finite:
                     metrics.put(metrics.MODEL_NAN, 1, self.model_version)
                     raise ModelNan(f"mask_prob holds NaN or infinity after a click at (y={y}, x={x})")
             except (InputError, Abandoned):

@@ -108,7 +108,7 @@ class FirstClick(_Owner):
         self.kept = Kept(self.batched, options.max_cache_bytes // 4)
         # What such a network makes of an image is all that its light half needs, at every click: it travels, once.
         self._heavy = self._travelling if predictor.network.traits.prompted else self.kept
-        self._version = predictor.model_version
+        self._version, self._device = predictor.model_version, predictor.device
         with refusing():
             engine = build_engine(options, predictor, alone=max_batch_of(predictor) == 1)
         self.masks = LocalMasks(engine, options)
@@ -124,7 +124,7 @@ class FirstClick(_Owner):
         """
 
         def answer(packed: list[Any]) -> list[Any]:
-            return pack(self._heavy(unpack(packed), tickets))
+            return pack(self._heavy(unpack(packed, self._device), tickets))
 
         with worked("encode", named_by(request)):
             return encoder(answer, self._version)(requests, model_version)
@@ -147,7 +147,8 @@ class Correction(_Owner):
 
         def heavy(requests: list[Any], tickets: list[Ticket], route: str | None, model_version: str) -> Encoded:
             replica = first_click if route is None else first_click.options(session_id=route)
-            return unpack(answered(replica.encode, pack(requests), tickets, model_version, request_id()))
+            encoded = answered(replica.encode, pack(requests), tickets, model_version, request_id())
+            return unpack(encoded, predictor.device)  # once: they stay where the session is
 
         predictor.answer = halves(regardless(light), by_ticket(heavy), predictor.model_version)
         self.batched = light

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.device import to_device, to_host
+
 BITS = {torch.bfloat16: torch.int16}
 """Types that NumPy lacks, and those that hold their bits."""
 
@@ -27,22 +29,22 @@ def pack(value: Any) -> Any:
     """Replace the tensors in a request or an answer (records, tuples and lists of them) by what travels."""
     if isinstance(value, Tensor):
         order = tuple(sorted(range(value.ndim), key=value.stride, reverse=True))
-        plain = value.detach().cpu().permute(order).contiguous()
+        plain = value.detach().permute(order).contiguous()
         bits = BITS.get(plain.dtype)
-        return Sent(plain.numpy(), order) if bits is None else Sent(plain.view(bits).numpy(), order, plain.dtype)
+        return Sent(to_host(plain), order) if bits is None else Sent(to_host(plain.view(bits)), order, plain.dtype)
     return _within(value, pack)
 
 
-def unpack(value: Any) -> Any:
-    """Undo `pack`. The tensors are copies: what has travelled lies in memory that others read as well.
+def unpack(value: Any, device: torch.device | str = "cpu") -> Any:
+    """Undo `pack` where a network is. The tensors are copies: what has travelled lies in memory that others read too.
 
     They lie in memory as they did: with another layout a network may round otherwise.
     """
     if isinstance(value, Sent):
-        plain = torch.tensor(value.array)
+        plain = to_device(value.array.copy(), device)
         plain = plain if value.dtype is None else plain.view(value.dtype)
         return plain.permute(tuple(map(value.order.index, range(plain.ndim))))
-    return _within(value, unpack)
+    return _within(value, lambda part: unpack(part, device))
 
 
 def _within(value: Any, change: Any) -> Any:

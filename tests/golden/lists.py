@@ -76,9 +76,9 @@ def openapi() -> dict[str, Any]:
     """The description of the HTTP interface, without examples and texts for people."""
     from serve.engine.engine import Engine
     from serve.http.app import create_app
-    from tests.serve.fakes import FakePredictor
+    from tests.serve.disks import DiskPredictor
 
-    return _without(json.loads(json.dumps(create_app(Engine(FakePredictor())).openapi())))
+    return _without(json.loads(json.dumps(create_app(Engine(DiskPredictor())).openapi())))
 
 
 def _without(value: Any, inside: str = "") -> Any:

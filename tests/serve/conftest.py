@@ -13,7 +13,7 @@ from serve.core.options import Options
 from serve.core.tokens import Secrets, Token
 from serve.engine.engine import Engine
 from serve.http.app import create_app
-from tests.serve.fakes import FakePredictor
+from tests.serve.disks import DiskPredictor
 from tests.serve.redis_server import RedisServer
 
 ADDRESS = "http://localhost"
@@ -39,7 +39,7 @@ class Server:
     now: float = 0.0
 
     def __post_init__(self) -> None:
-        self.predictor = FakePredictor()
+        self.predictor = DiskPredictor()
         self.engine = Engine(self.predictor)
         self.app = create_app(self.engine, self.options, clock=lambda: self.now, secrets=self.secrets)
         self.client = TestClient(self.app, ADDRESS, raise_server_exceptions=False)

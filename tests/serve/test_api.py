@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from models import rle
+from models.predictor import Session
 from serve.http.shield import SECURITY_HEADERS
 from serve.wire.images import decode_mask_png, encode_mask_png
 from tests.serve.conftest import Server, encoded, mask_of, picture, refused
-from tests.serve.fakes import FakeSession
 
 
 def expected(*clicks: tuple[float, float, bool], initial: np.ndarray | None = None) -> np.ndarray:
-    session = FakeSession(Server().predictor, picture(), initial)
+    session = Server().predictor.open(picture(), initial)
     for x, y, positive in clicks:
         session.click(y, x, positive)
     return session.mask
@@ -96,7 +96,7 @@ def test_corners_and_fractions_can_be_clicked(server: Server) -> None:
 
 
 def test_a_click_that_was_not_followed_is_told(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FakeSession, "mask", property(lambda self: np.zeros(self.hw, bool)))
+    monkeypatch.setattr(Session, "runs", property(lambda self: np.array([self.hw[0] * self.hw[1]])))
     session = server.open()
     assert server.click(session, 5, 5)["honoured"] is False
     assert server.click(session, 5, 5, positive=False)["honoured"] is True

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from fastapi.testclient import TestClient
 
 from models import rle
@@ -24,7 +25,7 @@ from serve.start.command import Serve, check
 from serve.wire.images import decode_image
 from tests.deep_files import png16, values
 from tests.serve.conftest import ADDRESS, mask_of
-from tests.serve.fakes import FakePredictor, FakeSession
+from tests.serve.disks import DiskPredictor, Disks
 
 LIMIT = 10_000_000
 DARK = values(12, (40, 60))
@@ -33,22 +34,15 @@ PIXELS = {"gray": DARK, "colour": COLOURS}
 CLICKS = [(30, 20, True), (12, 9, True), (33, 22, False)]
 
 
-class Seeing(FakePredictor):
+class SeeingDisks(Disks):
     """Of the disk around a click, marks what is at least as bright as the pixel that was clicked."""
 
-    def open(self, image: np.ndarray, mask: np.ndarray | None = None, exemplar: Any = None) -> "SeeingSession":
-        self.num_opened += 1
-        return SeeingSession(self, image, mask)
+    def seen(self, image: torch.Tensor, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return image[0, 0] >= image[0, 0, int(y), int(x)]
 
 
-class SeeingSession(FakeSession):
-    def click(self, y: float, x: float, positive: bool = True) -> np.ndarray:
-        before = self.states[-1]
-        super().click(y, x, positive)
-        clicks, prob = self.states.pop()
-        seen = self.image[..., 0] >= self.image[int(y), int(x), 0]
-        self.states.append((clicks, np.where(seen, prob, before[1])))
-        return self.states[-1][1]
+def Seeing() -> DiskPredictor:
+    return DiskPredictor(SeeingDisks())
 
 
 def upper_eight(pixels: np.ndarray) -> np.ndarray:

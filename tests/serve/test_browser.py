@@ -21,7 +21,7 @@ from serve.engine.fleet import Fleet
 from serve.http.app import create_app
 from tests.serve.browser import Page, chromium
 from tests.serve.conftest import encoded, picture
-from tests.serve.fakes import FakePredictor
+from tests.serve.disks import DiskPredictor
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +33,7 @@ def running(options: Options, model: Engine | Fleet | None = None, secrets: Secr
     """A server, on the fake predictor where no model is given; gives the page's address."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        app = create_app(model or Engine(FakePredictor()), options, secrets=secrets)
+        app = create_app(model or Engine(DiskPredictor()), options, secrets=secrets)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()

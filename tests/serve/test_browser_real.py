@@ -18,7 +18,7 @@ from serve.http.app import fleet_of
 from serve.sessions.rules import SAME, parts_of
 from tests.serve.browser import Page, chromium
 from tests.serve.conftest import encoded, picture
-from tests.serve.fakes import FakePredictor
+from tests.serve.disks import DiskPredictor
 from tests.serve.test_browser import NUM_OBJECTS, place, running, settled
 from tests.serve.test_browser_resume import has, objects, shown, state
 from tests.training.toys import toy
@@ -121,7 +121,7 @@ def test_models_without_exemplars_look_for_no_rest(settings: Options, tmp_path: 
 
 
 def test_a_preview_is_what_the_click_gives(settings: Options, tmp_path: Path) -> None:
-    predictor = FakePredictor()
+    predictor = DiskPredictor()
     with running(settings, Engine(predictor)) as address, chromium(tmp_path / "profile", address) as page:
         open_only(page)
         page.press("#outline")
@@ -157,8 +157,8 @@ def test_a_preview_is_what_the_click_gives(settings: Options, tmp_path: Path) ->
 
 
 def test_a_model_that_is_replaced_goes_on_with_the_clicks(settings: Options, tmp_path: Path) -> None:
-    fleet = fleet_of(Engine(FakePredictor()), settings)
-    newer: Any = FakePredictor()
+    fleet = fleet_of(Engine(DiskPredictor()), settings)
+    newer: Any = DiskPredictor()
     newer.model_version, newer.radius = "fake-2", 9.0
     with running(settings, fleet) as address, chromium(tmp_path / "profile", address) as page:
         open_only(page)

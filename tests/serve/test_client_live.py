@@ -14,7 +14,7 @@ from serve.core.tokens import Secrets, Token, digest_of
 from serve.engine.engine import Engine
 from serve.http.app import create_app
 from tests.serve.conftest import encoded, picture
-from tests.serve.fakes import FakePredictor
+from tests.serve.disks import DiskPredictor
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def address() -> Iterator[str]:
     token = Token(name="anna", role="annotator", sha256=digest_of("secret"))
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        app = create_app(Engine(FakePredictor()), Options(clicks_per_second=1000), secrets=Secrets(tokens=(token,)))
+        app = create_app(Engine(DiskPredictor()), Options(clicks_per_second=1000), secrets=Secrets(tokens=(token,)))
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()

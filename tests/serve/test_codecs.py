@@ -15,7 +15,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from models import rle
-from models.predictor import Predictor
+from models.predictor import Predictor, Session
 from serve.client import Client
 from serve.core.options import Options
 from serve.engine.engine import Engine
@@ -24,7 +24,6 @@ from serve.faces.remote_clicks import RemoteClicks
 from serve.http.app import create_app
 from serve.wire.images import decode_mask_png
 from tests.serve.conftest import Server, encoded, mask_of, picture
-from tests.serve.fakes import FakeSession
 from tests.serve.test_faces_cvat import invoke, mask_from
 from tests.serve.test_faces_label_studio import BITMASK, BRUSH, CONFIG, POLYGON
 from tests.training.toys import TOYS
@@ -41,8 +40,8 @@ def hw(request: pytest.FixtureRequest) -> tuple[int, int]:
 def mask(request: pytest.FixtureRequest, hw: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     """What the network answers to whatever is clicked."""
     found = np.full(hw, request.param)
-    monkeypatch.setattr(FakeSession, "mask", property(lambda self: found))
-    monkeypatch.setattr(FakeSession, "mask_prob", property(lambda self: found.astype(np.float32)))
+    monkeypatch.setattr(Session, "runs", property(lambda self: rle.runs_of(found)))
+    monkeypatch.setattr(Session, "levels", property(lambda self: found.astype(np.uint8) * 255))
     return found
 
 

@@ -13,16 +13,16 @@ from serve.engine.masks import LocalMasks
 from serve.faces.by_content import ByContent
 from serve.wire.images import decode_image, image_hw
 from tests.serve.conftest import encoded, picture
-from tests.serve.fakes import FakePredictor
+from tests.serve.disks import DiskPredictor
 
 
 @pytest.fixture
-def predictor() -> FakePredictor:
-    return FakePredictor()
+def predictor() -> DiskPredictor:
+    return DiskPredictor()
 
 
 @pytest.fixture
-def content(predictor: FakePredictor) -> ByContent:
+def content(predictor: DiskPredictor) -> ByContent:
     return ByContent(Fleet({"fake": LocalMasks(Engine(predictor), Options())}), Options(), "test")
 
 
@@ -42,7 +42,7 @@ def test_the_size_is_found_once(content: ByContent, monkeypatch: pytest.MonkeyPa
     assert content.picture(data).hw == (40, 60)
 
 
-def test_calls_at_the_same_time_wait_for_each_other(content: ByContent, predictor: FakePredictor) -> None:
+def test_calls_at_the_same_time_wait_for_each_other(content: ByContent, predictor: DiskPredictor) -> None:
     image = content.picture(encoded(picture()))
     lists = [[image.click(30, 20, True), image.click(x, 5, False)] for x in range(8)]
     with ThreadPoolExecutor(8) as pool:
@@ -52,7 +52,7 @@ def test_calls_at_the_same_time_wait_for_each_other(content: ByContent, predicto
     assert predictor.num_opened == 1
 
 
-def test_a_call_that_failed_leaves_no_order_behind(content: ByContent, predictor: FakePredictor) -> None:
+def test_a_call_that_failed_leaves_no_order_behind(content: ByContent, predictor: DiskPredictor) -> None:
     image = content.picture(encoded(picture()))
     first, second, third = (image.click(x, 20, x != 20) for x in (10, 20, 30))
     content.mask(image, [first, second])

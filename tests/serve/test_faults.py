@@ -14,6 +14,7 @@ import torch
 from fastapi.testclient import TestClient
 
 from models.interaction import Click
+from models.predictor import Session
 from serve.core.options import Options
 from serve.core.problems import Problem
 from serve.core.values import Basis
@@ -27,7 +28,7 @@ from serve.http.app import create_app
 from serve.on_ray.replicas import _Owner
 from serve.sessions.store import SqliteStore
 from tests.serve.conftest import ADDRESS, Server, encoded, picture, refused
-from tests.serve.fakes import FakePredictor, FakeSession
+from tests.serve.disks import DiskPredictor
 from tests.serve.test_batching import correct
 
 PNG = {"Content-Type": "image/png"}
@@ -52,12 +53,12 @@ def test_too_little_memory_concerns_one_request(server: Server) -> None:
 def test_a_thousand_times_too_little_memory_holds_none(monkeypatch: pytest.MonkeyPatch) -> None:
     tensors: list[weakref.ref[Any]] = []
 
-    def click(self: FakeSession, *_: Any) -> np.ndarray:
+    def click(self: Session, *_: Any) -> np.ndarray:
         features = np.zeros(250_000, np.float32)
         tensors.append(weakref.ref(features))
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    engine = Engine(FakePredictor())
+    engine = Engine(DiskPredictor())
     masks = LocalMasks(engine, Options())
     work = Work(
         session_id="a",
@@ -66,7 +67,7 @@ def test_a_thousand_times_too_little_memory_holds_none(monkeypatch: pytest.Monke
         clicks=(Click(y=5, x=5, positive=True),),
     )
     with monkeypatch.context() as patched:
-        patched.setattr(FakeSession, "click", click)
+        patched.setattr(Session, "add", click)
         problems = []
         for _ in range(1000):
             with pytest.raises(Problem) as caught:
@@ -118,7 +119,7 @@ def test_an_error_of_another_process_is_told_by_its_cause() -> None:
 
 
 def test_a_replica_whose_network_gives_no_numbers_asks_for_a_new_one() -> None:
-    predictor = FakePredictor()
+    predictor = DiskPredictor()
     owner = _Owner()
     owner.masks = LocalMasks(Engine(predictor), Options())
     work = Work(session_id="a", load=lambda: encoded(picture()), basis=Basis())
@@ -134,20 +135,20 @@ def test_a_replica_whose_network_gives_no_numbers_asks_for_a_new_one() -> None:
 
 def test_a_stalled_network_is_not_ready_but_the_process_lives(monkeypatch: pytest.MonkeyPatch) -> None:
     now, go, entered = 0.0, threading.Event(), threading.Event()
-    engine = Engine(FakePredictor(), clock=lambda: now)
+    engine = Engine(DiskPredictor(), clock=lambda: now)
     client = TestClient(create_app(engine), ADDRESS)
     session = client.post("/v1/sessions", content=encoded(picture()), headers=PNG).json()["session_id"]
     engine.warm_up()
     now = 1000.0
     assert client.get("/v1/health/ready").status_code == 200, "idle is no stall"
-    real = FakeSession.click
+    real = Session.add
 
-    def stall(self: FakeSession, *where: Any) -> np.ndarray:
+    def stall(self: Session, *where: Any) -> np.ndarray:
         entered.set()
         assert go.wait(20)
         return real(self, *where)
 
-    monkeypatch.setattr(FakeSession, "click", stall)
+    monkeypatch.setattr(Session, "add", stall)
     answers: list[Any] = []
     thread = threading.Thread(
         target=lambda: answers.append(client.post(f"/v1/sessions/{session}/clicks", json={"x": 5, "y": 5}))

@@ -20,7 +20,7 @@ from serve.observing import logs
 from serve.observing.logs import install_logs, redact
 from serve.observing.record import Record, current, named_by, session_name
 from tests.serve.conftest import ADDRESS, Server, encoded, picture, refused
-from tests.serve.fakes import FakePredictor
+from tests.serve.disks import DiskPredictor
 
 Log = Callable[[], list[dict[str, Any]]]
 
@@ -120,7 +120,7 @@ def test_answers_and_refusals_of_all_layers_have_ids(server: Server) -> None:
 
 
 def test_a_proxy_that_names_requests_is_not_repeated() -> None:
-    client = TestClient(create_app(Engine(FakePredictor()), answers_request_id=False), ADDRESS)
+    client = TestClient(create_app(Engine(DiskPredictor()), answers_request_id=False), ADDRESS)
     answer = client.get("/v1/nothing", headers={"X-Request-ID": "from-the-proxy"})
     assert "x-request-id" not in answer.headers
     assert answer.json()["request_id"] == "from-the-proxy"

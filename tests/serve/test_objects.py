@@ -16,7 +16,7 @@ from serve.core.tokens import Secrets, Token, digest_of
 from serve.engine.engine import Engine
 from serve.http.app import create_app
 from tests.serve.conftest import ADDRESS, Server, encoded, mask_of, picture, refused
-from tests.serve.fakes import FakePredictor
+from tests.serve.disks import DiskPredictor
 
 
 def post(server: Server, path: str, **body: Any) -> Any:
@@ -161,7 +161,7 @@ def test_looks_at_a_session(server: Server) -> None:
 
 
 def test_models_are_chosen_by_name() -> None:
-    small, large = FakePredictor(), FakePredictor()
+    small, large = DiskPredictor(), DiskPredictor()
     large.radius, large.model_version = 9.0, "fake-2"
     client = TestClient(create_app({"small": Engine(small), "large": Engine(large)}), ADDRESS)
     listed = client.get("/v1/models").json()["models"]
@@ -185,7 +185,7 @@ def test_models_are_chosen_by_name() -> None:
 @pytest.mark.parametrize("path", ["", "/mask", "/image", "/objects", "/steps", "/probability", "/export"])
 def test_a_session_is_unknown_to_another_token(path: str) -> None:
     tokens = tuple(Token(name=name, role="annotator", sha256=digest_of(name)) for name in ("anna", "bert"))
-    client = TestClient(create_app(Engine(FakePredictor()), secrets=Secrets(tokens=tokens)), ADDRESS)
+    client = TestClient(create_app(Engine(DiskPredictor()), secrets=Secrets(tokens=tokens)), ADDRESS)
     mine, other = ({"Authorization": f"Bearer {name}"} for name in ("anna", "bert"))
     kind = {"Content-Type": "image/png"}
     session = client.post("/v1/sessions", content=encoded(picture()), headers=mine | kind).json()["session_id"]

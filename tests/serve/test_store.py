@@ -23,7 +23,7 @@ from serve.sessions.open_store import open_store
 from serve.sessions.store import SqliteStore, ValueStore
 from serve.sessions.store_redis import RedisStore
 from tests.serve.conftest import Server, encoded, picture
-from tests.serve.fakes import FakePredictor
+from tests.serve.disks import DiskPredictor
 
 VALUE = SessionValue(id="a", image_sha256="f" * 64, hw=(4, 6), model_version="m-1", used_at=10.0)
 CLICKS = st.lists(st.builds(Click, y=st.floats(0, 1e4), x=st.floats(0, 1e4), positive=st.booleans()), max_size=5)
@@ -240,7 +240,7 @@ def test_a_session_goes_on_in_another_server(where: Path | str) -> None:
     session = first.open(encoded(picture()))
     masks = [first.click(session, x, 20, sequence=n + 1)["mask"] for n, x in enumerate((10, 20, 30))]
     del first
-    predictor = FakePredictor()
+    predictor = DiskPredictor()
     client = TestClient(create_app(Engine(predictor), settings, clock=lambda: 0.0), "http://localhost")
     state = client.get(f"/v1/sessions/{session}").json()
     assert (state["sequence"], len(state["clicks"])) == (3, 3)

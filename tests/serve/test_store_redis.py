@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import redis
 from fastapi.testclient import TestClient
 
 from models.errors import InputError
+from models.interaction import Click
+from models.refinement import State
 from serve.core.options import Options
 from serve.core.problems import Problem
 from serve.core.values import SessionValue
@@ -24,7 +24,7 @@ from serve.sessions.open_store import open_store, settled
 from serve.sessions.store_redis import PREFIX, RedisStore
 from serve.start.command import Serve, check
 from tests.serve.conftest import ADDRESS, Server, encoded, picture, refused
-from tests.serve.fakes import FakePredictor, FakeSession
+from tests.serve.disks import DiskPredictor
 from tests.serve.redis_server import RedisServer
 
 SECRET = "hush!hush"
@@ -62,22 +62,16 @@ def test_a_click_through_one_server_is_undone_through_another(redis_url: str) ->
     refused(one.client.get(f"/v1/sessions/{session}"), 404, "session_unknown")
 
 
-class Meeting(FakePredictor):
+class Meeting(DiskPredictor):
     """Its clicks wait until those of another are under way too."""
 
     def __init__(self, barrier: threading.Barrier) -> None:
         super().__init__()
         self.barrier = barrier
 
-    def open(self, image: np.ndarray, mask: np.ndarray | None = None, exemplar: Any = None) -> FakeSession:
-        barrier = self.barrier
-
-        class Session(FakeSession):
-            def click(self, y: float, x: float, positive: bool = True) -> np.ndarray:
-                barrier.wait(timeout=20)
-                return super().click(y, x, positive)
-
-        return Session(self, image, mask)
+    def advance(self, state: State, click: Click) -> State:
+        self.barrier.wait(timeout=20)
+        return super().advance(state, click)
 
 
 @pytest.mark.parametrize("numbered", [True, False])

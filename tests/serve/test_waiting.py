@@ -10,29 +10,29 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models.predictor import Session
 from serve.core.options import Options
 from serve.engine.batching import Batched
 from serve.engine.waiting import Abandoned, Claim, Turns, _current, check, in_thread
 from tests.serve.asgi import Asked, until
 from tests.serve.conftest import Server, refused
-from tests.serve.fakes import FakeSession
 from tests.serve.test_batching import correct
 
 READY = "/v1/health/ready"
 
 
 @contextmanager
-def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Event, list[FakeSession]]]:
+def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Event, list[Session]]]:
     """A network in which clicks stay until the event is set; the list has those that went in."""
     go, entered = threading.Event(), []
-    click = FakeSession.click
+    click = Session.add
 
-    def slow(self: FakeSession, *where: Any) -> np.ndarray:
+    def slow(self: Session, *where: Any) -> np.ndarray:
         entered.append(self)
         assert go.wait(20)
         return click(self, *where)
 
-    monkeypatch.setattr(FakeSession, "click", slow)
+    monkeypatch.setattr(Session, "add", slow)
     try:
         yield go, entered
     finally:
