@@ -4,8 +4,10 @@ import json
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from models.interaction import Click
+from models.errors import InputError
+from models.interaction import Click, check_click
 from models.rle import Rle
+from serve.core.problems import Problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +120,15 @@ class SessionValue:
                 "used_at": used_at,
             }
         )
+
+
+def check_wire_click(click: Click, hw: tuple[int, int]) -> None:
+    """Raise Problem bad_click unless the click lies on the image of (height, width)."""
+    try:
+        check_click(click.y, click.x, hw)
+    except InputError as error:
+        inside = 0 <= click.x <= hw[1] - 1
+        raise Problem("bad_click", str(error), "/y" if inside else "/x") from None
 
 
 def _plain(value: Any) -> Any:

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from cachetools import LRUCache
 
-from models.interaction import Click
-from serve.core.clicks import check_wire_click, in_known_order
+from models.interaction import Click, in_known_order
 from serve.core.options import Options
 from serve.core.problems import Problem
-from serve.core.values import Basis
+from serve.core.values import Basis, check_wire_click
 from serve.engine.asking import MASK, Work
 from serve.engine.engine import NUM_OPENING
 from serve.engine.fleet import Fleet

@@ -9,9 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from models.interaction import Click
+from models.interaction import Click, in_known_order
 from serve.client import Client, RemoteSession, ServerError
-from serve.core.clicks import in_known_order
 
 LOST = ("session_unknown", "session_expired", "stale_sequence")
 """Refusals after which a new session on the same image gives the same masks."""

@@ -28,6 +28,13 @@ def prepare_ray() -> None:
     prepare_ray_auth()
 
 
+def prepare_workers() -> None:
+    """Say how the workers of a Ray that is about to start here shall be."""
+    # Ray lets its workers wait for every other process of the machine (nice 15): batch work may, clicks may not.
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would tell its makers that it runs here
+
+
 def prepare_ray_auth() -> None:
     """Give a Ray that is about to start here a new token, unless the environment already decides.
 

@@ -29,6 +29,7 @@ from serve.loading.build import build_engine
 from serve.loading.follow import Rolling, Take
 from serve.on_ray.app import APP_NAME, halves_of, ingress, owners_of, settled
 from serve.on_ray.compat import serve_runs, start_options, untried
+from serve.on_ray.environment import prepare_workers
 from serve.on_ray.observing import observing
 from serve.on_ray.refusals import Newest, collecting
 from serve.on_ray.replicas import RemoteMasks
@@ -61,9 +62,7 @@ def connect(metrics_port: int = 0) -> bool:
     `metrics_port`: of our own, where Prometheus asks it; 0: one that is free.
     """
     address = os.environ.get("RAY_ADDRESS")
-    # Ray lets its workers wait for every other process of the machine (nice 15): batch work may, clicks may not.
-    os.environ.setdefault("RAY_worker_niceness", "0")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would tell its makers that it runs here
+    prepare_workers()
     if not address:
         prepare_ray_tmpdir()
     try:

@@ -12,11 +12,10 @@ import cv2
 import numpy as np
 
 from models import rle
-from serve.core.clicks import check_wire_click
 from serve.core.made import Made
 from serve.core.options import Options
 from serve.core.problems import Problem
-from serve.core.values import Change, Exemplar, Finished, SessionValue
+from serve.core.values import Change, Exemplar, Finished, SessionValue, check_wire_click
 
 SAME = 0.5
 """A part of which more than this share belongs to a finished object is that object, found again."""

@@ -8,6 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 from fastapi.testclient import TestClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from models import rle
+from models.networks.base import Output
 from models.predictor import Predictor, Session
 from serve.client import Client
 from serve.core.options import Options
@@ -24,6 +26,7 @@ from serve.faces.remote_clicks import RemoteClicks
 from serve.http.app import create_app
 from serve.wire.images import decode_mask_png
 from tests.serve.conftest import Server, encoded, mask_of, picture
+from tests.serve.disks import CERTAIN, Disks
 from tests.serve.test_faces_cvat import invoke, mask_from
 from tests.serve.test_faces_label_studio import BITMASK, BRUSH, CONFIG, POLYGON
 from tests.training.toys import TOYS
@@ -40,8 +43,9 @@ def hw(request: pytest.FixtureRequest) -> tuple[int, int]:
 def mask(request: pytest.FixtureRequest, hw: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     """What the network answers to whatever is clicked."""
     found = np.full(hw, request.param)
-    monkeypatch.setattr(Session, "runs", property(lambda self: rle.runs_of(found)))
-    monkeypatch.setattr(Session, "levels", property(lambda self: found.astype(np.uint8) * 255))
+    logits = CERTAIN * (2 * torch.from_numpy(found).float()[None, None] - 1)
+    monkeypatch.setattr(Disks, "forward", lambda *_: Output(logits))
+    monkeypatch.setattr(Session, "_mask", lambda _: torch.from_numpy(found))  # before the first click, too
     return found
 
 

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.interaction import Click
+from models.interaction import Click, in_known_order
 from serve.client import Client, ServerError
-from serve.core.clicks import in_known_order
 from serve.faces.cvat_agent import file_of
 from serve.faces.remote_clicks import RemoteClicks
 from serve.wire.images import decode_image

@@ -9,9 +9,8 @@ from fastapi import FastAPI, Request
 
 from models import rle
 from models.rle import Rle
-from serve.core.clicks import check_wire_click
 from serve.core.options import Options
-from serve.core.values import Basis, Exemplar
+from serve.core.values import Basis, Exemplar, check_wire_click
 from serve.engine.fleet import Fleet
 from serve.engine.waiting import Turns
 from serve.sessions.sessions import Change, Outcome, Sessions

@@ -6,9 +6,8 @@ from typing import Annotated, Any
 from fastapi import Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from serve.core.clicks import check_wire_click
 from serve.core.problems import Problem
-from serve.core.values import SessionValue
+from serve.core.values import SessionValue, check_wire_click
 from serve.engine.asking import MASK, Work
 from serve.http.openapi import image_request, json_request, problems
 from serve.http.routes.context import BASIS_CODES, BODY_CODES, IMAGE_CODES, SESSION_CODES, WAIT_CODES, Context, caller
