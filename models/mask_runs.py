@@ -6,10 +6,13 @@ from torch import Tensor
 
 from models import device, rle
 
+ON_HOST = ("cpu",)
+"""Devices whose memory NumPy reads as it is: it finds edges there in a fifth of the time."""
+
 
 def runs_of(mask: Tensor) -> np.ndarray:
     """Lengths of the runs of a bool mask (h, w) in column-major order, int64, starting with zeros (may be 0)."""
-    if mask.device.type == "cpu":  # NumPy is five times as fast there
+    if mask.device.type in ON_HOST:
         return rle.runs_of(device.to_host(mask))
     height, width = mask.shape
     y, x = torch.nonzero(mask[1:] != mask[:-1], as_tuple=True)

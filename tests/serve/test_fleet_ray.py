@@ -42,6 +42,7 @@ class Annotator:
     model: str
     seed: int
     stopped: threading.Event
+    pause_s: float = 0.0
     answers: list[tuple[list[tuple[int, int, bool]], httpx.Response]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -55,7 +56,7 @@ class Annotator:
                 f"/v1/sessions?model={self.model}", content=encoded(self.image), headers={"Content-Type": "image/png"}
             )
             session, clicks = f"/v1/sessions/{opened.json()['session_id']}", []
-            while not self.stopped.is_set():
+            while not self.stopped.wait(self.pause_s):
                 if len(clicks) == NUM_CLICKS:
                     clicks = []
                     self.answers.append(([], client.post(f"{session}/clear")))
@@ -160,3 +161,50 @@ def test_a_model_is_replaced_under_load_and_no_click_fails(name: str, proxy: boo
         assert each.versions == sorted(each.versions, key=[old, new].index), "nobody goes back to the old one"
     slowest = max(answer.elapsed.total_seconds() for answer in answers)
     print(f"replaced in {seconds:.1f} s under {len(answers)} answers, slowest {slowest:.2f} s")
+
+
+PAUSE_S = 0.1
+NUM_ROLLS = 3
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.timeout(400)
+@pytest.mark.usefixtures("serving_ray")
+@pytest.mark.parametrize("proxy", [False, True])
+def test_a_click_every_tenth_of_a_second_over_three_rolls(proxy: bool, tmp_path: Path) -> None:
+    folders = [checkpoint.save(toy("mobile_sam", seed), tmp_path / str(seed)) for seed in (1, 2)]
+    whole = checkpoint.save(TOYS["simpleclick"](), tmp_path / "whole")
+    options = Options(
+        checkpoint=f"{whole},b={folders[0]}",
+        num_threads=1,
+        device="cpu",
+        sessions=str(tmp_path / "s.db"),
+        clicks_per_second=0,
+    )
+    versions = [Predictor(folder).model_version for folder in folders]
+    port, stopped = free_port(), threading.Event()
+    people = [
+        Annotator(f"http://127.0.0.1:{port}", model, n, stopped, pause_s=PAUSE_S)
+        for n, model in enumerate(("b", "default"))
+    ]
+    with serving.serving(options, "127.0.0.1", port, proxy=proxy) as take:
+        others = ("FirstClick", *(["Maskwright"] if proxy else []))
+        pids = {name: pids_of(name) for name in others}
+        for each in people:
+            each.thread.start()
+        try:
+            wait_until_all_have(people, 2)
+            for number in range(1, NUM_ROLLS + 1):
+                take("b", str(folders[number % 2]))
+                wait_until_all_have(people, NUM_CLICKS)
+                assert people[0].versions[-1] == versions[number % 2]
+        finally:
+            stopped.set()
+            for each in people:
+                each.thread.join(120)
+        assert {name: pids_of(name) for name in others} == pids, "only the model that was replaced has new processes"
+    answers = [answer for each in people for _, answer in each.answers]
+    assert [answer.text for answer in answers if answer.status_code != 200] == []
+    slowest = max(answer.elapsed.total_seconds() for answer in answers)
+    print(f"{NUM_ROLLS} rolls under {len(answers)} answers, slowest {slowest:.2f} s")
