@@ -1,0 +1,77 @@
+"""Contracts of serve/on_ray/compat.py: what it takes from Ray without a public interface is there, and does it."""
+
+import importlib
+import inspect
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+import ray
+import ray.serve as ray_serve
+
+from serve.on_ray import compat
+from serve.on_ray.environment import BY_REFERENCE, BY_VALUE
+
+
+@pytest.fixture
+def serving_ray(ray_cluster: None) -> Iterator[None]:
+    yield
+    ray_serve.shutdown()
+
+
+def test_the_router_is_where_it_was() -> None:
+    module, name = compat.ROUTER.split(":")
+    assert hasattr(importlib.import_module(module), name), "the router by session id has moved: see compat.ROUTER"
+    assert compat.affinity(), "deployments take no router by its path any more: see compat.affinity"
+
+
+def test_without_the_router_deployments_are_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(**_: object) -> None:
+        raise AttributeError
+
+    monkeypatch.setattr(compat, "RequestRouterConfig", gone)
+    assert compat.affinity() == {}
+
+
+def test_ray_still_takes_the_port_of_metrics() -> None:
+    (option,) = compat.start_options(8080)
+    # One of its **kwargs, of which it refuses those that it does not know.
+    assert f'"{option}"' in inspect.getsource(ray.init), "ray.init has no port of metrics: see compat.start_options"
+    assert compat.start_options(0) == {}
+
+
+@pytest.mark.parametrize(("switch", "by_reference"), [(BY_VALUE, "False"), (BY_REFERENCE, "True")])
+def test_the_switch_for_calls_is_read(switch: dict[str, str], by_reference: str) -> None:
+    code = "from ray.serve._private.handle_options import DynamicHandleOptions as O; print(O()._by_reference)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | switch, capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.strip() == by_reference, f"{switch} is not what Ray Serve reads any more: {done.stderr[-500:]}"
+
+
+def test_a_version_that_was_not_tried_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert compat.untried() is None, "this version of Ray is not in compat.TRIED"
+    monkeypatch.setattr(ray, "__version__", "2.99.0")
+    assert "2.99.0 was not tried" in str(compat.untried())
+
+
+@ray_serve.deployment(num_replicas=3, ray_actor_options={"num_cpus": 0}, **compat.affinity())
+class Process:
+    def pid(self) -> int:
+        return os.getpid()
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(240)
+@pytest.mark.usefixtures("serving_ray")
+def test_a_session_comes_back_to_its_replica() -> None:
+    assert not compat.serve_runs()
+    handle = ray_serve.run(Process.bind(), name="affinity", route_prefix=None)
+    assert compat.serve_runs(), "Ray Serve runs and is not found: see compat.CONTROLLER"
+    sessions = [f"session-{number}" for number in range(20)]
+    first = {session: handle.options(session_id=session).pid.remote().result() for session in sessions}
+    assert len(set(first.values())) > 1, "all sessions go to one replica"
+    for session in sessions * 3:
+        assert handle.options(session_id=session).pid.remote().result() == first[session]
