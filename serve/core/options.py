@@ -22,6 +22,8 @@ from models.precision import Precision
 from serve.core.sources import ONLY, Source, read_sources
 
 MIB = 1 << 20
+MAX_CLICKS = 200
+"""Of one request, whatever is said: a list this long is checked in no time."""
 LogFormat = Literal["off", "text", "json"]
 
 
@@ -106,7 +108,7 @@ class Options:
     """Labels of Label Studio that make a click a negative one."""
     log_format: LogFormat = "off"
     """A line per request, as JSON or as text for people; off: what goes wrong alone."""
-    max_clicks: AtLeast1 = 200
+    max_clicks: Annotated[int, Ge(1), Le(MAX_CLICKS)] = MAX_CLICKS
     """Most clicks on an object."""
     max_objects: AtLeast1 = 200
     """Most finished objects of a session."""

@@ -33,7 +33,7 @@ class Secrets:
     """What the process that answers HTTP reads for itself: it is in no option, and is shown nowhere."""
 
     tokens: tuple[Token, ...] = field(default=(), repr=False)
-    """None: the server asks for no token."""
+    """Empty: the server asks for no token."""
     label_studio: str | None = field(default=None, repr=False)
     """Label Studio's token: sent to `Options.label_studio_url`, nowhere else."""
 

@@ -12,7 +12,7 @@ from fastapi import Depends, FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field, FiniteFloat
 
-from serve.core.options import Options
+from serve.core.options import MAX_CLICKS, Options
 from serve.core.problems import Problem
 from serve.core.tokens import Secrets
 from serve.engine.fleet import Fleet
@@ -21,7 +21,6 @@ from serve.faces.by_content import ByContent
 from serve.faces.fetch import IPNetwork, parse_address, parse_networks
 from serve.wire.bodies import json_body
 from serve.wire.images import from_base64
-from serve.wire.protocol import MAX_CLICKS
 
 FUNCTION = "maskwright"
 HELP = "Click on the object, then correct: left button for what is missing, right button for what is too much."

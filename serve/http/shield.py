@@ -1,4 +1,4 @@
-"""The outermost layer: security headers on every answer, every failure as problem+json, a name for each in the log."""
+"""Around all but `Observe`: security headers on every answer, failures as problem+json, a name for each in the log."""
 
 import json
 import logging

@@ -103,19 +103,19 @@ class Rolling(Generic[T]):
     """What is served at the moment, of which one model at a time is replaced: tried first, taken back if it fails.
 
     `deploy` returns when the model of a name is served as it was given; `tried` raises InputError for one, of
-    arguments by its name, that is of no use.
+    options by its name, that is of no use.
     """
 
-    def __init__(self, args: T, deploy: Callable[[T, str], object], tried: Callable[[T, str], None]) -> None:
-        self.args, self._deploy, self._tried = args, deploy, tried
+    def __init__(self, options: T, deploy: Callable[[T, str], object], tried: Callable[[T, str], None]) -> None:
+        self.options, self._deploy, self._tried = options, deploy, tried
 
     def take(self, name: str, place: str) -> None:
         """Put another checkpoint in the place of a model; what fails raises, and what was served is served again."""
-        before, moved = self.args, self.args.moved(name, place)
+        before, moved = self.options, self.options.moved(name, place)
         self._tried(moved, name)  # before replicas that answer are given up for it
         try:
             self._deploy(moved, name)
         except Exception:
             self._deploy(before, name)
             raise
-        self.args = moved
+        self.options = moved

@@ -7,7 +7,6 @@ import re
 import sys
 from typing import Any, TextIO, get_args
 
-from models.errors import InputError
 from serve.core.options import LogFormat
 from serve.observing.record import NONE, Record, hide_sessions, request_id, session_name
 
@@ -76,12 +75,11 @@ def tell(event: str, record: Record, **more: Any) -> None:
     requests.info(event, extra={"fields": fields})
 
 
-def install_logs(log_format: str, stream: TextIO | None = None) -> None:
-    """Write the log of this process to stderr (or `stream`); raises InputError for a format that is none.
+def install_logs(log_format: LogFormat, stream: TextIO | None = None) -> None:
+    """Write the log of this process to stderr (or `stream`).
 
     "off": what went wrong, for people; "text" and "json": a line per request too.
     """
-    check_format(log_format)
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(Lines(log_format == "json"))
     root = logging.getLogger()
@@ -89,9 +87,3 @@ def install_logs(log_format: str, stream: TextIO | None = None) -> None:
         root.removeHandler(other)
     root.addHandler(handler)
     requests.setLevel(logging.WARNING if log_format == "off" else logging.INFO)
-
-
-def check_format(log_format: str) -> None:
-    """Raise InputError for a format that is none."""
-    if log_format not in FORMATS:
-        raise InputError(f"log_format is {log_format!r}: expected {', '.join(FORMATS)}")

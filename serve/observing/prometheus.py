@@ -41,7 +41,7 @@ class PrometheusSink:
 
 
 def add_metrics(app: FastAPI, sink: PrometheusSink, asks_for_token: bool) -> None:
-    """Add GET /metrics: for the role admin (serve/access.py) or, without tokens, for this machine alone."""
+    """Add GET /metrics: for the role admin (serve/http/access.py) or, without tokens, for this machine alone."""
 
     @app.get("/metrics", include_in_schema=False)
     def metrics(request: Request) -> Response:

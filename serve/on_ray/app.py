@@ -28,6 +28,7 @@ from serve.on_ray.replicas import RemoteMasks, owner_of
 from serve.on_ray.shares import INGRESS_CPUS, share_of
 
 APP_NAME = "maskwright"
+"""The application that answers HTTP; of `serve deploy`, all."""
 
 
 @ray_serve.deployment(
@@ -76,7 +77,7 @@ def build_app(args: dict[str, Any]) -> Application:
     return bind(options)
 
 
-def settled(options: Options) -> Options:
+def with_sessions(options: Options) -> Options:
     """Settle where sessions are, so that binding again gives the same deployments."""
     return replace(
         options, sessions=options.sessions or str(Path(tempfile.mkdtemp(prefix="maskwright-")) / "sessions.db")
@@ -85,7 +86,7 @@ def settled(options: Options) -> Options:
 
 def bind(options: Options) -> Application:
     """Bind one application of all models and the ingress: what `serve deploy` updates as a whole."""
-    options = settled(options)
+    options = with_sessions(options)
     return ingress().bind(options, owners_of(options, halves_of(options)))
 
 
@@ -100,7 +101,7 @@ def owners_of(options: Options, split: Mapping[str, bool]) -> dict[str, Applicat
     A network without halves may be given two deployments, and one with two may be whole on FirstClick: an update keeps
     those that there are, for one that vanished would take calls with it.
     """
-    models = options.models()
+    models = replace(options, sessions=None, tokens=None).models()  # which are the ingress's business
     resources = ray.cluster_resources() if ray.is_initialized() else {}
     cpus, gpus = resources.get("CPU", float(os.cpu_count() or 1)), resources.get("GPU", 0.0)
     share = share_of(len(models), cpus, gpus, wants_gpu(options.device))

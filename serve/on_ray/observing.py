@@ -7,6 +7,7 @@ from functools import cache
 
 from ray.util.metrics import Counter, Gauge, Histogram
 
+from serve.core.options import LogFormat
 from serve.observing import metrics
 from serve.observing.logs import install_logs
 from serve.observing.metrics import METRICS, Metric
@@ -49,7 +50,7 @@ def _made(metric: Metric) -> Histogram | Counter | Gauge:
     return (Counter if metric.kind == "counter" else Gauge)(metric.name, metric.help, tag_keys=metric.labels)
 
 
-def observe_replica(log_format: str) -> None:
+def observe_replica(log_format: LogFormat) -> None:
     """Measure and log in this process of Ray Serve from now on."""
     metrics.install(RaySink())
     install_logs(log_format)

@@ -27,7 +27,7 @@ from serve.http.app import create_app
 from serve.http.server import answering
 from serve.loading.build import build_engine
 from serve.loading.follow import Rolling, Take
-from serve.on_ray.app import APP_NAME, halves_of, ingress, owners_of, settled
+from serve.on_ray.app import APP_NAME, halves_of, ingress, owners_of, with_sessions
 from serve.on_ray.compat import serve_runs, start_options, untried
 from serve.on_ray.environment import prepare_workers
 from serve.on_ray.observing import observing
@@ -35,8 +35,6 @@ from serve.on_ray.refusals import Newest, collecting
 from serve.on_ray.replicas import RemoteMasks
 
 logger = logging.getLogger("maskwright.serve")
-INGRESS = APP_NAME
-"""The application that answers HTTP, where Ray Serve's proxies do."""
 
 
 def application_of(name: str) -> str:
@@ -109,7 +107,7 @@ def serving(options: Options, host: str, port: int, metrics_port: int = 0, *, pr
             logging_config={"enable_access_log": False},
         )
         started = True
-        options = settled(options)
+        options = with_sessions(options)
         split = halves_of(options)
         with collecting() as newest:
 
@@ -145,7 +143,7 @@ def serving(options: Options, host: str, port: int, metrics_port: int = 0, *, pr
 
 def applications_of_ours() -> list[str]:
     """Names of applications that a server of this kind has on the connected Ray."""
-    return [name for name in ray_serve.status().applications if name == INGRESS or name.startswith(application_of(""))]
+    return [name for name in ray_serve.status().applications if name == APP_NAME or name.startswith(application_of(""))]
 
 
 @contextmanager
@@ -168,9 +166,9 @@ def front(options: Options, owners: Mapping[str, Any], host: str, port: int) -> 
 @contextmanager
 def through_proxies(options: Options, owners: Mapping[str, Any], deployed: list[str], newest: Newest) -> Iterator[None]:
     """Answer HTTP by Ray Serve's proxies and the ingress's replicas."""
-    deployed.append(INGRESS)
+    deployed.append(APP_NAME)
     with explained(newest):
-        ray_serve.run(ingress().bind(replace(options, checkpoint=()), owners), name=INGRESS, route_prefix="/")
+        ray_serve.run(ingress().bind(replace(options, checkpoint=()), owners), name=APP_NAME, route_prefix="/")
     yield
 
 

@@ -8,11 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from models import rle
 from models.interaction import Click
 from serve.core.made import Made
+from serve.core.options import MAX_CLICKS
 from serve.core.values import Exemplar
 
 Coordinate = Annotated[float, Field(strict=True, allow_inf_nan=False, description="pixels; an integer is its centre")]
 Flag = Annotated[bool, Field(strict=True)]
-MAX_CLICKS = 200  # of one request, whatever the server's options: a list this long is checked in no time
 Sequence = Annotated[int, Field(strict=True, ge=1, description="number of this change in its session: last one + 1")]
 
 

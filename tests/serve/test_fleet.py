@@ -233,7 +233,7 @@ def test_a_deployment_that_fails_is_taken_back() -> None:
             raise InputError("cannot be read")
 
     rolling = Rolling(Options(checkpoint="a=/x,b=/y"), deploy, tried)
-    deploy(rolling.args, "a")
+    deploy(rolling.options, "a")
     rolling.take("b", "/z")
     with pytest.raises(InputError):
         rolling.take("a", "/unread")
@@ -241,7 +241,7 @@ def test_a_deployment_that_fails_is_taken_back() -> None:
     with pytest.raises(RuntimeError):
         rolling.take("a", "/bad")
     assert deployed[2:] == ["a=/bad,b=/z", "a=/x,b=/z"]
-    assert said(rolling.args) == "a=/x,b=/z"
+    assert said(rolling.options) == "a=/x,b=/z"
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from models.errors import InputError
+from serve.core.options import Options
 from serve.core.tokens import Token, new_token
 from serve.engine.engine import Engine
 from serve.http.app import create_app
@@ -223,7 +224,7 @@ def test_a_second_installation_replaces_the_first(stream: io.StringIO, server: S
     server.open()
     assert (first.getvalue(), len(stream.getvalue().splitlines())) == ("", 1)
     with pytest.raises(InputError, match="off, text, json"):
-        install_logs("xml")
+        Options(log_format="xml")
 
 
 def test_what_a_replica_does_has_the_requests_id(log: Log) -> None:
