@@ -15,7 +15,7 @@ from serve.loading.checkpoints import Checkpoints
 from serve.loading.follow import Follower, Take, following
 from serve.loading.model_source import SCHEME, is_alias, local_registry_uri
 from serve.observing.logs import install_logs
-from serve.on_ray.environment import prepare_ray
+from serve.on_ray.environment import prepare_ray_auth
 from serve.sessions.open_store import settled
 from serve.start.command import Serve, check, default_sessions
 
@@ -78,7 +78,7 @@ def _run(command: Serve, home: Path) -> None:
 
         serving = serving_here(options, command.host, command.port)
     else:
-        prepare_ray()  # before ray is imported
+        prepare_ray_auth()  # before ray is imported
         from serve.on_ray.serving import serving as serving_on_ray
 
         serving = serving_on_ray(options, command.host, command.port, command.metrics_port, proxy=command.proxy)

@@ -21,7 +21,6 @@ from serve.core.sources import ONLY, Source
 from serve.engine.fleet import Fleet
 from serve.http.app import create_app
 from serve.loading.model_source import SCHEME, impatient, pin, registry_uri, resolve
-from serve.on_ray.environment import BY_REFERENCE
 from serve.on_ray.observing import observe_replica
 from serve.on_ray.refusals import refusing
 from serve.on_ray.replicas import RemoteMasks, owner_of
@@ -39,6 +38,7 @@ APP_NAME = "maskwright"
     max_surge_percent=100,
     health_check_period_s=10,
     health_check_timeout_s=30,
+    ray_actor_options={"num_cpus": INGRESS_CPUS},
 )
 @ray_serve.ingress()
 class Maskwright:
@@ -54,13 +54,6 @@ class Maskwright:
         # Ray Serve's proxy names the request in the answer.
         with refusing():
             return create_app(fleet, self.options, answers_request_id=False)
-
-
-def ingress() -> Any:
-    """The ingress as a deployment, yet to be bound."""
-    # In a request of its proxies Ray Serve hands on unread what came by value.
-    environment = {"runtime_env": {"env_vars": BY_REFERENCE}}
-    return Maskwright.options(ray_actor_options={"num_cpus": INGRESS_CPUS, **environment})
 
 
 def build_app(args: dict[str, Any]) -> Application:
@@ -87,7 +80,7 @@ def with_sessions(options: Options) -> Options:
 def bind(options: Options) -> Application:
     """Bind one application of all models and the ingress: what `serve deploy` updates as a whole."""
     options = with_sessions(options)
-    return ingress().bind(options, owners_of(options, halves_of(options)))
+    return Maskwright.bind(options, owners_of(options, halves_of(options)))
 
 
 def halves_of(options: Options) -> dict[str, bool]:

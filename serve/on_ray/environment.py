@@ -13,19 +13,7 @@ MEMORY = {
 """Environment of those that run a network. glibc gives what a forward frees back to the system, and each of Ray's
 threads has a separate heap: the next forward took the pages again, up to 30 ms of a click. Here one heap is kept; what
 is unused of it is given back once a minute at most (serve/engine/memory.py)."""
-BY_VALUE = {"RAY_SERVE_USE_GRPC_BY_DEFAULT": "1"}
-"""Ray Serve's switch for calls by handles: what they bring goes from process to process (gRPC) and not by Ray's
-objects, 1 to 2 ms sooner. For the process that answers HTTP; it counts if it is set before ray.serve is imported."""
-BY_REFERENCE = {"RAY_SERVE_USE_GRPC_BY_DEFAULT": "0"}
-"""For replicas, between which features travel: they inherit the switch of the process that started their Ray."""
 CHOSEN = ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
-
-
-def prepare_ray() -> None:
-    """Say what Ray reads when it is imported: calls by value, unless the environment says otherwise, and a token."""
-    for name, value in BY_VALUE.items():
-        os.environ.setdefault(name, value)
-    prepare_ray_auth()
 
 
 def prepare_workers() -> None:

@@ -32,8 +32,8 @@ from serve.http.observe import work as worked
 from serve.observing import metrics
 from serve.observing.record import named_by, request_id, session_name
 from serve.on_ray.calls import TIMEOUT_S, answered
-from serve.on_ray.compat import affinity
-from serve.on_ray.environment import BY_REFERENCE, MEMORY
+from serve.on_ray.compat import affinity, by_value
+from serve.on_ray.environment import MEMORY
 from serve.on_ray.halves import Encoded, encoder, halves
 from serve.on_ray.observing import observe_replica
 from serve.on_ray.refusals import refusing
@@ -178,7 +178,7 @@ def owner_of(suffix: str, options: Options, share: Share, split: bool) -> Applic
     def bound(deployment: Any, resources: dict[str, float], *more: Any) -> Application:
         chosen = deployment.options(
             name=f"{deployment.name}{suffix}",
-            ray_actor_options={**resources, "runtime_env": {"env_vars": MEMORY | BY_REFERENCE}},
+            ray_actor_options={**resources, "runtime_env": {"env_vars": MEMORY}},
             max_surge_percent=surge,
         )
         return chosen.bind(options, *more)
@@ -190,8 +190,12 @@ def owner_of(suffix: str, options: Options, share: Share, split: bool) -> Applic
 class RemoteMasks:
     """Masks by deployments: those that own sessions (`owner`), reached by handle from the ingress's threads."""
 
-    def __init__(self, owner: Any) -> None:
-        self._owner = owner
+    def __init__(self, owner: Any, *, direct: bool = False) -> None:
+        """`direct`: clicks and masks go from process to process (compat.by_value).
+
+        Not for the ingress's replicas: in a request of its proxy Ray Serve hands such answers on unread.
+        """
+        self._owner, self._direct = owner, direct
         self._info: ModelInfo | None = None
 
     def info(self) -> ModelInfo:
@@ -210,7 +214,9 @@ class RemoteMasks:
         sent, call = replace(work, load=None, image=None), _call(kind.name, work)
         known = work.session_id is not None and kind is not OPEN
         with metrics.timed(metrics.CALL_MS, call):
-            found = self._call(self._of(work).ask, kind.name, sent, None if known else _file(work), request_id())
+            found = self._call(
+                self._of(work, direct=known).ask, kind.name, sent, None if known else _file(work), request_id()
+            )
         if known and found is None:
             metrics.put(metrics.RETRIES, 1, "file")
             with metrics.timed(metrics.CALL_MS, call):
@@ -224,8 +230,9 @@ class RemoteMasks:
         except Problem as problem:
             logger.warning("session %s is deleted, its cache is not: %s", session_name(session_id), problem)
 
-    def _of(self, work: Work) -> Any:
-        return self._owner if work.session_id is None else self._owner.options(session_id=work.session_id)
+    def _of(self, work: Work, *, direct: bool = False) -> Any:
+        owner = self._owner if work.session_id is None else self._owner.options(session_id=work.session_id)
+        return by_value(owner) if direct and self._direct else owner
 
     def _call(self, method: Any, *values: Any, timeout_s: float = TIMEOUT_S) -> Any:
         try:

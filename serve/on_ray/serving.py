@@ -27,7 +27,7 @@ from serve.http.app import create_app
 from serve.http.server import answering
 from serve.loading.build import build_engine
 from serve.loading.follow import Rolling, Take
-from serve.on_ray.app import APP_NAME, halves_of, ingress, owners_of, with_sessions
+from serve.on_ray.app import APP_NAME, Maskwright, halves_of, owners_of, with_sessions
 from serve.on_ray.compat import serve_runs, start_options, untried
 from serve.on_ray.environment import prepare_workers
 from serve.on_ray.observing import observing
@@ -158,7 +158,7 @@ def explained(newest: Newest) -> Iterator[None]:
 @contextmanager
 def front(options: Options, owners: Mapping[str, Any], host: str, port: int) -> Iterator[None]:
     """Answer HTTP in a thread of this process, with the models that are deployed."""
-    app = create_app(Fleet({name: RemoteMasks(owner) for name, owner in owners.items()}), options)
+    app = create_app(Fleet({name: RemoteMasks(owner, direct=True) for name, owner in owners.items()}), options)
     with observing(), answering(app, host, port):
         yield
 
@@ -168,7 +168,7 @@ def through_proxies(options: Options, owners: Mapping[str, Any], deployed: list[
     """Answer HTTP by Ray Serve's proxies and the ingress's replicas."""
     deployed.append(APP_NAME)
     with explained(newest):
-        ray_serve.run(ingress().bind(replace(options, checkpoint=()), owners), name=APP_NAME, route_prefix="/")
+        ray_serve.run(Maskwright.bind(replace(options, checkpoint=()), owners), name=APP_NAME, route_prefix="/")
     yield
 
 

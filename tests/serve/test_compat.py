@@ -3,16 +3,14 @@
 import importlib
 import inspect
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
 import ray
 import ray.serve as ray_serve
+from ray.serve.handle import DeploymentHandle
 
 from serve.on_ray import compat
-from serve.on_ray.environment import BY_REFERENCE, BY_VALUE
 
 
 @pytest.fixture
@@ -42,13 +40,14 @@ def test_ray_still_takes_the_port_of_metrics() -> None:
     assert compat.start_options(0) == {}
 
 
-@pytest.mark.parametrize(("switch", "by_reference"), [(BY_VALUE, "False"), (BY_REFERENCE, "True")])
-def test_the_switch_for_calls_is_read(switch: dict[str, str], by_reference: str) -> None:
-    code = "from ray.serve._private.handle_options import DynamicHandleOptions as O; print(O()._by_reference)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | switch, capture_output=True, text=True, timeout=120
-    )
-    assert done.stdout.strip() == by_reference, f"{switch} is not what Ray Serve reads any more: {done.stderr[-500:]}"
+def test_calls_by_value_are_there_or_are_not_asked_for() -> None:
+    assert "_by_reference" in inspect.signature(DeploymentHandle.options).parameters, "see compat.by_value"
+
+    class Without:
+        def options(self, *, session_id: str = "") -> None: ...
+
+    handle = Without()
+    assert compat.by_value(handle) is handle
 
 
 def test_a_version_that_was_not_tried_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,3 +74,4 @@ def test_a_session_comes_back_to_its_replica() -> None:
     assert len(set(first.values())) > 1, "all sessions go to one replica"
     for session in sessions * 3:
         assert handle.options(session_id=session).pid.remote().result() == first[session]
+        assert compat.by_value(handle.options(session_id=session)).pid.remote().result() == first[session]
