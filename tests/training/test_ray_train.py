@@ -184,6 +184,14 @@ def test_images_that_are_all_broken_end_the_run_with_one_sentence(ray_cluster: N
         run(job_in(tmp_path), FakeReader(num_items=4, bad=(0, 1, 2, 3)))
 
 
+@pytest.mark.ray
+@pytest.mark.timeout(120)
+def test_a_stream_that_cannot_be_made_ends_the_run_with_one_sentence(ray_cluster: None, tmp_path: Path) -> None:
+    scaling = dataclasses.replace(SCALING, cpus_per_data_actor=0.0)
+    with pytest.raises(InputError, match=r"^num_cpus is 0\.0: expected a number above 0, such as 0\.2$"):
+        run(job_in(tmp_path, scaling=scaling))
+
+
 def find_no_room(step: int, metrics: dict[str, float]) -> None:
     """Log callable of rank 0: the tracker's disk is full."""
     raise RuntimeError("(sqlite3.OperationalError) database or disk is full\n[SQL: x]")
