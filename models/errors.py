@@ -3,7 +3,7 @@
 import difflib
 import errno
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 T = TypeVar("T")
 FULL = ("No space left on device", "disk is full", "Disk quota exceeded")
@@ -35,25 +35,21 @@ def is_full(error: BaseException) -> bool:
 
 
 def find_input_error(error: BaseException) -> InputError | None:
-    """Find the InputError that a worker or an actor raised inside what Ray made of it; None if there is none.
+    """Find the InputError that an error is or was raised from; None if there is none.
 
     A disk that was full for what others write (MLflow, Ray) counts as one.
     """
-    waiting: list[Any] = [error]
-    seen: set[int] = set()
-    full: BaseException | None = None
-    while waiting:
-        current = waiting.pop()
-        if not isinstance(current, BaseException) or id(current) in seen:
-            continue
-        if type(current) is InputError:
-            # Ray Data appends advice on its own retry settings, which would not help.
-            return InputError(str(current).split("\nFailed to apply UDF")[0])
-        seen.add(id(current))
-        full = current if is_full(current) else full
-        waiting += [getattr(current, name, None) for name in ("cause", "_base_exc", "controller_failure", "__cause__")]
-        waiting += getattr(current, "worker_failures", {}).values()
-    if full is None:
+    chain: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and current not in chain:
+        chain.append(current)
+        current = current.__cause__
+    for each in chain:
+        # A kind of it that a library made to carry ours elsewhere says where it was raised, too.
+        if type(each) is InputError:
+            return each
+    full = [str(each) for each in chain if is_full(each)]
+    if not full:
         return None
-    lines = [line.strip() for line in str(full).splitlines() if any(text in line for text in FULL)]
-    return InputError(f"a disk is full ({(lines or [str(full)])[-1]}): make room and run the same command again")
+    lines = [line.strip() for line in full[-1].splitlines() if any(text in line for text in FULL)]
+    return InputError(f"a disk is full ({(lines or full)[-1]}): make room and run the same command again")

@@ -17,6 +17,7 @@ MAY_IMPORT = {
 }
 RAY_FILES = {
     "jobs/ray_env.py",
+    "pipeline/ray_refusals.py",
     "pipeline/data/ray_data.py",
     "pipeline/data/ray_parts.py",
     "pipeline/training/ray_train.py",

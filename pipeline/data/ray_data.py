@@ -20,6 +20,7 @@ from pipeline.data.sample import Item, Reader
 from pipeline.data.sampling import Order
 from pipeline.data.targets import settled
 from pipeline.data.windows import make_window
+from pipeline.ray_refusals import NOBODY, Refusals
 
 MAX_TASKS = 2000  # Ray Data plans tasks one by one: 10,000 of them delayed the first batch by 8 seconds
 
@@ -27,17 +28,19 @@ MAX_TASKS = 2000  # Ray Data plans tasks one by one: 10,000 of them delayed the 
 class _Windows:
     """Make windows in one actor, which gets the reader and its list of items once."""
 
-    def __init__(self, source: list[Any], config: DataConfig) -> None:
+    def __init__(self, source: list[Any], config: DataConfig, refusals: Refusals) -> None:
         import cv2
 
         cv2.setNumThreads(1)  # the pool is the parallelism
         self.reader, self.items = ray.get(source[0])
-        self.config = config
+        self.config, self.refusals = config, refusals
         self.order = Order.of(self.items, config.window_size, config.seed)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> Iterator[Batch]:
         for number in np.concatenate([np.asarray(numbers) for numbers in batch["windows"]]).tolist():
-            yield collate(make_window(self.items, self.reader, self.config, self.order.window(number)))
+            with self.refusals.refusing():
+                window = make_window(self.items, self.reader, self.config, self.order.window(number))
+            yield collate(window)
 
 
 def ordered_options(memory_bytes: int = 0) -> ray.data.ExecutionOptions:
@@ -73,13 +76,15 @@ def dataset(
     actors: int | tuple[int, int] = 1,
     items: Sequence[Item] | None = None,
     memory_bytes: int = 0,
+    refusals: Refusals = NOBODY,
 ) -> ray.data.Dataset:
     """Build the stream of `windows` (numbers as in sampling.Order) as a lazy Dataset of rows in index order.
 
     `num_cpus` is what one actor reserves: keep the pool's sum below the CPUs that the training workers leave free, or
     nothing moves. `actors` is the pool's size or its (least, most): it grows while windows are asked for faster than
     they come. `items` saves listing the data set again; `memory_bytes` as in `ordered_options`. A long stream has at
-    most 2000 tasks, of several windows each. Raises InputError for no windows.
+    most 2000 tasks, of several windows each. `refusals` is where actors leave their InputErrors, which Ray wraps.
+    Raises InputError for no windows.
     """
     if len(windows) == 0:
         raise InputError("the stream was given no windows: expected at least 1")
@@ -98,7 +103,7 @@ def dataset(
         numbers = ray.data.from_items(tasks, override_num_blocks=len(tasks))
         return numbers.map_batches(
             _Windows,
-            fn_constructor_args=([source], config),
+            fn_constructor_args=([source], config, refusals),
             batch_size=1,
             batch_format="numpy",
             compute=pool,

@@ -22,11 +22,12 @@ import torch
 import torch.distributed as dist
 
 from models.errors import InputError, find_input_error
-from models.files import append_line, refusing, write, write_image
+from models.files import append_line, refusing, write_image
 from pipeline.data.position import StreamPosition, rebatch
 from pipeline.data.ray_data import dataset, ordered_options
 from pipeline.data.sample import Item, Reader
 from pipeline.data.sampling import Order
+from pipeline.ray_refusals import Refusals, collecting
 from pipeline.training.batch import TrainingBatch, to_device
 from pipeline.training.checkpointing import load_state, save_state, save_weights
 from pipeline.training.config import ScalingConfig
@@ -37,18 +38,27 @@ from pipeline.training.record import Record, Used, read_progress
 
 RUN = "train"
 STOP = "stop"  # a file that asks the workers to end at their next checkpoint
-REFUSAL = "refused-{rank}.txt"  # why a worker gave up, where a retry would only fail again
 
 
 def train(job: Job, reader: Reader, items: Sequence[Item]) -> Path:
     """Train and return the folder of the final checkpoint; continues a run that `job.storage` holds already."""
     scaling = job.scaling
     scaling.check_batch(job.training)
+    (Path(job.storage) / STOP).unlink(missing_ok=True)
+    with collecting() as refusals:
+        result = _trainer(job, reader, items, refusals).fit()
+    if result.checkpoint is None:
+        raise RuntimeError(f"training ended without a checkpoint: see the logs under {job.storage}")
+    return Path(result.checkpoint.path)
+
+
+def _trainer(job: Job, reader: Reader, items: Sequence[Item], refusals: Refusals) -> "ray.train.torch.TorchTrainer":
+    scaling = job.scaling
     resources = {"CPU": scaling.cpus_per_worker} | ({"GPU": 1} if scaling.gpu else {})
-    trainer = ray.train.torch.TorchTrainer(
+    return ray.train.torch.TorchTrainer(
         _worker,
-        train_loop_config={"job": job},
-        datasets={"train": lambda: _stream(job, reader, items)},
+        train_loop_config={"job": job, "refusals": refusals},
+        datasets={"train": lambda: _stream(job, reader, items, refusals)},
         dataset_config=ray.train.DataConfig(execution_options=ordered_options(scaling.data_memory_bytes)),
         scaling_config=ray.train.ScalingConfig(
             num_workers=(scaling.workers, scaling.max_workers) if scaling.max_workers else scaling.workers,
@@ -64,17 +74,6 @@ def train(job: Job, reader: Reader, items: Sequence[Item]) -> Path:
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
         ),
     )
-    for old in (*_refusals(job), Path(job.storage) / STOP):
-        old.unlink(missing_ok=True)
-    try:
-        result = trainer.fit()
-    except Exception:
-        _raise_refusal(job)
-        raise
-    _raise_refusal(job)
-    if result.checkpoint is None:
-        raise RuntimeError(f"training ended without a checkpoint: see the logs under {job.storage}")
-    return Path(result.checkpoint.path)
 
 
 def _backend(scaling: ScalingConfig) -> str | None:
@@ -82,17 +81,19 @@ def _backend(scaling: ScalingConfig) -> str | None:
     return "cpu:gloo,cuda:nccl" if scaling.gpu and scaling.parallel == "fsdp" else None
 
 
-def _stream(job: Job, reader: Reader, items: Sequence[Item]) -> "ray.data.Dataset":
+def _stream(job: Job, reader: Reader, items: Sequence[Item], refusals: Refusals) -> "ray.data.Dataset":
     """Build what is left of the stream, from the last persisted checkpoint's position on."""
-    return dataset(
-        reader,
-        job.data,
-        _windows_left(job, items),
-        num_cpus=job.scaling.cpus_per_data_actor,
-        actors=job.scaling.data_pool,
-        items=items,
-        memory_bytes=job.scaling.data_memory_bytes,
-    )
+    with refusals.refusing(final=True):
+        return dataset(
+            reader,
+            job.data,
+            _windows_left(job, items),
+            num_cpus=job.scaling.cpus_per_data_actor,
+            actors=job.scaling.data_pool,
+            items=items,
+            memory_bytes=job.scaling.data_memory_bytes,
+            refusals=refusals,
+        )
 
 
 def _windows_left(job: Job, items: Sequence[Item]) -> range:
@@ -136,28 +137,19 @@ def _newest(run: Path) -> tuple[Path, dict[str, Any]] | None:
 def _worker(params: dict[str, Any]) -> None:
     """Train in one worker; where a retry would only fail again, leave the reason for the driver."""
     job: Job = params["job"]
-    if _refusals(job):
+    refusals: Refusals = params["refusals"]
+    if refusals.newest(final=True) is not None:
         return
     try:
         _train(job)
     except Exception as error:
-        reason = error if isinstance(error, FloatingPointError) else find_input_error(error)
+        # What a data actor raised comes as a kind of InputError that Ray makes, with a traceback for a message.
+        own = type(error) in (FloatingPointError, InputError)
+        reason = error if own else refusals.newest() or find_input_error(error)
         if reason is not None:
-            rank = ray.train.get_context().get_world_rank()
-            # Where a disk has no room for that either, Train tries again, in vain.
-            with contextlib.suppress(InputError):
-                write(Path(job.storage) / REFUSAL.format(rank=rank), str(reason))
+            refusals.leave(reason, final=True)
         # Raised all the same: the other workers may be waiting for this one.
         raise
-
-
-def _raise_refusal(job: Job) -> None:
-    for refusal in _refusals(job):
-        raise InputError(refusal.read_text())
-
-
-def _refusals(job: Job) -> list[Path]:
-    return sorted(Path(job.storage).glob(REFUSAL.format(rank="*")))
 
 
 def _train(job: Job) -> None:

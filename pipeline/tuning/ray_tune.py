@@ -187,10 +187,15 @@ class _Referee:
         return self.failure
 
     async def finished(self) -> Contest:
-        """The contest; raises InputError if results could not be kept."""
-        if self.failure is not None:
-            raise self.failure
+        """The contest."""
         return self.contest
+
+
+def _raise_failure(referee: Any) -> None:
+    """Raise the InputError of results that could not be kept; one that an actor raises comes in Ray's wrapping."""
+    failure: Any = ray.get(referee.failed.remote())
+    if failure is not None:
+        raise failure
 
 
 def _number(name: str) -> int:
@@ -361,8 +366,9 @@ def sweep(
                     ),
                 ).fit()
         except Exception:
-            ray.get(referee.finished.remote())  # raises what is behind it, if results could not be kept
+            _raise_failure(referee)
             raise
+        _raise_failure(referee)
         return ray.get(referee.finished.remote())
     finally:
         for actor in (*evaluators, referee):

@@ -29,6 +29,7 @@ from pipeline.training.ray_train import (
     train,
     with_small_cluster,
 )
+from tests.pipeline.fakes import FakeReader
 from tests.pipeline.small_data import box, picture, save
 from tests.training.tiny import DATA, NAME, OPTIONS, trained_without_ray
 
@@ -174,6 +175,34 @@ def test_a_run_that_diverges_ends_with_advice_and_is_not_tried_again(ray_cluster
     with pytest.raises(InputError, match=r"loss .* at step 1: lower training\.optimizer\.lr"):
         run(job_in(tmp_path, training=wild))
     assert logged_steps(tmp_path) == [1]
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(120)
+def test_images_that_are_all_broken_end_the_run_with_one_sentence(ray_cluster: None, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^none of the 4 items of window [^\n]*$"):
+        run(job_in(tmp_path), FakeReader(num_items=4, bad=(0, 1, 2, 3)))
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(120)
+def test_a_stream_that_cannot_be_made_ends_the_run_with_one_sentence(ray_cluster: None, tmp_path: Path) -> None:
+    scaling = dataclasses.replace(SCALING, cpus_per_data_actor=0.0)
+    with pytest.raises(InputError, match=r"^num_cpus is 0\.0: expected a number above 0, such as 0\.2$"):
+        run(job_in(tmp_path, scaling=scaling))
+
+
+def find_no_room(step: int, metrics: dict[str, float]) -> None:
+    """Log callable of rank 0: the tracker's disk is full."""
+    raise RuntimeError("(sqlite3.OperationalError) database or disk is full\n[SQL: x]")
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(120)
+def test_a_full_disk_of_others_ends_the_run_with_one_sentence(ray_cluster: None, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^a disk is full \(.*database or disk is full\): make room and run the same"):
+        run(job_in(tmp_path, log=find_no_room))
+    assert not (tmp_path / HISTORY).exists()
 
 
 @pytest.mark.ray

@@ -1,0 +1,88 @@
+"""What a Ray worker could not use of what it was given, left with a small named actor for the process that waits.
+
+Ray wraps what workers raise in exceptions of its own; what is left here arrives as the sentence that it was.
+"""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import ray.exceptions
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from models.errors import InputError
+
+GONE = (ValueError, ray.exceptions.RayError)
+"""What Ray raises where an actor is not there."""
+
+
+class _Refusals:
+    def __init__(self) -> None:
+        self._left: list[tuple[str, bool]] = []
+
+    def leave(self, text: str, final: bool) -> None:
+        self._left.append((text, final))
+
+    def newest(self, final: bool) -> str | None:
+        return next((text for text, ends in reversed(self._left) if ends >= final), None)
+
+
+@dataclass(frozen=True)
+class Refusals:
+    """Where workers of a job leave refusals: the actor's name. Where it is gone, nothing is left and nothing found."""
+
+    name: str
+
+    def leave(self, reason: Exception, *, final: bool = False) -> None:
+        """Leave what an error says; `final` where the work ends for it, and trying again would not help."""
+        with suppress(*GONE):
+            refusals: Any = ray.get_actor(self.name)
+            ray.get(refusals.leave.remote(str(reason), final))
+
+    def newest(self, *, final: bool = False) -> InputError | None:
+        """Read the newest refusal, of the final ones alone if `final`; None where there is none."""
+        with suppress(*GONE):
+            refusals: Any = ray.get_actor(self.name)
+            text = ray.get(refusals.newest.remote(final))
+            return None if text is None else InputError(text)
+        return None
+
+    @contextmanager
+    def refusing(self, *, final: bool = False) -> Iterator[None]:
+        """Leave an InputError of the block, which is raised all the same."""
+        try:
+            yield
+        except InputError as error:
+            self.leave(error, final=final)
+            raise
+
+
+NOBODY = Refusals("")
+"""For work whose refusals nobody waits for."""
+
+
+@contextmanager
+def collecting() -> Iterator[Refusals]:
+    """Collect what workers refuse while the block runs, in an actor beside this process.
+
+    Raises the newest final refusal when the block has ended, whether Ray raised its own error or none.
+    """
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    name = f"refusals-{uuid.uuid4().hex[:12]}"
+    made: Any = ray.remote(_Refusals)
+    refusals: Any = made.options(name=name, num_cpus=0, scheduling_strategy=here).remote()
+    collected = Refusals(name)
+    try:
+        yield collected
+    except Exception as error:
+        if (refusal := collected.newest(final=True)) is not None:
+            raise refusal from error
+        raise
+    else:
+        if (refusal := collected.newest(final=True)) is not None:
+            raise refusal
+    finally:
+        ray.kill(refusals)

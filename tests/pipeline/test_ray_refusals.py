@@ -1,0 +1,89 @@
+"""What workers of a real Ray could not use reaches the process that waits as the sentence that it was."""
+
+import errno
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import ray
+
+from models.errors import InputError, find_input_error
+from pipeline.data import ray_data
+from pipeline.data.config import DataConfig
+from pipeline.ray_refusals import NOBODY, Refusals, collecting
+from tests.pipeline.fakes import FakeReader
+
+BROKEN = "all 3 items are broken"
+
+
+def refuse(refusals: Refusals, final: bool) -> None:
+    with refusals.refusing(final=final):
+        raise InputError(BROKEN)
+
+
+def fill(refusals: Refusals, final: bool) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "x")
+
+
+def divide(refusals: Refusals, final: bool) -> None:
+    with refusals.refusing(final=final):
+        raise ZeroDivisionError("ours")
+
+
+def work(function: Callable[..., None], refusals: Refusals, *, final: bool = False) -> Any:
+    made: Any = ray.remote(num_cpus=0.1)(function)
+    return ray.get(made.remote(refusals, final))
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(120)
+def test_a_final_refusal_is_raised_in_place_of_what_ray_raised(ray_cluster: None) -> None:
+    with pytest.raises(InputError) as raised, collecting() as refusals:
+        work(refuse, refusals, final=True)
+    assert type(raised.value) is InputError
+    assert str(raised.value) == BROKEN
+    assert isinstance(raised.value.__cause__, ray.exceptions.RayTaskError)
+    with pytest.raises(InputError, match=f"^{BROKEN}$"), collecting() as refusals, pytest.raises(InputError):
+        work(refuse, refusals, final=True)  # nothing is raised by the block itself
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(120)
+def test_other_refusals_wait_to_be_asked_for(ray_cluster: None) -> None:
+    with collecting() as refusals:
+        assert refusals.newest() is None
+        with pytest.raises(ray.exceptions.RayTaskError, match="ours"):
+            work(divide, refusals)
+        assert refusals.newest() is None
+        with pytest.raises(ray.exceptions.RayTaskError):
+            work(refuse, refusals)
+        assert str(refusals.newest()) == BROKEN
+        assert refusals.newest(final=True) is None
+    for gone in (refusals, NOBODY):
+        assert gone.newest() is None
+        with pytest.raises(ray.exceptions.RayTaskError, match=BROKEN):
+            work(refuse, gone)
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(120)
+def test_a_disk_that_was_full_for_a_worker_is_one_sentence(ray_cluster: None) -> None:
+    with pytest.raises(ray.exceptions.RayTaskError) as raised:
+        work(fill, NOBODY)
+    found = str(find_input_error(raised.value))
+    assert found.startswith("a disk is full (")
+    assert found.endswith("[Errno 28] No space left on device: 'x'): make room and run the same command again")
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(120)
+def test_actors_that_make_windows_leave_theirs(ray_cluster: None) -> None:
+    reader = FakeReader(num_items=3, bad=(0, 1, 2))
+    config = DataConfig(crop_hw=(32, 32), window_size=3)
+    with collecting() as refusals:
+        stream = ray_data.dataset(reader, config, range(2), refusals=refusals)
+        with pytest.raises(ray.exceptions.RayError):
+            list(stream.iter_rows())
+        assert str(refusals.newest()).startswith("none of the 3 items of window ")
+        assert "\n" not in str(refusals.newest())  # Ray's advice on its own settings is not ours
