@@ -136,6 +136,12 @@ def test_data_workers_never_load_torch() -> None:
     assert loaded.strip() == "[]"
 
 
+@pytest.mark.parametrize("module", ["serve.client", "serve.faces.remote_clicks"])
+def test_clients_need_httpx_websockets_and_numpy_alone(module: str) -> None:
+    heavy = ("torch", "ray", "mlflow", "fastapi", "pydantic", "starlette", "cv2", "PIL", "tyro", "scipy")
+    assert run_python(f"import sys, {module}; print([m for m in {heavy!r} if m in sys.modules])").strip() == "[]"
+
+
 @pytest.mark.networks
 def test_importing_everything_starts_nothing(tmp_path: Path) -> None:
     code = (
