@@ -8,12 +8,12 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
-from types import NoneType
-from typing import Annotated, Any, Literal, Self, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 import tyro
 from annotated_types import Ge, Gt, Le
-from pydantic import BeforeValidator, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, FiniteFloat, TypeAdapter, ValidationError
 
 from models.backend import Backend, check_backend
 from models.decoding import Decoding
@@ -31,7 +31,17 @@ def _words(given: Any) -> Any:
     """Several values, each of which may be a text of several with commas between."""
     if isinstance(given, str):
         return tuple(word.strip() for word in given.split(",") if word.strip())
+    if not _are_texts(given):
+        return given
     return tuple(word for text in given for word in (_words(text) if "," in text else [text]))
+
+
+def _sources(given: Any) -> Any:
+    return read_sources(given) if isinstance(given, str) or _are_texts(given, Source) else given
+
+
+def _are_texts(given: Any, *kinds: type) -> bool:
+    return isinstance(given, list | tuple) and all(isinstance(each, (str, *kinds)) for each in given)
 
 
 def _text(given: Any) -> Any:
@@ -41,6 +51,7 @@ def _text(given: Any) -> Any:
 Place = Annotated[str, BeforeValidator(_text)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 AtLeast0 = Annotated[int, Ge(0)]
+Some = Annotated[FiniteFloat, Gt(0)]
 AtLeast1 = Annotated[int, Ge(1)]
 _Typed = Annotated[
     Source,  # on a command line a text, which may name several: they are read with the others
@@ -58,7 +69,7 @@ _Typed = Annotated[
 class Options:
     """What is said about a server; every value may come as text. Raises InputError for values that mean nothing."""
 
-    checkpoint: Annotated[tuple[_Typed, ...], tyro.conf.UseAppendAction, BeforeValidator(read_sources)] = ()
+    checkpoint: Annotated[tuple[_Typed, ...], tyro.conf.UseAppendAction, BeforeValidator(_sources)] = ()
     """Checkpoint folder, maskwright:NAME, or models:/name@alias in the MLflow registry; by default maskwright:lite_s.
     To serve several models, again and again as NAME=FOLDER; the first is the default one."""
     refinement: Annotated[str | None, tyro.conf.arg(name="refine")] = None
@@ -67,7 +78,7 @@ class Options:
     """MLflow tracking URI; by default MLFLOW_TRACKING_URI, else sqlite:///mlflow.db in this folder."""
     examples: Place | None = None
     """Folder of images that the page offers to try."""
-    num_threads: AtLeast0 = 0
+    num_threads: Annotated[int, Ge(0), Le(1024)] = 0
     """Threads of the network on a CPU; 0: one per CPU."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the network runs; auto: on a GPU where there is one."""
@@ -75,7 +86,7 @@ class Options:
     """bf16 is about twice as fast where the processor has instructions for it, and a little off."""
     backend: Backend = "torch"
     """onnx: onnxruntime on the CPU, with files that are made of the checkpoint once (docs/ONNX.md)."""
-    max_megapixels: Annotated[float, Gt(0)] = 32
+    max_megapixels: Some = 32
     """Largest image that is accepted; the network needs 16 bytes per pixel for it."""
     bit_depth: int = 0
     """Bits that the values of 16-bit images use: 8, 10, 12, 14 or 16 (what is beyond is white); 0: of each image the
@@ -84,7 +95,7 @@ class Options:
     """File that keeps sessions, so that they survive a restart; default maskwright-UID/sessions-PORT.db in the folder
     for temporary files, for its owner alone. Or redis://HOST:PORT/DB, rediss:// or unix:// of a Redis, for servers on
     several machines; its password is taken from MASKWRIGHT_REDIS_PASSWORD."""
-    idle_minutes: Annotated[float, Gt(0)] = 60
+    idle_minutes: Some = 60
     """After so long without use a session ends."""
     tokens: Place | None = None
     """File of tokens, made by `python -m serve.access NAME ROLE >> FILE`; without it no token is asked for."""
@@ -92,9 +103,9 @@ class Options:
     """Names that the server goes by beside localhost and --host; * for any."""
     origins: Words = ()
     """Origins of pages elsewhere that may use the server, as https://name:port."""
-    clicks_per_second: Annotated[float, Ge(0)] = 50
+    clicks_per_second: Annotated[FiniteFloat, Ge(0)] = 50
     """Most clicks of one client; 0: no limit."""
-    opens_per_minute: Annotated[float, Ge(0)] = 120
+    opens_per_minute: Annotated[FiniteFloat, Ge(0)] = 120
     """Most images that one client opens; 0: no limit."""
     cvat_clients: Words = ("127.0.0.0/8", "::1/128")
     """Networks that CVAT may call from, such as 172.16.0.0/12; by default this machine alone."""
@@ -130,9 +141,9 @@ class Options:
     """Encoded images and initial masks: what a session cannot be without."""
     max_cache_bytes: AtLeast0 = 2048 * MIB
     """Decoded images and predictor states: rebuilt when needed."""
-    request_timeout_s: Annotated[float, Gt(0)] = 100.0
+    request_timeout_s: Some = 100.0
     """From the moment a request is whole to its answer."""
-    fetch_timeout_s: Annotated[float, Gt(0)] = 10.0
+    fetch_timeout_s: Some = 10.0
     """For an image of Label Studio that is fetched."""
 
     def __post_init__(self) -> None:
@@ -204,16 +215,18 @@ def _types(kind: type[Options]) -> dict[str, tuple[Any, TypeAdapter[Any]]]:
 
 def _expected(hint: Any) -> str:
     """In words, what a type with its range takes."""
+    rest: tuple[Any, ...] = ()
+    if get_origin(hint) is Annotated:
+        hint, *more = get_args(hint)
+        rest = tuple(more)
     if get_origin(hint) is Literal:
         return ", ".join(map(str, get_args(hint)))
-    if get_origin(hint) is not Annotated:
-        kinds = [kind for kind in get_args(hint) or [hint] if kind is not NoneType]
-        return " or ".join(
-            {int: "a whole number", float: "a number", str: "a text"}.get(kind, str(kind)) for kind in kinds
-        )
-    kind, *rest = get_args(hint)
+    if get_origin(hint) is tuple:
+        return "a text, or a list of texts"
+    if get_origin(hint) in (Union, UnionType):
+        return " or ".join(_expected(kind) for kind in get_args(hint) if kind is not NoneType)
+    words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}[hint]
     low, high = (next((each for each in rest if isinstance(each, end)), None) for end in (Ge | Gt, Le))
-    words = _expected(kind)
     if isinstance(low, Gt):
         return f"{words} above {low.gt}"
     if isinstance(low, Ge):

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-SESSION = re.compile(r"(/sessions/)([^/\s?#'\"]+)")
+SESSION = re.compile(r"(/v1/sessions/)([^/\s?#'\"]+)")
 NONE = "none"
 """Label of what a request has not."""
 

@@ -241,7 +241,7 @@ class RemoteMasks:
             cause = getattr(error, "cause", None)
             if isinstance(cause, ModelNan | InputError | Problem):
                 raise cause from None
-            logger.warning("no answer from the model: %s: %s", type(error).__name__, str(error).splitlines()[:1])
+            logger.warning("no answer from the model: %s: %s", type(error).__name__, " ".join(str(error).split())[:300])
             raise Problem(
                 "unavailable", "the process that runs the model ended or is full; send the same again", retry_after_s=1
             ) from error

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import tyro
 from annotated_types import Ge, Le
+from pydantic import FiniteFloat
 
 from models.errors import InputError
 from serve.core.options import Options
@@ -27,7 +28,7 @@ class Serve(Options):
     """Address to listen on."""
     port: Annotated[int, Ge(1), Le(65535)] = 8000
     """Port to listen on."""
-    follow: Annotated[float, Ge(0)] = 0.0
+    follow: Annotated[FiniteFloat, Ge(0)] = 0.0
     """Seconds between looks at where each models:/name@alias leads: once it leads elsewhere, the model is replaced
     while the server serves. 0: never."""
     plain: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False

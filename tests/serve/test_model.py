@@ -323,6 +323,10 @@ def test_a_session_on_ray_serve(small_checkpoint: Path, proxy: bool) -> None:
         assert (problem.status_code, problem.json()["code"]) == (422, "bad_click")
         assert client.get("/v1/health/ready").status_code == 200
         assert client.get("/").headers["content-security-policy"].startswith("default-src 'self'")
+        large = encoded(picture(1200, 1400))
+        assert len(large) > 4 << 20, "more than a message of gRPC may bring"
+        opened = client.post("/v1/sessions", content=large, headers={"Content-Type": "image/png"})
+        assert opened.status_code == 201, opened.text
         assert client.delete(address).status_code == 204
 
 

@@ -1,14 +1,17 @@
 """The command line of the server: what cannot be served is told in one line, before anything starts."""
 
 import os
+import re
 import socket
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from models.errors import InputError
 from serve.__main__ import main
+from serve.core.options import Options
 from serve.core.tokens import new_token
 from serve.start import command
 from tests.ports import free_port
@@ -70,6 +73,36 @@ def test_bad_options_end_with_one_line(
     assert words in error
     assert "Traceback" not in error
     assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"max_megapixels": "inf"}, "max_megapixels is 'inf': expected a number above 0"),
+        ({"idle_minutes": float("nan")}, "expected a number above 0"),
+        ({"num_threads": 10**20}, "expected a whole number, 0 to 1024"),
+        ({"max_clicks": 201}, "expected a whole number, 1 to 200"),
+        ({"sessions": 5}, "sessions is 5: expected a text"),
+        ({"hosts": 5}, "hosts is 5: expected a text, or a list of texts"),
+        ({"hosts": [5]}, "expected a text, or a list of texts"),
+        ({"checkpoint": 5}, "expected a text, or a list of texts"),
+        ({"checkpoint": {"a": "maskwright:lite_s"}}, "expected a text, or a list of texts"),
+        ({"log_format": False}, "log_format is False: expected off, text, json"),
+        ({"device": "gpu"}, "device is 'gpu': expected auto, cpu, cuda"),
+        ({"refine": "flip"}, "unknown argument 'refine'"),
+    ],
+)
+def test_a_deployment_is_refused_by_the_name_of_its_option(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=re.escape(words)):
+        Options.of(given)
+
+
+def test_options_come_as_text_too() -> None:
+    options = Options.of({"checkpoint": "a=/x, b=/y", "max_megapixels": "5", "hosts": "a, b", "idle_minutes": 0})
+    assert [each.name for each in options.checkpoint] == ["a", "b"]
+    assert (options.max_pixels, options.hosts, options.idle_timeout_s) == (5_000_000, ("a", "b"), 3600)
+    assert Options(negative_labels=("background, other", "sky")).negative_labels == ("background", "other", "sky")
+    assert Options(**{name: getattr(options, name) for name in vars(options)}) == options
 
 
 @pytest.mark.parametrize(
