@@ -275,7 +275,7 @@ class Session:
     def finite(self) -> bool:
         """Whether the probability map holds numbers alone, found where the network is."""
         prob = self.states[-1].mask_prob
-        # Numbers of 0 to 1 have a finite sum, and a NaN or an infinity has none; looking at each takes 20 times as long.
+        # With a NaN or an infinity the sum is one too; a look at each number takes 20 times as long.
         return prob is None or bool(prob.sum().isfinite())
 
     def _mask(self) -> Tensor | None:
