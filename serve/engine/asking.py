@@ -9,7 +9,7 @@ import numpy as np
 from models import rle
 from models.interaction import Click
 from models.rle import Rle
-from serve.core.made import Made
+from serve.core.masks import Made
 from serve.core.values import Basis
 
 if TYPE_CHECKING:

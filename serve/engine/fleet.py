@@ -4,7 +4,7 @@ import threading
 from collections.abc import Mapping
 from typing import TypeVar
 
-from serve.core.made import Made
+from serve.core.masks import Made
 from serve.core.problems import Problem
 from serve.engine.asking import Kind, Model, ModelInfo, Work
 from serve.observing.record import note_mask

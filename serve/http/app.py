@@ -21,7 +21,7 @@ from serve.core.tokens import Secrets
 from serve.engine.asking import Model
 from serve.engine.engine import NUM_OPENING, Engine
 from serve.engine.fleet import Fleet
-from serve.engine.masks import LocalMasks
+from serve.engine.local_model import LocalModel
 from serve.engine.waiting import Turns
 from serve.faces.registry import FACES
 from serve.http.access import Access
@@ -77,7 +77,7 @@ def create_app(
         store=Sessions(fleet, options, clock),
         options=options,
         decoding=local.engine.opening
-        if isinstance(local, LocalMasks)
+        if isinstance(local, LocalModel)
         else Waited(threading.BoundedSemaphore(NUM_OPENING), "image"),
         turns=turns,
     )
@@ -106,7 +106,7 @@ def fleet_of(model: Served | Mapping[str, Served], options: Options) -> Fleet:
     models: Mapping[str, Served] = model if isinstance(model, Mapping) else {ONLY: model}
     return Fleet(
         {
-            name: LocalMasks(each, options, len(models)) if isinstance(each, Engine) else each
+            name: LocalModel(each, options, len(models)) if isinstance(each, Engine) else each
             for name, each in models.items()
         }
     )

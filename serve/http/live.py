@@ -16,7 +16,7 @@ import numpy as np
 from fastapi import FastAPI, Query, WebSocket, WebSocketDisconnect
 from fastapi.concurrency import run_in_threadpool
 
-from serve.core.made import patch_between
+from serve.core.masks import patch_between
 from serve.core.options import Options
 from serve.core.problems import Problem
 from serve.engine.waiting import Turns

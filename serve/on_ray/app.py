@@ -23,7 +23,7 @@ from serve.http.app import create_app
 from serve.loading.model_source import SCHEME, impatient, pin, registry_uri, resolve
 from serve.on_ray.observing import observe_replica
 from serve.on_ray.refusals import refusing
-from serve.on_ray.replicas import RemoteMasks, owner_of
+from serve.on_ray.replicas import RemoteModel, owner_of
 from serve.on_ray.shares import INGRESS_CPUS, share_of
 
 APP_NAME = "maskwright"
@@ -50,7 +50,7 @@ class Maskwright:
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Build the app around those who run the models; Ray Serve calls this in the replica."""
         observe_replica(self.options.log_format)
-        fleet = Fleet({name: RemoteMasks(owner) for name, owner in self.owners.items()})
+        fleet = Fleet({name: RemoteModel(owner) for name, owner in self.owners.items()})
         # Ray Serve's proxy names the request in the answer.
         with refusing():
             return create_app(fleet, self.options, answers_request_id=False)

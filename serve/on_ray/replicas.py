@@ -26,7 +26,7 @@ from serve.core.problems import Problem
 from serve.engine.asking import KINDS, OPEN, FileNeeded, Kind, ModelInfo, Work
 from serve.engine.batching import Batched
 from serve.engine.engine import ModelNan
-from serve.engine.masks import LocalMasks
+from serve.engine.local_model import LocalModel
 from serve.engine.waiting import in_thread
 from serve.http.observe import work as worked
 from serve.observing import metrics
@@ -55,7 +55,7 @@ OPTIONS: dict[str, Any] = {
 class _Owner:
     """A replica that owns sessions. Ray runs its plain methods in threads; what may be cancelled takes its own."""
 
-    masks: LocalMasks
+    masks: LocalModel
     batched: Batched
 
     def stats(self) -> dict[str, int]:
@@ -111,7 +111,7 @@ class FirstClick(_Owner):
         self._version, self._device = predictor.model_version, predictor.device
         with refusing():
             engine = build_engine(options, predictor, alone=max_batch_of(predictor) == 1)
-        self.masks = LocalMasks(engine, options)
+        self.masks = LocalModel(engine, options)
 
     def stats(self) -> dict[str, int]:
         """Also: tickets of sessions elsewhere that still stood for something."""
@@ -155,7 +155,7 @@ class Correction(_Owner):
         # Its first click waits for FirstClick, which Ray's own thread may not.
         with refusing(), ThreadPoolExecutor(1) as pool:
             engine = pool.submit(build_engine, options, predictor, alone=False).result()
-        self.masks = LocalMasks(engine, options)
+        self.masks = LocalModel(engine, options)
 
 
 def _predictor(options: Options) -> Any:
@@ -187,7 +187,7 @@ def owner_of(suffix: str, options: Options, share: Share, split: bool) -> Applic
     return bound(Correction, share.light(), heavy) if split else heavy
 
 
-class RemoteMasks:
+class RemoteModel:
     """Masks by deployments: those that own sessions (`owner`), reached by handle from the ingress's threads."""
 
     def __init__(self, owner: Any, *, direct: bool = False) -> None:

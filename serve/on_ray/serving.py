@@ -32,7 +32,7 @@ from serve.on_ray.compat import serve_runs, start_options, untried
 from serve.on_ray.environment import prepare_workers
 from serve.on_ray.observing import observing
 from serve.on_ray.refusals import Newest, collecting
-from serve.on_ray.replicas import RemoteMasks
+from serve.on_ray.replicas import RemoteModel
 
 logger = logging.getLogger("maskwright.serve")
 
@@ -158,7 +158,7 @@ def explained(newest: Newest) -> Iterator[None]:
 @contextmanager
 def front(options: Options, owners: Mapping[str, Any], host: str, port: int) -> Iterator[None]:
     """Answer HTTP in a thread of this process, with the models that are deployed."""
-    app = create_app(Fleet({name: RemoteMasks(owner, direct=True) for name, owner in owners.items()}), options)
+    app = create_app(Fleet({name: RemoteModel(owner, direct=True) for name, owner in owners.items()}), options)
     with observing(), answering(app, host, port):
         yield
 

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from models import rle
-from serve.core.made import Made
+from serve.core.masks import Made
 from serve.core.options import Options
 from serve.core.problems import Problem
 from serve.core.values import Change, Exemplar, Finished, SessionValue, check_wire_click

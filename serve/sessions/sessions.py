@@ -17,7 +17,7 @@ import numpy as np
 
 from models.interaction import Click
 from models.rle import Rle
-from serve.core.made import Made
+from serve.core.masks import Made
 from serve.core.options import Options
 from serve.core.problems import Problem
 from serve.core.values import Basis, Change, SessionValue

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from serve.core.options import Options
-from serve.engine.masks import LocalMasks
+from serve.engine.local_model import LocalModel
 from serve.http.app import create_app, fleet_of
 from serve.http.server import answering
 from serve.loading.build import build_engine
@@ -24,7 +24,7 @@ class LocalFleet:
         """Put another checkpoint in the place of a model; one that is of no use changes nothing: raises InputError."""
         moved = self.options.moved(name, place)
         engine = build_engine(moved.models()[name])
-        self.fleet.replace(name, LocalMasks(engine, self.options, len(self.fleet.names)))
+        self.fleet.replace(name, LocalModel(engine, self.options, len(self.fleet.names)))
         self.options = moved
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from serve.core.made import area_and_box
+from serve.core.masks import area_and_box
 from serve.core.values import SessionValue
 
 UNNAMED = "object"

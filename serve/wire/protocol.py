@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from models import rle
 from models.interaction import Click
-from serve.core.made import Made
+from serve.core.masks import Made
 from serve.core.options import MAX_CLICKS
 from serve.core.values import Exemplar
 

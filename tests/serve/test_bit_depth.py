@@ -18,7 +18,7 @@ from serve.core.options import Options
 from serve.core.values import Basis, SessionValue
 from serve.engine.asking import MASK, Work
 from serve.engine.engine import Engine
-from serve.engine.masks import LocalMasks
+from serve.engine.local_model import LocalModel
 from serve.http.app import create_app
 from serve.sessions.open_store import open_store
 from serve.start.command import Serve, check
@@ -171,7 +171,7 @@ def test_a_finished_object_is_edited_on_the_same_picture() -> None:
 
 def test_what_is_cached_counts_for_its_own_depth_alone() -> None:
     predictor, data = Seeing(), png16(DARK)
-    masks = LocalMasks(Engine(predictor), Options())
+    masks = LocalModel(Engine(predictor), Options())
     clicks = tuple(Click(y=y, x=x, positive=positive) for x, y, positive in CLICKS)
     for depth in (16, 0, 14):
         work = Work(session_id="a", load=lambda: data, basis=Basis(bit_depth=depth), clicks=clicks)

@@ -13,7 +13,7 @@ from models.predictor import Predictor
 from serve.core.options import Options
 from serve.core.sources import ONLY
 from serve.engine.engine import Engine
-from serve.engine.masks import LocalMasks
+from serve.engine.local_model import LocalModel
 from serve.http.app import fleet_of
 from serve.sessions.rules import SAME, parts_of
 from tests.serve.browser import Page, chromium
@@ -166,7 +166,7 @@ def test_a_model_that_is_replaced_goes_on_with_the_clicks(settings: Options, tmp
         settled(page, 1)
         assert page.eval("document.querySelector('#status-model').textContent") == "fake-1"
         assert "updated" not in page.eval(MESSAGE)
-        fleet.replace(ONLY, LocalMasks(Engine(newer), settings))
+        fleet.replace(ONLY, LocalModel(Engine(newer), settings))
         page.click(*place(page, 45, 20))
         settled(page, 2)
         assert "fake-2" in page.eval(MESSAGE)

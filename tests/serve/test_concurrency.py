@@ -12,7 +12,7 @@ from serve.core.values import Basis
 from serve.engine.asking import MASK, Work
 from serve.engine.batching import Batched
 from serve.engine.engine import Engine
-from serve.engine.masks import LocalMasks
+from serve.engine.local_model import LocalModel
 from tests.serve.conftest import encoded, picture
 from tests.training.toys import TOYS
 
@@ -52,10 +52,10 @@ def test_streams_at_once_equal_streams_in_turn(network: str, alone: bool) -> Non
 @pytest.mark.parametrize("network", NETWORKS)
 def test_the_cache_never_holds_more_than_it_may_and_masks_stay_the_same(network: str) -> None:
     predictor, data = Predictor(TOYS[network]()), encoded(picture(48, 64))
-    roomy = LocalMasks(Engine(predictor), Options())
+    roomy = LocalModel(Engine(predictor), Options())
     roomy.ask(MASK, work("a", data, 4))
     one = roomy._total()
-    tight = LocalMasks(Engine(predictor), Options(max_cache_bytes=int(2.5 * one)))
+    tight = LocalModel(Engine(predictor), Options(max_cache_bytes=int(2.5 * one)))
     for clicks in range(1, 4):
         for name in "abcd":
             asked = work(name, data, clicks)

@@ -18,7 +18,7 @@ from serve.core.options import Options
 from serve.core.values import Basis
 from serve.engine.asking import MASK, OPEN, PROBABILITY, Work
 from serve.engine.engine import Engine
-from serve.engine.masks import LocalMasks
+from serve.engine.local_model import LocalModel
 from serve.on_ray.halves import Encoded, encoder, halves
 from serve.on_ray.tickets import Kept, Ticket, by_ticket, regardless
 from serve.on_ray.travel import pack, unpack
@@ -124,7 +124,7 @@ SPLIT = ("emc segformer", "mobile_sam", "sam2")
 def test_a_correction_sends_clicks_and_gets_run_lengths(
     name: str, processes: Callable[[str, Crossings], Predictor], crossings: Crossings
 ) -> None:
-    masks = LocalMasks(Engine(processes(name, crossings)), Options())
+    masks = LocalModel(Engine(processes(name, crossings)), Options())
     image = picture(*HW)
     masks.ask(OPEN, Work(session_id="a", basis=Basis(), image=image))
     if processes is in_one_process:

@@ -9,7 +9,7 @@ from PIL import Image
 from serve.core.options import Options
 from serve.engine.engine import Engine
 from serve.engine.fleet import Fleet
-from serve.engine.masks import LocalMasks
+from serve.engine.local_model import LocalModel
 from serve.faces.by_content import ByContent
 from serve.wire.images import decode_image, image_hw
 from tests.serve.conftest import encoded, picture
@@ -23,7 +23,7 @@ def predictor() -> DiskPredictor:
 
 @pytest.fixture
 def content(predictor: DiskPredictor) -> ByContent:
-    return ByContent(Fleet({"fake": LocalMasks(Engine(predictor), Options())}), Options(), "test")
+    return ByContent(Fleet({"fake": LocalModel(Engine(predictor), Options())}), Options(), "test")
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])

@@ -74,7 +74,7 @@ def native(server: Server, *clicks: tuple[float, float, bool]) -> np.ndarray:
 
 @pytest.mark.parametrize("path", ["/ls/health", "/ls/", "/ls"])
 def test_health_asks_no_model(server: Server, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
-    monkeypatch.setattr("serve.engine.masks.LocalMasks.info", lambda self: 1 / 0)
+    monkeypatch.setattr("serve.engine.local_model.LocalModel.info", lambda self: 1 / 0)
     answer = server.client.get(path)
     assert (answer.status_code, answer.json()) == (200, {"status": "UP", "model_class": "Maskwright"})
 

@@ -21,8 +21,8 @@ from serve.core.values import Basis
 from serve.engine.asking import MASK, OPEN, Work
 from serve.engine.batching import Batched
 from serve.engine.engine import DEAD_AFTER_S, STALLED_AFTER_S, Engine, ModelNan
+from serve.engine.local_model import LocalModel
 from serve.engine.locks import Progress
-from serve.engine.masks import LocalMasks
 from serve.engine.memory import is_out_of_memory
 from serve.http.app import create_app
 from serve.on_ray.replicas import _Owner
@@ -59,7 +59,7 @@ def test_a_thousand_times_too_little_memory_holds_none(monkeypatch: pytest.Monke
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     engine = Engine(DiskPredictor())
-    masks = LocalMasks(engine, Options())
+    masks = LocalModel(engine, Options())
     work = Work(
         session_id="a",
         load=lambda: encoded(picture()),
@@ -121,7 +121,7 @@ def test_an_error_of_another_process_is_told_by_its_cause() -> None:
 def test_a_replica_whose_network_gives_no_numbers_asks_for_a_new_one() -> None:
     predictor = DiskPredictor()
     owner = _Owner()
-    owner.masks = LocalMasks(Engine(predictor), Options())
+    owner.masks = LocalModel(Engine(predictor), Options())
     work = Work(session_id="a", load=lambda: encoded(picture()), basis=Basis())
     owner.masks.ask(OPEN, work)
     predictor.nan = True

@@ -39,7 +39,7 @@ print("loaded:", sorted(loaded()))
 def test_what_answers_requests_cannot_look_for_models() -> None:
     """Neither routes nor what makes masks import what finds models: only those who start a server do."""
     code = (
-        "import sys, serve.http.app, serve.engine.masks, serve.engine.batching, serve.http.observe\n"
+        "import sys, serve.http.app, serve.engine.local_model, serve.engine.batching, serve.http.observe\n"
         "source = 'serve.loading.model_source'\n"
         "print([name for name in sys.modules if name == source or name.split('.')[0] == 'mlflow'])\n"
         "import serve.__main__, serve.deployments; print('serve.loading.model_source' in sys.modules)"

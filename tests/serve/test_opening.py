@@ -21,7 +21,7 @@ from serve.engine.asking import MASK, OPEN, Work
 from serve.engine.batching import Batched
 from serve.engine.engine import Engine
 from serve.engine.fleet import Fleet
-from serve.engine.masks import LocalMasks
+from serve.engine.local_model import LocalModel
 from serve.faces.by_content import ByContent
 from serve.http.app import create_app
 from tests.serve.conftest import ADDRESS, Server, encoded, mask_of, picture
@@ -74,8 +74,8 @@ class Counted:
 
         self.predictor.answer = answer
 
-    def masks(self, **settings: Any) -> LocalMasks:
-        return LocalMasks(Engine(self.predictor), Options(**settings))
+    def masks(self, **settings: Any) -> LocalModel:
+        return LocalModel(Engine(self.predictor), Options(**settings))
 
 
 def opening(name: str | None, image: np.ndarray | None = None) -> Work:
@@ -155,7 +155,7 @@ def test_who_comes_while_an_image_is_prepared_waits_and_does_not_prepare_it_agai
     """`alone` False: as in a replica, where sessions are together in the network."""
     counted = Counted(name, slow_s=0.2)
     counted.predictor.answer = Batched(counted.predictor.answer)
-    masks, plain = LocalMasks(Engine(counted.predictor, alone=alone), Options()), Counted(name).masks()
+    masks, plain = LocalModel(Engine(counted.predictor, alone=alone), Options()), Counted(name).masks()
     masks.engine.warm_up()
     counted.asked.clear()
     with ThreadPoolExecutor(4) as pool:

@@ -6,7 +6,7 @@ from pycocotools import mask as coco
 
 from models import rle
 from models.errors import InputError
-from serve.core.made import bbox_xywh
+from serve.core.masks import bbox_xywh
 
 
 def masks() -> list[np.ndarray]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from serve.core.options import Options
-from serve.engine import masks as masks_module
+from serve.engine import local_model as masks_module
 from serve.engine.engine import NUM_OPENING
 from serve.http.routes import context
 from tests.serve.conftest import Server, encoded, mask_of, picture, refused

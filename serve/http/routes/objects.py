@@ -8,7 +8,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
 from models import rle
-from serve.core.made import area_and_box
+from serve.core.masks import area_and_box
 from serve.core.values import Finished, SessionValue, check_wire_click
 from serve.http.openapi import json_request, problems
 from serve.http.routes.context import CHANGE_CODES, SESSION_CODES, Context, answer, caller, exemplar_of

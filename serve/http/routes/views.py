@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from PIL import Image
 
 from models import rle
-from serve.core.made import patch_between
+from serve.core.masks import patch_between
 from serve.http.openapi import problems
 from serve.http.routes.context import MASK_CODES, Context, caller
 from serve.wire.images import encode_mask_png

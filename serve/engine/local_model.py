@@ -17,7 +17,7 @@ from serve.wire.images import decode_image
 T = TypeVar("T")
 
 
-class LocalMasks:
+class LocalModel:
     """Masks by the engine of this process; what it remembers of sessions is bounded by `max_cache_bytes`."""
 
     def __init__(self, engine: Engine, options: Options, num_sharing: int = 1) -> None:
