@@ -11,7 +11,7 @@ from models.errors import InputError
 from models.predictor import Predictor
 from serve.client import Client
 from serve.core.options import Options
-from serve.on_ray import app, serving
+from serve.on_ray import serving
 from serve.sessions.store_redis import RedisStore
 from tests.ports import free_port
 from tests.serve.conftest import encoded, picture
@@ -36,7 +36,7 @@ def test_two_ingresses_on_ray_share_sessions(
     redis_url: str, toy_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port, image = free_port(), picture(48, 64)
-    monkeypatch.setattr(app, "Maskwright", app.Maskwright.options(num_replicas=2))
+    monkeypatch.setattr(serving, "Maskwright", serving.Maskwright.options(num_replicas=2))
     args = Options(checkpoint=str(toy_checkpoint), num_threads=1, device="cpu", sessions=redis_url)
     local = Predictor(toy_checkpoint).open(image)
     with serving.serving(args, "127.0.0.1", port, proxy=True):
