@@ -32,9 +32,10 @@ class Disks(Network):
         # What an exemplar shows is all that disks can find.
         drawn = prev_mask if exemplar is None else torch.maximum(prev_mask, exemplar.mask)
         rows, columns = (torch.arange(side, dtype=torch.float32) for side in image.shape[2:])
-        for (y, x), positive in zip(clicks.yx[0], clicks.positive[0], strict=True):
-            disk = (rows[:, None] - y) ** 2 + (columns - x) ** 2 <= self.radius**2
-            drawn = torch.where(disk & self.seen(image, y, x), positive.float(), drawn)
+        # Those of earlier clicks are in the previous mask.
+        (y, x), positive = clicks.yx[0, -1], clicks.positive[0, -1]
+        disk = (rows[:, None] - y) ** 2 + (columns - x) ** 2 <= self.radius**2
+        drawn = torch.where(disk & self.seen(image, y, x), positive.float(), drawn)
         return Output(CERTAIN * (2 * drawn - 1))
 
     def seen(self, image: Tensor, y: Tensor, x: Tensor) -> Tensor:
