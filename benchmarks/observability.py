@@ -38,8 +38,10 @@ class Counted:
 async def call(app: Any, path: str, body: bytes, kind: str) -> dict[str, Any]:
     sent: list[Any] = []
 
+    bodies = iter([{"type": "http.request", "body": body, "more_body": False}])
+
     async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": body, "more_body": False}
+        return next(bodies, None) or await asyncio.Future()  # the client stays
 
     async def send(message: Any) -> None:
         sent.append(message)
