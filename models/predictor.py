@@ -96,7 +96,7 @@ def open_state(
 
 
 def start_state(image: Tensor, mask: np.ndarray | None = None, example: Example | None = None) -> State:
-    """Start a session's state from pixels (3, h, w) in 0..1 that are where the network is; else as `open_state`."""
+    """Start a session's state from pixels (3, h, w) in 0..1, which are where the network is, like the exemplar's mask."""
     hw = (image.shape[1], image.shape[2])
     if example is not None and example.mask.shape[1:] != image.shape[1:]:
         raise InputError(
@@ -249,13 +249,13 @@ class Session:
 
     @property
     def mask_prob(self) -> np.ndarray | None:
-        """Probability map float32 (h, w), copied from where the network is; None before the first mask."""
+        """Probability map float32 (h, w), on the host; None before the first mask."""
         prob = self.states[-1].mask_prob
         return None if prob is None else to_host(prob[0])
 
     @property
     def mask(self) -> np.ndarray:
-        """Mask bool (h, w), copied from where the network is; empty before the first click."""
+        """Mask bool (h, w), on the host; empty before the first click."""
         found = self._mask()
         return np.zeros(self.hw, bool) if found is None else to_host(found)
 
@@ -275,7 +275,7 @@ class Session:
     def finite(self) -> bool:
         """Whether the probability map holds numbers alone, found where the network is."""
         prob = self.states[-1].mask_prob
-        # With a NaN or an infinity the sum is one too; a look at each number takes 20 times as long.
+        # One NaN or infinity is enough for a sum that is not finite; testing each value takes 20 times as long.
         return prob is None or bool(prob.sum().isfinite())
 
     def _mask(self) -> Tensor | None:

@@ -1,6 +1,6 @@
 """What a Ray worker could not use of what it was given, left with a small named actor for the process that waits.
 
-Ray wraps what workers raise in exceptions of its own; what is left here arrives as the sentence that it was.
+Ray wraps the exceptions of workers in others; a text that is left here arrives unchanged.
 """
 
 import uuid
@@ -60,8 +60,8 @@ class Refusals:
             raise
 
 
-NOBODY = Refusals("")
-"""For work whose refusals nobody waits for."""
+UNCOLLECTED = Refusals("")
+"""Keeps nothing: for work whose driver does not collect refusals."""
 
 
 @contextmanager

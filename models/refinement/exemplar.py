@@ -15,8 +15,8 @@ def example_of(
     """Make an example of an object's mask (bool, h, w) and the clicks that made it, in the frame of the image.
 
     `others` (bool, h, w): all other objects of the kind sought, where they are known; a negative click on one of them
-    is a pseudo negative. Where they are not, at each click the current mask decides. Raises InputError for an empty
-    mask or a click outside it.
+    is a pseudo negative. Where they are not, at each click the current mask decides. `device` is that of the
+    image. Raises InputError for an empty mask or a click outside it.
     """
     check_mask(mask, (mask.shape[0], mask.shape[1]))
     if not mask.any():

@@ -20,7 +20,7 @@ from pipeline.data.sample import Item, Reader
 from pipeline.data.sampling import Order
 from pipeline.data.targets import settled
 from pipeline.data.windows import make_window
-from pipeline.ray_refusals import NOBODY, Refusals
+from pipeline.ray_refusals import UNCOLLECTED, Refusals
 
 MAX_TASKS = 2000  # Ray Data plans tasks one by one: 10,000 of them delayed the first batch by 8 seconds
 
@@ -76,7 +76,7 @@ def dataset(
     actors: int | tuple[int, int] = 1,
     items: Sequence[Item] | None = None,
     memory_bytes: int = 0,
-    refusals: Refusals = NOBODY,
+    refusals: Refusals = UNCOLLECTED,
 ) -> ray.data.Dataset:
     """Build the stream of `windows` (numbers as in sampling.Order) as a lazy Dataset of rows in index order.
 

@@ -51,9 +51,9 @@ def _text(given: Any) -> Any:
 Place = Annotated[str, BeforeValidator(_text)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 AtLeast0 = Annotated[int, Ge(0)]
-Some = Annotated[FiniteFloat, Gt(0)]
+Positive = Annotated[FiniteFloat, Gt(0)]
 AtLeast1 = Annotated[int, Ge(1)]
-_Typed = Annotated[
+_SourceText = Annotated[
     Source,  # on a command line a text, which may name several: they are read with the others
     tyro.constructors.PrimitiveConstructorSpec(
         nargs=1,
@@ -69,7 +69,7 @@ _Typed = Annotated[
 class Options:
     """What is said about a server; every value may come as text. Raises InputError for values that mean nothing."""
 
-    checkpoint: Annotated[tuple[_Typed, ...], tyro.conf.UseAppendAction, BeforeValidator(_sources)] = ()
+    checkpoint: Annotated[tuple[_SourceText, ...], tyro.conf.UseAppendAction, BeforeValidator(_sources)] = ()
     """Checkpoint folder, maskwright:NAME, or models:/name@alias in the MLflow registry; by default maskwright:lite_s.
     To serve several models, again and again as NAME=FOLDER; the first is the default one."""
     refinement: Annotated[str | None, tyro.conf.arg(name="refine")] = None
@@ -86,7 +86,7 @@ class Options:
     """bf16 is about twice as fast where the processor has instructions for it, and a little off."""
     backend: Backend = "torch"
     """onnx: onnxruntime on the CPU, with files that are made of the checkpoint once (docs/ONNX.md)."""
-    max_megapixels: Some = 32
+    max_megapixels: Positive = 32
     """Largest image that is accepted; the network needs 16 bytes per pixel for it."""
     bit_depth: int = 0
     """Bits that the values of 16-bit images use: 8, 10, 12, 14 or 16 (what is beyond is white); 0: of each image the
@@ -95,7 +95,7 @@ class Options:
     """File that keeps sessions, so that they survive a restart; default maskwright-UID/sessions-PORT.db in the folder
     for temporary files, for its owner alone. Or redis://HOST:PORT/DB, rediss:// or unix:// of a Redis, for servers on
     several machines; its password is taken from MASKWRIGHT_REDIS_PASSWORD."""
-    idle_minutes: Some = 60
+    idle_minutes: Positive = 60
     """After so long without use a session ends."""
     tokens: Place | None = None
     """File of tokens, made by `python -m serve.access NAME ROLE >> FILE`; without it no token is asked for."""
@@ -141,9 +141,9 @@ class Options:
     """Encoded images and initial masks: what a session cannot be without."""
     max_cache_bytes: AtLeast0 = 2048 * MIB
     """Decoded images and predictor states: rebuilt when needed."""
-    request_timeout_s: Some = 100.0
+    request_timeout_s: Positive = 100.0
     """From the moment a request is whole to its answer."""
-    fetch_timeout_s: Some = 10.0
+    fetch_timeout_s: Positive = 10.0
     """For an image of Label Studio that is fetched."""
 
     def __post_init__(self) -> None:

@@ -46,7 +46,7 @@ class Work:
     load: Load | None = None
     """Fetches the image file, should it be needed; None: it is not at hand here (FileNeeded)."""
     image: np.ndarray | None = None
-    """The image as it was just decoded; whoever asks holds `Engine.opening`."""
+    """The image as it was just decoded; the caller holds `Engine.opening`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

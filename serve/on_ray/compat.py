@@ -1,4 +1,4 @@
-"""Of Ray, what has no public interface: each with its reason. tests/serve/test_compat.py says when one has changed."""
+"""What the server uses of Ray without a public interface, and why; tests/serve/test_compat.py holds the contracts."""
 
 from typing import Any
 
@@ -50,7 +50,7 @@ def untried() -> str | None:
     """A warning where this Ray is newer or older than those that were tried; None where it is not."""
     if any(ray.__version__.startswith(f"{version}.") for version in TRIED):
         return None
-    return f"Ray {ray.__version__} was not tried with this server: {' and '.join(TRIED)} was"
+    return f"Ray {ray.__version__} was not tried with this server; tried: {', '.join(TRIED)}"
 
 
 def start_options(metrics_port: int) -> dict[str, Any]:

@@ -5,10 +5,13 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 
 from models.errors import InputError
 
 NAME, NAMESPACE = "maskwright-refusals", "maskwright"
+GONE = (ValueError, RayError)
+"""What Ray raises where an actor is not there."""
 
 Newest = Callable[[], InputError | None]
 """Takes the newest refusal; None where there is none."""
@@ -28,14 +31,16 @@ class _Refusals:
 
 @contextmanager
 def collecting() -> Iterator[Newest]:
-    """Collect what replicas refuse while the block runs, which is given what takes the newest of it."""
+    """Collect what replicas refuse while the block runs; yields a function that takes the newest refusal."""
     options = {"name": NAME, "namespace": NAMESPACE, "num_cpus": 0, "get_if_exists": True}
     made: Any = ray.remote(_Refusals)
     refusals: Any = made.options(**options).remote()
 
     def newest() -> InputError | None:
-        texts = ray.get(refusals.take.remote())
-        return InputError(texts[-1]) if texts else None
+        with suppress(*GONE):
+            texts = ray.get(refusals.take.remote())
+            return InputError(texts[-1]) if texts else None
+        return None
 
     try:
         yield newest
@@ -45,11 +50,11 @@ def collecting() -> Iterator[Newest]:
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """Leave an InputError of the block for the process that waits, if one does (`serve deploy` does not)."""
+    """Leave an InputError of the block for the process that waits; with `serve deploy` there is none."""
     try:
         yield
     except InputError as error:
-        with suppress(ValueError):
+        with suppress(*GONE):
             waiting: Any = ray.get_actor(NAME, NAMESPACE)
             ray.get(waiting.leave.remote(str(error)))
         raise

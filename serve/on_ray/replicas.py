@@ -23,7 +23,7 @@ from ray.serve.exceptions import RayServeException
 from models.errors import InputError
 from serve.core.options import Options
 from serve.core.problems import Problem
-from serve.engine.asking import KINDS, OPEN, FileNeeded, Kind, ModelInfo, Work
+from serve.engine.asking import KINDS, MASK, OPEN, FileNeeded, Kind, ModelInfo, Work
 from serve.engine.batching import Batched
 from serve.engine.engine import ModelNan
 from serve.engine.local_model import LocalModel
@@ -55,7 +55,7 @@ OPTIONS: dict[str, Any] = {
 class _Owner:
     """A replica that owns sessions. Ray runs its plain methods in threads; what may be cancelled takes its own."""
 
-    masks: LocalModel
+    model: LocalModel
     batched: Batched
 
     def stats(self) -> dict[str, int]:
@@ -64,7 +64,7 @@ class _Owner:
 
     def info(self) -> ModelInfo:
         """Which model answers."""
-        return self.masks.info()
+        return self.model.info()
 
     async def ask(self, kind: str, work: Work, data: bytes | None, request: str | None) -> Any:
         """What a session has after its clicks, for the request of this id.
@@ -72,23 +72,23 @@ class _Owner:
         None where its image file is needed: files do not travel each time.
         """
         work = work if data is None else replace(work, load=lambda: data)
-        with worked(_call(kind, work), named_by(request), work.session_id):
+        with worked(counted_as(kind, work), named_by(request), work.session_id):
             try:
-                return await in_thread(lambda: self.masks.ask(KINDS[kind], work))
+                return await in_thread(lambda: self.model.ask(KINDS[kind], work))
             except FileNeeded:
                 return None
 
     def forget(self, session_id: str) -> None:
         """Drop what is cached of a session."""
-        self.masks.forget(session_id)
+        self.model.forget(session_id)
 
     def check_health(self) -> None:
         """Ask for a new replica after several failures of the network in a row."""
-        if not self.masks.engine.healthy:
+        if not self.model.engine.healthy:
             raise RuntimeError("the network failed several times in a row")
 
 
-def _call(kind: str, work: Work) -> str:
+def counted_as(kind: str, work: Work) -> str:
     """What a call is counted as."""
     return kind if work.session_id is not None else "once"
 
@@ -111,7 +111,7 @@ class FirstClick(_Owner):
         self._version, self._device = predictor.model_version, predictor.device
         with refusing():
             engine = build_engine(options, predictor, alone=max_batch_of(predictor) == 1)
-        self.masks = LocalModel(engine, options)
+        self.model = LocalModel(engine, options)
 
     def stats(self) -> dict[str, int]:
         """Also: tickets of sessions elsewhere that still stood for something."""
@@ -155,7 +155,7 @@ class Correction(_Owner):
         # Its first click waits for FirstClick, which Ray's own thread may not.
         with refusing(), ThreadPoolExecutor(1) as pool:
             engine = pool.submit(build_engine, options, predictor, alone=False).result()
-        self.masks = LocalModel(engine, options)
+        self.model = LocalModel(engine, options)
 
 
 def _predictor(options: Options) -> Any:
@@ -191,7 +191,7 @@ class RemoteModel:
     """Masks by deployments: those that own sessions (`owner`), reached by handle from the ingress's threads."""
 
     def __init__(self, owner: Any, *, direct: bool = False) -> None:
-        """`direct`: clicks and masks go from process to process (compat.by_value).
+        """`direct`: clicks and masks, which are small, go from process to process (compat.by_value).
 
         Not for the ingress's replicas: in a request of its proxy Ray Serve hands such answers on unread.
         """
@@ -211,11 +211,15 @@ class RemoteModel:
 
     def ask(self, kind: Kind[T], work: Work) -> T:
         """What a session has after its clicks, first without its image file, which only some replicas need."""
-        sent, call = replace(work, load=None, image=None), _call(kind.name, work)
-        known = work.session_id is not None and kind is not OPEN
+        sent, call = replace(work, load=None, image=None), counted_as(kind.name, work)
+        known = work.session_id is not None and kind is not OPEN  # then its file may be where it goes
         with metrics.timed(metrics.CALL_MS, call):
             found = self._call(
-                self._of(work, direct=known).ask, kind.name, sent, None if known else _file(work), request_id()
+                self._of(work, direct=known and kind is MASK).ask,
+                kind.name,
+                sent,
+                None if known else _file(work),
+                request_id(),
             )
         if known and found is None:
             metrics.put(metrics.RETRIES, 1, "file")
@@ -248,5 +252,5 @@ class RemoteModel:
 
 
 def _file(work: Work) -> bytes:
-    assert work.load is not None, "whoever asks can fetch the file"
+    assert work.load is not None, "the caller can fetch the file"
     return work.load()

@@ -237,6 +237,16 @@ def test_networks_with_exemplars_get_one_whose_negatives_are_sorted_by_the_truth
         assert all(kind.others[int(y), int(x)] for y, x, _ in example.pseudo_negative.rows())
 
 
+@pytest.mark.parametrize(("task", "answer"), [("additional_effort", NOTHING), ("collective_effort", MASKS["cup 1"])])
+def test_an_exemplar_is_where_the_network_is(task: str, answer: np.ndarray) -> None:
+    """On a device whose memory is its own: `meta`, which has none."""
+    fake = Fake(lambda state: answer)
+    run(task, replace(fake.contestant(takes_exemplar=True), device=torch.device("meta")), max_clicks=8)
+    examples = [(state.image, state.example) for state in fake.states if state.example is not None]
+    assert examples
+    assert {(image.device.type, example.mask.device.type) for image, example in examples} == {("meta", "meta")}
+
+
 def test_other_networks_start_from_its_mask_and_clicks_which_do_not_count() -> None:
     fake = Fake(lambda state: NOTHING)
     rows, _ = run("additional_effort", fake.contestant(takes_exemplar=False), max_clicks=3)

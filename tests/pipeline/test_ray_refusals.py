@@ -11,7 +11,7 @@ import ray
 from models.errors import InputError, find_input_error
 from pipeline.data import ray_data
 from pipeline.data.config import DataConfig
-from pipeline.ray_refusals import NOBODY, Refusals, collecting
+from pipeline.ray_refusals import UNCOLLECTED, Refusals, collecting
 from tests.pipeline.fakes import FakeReader
 
 BROKEN = "all 3 items are broken"
@@ -60,7 +60,7 @@ def test_other_refusals_wait_to_be_asked_for(ray_cluster: None) -> None:
             work(refuse, refusals)
         assert str(refusals.newest()) == BROKEN
         assert refusals.newest(final=True) is None
-    for gone in (refusals, NOBODY):
+    for gone in (refusals, UNCOLLECTED):
         assert gone.newest() is None
         with pytest.raises(ray.exceptions.RayTaskError, match=BROKEN):
             work(refuse, gone)
@@ -70,7 +70,7 @@ def test_other_refusals_wait_to_be_asked_for(ray_cluster: None) -> None:
 @pytest.mark.timeout(120)
 def test_a_disk_that_was_full_for_a_worker_is_one_sentence(ray_cluster: None) -> None:
     with pytest.raises(ray.exceptions.RayTaskError) as raised:
-        work(fill, NOBODY)
+        work(fill, UNCOLLECTED)
     found = str(find_input_error(raised.value))
     assert found.startswith("a disk is full (")
     assert found.endswith("[Errno 28] No space left on device: 'x'): make room and run the same command again")

@@ -121,14 +121,14 @@ def test_an_error_of_another_process_is_told_by_its_cause() -> None:
 def test_a_replica_whose_network_gives_no_numbers_asks_for_a_new_one() -> None:
     predictor = DiskPredictor()
     owner = _Owner()
-    owner.masks = LocalModel(Engine(predictor), Options())
+    owner.model = LocalModel(Engine(predictor), Options())
     work = Work(session_id="a", load=lambda: encoded(picture()), basis=Basis())
-    owner.masks.ask(OPEN, work)
+    owner.model.ask(OPEN, work)
     predictor.nan = True
     for _ in range(3):
         owner.check_health()
         with pytest.raises(ModelNan):
-            owner.masks.ask(MASK, replace(work, clicks=(Click(y=5.0, x=5.0),)))
+            owner.model.ask(MASK, replace(work, clicks=(Click(y=5.0, x=5.0),)))
     with pytest.raises(RuntimeError, match="failed several times"):
         owner.check_health()
 

@@ -46,6 +46,6 @@ def additional_effort(
 def given_exemplar(image: np.ndarray, kind: Kind, clicks: Clicks, contestant: Contestant) -> State:
     """Start a session from a finished object in the way that this contestant can take."""
     if contestant.takes_exemplar:
-        example = example_of(kind.exemplar_mask, clicks, kind.others)
+        example = example_of(kind.exemplar_mask, clicks, kind.others, contestant.device)
         return open_state(image, device=contestant.device, example=example)
     return replace(open_state(image, kind.exemplar_mask, contestant.device), clicks=clicks)

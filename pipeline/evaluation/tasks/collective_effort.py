@@ -79,7 +79,7 @@ def two_stages(sample: Sample, kind: Kind, contestant: Contestant, config: Evalu
     )
     if finished:
         return first
-    example = example_of(first.mask, first.clicks) if first.mask.any() else None
+    example = example_of(first.mask, first.clicks, device=contestant.device) if first.mask.any() else None
     state = open_state(sample.image, device=contestant.device, example=example)
     second = yield from played(state, union, ignore, contestant, config, rng, num_before=len(ious))
     return _joined(first, second)
