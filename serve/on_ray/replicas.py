@@ -214,13 +214,8 @@ class RemoteModel:
         sent, call = replace(work, load=None, image=None), counted_as(kind.name, work)
         known = work.session_id is not None and kind is not OPEN  # then its file may be where it goes
         with metrics.timed(metrics.CALL_MS, call):
-            found = self._call(
-                self._of(work, direct=known and kind is MASK).ask,
-                kind.name,
-                sent,
-                None if known else _file(work),
-                request_id(),
-            )
+            near, data = self._of(work, direct=known and kind is MASK), None if known else _file(work)
+            found = self._call(near.ask, kind.name, sent, data, request_id())
         if known and found is None:
             metrics.put(metrics.RETRIES, 1, "file")
             with metrics.timed(metrics.CALL_MS, call):
