@@ -96,7 +96,7 @@ def open_state(
 
 
 def start_state(image: Tensor, mask: np.ndarray | None = None, example: Example | None = None) -> State:
-    """Start a session's state from pixels (3, h, w) in 0..1, which are where the network is, like the exemplar's mask."""
+    """Start a session's state from pixels (3, h, w) in 0..1, where the network is; so is the exemplar's mask."""
     hw = (image.shape[1], image.shape[2])
     if example is not None and example.mask.shape[1:] != image.shape[1:]:
         raise InputError(
