@@ -5,6 +5,7 @@ read where it is used, and is in no option, repr, log or status of Ray Serve.
 """
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
@@ -13,10 +14,9 @@ from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, g
 
 import tyro
 from annotated_types import Ge, Gt, Le
-from pydantic import BeforeValidator, FiniteFloat, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BeforeValidator, FiniteFloat, TypeAdapter, ValidationError
 
 from models.backend import Backend, check_backend
-from models.decoding import Decoding
 from models.errors import InputError
 from models.precision import Precision
 from serve.core.sources import ONLY, Source, read_sources
@@ -42,6 +42,17 @@ def _sources(given: Any) -> Any:
 
 def _are_texts(given: Any, *kinds: type) -> bool:
     return isinstance(given, list | tuple) and all(isinstance(each, (str, *kinds)) for each in given)
+
+
+def _origins(given: tuple[str, ...]) -> tuple[str, ...]:
+    for origin in given:
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*://[^/\s]+/?", origin):
+            raise InputError(f"the origin {origin!r} has no scheme and host: expected one such as https://name:port")
+    return given
+
+
+def _whole(given: Any) -> Any:
+    return int(given) if isinstance(given, str) and given.isdecimal() else given
 
 
 def _text(given: Any) -> Any:
@@ -88,7 +99,7 @@ class Options:
     """onnx: onnxruntime on the CPU, with files that are made of the checkpoint once (docs/ONNX.md)."""
     max_megapixels: Positive = 32
     """Largest image that is accepted; the network needs 16 bytes per pixel for it."""
-    bit_depth: int = 0
+    bit_depth: Annotated[Literal[8, 10, 12, 14, 16, 0], BeforeValidator(_whole)] = 0
     """Bits that the values of 16-bit images use: 8, 10, 12, 14 or 16 (what is beyond is white); 0: of each image the
     fewest of these that hold its largest value."""
     sessions: Place | None = field(default=None, repr=False)
@@ -101,7 +112,7 @@ class Options:
     """File of tokens, made by `python -m serve.access NAME ROLE >> FILE`; without it no token is asked for."""
     hosts: Words = ()
     """Names that the server goes by beside localhost and --host; * for any."""
-    origins: Words = ()
+    origins: Annotated[Words, AfterValidator(_origins)] = ()
     """Origins of pages elsewhere that may use the server, as https://name:port."""
     clicks_per_second: Annotated[FiniteFloat, Ge(0)] = 50
     """Most clicks of one client; 0: no limit."""
@@ -158,7 +169,6 @@ class Options:
                     raise refused from None
                 raise InputError(f"{self.flag(name)} is {given!r}: expected {_expected(hint)}") from None
         check_backend(self.backend, self.precision, self.device)
-        Decoding(bit_depth=self.bit_depth)
 
     @classmethod
     def of(cls, args: Mapping[str, Any]) -> Self:
@@ -220,7 +230,8 @@ def _expected(hint: Any) -> str:
         hint, *more = get_args(hint)
         rest = tuple(more)
     if get_origin(hint) is Literal:
-        return ", ".join(map(str, get_args(hint)))
+        *names, last = map(str, get_args(hint))
+        return f"{', '.join(names)}, or {last}"
     if get_origin(hint) is tuple:
         return "a text, or a list of texts"
     if get_origin(hint) in (Union, UnionType):

@@ -50,7 +50,8 @@ class Maskwright:
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Build the app around those who run the models; Ray Serve calls this in the replica."""
         observe_replica(self.options.log_format)
-        fleet = Fleet({name: RemoteModel(owner) for name, owner in self.owners.items()})
+        timeout_s = self.options.request_timeout_s
+        fleet = Fleet({name: RemoteModel(owner, timeout_s) for name, owner in self.owners.items()})
         # Ray Serve's proxy names the request in the answer.
         with refusing():
             return create_app(fleet, self.options, answers_request_id=False)

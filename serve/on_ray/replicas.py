@@ -31,7 +31,7 @@ from serve.engine.waiting import in_thread
 from serve.http.observe import work as worked
 from serve.observing import metrics
 from serve.observing.record import named_by, request_id, session_name
-from serve.on_ray.calls import TIMEOUT_S, answered
+from serve.on_ray.calls import answered
 from serve.on_ray.compat import affinity, by_value
 from serve.on_ray.environment import MEMORY
 from serve.on_ray.halves import Encoded, encoder, halves
@@ -190,12 +190,14 @@ def owner_of(suffix: str, options: Options, share: Share, split: bool) -> Applic
 class RemoteModel:
     """Masks by deployments: those that own sessions (`owner`), reached by handle from the ingress's threads."""
 
-    def __init__(self, owner: Any, *, direct: bool = False) -> None:
-        """`direct`: clicks and masks, which are small, go from process to process (compat.by_value).
+    def __init__(self, owner: Any, timeout_s: float, *, direct: bool = False) -> None:
+        """`timeout_s`: seconds until a call without an answer is given up.
+
+        `direct`: clicks and masks, which are small, go from process to process (compat.by_value).
 
         Not for the ingress's replicas: in a request of its proxy Ray Serve hands such answers on unread.
         """
-        self._owner, self._direct = owner, direct
+        self._owner, self._timeout_s, self._direct = owner, timeout_s, direct
         self._info: ModelInfo | None = None
 
     def info(self) -> ModelInfo:
@@ -233,9 +235,9 @@ class RemoteModel:
         owner = self._owner if work.session_id is None else self._owner.options(session_id=work.session_id)
         return by_value(owner) if direct and self._direct else owner
 
-    def _call(self, method: Any, *values: Any, timeout_s: float = TIMEOUT_S) -> Any:
+    def _call(self, method: Any, *values: Any, timeout_s: float | None = None) -> Any:
         try:
-            return answered(method, *values, timeout_s=timeout_s)
+            return answered(method, *values, timeout_s=timeout_s or self._timeout_s)
         except (RayError, RayServeException, TimeoutError, asyncio.CancelledError, FutureCancelled, RpcError) as error:
             cause = getattr(error, "cause", None)
             if isinstance(cause, ModelNan | InputError | Problem):

@@ -158,7 +158,10 @@ def explained(newest: Newest) -> Iterator[None]:
 @contextmanager
 def front(options: Options, owners: Mapping[str, Any], host: str, port: int) -> Iterator[None]:
     """Answer HTTP in a thread of this process, with the models that are deployed."""
-    app = create_app(Fleet({name: RemoteModel(owner, direct=True) for name, owner in owners.items()}), options)
+    app = create_app(
+        Fleet({name: RemoteModel(owner, options.request_timeout_s, direct=True) for name, owner in owners.items()}),
+        options,
+    )
     with observing(), answering(app, host, port):
         yield
 
