@@ -1,6 +1,5 @@
 """`python -m jobs.average START RUN ... --out DIR`: the mean of checkpoints that have one start."""
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from jobs.cli import checkpoint_source, new_folder, parse, run_job
 from models import checkpoint
 from models.averaging import average
 from models.files import whole_folder
-from models.refinement import build, named
+from models.refinement import build, named, to_dict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
     info = {
         "mean_of": parts,
         "licence": config.licence or "; ".join(licences),
-        "refinement": dataclasses.asdict(refinement),
+        "refinement": to_dict(refinement),
     }
     with whole_folder(out) as folder:
         checkpoint.save(network, folder, photos=photos, **info)

@@ -1,6 +1,5 @@
 """`python -m jobs.import_checkpoint FILE --network NAME --out DIR`: the authors' weights as a checkpoint of ours."""
 
-import dataclasses
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from models.files import whole_folder
 from models.networks import NETWORKS
 from models.networks.base import Network
 from models.published.importing import Imported, fresh_groups, import_backbone, import_base, import_model, import_pair
-from models.refinement import build, named
+from models.refinement import build, named, to_dict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
     info = {
         "source": origin if config.kind == "model" else origin | {"seed": config.seed},
         "licence": config.licence or source.licence,
-        "refinement": dataclasses.asdict(refinement),
+        "refinement": to_dict(refinement),
     }
     write(imported.network, out, info, imported.photos)
     print("\n".join(describe(imported, info, config.refine or imported.refinement)))

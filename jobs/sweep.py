@@ -22,7 +22,8 @@ from models import checkpoint as checkpoints
 from models.box import is_name
 from models.errors import InputError
 from models.files import make_folder, write_json
-from models.refinement import Refinement, named, why_not
+from models.parameters import Choice, Parameter
+from models.refinement import Refinement, named, to_dict, why_not
 from pipeline.data.hold_out import HoldOut
 from pipeline.data.readers import open_reader
 from pipeline.data.sample import Reader
@@ -34,12 +35,12 @@ from pipeline.saved import Settings
 from pipeline.tuning.contest import Contest, Entry
 from pipeline.tuning.objective import objective as objective_of
 from pipeline.tuning.outcome import forwards, standings
-from pipeline.tuning.parameters import Choice, Parameter, as_json
+from pipeline.tuning.parameters import as_json
 from pipeline.tuning.parameters import parse as parse_parameter
 from pipeline.tuning.report import write_report
 from pipeline.tuning.search import open_search
 from pipeline.tuning.settings import REFINE, identity, refinement_of, shown, training_of
-from pipeline.tuning.spaces import SPACES, Space, narrowed
+from pipeline.tuning.spaces import Space, narrowed, spaces
 
 BEST = "best.json"
 ORDER = 0x5EE9  # draws the order of objects
@@ -51,7 +52,7 @@ NO_SETTINGS = ("out", "scaling", "store", "memory_mb", "max_failures", "checkpoi
 
 def main(argv: Sequence[str]) -> int:
     """Parse, sweep, print the table and where everything is."""
-    space_name, space, rest = take_preset(argv, SPACES, "sweep")
+    space_name, space, rest = take_preset(argv, spaces(), "sweep")
     config = check(parse(SweepConfig, rest, prog=f"sweep {space_name}"))
     space = narrowed(space, {name: parse_parameter(text) for name, text in config.set.items()})
     check_space(config, space)
@@ -258,7 +259,7 @@ def conclude(config: SweepConfig, contest: Contest, base: Refinement, out: Path,
         )
     best = found[0]
     refinement = refinement_of(base, best.entry.values)
-    write_json(out / BEST, dataclasses.asdict(refinement))
+    write_json(out / BEST, to_dict(refinement))
     asked, computed = forwards(contest)
     write_json(
         out / "sweep.json",
@@ -311,7 +312,7 @@ def conclude(config: SweepConfig, contest: Contest, base: Refinement, out: Path,
         )
     if config.store:
         if best.difference is not None and best.better(contest.objective):
-            checkpoints.recommend(config.checkpoint, dataclasses.asdict(refinement))
+            checkpoints.recommend(config.checkpoint, to_dict(refinement))
             print(f"{config.checkpoint} recommends it from now on")
         else:
             print(f"{config.checkpoint} stays as it is: nothing was shown to be better")

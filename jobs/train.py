@@ -27,7 +27,7 @@ from models.files import make_folder, write_json
 from models.networks import create
 from models.networks.base import Network
 from models.networks.pooled import pools_views
-from models.refinement import build, named
+from models.refinement import build, named, to_dict
 from pipeline.data.config import DataConfig
 from pipeline.data.hold_out import HoldOut
 from pipeline.data.leave_out import training_reader
@@ -194,7 +194,7 @@ def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
         scaling=fit_scaling(config.scaling),
         storage=str(out / "ray"),
         info={
-            "refinement": dataclasses.asdict(named(config.refine)),
+            "refinement": to_dict(named(config.refine)),
             "preset": name,
             "run_id": run_id,
             **origin(config.network.start_from),

@@ -18,7 +18,7 @@ from jobs.cli import as_dict, from_dict, run_job
 from models import checkpoint as checkpoints
 from models.errors import InputError
 from models.files import make_folder, write_json
-from models.refinement import named
+from models.refinement import named, to_dict
 from pipeline.data.config import DataConfig
 from pipeline.data.leave_out import training_reader
 from pipeline.saved import differences
@@ -142,7 +142,7 @@ def job_of(run: Path, root: str | None, start_from: str | None) -> Job:
         training=training,
         scaling=ScalingConfig(),
         storage=str(run / "alone"),
-        info={"refinement": dataclasses.asdict(refine), "preset": preset, **origin(start)},
+        info={"refinement": to_dict(refine), "preset": preset, **origin(start)},
         log=show,
     )
 

@@ -7,6 +7,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from models.records import Record
 from pipeline.data.prepared.storage import shown
 
 T = TypeVar("T")
@@ -82,6 +83,8 @@ def _parts(value: Any) -> dict[str, Any] | None:
     """The named parts of a config, of Settings, or of a mapping; None for any other value."""
     if isinstance(value, Settings):
         return value.parts
+    if isinstance(value, Record):
+        return value.named_parts()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
     return dict(value) if isinstance(value, Mapping) else None
@@ -91,6 +94,8 @@ def _defaults(value: Any) -> dict[str, Any]:
     """Defaults of a config's fields, those that have one."""
     config = value.config if isinstance(value, Settings) else value
     found: dict[str, Any] = dict(value.added) if isinstance(value, Settings) else {}
+    if isinstance(config, Record):
+        return as_dict(found | config.usual_parts())
     if not dataclasses.is_dataclass(config):
         return found
     for each in dataclasses.fields(config):

@@ -1,12 +1,11 @@
 """A fixture: the box with one small model by the name of the real one, in place of what comes with Maskwright."""
 
-import dataclasses
 from pathlib import Path
 
 import pytest
 
 from models import box, checkpoint
-from models.refinement import named
+from models.refinement import named, to_dict
 from tests.training.tiny import tiny_network
 
 
@@ -14,5 +13,5 @@ from tests.training.tiny import tiny_network
 def boxed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of maskwright:lite_s, a network of 32 x 32 pixels that recommends zoom_in."""
     monkeypatch.setattr(box, "FOLDER", tmp_path / "box")
-    refinement = dataclasses.asdict(named("zoom_in"))
+    refinement = to_dict(named("zoom_in"))
     return checkpoint.save(tiny_network(), tmp_path / "box" / "lite_s", photos=(7, 8), refinement=refinement)

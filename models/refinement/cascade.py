@@ -1,31 +1,70 @@
 """CFR and A-CFR: feed the mask back without a new click (Sun et al., CFR-ICL, Eq. 4-5; spec 5.3)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar, Self
 
-from models.errors import InputError
+from models.networks.base import Traits
+from models.parameters import Choice, Range
+from models.records import AtLeast
+from models.refinement.part import Inside, Part, Slot
 from models.refinement.state import State, Step
 from models.steps import Steps
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cascade:
+class Cascade(Part):
     """How often to refine, and after which clicks."""
 
-    steps: int = 4
+    name = "cascade"
+    slot = Slot.REPEAT
+    source = "CFR-ICL, Eq. 4-5; public code"
+    sweep: ClassVar = {
+        "steps": Range(0, 8, grid=(0, 1, 2, 4)),
+        "adaptive": Choice((False, True)),
+        "pixels": Range(0, 500, grid=(20,)),
+        "on_first_clicks": Choice((1, 3, None), grid=(1, None)),
+    }
+
+    steps: Annotated[int, AtLeast(0)] = 4
     """Passes after the first (the n of CFR-n); 0 is no refinement."""
     adaptive: bool = False
     """Stop when a pass changes at most `pixels` pixels of the mask (A-CFR)."""
-    on_first_clicks: int | None = 1
+    on_first_clicks: Annotated[int, AtLeast(0)] | None = 1
     """Refine the first k clicks only: 1 is what the public code does; None, every click, is the paper."""
-    pixels: int = 20
+    pixels: Annotated[int, AtLeast(0)] = 20
     threshold: float = 0.49
 
-    def __post_init__(self) -> None:
-        if self.steps < 0 or self.pixels < 0 or (self.on_first_clicks is not None and self.on_first_clicks < 0):
-            raise InputError(
-                f"cascade: steps {self.steps}, pixels {self.pixels}, on_first_clicks {self.on_first_clicks}: "
-                "expected numbers >= 0"
-            )
+    @classmethod
+    def names(cls) -> Mapping[str, Self]:
+        """Settings that have a name; names.named reads all of (a_)cfr_N(_all_clicks)."""
+        return {
+            "cfr_1": cls(steps=1),
+            "cfr_4": cls(steps=4),
+            "a_cfr_4": cls(steps=4, adaptive=True),
+            "cfr_1_all_clicks": cls(steps=1, on_first_clicks=None),
+            "a_cfr_4_all_clicks": cls(steps=4, adaptive=True, on_first_clicks=None),
+        }
+
+    def cost(self, traits: Traits) -> str:
+        """What it costs with such a network."""
+        corrects = traits.split and not traits.prompted
+        return "each pass corrects the last one's mask; the heavy half does not run again" if corrects else ""
+
+    def simplest(self) -> "Cascade | None":
+        """The same with settings that have no effect at their defaults; None if it changes nothing."""
+        plain = Cascade()
+        if self.steps == 0 or self.on_first_clicks == 0:
+            return None
+        if not self.adaptive:
+            return replace(self, pixels=plain.pixels, threshold=plain.threshold)
+        if self.steps == 1:  # one pass, whatever it changes
+            return replace(self, adaptive=False, pixels=plain.pixels)
+        return self
+
+    def click(self, step: Step, inside: Inside) -> Step:
+        """Repeat it."""
+        return cascade(step, self)
 
 
 def cascade(step: Step, config: Cascade) -> Step:

@@ -1,10 +1,29 @@
 """Flip: look at the view and at its mirror image, and average the logits."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from models.interaction import Clicks
+from models.networks.base import Traits
+from models.refinement.part import ENCODED, Inside, Part, Slot
 from models.refinement.state import Look, Seen, View
 from models.steps import Example, Steps, together
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flip(Part):
+    """Average the logits of each look with those of its mirror image."""
+
+    name = "flip"
+    slot = Slot.LOOK
+    source = "RITM's evaluation"
+
+    def cost(self, traits: Traits) -> str:
+        """What it costs with such a network."""
+        return ENCODED if traits.prompted else ""
+
+    def looks(self, inside: Inside) -> Inside:
+        """Mirror both kinds of look."""
+        return inside._replace(look=flip(inside.look), close_look=flip(inside.close_look))
 
 
 def mirrored(view: View) -> View:

@@ -1,70 +1,112 @@
 """Focus: close-ups around the clicks that correct details (Lin et al., FocusCut, CVPR 2022, Sec. 3; spec 2.3)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
 
 from models.device import to_device, to_host
-from models.errors import InputError
 from models.geometry import Box
 from models.networks.base import Traits
+from models.parameters import Choice, Range
+from models.records import Above, AtLeast
 from models.refinement.focus_range import focus_range
+from models.refinement.part import ENCODED, Inside, Part, Slot
 from models.refinement.patches import Masking, Patch, paste_back, view_of
 from models.refinement.progressive_focus import REFERENCE_SIDE, next_ratio
 from models.refinement.state import FocusClick, Look, Seen, State, Step, View
 from models.steps import Steps, together
 
+if TYPE_CHECKING:
+    from models.refinement.composition import Refinement
+
 FAST_RATIO = 3.8 % 1
 """The fast mode's 0.8 as the public code reads it, 0.7999999999999998: some radii are one pixel shorter than by 0.8."""
 MIN_RADIUS = 5
 """Close-ups of this radius and less are skipped."""
+Factor = Annotated[float, Above(0)]
+Side = Annotated[int, AtLeast(8)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Focus:
+class Focus(Part):
     """Which clicks get close-ups, and how those progress."""
+
+    name = "focus"
+    slot = Slot.DETAILS
+    source = "FocusCut, Alg. 2 and 3"
+    sweep: ClassVar = {
+        "clicks": Choice(("all", "newest")),
+        "min_area_ratio": Range(0.05, 0.5, grid=(0.2,)),
+        "margin": Range(1.25, 2.5, grid=(1.75,)),
+        "turns": Range(1, 4, grid=(1, 3)),
+        "growth": Range(1.0, 1.5, grid=(1.1,)),
+        "erosion": Range(0.0, 4.0, grid=(2.0,)),
+        "fixed_ratio": Choice((None, 0.6, 0.8), grid=(None, 0.8)),
+        "smallest": Range(0.1, 0.5, grid=(0.2,)),
+        "iterative": Choice((True, False), grid=(True,)),
+    }
+    last_pass = "close-ups"
+    cuts = True
 
     clicks: Literal["all", "newest"] = "all"
     """Look again, at every click, around all clicks that correct details, as published; or around the newest alone."""
-    from_click: int = 2
+    from_click: Annotated[int, AtLeast(1)] = 2
     """First click that may get close-ups; where a session begins with a mask, its first click already may."""
-    min_area_ratio: float = 0.2
+    min_area_ratio: Annotated[float, AtLeast(0, 1)] = 0.2
     """A click whose change is smaller than this part of the mask corrects a detail (lambda)."""
-    margin: float = 1.75
+    margin: Factor = 1.75
     """The first close-up's radius is this many times the detail's reach (omega)."""
-    turns: int = 3
+    turns: Annotated[int, AtLeast(1)] = 3
     """Close-ups one after the other around a click, each with a radius of its own (T)."""
-    growth: float = 1.1
+    growth: Factor = 1.1
     """The next close-up's radius is this many times the reach of what the last one changed (omega hat)."""
-    erosion: float = 2.0
+    erosion: Annotated[float, AtLeast(0)] = 2.0
     """Changes thinner than about twice this do not count, in pixels of a close-up of side 384 (epsilon)."""
-    smallest: float = 0.2
+    smallest: Factor = 0.2
     """Radii do not fall below this many times the detail's reach."""
-    fixed_ratio: float | None = None
+    fixed_ratio: Factor | None = None
     """Radius of the next close-up as a part of the last one's; None: by what the last one changed."""
     iterative: bool = True
     """Each close-up sees the mask as the last ones left it; else that of the whole view."""
-    size: int | tuple[int, int] | None = None
+    size: Side | tuple[Side, Side] | None = None
     """Side (or height and width) of close-ups at the network; None: what it takes, 384 if it takes any."""
 
-    def __post_init__(self) -> None:
-        if self.clicks not in ("all", "newest") or self.from_click < 1 or self.turns < 1:
-            raise InputError(
-                f"focus: clicks {self.clicks!r}, from_click {self.from_click}, turns {self.turns}: expected all or "
-                "newest, and numbers >= 1"
-            )
-        factors = (self.margin, self.growth, self.smallest, 1 if self.fixed_ratio is None else self.fixed_ratio)
-        if min(factors) <= 0 or not 0 <= self.min_area_ratio <= 1 or self.erosion < 0:
-            raise InputError(
-                f"focus: margin {self.margin}, growth {self.growth}, smallest {self.smallest}, fixed_ratio "
-                f"{self.fixed_ratio}, min_area_ratio {self.min_area_ratio}, erosion {self.erosion}: expected factors "
-                "> 0, an area ratio 0..1 and an erosion >= 0"
-            )
-        if self.size is not None and min(np.atleast_1d(self.size)) < 8:
-            raise InputError(f"focus: size {self.size}: expected sides of at least 8 pixels")
+    @classmethod
+    def names(cls) -> Mapping[str, Self]:
+        """Settings that have a name."""
+        return {"focus": cls(), "focus_fast": cls(fixed_ratio=FAST_RATIO, iterative=False)}
+
+    def why_not(self, traits: Traits, refinement: "Refinement") -> Iterator[str]:
+        """Give the reasons for which a network cannot be refined so."""
+        hw = view_hw(self, traits)
+        if traits.exemplar:
+            yield "focus: a close-up does not show the exemplar that this network takes; leave it out"
+        if isinstance(traits.size, tuple) and hw != traits.size:
+            yield f"focus.size {hw}: this network takes views of exactly {traits.size}"
+        if any(side % traits.multiple for side in hw):
+            yield f"focus.size {hw}: this network takes sides that are multiples of {traits.multiple}"
+
+    def cost(self, traits: Traits) -> str:
+        """What it costs with such a network."""
+        if traits.prompted:
+            return ENCODED
+        return (
+            "each close-up runs both halves: the price of a first click, several times a click" if traits.split else ""
+        )
+
+    def simplest(self) -> "Focus":
+        """The same with settings that have no effect at their defaults."""
+        if self.turns > 1:
+            return self
+        plain = Focus()
+        return replace(self, growth=plain.growth, smallest=plain.smallest, fixed_ratio=plain.fixed_ratio)
+
+    def click(self, step: Step, inside: Inside) -> Step:
+        """Look closely after it."""
+        return focus(step, inside.close_look, self, inside.masking, hw=view_hw(self, inside.traits))
 
 
 def view_hw(config: Focus, traits: Traits) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """What no click changes: the pixels of a view, and what a network makes of them before it is shown a click."""
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakValueDictionary
@@ -21,6 +21,17 @@ class Frame:
     """Whoever answered alone can read it."""
     example: Example | None = None
     mirror: "Frame | None" = None
+
+    def pixels(self, make: Callable[[], Tensor], worth_keeping: bool) -> Tensor:
+        """The view's pixels: kept ones, or made now; what is no smaller than the image is not worth its memory."""
+        image = make() if self.image is None else self.image
+        if worth_keeping:
+            self.image = image
+        return image
+
+    def keep(self, started: Any, example: Example | None) -> None:
+        """Keep what `Start` was answered by for an example."""
+        self.started, self.example = started, example
 
     def mirrored(self) -> "Frame":
         """What is kept of its mirror image."""

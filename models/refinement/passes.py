@@ -3,7 +3,8 @@
 import dataclasses
 
 from models.networks.base import Traits
-from models.refinement import Refinement, build
+from models.refinement.composition import Refinement, build
+from models.refinement.part import Slot
 from models.refinement.state import State
 from models.steps import Steps
 
@@ -14,19 +15,20 @@ def passes(refinement: Refinement, traits: Traits, before: State, after: State) 
     `before`: the state with that click not yet answered; `after`: the answered one, which tells how many passes there
     were. The cascade's passes are those of its definition; what comes after them (close-ups, merging) is one entry.
     """
-    bare = dataclasses.replace(refinement, cascade=None, focus=None, progressive_merge=False)
-    step = build(bare, traits)
+    inner = tuple(part for part in refinement.parts if part.slot < Slot.REPEAT)
+    outer = [part.last_pass or part.name for part in refinement.parts if part.slot > Slot.REPEAT]
+    step = build(dataclasses.replace(refinement, parts=inner), traits)
     made = after.counts.cascade_passes - before.counts.cascade_passes
     state = yield from step(before)
     found = [("first look", state)]
     for number in range(1, made + 1):
         state = yield from step(state)
         found.append((f"pass {number}", state))
-    if refinement.focus is not None or refinement.progressive_merge:
-        return [*found, ("close-ups" if refinement.focus is not None else "merged", after)]
+    if outer:
+        return [*found, (outer[0], after)]
     return [*found[:-1], (found[-1][0], after)]
 
 
 def threshold_is_last(refinement: Refinement) -> bool:
     """Whether the mask threshold cuts the probabilities at the very end, and nothing before depends on it."""
-    return refinement.square_zoom is None and refinement.focus is None and not refinement.progressive_merge
+    return not any(part.cuts for part in refinement.parts)

@@ -1,6 +1,6 @@
 """Progressive merge: a click changes only its own part of a given mask (Chen et al., FocalClick; spec 1.5)."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -8,8 +8,24 @@ import torch
 from torch import Tensor
 
 from models.device import to_device, to_host
+from models.refinement.part import Inside, Part, Slot
 from models.refinement.state import State, Step
 from models.steps import Steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProgressiveMerge(Part):
+    """Where the session began with a mask, let a click change only the part that it lies in."""
+
+    name = "progressive_merge"
+    slot = Slot.MERGE
+    source = "FocalClick"
+    last_pass = "merged"
+    cuts = True
+
+    def click(self, step: Step, inside: Inside) -> Step:
+        """Keep of its changes the click's own."""
+        return progressive_merge(step, inside.masking.threshold)
 
 
 def progressive_merge(step: Step, threshold: float) -> Step:

@@ -1,35 +1,71 @@
 """Split: encode a view once, correct it at every click (EMC-Click, Du et al. 2023; spec 1.4, 1.5, 1.8b)."""
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
 
-from models.errors import InputError
-from models.refinement.state import Look, Seen, State, Step, View, start
+from models.networks.base import Traits
+from models.parameters import Choice, Range
+from models.records import AtLeast
+from models.refinement.part import Inside, Part, Slot
+from models.refinement.state import Look, Seen, View, start
 from models.resampling import resize
 from models.steps import Correct, Encode, Steps, ask
+
+if TYPE_CHECKING:
+    from models.refinement.composition import Refinement
 
 CERTAIN = 0.99
 """A given mask counts as so certain, and its background as 1 - this (spec 1.8b, ours)."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Split:
-    """When the heavy half of a split network runs."""
+class Split(Part):
+    """When the heavy half of a split network runs; without this part: once, and again where a zoom changes the view."""
+
+    name = "split"
+    slot = Slot.HALVES
+    source = "ours"
+    sweep: ClassVar = {
+        "encode": Choice(("on_zoom", "every_click"), grid=("on_zoom",)),
+        "base_steps": Range(0, 3, grid=(0,)),
+    }
 
     encode: Literal["once", "on_zoom", "every_click"] = "on_zoom"
     """`once` a session, as published; `on_zoom`: again when zoom_in changes the view (ours); `every_click`: always."""
-    base_steps: int = 0
+    base_steps: Annotated[int, AtLeast(0)] = 0
     """Passes of the heavy half over its own mask before anything is kept (CFR-n on the base alone)."""
 
-    def __post_init__(self) -> None:
-        if self.base_steps < 0 or self.encode not in ("once", "on_zoom", "every_click"):
-            raise InputError(
-                f"split: encode {self.encode!r}, base_steps {self.base_steps}: expected once, on_zoom or every_click, "
-                "and a number >= 0"
+    @classmethod
+    def names(cls) -> Mapping[str, Self]:
+        """Settings that have a name."""
+        return {"every_click_encoded": cls(encode="every_click"), "base_cfr_2": cls(base_steps=2)}
+
+    @classmethod
+    def rows(cls) -> Mapping[str, Self]:
+        """Rows of the matrix."""
+        return {"base_cascade": cls(base_steps=1), "split": cls()}
+
+    def why_not(self, traits: Traits, refinement: "Refinement") -> Iterator[str]:
+        """Give the reasons for which a network cannot be refined so."""
+        if traits.prompted:
+            yield "split: the heavy half of this network sees no click, and never has to run again; leave it out"
+        elif not traits.split:
+            yield "split: this network has no heavy and light half; leave it out"
+        elif self.base_steps > 0 and traits.prev_mask == "unused":
+            yield (
+                "split.base_steps: the heavy half of this network does not look at a previous mask, so that its "
+                "cascade would change nothing; cascade the correction instead"
             )
+        elif self.encode == "once" and any(part.slot is Slot.PLACE for part in refinement.parts):
+            yield "split.encode 'once': a zoom changes the view, which has to be encoded again (on_zoom)"
+
+    def looks(self, inside: Inside) -> Inside:
+        """Look by halves in this way."""
+        return inside._replace(look=split(self, inside.traits.starts))
 
 
 def split(config: Split, starts: bool = False) -> Look:
@@ -51,18 +87,9 @@ def split(config: Split, starts: bool = False) -> Look:
     def look(view: View) -> Steps[Seen]:
         features, low_logits = view.memory or (yield from encode(view))
         logits, low_logits = yield from ask(Correct(view.image, features, low_logits, view.clicks))
-        return Seen(logits, (features, low_logits))
+        return Seen(logits, None if config.encode == "every_click" else (features, low_logits))
 
     return look
-
-
-def forgetful(step: Step) -> Step:
-    """Run the heavy half at every click."""
-
-    def every_time(state: State) -> Steps[State]:
-        return (yield from step(replace(state, memory=None)))
-
-    return every_time
 
 
 def certain(prob: Tensor) -> Tensor:

@@ -1,32 +1,61 @@
 """Square zoom: FocusCut's look at the whole object (Lin et al., CVPR 2022, its public code; spec 2.3)."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 import numpy as np
 import torch
 
 from models.device import to_device, to_host
-from models.errors import InputError
 from models.geometry import Box, SizeRule, apply_size_rule, box_iou, contains, whole
+from models.networks.base import Traits
+from models.parameters import Range
+from models.records import AtLeast
+from models.refinement.part import ENCODED, EXEMPLAR, Inside, Part, Slot
 from models.refinement.patches import Masking, Patch, paste_back, view_of
 from models.refinement.state import Look, Memory, State, Step
 from models.steps import Steps
 
+if TYPE_CHECKING:
+    from models.refinement.composition import Refinement
+
 
 @dataclass(frozen=True, kw_only=True)
-class SquareZoom:
+class SquareZoom(Part):
     """How closely to look at the object; the shortest side of the box is half the image's."""
 
-    expansion: float = 0.4
+    name = "square_zoom"
+    slot = Slot.PLACE
+    source = "FocusCut"
+    sweep: ClassVar = {"expansion": Range(0.2, 0.8, grid=(0.4,)), "keep_iou": Range(0.1, 0.9, grid=(0.5,))}
+    cuts = True
+
+    expansion: Annotated[float, AtLeast(0)] = 0.4
     """The box's side is the object's longer side and this much of its shorter one."""
-    keep_iou: float = 0.5
+    keep_iou: Annotated[float, AtLeast(0, 1)] = 0.5
     """Keep the box while its overlap with a newly computed one (product of the 1-D IoUs) is at least this."""
 
-    def __post_init__(self) -> None:
-        if self.expansion < 0 or not 0 <= self.keep_iou <= 1:
-            raise InputError(
-                f"square_zoom: expansion {self.expansion}, keep_iou {self.keep_iou}: expected >= 0 and 0..1"
-            )
+    @classmethod
+    def names(cls) -> Mapping[str, Self]:
+        """No setting has a name: it is a part of `focuscut`."""
+        return {}
+
+    def why_not(self, traits: Traits, refinement: "Refinement") -> Iterator[str]:
+        """Give the reasons for which a network cannot be refined so."""
+        if traits.exemplar:
+            yield f"square_zoom: {EXEMPLAR}"
+
+    def cost(self, traits: Traits) -> str:
+        """What it costs with such a network."""
+        if traits.prompted:
+            return ENCODED
+        return "the heavy half runs again where the view changes; as published it runs once" if traits.split else ""
+
+    def click(self, step: Step, inside: Inside) -> Step:
+        """Look at the object's square in place of the whole image."""
+        traits = inside.traits
+        return square_zoom(inside.look, self, inside.masking, size=traits.size, zoom_size=traits.zoom_size)
 
 
 def square_box(mask: np.ndarray, positive_yx: np.ndarray, expansion: float) -> Box | None:

@@ -62,7 +62,7 @@ class State:
     """Clicks that get close-ups for the rest of the session."""
     counts: Counts = Counts()
     frames: Frames = field(default_factory=Frames)
-    """What no click changes; of the image alone, so that states share it."""
+    """A handle on the cache of what no click changes; of the image alone, so that states share it."""
     resampling: Resampling = "corners"
     """How the network's views are made, and its logits brought back; `build` sets it."""
 
@@ -84,17 +84,9 @@ class State:
     def view(self, box: Box, hw: tuple[int, int]) -> "View":
         """What the network sees of this box at size `hw`."""
         rows, columns = box.slices()
-        frame, prev_mask = self.frames.at(box, hw), self.prev_mask()[:, rows, columns]
-        if frame.image is not None:
-            image, prev_mask = frame.image, resize(prev_mask, hw, self.resampling)
-        elif self.resampling == "corners":  # in one pass
-            pixels = resize(torch.cat([self.image[:, rows, columns], prev_mask]), hw)
-            image, prev_mask = pixels[:3], pixels[3:]
-        else:
-            image = resize_pixels(self.image[:, rows, columns], hw, self.resampling)
-            prev_mask = resize(prev_mask, hw, self.resampling)
-        if frame.image is None and hw != box.hw:  # what is no smaller than the image is not worth its memory
-            frame.image = image.clone()
+        frame = self.frames.at(box, hw)
+        image = frame.pixels(lambda: resize_pixels(self.image[:, rows, columns], hw, self.resampling), hw != box.hw)
+        prev_mask = resize(self.prev_mask()[:, rows, columns], hw, self.resampling)
         return View(
             image=image,
             prev_mask=prev_mask,
@@ -205,8 +197,7 @@ def start(view: View) -> Steps[Any]:
     if frame is None:
         return None
     if frame.started is None or not same_example(frame.example, view.example):
-        frame.started = yield from ask(Start(view.image, view.example))
-        frame.example = view.example
+        frame.keep((yield from ask(Start(view.image, view.example))), view.example)
     return frame.started
 
 

@@ -1,36 +1,73 @@
 """Zoom-in: after the first clicks, look only at a box around the object (Sofiiuk et al., f-BRS / RITM; spec 5.2)."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
-from models.errors import InputError
 from models.geometry import Box, SizeRule, apply_size_rule, box_iou, contains, expand, whole
+from models.networks.base import Traits
+from models.parameters import Choice, Range
+from models.records import Above, AtLeast
+from models.refinement.part import ENCODED, EXEMPLAR, Inside, Part, Slot
 from models.refinement.state import Look, State, Step
 from models.steps import Steps
 
+if TYPE_CHECKING:
+    from models.refinement.composition import Refinement
+
 
 @dataclass(frozen=True, kw_only=True)
-class ZoomIn:
+class ZoomIn(Part):
     """When and how closely to look at the object."""
+
+    name = "zoom_in"
+    slot = Slot.PLACE
+    source = "f-BRS, RITM"
+    sweep: ClassVar = {
+        "expansion": Range(1.1, 2.0, grid=(1.2, 1.4, 1.8)),
+        "min_crop_size": Choice((100, 200, 300), grid=(200,)),
+        "skip_clicks": Choice((-1, 0, 1, 2, 3), grid=(0, 1, 3)),
+        "recompute_iou": Range(0.1, 0.9, grid=(0.5,)),
+    }
 
     skip_clicks: int = 1
     """Clicks that see the whole image; -1: even the first click's view is resized to the zoom size."""
-    expansion: float = 1.4
+    expansion: Annotated[float, Above(0)] = 1.4
     """The box is this much longer than the object."""
-    min_crop_size: int = 200
+    min_crop_size: Annotated[int, AtLeast(1)] = 200
     """Shortest side of the box, in pixels."""
-    recompute_iou: float = 0.5
+    recompute_iou: Annotated[float, AtLeast(0, 1)] = 0.5
     """Keep the box while its overlap with a newly computed one (product of the 1-D IoUs) is at least this."""
     threshold: float = 0.5
     """Probability above which a pixel belongs to the object, for the box alone."""
     size: int | tuple[int, int] | None = None
     """Size of the crop: longest side, or (height, width); None: what the network asks for."""
 
-    def __post_init__(self) -> None:
-        if self.expansion <= 0 or self.min_crop_size < 1 or not 0 <= self.recompute_iou <= 1:
-            raise InputError(
-                f"zoom_in: expansion {self.expansion}, min_crop_size {self.min_crop_size}, recompute_iou "
-                f"{self.recompute_iou}: expected > 0, >= 1 and 0..1"
-            )
+    @classmethod
+    def names(cls) -> Mapping[str, Self]:
+        """Settings that have a name."""
+        return {"zoom_in": cls(), "zoom_in_late": cls(skip_clicks=3)}
+
+    def why_not(self, traits: Traits, refinement: "Refinement") -> Iterator[str]:
+        """Give the reasons for which a network cannot be refined so."""
+        if isinstance(traits.size, tuple) and self.size not in (None, traits.size):
+            yield f"zoom_in.size {self.size}: this network takes views of exactly {traits.size}"
+        if traits.exemplar:
+            yield f"zoom_in: {EXEMPLAR}"
+
+    def cost(self, traits: Traits) -> str:
+        """What it costs with such a network."""
+        if traits.prompted:
+            return ENCODED
+        return "the heavy half runs again where the view changes; as published it runs once" if traits.split else ""
+
+    def click(self, step: Step, inside: Inside) -> Step:
+        """Look at the object's box in place of the whole image."""
+        config, traits = self, inside.traits
+        if config.skip_clicks > 0 and isinstance(traits.size, tuple):
+            # A network of one fixed size sees every view resized: the published setting is to skip none.
+            config = replace(config, skip_clicks=-1)
+        return zoom_in(inside.look, config, size=traits.size, zoom_size=traits.zoom_size)
 
 
 def object_box(config: ZoomIn, state: State) -> Box | None:

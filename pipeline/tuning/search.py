@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from models.errors import InputError, lookup
-from pipeline.tuning.parameters import Parameter
+from models.parameters import Parameter
 
 Values = dict[str, Any]
 

@@ -7,10 +7,8 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from models.errors import InputError
-from models.refinement import NESTED, Refinement
+from models.refinement import PARTS, Refinement, to_dict
 from models.refinement import from_dict as refinement_from_dict
-from models.refinement.cascade import Cascade
-from models.refinement.focus import Focus
 
 Values = Mapping[str, Any]
 REFINE = "refine."
@@ -32,7 +30,7 @@ def refinement_of(base: Refinement, values: Values) -> Refinement:
     A whole part may be a value too: None for off, a dict of its settings. Settings that do nothing are put back to
     their defaults, so that equal behaviour is an equal refinement. Raises InputError for names that do not exist.
     """
-    plain = dataclasses.asdict(base)
+    plain = to_dict(base)
     for name in sorted(values, key=lambda name: name.count(".")):
         if not name.startswith(REFINE):
             continue
@@ -45,7 +43,7 @@ def refinement_of(base: Refinement, values: Values) -> Refinement:
         if len(path) == 1:
             plain[path[0]] = values[name]
         else:
-            if path[0] not in NESTED:
+            if path[0] not in PARTS or not dataclasses.fields(PARTS[path[0]]):
                 raise InputError(f"{name}: {path[0]} has no settings of its own")
             plain[path[0]] = {**(plain[path[0]] or {}), path[1]: values[name]}
     return simplest(refinement_from_dict(plain))
@@ -53,23 +51,8 @@ def refinement_of(base: Refinement, values: Values) -> Refinement:
 
 def simplest(refinement: Refinement) -> Refinement:
     """Put settings without effect back to their defaults."""
-    cascade = refinement.cascade
-    if cascade is not None:
-        if cascade.steps == 0 or cascade.on_first_clicks == 0:
-            return dataclasses.replace(refinement, cascade=None)
-        if not cascade.adaptive:
-            plain = Cascade()
-            cascade = dataclasses.replace(cascade, pixels=plain.pixels, threshold=plain.threshold)
-        elif cascade.steps == 1:
-            # One pass, whatever it changes.
-            cascade = dataclasses.replace(cascade, adaptive=False, pixels=Cascade().pixels)
-        refinement = dataclasses.replace(refinement, cascade=cascade)
-    focus = refinement.focus
-    if focus is not None and focus.turns == 1:
-        plain = Focus()
-        focus = dataclasses.replace(focus, growth=plain.growth, smallest=plain.smallest, fixed_ratio=plain.fixed_ratio)
-        refinement = dataclasses.replace(refinement, focus=focus)
-    return refinement
+    parts = [part.simplest() for part in refinement.parts]
+    return dataclasses.replace(refinement, parts=tuple(part for part in parts if part is not None))
 
 
 def training_of(values: Values) -> dict[str, Any]:
@@ -83,16 +66,16 @@ def identity(base: Refinement, values: Values) -> str:
     Journals and folders of trained settings go by it. So that they are still found, a field that was added since is in
     it only where it has another value than its default.
     """
-    meant = {"refine": _meant(refinement_of(base, values)), **training_of(values)}
+    meant = {"refine": _meant(to_dict(refinement_of(base, values)), Refinement()), **training_of(values)}
     return hashlib.blake2b(json.dumps(meant, sort_keys=True).encode(), digest_size=6).hexdigest()
 
 
-def _meant(config: Any, part: str = "") -> dict[str, Any]:
-    always, found = NAMED_BY[part].split(), dict[str, Any]()
-    for each in dataclasses.fields(config):
-        value = getattr(config, each.name)
-        if each.name in always or value != each.default:
-            found[each.name] = _meant(value, each.name) if dataclasses.is_dataclass(value) else value
+def _meant(plain: Mapping[str, Any], default: Any, part: str = "") -> dict[str, Any]:
+    usual = dataclasses.asdict(default) if part else to_dict(default)
+    found: dict[str, Any] = {}
+    for name, value in plain.items():
+        if name in NAMED_BY.get(part, "").split() or value != usual[name]:
+            found[name] = _meant(value, PARTS[name](), name) if isinstance(value, dict) else value
     return found
 
 

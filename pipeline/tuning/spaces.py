@@ -1,4 +1,4 @@
-"""Named spaces of a sweep. To add one: a function here, and a line in SPACES.
+"""Named spaces of a sweep. Each part of a refinement has one; to add another: a function here, and a line in `spaces`.
 
 Names are dotted: `refine.` and a field of Refinement, or for training what `jobs.train` calls its flags. Single values
 of a grid beside a range keep grids small; random search and Optuna use the whole range.
@@ -7,58 +7,32 @@ of a grid beside a range keep grids small; random search and Optuna use the whol
 from collections.abc import Callable
 
 from models.errors import InputError
-from pipeline.tuning.parameters import Choice, Parameter, Range
+from models.parameters import Choice, Parameter, Range
+from models.refinement import PARTS, Cascade, Split
+from models.refinement.part import Part
 
 Space = dict[str, Parameter]
 THRESHOLD: Space = {"refine.mask_threshold": Range(0.3, 0.7, grid=(0.49,))}
 
 
+def of_part(kind: type[Part]) -> Callable[[], Space]:
+    """The space of a refinement's part: what it lets vary, and the mask threshold."""
+
+    def space() -> Space:
+        return {**{f"refine.{kind.name}.{field}": each for field, each in kind.sweep.items()}, **THRESHOLD}
+
+    space.__doc__ = kind.__doc__
+    return space
+
+
 def cfr() -> Space:
     """CFR-ICL's cascade: how many passes, fixed or adaptive, on which clicks."""
-    return {
-        "refine.cascade.steps": Range(0, 8, grid=(0, 1, 2, 4)),
-        "refine.cascade.adaptive": Choice((False, True)),
-        "refine.cascade.pixels": Range(0, 500, grid=(20,)),
-        "refine.cascade.on_first_clicks": Choice((1, 3, None), grid=(1, None)),
-        **THRESHOLD,
-    }
-
-
-def focus() -> Space:
-    """FocusCut's close-ups: which clicks get them, how near, how they progress."""
-    return {
-        "refine.focus.clicks": Choice(("all", "newest")),
-        "refine.focus.min_area_ratio": Range(0.05, 0.5, grid=(0.2,)),
-        "refine.focus.margin": Range(1.25, 2.5, grid=(1.75,)),
-        "refine.focus.turns": Range(1, 4, grid=(1, 3)),
-        "refine.focus.growth": Range(1.0, 1.5, grid=(1.1,)),
-        "refine.focus.erosion": Range(0.0, 4.0, grid=(2.0,)),
-        "refine.focus.fixed_ratio": Choice((None, 0.6, 0.8), grid=(None, 0.8)),
-        "refine.focus.smallest": Range(0.1, 0.5, grid=(0.2,)),
-        "refine.focus.iterative": Choice((True, False), grid=(True,)),
-        **THRESHOLD,
-    }
-
-
-def zoom_in() -> Space:
-    """The look at the object's box after the first clicks."""
-    return {
-        "refine.zoom_in.expansion": Range(1.1, 2.0, grid=(1.2, 1.4, 1.8)),
-        "refine.zoom_in.min_crop_size": Choice((100, 200, 300), grid=(200,)),
-        "refine.zoom_in.skip_clicks": Choice((-1, 0, 1, 2, 3), grid=(0, 1, 3)),
-        "refine.zoom_in.recompute_iou": Range(0.1, 0.9, grid=(0.5,)),
-        **THRESHOLD,
-    }
+    return of_part(Cascade)()
 
 
 def split() -> Space:
     """When the heavy half of a split network runs: once a session, or again where a zoom changes the view."""
-    return {
-        "refine.zoom_in": Choice((None, {})),
-        "refine.split.encode": Choice(("on_zoom", "every_click"), grid=("on_zoom",)),
-        "refine.split.base_steps": Range(0, 3, grid=(0,)),
-        **THRESHOLD,
-    }
+    return {"refine.zoom_in": Choice((None, {})), **of_part(Split)()}
 
 
 def threshold() -> Space:
@@ -77,14 +51,13 @@ def icl() -> Space:
     }
 
 
-SPACES: dict[str, Callable[[], Space]] = {
-    "cfr": cfr,
-    "focus": focus,
-    "zoom_in": zoom_in,
-    "split": split,
-    "threshold": threshold,
-    "icl": icl,
-}
+def spaces() -> dict[str, Callable[[], Space]]:
+    """All spaces by name: one for each part of a refinement, and the others."""
+    parts = {name: of_part(kind) for name, kind in PARTS.items() if kind.sweep}
+    return {"cfr": cfr, **parts, "split": split, "threshold": threshold, "icl": icl}
+
+
+SPACES = spaces()
 
 
 def narrowed(space: Space, given: dict[str, Parameter]) -> Space:

@@ -4,7 +4,6 @@ What it writes is read by later versions; it is made once for a version, and nev
 """
 
 import contextlib
-import dataclasses
 import json
 import os
 import shutil
@@ -27,7 +26,7 @@ from models.networks import NETWORKS
 from models.networks.base import Network
 from models.networks.simpleclick import SimpleClickConfig
 from models.predictor import Predictor
-from models.refinement import Cascade, Focus, Refinement, Split, SquareZoom, ZoomIn
+from models.refinement import Cascade, Flip, Focus, ProgressiveMerge, Refinement, Split, SquareZoom, ZoomIn, to_dict
 from pipeline.data import rle as data_rle
 from pipeline.data.prepared.prepare import run_here
 from pipeline.data.readers import open_reader
@@ -57,22 +56,19 @@ def make_checkpoints(out: Path, work: Path) -> None:
     folder = out / "checkpoints"
     network, heavy = clicked(), clicked("emc_vit_base", correction_width=4)
     everything = Refinement(
-        flip=True,
-        zoom_in=ZoomIn(expansion=1.6, min_crop_size=32),
-        cascade=Cascade(steps=3, adaptive=True, on_first_clicks=None),
-        split=None,
+        (Flip(), ZoomIn(expansion=1.6, min_crop_size=32), Cascade(steps=3, adaptive=True, on_first_clicks=None)),
         max_network_clicks=2,
         mask_threshold=0.3,
     )
-    close = Refinement(square_zoom=SquareZoom(), focus=Focus(turns=2), progressive_merge=True, mask_threshold=0.4)
+    close = Refinement((SquareZoom(), Focus(turns=2), ProgressiveMerge()), mask_threshold=0.4)
     checkpoints.save(network, folder / "none")
     checkpoints.save(network, folder / "name", refinement="zoom_in")
     checkpoints.save(network, folder / "sum", refinement="zoom_in+a_cfr_2")
-    checkpoints.save(network, folder / "dict", refinement=dataclasses.asdict(everything), preset="demo", step=8)
+    checkpoints.save(network, folder / "dict", refinement=to_dict(everything), preset="demo", step=8)
     checkpoints.save(network, folder / "recommended", refinement="standard")
-    checkpoints.recommend(folder / "recommended", dataclasses.asdict(close))
-    halves = Refinement(split=Split(encode="every_click", base_steps=1))
-    checkpoints.save(heavy, folder / "split", refinement=dataclasses.asdict(halves))
+    checkpoints.recommend(folder / "recommended", to_dict(close))
+    halves = Refinement((Split(encode="every_click", base_steps=1),))
+    checkpoints.save(heavy, folder / "split", refinement=to_dict(halves))
     checkpoints.save(recalled(), folder / "exemplar", refinement="standard")
     make_imported(network, folder / "imported", work)
     reader = open_reader("scenes", options={"num_images": "2", **SCENES})
@@ -102,7 +98,7 @@ def masks_of(checkpoint: Path, image: Path) -> dict[str, Any]:
     for y, x, positive in CLICKS:
         session.click(y, x, positive)
         masks.append(dict(rle.encode(session.mask)))
-    return {"refinement": dataclasses.asdict(predictor.refinement), "masks": masks}
+    return {"refinement": to_dict(predictor.refinement), "masks": masks}
 
 
 def sessions(out: Path, work: Path) -> None:

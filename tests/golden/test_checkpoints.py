@@ -1,6 +1,5 @@
 """Checkpoints of before: every form of refinement is read, means what it meant, and gives the same masks."""
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from PIL import Image
 
 from models import rle
 from models.predictor import Predictor
-from models.refinement import named
+from models.refinement import named, to_dict
 from tests.golden.asking import SPARE, lost
 
 FORMS = ("none", "name", "sum", "dict", "recommended", "imported", "split", "exemplar")
@@ -22,7 +21,7 @@ def test_a_checkpoint_gives_its_masks(golden: Path, form: str) -> None:
     answer = known["answers"][form]
     predictor = Predictor(golden / "checkpoints" / form)
     assert predictor.refinement == named(answer["refinement"])
-    assert lost(answer["refinement"], json.loads(json.dumps(dataclasses.asdict(predictor.refinement)))) == []
+    assert lost(answer["refinement"], json.loads(json.dumps(to_dict(predictor.refinement)))) == []
     session = predictor.open(np.array(Image.open(golden / "scene.png").convert("RGB")))
     for (y, x, positive), mask in zip(known["clicks"], answer["masks"], strict=True):
         session.click(y, x, positive)
@@ -32,7 +31,7 @@ def test_a_checkpoint_gives_its_masks(golden: Path, form: str) -> None:
 def test_what_a_sweep_found_is_a_refinement(golden: Path) -> None:
     best = golden / "sweep_final" / "best.json"
     refinement = Predictor(golden / "checkpoints" / "name", str(best)).refinement
-    assert lost(json.loads(best.read_text()), dataclasses.asdict(refinement)) == []
+    assert lost(json.loads(best.read_text()), to_dict(refinement)) == []
 
 
 def test_the_forms_differ(golden: Path) -> None:

@@ -198,6 +198,7 @@ def test_a_later_field_of_a_refinement_leaves_the_names_of_settings(
     import dataclasses
 
     from models import refinement
+    from models.refinement import names
     from pipeline.tuning import settings
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -208,9 +209,9 @@ def test_a_later_field_of_a_refinement_leaves_the_names_of_settings(
     class Later(refinement.Refinement):
         novelty: bool = False
 
-    monkeypatch.setitem(refinement.NESTED, "cascade", LaterCascade)
-    monkeypatch.setattr(refinement, "Refinement", Later)
-    monkeypatch.setattr(settings, "Cascade", LaterCascade)
+    monkeypatch.setitem(refinement.PARTS, "cascade", LaterCascade)
+    monkeypatch.setattr(names, "Refinement", Later)
+    monkeypatch.setattr(settings, "Refinement", Later)
     played = json.loads((golden / "sweep_final" / "sweep.json").read_text())["settings"]
     assert [identity(Later(), entry["values"]) for entry in played] == [entry["name"] for entry in played]
     values = {"refine.cascade.steps": 2}

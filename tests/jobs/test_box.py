@@ -14,7 +14,7 @@ from jobs.sweep_training import train_config
 from models import box
 from models import checkpoint as checkpoints
 from models.errors import InputError
-from models.refinement import named
+from models.refinement import named, to_dict
 from tests.boxed import boxed
 from tests.pipeline.small_data import picture, save
 from tests.training.toys import toy
@@ -78,7 +78,7 @@ def test_fine_tuning_starts_from_the_model_of_the_box() -> None:
 @pytest.mark.parametrize("recommended", ["sam", "zoom_in_late"])
 @pytest.mark.parametrize("preset", ["finetune", "finetune_sam", "demo_scenes"])
 def test_a_fine_tuned_lite_s_recommends_what_its_start_does(preset: str, recommended: str, boxed: Path) -> None:
-    checkpoints.save(toy("lite_s"), boxed, refinement=dataclasses.asdict(named(recommended)))
+    checkpoints.save(toy("lite_s"), boxed, refinement=to_dict(named(recommended)))
     checked = train.check(on_scenes(preset))
     assert (checked.network.name, checked.refine) == ("lite_s", recommended)
 

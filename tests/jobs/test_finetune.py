@@ -12,7 +12,7 @@ from jobs.evaluate import open_datasets
 from jobs.presets import PRESETS
 from models import checkpoint as checkpoints
 from models.errors import InputError
-from models.refinement import named
+from models.refinement import named, to_dict
 from pipeline.data.hold_out import HoldOut
 from pipeline.data.readers import open_reader
 from pipeline.data.readers.export import write_coco
@@ -25,7 +25,7 @@ def own_data(folder: Path) -> Path:
 
 
 def test_network_size_and_refinement_come_from_the_checkpoint(tmp_path: Path) -> None:
-    checkpoints.save(tiny_network(), tmp_path / "start", refinement=dataclasses.asdict(named("zoom_in")))
+    checkpoints.save(tiny_network(), tmp_path / "start", refinement=to_dict(named("zoom_in")))
     config = PRESETS["finetune"]()
     config = dataclasses.replace(
         config,

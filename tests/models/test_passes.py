@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models.predictor import Predictor
-from models.refinement import named
+from models.refinement import Cascade, Focus, named, to_dict
 from tests.training.toys import TOYS
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
@@ -21,9 +21,9 @@ def test_passes_end_in_the_mask_and_each_is_a_shorter_cascade(name: str, toy: st
     found = session.passes()
     np.testing.assert_array_equal(found[-1][1], session.mask)
     assert found[0][0] == "first look"
-    steps = 0 if predictor.refinement.cascade is None else predictor.refinement.cascade.steps
-    adaptive = predictor.refinement.cascade is not None and predictor.refinement.cascade.adaptive
-    expected = 1 + steps + (predictor.refinement.focus is not None)
+    steps = 0 if predictor.refinement.part(Cascade) is None else predictor.refinement.part(Cascade).steps
+    adaptive = predictor.refinement.part(Cascade) is not None and predictor.refinement.part(Cascade).adaptive
+    expected = 1 + steps + (predictor.refinement.part(Focus) is not None)
     assert len(found) <= expected
     assert adaptive or len(found) == expected
     for number in range(min(steps, len(found) - 1)):
@@ -64,6 +64,5 @@ def test_a_session_reopened_is_a_session_opened() -> None:
 
 
 def _settings(name: str) -> dict[str, object]:
-    import dataclasses
 
-    return {key: value for key, value in dataclasses.asdict(named(name)).items() if key != "mask_threshold"}
+    return {key: value for key, value in to_dict(named(name)).items() if key != "mask_threshold"}

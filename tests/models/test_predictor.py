@@ -8,6 +8,7 @@ from models.errors import InputError
 from models.inference import prepare
 from models.interaction import Clicks
 from models.predictor import Predictor
+from models.refinement import Flip
 from tests.models.tiny import photo, tiny_network
 
 HW = (100, 130)
@@ -127,7 +128,7 @@ def test_a_checkpoint_brings_its_network_and_its_refinement(tmp_path: Path, imag
     assert from_folder.refinement == from_network.refinement
     assert from_folder.model_version != from_network.model_version
     assert np.array_equal(from_folder.open(image).click(50, 60), from_network.open(image).click(50, 60))
-    assert not Predictor(folder, "standard").refinement.flip
+    assert Predictor(folder, "standard").refinement.part(Flip) is None
 
 
 def test_a_predictor_without_a_checkpoint_or_refinement_is_refused(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Which refinement goes with which network: docs/REFINEMENTS.md, cell by cell, and in pairs and triples."""
 
-import dataclasses
 import itertools
 from pathlib import Path
 from typing import Any
@@ -12,31 +11,19 @@ import torch
 from models.errors import InputError
 from models.networks import NETWORKS
 from models.predictor import Predictor
-from models.refinement import Cascade, Refinement, Split, ZoomIn, build, named, why_not
+from models.refinement import Cascade, Refinement, ZoomIn, build, from_dict, to_dict, why_not
+from models.refinement.matrix import column_of, columns, rows, table
+from models.refinement.part import Slot
 from tests.models.tiny import TINY_NETWORKS, photo
 
 pytestmark = pytest.mark.networks
+PAGE = Path(__file__).parents[2] / "docs/REFINEMENTS.md"
 
-PARTS: dict[str, dict[str, Any]] = {
-    "standard": {},
-    "flip": {"flip": True},
-    "zoom_in": {"zoom_in": ZoomIn(min_crop_size=32)},
-    "square_zoom": {"square_zoom": named("focuscut").square_zoom},
-    "cascade": {"cascade": Cascade(steps=1, on_first_clicks=None)},
-    "base_cascade": {"split": Split(base_steps=1)},
-    "focus": {"focus": named("focus").focus},
-    "split": {"split": Split()},
-    "progressive_merge": {"progressive_merge": True},
-    "limit_longest_side": {"limit_longest_side": 96},
-    "max_network_clicks": {"max_network_clicks": 2},
+ROWS: dict[str, Refinement] = {
+    **rows(),
+    "zoom_in": Refinement((ZoomIn(min_crop_size=32),)),
+    "cascade": Refinement((Cascade(steps=1, on_first_clicks=None),)),
 }
-FAMILIES = {
-    "ritm": "ritm", "simpleclick": "simpleclick", "focuscut": "focuscut", "icmformer_vit": "icmformer",
-    "icmformer_swin": "icmformer_swin", "icmformerpp": "icmformerpp", "emc_hrnet": "emc", "emc_segformer": "emc",
-    "emc_vit": "emc_vit", "sam_vit": "sam, mobile_sam", "mobile_sam": "sam, mobile_sam", "sam2": "sam2",
-    "lite": "lite",
-}  # fmt: skip
-ZOOMS = {"zoom_in", "square_zoom", "limit_longest_side"}
 SMALL = {
     "ritm": "ritm", "simpleclick": "simpleclick", "focuscut": "focuscut", "icmformer": "icmformer",
     "icmformer_swin": "icmformer swin", "icmformerpp": "icmformerpp", "emc": "emc segformer", "emc_vit": "emc vit",
@@ -44,13 +31,9 @@ SMALL = {
 }  # fmt: skip
 
 
-def family_of(name: str) -> str:
-    return FAMILIES[max((start for start in FAMILIES if name.startswith(start)), key=len)]
-
-
 def documented() -> dict[tuple[str, str], bool]:
     """(part, family) -> allowed, as the page says."""
-    lines = (Path(__file__).parents[2] / "docs/REFINEMENTS.md").read_text().splitlines()
+    lines = PAGE.read_text().splitlines()
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
     head, *rows = table[: next(i for i, row in enumerate(table) if row[0] == "name")]
     cells = {(row[0], family): cell for row in rows[1:] for family, cell in zip(head[1:], row[1:], strict=True)}
@@ -62,41 +45,47 @@ CELLS = documented()
 
 
 def together(names: tuple[str, ...]) -> Refinement | None:
-    """The refinement of several parts; None where two of them set the same field or exclude each other."""
-    values: dict[str, Any] = {}
-    for name in names:
-        if values.keys() & PARTS[name].keys():
-            return None
-        values |= PARTS[name]
-    return None if len(ZOOMS & set(names)) > 1 else Refinement(**values)
+    """The refinement of several rows; None where two of them set the same or exclude each other."""
+    settings: dict[str, Any] = {}
+    for row in (ROWS[name] for name in names):
+        settings |= {name: value for name, value in to_dict(row).items() if value != to_dict(Refinement())[name]}
+    parts = [part for name in names for part in ROWS[name].parts]
+    kinds = [type(part) for part in parts]
+    places = sum(part.slot is Slot.PLACE for part in parts) + ("limit_longest_side" in settings)
+    return None if len(set(kinds)) < len(kinds) or places > 1 else from_dict(settings)
+
+
+def test_the_page_holds_the_table_that_the_code_makes() -> None:
+    """`python -m models.refinement.matrix` writes it."""
+    assert table(columns()) in PAGE.read_text()
 
 
 def test_the_page_speaks_of_every_part_and_every_family() -> None:
-    assert {part for part, _ in CELLS} == set(PARTS)
-    assert {family for _, family in CELLS} == set(FAMILIES.values()) == {family_of(name) for name in NETWORKS}
-    assert set(SMALL) == set(FAMILIES.values())
-    settings = {field.name for field in dataclasses.fields(Refinement)} - {"mask_threshold"}
-    assert {key for part in PARTS.values() for key in part} == settings
+    assert {part for part, _ in CELLS} == set(ROWS)
+    assert {family for _, family in CELLS} == set(SMALL) == {column_of(name) for name in NETWORKS}
+    settings = set(Refinement().named_parts()) - {"mask_threshold"}
+    usual = to_dict(Refinement())
+    assert {key for row in ROWS.values() for key, value in to_dict(row).items() if value != usual[key]} == settings
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_network_takes_and_refuses_what_the_page_says(name: str) -> None:
     with torch.device("meta"):
         traits = NETWORKS[name].build().traits
-    for part, values in PARTS.items():
-        reasons = why_not(Refinement(**values), traits)
-        assert (not reasons) == CELLS[part, family_of(name)], (part, reasons)
+    for part, refinement in ROWS.items():
+        reasons = why_not(refinement, traits)
+        assert (not reasons) == CELLS[part, column_of(name)], (part, reasons)
         assert all(": " in reason for reason in reasons), "says what is refused, and why"
         if reasons:
             with pytest.raises(InputError):
-                build(Refinement(**values), traits)
+                build(refinement, traits)
 
 
 @pytest.mark.parametrize("family", SMALL)
 @pytest.mark.parametrize("num", [2, 3])
 def test_what_is_allowed_alone_is_allowed_together(family: str, num: int) -> None:
     traits = TINY_NETWORKS[SMALL[family]]().traits
-    allowed = [part for part in PARTS if CELLS[part, family]]
+    allowed = [part for part in ROWS if CELLS[part, family]]
     built = 0
     for names in itertools.combinations(allowed, num):
         if (refinement := together(names)) is not None:
@@ -107,14 +96,14 @@ def test_what_is_allowed_alone_is_allowed_together(family: str, num: int) -> Non
 
 @pytest.mark.parametrize("family", SMALL)
 def test_every_allowed_cell_answers_clicks(family: str) -> None:
-    answer_clicks(family, [(part,) for part in PARTS])
+    answer_clicks(family, [(part,) for part in ROWS])
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("family", SMALL)
 def test_every_allowed_pair_and_triple_answers_clicks(family: str) -> None:
-    answer_clicks(family, [names for num in (2, 3) for names in itertools.combinations(PARTS, num)])
+    answer_clicks(family, [names for num in (2, 3) for names in itertools.combinations(ROWS, num)])
 
 
 def answer_clicks(family: str, combinations: list[tuple[str, ...]]) -> None:

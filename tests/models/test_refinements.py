@@ -16,7 +16,7 @@ from models.errors import InputError
 from models.interaction import Click, Clicks
 from models.networks.base import Network, Traits
 from models.predictor import answer_with, open_state
-from models.refinement import REFINEMENTS, Cascade, Refinement, Split, State, ZoomIn, build, named
+from models.refinement import REFINEMENTS, Cascade, Flip, Refinement, Split, State, ZoomIn, build, named, to_dict
 from models.refinement.cascade import num_changed
 from models.refinement.flip import mirrored
 from models.refinement.state import Step, View
@@ -28,7 +28,7 @@ from tests.parity.toy_network import ToyAnswer
 ANY_SIZE = Traits(size=None, zoom_size=None)
 REFINEMENTS_AND_MORE = {
     **REFINEMENTS,
-    "two clicks": Refinement(flip=True, max_network_clicks=2),
+    "two clicks": Refinement((Flip(),), max_network_clicks=2),
 }
 EVERY = pytest.mark.parametrize("refinement", REFINEMENTS_AND_MORE.values(), ids=list(REFINEMENTS_AND_MORE))
 
@@ -67,7 +67,7 @@ CLICKS = [(60, 70, True), (20.5, 30.25, False), (80, 90, True)]
 
 @EVERY
 def test_a_mask_is_a_probability_per_pixel_and_always_the_same(refinement: Refinement) -> None:
-    network = suited(refinement.split is not None)
+    network = suited(refinement.part(Split) is not None)
     image, _ = photo((120, 150))
     step, answer = build(refinement, network.traits), answer_with(network)
     first, second = (steps.run(session(step, image, CLICKS[:2]), answer) for _ in range(2))
@@ -83,7 +83,7 @@ def test_a_mask_is_a_probability_per_pixel_and_always_the_same(refinement: Refin
 
 @EVERY
 def test_one_session_and_many_give_bit_equal_masks(refinement: Refinement) -> None:
-    network = suited(refinement.split is not None)
+    network = suited(refinement.part(Split) is not None)
     images = [photo((90 + 7 * i, 110), seed=i)[0] for i in range(2)]
     step, answer = build(refinement, network.traits), answer_with(network)
     alone = [steps.run(session(step, image, CLICKS[:2]), answer) for image in images]
@@ -98,7 +98,7 @@ def test_one_session_and_many_give_bit_equal_masks(refinement: Refinement) -> No
         assert torch.equal(other.mask_prob, state.mask_prob)
 
 
-@pytest.mark.parametrize("refinement", [r for r in REFINEMENTS_AND_MORE.values() if r.split is None])
+@pytest.mark.parametrize("refinement", [r for r in REFINEMENTS_AND_MORE.values() if r.part(Split) is None])
 def test_batches_give_the_same_clicks(refinement: Refinement) -> None:
     scenes = [photo((100 + 4 * (i % 2), 120), seed=i) for i in range(3)]
     step = build(refinement, Traits(size=(96, 96), zoom_size=(96, 96)))
@@ -160,8 +160,8 @@ def test_what_a_refinement_costs() -> None:
     assert forwards(REFINEMENTS["cfr_4"], 3) == 7, "only the first click is refined by default"
     assert forwards(REFINEMENTS["cfr_1_all_clicks"], 3) == 6
     assert 2 <= forwards(REFINEMENTS["a_cfr_4"], 1) <= 5
-    assert forwards(Refinement(cascade=Cascade(steps=4, adaptive=True, pixels=10**6)), 1) == 2
-    assert forwards(Refinement(cascade=Cascade(steps=0)), 2) == 2
+    assert forwards(Refinement((Cascade(steps=4, adaptive=True, pixels=10**6),)), 1) == 2
+    assert forwards(Refinement((Cascade(steps=0),)), 2) == 2
 
 
 def test_only_the_first_clicks_reach_the_network() -> None:
@@ -182,7 +182,7 @@ def test_zoom_in_looks_at_the_object_and_calls_the_rest_background() -> None:
     image, _ = photo((300, 400))
     mask = np.zeros((300, 400), bool)
     mask[200:220, 300:330] = True
-    zoom = Refinement(zoom_in=ZoomIn(skip_clicks=0, min_crop_size=40, size=96))
+    zoom = Refinement((ZoomIn(skip_clicks=0, min_crop_size=40, size=96),))
     state = open_state(image, mask).with_click(Click(y=210, x=310))
     after = steps.run(build(zoom, ANY_SIZE)(state), ToyAnswer())
     assert after.zoom_box is not None
@@ -198,7 +198,7 @@ def test_zoom_in_looks_at_the_object_and_calls_the_rest_background() -> None:
 def test_without_skipped_clicks_the_first_answer_is_looked_at_again_closely() -> None:
     """The second look of one click sees the box of the object just found, and the mask from before the click."""
     zoom = ZoomIn(skip_clicks=0, min_crop_size=40, size=96)
-    step = build(Refinement(zoom_in=zoom), ANY_SIZE)
+    step = build(Refinement((zoom,)), ANY_SIZE)
     state = open_state(photo((300, 400))[0]).with_click(Click(y=210, x=310))
     running = step(state)
     done, (first,) = steps.advance(running, None)
@@ -251,13 +251,13 @@ def test_num_changed_counts_pixels_that_cross_the_threshold() -> None:
     ("name", "expected"),
     [
         (None, Refinement()),
-        ("a_cfr_7", Refinement(cascade=Cascade(steps=7, adaptive=True))),
-        ("flip_cfr_2_all_clicks", Refinement(flip=True, cascade=Cascade(steps=2, on_first_clicks=None))),
-        ("zoom_in_flip_cfr_3", Refinement(zoom_in=ZoomIn(), flip=True, cascade=Cascade(steps=3))),
-        ({"flip": True, "zoom_in": {"size": [448, 448]}}, Refinement(flip=True, zoom_in=ZoomIn(size=(448, 448)))),
-        (Refinement(flip=True), Refinement(flip=True)),
-        ("zoom_in+a_cfr_2", Refinement(zoom_in=ZoomIn(), cascade=Cascade(steps=2, adaptive=True))),
-        ("flip+flip+base_cfr_2", Refinement(flip=True, split=Split(base_steps=2))),
+        ("a_cfr_7", Refinement((Cascade(steps=7, adaptive=True),))),
+        ("flip_cfr_2_all_clicks", Refinement((Flip(), Cascade(steps=2, on_first_clicks=None)))),
+        ("zoom_in_flip_cfr_3", Refinement((ZoomIn(), Flip(), Cascade(steps=3)))),
+        ({"flip": True, "zoom_in": {"size": [448, 448]}}, Refinement((Flip(), ZoomIn(size=(448, 448))))),
+        (Refinement((Flip(),)), Refinement((Flip(),))),
+        ("zoom_in+a_cfr_2", Refinement((ZoomIn(), Cascade(steps=2, adaptive=True)))),
+        ("flip+flip+base_cfr_2", Refinement((Flip(), Split(base_steps=2)))),
     ],
 )
 def test_names_and_dicts(name, expected: Refinement) -> None:
@@ -267,7 +267,7 @@ def test_names_and_dicts(name, expected: Refinement) -> None:
 @pytest.mark.parametrize("name", list(REFINEMENTS))
 def test_every_refinement_survives_json(name: str, tmp_path: Path) -> None:
     path = tmp_path / "refinement.json"
-    path.write_text(json.dumps(dataclasses.asdict(REFINEMENTS[name])))
+    path.write_text(json.dumps(to_dict(REFINEMENTS[name])))
     assert named(str(path)) == named(name) == REFINEMENTS[name]
 
 
@@ -281,10 +281,10 @@ def test_every_refinement_survives_json(name: str, tmp_path: Path) -> None:
         ({"flipp": True}, "did you mean 'flip'"),
         ({"cascade": {"stepps": 1}}, "did you mean 'steps'"),
         ({"cascade": 3}, "expected an object"),
-        ({"cascade": {"steps": -1}}, "expected numbers >= 0"),
-        ({"mask_threshold": 1.5}, "between 0 and 1"),
+        ({"cascade": {"steps": -1}}, "cascade.steps is -1: expected a whole number, 0 or more"),
+        ({"mask_threshold": 1.5}, "mask_threshold is 1.5: expected a number between 0 and 1"),
         ({"zoom_in": {}, "limit_longest_side": 800}, "exclude each other"),
-        ({"zoom_in": {"expansion": 0}}, "zoom_in: expansion"),
+        ({"zoom_in": {"expansion": 0}}, "zoom_in.expansion is 0: expected a number above 0"),
     ],
 )
 def test_what_means_nothing_is_refused(given, message: str) -> None:

@@ -11,7 +11,7 @@ from models import steps
 from models.errors import InputError
 from models.interaction import Click, Clicks
 from models.predictor import Predictor, answer_with, open_state
-from models.refinement import Refinement, Split, State, ZoomIn, build, named
+from models.refinement import Flip, ProgressiveMerge, Refinement, Split, State, ZoomIn, build, named
 from models.refinement.exemplar import example_of
 from models.refinement.progressive_merge import own_change
 from models.refinement.state import sort_negatives
@@ -68,7 +68,7 @@ def test_the_heavy_half_runs_once(halves: Any) -> None:
 
 
 def test_mirror_images_remember_for_themselves(halves: Any) -> None:
-    state, kinds = asked(halves, Refinement(flip=True))
+    state, kinds = asked(halves, Refinement((Flip(),)))
     assert [sorted(kind) for kind in kinds] == [
         sorted(2 * [*heavy(halves), "Correct"]),
         *[["Correct", "Correct"]] * 2,
@@ -88,24 +88,24 @@ def test_every_click_may_be_encoded(halves: Any) -> None:
 
 
 def test_zoom_in_encodes_where_the_view_changes(halves: Any) -> None:
-    zoom = Refinement(zoom_in=ZoomIn(skip_clicks=-1, min_crop_size=32, recompute_iou=1.0))
+    zoom = Refinement((ZoomIn(skip_clicks=-1, min_crop_size=32, recompute_iou=1.0),))
     small = np.zeros((300, 400), bool)
     small[100:140, 100:150] = True
     state, kinds = asked(halves, zoom, (300, 400), small)
     assert kinds[0] == [*heavy(halves), "Correct"]
     assert state.memory.box == state.zoom_box
     with pytest.raises(InputError, match="encode 'once'"):
-        build(dataclasses.replace(zoom, split=Split(encode="once")), halves.traits)
+        build(Refinement((*zoom.parts, Split(encode="once"))), halves.traits)
 
 
 def test_the_base_is_cascaded_where_it_looks_at_a_previous_mask() -> None:
     vit, hrnet = TINY_NETWORKS["emc vit"](), TINY_NETWORKS["emc hrnet"]()
-    once, kinds = asked(vit, Refinement(split=Split(base_steps=2)))
+    once, kinds = asked(vit, Refinement((Split(base_steps=2),)))
     assert kinds[0] == ["Encode"] * 3 + ["Correct"]
     plain, _ = asked(vit, Refinement())
     assert not torch.equal(once.mask_prob, plain.mask_prob)
     with pytest.raises(InputError, match="does not look at a previous mask"):
-        build(Refinement(split=Split(base_steps=1)), hrnet.traits)
+        build(Refinement((Split(base_steps=1),)), hrnet.traits)
 
 
 def test_a_vanished_cache_is_made_again_from_the_mask(halves: Any) -> None:
@@ -125,7 +125,7 @@ def test_a_vanished_cache_is_made_again_from_the_mask(halves: Any) -> None:
 def test_what_is_asked_of_halves_is_refused_elsewhere() -> None:
     ritm = TINY_NETWORKS["ritm"]()
     with pytest.raises(InputError, match="no heavy and light half"):
-        build(Refinement(split=Split()), ritm.traits)
+        build(Refinement((Split(),)), ritm.traits)
 
 
 def test_every_network_starts_from_a_given_mask(network: Any) -> None:
@@ -176,7 +176,7 @@ def test_a_click_changes_its_own_part_only() -> None:
 
 def test_progressive_merge_is_for_given_masks(network: Any) -> None:
     image, object_mask = photo((120, 150))
-    predictor = Predictor(network, Refinement(progressive_merge=True))
+    predictor = Predictor(network, Refinement((ProgressiveMerge(),)))
     free, plain = predictor.open(image), Predictor(network).open(image)
     assert np.array_equal(free.click(60, 75), plain.click(60, 75))
     session = predictor.open(image, object_mask)
@@ -187,7 +187,7 @@ def test_progressive_merge_is_for_given_masks(network: Any) -> None:
 
 def test_an_exemplar_shows_what_to_find() -> None:
     network = TINY_NETWORKS["icmformerpp"]()
-    predictor = Predictor(network, Refinement(flip=True))
+    predictor = Predictor(network, Refinement((Flip(),)))
     image, object_mask = photo((120, 150))
     made = Clicks.of([(60, 75, True), (5, 5, False)])
     with_one, without = predictor.open(image, exemplar=(object_mask, made)), predictor.open(image)

@@ -11,7 +11,7 @@ from models.click_maps import ClickBatch
 from models.interaction import Click
 from models.networks.base import Traits
 from models.predictor import open_state
-from models.refinement import Cascade, Refinement, State, ZoomIn, build
+from models.refinement import Cascade, Flip, Refinement, State, ZoomIn, build
 from pipeline.clicks.oracle import squared_distances
 from tests.parity.toy_network import ToyAnswer
 
@@ -47,10 +47,9 @@ def refinement(zoom: dict[str, Any] | None, flip: bool, predictor: dict[str, Any
     """Translate a whole public configuration."""
     known = {"cascade_step", "cascade_adaptive", "cascade_clicks", "max_size", "net_clicks_limit"}
     assert predictor.keys() <= known, f"settings of the predictor that are not translated: {predictor.keys() - known}"
+    given = (Flip() if flip else None, None if zoom is None else zoom_config(zoom), cascade_config(predictor))
     return Refinement(
-        flip=flip,
-        zoom_in=None if zoom is None else zoom_config(zoom),
-        cascade=cascade_config(predictor),
+        tuple(part for part in given if part is not None),
         limit_longest_side=predictor.get("max_size"),
         max_network_clicks=predictor.get("net_clicks_limit"),
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from models.refinement import Cascade, Refinement
+from models.refinement import Cascade, Flip, Refinement
 from pipeline.saved import Settings, as_dict, differences
 
 
@@ -101,7 +101,7 @@ def test_all_differences_are_named_but_not_more_than_people_read() -> None:
 
 def test_settings_leave_out_what_may_change_and_add_what_follows() -> None:
     def settings(config: Whole) -> Settings:
-        return Settings(config, without=("out", "steps"), more={"weights": "abc", "how": Refinement(flip=True)})
+        return Settings(config, without=("out", "steps"), more={"weights": "abc", "how": Refinement((Flip(),))})
 
     given = settings(GIVEN)
     saved = json.loads(json.dumps(given))
@@ -119,10 +119,10 @@ def test_settings_leave_out_what_may_change_and_add_what_follows() -> None:
 
 
 def test_parts_that_came_on_or_went_off_are_named() -> None:
-    cascade = as_dict(Refinement(cascade=Cascade(steps=2)))
+    cascade = as_dict(Refinement((Cascade(steps=2),)))
     assert differences(cascade, Refinement()).startswith("cascade: given null, saved {")
-    assert differences(as_dict(Refinement()), Refinement(cascade=Cascade(steps=2))).startswith("cascade: given {")
-    assert differences(cascade, Refinement(cascade=Cascade(steps=3))) == "cascade.steps: given 3, saved 2"
+    assert differences(as_dict(Refinement()), Refinement((Cascade(steps=2),))).startswith("cascade: given {")
+    assert differences(cascade, Refinement((Cascade(steps=3),))) == "cascade.steps: given 3, saved 2"
 
 
 def test_what_is_no_config_is_compared_as_a_whole() -> None:

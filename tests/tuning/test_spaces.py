@@ -7,8 +7,7 @@ import pytest
 
 from jobs.sweep_training import train_config
 from models.errors import InputError
-from models.refinement import Focus, Refinement
-from models.refinement.cascade import Cascade
+from models.refinement import Cascade, Focus, Refinement, ZoomIn
 from pipeline.tuning.parameters import Choice, Range, as_json, parse
 from pipeline.tuning.search import Grid, open_search
 from pipeline.tuning.settings import identity, refinement_of, shown, training_of
@@ -32,7 +31,7 @@ def test_settings_of_equal_behaviour_are_one() -> None:
     off = {"refine.cascade.steps": 0, "refine.cascade.adaptive": True, "refine.cascade.pixels": 100}
     assert identity(base, off) == identity(base, {})
     one = {"refine.cascade.steps": 1, "refine.cascade.adaptive": True, "refine.cascade.pixels": 7}
-    assert refinement_of(base, one).cascade == Cascade(steps=1)
+    assert refinement_of(base, one).part(Cascade) == Cascade(steps=1)
     assert identity(base, one) != identity(base, {})
     assert identity(base, {"training.optimizer.lr": 1e-3}) != identity(base, {})
 
@@ -40,16 +39,16 @@ def test_settings_of_equal_behaviour_are_one() -> None:
 def test_what_close_ups_in_turn_do_is_put_back_to_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(Focus.__init__.__kwdefaults__, "growth", 1.3)  # the default itself, wherever it stands
     values = {"refine.focus": {}, "refine.focus.turns": 1, "refine.focus.growth": 2.0, "refine.focus.smallest": 0.5}
-    assert refinement_of(Refinement(), values).focus == Focus(turns=1)
+    assert refinement_of(Refinement(), values).part(Focus) == Focus(turns=1)
     assert Focus(turns=1).growth == 1.3
 
 
 def test_a_whole_part_may_be_a_value() -> None:
     base = Refinement()
     on = refinement_of(base, {"refine.zoom_in": {}, "refine.zoom_in.expansion": 1.2})
-    assert on.zoom_in is not None
-    assert on.zoom_in.expansion == 1.2
-    assert refinement_of(on, {"refine.zoom_in": None}).zoom_in is None
+    assert on.part(ZoomIn) is not None
+    assert on.part(ZoomIn).expansion == 1.2
+    assert refinement_of(on, {"refine.zoom_in": None}).part(ZoomIn) is None
 
 
 @pytest.mark.parametrize("name", ["refine.cascade.stepz", "refine.nothing", "refine.flip.much", "refine.a.b.c"])

@@ -7,7 +7,7 @@ import torch
 
 from models.networks import NETWORKS
 from models.predictor import Predictor
-from models.refinement import Refinement
+from models.refinement import Flip, Refinement
 from tests.parity.cases import Case, Deviations, Kind, whole_file
 from tests.parity.kinds.emc import network_name, open_network
 
@@ -15,7 +15,7 @@ from tests.parity.kinds.emc import network_name, open_network
 def replay(case: Case) -> Deviations:
     content, arrays = case.content, case.arrays
     network = open_network(_named(case))
-    predictor = Predictor(network, Refinement(flip="flip" in content["model"]))
+    predictor = Predictor(network, Refinement((Flip(),) if "flip" in content["model"] else ()))
     encoded: list[torch.Size] = []
     network.get_submodule("refiner.refine_fusion").register_forward_pre_hook(
         lambda module, given: encoded.append(given[0].shape)

@@ -1,0 +1,166 @@
+"""Records: frozen dataclasses whose fields declare their types and ranges, checked once and read from plain values.
+
+A record inherits `Record` and annotates what a type cannot say: `steps: Annotated[int, AtLeast(0)] = 4`.
+"""
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, Literal, TypeVar, Union
+
+from models.errors import InputError, unknown
+
+T = TypeVar("T")
+WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "nothing"}
+
+
+@dataclass(frozen=True)
+class AtLeast:
+    """A number of at least `low`, and at most `high`."""
+
+    low: float
+    high: float = math.inf
+
+    def holds(self, value: float) -> bool:
+        """Whether a number is in the range; NaN is in none."""
+        return self.low <= value <= self.high
+
+    def __str__(self) -> str:
+        return f", {self.low} or more" if self.high == math.inf else f", {self.low} to {self.high}"
+
+
+@dataclass(frozen=True)
+class Above:
+    """A number above `low`, and below `high`."""
+
+    low: float
+    high: float = math.inf
+
+    def holds(self, value: float) -> bool:
+        """Whether a number is in the range; NaN is in none."""
+        return self.low < value < self.high
+
+    def __str__(self) -> str:
+        return f" above {self.low}" if self.high == math.inf else f" between {self.low} and {self.high}"
+
+
+class Record:
+    """Base of a frozen dataclass that checks its fields; one that overrides `__post_init__` calls this one first."""
+
+    name: typing.ClassVar[str] = ""
+    """What messages call it; by default they name its fields alone."""
+
+    def named_parts(self) -> dict[str, Any]:
+        """What it says by name, as it is written; a record of parts may be written otherwise than it is held."""
+        return {name: getattr(self, name) for name in hints_of(type(self))}
+
+    def usual_parts(self) -> dict[str, Any]:
+        """What counts where a written one lacks it: the defaults of `named_parts`."""
+        found: dict[str, Any] = {}
+        for field in dataclasses.fields(typing.cast(Any, self)):
+            if field.default_factory is not dataclasses.MISSING:
+                found[field.name] = field.default_factory()
+            elif field.default is not dataclasses.MISSING:
+                found[field.name] = field.default
+        return found
+
+    def __post_init__(self) -> None:
+        """Check every field; raises InputError."""
+        for name, hint in hints_of(type(self)).items():
+            check(hint, getattr(self, name), f"{self.name}.{name}" if self.name else name)
+
+
+@cache
+def hints_of(kind: type[Any]) -> dict[str, Any]:
+    """Type of each field of a dataclass, with its range."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind) if field.init}
+
+
+def check(hint: Any, value: Any, path: str) -> None:
+    """Raise InputError for a value that is not of a type: "PATH is GIVEN: expected a whole number, 0 or more"."""
+    if not fits(hint, value):
+        raise InputError(f"{path} is {value!r}: expected {expected(hint)}")
+
+
+def fits(hint: Any, value: Any) -> bool:
+    """Whether a value is of a type. A whole number does for a float; a bool is no number."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        ranges = [each for each in args[1:] if isinstance(each, AtLeast | Above)]
+        return fits(args[0], value) and (value is None or all(each.holds(value) for each in ranges))
+    if origin is Literal:
+        return any(value == each and type(value) is type(each) for each in args)
+    if origin in (Union, types.UnionType):
+        return any(fits(arg, value) for arg in args)
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        each = args[:1] * len(value) if args[-1] is Ellipsis else args
+        return len(each) == len(value) and all(map(fits, each, value))
+    kind = origin or hint
+    if kind in (int, float):
+        return isinstance(value, (int, kind)) and not isinstance(value, bool)
+    return (kind is None and value is None) or not isinstance(kind, type) or isinstance(value, kind)
+
+
+def expected(hint: Any) -> str:
+    """In words, what a type with its range takes."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return expected(args[0]) + "".join(str(each) for each in args[1:] if isinstance(each, AtLeast | Above))
+    if origin is Literal:
+        return ", ".join(map(str, args[:-1])) + " or " * (len(args) > 1) + str(args[-1])
+    if origin in (Union, types.UnionType):
+        return " or ".join(expected(arg) for arg in args)
+    if origin is tuple:
+        inner = f"each {expected(args[0])}" if args[-1] is Ellipsis else ", ".join(map(expected, args))
+        return f"a list ({inner})"
+    if origin in (dict, Mapping) or dataclasses.is_dataclass(hint):
+        return "an object with its settings"
+    return WORDS.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+def read(kind: type[T], values: Any, path: str = "") -> T:
+    """Make a record of plain values (JSON: lists for tuples, objects for records); what they lack is the default.
+
+    Raises InputError for an unknown name, with the nearest known one, and for values that a field does not take.
+    """
+    path = path or getattr(kind, "name", "") or kind.__name__
+    if not isinstance(values, Mapping):
+        raise InputError(f"{path}: expected an object with its settings, not {values!r}")
+    hints = hints_of(kind)
+    for name in values:
+        if name not in hints:
+            raise unknown(f"setting of {path}", str(name), hints)
+    return kind(**{name: _typed(hints[name], value, f"{path}.{name}") for name, value in values.items()})
+
+
+def _typed(hint: Any, value: Any, path: str) -> Any:
+    """A plain value as its field holds it; what is not of its type is left for the record's own check."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return _typed(args[0], value, path)
+    if origin in (Union, types.UnionType):
+        if value is None:
+            return None
+        return _typed(next((arg for arg in args if _takes(arg, value)), Any), value, path)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return value if isinstance(value, hint) else read(hint, value, path)
+    if isinstance(value, list):
+        if origin is not tuple:
+            return tuple(value) if origin is not list else value
+        each = args[:1] * len(value) if args[-1] is Ellipsis else (*args, *[Any] * (len(value) - len(args)))
+        return tuple(_typed(arg, item, path) for arg, item in zip(each, value, strict=False))
+    return value
+
+
+def _takes(hint: Any, value: Any) -> bool:
+    """Whether a plain value is meant for this one of several types."""
+    if isinstance(value, Mapping):
+        return dataclasses.is_dataclass(hint)
+    return isinstance(value, list) == (typing.get_origin(hint) is tuple) and hint is not type(None)

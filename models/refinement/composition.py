@@ -1,0 +1,125 @@
+"""A refinement: parts in the order of their slots, and settings that are about all of them."""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
+
+from models.errors import InputError
+from models.geometry import LongSide
+from models.networks.base import Traits
+from models.records import Above, AtLeast, Record
+from models.refinement.part import Inside, Part, Slot
+from models.refinement.patches import Masking
+from models.refinement.prompted import prompted
+from models.refinement.registry import PARTS
+from models.refinement.split import Split, split
+from models.refinement.standard import limit_longest_side, standard
+from models.refinement.state import Look, Seen, State, Step, View, segment, segment_started
+from models.resampling import Resampling
+from models.steps import Steps
+
+P = TypeVar("P", bound=Part)
+
+
+@dataclass(frozen=True)
+class Refinement(Record):
+    """What to do at a click. The same parts in another order are the same refinement."""
+
+    parts: tuple[Part, ...] = ()
+    _: dataclasses.KW_ONLY
+    limit_longest_side: Annotated[int, AtLeast(1)] | None = None
+    """Shrink larger images first (whole-image looks of networks that take any size)."""
+    max_network_clicks: Annotated[int, AtLeast(0)] | None = None
+    """Show the network the first n clicks only; close-ups show all that lie in them."""
+    mask_threshold: Annotated[float, Above(0, 1)] = 0.49
+    """Probability above which a pixel belongs to the mask."""
+
+    def __post_init__(self) -> None:
+        """Put the parts in order; raises InputError for parts that exclude each other."""
+        super().__post_init__()
+        object.__setattr__(self, "parts", tuple(sorted(self.parts, key=lambda part: (part.slot, part.name))))
+        names = [part.name for part in self.parts]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise InputError(f"a refinement with two parts {twice[0]}: expected each part once")
+        places = [part.name for part in self.parts if part.slot is Slot.PLACE]
+        places += ["limit_longest_side"] if self.limit_longest_side is not None else []
+        if len(places) > 1:
+            raise InputError(f"{' and '.join(places)} exclude each other: each decides where to look and how closely")
+
+    def part(self, kind: type[P]) -> P | None:
+        """Find the part of a kind."""
+        return next((part for part in self.parts if isinstance(part, kind)), None)
+
+    def named_parts(self) -> dict[str, Any]:
+        """What it says by name, as it is written: every part or None (a part without settings: whether it is there)."""
+        on = {part.name: part for part in self.parts}
+        parts = {name: on.get(name) if dataclasses.fields(kind) else name in on for name, kind in PARTS.items()}
+        settings = (each.name for each in dataclasses.fields(self) if each.name != "parts")
+        return parts | {name: getattr(self, name) for name in settings}
+
+    def usual_parts(self) -> dict[str, Any]:
+        """The same where every part is off."""
+        return Refinement().named_parts()
+
+    def why_not(self, traits: Traits) -> Iterator[str]:
+        """Give the reasons for which a network with these traits cannot be refined so."""
+        for part in self.parts:
+            yield from part.why_not(traits, self)
+        decided = isinstance(traits.size, tuple | LongSide) or traits.multiple > 1
+        if decided and self.limit_longest_side is not None:
+            yield "limit_longest_side: this network decides the size of its views itself; leave it out"
+
+
+def why_not(refinement: Refinement, traits: Traits) -> list[str]:
+    """Reasons for which a network with these traits cannot be refined so; none: it can (docs/REFINEMENTS.md)."""
+    return list(refinement.why_not(traits))
+
+
+def build(refinement: Refinement, traits: Traits) -> Step:
+    """Compose the step of one click for a network with these traits; raises InputError where they exclude it."""
+    if reasons := why_not(refinement, traits):
+        raise InputError("; ".join(reasons))
+    masking = Masking(threshold=refinement.mask_threshold, binary=traits.prev_mask == "binary")
+    inside = Inside(traits, masking, look=plain_look(traits), close_look=segment)
+    for part in refinement.parts:
+        inside = part.looks(inside)
+    if refinement.max_network_clicks is not None:
+        inside = inside._replace(look=_first_clicks_only(inside.look, refinement.max_network_clicks))
+    step = _whole_image(inside.look, traits, refinement.limit_longest_side)
+    for part in refinement.parts:
+        step = part.click(step, inside)
+    return step if traits.resampling == "corners" else _resampled(step, traits.resampling)
+
+
+def plain_look(traits: Traits) -> Look:
+    """One look at a view by a network with these traits."""
+    if traits.prompted:
+        return prompted
+    if traits.split:
+        return split(Split(), traits.starts)
+    return segment_started if traits.starts else segment
+
+
+def _whole_image(look: Look, traits: Traits, longest: int | None) -> Step:
+    if longest is None:
+        return standard(look, traits.size)
+
+    def step(state: State) -> Steps[State]:
+        return (yield from standard(look, limit_longest_side(longest, state.hw))(state))
+
+    return step
+
+
+def _resampled(step: Step, how: Resampling) -> Step:
+    def seen(state: State) -> Steps[State]:
+        return (yield from step(dataclasses.replace(state, resampling=how)))
+
+    return seen
+
+
+def _first_clicks_only(look: Look, num: int) -> Look:
+    def seen(view: View) -> Steps[Seen]:
+        return (yield from look(dataclasses.replace(view, clicks=view.clicks.first(num))))
+
+    return seen
