@@ -59,10 +59,10 @@ def disk_maps(clicks: ClickBatch, hw: tuple[int, int], radius: float = 5.0) -> T
 def gaussian_maps(clicks: ClickBatch, hw: tuple[int, int], sigma: float = 10.0) -> Tensor:
     """Draw clicks as Gaussian spots: float32 (b, 2, h, w), channel 0 positive, 1 negative.
 
-    docs/PAPERS.md, FocusCut: network.
     exp(-4 ln2 d^2 / sigma^2), hence 1/2 at sigma / 2 pixels; d is the Euclidean distance to the nearest click of the
     sign, at most 255, and 255 where there is none. Fractional clicks are used as they are, their tops between pixels; a
-    click outside the frame draws the part of its spot that reaches in. The public code has whole pixels inside only.
+    click outside the frame draws the part of its spot that reaches in. The public code has whole pixels inside only
+    (docs/PAPERS.md, FocusCut: network).
     """
     squared = squared_distances(clicks, hw, drawn=clicks.valid).clamp_(max=FARTHEST**2)
     # exp2 for exp and ln 2: the same function, and not slow where it underflows.

@@ -1,6 +1,6 @@
 """How good masks and sessions are. Masks are bool (h, w); a session is the list of its IoUs, one per click.
 
-Borders are measured in `pipeline.boundaries`. docs/PAPERS.md, RITM: robot user and metrics.
+Borders are measured in `pipeline.boundaries` (docs/PAPERS.md, RITM: robot user and metrics).
 
 "Solved at click 20 counts as failure" has two readings, and published tables mix them: `nof` counts sessions that
 never reach the quality (FocusCut's NoF), `num_at_max` also those that reach it at the very last click (RITM's ">= 20"
