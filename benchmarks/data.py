@@ -33,7 +33,7 @@ from pipeline.data.sampling import Order
 from pipeline.data.windows import make_window
 
 PUBLIC = {"three_gates": 63.0, "none": 131.0}
-"""Samples per second and core of the public code, without decoding: figures of another run (spec/BASELINE)."""
+"""Samples per second and core of the public code, without decoding; measured once, on another machine."""
 WARM_UP = 2
 
 

@@ -47,21 +47,22 @@ def collate_clicks(batch: Sequence[Clicks], device: torch.device | str = "cpu") 
 
 
 def disk_maps(clicks: ClickBatch, hw: tuple[int, int], radius: float = 5.0) -> Tensor:
-    """Draw clicks as filled disks: float32 (b, 2, h, w), channel 0 positive, 1 negative (spec section 1).
+    """Draw clicks as filled disks: float32 (b, 2, h, w), channel 0 positive, 1 negative.
 
     A pixel is 1 when its squared distance to a click is <= radius^2; fractional clicks are used as they are. A click
     above *and* left of the frame (both coordinates negative) draws nothing, as in the public code, though its disk
-    might reach in.
+    might reach in (docs/PAPERS.md, RITM: clicks as maps).
     """
     return (squared_distances(clicks, hw) <= radius * radius).to(torch.float32)
 
 
 def gaussian_maps(clicks: ClickBatch, hw: tuple[int, int], sigma: float = 10.0) -> Tensor:
-    """Draw clicks as Gaussian spots: float32 (b, 2, h, w), channel 0 positive, 1 negative (FocusCut, spec 2.1).
+    """Draw clicks as Gaussian spots: float32 (b, 2, h, w), channel 0 positive, 1 negative.
 
     exp(-4 ln2 d^2 / sigma^2), hence 1/2 at sigma / 2 pixels; d is the Euclidean distance to the nearest click of the
     sign, at most 255, and 255 where there is none. Fractional clicks are used as they are, their tops between pixels; a
-    click outside the frame draws the part of its spot that reaches in. The public code has whole pixels inside only.
+    click outside the frame draws the part of its spot that reaches in. The public code has whole pixels inside only
+    (docs/PAPERS.md, FocusCut: network).
     """
     squared = squared_distances(clicks, hw, drawn=clicks.valid).clamp_(max=FARTHEST**2)
     # exp2 for exp and ln 2: the same function, and not slow where it underflows.

@@ -105,7 +105,7 @@ def contains(box: Box, yx: np.ndarray) -> bool:
 def to_view(yx: np.ndarray, box: Box, view_hw: tuple[int, int]) -> np.ndarray:
     """Map points (n, 2) of the image into a crop resized to `view_hw`; fractional, possibly outside.
 
-    No half-pixel term: the public code's map (spec 5.2).
+    No half-pixel term: the public code's map (docs/PAPERS.md, RITM: zoom-in).
     """
     height, width = box.hw
     return np.stack([view_hw[0] * (yx[:, 0] - box.top) / height, view_hw[1] * (yx[:, 1] - box.left) / width], axis=1)

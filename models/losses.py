@@ -16,11 +16,12 @@ def normalized_focal_loss(
     detach_normalizer: bool = True,
     max_mult: float = -1.0,
 ) -> Tensor:
-    """Focal loss whose weights sum to the number of pixels, per sample (Sofiiuk et al., RITM; spec 4.4): (b,).
+    """Focal loss whose weights sum to the number of pixels, per sample (b,) (Sofiiuk et al., RITM).
 
     `logits` and `target` (b, 1, h, w). Computed from log-sigmoid: the published float32 form differentiates
-    log(p + 1e-12) with p rounded to 0 and then yields gradients a thousand times too large (spec 4.5). A target
-    between 0 and 1 is allowed: pt = 1 - |target - p|. A sample that is ignored everywhere has loss 0.
+    log(p + 1e-12) with p rounded to 0 and then yields gradients a thousand times too large
+    (docs/PAPERS.md, RITM: losses). A target between 0 and 1 is allowed: pt = 1 - |target - p|. A sample that is ignored
+    everywhere has loss 0.
     """
     logits, target = logits.float(), target.float()
     valid = target != -1
@@ -46,7 +47,7 @@ def normalized_focal_loss(
 
 
 def binary_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Binary cross entropy per sample (b,); ignored pixels add 0 but are counted in the mean (spec 4.4)."""
+    """Binary cross entropy per sample (b,); ignored pixels add 0 but are counted in the mean, as in RITM."""
     valid = target != -1
     per_pixel = F.binary_cross_entropy_with_logits(logits.float(), target.clamp(min=0).float(), reduction="none")
     return (per_pixel * valid).flatten(1).mean(1)

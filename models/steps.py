@@ -87,7 +87,7 @@ class Example:
     true_negative: Clicks
     pseudo_negative: Clicks
     sorted_by_mask: bool = False
-    """Which negatives are true is not known: those that do not lie in the current mask (spec 4.1, ours)."""
+    """Which negatives are true is not known: those that do not lie in the current mask (ours)."""
 
 
 @dataclass(frozen=True, eq=False)

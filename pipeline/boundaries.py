@@ -1,5 +1,6 @@
-"""How well two masks' borders agree (FocusCut's definitions, spec 2.4). Masks are bool (h, w).
+"""How well two masks' borders agree, by FocusCut's definitions. Masks are bool (h, w).
 
+docs/PAPERS.md, FocusCut: robot user and metrics.
 Neither measure knows of ignored pixels: as published they are background of the object, and a prediction that covers
 them is held against it. That is not IoU's rule.
 """

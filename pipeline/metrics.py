@@ -1,6 +1,6 @@
 """How good masks and sessions are. Masks are bool (h, w); a session is the list of its IoUs, one per click.
 
-Borders are measured in `pipeline.boundaries`.
+Borders are measured in `pipeline.boundaries` (docs/PAPERS.md, RITM: robot user and metrics).
 
 "Solved at click 20 counts as failure" has two readings, and published tables mix them: `nof` counts sessions that
 never reach the quality (FocusCut's NoF), `num_at_max` also those that reach it at the very last click (RITM's ">= 20"
@@ -17,7 +17,7 @@ from models.errors import InputError
 
 
 def iou(mask: np.ndarray, object_mask: np.ndarray, ignore_mask: np.ndarray) -> float:
-    """Intersection over union outside the ignored pixels; nan if both masks are empty there (spec 6.2)."""
+    """Intersection over union outside the ignored pixels; nan if both masks are empty there."""
     valid = ~ignore_mask
     union = ((mask | object_mask) & valid).sum()
     return float((mask & object_mask & valid).sum() / union) if union else float("nan")
@@ -48,8 +48,8 @@ def nof(sessions: Sequence[Sequence[float]], quality: float, max_clicks: int = 2
 def nofi(items: Sequence[Hashable], sessions: Sequence[Sequence[float]], quality: float, max_clicks: int = 20) -> int:
     """NoFI@q: items (images, or samples) with a session that never reaches `quality`; `items[i]` is session i's.
 
-    An item of several objects fails if any of them does; published counts are of one session per item (spec 4.12),
-    where NoFI is NoF.
+    An item of several objects fails if any of them does; published counts are of one session per item,
+    where NoFI is NoF (docs/PAPERS.md, iCMFormer++: protocols).
     """
     return len({item for item, ious in zip(items, sessions, strict=True) if _fails(ious, quality, max_clicks)})
 
@@ -85,7 +85,7 @@ def value_at(values: Sequence[Sequence[float | None]], num_clicks: int) -> float
 
 
 def seconds_per_click(seconds: float, sessions: Sequence[Sequence[float]]) -> float:
-    """SPC: all the time an evaluation took over all its clicks; loading, the robot and the metrics count (spec 6.2)."""
+    """SPC: all the time an evaluation took over all its clicks; loading, the robot and the metrics count."""
     return seconds / max(1, sum(len(ious) for ious in sessions))
 
 

@@ -68,6 +68,31 @@ def test_readme_presets_exist() -> None:
     assert named <= set(PRESETS)
 
 
+class TestPapers:
+    """docs/PAPERS.md is where the code says: "docs/PAPERS.md, HEADING"."""
+
+    PAPERS = (ROOT / "docs/PAPERS.md").read_text()
+
+    def test_every_reference_names_a_heading(self) -> None:
+        headings = re.findall(r"^##+ (.+)$", self.PAPERS, re.M)
+        known = re.compile(f"({'|'.join(map(re.escape, headings))})(?=[).,;`]|$)")
+        found = 0
+        for path in (path for kind in ("py", "md") for path in ROOT.glob(f"[!.]*/**/*.{kind}")):
+            on_one_line = re.sub(r"\s+", " ", path.read_text())
+            for reference in on_one_line.split("docs/PAPERS.md, ")[1:] if path != Path(__file__) else ():
+                assert known.match(reference), f"{path.relative_to(ROOT)}: docs/PAPERS.md, {reference[:60]}"
+                found += 1
+        assert found > 20
+
+    def test_every_file_that_it_names_is_there(self) -> None:
+        for part in re.split(r"\n\n|\n(?=\|)", self.PAPERS):
+            folder = ROOT
+            for name in re.findall(r"`([\w/]+(?:\.py|/))`", part):
+                path = ROOT / name if "/" in name else folder / name  # a bare name: beside the file before it
+                folder = path.parent
+                assert path.exists(), f"docs/PAPERS.md: no {path.relative_to(ROOT)}"
+
+
 class TestClusterFile:
     @pytest.fixture
     def cluster(self) -> dict:

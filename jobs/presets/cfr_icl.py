@@ -1,8 +1,8 @@
 """CFR-ICL (Sun et al. 2023): fine-tuning with the iterative click loss and SUEM, from SimpleClick's weights.
 
 `cfr_icl_vit_*`: the paper's recipe (section 4.1: one epoch, lr 5e-6, batch 140 for ViT-B and 32 for ViT-H, its form of
-the loss). `*_code`: what the public configurations do (spec 4.3, 4.6): SUEM's three gates; the iterative loss, in its
-form there, for ViT-H only.
+the loss). `*_code`: what the public configurations do: SUEM's three gates; the iterative loss, in its form there, for
+ViT-H only (docs/PAPERS.md, CFR-ICL: recipes).
 """
 
 from dataclasses import replace

@@ -1,5 +1,6 @@
-"""EMC-Click (Du et al. 2023): base and correction, from ImageNet weights; and ours on plain ViTs (spec 1.6, 1.8b).
+"""EMC-Click (Du et al. 2023): base and correction, from ImageNet weights; and ours on plain ViTs.
 
+docs/PAPERS.md, EMC-Click: training; docs/PAPERS.md, EMC-Click: on a plain ViT.
 The published COCO+LVIS runs also take a fifth of their targets from stuff; ours do not.
 The runs on SBD have no public configuration: SBD's data, the same recipe.
 """

@@ -1,4 +1,7 @@
-"""iCMFormer and iCMFormer++ (spec 3.4, 4.9), from MAE or Swin weights."""
+"""iCMFormer and iCMFormer++, from MAE or Swin weights.
+
+docs/PAPERS.md, iCMFormer: training and inference; docs/PAPERS.md, iCMFormer++: training.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace

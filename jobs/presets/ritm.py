@@ -1,4 +1,4 @@
-"""RITM (Sofiiuk et al. 2021): HRNet + OCR, from ImageNet weights (spec 4.6)."""
+"""RITM (Sofiiuk et al. 2021): HRNet + OCR, from ImageNet weights (docs/PAPERS.md, RITM: recipes)."""
 
 from dataclasses import replace
 

@@ -1,4 +1,7 @@
-"""SimpleClick (Liu et al. 2023): plain ViTs at 448 pixels, from MAE weights (xTiny: fresh ones; spec 4.6)."""
+"""SimpleClick (Liu et al. 2023): plain ViTs at 448 pixels, from MAE weights (xTiny: fresh ones).
+
+docs/PAPERS.md, SimpleClick: recipes and files.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,6 +1,6 @@
-"""iCMFormer's click strategy: the centre of the largest error region, or a random point near its border (spec 3.6).
+"""iCMFormer's click strategy: the centre of the largest error region, or a random point near its border.
 
-The paper names the two kinds; that they come equally often, and what is near, is ours.
+The paper names the two kinds; that they come equally often, and what is near, is ours (docs/PAPERS.md, iCMFormer).
 """
 
 import numpy as np

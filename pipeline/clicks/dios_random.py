@@ -1,6 +1,6 @@
 """Random clicks as Deep Interactive Object Selection draws them (Xu et al., 2016), on the largest error region.
 
-There they are drawn on the object before training; here the same distances hold inside an error (spec 4.10).
+There they are drawn on the object before training; here the same distances hold inside an error.
 """
 
 import numpy as np

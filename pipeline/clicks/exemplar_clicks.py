@@ -1,4 +1,7 @@
-"""Clicks that might have made a finished object, for exemplars (spec 4.10): DIOS's strategies and distances."""
+"""Clicks that might have made a finished object, for exemplars: DIOS's strategies and distances.
+
+docs/PAPERS.md, iCMFormer++: COCO-MOIS.
+"""
 
 import cv2
 import numpy as np

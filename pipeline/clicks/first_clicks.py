@@ -1,4 +1,4 @@
-"""EMC-Click's first clicks: one deep inside each object, no others (spec 1.6)."""
+"""EMC-Click's first clicks: one deep inside each object, no others (docs/PAPERS.md, EMC-Click: training)."""
 
 from collections.abc import Sequence
 

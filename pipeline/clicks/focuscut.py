@@ -1,5 +1,6 @@
-"""FocusCut's robot user (spec 2.4): the oracle, but with something to say when nothing is wrong.
+"""FocusCut's robot user: the oracle, but with something to say when nothing is wrong.
 
+docs/PAPERS.md, FocusCut: robot user and metrics.
 The public code compares float64 distances of an exact transform: the order of exact squared integers, which the
 oracle uses, is the same.
 """

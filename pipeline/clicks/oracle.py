@@ -1,5 +1,6 @@
-"""The robot user of evaluation: the next click where the mask is most wrong (Sofiiuk et al., RITM; spec 6.1).
+"""The robot user of evaluation: the next click where the mask is most wrong (Sofiiuk et al., RITM).
 
+docs/PAPERS.md, RITM: robot user and metrics.
 The published rule compares float32 distances, whose last bit differs between calls, so that equally distant pixels
 come in a random order. Here distances are exact squared integers: the same clicks on every machine.
 """

@@ -1,5 +1,6 @@
-"""Clicks that depend on predictions, in the training loop (spec 4.2): where they may land, and which row they take.
+"""Clicks that depend on predictions, in the training loop: where they may land, and which row they take.
 
+docs/PAPERS.md, RITM: training.
 Rows: the first half of a sample's 2K rows holds positive clicks, the second half negative ones.
 
 Depths come from one of two transforms. On a CPU it is OpenCV's with the 5x5 kernel, as in the public code; on a device
@@ -47,7 +48,7 @@ TRAINING_CLICKS: dict[str, TrainingClick] = {
     "centre": TrainingClick(area="centre"),
     "border_mix": TrainingClick(area="border_mix"),
 }
-"""RITM's and SimpleClick's, CFR-ICL's (spec 4.2), EMC-Click's (1.6), FocusCut's robot, iCMFormer++'s mixture (4.9).
+"""RITM's and SimpleClick's, CFR-ICL's, EMC-Click's, FocusCut's robot, iCMFormer++'s mixture.
 
 The last two look at all errors of a sign, where the robots of evaluation look at the largest connected one.
 """
@@ -141,7 +142,7 @@ def _allowed(labels: Tensor, depths: Tensor, rule: TrainingClick, coin: Tensor) 
     if rule.sign == "drawn":
         positive = coin * deepest.sum(1) < deepest[:, 0]
     error = labels == torch.where(positive, 1, 2)[:, None, None]
-    # Of the deeper error, also where the sign was drawn: the less deep one may have no pixel then (spec 1.6).
+    # Of the deeper error, also where the sign was drawn: the less deep one may have no pixel then.
     top = deepest.amax(1)[:, None, None]
     if rule.area == "deep":
         return error & (depths > top / 2), positive

@@ -1,7 +1,7 @@
 """FocusCut's clicks for training: walks over the pixels that lie right, each click some way from those before it.
 
-Spec 2.2. The published text names the sets of margins and spacings; that each walk draws one of each, and that counts
-are drawn alike, is ours.
+The published text names the sets of margins and spacings; that each walk draws one of each, and that all counts are
+equally likely, is ours (docs/PAPERS.md, FocusCut: training).
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """Bad masks made of good ones, as CascadePSP makes them (Cheng et al., CVPR 2020): what a refinement starts from.
 
-Parts of the mask are dilated and eroded at random until too little of it agrees with the object (spec 2.2).
+Parts of the mask are dilated and eroded at random until too little of it agrees with the object.
 """
 
 from dataclasses import dataclass

@@ -1,5 +1,6 @@
-"""Training rows for exemplars: the target is all objects of a kind, one of them is given (iCMFormer++; spec 4.9, 4.10).
+"""Training rows for exemplars: the target is all objects of a kind, one of them is given.
 
+docs/PAPERS.md, iCMFormer++: training.
 Any data set with categories will do; what `jobs.prepare --stage mois` wrote has only images that show several of one.
 """
 

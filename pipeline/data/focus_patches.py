@@ -1,7 +1,8 @@
 """Close-ups for training: FocusCut's simulation of a user who corrects a detail (Lin et al., CVPR 2022, Alg. 1).
 
 A patch lies at a random place of an object's border, of a random size. It comes with a click at its centre, some more,
-and a coarse mask of what it shows. It is cut from the image as it was read, before any augmentation (spec 2.2).
+and a coarse mask of what it shows. It is cut from the image as it was read, before any augmentation
+(docs/PAPERS.md, FocusCut: training).
 """
 
 from collections.abc import Sequence

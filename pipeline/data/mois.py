@@ -1,5 +1,6 @@
-"""Multi-object samples for exemplars, made of any data set with categories (iCMFormer++, COCO-MOIS; spec 4.10).
+"""Multi-object samples for exemplars, made of any data set with categories.
 
+docs/PAPERS.md, iCMFormer++: COCO-MOIS.
 A triplet is an image, all its objects of one category, and one of them as the finished exemplar with the clicks that
 might have made it. Which one, and which clicks, follows from the seed and the ids alone.
 """

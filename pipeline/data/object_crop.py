@@ -1,4 +1,4 @@
-"""FocusCut's crop: a square about one object, of which only that object remains a target (spec 2.2)."""
+"""FocusCut's crop: a square about one object, the only target left (docs/PAPERS.md, FocusCut: training)."""
 
 from collections.abc import Sequence
 

@@ -175,7 +175,7 @@ class TestHeavyHalf:
         assert not same(first, encode(network, Clicks.none()))
 
     def test_a_negative_first_click_is_blank(self, network: SplitNetwork) -> None:
-        """But to the ViT, which takes the three maps that SimpleClick takes (spec 1.8b)."""
+        """But to the ViT, which takes the three maps that SimpleClick takes."""
         negative = encode(network, Clicks.of([(60, 70, False), (90, 20, True)]))
         assert same(negative, encode(network, Clicks.none())) != isinstance(network, EmcVit)
         assert same(negative, encode(network, Clicks.of([(60, 70, False)])))

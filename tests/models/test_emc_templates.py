@@ -19,7 +19,7 @@ signed_clicks = st.lists(st.tuples(coordinate, coordinate, st.booleans()), max_s
 
 
 def cell(y: float, x: float, grid_hw: tuple[int, int]) -> int:
-    """Spec 1.3, step 4, for one click; Python rounds half to even as well."""
+    """docs/PAPERS.md, EMC-Click: mask-correction network, step 3, for one click; Python rounds half to even too."""
     row, column = min(round(0.25 * y), grid_hw[0] - 1), min(round(0.25 * x), grid_hw[1] - 1)
     return max(0, row * grid_hw[1] + column)
 
@@ -47,7 +47,10 @@ def resized(array: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
 
 
 def slow_scores(feature: np.ndarray, rows: list[tuple[float, float, bool]]) -> list[np.ndarray]:
-    """Spec 1.3, step 4, for one sample as it is written: scores of the positive and of the negative sign (h * w)."""
+    """Scores of the positive and of the negative sign (h * w) for one sample, as they are written.
+
+    docs/PAPERS.md, EMC-Click: mask-correction network, step 3.
+    """
     _, h, w = feature.shape
     height, width = 4 * h, 4 * w
     cells = feature.reshape(len(feature), -1).T

@@ -140,7 +140,7 @@ def test_every_network_starts_from_a_given_mask(network: Any) -> None:
 
 
 def test_a_given_mask_is_where_corrections_start(halves: Any) -> None:
-    """The correction is told the mask itself, its probabilities held away from 0 and 1 (spec 1.8b)."""
+    """The correction gets the mask itself, its probabilities held away from 0 and 1."""
     image, object_mask = photo((384, 384))
     step = build(Refinement(), halves.traits)
     running = step(open_state(image, object_mask).with_click(Click(y=190, x=190)))

@@ -32,7 +32,7 @@ def variant(name: str) -> tuple[Callable[..., Tensor], dict[str, Any]]:
 
 
 def published_focal(logits: Tensor, target: Tensor, settings: dict[str, Any]) -> Tensor:
-    """The published formula as it is written (spec 4.4): in float64, where its rounding does no harm."""
+    """The published formula (docs/PAPERS.md, RITM: losses) in float64, where its rounding does no harm."""
     alpha, gamma = settings.get("alpha", 0.5), settings.get("gamma", 2.0)
     valid = target != -1
     soft = 1 - (target - torch.sigmoid(logits)).abs()
