@@ -4,10 +4,11 @@ A record inherits `Record` and annotates what a type cannot say: `steps: Annotat
 """
 
 import dataclasses
-import math
+import numbers
+import operator
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, TypeVar, Union
@@ -15,37 +16,65 @@ from typing import Annotated, Any, Literal, TypeVar, Union
 from models.errors import InputError, unknown
 
 T = TypeVar("T")
-WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "nothing"}
+NUMBERS = {int: numbers.Integral, float: numbers.Real}
+WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "none"}
 
 
 @dataclass(frozen=True)
-class AtLeast:
-    """A number of at least `low`, and at most `high`."""
+class Bound:
+    """A limit of a number; NaN is within none."""
 
-    low: float
-    high: float = math.inf
+    limit: float
+    sign: typing.ClassVar[str]
+    holds: typing.ClassVar[Callable[[Any, float], bool]]
 
-    def holds(self, value: float) -> bool:
-        """Whether a number is in the range; NaN is in none."""
-        return self.low <= value <= self.high
-
-    def __str__(self) -> str:
-        return f", {self.low} or more" if self.high == math.inf else f", {self.low} to {self.high}"
-
-
-@dataclass(frozen=True)
-class Above:
-    """A number above `low`, and below `high`."""
-
-    low: float
-    high: float = math.inf
-
-    def holds(self, value: float) -> bool:
-        """Whether a number is in the range; NaN is in none."""
-        return self.low < value < self.high
+    def fits(self, value: Any) -> bool:
+        """Whether a number keeps to it."""
+        return type(self).holds(value, self.limit)
 
     def __str__(self) -> str:
-        return f" above {self.low}" if self.high == math.inf else f" between {self.low} and {self.high}"
+        return f"{self.sign} {self.limit}"
+
+
+class AtLeast(Bound):
+    """The number is at least this."""
+
+    sign, holds = ">=", operator.ge
+
+
+class Above(Bound):
+    """The number is more than this."""
+
+    sign, holds = ">", operator.gt
+
+
+class AtMost(Bound):
+    """The number is at most this."""
+
+    sign, holds = "<=", operator.le
+
+
+class Below(Bound):
+    """The number is less than this."""
+
+    sign, holds = "<", operator.lt
+
+
+class Rising:
+    """The numbers of a tuple do not fall."""
+
+    def fits(self, value: Any) -> bool:
+        """Whether they do not."""
+        return list(value) == sorted(value)
+
+    def __str__(self) -> str:
+        return "in rising order"
+
+
+Count = Annotated[int, AtLeast(0)]
+Positive = Annotated[int, AtLeast(1)]
+Fraction = Annotated[float, AtLeast(0), AtMost(1)]
+Factor = Annotated[float, Above(0)]
 
 
 class Record:
@@ -53,6 +82,11 @@ class Record:
 
     name: typing.ClassVar[str] = ""
     """What messages call it; by default they name its fields alone."""
+
+    @classmethod
+    def label(cls, field: str) -> str:
+        """What messages call a field."""
+        return f"{cls.name}.{field}" if cls.name else field
 
     def named_parts(self) -> dict[str, Any]:
         """What it says by name, as it is written; a record of parts may be written otherwise than it is held."""
@@ -71,7 +105,7 @@ class Record:
     def __post_init__(self) -> None:
         """Check every field; raises InputError."""
         for name, hint in hints_of(type(self)).items():
-            check(hint, getattr(self, name), f"{self.name}.{name}" if self.name else name)
+            check(hint, getattr(self, name), self.label(name))
 
 
 @cache
@@ -91,8 +125,8 @@ def fits(hint: Any, value: Any) -> bool:
     """Whether a value is of a type. A whole number does for a float; a bool is no number."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
-        ranges = [each for each in args[1:] if isinstance(each, AtLeast | Above)]
-        return fits(args[0], value) and (value is None or all(each.holds(value) for each in ranges))
+        bounds = [each for each in args[1:] if isinstance(each, Bound | Rising)]
+        return fits(args[0], value) and all(each.fits(value) for each in bounds)
     if origin is Literal:
         return any(value == each and type(value) is type(each) for each in args)
     if origin in (Union, types.UnionType):
@@ -103,8 +137,8 @@ def fits(hint: Any, value: Any) -> bool:
         each = args[:1] * len(value) if args[-1] is Ellipsis else args
         return len(each) == len(value) and all(map(fits, each, value))
     kind = origin or hint
-    if kind in (int, float):
-        return isinstance(value, (int, kind)) and not isinstance(value, bool)
+    if kind in NUMBERS:
+        return isinstance(value, NUMBERS[kind]) and not isinstance(value, bool)
     return (kind is None and value is None) or not isinstance(kind, type) or isinstance(value, kind)
 
 
@@ -112,7 +146,8 @@ def expected(hint: Any) -> str:
     """In words, what a type with its range takes."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
-        return expected(args[0]) + "".join(str(each) for each in args[1:] if isinstance(each, AtLeast | Above))
+        bounds = (str(each) for each in args[1:] if isinstance(each, Bound | Rising))
+        return f"{expected(args[0])} {' and '.join(bounds)}".rstrip()
     if origin is Literal:
         return ", ".join(map(str, args[:-1])) + " or " * (len(args) > 1) + str(args[-1])
     if origin in (Union, types.UnionType):

@@ -2,12 +2,11 @@
 
 import dataclasses
 import json
-import types
 import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from models.records import Record
+from models.records import Record, read
 from pipeline.data.prepared.storage import shown
 
 T = TypeVar("T")
@@ -43,8 +42,8 @@ def as_dict(config: Any) -> dict[str, Any]:
 
 
 def from_dict(kind: type[T], plain: Mapping[str, Any]) -> T:
-    """Undo `as_dict` for a config dataclass; raises TypeError or ValueError for values that are not its own."""
-    return _typed(kind, plain)
+    """Undo `as_dict` for a config dataclass; raises InputError for values that are not its own."""
+    return read(kind, plain)
 
 
 def differences(saved: Any, given: Any) -> str:
@@ -114,19 +113,6 @@ def _in_short(value: Any) -> str:
 def _plain(value: Any) -> Any:
     parts = _parts(value)
     return str(value) if parts is None else parts
-
-
-def _typed(kind: Any, value: Any) -> Any:
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        return None if value is None else _typed(next(arg for arg in args if arg is not type(None)), value)
-    if dataclasses.is_dataclass(kind):
-        kinds = typing.get_type_hints(kind)
-        return typing.cast(Any, kind)(**{name: _typed(kinds.get(name, Any), entry) for name, entry in value.items()})
-    if origin is tuple and isinstance(value, list):
-        each = [args[0]] * len(value) if args[-1] is Ellipsis else args
-        return tuple(_typed(item_kind, item) for item_kind, item in zip(each, value, strict=True))
-    return value
 
 
 def _without_keys(value: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 from models.errors import InputError
 from models.geometry import LongSide
 from models.networks.base import Traits
-from models.records import Above, AtLeast, Record
+from models.records import Above, AtLeast, Below, Record
 from models.refinement.part import Inside, Part, Slot
 from models.refinement.patches import Masking
 from models.refinement.prompted import prompted
@@ -32,7 +32,7 @@ class Refinement(Record):
     """Shrink larger images first (whole-image looks of networks that take any size)."""
     max_network_clicks: Annotated[int, AtLeast(0)] | None = None
     """Show the network the first n clicks only; close-ups show all that lie in them."""
-    mask_threshold: Annotated[float, Above(0, 1)] = 0.49
+    mask_threshold: Annotated[float, Above(0), Below(1)] = 0.49
     """Probability above which a pixel belongs to the mask."""
 
     def __post_init__(self) -> None:

@@ -11,7 +11,7 @@ from models.device import to_device, to_host
 from models.geometry import Box
 from models.networks.base import Traits
 from models.parameters import Choice, Range
-from models.records import Above, AtLeast
+from models.records import Above, AtLeast, AtMost
 from models.refinement.focus_range import focus_range
 from models.refinement.part import ENCODED, Inside, Part, Slot
 from models.refinement.patches import Masking, Patch, paste_back, view_of
@@ -55,7 +55,7 @@ class Focus(Part):
     """Look again, at every click, around all clicks that correct details, as published; or around the newest alone."""
     from_click: Annotated[int, AtLeast(1)] = 2
     """First click that may get close-ups; where a session begins with a mask, its first click already may."""
-    min_area_ratio: Annotated[float, AtLeast(0, 1)] = 0.2
+    min_area_ratio: Annotated[float, AtLeast(0), AtMost(1)] = 0.2
     """A click whose change is smaller than this part of the mask corrects a detail (lambda)."""
     margin: Factor = 1.75
     """The first close-up's radius is this many times the detail's reach (omega)."""

@@ -11,7 +11,7 @@ from models.device import to_device, to_host
 from models.geometry import Box, SizeRule, apply_size_rule, box_iou, contains, whole
 from models.networks.base import Traits
 from models.parameters import Range
-from models.records import AtLeast
+from models.records import AtLeast, AtMost
 from models.refinement.part import ENCODED, EXEMPLAR, Inside, Part, Slot
 from models.refinement.patches import Masking, Patch, paste_back, view_of
 from models.refinement.state import Look, Memory, State, Step
@@ -33,7 +33,7 @@ class SquareZoom(Part):
 
     expansion: Annotated[float, AtLeast(0)] = 0.4
     """The box's side is the object's longer side and this much of its shorter one."""
-    keep_iou: Annotated[float, AtLeast(0, 1)] = 0.5
+    keep_iou: Annotated[float, AtLeast(0), AtMost(1)] = 0.5
     """Keep the box while its overlap with a newly computed one (product of the 1-D IoUs) is at least this."""
 
     @classmethod

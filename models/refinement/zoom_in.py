@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 from models.geometry import Box, SizeRule, apply_size_rule, box_iou, contains, expand, whole
 from models.networks.base import Traits
 from models.parameters import Choice, Range
-from models.records import Above, AtLeast
+from models.records import Above, AtLeast, AtMost
 from models.refinement.part import ENCODED, EXEMPLAR, Inside, Part, Slot
 from models.refinement.state import Look, State, Step
 from models.steps import Steps
@@ -36,7 +36,7 @@ class ZoomIn(Part):
     """The box is this much longer than the object."""
     min_crop_size: Annotated[int, AtLeast(1)] = 200
     """Shortest side of the box, in pixels."""
-    recompute_iou: Annotated[float, AtLeast(0, 1)] = 0.5
+    recompute_iou: Annotated[float, AtLeast(0), AtMost(1)] = 0.5
     """Keep the box while its overlap with a newly computed one (product of the 1-D IoUs) is at least this."""
     threshold: float = 0.5
     """Probability above which a pixel belongs to the object, for the box alone."""

@@ -6,48 +6,42 @@ strategy, all as often; pieces of other objects that touch are one object.
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import cv2
 import numpy as np
 
 from models.errors import InputError
+from models.records import AtLeast, Count, Positive, Record
 from pipeline.clicks.spaced import draw_spaced, pixels_around, pixels_inside, squared_gaps
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiosClicksConfig:
+class DiosClicksConfig(Record):
     """How many clicks each strategy draws, and the distances they keep."""
 
-    max_positive: int = 5
+    name = "clicks.dios"
+
+    max_positive: Positive = 5
     """Most positive clicks; at least 1."""
-    margin: float = 5
+    margin: Annotated[float, AtLeast(0)] = 5
     """Least distance of a click from the border of the object it is on or beside, in pixels."""
-    spacing: float = 10
+    spacing: Annotated[float, AtLeast(1)] = 10
     """Least distance between clicks of one strategy."""
-    reach: float = 40
+    reach: Annotated[float, AtLeast(1)] = 40
     """Largest distance of negative clicks from the object, where they are not on another one."""
-    max_around: int = 10
+    max_around: Count = 10
     """Most negative clicks of the first strategy, drawn around the object."""
-    max_on_other: int = 5
+    max_on_other: Count = 5
     """Most negative clicks of the second strategy on each other object."""
-    num_covering: int = 10
+    num_covering: Count = 10
     """Negative clicks of the third strategy, each as far from the object and from those before it as can be."""
 
     def __post_init__(self) -> None:
-        """Refuse values that mean nothing."""
-        for flag, given, least in (
-            ("max_positive", self.max_positive, 1),
-            ("max_around", self.max_around, 0),
-            ("max_on_other", self.max_on_other, 0),
-            ("num_covering", self.num_covering, 0),
-        ):
-            if given < least:
-                raise InputError(f"clicks.dios.{flag} is {given}: expected a whole number >= {least}")
-        if self.margin < 0 or self.spacing < 1 or self.reach < max(1, self.margin):
-            raise InputError(
-                f"clicks.dios: margin {self.margin}, spacing {self.spacing}, reach {self.reach}: expected distances "
-                "margin >= 0, spacing >= 1, reach >= 1 and >= margin"
-            )
+        """Check the fields together."""
+        super().__post_init__()
+        if self.reach < self.margin:
+            raise InputError(f"clicks.dios.reach is {self.reach}: expected a number >= margin, {self.margin}")
 
 
 def dios_clicks(

@@ -8,11 +8,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from typing import Annotated
 
 import cv2
 import numpy as np
 
 from models.errors import InputError, lookup
+from models.records import Above, AtLeast, AtMost, Count, Fraction, Positive, Record
 from pipeline.clicks.click_rows import RANDOM_ORDER, TrainingClicks, click_rows
 from pipeline.clicks.dios_clicks import DiosClicksConfig, dios_clicks
 from pipeline.clicks.first_clicks import first_clicks
@@ -20,33 +22,35 @@ from pipeline.clicks.walk_clicks import WalkClicksConfig, walk_clicks
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomClicksConfig:
+class RandomClicksConfig(Record):
     """How many first clicks a sample gets and where they fall."""
+
+    name = "clicks"
 
     law: str = "ritm"
     """Who draws: ritm, dios (Xu et al., 2016), walk (FocusCut) or first (EMC-Click: first clicks only). dios and walk
     heed max_clicks, the merging, the order and their own settings alone."""
-    max_clicks: int = 24
+    max_clicks: Positive = 24
     """Most clicks of one sign (K)."""
-    prob_gamma: float = 0.8
+    prob_gamma: Annotated[float, Above(0), AtMost(1)] = 0.8
     """How fast the odds fall with every further click, in (0, 1]."""
-    merge_objects_prob: float = 0.15
+    merge_objects_prob: Fraction = 0.15
     """How often several objects are taken for one."""
-    max_merged: int = 2
+    max_merged: Positive = 2
     """Most objects taken for one."""
-    erode_prob: float = 0.9
+    erode_prob: Fraction = 0.9
     """How often positive clicks keep away from the object's border."""
-    erode_iterations: int = 3
+    erode_iterations: Count = 3
     """How far they then keep away, in pixels."""
-    min_eroded_area: int = 10
+    min_eroded_area: Count = 10
     """An object that erodes to this many pixels or fewer is left whole."""
-    background_weight: float = 0.1
+    background_weight: Annotated[float, AtLeast(0)] = 0.1
     """Odds of a negative click anywhere outside the object."""
-    others_weight: float = 0.4
+    others_weight: Annotated[float, AtLeast(0)] = 0.4
     """Odds of a negative click on another object."""
-    border_weight: float = 0.5
+    border_weight: Annotated[float, AtLeast(0)] = 0.5
     """Odds of a negative click in a ring around the object."""
-    expand_ratio: float = 0.1
+    expand_ratio: Annotated[float, AtLeast(0)] = 0.1
     """Width of that ring, as a part of the square root of the object's area."""
     permute_order: bool = False
     """Number the clicks 2, 3, ... at random (CFR-ICL) rather than all 100."""
@@ -54,29 +58,15 @@ class RandomClicksConfig:
     walk: WalkClicksConfig = field(default_factory=WalkClicksConfig)
 
     def __post_init__(self) -> None:
-        """Refuse values that mean nothing."""
+        """Check the fields together."""
+        super().__post_init__()
         lookup("click law", self.law, CLICK_LAWS)
-        for flag, given, least in (
-            ("max_clicks", self.max_clicks, 1),
-            ("max_merged", self.max_merged, 1),
-            ("erode_iterations", self.erode_iterations, 0),
-            ("min_eroded_area", self.min_eroded_area, 0),
-        ):
-            if given < least:
-                raise InputError(f"clicks.{flag} is {given}: expected a whole number >= {least}")
-        for flag, given in (("merge_objects_prob", self.merge_objects_prob), ("erode_prob", self.erode_prob)):
-            if not 0 <= given <= 1:
-                raise InputError(f"clicks.{flag} is {given}: expected a probability between 0 and 1")
-        if not 0 < self.prob_gamma <= 1:
-            raise InputError(f"clicks.prob_gamma is {self.prob_gamma}: expected more than 0 and at most 1")
         weights = (self.background_weight, self.others_weight, self.border_weight)
-        if min(weights) < 0 or sum(weights) <= 0:
+        if not any(weights):
             raise InputError(
                 f"clicks.background_weight, others_weight, border_weight are {weights}: "
                 "expected numbers >= 0, not all 0"
             )
-        if self.expand_ratio < 0:
-            raise InputError(f"clicks.expand_ratio is {self.expand_ratio}: expected a number >= 0")
 
 
 class _Areas:

@@ -1,11 +1,12 @@
 """A robot user nearer to people: most often at the worst error, towards its middle, but never exactly there."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
-from models.errors import InputError
 from models.interaction import Click, Clicks
+from models.records import AtLeast, AtMost, Fraction, Record
 from pipeline.clicks.centre import centre_click
 from pipeline.clicks.oracle import squared_distances
 from pipeline.clicks.regions import Region, largest_regions
@@ -14,23 +15,17 @@ TRIES = 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class Realistic:
+class Realistic(Record):
     """How a person clicks; ours, measured on nobody."""
 
-    power: float = 2.0
-    """A pixel is chosen with odds of its distance to the region's border to this power; 0: anywhere in it."""
-    jitter: float = 0.05
-    """How far the hand misses: standard deviation, as a part of the square root of the region's area."""
-    second_region: float = 0.1
-    """How often the second-largest region is taken, where there is one."""
+    name = "realistic"
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.power <= 100 or not 0 <= self.jitter <= 10:
-            raise InputError(
-                f"realistic.power {self.power}, jitter {self.jitter}: expected numbers in 0..100 and in 0..10"
-            )
-        if not 0 <= self.second_region <= 1:
-            raise InputError(f"realistic.second_region is {self.second_region}: expected a probability in 0..1")
+    power: Annotated[float, AtLeast(0), AtMost(100)] = 2.0
+    """A pixel is chosen with odds of its distance to the region's border to this power; 0: anywhere in it."""
+    jitter: Annotated[float, AtLeast(0), AtMost(10)] = 0.05
+    """How far the hand misses: standard deviation, as a part of the square root of the region's area."""
+    second_region: Fraction = 0.1
+    """How often the second-largest region is taken, where there is one."""
 
 
 DEFAULTS = Realistic()

@@ -6,48 +6,46 @@ equally likely, is ours (docs/PAPERS.md, FocusCut: training).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
 from models.errors import InputError
+from models.records import AtLeast, Count, Factor, Record
 from pipeline.clicks.centre import centre_click
 from pipeline.clicks.spaced import bounds, draw_spaced, pixels_around, pixels_inside
 
+Margins = tuple[Annotated[float, AtLeast(0)], ...]
+Spacings = tuple[Annotated[float, AtLeast(1)], ...]
+
 
 @dataclass(frozen=True, kw_only=True)
-class WalkClicksConfig:
+class WalkClicksConfig(Record):
     """How many clicks follow the first, and how far they keep from the object's border and from each other."""
 
-    max_positive: int = 10
+    name = "clicks.walk"
+
+    max_positive: Count = 10
     """Most positive clicks beside the first; fewer come as often."""
-    max_negative: int = 10
+    max_negative: Count = 10
     """Most negative clicks."""
-    positive_margins: tuple[float, ...] = (5, 10, 15, 20)
+    positive_margins: Margins = (5, 10, 15, 20)
     """Least distances of positive clicks from the border, of which one is drawn, in pixels."""
-    positive_spacings: tuple[float, ...] = (7, 10, 20)
+    positive_spacings: Spacings = (7, 10, 20)
     """Least distances between them, of which one is drawn."""
-    negative_margins: tuple[float, ...] = (15, 40, 60)
+    negative_margins: Margins = (15, 40, 60)
     """Least distances of negative clicks from the object."""
-    negative_spacings: tuple[float, ...] = (10, 15, 25)
+    negative_spacings: Spacings = (10, 15, 25)
     """Least distances between them."""
-    reach: float = 80
+    reach: Factor = 80
     """Largest distance of negative clicks from the object."""
 
     def __post_init__(self) -> None:
-        """Refuse values that mean nothing."""
-        for flag, given in (("max_positive", self.max_positive), ("max_negative", self.max_negative)):
-            if given < 0:
-                raise InputError(f"walk clicks: {flag} is {given}: expected a whole number >= 0")
-        for flag, values, least in (
-            ("positive_margins", self.positive_margins, 0),
-            ("negative_margins", self.negative_margins, 0),
-            ("positive_spacings", self.positive_spacings, 1),
-            ("negative_spacings", self.negative_spacings, 1),
-        ):
-            if not values or min(values) < least:
-                raise InputError(f"walk clicks: {flag} is {values}: expected one or more distances >= {least}")
-        if self.reach <= 0:
-            raise InputError(f"walk clicks: reach is {self.reach}: expected a distance > 0")
+        """Check the fields together."""
+        super().__post_init__()
+        for name in ("positive_margins", "positive_spacings", "negative_margins", "negative_spacings"):
+            if not getattr(self, name):
+                raise InputError(f"clicks.walk.{name} is (): expected one or more distances")
 
 
 def walk(

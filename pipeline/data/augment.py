@@ -10,42 +10,42 @@ import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
 
 from models.errors import InputError, lookup
+from models.records import Count, Factor, Record, Rising
 from pipeline.data.crop import resized, resized_crop
 from pipeline.data.object_crop import object_square, square_crop
 from pipeline.data.sample import Sample
 
 
 @dataclass(frozen=True, kw_only=True)
-class AugmentConfig:
+class AugmentConfig(Record):
     """Which augmentation, and when to try again."""
+
+    name = "augment"
 
     recipe: str = "coco_lvis"
     """coco_lvis, sbd (training), coco_lvis_val, sbd_val (no colour, no flip), focuscut (a square about one object),
     plain (as coco_lvis, with colours of our own: needs no albumentations)."""
-    scale: tuple[float, float] | None = None
+    scale: Annotated[tuple[Factor, Factor], Rising()] | None = None
     """Range of the random resize in front; none: the recipe's own. Small crops want small images: a crop of 224
     pixels sees what the whole image will look like at 224 when photos of 640 are scaled by 0.35 to 0.8."""
     fit: bool = False
     """Count `scale` from the size at which an image just fits into the crop, whatever size it has: at 1 all of it is
     shown, as a network sees it that resizes every image to a frame (SAM)."""
-    max_redraws: int = 20
+    max_redraws: Count = 20
     """How often an augmentation that lost every object is drawn anew before the empty sample is used."""
 
     def __post_init__(self) -> None:
-        """Refuse names and numbers that mean nothing."""
+        """Check the fields together."""
+        super().__post_init__()
         lookup("augmentation recipe", self.recipe, AUGMENT_RECIPES)
-        if self.scale is not None and not 0 < self.scale[0] <= self.scale[1]:
-            raise InputError(f"augment.scale is {self.scale}: expected 0 < smallest <= largest")
         if self.fit and AUGMENT_RECIPES[self.recipe].around:
             raise InputError(f"augment.fit: recipe {self.recipe} cuts a square about an object; leave it out")
-        if self.max_redraws < 0:
-            raise InputError(f"augment.max_redraws is {self.max_redraws}: expected a whole number >= 0")
 
 
 @dataclass(frozen=True, slots=True)

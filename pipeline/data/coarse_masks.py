@@ -5,43 +5,33 @@ Parts of the mask are dilated and eroded at random until too little of it agrees
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Annotated
 
 import cv2
 import numpy as np
 
-from models.errors import InputError
+from models.records import AtLeast, Count, Fraction, Positive, Record, Rising
 
 CHUNK = 16
 """Rounds whose random numbers are drawn at once, for speed."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class CoarseMaskConfig:
+class CoarseMaskConfig(Record):
     """How bad a mask becomes, and by what."""
 
-    max_iou: float = 0.6
-    """The mask is bad enough when its IoU with the object is below this."""
-    max_rounds: int = 250
-    """Rounds after which it is left as it is."""
-    num_rectangles: int = 4
-    """Random rectangles of a round, each dilated or eroded."""
-    kernels: tuple[int, int] = (3, 9)
-    """Smallest and largest side of the structuring element, in pixels."""
-    dot_prob: float = 0.25
-    """How often a rectangle's middle pixel is set or cleared first: a seed of holes and of islands."""
+    name = "coarse"
 
-    def __post_init__(self) -> None:
-        """Refuse values that mean nothing."""
-        for flag, given in (("max_iou", self.max_iou), ("dot_prob", self.dot_prob)):
-            if not 0 <= given <= 1:
-                raise InputError(f"coarse mask: {flag} is {given}: expected a number between 0 and 1")
-        if self.max_rounds < 0 or self.num_rectangles < 1:
-            raise InputError(
-                f"coarse mask: max_rounds {self.max_rounds}, num_rectangles {self.num_rectangles}: expected whole "
-                "numbers >= 0 and >= 1"
-            )
-        if not 2 <= self.kernels[0] <= self.kernels[1]:
-            raise InputError(f"coarse mask: kernels is {self.kernels}: expected 2 <= smallest <= largest")
+    max_iou: Fraction = 0.6
+    """The mask is bad enough when its IoU with the object is below this."""
+    max_rounds: Count = 250
+    """Rounds after which it is left as it is."""
+    num_rectangles: Positive = 4
+    """Random rectangles of a round, each dilated or eroded."""
+    kernels: Annotated[tuple[Annotated[int, AtLeast(2)], int], Rising()] = (3, 9)
+    """Smallest and largest side of the structuring element, in pixels."""
+    dot_prob: Fraction = 0.25
+    """How often a rectangle's middle pixel is set or cleared first: a seed of holes and of islands."""
 
 
 @cache

@@ -1,10 +1,11 @@
 """Everything the training stream is made from: which data, which size, how augmented, pasted and clicked."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from models.decoding import Decoding
 from models.errors import InputError
+from models.records import Above, AtMost, Count, Fraction, Positive
 from pipeline.clicks.random_clicks import RandomClicksConfig
 from pipeline.data.augment import AugmentConfig
 from pipeline.data.copy_paste import CopyPasteConfig
@@ -31,26 +32,26 @@ class DataConfig(Decoding):
     coarse: tuple[str, ...] = ()
     """How the ids of images begin whose masks are coarse, such as polygons: what `training.ignore_border` leaves out
     are their borders alone. None: nothing is known, and all borders are left out."""
-    crop_hw: tuple[int, int] = (448, 448)
+    crop_hw: tuple[Positive, Positive] = (448, 448)
     """Height and width of a training image."""
-    window_size: int = 64
+    window_size: Positive = 64
     """How many samples are made together: decoded once, each other's copy-paste partners."""
-    targets_per_view: int = 1
+    targets_per_view: Positive = 1
     """Samples in a row that show the same augmented image, each with a target and clicks drawn for it: networks that
     encode an image before any click (SAM) encode it once where they share a forward (a divisor of batch_size /
     accumulate / workers). Of the window's images the others are not shown: an epoch shows one of so many."""
-    seed: int = 0
+    seed: Count = 0
     """Another seed gives another stream."""
-    min_object_area: int | Literal["auto"] = 1000
+    min_object_area: Count | Literal["auto"] = 1000
     """Objects of fewer pixels after augmentation are no targets (COCO+LVIS 1000; SBD 80, in CFR-ICL 20). auto: the 10th
     percentile of the objects' areas as training scales them, at least 20 (pipeline/data/targets.py)."""
-    max_auto_area: int = 1000
+    max_auto_area: Count = 1000
     """Most that auto comes to."""
-    min_piece_area: int = 0
+    min_piece_area: Count = 0
     """Connected pieces of objects of fewer pixels are taken away from them (EMC-Click 900)."""
-    max_object_share: float = 1.0
+    max_object_share: Annotated[float, Above(0), AtMost(1)] = 1.0
     """Objects that cover a larger part of the crop are no targets (EMC-Click .85)."""
-    keep_background_prob: float = 0.05
+    keep_background_prob: Fraction = 0.05
     """How often a crop without any object is kept (COCO+LVIS .05, SBD .01)."""
     fresh_partners: bool = False
     """Augment a copy-paste partner anew for every paste (CFR-ICL's code) rather than once: more variety within a
@@ -68,28 +69,8 @@ class DataConfig(Decoding):
         return self.min_object_area
 
     def __post_init__(self) -> None:
-        """Refuse values that mean nothing."""
+        """Check the fields together."""
         super().__post_init__()
-        if len(self.crop_hw) != 2 or min(self.crop_hw) < 1:
-            raise InputError(f"crop_hw is {self.crop_hw}: expected a height and a width of at least 1 pixel")
-        for flag, given, least in (
-            ("window_size", self.window_size, 1),
-            ("targets_per_view", self.targets_per_view, 1),
-            ("seed", self.seed, 0),
-            ("min_object_area", self.min_object_area, 0),
-            ("max_auto_area", self.max_auto_area, 0),
-        ):
-            if given != AUTO and int(given) < least:
-                raise InputError(f"{flag} is {given}: expected a whole number >= {least}")
-        if self.min_piece_area < 0 or not 0 < self.max_object_share <= 1:
-            raise InputError(
-                f"min_piece_area is {self.min_piece_area}, max_object_share {self.max_object_share}: expected >= 0 and "
-                "a part in (0, 1]"
-            )
-        if not 0 <= self.keep_background_prob <= 1:
-            raise InputError(
-                f"keep_background_prob is {self.keep_background_prob}: expected a probability between 0 and 1"
-            )
         if self.targets_per_view > self.window_size:
             raise InputError(
                 f"targets_per_view is {self.targets_per_view}: expected at most window_size, {self.window_size}"

@@ -6,54 +6,52 @@ The modes are functions of (image, mask) pairs; a recipe says which of them a sa
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import cv2
 import numpy as np
 
 from models.errors import InputError, lookup
+from models.records import AtLeast, Count, Fraction, Positive, Record
 from pipeline.data.objects import Selection
 from pipeline.data.sample import ObjectRef, Sample
 
 
 @dataclass(frozen=True, kw_only=True)
-class CopyPasteConfig:
+class CopyPasteConfig(Record):
     """Which copy-paste a sample meets, and how often."""
+
+    name = "copy_paste"
 
     recipe: str = "none"
     """none, three_gates (as CFR-ICL's public code runs) or exclusive (one of its paper's four modes at most)."""
-    prob: float = 0.5
+    prob: Fraction = 0.5
     """exclusive: how often any mode is used; three_gates: how often each of the first two gates opens."""
-    mix_prob: float = 0.5
+    mix_prob: Fraction = 0.5
     """three_gates: how often the third gate (mixing) opens."""
-    simple_weight: float = 1.0
+    simple_weight: Annotated[float, AtLeast(0)] = 1.0
     """exclusive: odds of pasting the object onto the partner's image."""
-    union_weight: float = 1.0
+    union_weight: Annotated[float, AtLeast(0)] = 1.0
     """exclusive: odds of pasting a foreign object that then belongs to the target."""
-    exclusion_weight: float = 1.0
+    exclusion_weight: Annotated[float, AtLeast(0)] = 1.0
     """exclusive: odds of pasting a foreign object that covers a part of the target."""
-    mixing_weight: float = 1.0
+    mixing_weight: Annotated[float, AtLeast(0)] = 1.0
     """exclusive: odds of blending the two images as wholes."""
-    min_left: int = 20
+    min_left: Count = 20
     """A foreign object that leaves this many target pixels or fewer uncovered is refused."""
-    max_partners: int = 5
+    max_partners: Positive = 5
     """How many partners are tried before copy-paste gives up."""
 
     def __post_init__(self) -> None:
-        """Refuse values that mean nothing."""
+        """Check the fields together."""
+        super().__post_init__()
         lookup("copy-paste recipe", self.recipe, COPY_PASTE_RECIPES)
-        for flag, given in (("prob", self.prob), ("mix_prob", self.mix_prob)):
-            if not 0 <= given <= 1:
-                raise InputError(f"copy_paste.{flag} is {given}: expected a probability between 0 and 1")
         weights = self.simple_weight, self.union_weight, self.exclusion_weight, self.mixing_weight
-        if min(weights) < 0 or sum(weights) <= 0:
+        if not any(weights):
             raise InputError(
                 "copy_paste.simple_weight, union_weight, exclusion_weight, mixing_weight are "
                 f"{weights}: expected numbers >= 0, not all 0"
             )
-        for flag, given, least in (("min_left", self.min_left, 0), ("max_partners", self.max_partners, 1)):
-            if given < least:
-                raise InputError(f"copy_paste.{flag} is {given}: expected a whole number >= {least}")
 
 
 class Draws(Protocol):

@@ -7,13 +7,13 @@ and a coarse mask of what it shows. It is cut from the image as it was read, bef
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
 
-from models.errors import InputError
 from models.geometry import Box
+from models.records import AtLeast, Below, Factor, Positive, Record, Rising
 from pipeline.clicks.click_rows import TrainingClicks, click_rows
 from pipeline.clicks.spaced import bounds
 from pipeline.clicks.walk_clicks import WalkClicksConfig, walk
@@ -24,39 +24,27 @@ _CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 
 
 @dataclass(frozen=True, kw_only=True)
-class FocusPatchConfig:
+class FocusPatchConfig(Record):
     """Whether samples come with a close-up, and how it is drawn."""
+
+    name = "focus"
 
     enabled: bool = False
     """Add the focus columns to each row; needs copy-paste to be "none"."""
-    size: int = 384
+    size: Annotated[int, AtLeast(8)] = 384
     """Side of the patch as the network sees it."""
-    scale: tuple[float, float] = (0.2, 0.8)
+    scale: Annotated[tuple[Factor, Factor], Rising()] = (0.2, 0.8)
     """Range of the patch's radius, as a part of the square root of the object's area (alpha)."""
-    min_radius: int = 5
+    min_radius: Positive = 5
     """Least radius, in pixels of the image."""
-    shift: float = 0.3
+    shift: Annotated[float, AtLeast(0), Below(1)] = 0.3
     """How far the centre may lie from the object's border, by rows and by columns, as a part of the radius (beta)."""
     clicks: WalkClicksConfig = field(default_factory=lambda: WalkClicksConfig(max_positive=3, max_negative=3))
     """The clicks beside the centre's; distances in pixels of the resized patch."""
-    coarse_size: int = 192
+    coarse_size: Annotated[int, AtLeast(8)] = 192
     """Side at which the previous mask is made coarse, before it is resized to `size`. Ours: at 384 half of the masks
     never get as bad as they shall."""
     coarse: CoarseMaskConfig = field(default_factory=CoarseMaskConfig)
-
-    def __post_init__(self) -> None:
-        """Refuse values that mean nothing."""
-        for flag, given, least in (
-            ("size", self.size, 8),
-            ("min_radius", self.min_radius, 1),
-            ("coarse_size", self.coarse_size, 8),
-        ):
-            if given < least:
-                raise InputError(f"focus.{flag} is {given}: expected a whole number >= {least}")
-        if not 0 < self.scale[0] <= self.scale[1]:
-            raise InputError(f"focus.scale is {self.scale}: expected 0 < smallest <= largest")
-        if not 0 <= self.shift < 1:
-            raise InputError(f"focus.shift is {self.shift}: expected 0 <= shift < 1, or patches would miss the border")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -7,10 +7,11 @@ might have made it. Which one, and which clicks, follows from the seed and the i
 
 import hashlib
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import numpy as np
 
-from models.errors import InputError
+from models.records import AtLeast, Count, Record
 from pipeline.clicks.exemplar_clicks import exemplar_clicks
 from pipeline.data.augment import keep_objects
 from pipeline.data.sample import Exemplar, ObjectRef, Sample
@@ -19,24 +20,17 @@ MIN_OBJECTS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class MoisConfig:
+class MoisConfig(Record):
     """Which objects make triplets."""
 
-    seed: int = 0
-    """Another seed draws other exemplars and clicks."""
-    min_object_area: int = 0
-    """Objects of fewer pixels are no part of a triplet; their pixels count for nobody. The paper does not say."""
-    max_objects: int | None = None
-    """Categories with more objects in an image are left out; none: none are."""
+    name = "mois"
 
-    def __post_init__(self) -> None:
-        """Refuse values that mean nothing."""
-        if self.seed < 0 or self.min_object_area < 0:
-            raise InputError(
-                f"mois: seed {self.seed}, min_object_area {self.min_object_area}: expected whole numbers >= 0"
-            )
-        if self.max_objects is not None and self.max_objects < MIN_OBJECTS:
-            raise InputError(f"mois.max_objects is {self.max_objects}: expected at least {MIN_OBJECTS}, or none")
+    seed: Count = 0
+    """Another seed draws other exemplars and clicks."""
+    min_object_area: Count = 0
+    """Objects of fewer pixels are no part of a triplet; their pixels count for nobody. The paper does not say."""
+    max_objects: Annotated[int, AtLeast(MIN_OBJECTS)] | None = None
+    """Categories with more objects in an image are left out; none: none are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

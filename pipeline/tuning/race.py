@@ -10,38 +10,34 @@ differences instead of raw means).
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
 from models.errors import InputError
+from models.records import Above, AtLeast, AtMost, Below, Record, Rising
 
 
 @dataclass(frozen=True, kw_only=True)
-class RaceConfig:
+class RaceConfig(Record):
     """How hard the race is."""
 
-    rungs: tuple[float, ...] = (0.1, 0.2, 0.4, 1.0)
+    name = "race"
+
+    rungs: Annotated[tuple[Annotated[float, Above(0), AtMost(1)], ...], Rising()] = (0.1, 0.2, 0.4, 1.0)
     """Parts of the objects after which settings are compared; 1.0: no race, everything is played."""
-    keep: float = 0.5
+    keep: Annotated[float, Above(0), AtMost(1)] = 0.5
     """Part of the settings that a rung lets through at most; 1: only what is shown to be worse is dropped."""
-    level: float = 0.95
+    level: Annotated[float, AtLeast(0.5), Below(1)] = 0.95
     """Confidence with which a setting has to be shown worse."""
-    least: int = 3
+    least: Annotated[int, AtLeast(2)] = 3
     """Fewest objects of a rung."""
 
     def __post_init__(self) -> None:
-        if (
-            not self.rungs
-            or list(self.rungs) != sorted(set(self.rungs))
-            or not self.rungs[0] > 0
-            or self.rungs[-1] != 1
-        ):
-            raise InputError(f"race.rungs {self.rungs}: expected rising parts of the objects, the last one 1.0")
-        if not 0 < self.keep <= 1 or not 0.5 <= self.level < 1 or self.least < 2:
-            raise InputError(
-                f"race: keep {self.keep}, level {self.level}, least {self.least}: expected a part in (0, 1], a "
-                "confidence in [0.5, 1) and at least 2 objects"
-            )
+        """Check the fields together."""
+        super().__post_init__()
+        if len(set(self.rungs)) < len(self.rungs) or self.rungs[-1:] != (1,):
+            raise InputError(f"race.rungs is {self.rungs}: expected rising parts of the objects, the last one 1.0")
 
     def sizes(self, num_objects: int) -> list[int]:
         """Objects that a setting has played at the end of each rung."""

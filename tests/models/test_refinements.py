@@ -281,10 +281,10 @@ def test_every_refinement_survives_json(name: str, tmp_path: Path) -> None:
         ({"flipp": True}, "did you mean 'flip'"),
         ({"cascade": {"stepps": 1}}, "did you mean 'steps'"),
         ({"cascade": 3}, "expected an object"),
-        ({"cascade": {"steps": -1}}, "cascade.steps is -1: expected a whole number, 0 or more"),
-        ({"mask_threshold": 1.5}, "mask_threshold is 1.5: expected a number between 0 and 1"),
+        ({"cascade": {"steps": -1}}, "cascade.steps is -1: expected a whole number >= 0"),
+        ({"mask_threshold": 1.5}, "mask_threshold is 1.5: expected a number > 0 and < 1"),
         ({"zoom_in": {}, "limit_longest_side": 800}, "exclude each other"),
-        ({"zoom_in": {"expansion": 0}}, "zoom_in.expansion is 0: expected a number above 0"),
+        ({"zoom_in": {"expansion": 0}}, "zoom_in.expansion is 0: expected a number > 0"),
     ],
 )
 def test_what_means_nothing_is_refused(given, message: str) -> None:

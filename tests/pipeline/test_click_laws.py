@@ -221,8 +221,8 @@ def test_walks_stay_where_they_may() -> None:
         (WalkClicksConfig(), {"negative_spacings": (0.0,)}, "negative_spacings is"),
         (WalkClicksConfig(), {"reach": 0.0}, "reach is 0.0"),
         (DiosClicksConfig(), {"max_positive": 0}, "max_positive is 0"),
-        (DiosClicksConfig(), {"spacing": 0.0}, "spacing 0.0"),
-        (DiosClicksConfig(), {"margin": 50.0}, "margin 50.0"),
+        (DiosClicksConfig(), {"spacing": 0.0}, "spacing is 0.0"),
+        (DiosClicksConfig(), {"margin": 50.0}, "margin, 50.0"),
     ],
 )
 def test_wrong_settings_say_what_is_wrong(

@@ -112,7 +112,7 @@ def test_a_set_of_crowds_alone_says_what_to_do(tmp_path: Path, caplog: pytest.Lo
     path.write_text(json.dumps(data))
     assert [item.object_ids for item in open_reader("coco", str(tmp_path)).items()] == [(), ()]
     assert "all 4 annotations are crowds, none is an object; crowds=objects" in caplog.text
-    with pytest.raises(InputError, match="expected auto, ignore, objects"):
+    with pytest.raises(InputError, match="expected auto, ignore or objects"):
         open_reader("coco", str(tmp_path), options={"crowds": "keep"})
 
 

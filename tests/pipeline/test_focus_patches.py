@@ -209,7 +209,7 @@ def test_copy_paste_and_close_ups_exclude_each_other() -> None:
         (FocusPatchConfig(), {"scale": (0.5, 0.2)}, r"focus.scale is \(0.5, 0.2\)"),
         (FocusPatchConfig(), {"shift": 1.0}, "focus.shift is 1.0"),
         (CoarseMaskConfig(), {"max_iou": 2.0}, "max_iou is 2.0"),
-        (CoarseMaskConfig(), {"num_rectangles": 0}, "num_rectangles 0"),
+        (CoarseMaskConfig(), {"num_rectangles": 0}, "num_rectangles is 0"),
         (CoarseMaskConfig(), {"kernels": (1, 9)}, r"kernels is \(1, 9\)"),
     ],
 )

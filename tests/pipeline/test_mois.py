@@ -149,8 +149,8 @@ def test_counts_add_up() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"seed": -1}, "seed -1"),
-        ({"min_object_area": -1}, "min_object_area -1"),
+        ({"seed": -1}, "seed is -1"),
+        ({"min_object_area": -1}, "min_object_area is -1"),
         ({"max_objects": 1}, "max_objects is 1"),
     ],
 )

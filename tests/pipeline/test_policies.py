@@ -253,8 +253,8 @@ def test_settings_reach_the_realistic_user() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"power": -1.0}, r"realistic\.power -1"),
-        ({"jitter": float("nan")}, "jitter nan"),
+        ({"power": -1.0}, r"realistic\.power is -1"),
+        ({"jitter": float("nan")}, "jitter is nan"),
         ({"second_region": 1.5}, r"realistic\.second_region is 1\.5"),
     ],
 )

@@ -238,7 +238,7 @@ class TestYolo:
 
     def test_an_unknown_rule_for_corners_is_refused(self, tmp_path: Path) -> None:
         SMALL["yolo"](tmp_path)
-        with pytest.raises(InputError, match="expected auto, pixels, edges"):
+        with pytest.raises(InputError, match="expected auto, pixels or edges"):
             open_reader("yolo", str(tmp_path), options={"corners": "middle"})
 
     def test_labels_of_detection_alone_are_refused_as_a_whole(self, tmp_path: Path) -> None:

@@ -4,11 +4,13 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
 from models.decoding import AS_IT_COMES, Decoding
 from models.errors import InputError
+from models.records import Above, AtMost, Fraction, Record
 from pipeline.data.images import read_image
 from pipeline.data.readers.folders import list_images, list_names, missing_split, require_root, stand_in
 from pipeline.data.readers.mat_files import field, label_map, read_variable
@@ -23,7 +25,7 @@ _SAME_IOU = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bsds500:
+class Bsds500(Record):
     """BSDS500 under `root` or `root`/data; an empty `split` reads train, val and test, as far as they are there.
 
     BSDS has regions, no objects. A region counts as an object if it covers `min_area_fraction` to `max_area_fraction`
@@ -34,16 +36,17 @@ class Bsds500:
 
     root: str = ""
     split: str = ""
-    min_agreement: float = 0.85
-    min_area_fraction: float = 0.01
-    max_area_fraction: float = 0.6
+    min_agreement: Annotated[float, Above(0), AtMost(1)] = 0.85
+    min_area_fraction: Fraction = 0.01
+    max_area_fraction: Fraction = 0.6
     decoding: Decoding = AS_IT_COMES
 
     def __post_init__(self) -> None:
-        if not 0 < self.min_agreement <= 1 or not 0 <= self.min_area_fraction < self.max_area_fraction <= 1:
+        super().__post_init__()
+        if self.min_area_fraction >= self.max_area_fraction:
             raise InputError(
-                f"min_agreement={self.min_agreement}, min_area_fraction={self.min_area_fraction}, "
-                f"max_area_fraction={self.max_area_fraction}: expected 0 < agreement <= 1 and 0 <= min < max <= 1"
+                f"min_area_fraction is {self.min_area_fraction}: expected less than max_area_fraction, "
+                f"{self.max_area_fraction}"
             )
         self._splits()
 

@@ -5,12 +5,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from models.decoding import AS_IT_COMES, Decoding
 from models.errors import InputError
+from models.records import Record
 from models.rle import mask_of
 from pipeline.data import rle
 from pipeline.data.images import read_image
@@ -36,11 +37,9 @@ from pipeline.data.sample import BadItem, Item, Origin, Sample
 
 _logger = logging.getLogger(__name__)
 
-_CROWDS = ("auto", "ignore", "objects")
-
 
 @dataclass(frozen=True, kw_only=True)
-class Coco:
+class Coco(Record):
     """COCO instances under `root`. `annotations` and `images` name the JSON and the folder where the usual places fail.
 
     Item ids are image ids, object ids "<image id>/<annotation id>". Each item carries its own annotations, so a worker
@@ -60,13 +59,12 @@ class Coco:
     split: str = ""
     annotations: str = ""
     images: str = ""
-    crowds: str = "auto"
+    crowds: Literal["auto", "ignore", "objects"] = "auto"
     categories: str = ""
     decoding: Decoding = AS_IT_COMES
 
     def __post_init__(self) -> None:
-        if self.crowds not in _CROWDS:
-            raise InputError(f"crowds {self.crowds!r} is unknown: expected {', '.join(_CROWDS)}")
+        super().__post_init__()
         self._annotations_path()
 
     def _annotations_path(self) -> Path:

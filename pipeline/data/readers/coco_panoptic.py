@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from models.decoding import AS_IT_COMES, Decoding
 from models.errors import InputError
+from models.records import AtLeast, Below, Record
 from pipeline.data.images import read_image, read_labels
 from pipeline.data.readers.coco_files import id_text, licence_names, read_json
 from pipeline.data.readers.folders import missing_split, require_root
@@ -19,7 +20,7 @@ _EXPECTED = "annotations/panoptic_<split>.json, annotations/panoptic_<split>/*.p
 
 
 @dataclass(frozen=True, kw_only=True)
-class CocoPanoptic:
+class CocoPanoptic(Record):
     """COCO panoptic under `root`; an empty `split` reads every split found there.
 
     `things_only` leaves out stuff (sky, grass); `min_area_fraction` leaves out segments smaller than that part of the
@@ -29,12 +30,11 @@ class CocoPanoptic:
     root: str = ""
     split: str = ""
     things_only: bool = True
-    min_area_fraction: float = 0.0
+    min_area_fraction: Annotated[float, AtLeast(0), Below(1)] = 0.0
     decoding: Decoding = AS_IT_COMES
 
     def __post_init__(self) -> None:
-        if not 0 <= self.min_area_fraction < 1:
-            raise InputError(f"min_area_fraction is {self.min_area_fraction}: expected 0 <= fraction < 1")
+        super().__post_init__()
         self._splits()
 
     def _splits(self) -> dict[str, Path]:

@@ -4,11 +4,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
 from models.decoding import AS_IT_COMES, Decoding
 from models.errors import InputError
+from models.records import AtLeast, AtMost, Record
 from pipeline.data.images import read_image
 from pipeline.data.mask_files import read_mask_file
 from pipeline.data.orientation import most_upright, read_header, read_headers
@@ -20,7 +22,7 @@ _EXPECTED = "images/<split>/<name>.jpg and alphas/<split>/<name>/*.png, with the
 
 
 @dataclass(frozen=True, kw_only=True)
-class Him2k:
+class Him2k(Record):
     """HIM2K under `root`; `split` names the subset, natural when empty: 320 images of 830 people.
 
     A pixel is a person where the matte is above `alpha_above`, of 255: a matte has no edge of its own, so a result is
@@ -29,12 +31,11 @@ class Him2k:
 
     root: str = ""
     split: str = ""
-    alpha_above: int = 127
+    alpha_above: Annotated[int, AtLeast(0), AtMost(254)] = 127
     decoding: Decoding = AS_IT_COMES
 
     def __post_init__(self) -> None:
-        if not 0 <= self.alpha_above < 255:
-            raise InputError(f"alpha_above is {self.alpha_above}: expected 0 to 254")
+        super().__post_init__()
         self._folders()
 
     def _folders(self) -> tuple[Path, Path]:

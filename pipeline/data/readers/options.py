@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from models.errors import InputError, unknown
+from models.records import expected
 
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
@@ -18,21 +19,24 @@ def _to_range(text: str) -> tuple[int, int]:
     return int(first), int(last or first)
 
 
-# Annotation of the field -> (what to tell people, how to read the text).
-_CONVERTERS: dict[Any, tuple[str, Callable[[str], Any]]] = {
-    str: ("text", str),
-    int: ("a whole number", int),
-    float: ("a number", float),
-    bool: ("true or false", _to_bool),
-    tuple[int, int]: ("a whole number or a range such as 3,6", _to_range),
+# How the text of a field is read, by its annotation.
+_CONVERTERS: dict[Any, Callable[[str], Any]] = {
+    str: str,
+    int: int,
+    float: float,
+    bool: _to_bool,
+    tuple[int, int]: _to_range,
 }
 
 
-def _converter(kind: Any) -> tuple[str, Callable[[str], Any]]:
+def _converter(kind: Any) -> Callable[[str], Any]:
     if get_origin(kind) is Literal:
-        words = {word: word for word in get_args(kind)}
-        return " or ".join(words), lambda text: words[text]
+        return {str(word): word for word in get_args(kind)}.__getitem__
     return _CONVERTERS[kind]
+
+
+def _expected(kind: Any) -> str:
+    return "a whole number or a range such as 3,6" if kind == tuple[int, int] else expected(kind)
 
 
 def option_fields(cls: type[Any]) -> dict[str, Any]:
@@ -48,9 +52,10 @@ def convert_options(reader: str, cls: type[Any], options: Mapping[str, str]) -> 
     for name, text in options.items():
         if name not in hints:
             raise unknown(f"option of reader {reader!r}", name, hints)
-        expected, convert = _converter(hints[name])
         try:
-            converted[name] = convert(text)
+            converted[name] = _converter(hints[name])(text)
         except (ValueError, KeyError) as error:
-            raise InputError(f"option {name}={text!r} of reader {reader!r}: expected {expected}") from error
+            raise InputError(
+                f"option {name}={text!r} of reader {reader!r}: expected {_expected(hints[name])}"
+            ) from error
     return converted

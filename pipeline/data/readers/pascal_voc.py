@@ -4,12 +4,14 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
 
 from models.decoding import AS_IT_COMES, Decoding
 from models.errors import InputError
+from models.records import Record
 from pipeline.data.images import read_image, read_labels
 from pipeline.data.readers.folders import list_names, missing_split, read_name_list, require_root, stand_in
 from pipeline.data.readers.names import find_file, report_names
@@ -27,7 +29,7 @@ _BORDER = {"palette": 255, "gray": 220}
 
 
 @dataclass(frozen=True, kw_only=True)
-class PascalVoc:
+class PascalVoc(Record):
     """Objects of a Pascal VOC segmentation list; `split` names the list, and is val when empty.
 
     `reading` says what an object's number is. `palette`: the index that the PNG stores; VOC 2012 val has 3427 such
@@ -38,12 +40,11 @@ class PascalVoc:
 
     root: str = ""
     split: str = ""
-    reading: str = "palette"
+    reading: Literal["palette", "gray"] = "palette"
     decoding: Decoding = AS_IT_COMES
 
     def __post_init__(self) -> None:
-        if self.reading not in _BORDER:
-            raise InputError(f"reading {self.reading!r} is unknown: expected palette or gray")
+        super().__post_init__()
         self._list_path()
 
     def _list_path(self) -> Path:

@@ -2,42 +2,38 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
-from models.errors import InputError
+from models.records import AtLeast, AtMost, Count, Positive, Record, Rising
 from pipeline.data.readers.folders import missing_split
 from pipeline.data.readers.scene_drawing import Layout, draw, lay_out
 from pipeline.data.sample import Item, ObjectRef, Sample
 
 # A split is a far-away range of indices, so that training scenes never come back in validation.
 _FIRST_INDEX = {"": 0, "train": 0, "val": 100_000_000, "test": 200_000_000}
-_MIN_SIDE = 64
+Side = Annotated[int, AtLeast(64), AtMost(4096)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scenes:
+class Scenes(Record):
     """`num_images` scenes of `height` x `width` pixels, each made with a number of objects from `num_objects`.
 
     Objects hidden by others are left out of the scene, so it may show fewer. Splits: train (or none), val, test.
     """
 
     split: str = ""
-    num_images: int = 32
-    seed: int = 0
-    height: int = 240
-    width: int = 320
-    num_objects: tuple[int, int] = (3, 8)
+    num_images: Annotated[int, AtLeast(1), AtMost(100_000_000)] = 32
+    seed: Count = 0
+    height: Side = 240
+    width: Side = 320
+    num_objects: Annotated[tuple[Positive, Annotated[int, AtMost(200)]], Rising()] = (3, 8)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.split not in _FIRST_INDEX:
             raise missing_split("scenes", self.split, filter(None, _FIRST_INDEX), "a name of its three splits, or none")
-        if not 1 <= self.num_images <= 100_000_000 or self.seed < 0:
-            raise InputError(f"num_images={self.num_images}, seed={self.seed}: expected 1..100000000 and seed >= 0")
-        if not (_MIN_SIDE <= self.height <= 4096 and _MIN_SIDE <= self.width <= 4096):
-            raise InputError(f"height={self.height}, width={self.width}: expected {_MIN_SIDE} to 4096 pixels")
-        if not 1 <= self.num_objects[0] <= self.num_objects[1] <= 200:
-            raise InputError(f"num_objects={self.num_objects}: expected 1 <= smallest <= largest <= 200")
 
     def _layout(self, index: int) -> Layout:
         rng = np.random.default_rng([self.seed, index, 0])

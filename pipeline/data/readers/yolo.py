@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -13,6 +13,7 @@ import yaml
 
 from models.decoding import AS_IT_COMES, Decoding, Exif
 from models.errors import InputError
+from models.records import Record
 from pipeline.data import rle
 from pipeline.data.images import read_image
 from pipeline.data.orientation import map_files, read_header
@@ -33,7 +34,6 @@ _logger = logging.getLogger(__name__)
 _EXPECTED = "images/<split> + labels/<split>, <split>/images + <split>/labels, or images + labels"
 _LINE = "class x1 y1 x2 y2 x3 y3 ..."
 _MAX_BYTES = 64 << 20
-_CORNERS = ("auto", "pixels", "edges")
 _WHOLE = 0.05  # pixels from a whole number; files have 6 decimals
 _FAR = 0.5  # a corner may lie this many image sizes outside before the line is called broken
 _BOX_SLACK = 0.002  # a box fits its corners to this part of the image, or to a pixel, as tools round
@@ -43,7 +43,7 @@ _MIN_HW = (16, 16)  # a line that is no box and polygon in an image of this size
 
 
 @dataclass(frozen=True, kw_only=True)
-class Yolo:
+class Yolo(Record):
     """YOLO segmentation labels under `root`; with no `split` named, all that lie below images and labels are read.
 
     A label file has its image's path with images replaced by labels, and lines of `class x1 y1 x2 y2 ...`; an image
@@ -61,12 +61,11 @@ class Yolo:
     split: str = ""
     images: str = "images"
     labels: str = "labels"
-    corners: str = "auto"
+    corners: Literal["auto", "pixels", "edges"] = "auto"
     decoding: Decoding = AS_IT_COMES
 
     def __post_init__(self) -> None:
-        if self.corners not in _CORNERS:
-            raise InputError(f"corners {self.corners!r} is unknown: expected {', '.join(_CORNERS)}")
+        super().__post_init__()
         self._folders()
 
     def _folders(self) -> tuple[Path, Path]:

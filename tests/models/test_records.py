@@ -1,0 +1,96 @@
+"""Records check what they hold, say what they expected, and come back from JSON."""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.errors import InputError
+from models.records import Above, AtLeast, AtMost, Below, Count, Factor, Fraction, Record, Rising, expected, fits, read
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inner(Record):
+    name = "inner"
+
+    rate: Factor = 0.5
+    size: int | tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outer(Record):
+    steps: Count = 3
+    share: Annotated[float, AtLeast(0), Below(1)] = 0.0
+    prob: Fraction = 1.0
+    how: Literal["all", "newest"] = "all"
+    on: bool = False
+    scale: Annotated[tuple[Factor, Factor], Rising()] | None = None
+    words: tuple[str, ...] = ()
+    inner: Inner = field(default_factory=Inner)
+    other: Inner | None = None
+
+
+@pytest.mark.parametrize(
+    ("plain", "message"),
+    [
+        ({"steps": -1}, "steps is -1: expected a whole number >= 0"),
+        ({"steps": 1.5}, "steps is 1.5: expected a whole number >= 0"),
+        ({"steps": True}, "steps is True: expected a whole number >= 0"),
+        ({"share": 1}, "share is 1: expected a number >= 0 and < 1"),
+        ({"share": float("nan")}, "share is nan: expected a number >= 0 and < 1"),
+        ({"prob": "1"}, "prob is '1': expected a number >= 0 and <= 1"),
+        ({"how": "some"}, "how is 'some': expected all or newest"),
+        ({"on": 1}, "on is 1: expected true or false"),
+        ({"scale": [0.5]}, "scale is (0.5,): expected a list (a number > 0, a number > 0) in rising order or none"),
+        ({"scale": [2, 1]}, "in rising order"),
+        ({"words": ["a", 3]}, "words is ('a', 3): expected a list (each a text)"),
+        ({"inner": {"rate": 0}}, "inner.rate is 0: expected a number > 0"),
+        ({"inner": {"size": [1, 2, 3]}}, "inner.size is (1, 2, 3): expected a whole number or a list"),
+        ({"inner": 3}, "Outer.inner: expected an object with its settings, not 3"),
+        ({"inner": {"rates": 3}}, "unknown setting of Outer.inner 'rates'; did you mean 'rate'?"),
+        ({"stepz": 3}, "unknown setting of Outer 'stepz'; did you mean 'steps'?"),
+        ([1], "Outer: expected an object with its settings, not [1]"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_what_was_expected(plain: Any, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        read(Outer, plain)
+    assert message in str(caught.value)
+
+
+@given(
+    st.builds(
+        Outer,
+        steps=st.integers(0, 9),
+        share=st.floats(0, 0.9),
+        how=st.sampled_from(["all", "newest"]),
+        scale=st.none() | st.tuples(st.floats(0.1, 1), st.floats(1, 2)),
+        words=st.lists(st.text()).map(tuple),
+        inner=st.builds(Inner, size=st.none() | st.integers() | st.tuples(st.integers(), st.integers())),
+        other=st.none() | st.builds(Inner),
+    )
+)
+def test_a_record_comes_back_from_json(record: Outer) -> None:
+    assert read(Outer, json.loads(json.dumps(dataclasses.asdict(record)))) == record
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    assert Outer(steps=np.int64(2), share=np.float32(0.5)).steps == 2
+
+
+@pytest.mark.parametrize(
+    ("hint", "words"),
+    [
+        (Annotated[int, AtLeast(1)] | None, "a whole number >= 1 or none"),
+        (Annotated[float, Above(0), AtMost(1)], "a number > 0 and <= 1"),
+        (Literal["a", "b", "c"], "a, b or c"),
+    ],
+)
+def test_types_in_words(hint: Any, words: str) -> None:
+    assert expected(hint) == words
+    assert not fits(hint, -1)
