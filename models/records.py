@@ -80,13 +80,13 @@ Factor = Annotated[float, Above(0)]
 class Record:
     """Base of a frozen dataclass that checks its fields; one that overrides `__post_init__` calls this one first."""
 
-    name: typing.ClassVar[str] = ""
+    called: typing.ClassVar[str] = ""
     """What messages call it; by default they name its fields alone."""
 
     @classmethod
     def label(cls, field: str) -> str:
         """What messages call a field."""
-        return f"{cls.name}.{field}" if cls.name else field
+        return f"{cls.called}.{field}" if cls.called else field
 
     def named_parts(self) -> dict[str, Any]:
         """What it says by name, as it is written; a record of parts may be written otherwise than it is held."""
@@ -165,7 +165,7 @@ def read(kind: type[T], values: Any, path: str = "") -> T:
 
     Raises InputError for an unknown name, with the nearest known one, and for values that a field does not take.
     """
-    path = path or getattr(kind, "name", "") or kind.__name__
+    path = path or getattr(kind, "called", "") or kind.__name__
     if not isinstance(values, Mapping):
         raise InputError(f"{path}: expected an object with its settings, not {values!r}")
     hints = hints_of(kind)

@@ -2,4 +2,4 @@
 
 from models.published.family import Family
 
-FOCUSCUT = Family(prefix="focuscut_resnet", licence="CC BY-NC 4.0")
+FOCUSCUT = Family(prefix="focuscut_resnet", licence="CC BY-NC 4.0", refinement="focuscut")

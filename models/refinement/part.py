@@ -46,7 +46,7 @@ class Inside(NamedTuple):
 class Part(Record):
     """One part of a refinement: its fields are its settings. To add one: a file, and a line in registry.PARTS."""
 
-    name: ClassVar[str] = ""
+    name: ClassVar[str]
     """As in JSON, in `--set refine.NAME.FIELD` and in names of refinements."""
     slot: ClassVar[Slot]
     source: ClassVar[str] = ""
@@ -57,6 +57,11 @@ class Part(Record):
     """How its work is called where the passes of a click are shown, if it comes after them."""
     cuts: ClassVar[bool] = False
     """It depends on the mask threshold, which then is not the very last step."""
+
+    @classmethod
+    def label(cls, field: str) -> str:
+        """What messages call a field."""
+        return f"{cls.name}.{field}"
 
     @classmethod
     def names(cls) -> Mapping[str, Self]:

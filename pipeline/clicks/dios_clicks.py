@@ -20,7 +20,7 @@ from pipeline.clicks.spaced import draw_spaced, pixels_around, pixels_inside, sq
 class DiosClicksConfig(Record):
     """How many clicks each strategy draws, and the distances they keep."""
 
-    name = "clicks.dios"
+    called = "clicks.dios"
 
     max_positive: Positive = 5
     """Most positive clicks; at least 1."""

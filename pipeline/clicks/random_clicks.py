@@ -25,7 +25,7 @@ from pipeline.clicks.walk_clicks import WalkClicksConfig, walk_clicks
 class RandomClicksConfig(Record):
     """How many first clicks a sample gets and where they fall."""
 
-    name = "clicks"
+    called = "clicks"
 
     law: str = "ritm"
     """Who draws: ritm, dios (Xu et al., 2016), walk (FocusCut) or first (EMC-Click: first clicks only). dios and walk

@@ -23,7 +23,7 @@ Spacings = tuple[Annotated[float, AtLeast(1)], ...]
 class WalkClicksConfig(Record):
     """How many clicks follow the first, and how far they keep from the object's border and from each other."""
 
-    name = "clicks.walk"
+    called = "clicks.walk"
 
     max_positive: Count = 10
     """Most positive clicks beside the first; fewer come as often."""

@@ -26,7 +26,7 @@ from pipeline.data.sample import Sample
 class AugmentConfig(Record):
     """Which augmentation, and when to try again."""
 
-    name = "augment"
+    called = "augment"
 
     recipe: str = "coco_lvis"
     """coco_lvis, sbd (training), coco_lvis_val, sbd_val (no colour, no flip), focuscut (a square about one object),

@@ -20,7 +20,7 @@ CHUNK = 16
 class CoarseMaskConfig(Record):
     """How bad a mask becomes, and by what."""
 
-    name = "coarse"
+    called = "coarse"
 
     max_iou: Fraction = 0.6
     """The mask is bad enough when its IoU with the object is below this."""

@@ -21,7 +21,7 @@ from pipeline.data.sample import ObjectRef, Sample
 class CopyPasteConfig(Record):
     """Which copy-paste a sample meets, and how often."""
 
-    name = "copy_paste"
+    called = "copy_paste"
 
     recipe: str = "none"
     """none, three_gates (as CFR-ICL's public code runs) or exclusive (one of its paper's four modes at most)."""

@@ -27,7 +27,7 @@ _CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 class FocusPatchConfig(Record):
     """Whether samples come with a close-up, and how it is drawn."""
 
-    name = "focus"
+    called = "focus"
 
     enabled: bool = False
     """Add the focus columns to each row; needs copy-paste to be "none"."""

@@ -23,7 +23,7 @@ MIN_OBJECTS = 2
 class MoisConfig(Record):
     """Which objects make triplets."""
 
-    name = "mois"
+    called = "mois"
 
     seed: Count = 0
     """Another seed draws other exemplars and clicks."""

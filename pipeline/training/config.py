@@ -1,114 +1,115 @@
 """Settings of a training run, apart from its data and its network."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from models.errors import InputError
 from models.precision import Precision
+from models.records import Above, AtLeast, AtMost, Below, Count, Factor, Fraction, Positive, Record
+
+PartOfRate = Annotated[float, Above(0), AtMost(1)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class IclConfig:
+class IclConfig(Record):
     """Iterative click loss (Sun et al., CFR-ICL, section 3.1, Eq. 1-3; spec 4.3)."""
 
-    betas: tuple[float, ...] = (1.0, 2.0, 3.0)
+    called = "training.icl"
+
+    betas: tuple[Annotated[float, AtLeast(0)], ...] = (1.0, 2.0, 3.0)
     """Weight of each scored output, in order."""
-    first_weight: float = 0.0
+    first_weight: Annotated[float, AtLeast(0)] = 0.0
     """Weight of the output of the random clicks, which the paper does not score; networks that offer several masks for
     a first click need it."""
-    forget_prob: float = 0.0
+    forget_prob: Fraction = 0.0
     """How often a network that remembers the logits of its last look (SAM's family) is given their mask instead, as
     where a zoom changes the view (ours)."""
-    more_clicks: int = 0
+    more_clicks: Count = 0
     """Most corrections that are made without a score between the random clicks and the scored ones; a step draws a
     number in 0..more_clicks, 0 half of the time (ours: networks that answer the first clicks well by themselves learn
     from later ones)."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class RitmConfig:
+class RitmConfig(Record):
     """Clicks made without gradient before the output that is scored (RITM; spec 4.1)."""
 
-    max_iterations: int = 3
+    called = "training.ritm"
+
+    max_iterations: Count = 3
     """Each step draws a number of such clicks in 0..max_iterations, one for the batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmcConfig:
+class EmcConfig(Record):
     """EMC-Click's batch-consistent number of corrections (spec 1.6)."""
 
-    gamma: float = 0.8
+    called = "training.emc"
+
+    gamma: Factor = 0.8
     """Each further correction is this many times as likely as the one before."""
-    max_iterations: int = 23
+    max_iterations: Count = 23
 
 
 @dataclass(frozen=True, kw_only=True)
-class FocusConfig:
+class FocusConfig(Record):
     """FocusCut's two views (spec 2.2)."""
+
+    called = "training.focus"
 
     order: Literal["joint", "alternate"] = "joint"
     """joint: both views in every step, as the public code; alternate: one after the other, as the paper says."""
-    iterate_prob: float = 0.7
+    iterate_prob: Fraction = 0.7
     """How often a further robot click is made before the global output that is scored."""
-    max_iterations: int = 3
+    max_iterations: Count = 3
     """Most of them. Ours: published, they are made one an epoch, on the last epoch's prediction."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExemplarConfig:
+class ExemplarConfig(Record):
     """Correcting all objects of a kind, one of which is given (iCMFormer++; spec 4.9, 4.12b)."""
 
-    max_iterations: int = 3
+    called = "training.exemplar"
+
+    max_iterations: Count = 3
     """Each step draws a number of clicks made without gradient in 0..max_iterations."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimizerConfig:
+class OptimizerConfig(Record):
     """The optimiser and its schedule."""
+
+    called = "optimizer"
 
     name: Literal["adam", "adamw", "sgd"] = "adam"
     """adam has its weight decay inside the gradient, as the papers; sgd its momentum 0.9 (FocusCut)."""
-    lr: float = 5e-5
-    weight_decay: float = 0.0
+    lr: Factor = 5e-5
+    weight_decay: Annotated[float, AtLeast(0)] = 0.0
     layer_decay: float | None = None
     """Layer-wise decay of the learning rate towards the input (0.75 in the public code); None: one rate."""
     layer_decay_public_bug: bool = False
     """Repeat the public code's layer-wise decay, which forgets the clicks' embedding and so never trains it."""
-    backbone_factor: float = 1.0
+    backbone_factor: PartOfRate = 1.0
     """Part of the rate for the pre-trained backbone of HRNet and SegFormer networks (0.1 in RITM and EMC-Click)."""
-    fresh_factor: float = 1.0
+    fresh_factor: Factor = 1.0
     """The rate of what a network has beside the weights that it started from is this many times as large (lite_s)."""
     fused: bool = True
     """Update all parameters in one call where the device can (CUDA)."""
-    warmup_steps: int = 0
+    warmup_steps: Count = 0
     """Steps of linear warm-up."""
     schedule: Literal["constant", "cosine", "milestones", "exponential"] = "constant"
-    milestones: tuple[float, ...] = ()
+    milestones: tuple[PartOfRate, ...] = ()
     """Fractions of the run after which the rate is divided by 10 (schedule milestones)."""
-    final_factor: float = 0.01
+    final_factor: PartOfRate = 0.01
     """Part of the rate that is left at the end (schedule exponential)."""
     max_grad_norm: float | None = None
 
-    def __post_init__(self) -> None:
-        if self.lr <= 0 or self.weight_decay < 0 or self.warmup_steps < 0:
-            raise InputError(
-                f"optimizer: lr {self.lr}, weight_decay {self.weight_decay}, warmup_steps {self.warmup_steps}: "
-                "expected lr > 0 and the others >= 0"
-            )
-        if self.fresh_factor <= 0:
-            raise InputError(f"optimizer.fresh_factor {self.fresh_factor}: expected a number > 0")
-        if not 0 < self.backbone_factor <= 1 or not 0 < self.final_factor <= 1:
-            raise InputError(
-                f"optimizer: backbone_factor {self.backbone_factor}, final_factor {self.final_factor}: expected parts "
-                "of the rate, more than 0 and at most 1"
-            )
-        if any(not 0 < m <= 1 for m in self.milestones):
-            raise InputError(f"optimizer.milestones {self.milestones}: expected fractions of the run in (0, 1]")
-
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
+class TrainingConfig(Record):
     """How to train: objective, length, optimiser, and how often to save."""
+
+    called = "training"
 
     objective: str = "icl"
     """One of OBJECTIVES: ritm, icl (the paper's form), icl_code (the public code's), emc, correction_only, focus,
@@ -120,31 +121,31 @@ class TrainingConfig:
     exemplar: ExemplarConfig = field(default_factory=ExemplarConfig)
     loss: Literal["nfl", "bce"] = "nfl"
     """Normalised focal loss, or plain binary cross entropy (FocusCut)."""
-    ignore_border: float = 0.0
+    ignore_border: Annotated[float, AtLeast(0), Below(0.5)] = 0.0
     """Half the width of a band along the target's border that is not scored, as a part of the longer side: where
     masks were drawn as polygons, pixels nearer than this are often wrong, and hard pixels weigh most. Clicks are drawn
     on the whole target. 0: none."""
     freeze_encoder: bool = False
     """Leave an image encoder that sees no click (SAM's family) as it is: it then runs once a step, however many
     clicks."""
-    freeze_layers: int = 0
+    freeze_layers: Count = 0
     """Leave this many layers of a pre-trained backbone as they are, from the input on (`Network.layers`)."""
-    quality_weight: float = 1.0
+    quality_weight: Annotated[float, AtLeast(0)] = 1.0
     """Weight of the error of a predicted IoU, where a network predicts one (SAM)."""
-    aux_weight: float = 0.4
+    aux_weight: Annotated[float, AtLeast(0)] = 0.4
     """Weight of the cross entropy of an aux head, where a network has one (RITM, EMC-Click on HRNet)."""
-    steps: int = 1000
-    batch_size: int = 32
+    steps: Positive = 1000
+    batch_size: Positive = 32
     """Samples per step over all workers."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     precision: Precision = "fp32"
-    checkpoint_every: int = 200
+    checkpoint_every: Positive = 200
     """Steps between checkpoints; the last step always writes one."""
-    log_every: int = 10
-    pictures_every: int = 500
+    log_every: Positive = 10
+    pictures_every: Count = 500
     """Steps between pictures of training samples, their clicks and answers; 0: none."""
     seed: int = 0
-    accumulate: int = 1
+    accumulate: Positive = 1
     """Parts that a worker cuts its samples of a step into, one after the other: less memory, the same gradients (but
     for batch norms, which see a part at a time)."""
     recompute: bool = False
@@ -152,21 +153,12 @@ class TrainingConfig:
     memory."""
     compile: bool = False
     """Compile the network (torch.compile): minutes at the start, faster steps."""
-    ema: float = 0.0
+    ema: Annotated[float, AtLeast(0), Below(1)] = 0.0
     """Decay of a running average of the weights, which checkpoints then hold (0.999, say); 0: none."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "checkpoint_every", "log_every", "accumulate"):
-            if getattr(self, name) < 1:
-                raise InputError(f"training.{name} {getattr(self, name)}: expected a number >= 1")
-        if self.freeze_layers < 0:
-            raise InputError(f"training.freeze_layers {self.freeze_layers}: expected a number >= 0")
-        if not 0 <= self.ema < 1:
-            raise InputError(f"training.ema {self.ema}: expected a decay in 0..1, such as 0.999, or 0 for none")
-        if not 0 <= self.ignore_border < 0.5:
-            raise InputError(
-                f"training.ignore_border {self.ignore_border}: expected a part of the longer side in [0, 0.5)"
-            )
+        """Check the fields together."""
+        super().__post_init__()
         if self.batch_size % self.accumulate:
             raise InputError(
                 f"training.batch_size {self.batch_size} does not divide into training.accumulate {self.accumulate}"
@@ -174,12 +166,14 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScalingConfig:
+class ScalingConfig(Record):
     """How many workers train, and how many make data."""
 
-    workers: int = 1
+    called = "scaling"
+
+    workers: Positive = 1
     """Training workers, one GPU each if `gpu`."""
-    max_workers: int = 0
+    max_workers: Count = 0
     """Grow up to so many workers while the cluster has room, and shrink to `workers` where nodes are lost; 0: always
     `workers`. The batch stays the same: each of these numbers must divide it."""
     grow_every_s: float = 60.0
@@ -192,28 +186,22 @@ class ScalingConfig:
     cpus_per_worker: float = 1.0
     threads_per_worker: int = 0
     """Torch threads of a worker on a CPU; 0: the machine's cores divided by the workers."""
-    data_actors: int = 2
+    data_actors: Positive = 2
     """Actors that make training samples."""
-    max_data_actors: int = 0
+    max_data_actors: Count = 0
     """As many of them may run while training waits for samples; 0: never more than data_actors."""
-    data_memory_mb: int = 0
+    data_memory_mb: Count = 0
     """Object store that finished samples may take while they wait; 0: as Ray decides (half of its store)."""
     cpus_per_data_actor: float = 1.0
-    max_failures: int = 3
+    max_failures: Count = 3
     """Times that training restarts from its last checkpoint after a worker or a node died."""
 
     def __post_init__(self) -> None:
-        for name in ("max_data_actors", "data_memory_mb"):
-            if getattr(self, name) < 0:
-                raise InputError(f"scaling.{name} {getattr(self, name)}: expected a number >= 0")
+        """Check the fields together."""
+        super().__post_init__()
         if self.max_workers and self.max_workers < self.workers:
             raise InputError(
-                f"scaling.max_workers {self.max_workers}: expected at least scaling.workers ({self.workers}), or 0"
-            )
-        if self.workers < 1 or self.data_actors < 1 or self.max_failures < 0:
-            raise InputError(
-                f"scaling: workers {self.workers}, data_actors {self.data_actors}, max_failures {self.max_failures}: "
-                "expected at least 1, 1 and 0"
+                f"scaling.max_workers is {self.max_workers}: expected at least scaling.workers ({self.workers}), or 0"
             )
 
     @property

@@ -22,7 +22,7 @@ from models.records import Above, AtLeast, AtMost, Below, Record, Rising
 class RaceConfig(Record):
     """How hard the race is."""
 
-    name = "race"
+    called = "race"
 
     rungs: Annotated[tuple[Annotated[float, Above(0), AtMost(1)], ...], Rising()] = (0.1, 0.2, 0.4, 1.0)
     """Parts of the objects after which settings are compared; 1.0: no race, everything is played."""

@@ -16,7 +16,7 @@ from models.records import Above, AtLeast, AtMost, Below, Count, Factor, Fractio
 
 @dataclass(frozen=True, kw_only=True)
 class Inner(Record):
-    name = "inner"
+    called = "inner"
 
     rate: Factor = 0.5
     size: int | tuple[int, int] | None = None
