@@ -230,8 +230,7 @@ def _expected(hint: Any) -> str:
         hint, *more = get_args(hint)
         rest = tuple(more)
     if get_origin(hint) is Literal:
-        *names, last = map(str, get_args(hint))
-        return f"{', '.join(names)}, or {last}"
+        return ", ".join(map(str, get_args(hint)))
     if get_origin(hint) is tuple:
         return "a text, or a list of texts"
     if get_origin(hint) in (Union, UnionType):

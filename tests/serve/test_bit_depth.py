@@ -185,5 +185,5 @@ def test_the_depth_is_an_option_of_the_server() -> None:
     for wrong in ("9", "-1", "many"):
         with pytest.raises(InputError, match="bit_depth"):
             Options.of({"checkpoint": "a", "bit_depth": wrong})
-    with pytest.raises(InputError, match="--bit-depth is 11: expected 8, 10, 12, 14, 16, or 0"):
+    with pytest.raises(InputError, match="--bit-depth is 11: expected 8, 10, 12, 14, 16, 0"):
         check(Serve(checkpoint=("a",), bit_depth=11, port=0x7000))
