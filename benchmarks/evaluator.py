@@ -18,7 +18,6 @@ import torch
 import tyro
 
 from benchmarks.networks import seeded
-from benchmarks.published_forms import as_published
 from models import checkpoint as checkpoints
 from models.networks import create
 from models.predictor import answer_with
@@ -57,7 +56,7 @@ def plain_loop(
     """Objects per second and click lists of one object after the other."""
     from models import steps
 
-    network = as_published(copy.deepcopy(network)).to(device)
+    network = copy.deepcopy(network).to(device)
     contestant = Contestant(
         name=refine, step=build(named(refine), network.traits), answer=answer_with(network), device=device
     )

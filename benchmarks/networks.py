@@ -24,7 +24,6 @@ import torch
 import tyro
 from torch import Tensor
 
-from benchmarks.published_forms import as_published
 from models.click_maps import collate_clicks
 from models.geometry import apply_size_rule
 from models.inference import prepare
@@ -98,7 +97,7 @@ def measure(name: str, repeats: int, threads: int) -> dict[str, Any]:
     image, prev_mask, clicks = view_of(plain)
     result["hw"] = list(image.shape[2:])
     networks = {
-        "plain": as_published(copy.deepcopy(plain)),
+        "plain": copy.deepcopy(plain),
         "fp32": prepare(copy.deepcopy(plain)),
         "bf16": prepare(plain, bf16=True),
     }

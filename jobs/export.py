@@ -17,6 +17,7 @@ from jobs.cli import as_dict, new_folder, parse, run_job
 from models import checkpoint, export
 from models.box import DEFAULT
 from models.errors import InputError
+from models.fast import swap
 from models.files import whole_folder, write_json
 from models.fingerprints import trained_on
 from models.networks.base import Network
@@ -57,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
                 "opset": export.OPSET,
                 "versions": {name: importlib.metadata.version(name) for name in ("torch", "onnx", "onnxruntime")},
                 "tolerance": export.TOLERANCE,
-                "graphs": [export_graph(graph, folder) for graph in export.graphs(network)],
+                "graphs": [export_graph(graph, folder) for graph in export.graphs(swap(network))],
             }
             write_json(folder / "export.json", written)
     except DisagreementError as error:

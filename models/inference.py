@@ -12,19 +12,9 @@ from timm.layers import BatchNormAct2d  # pyright: ignore[reportPrivateImportUsa
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from models.fused_conv import fuse_convs
+from models.fast import PREPARED, swap
 from models.networks.base import Network
 
-NORM_AFTER = {
-    "conv": ("bn", "norm"),
-    "atrous_conv": ("bn",),
-    "conv1": ("bn1",),
-    "conv2": ("bn2",),
-    "conv3": ("bn3",),
-    "conv3x3_1": ("norm1",),
-    "conv1x1": ("norm2",),
-}
-"""In modules of named parts: the batch norm that follows a convolution, if there is one of that name."""
 HEAVY = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, nn.MultiheadAttention)
 """What bfloat16 pays for; norms, positions and small vectors stay float32."""
 
@@ -42,15 +32,10 @@ def prepare(network: Network, *, bf16: bool = False) -> Network:
     """
     network.eval().requires_grad_(False)
     fold_batch_norms(network)
-    fuse_convs(network)
+    swap(network, PREPARED)
     network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     if bf16:
-        exact = {
-            part
-            for module in network.modules()
-            for name in getattr(module, "FULL_PRECISION", ())
-            for part in module.get_submodule(name).modules()
-        }
+        exact = {part for whole in network.float32_parts() for part in whole.modules()}
         for module in network.modules():
             if isinstance(module, HEAVY) and module not in exact:
                 for parameter in module.parameters(recurse=False):
@@ -61,42 +46,25 @@ def prepare(network: Network, *, bf16: bool = False) -> Network:
 
 
 def fold_batch_norms(module: nn.Module) -> None:
-    """Merge batch norms into the convolutions before them, in place; what they were becomes an identity."""
+    """Merge what follows convolutions into them, in place: batch norms, and what has `fold_into`.
+
+    Modules name their parts in the order in which they run, ours as timm's: what is named after a convolution follows
+    it, or the first of a sequence does.
+    """
     for child in module.children():
         fold_batch_norms(child)
-    if isinstance(module, nn.Sequential):
-        for number in range(len(module) - 1):
-            _fold(module, number, module, number + 1)
-            following: Any = module[number + 1]
-            if isinstance(module[number], nn.Conv2d) and hasattr(following, "fold_into"):
-                following.fold_into(module[number])
-                module[number + 1] = nn.Identity()
-        return
-    parts = dict(module.named_children())
-    for name, part in parts.items():
-        for norm in NORM_AFTER.get(name, ()):
-            if norm in parts and isinstance(part, nn.Conv2d):
-                _fold(module, name, module, norm)
-    # timm's blocks of convolutions: conv_dw, bn1, conv_pw, bn2, ... each norm with the activation after it.
-    for (name, conv), (after, norm) in pairwise(module.named_children()):
-        if not (name.startswith("conv") and after.startswith("bn")):
+    owner: Any = module
+    for (name, conv), (after, following) in pairwise(list(module.named_children())):
+        if not isinstance(conv, nn.Conv2d):
             continue
-        if isinstance(conv, nn.Conv2d) and isinstance(norm, BatchNormAct2d):
-            both: Any = norm
-            setattr(module, name, fuse_conv_bn_eval(conv, both))
-            setattr(module, after, both.act)
-
-
-def _fold(conv_in: Any, conv_name: Any, norm_in: Any, norm_name: Any) -> None:
-    conv = conv_in[conv_name] if isinstance(conv_name, int) else getattr(conv_in, conv_name)
-    norm = norm_in[norm_name] if isinstance(norm_name, int) else getattr(norm_in, norm_name)
-    if isinstance(norm, nn.Sequential) and len(norm) and isinstance(conv, nn.Conv2d):
-        norm_in, norm_name, norm = norm, 0, norm[0]  # conv, then (norm, ReLU)
-    if not (isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)) or isinstance(norm, BatchNormAct2d):
-        return
-    fused = fuse_conv_bn_eval(conv, norm)
-    for owner, name, part in ((conv_in, conv_name, fused), (norm_in, norm_name, nn.Identity())):
-        if isinstance(name, int):
-            owner[name] = part
+        if isinstance(following, nn.Sequential) and len(following):
+            owner, after, following = following, "0", following[0]
         else:
-            setattr(owner, name, part)
+            owner = module
+        norm: Any = following
+        if isinstance(norm, nn.BatchNorm2d):
+            setattr(module, name, fuse_conv_bn_eval(conv, norm))
+            setattr(owner, after, norm.act if isinstance(norm, BatchNormAct2d) else nn.Identity())
+        elif hasattr(norm, "fold_into"):
+            norm.fold_into(conv)
+            setattr(owner, after, nn.Identity())

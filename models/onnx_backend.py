@@ -22,6 +22,7 @@ from models import checkpoint, export
 from models.box import resolve
 from models.click_maps import collate_clicks
 from models.errors import InputError
+from models.fast import swap
 from models.files import whole_folder, write_json
 from models.interaction import Clicks
 from models.networks.base import Network
@@ -89,7 +90,7 @@ def _writable(*folders: Path) -> Path:
 
 
 def _make(source: Path, folder: Path) -> None:
-    network, _ = checkpoint.load(source)
+    network = swap(checkpoint.load(source)[0])
     advice = "leave out --backend, and torch answers"
     try:
         for graph in export.graphs(network, low_only=True):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -91,8 +91,14 @@ class NetworkConfig(Protocol):
 
 
 class Network(nn.Module):
-    """Base of all networks; `config` and `name` travel into the checkpoint."""
+    """Base of all networks; `config` and `name` travel into the checkpoint.
 
+    What trains, shards or prepares a network asks it for its parts (`blocks` to `fresh`) and knows none by name. Only
+    batch norms need no mention: what a module names after a convolution follows it (models.inference folds it).
+    """
+
+    entry_points: ClassVar[tuple[str, ...]] = ("start", "focus_view")
+    """Methods beside `forward` that are called from outside: around each FSDP gathers the shards."""
     traits: Traits
     config: Any
     name: str = ""
@@ -136,11 +142,31 @@ class Network(nn.Module):
             raise InputError(f"the view is {hw}: this network takes sides that are multiples of {multiple}")
         return (image - self.image_mean) / self.image_std
 
+    def blocks(self) -> Sequence[nn.Module]:
+        """List the blocks that a network is a row of, or several: each can be computed again, or sharded, by itself."""
+        return ()
+
     def layers(self) -> Sequence[tuple[str, ...]]:
         """List the layers of a pre-trained backbone from the input on, each by how its parameters' names begin.
 
         A parameter is in the first layer that fits. Empty where the backbone is no row of layers.
         """
+        return ()
+
+    def positions(self) -> Sequence[nn.Parameter]:
+        """List the positional embeddings of `layers`, which weight decay spares."""
+        return ()
+
+    def click_embedding(self) -> Sequence[nn.Module]:
+        """List what embeds clicks beside the patches of a pre-trained backbone."""
+        return ()
+
+    def pretrained_parts(self) -> Sequence[nn.Module]:
+        """List a pre-trained backbone that is no row of `layers`: it learns by one part of the rate."""
+        return ()
+
+    def float32_parts(self) -> Sequence[nn.Module]:
+        """List the parts that stay float32 where the rest is prepared in half precision."""
         return ()
 
     def fresh(self) -> Sequence[str]:
@@ -174,6 +200,8 @@ class Encoded:
 
 class SplitNetwork(Network):
     """A network whose corrections do not run its heavy half again (EMC-Click)."""
+
+    entry_points = (*Network.entry_points, "encode", "correct")
 
     def encode(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch) -> Encoded:
         """Run the heavy half; of `clicks` it sees the first ones only (`ClickBatch.first`)."""

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from models.click_maps import ClickBatch, squared_distances
 from models.errors import InputError
-from models.fused_conv import conv2d
 from models.networks.base import upsample
 from models.networks.templates import Templates, clicked_templates, select_templates
 
@@ -43,7 +42,7 @@ class CorrectionConfig:
 
 
 class DepthwiseFusion(nn.Module):
-    """Depthwise 3x3, norm, depthwise 3x3, 1x1, norm, ReLU (X in the spec)."""
+    """Depthwise 3x3, norm, depthwise 3x3, 1x1, norm, ReLU."""
 
     def __init__(self, dim_in: int, dim_out: int) -> None:
         super().__init__()
@@ -55,34 +54,9 @@ class DepthwiseFusion(nn.Module):
 
     def forward(self, *parts: Tensor) -> Tensor:
         """Fuse maps (b, c, h, w) that are taken as concatenated along their channels."""
-        if not isinstance(self.norm1, nn.Identity):
-            x = torch.cat(parts, 1) if len(parts) > 1 else next(iter(parts))
-            x = self.conv3x3_2(self.norm1(self.conv3x3_1(x)))
-            return F.relu(self.norm2(self.conv1x1(x)), inplace=True)
-        # Prepared for inference: each part by itself, which saves the concatenation and stays in the cache.
-        total, start = None, 0
-        for part in parts:
-            own = slice(start, start + part.shape[1])
-            for conv in (self.conv3x3_1, self.conv3x3_2):
-                assert conv.bias is not None
-                groups = own.stop - own.start
-                part = conv2d(part, conv.weight[own], conv.bias[own], padding=(1, 1), groups=groups)
-            bias = self.conv1x1.bias if start == 0 else None
-            start = own.stop
-            last = start == self.conv1x1.in_channels
-            total = conv2d(part, self.conv1x1.weight[:, own], bias, plus=total, relu=last)
-        assert total is not None
-        return total
-
-
-class Unshuffle(nn.PixelUnshuffle):
-    """Pixel unshuffle whose result lies channels last, as what follows likes it."""
-
-    def forward(self, input: Tensor) -> Tensor:  # noqa: D102
-        b, c, h, w = input.shape
-        k = self.downscale_factor
-        cells = input.view(b, c, h // k, k, w // k, k).permute(0, 2, 4, 1, 3, 5)
-        return cells.reshape(b, h // k, w // k, c * k * k).permute(0, 3, 1, 2)
+        x = torch.cat(parts, 1) if len(parts) > 1 else next(iter(parts))
+        x = self.conv3x3_2(self.norm1(self.conv3x3_1(x)))
+        return F.relu(self.norm2(self.conv1x1(x)), inplace=True)
 
 
 class ConvNorm(nn.Module):
@@ -98,23 +72,13 @@ class ConvNorm(nn.Module):
 
 
 class MaskCorrection(nn.Module):
-    """New low-resolution logits from the image, all clicks, the cached features and the last low-resolution logits.
-
-    Templates are ranked by scores a millionth apart, and their rank is their channel: what leads to them is always
-    float32, also where the rest runs in half precision. So is what makes the logits, which costs little and would move
-    them by up to .06 of their deviation.
-    """
-
-    FULL_PRECISION = (
-        "image_conv1", "image_conv2", "refine_fusion", "fusion1",
-        "all_fusion", "refine_fusion1", "refine_fusion2", "refine_pred",
-    )  # fmt: skip
+    """New low-resolution logits from the image, all clicks, the cached features and the last low-resolution logits."""
 
     def __init__(self, config: CorrectionConfig, feature_channels: int) -> None:
         super().__init__()
         self.config = config
         c = config.correction_width
-        self.image_conv1 = nn.Sequential(Unshuffle(4), DepthwiseFusion(6 * 16, c))
+        self.image_conv1 = nn.Sequential(nn.PixelUnshuffle(4), DepthwiseFusion(6 * 16, c))
         self.image_conv2 = DepthwiseFusion(c, c)
         self.refine_fusion = ConvNorm(feature_channels, c)
         self.fusion1 = nn.ModuleList([DepthwiseFusion(2 * c, c), DepthwiseFusion(c, c)])
@@ -129,6 +93,15 @@ class MaskCorrection(nn.Module):
         self.refine_fusion1 = DepthwiseFusion(c, c)
         self.refine_fusion2 = DepthwiseFusion(c, c)
         self.refine_pred = nn.Conv2d(c, 1, 3, padding=1)
+
+    def float32_parts(self) -> list[nn.Module]:
+        """List what leads to the templates, and what makes the logits.
+
+        Templates are ranked by scores a millionth apart, and their rank is their channel: what leads to them is always
+        float32 (`forward`). What makes the logits costs little, and would move them by up to .06 of their deviation.
+        """
+        leading = [self.image_conv1, self.image_conv2, self.refine_fusion, self.fusion1]
+        return [*leading, self.all_fusion, self.refine_fusion1, self.refine_fusion2, self.refine_pred]
 
     def take(self, feature: Tensor, image: Tensor) -> Tensor:
         """Bring the heavy half's feature to this network's channels and to a quarter of the image's size.
@@ -152,7 +125,7 @@ class MaskCorrection(nn.Module):
         return self.correct(fused, clicks, distances)
 
     def correct(self, x: Tensor, clicks: ClickBatch, distances: Tensor) -> Tensor:
-        """Steps 4-7 of the spec, from the fused feature `x` (b, c, h/4, w/4)."""
+        """Compare all cells of the fused feature `x` (b, c, h/4, w/4) with templates, and refine: logits."""
         config = self.config
         parts: list[Tensor] = []
         if config.correlation or config.attention:
@@ -178,20 +151,19 @@ class MaskCorrection(nn.Module):
 
     def correlate(self, x: Tensor, templates: Templates) -> Tensor:
         """Inner product of every cell's key with every template's query, fused to (b, c, h, w)."""
+        query, key = self.feature_convq(x), self.feature_convk(x).flatten(2)
+        maps = []
+        for cells, valid in self.correlated(templates):
+            products = (gather(query, cells) * valid[..., None]) @ key
+            maps.append(self.corr_conv(products.view(x.shape[0], -1, *x.shape[2:])))
+        return self.corr_fusion(*maps)
+
+    def correlated(self, templates: Templates) -> list[tuple[Tensor, Tensor]]:
+        """List the templates to correlate with, by sign: cells (b, k), and which samples have any (b, k)."""
         groups = [(templates.positive, templates.positive_valid)]
         if self.config.correlation_negatives:
             groups.append((templates.negative, templates.negative_valid))
-        key, bias = self.feature_convk.weight.flatten(1), self.feature_convk.bias
-        pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # (b, h * w, c)
-        maps = []
-        for cells, valid in groups:
-            # The query's 1x1 convolution at the templates alone; <q, K x + k> = <K'q, x> + <q, k> spares the key's.
-            query = F.linear(gather(x, cells), self.feature_convq.weight.flatten(1), self.feature_convq.bias)
-            query = query * valid[..., None]
-            assert bias is not None
-            correlation = torch.baddbmm((query @ bias)[:, None], pixels, (query @ key).transpose(1, 2))
-            maps.append(self.corr_conv(correlation.view(x.shape[0], *x.shape[2:], -1).permute(0, 3, 1, 2)))
-        return self.corr_fusion(*maps)
+        return groups
 
     def attend(self, x: Tensor, templates: Templates) -> Tensor:
         """Add to every cell what it finds among the templates."""
@@ -206,26 +178,14 @@ class MaskCorrection(nn.Module):
         if partly:
             ignored = ~(usable | ~found[:, None])  # where there is nothing, attend to anything and drop it
         queries = x.flatten(2).transpose(1, 2)
-        result = attention(self.cross_attention, queries, keys, ignored)
+        result = self.look(queries, keys, ignored)
         if ignored is not None:
             result = result * found[:, None, None]
         return x + result.transpose(1, 2).view_as(x)
 
-
-def attention(module: nn.MultiheadAttention, queries: Tensor, keys: Tensor, ignored: Tensor | None) -> Tensor:
-    """What the module computes of queries (b, n, c) and keys that are their own values (b, k, c), without its copies.
-
-    `ignored` bool (b, k): keys that nobody sees.
-    """
-    assert module.in_proj_weight is not None
-    assert module.in_proj_bias is not None
-    parts = zip((queries, keys, keys), module.in_proj_weight.chunk(3), module.in_proj_bias.chunk(3), strict=True)
-    heads = [
-        F.linear(x, weight, bias).unflatten(2, (module.num_heads, -1)).transpose(1, 2) for x, weight, bias in parts
-    ]
-    seen = None if ignored is None else ~ignored[:, None, None]
-    mixed = F.scaled_dot_product_attention(heads[0], heads[1], heads[2], attn_mask=seen)
-    return module.out_proj(mixed.transpose(1, 2).flatten(2))
+    def look(self, queries: Tensor, keys: Tensor, ignored: Tensor | None) -> Tensor:
+        """Attend from queries (b, n, c) to keys (b, k, c), which are the values too, but for those `ignored` (b, k)."""
+        return self.cross_attention(queries, keys, keys, key_padding_mask=ignored, need_weights=False)[0]
 
 
 def gather(x: Tensor, cells: Tensor) -> Tensor:

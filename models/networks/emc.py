@@ -7,8 +7,7 @@ run at the first click only.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.click_maps import ClickBatch, disk_maps
 from models.fit import check_fit, shapes_of
@@ -75,7 +74,12 @@ class Base:
 class Emc(SplitNetwork):
     """What the three have in common: the correction."""
 
+    entry_points = (*SplitNetwork.entry_points, "run_base")
     refiner: MaskCorrection
+
+    def float32_parts(self) -> Sequence[nn.Module]:
+        """List the correction network's."""
+        return self.refiner.float32_parts()
 
     def run_base(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch) -> Base:
         """Run the heavy half, none of the correction network's weights; it sees the first clicks only."""
@@ -132,12 +136,24 @@ class EmcHRNet(Emc):
         output = self.feature_extractor(self.normalise(image), side)
         return Base(output.feature, output.logits, output.aux_logits)
 
+    def blocks(self) -> Sequence[nn.Module]:
+        """List HRNet's blocks."""
+        return self.feature_extractor.blocks()
+
+    def pretrained_parts(self) -> Sequence[nn.Module]:
+        """List HRNet without its OCR heads."""
+        return self.feature_extractor.pretrained_parts()
+
+    def float32_parts(self) -> Sequence[nn.Module]:
+        """List HRNet's and the correction network's."""
+        return (*self.feature_extractor.float32_parts(), *super().float32_parts())
+
     def load_backbone(self, state: dict[str, Tensor]) -> list[str]:
         """Start from an ImageNet HRNet (timm's or the authors' names); returns the names that were set."""
         return load_hrnet_backbone(self, state, "feature_extractor.")
 
 
-class _SegFormer(torch.nn.Module):
+class _SegFormer(nn.Module):
     def __init__(self, config: EmcSegFormerConfig) -> None:
         super().__init__()
         self.backbone = MixTransformer(config.dims, config.depths, config.drop_path, side_channels=1)
@@ -170,6 +186,14 @@ class EmcSegFormer(Emc):
         # Published: the auxiliary output is the main one.
         return Base(feature, logits, logits)
 
+    def blocks(self) -> Sequence[nn.Module]:
+        """List the encoder's blocks."""
+        return self.feature_extractor.backbone.blocks()
+
+    def pretrained_parts(self) -> Sequence[nn.Module]:
+        """List the encoder."""
+        return (self.feature_extractor.backbone,)
+
     def load_backbone(self, state: dict[str, Tensor]) -> list[str]:
         """Start from an ImageNet MiT (the authors' names); returns the names of ours that were set.
 
@@ -199,6 +223,18 @@ class EmcVit(Emc):
         feature, logits = self.base.decode(image, prev_mask, self.first_clicks(clicks))
         quarter = (image.shape[2] // 4, image.shape[3] // 4)
         return Base(feature, upsample(logits, quarter))
+
+    def blocks(self) -> Sequence[nn.Module]:
+        """List the blocks of the ViT in its base."""
+        return self.base.blocks()
+
+    def positions(self) -> Sequence[nn.Parameter]:
+        """List those of the ViT in its base."""
+        return self.base.positions()
+
+    def click_embedding(self) -> Sequence[nn.Module]:
+        """List its base's."""
+        return self.base.click_embedding()
 
     def layers(self) -> Sequence[tuple[str, ...]]:
         """List the layers of the ViT in its base."""

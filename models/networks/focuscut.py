@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from models.click_maps import ClickBatch, gaussian_maps
 from models.geometry import ShortSide
 from models.networks.base import Network, Output, Traits, upsample
+from models.networks.blocks import outermost, residual
 from models.networks.deeplab import ASPP, Decoder, DilatedResNet, prediction
 
 REFERENCE_DILATIONS = (6, 12, 18)
@@ -73,6 +74,10 @@ class FocusCut(Network):
     def focus_view(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch) -> Output:
         """Segment a close-up: the same function as `forward`, unless the views do not share their weights."""
         return self(image, prev_mask, clicks, close_up=True)
+
+    def blocks(self) -> Sequence[nn.Module]:
+        """List the ResNet's bottlenecks, of both views if they do not share them."""
+        return outermost(self, residual)
 
     def conditional(self) -> Sequence[nn.Module]:
         """List everything, if each view has its own weights: a forward shows one view."""

@@ -5,6 +5,7 @@ interpolate, so the fusion is summed here.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -12,11 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import models.torchvision_ops  # noqa: F401  (before timm)
-from models.fused_conv import conv2d
 from models.networks.base import upsample
+from models.networks.blocks import outermost, residual
 from models.networks.pooled import PooledNorm
 from models.networks.pretrained import copy_tensors
-from models.networks.resize import conv_upsampled, sum_upsampled
 
 BODY = (
     "conv1", "bn1", "conv2", "bn2", "layer1", "transition1", "stage2", "transition2", "stage3", "transition3", "stage4"
@@ -49,13 +49,7 @@ def stages(width: int, small: bool) -> dict[str, Any]:
 
 
 class HRNetOCR(nn.Module):
-    """Body, auxiliary head, object context and classifier; names are those of the published files.
-
-    The last stage, whose coarsest maps reach every pixel, and what follows it stay float32 where the rest is in half
-    precision: there a rounding moves the whole mask (measured: .43 of the logits' deviation became .007).
-    """
-
-    FULL_PRECISION = ("stage4", "conv3x3_ocr", "ocr_distri_head", "cls_head")
+    """Body, auxiliary head, object context and classifier; names are those of the published files."""
 
     # Of timm's body; BODY lists them.
     conv1: Any
@@ -92,6 +86,21 @@ class HRNetOCR(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
+    def blocks(self) -> list[nn.Module]:
+        """List the residual blocks."""
+        return outermost(self, residual)
+
+    def pretrained_parts(self) -> list[nn.Module]:
+        """List the body and, as the published list has them here though they are fresh, aux head and classifier."""
+        return [part for part in self.children() if part not in (self.conv3x3_ocr, self.ocr_distri_head)]
+
+    def float32_parts(self) -> list[nn.Module]:
+        """List the last stage, whose coarsest maps reach every pixel, and what follows it.
+
+        There a rounding moves the whole mask (measured: .43 of the logits' deviation became .007).
+        """
+        return [self.stage4, self.conv3x3_ocr, self.ocr_distri_head, self.cls_head]
+
     def forward(self, image: Tensor, click_feature: Tensor) -> HRNetOutput:
         """`image` normalised (b, 3, h, w); `click_feature` (b, 64, h/2, w/2) joins the stem."""
         x = F.relu(self.bn1(self.conv1(image)), inplace=True) + click_feature
@@ -102,29 +111,20 @@ class HRNetOCR(nn.Module):
                 branches = fuse(module, [branch(y) for branch, y in zip(module.branches, branches, strict=True)])
             # Branches that exist go on as they are; the new one comes from the smallest.
             branches = branches + [grow(branches[-1]) for grow in list(transition)[len(branches) :]]
-        aux_logits = self.aux_logits(branches)
-        feature = self.ocr_distri_head(self.merge(branches), aux_logits)
+        aux_logits, merged = self.heads(branches)
+        feature = self.ocr_distri_head(merged, aux_logits)
         return HRNetOutput(self.cls_head(feature), aux_logits, feature)
 
-    def merge(self, branches: list[Tensor]) -> Tensor:
-        """Bring all branches to the size of the first, concatenated, then convolve."""
-        if self.training or torch.compiler.is_exporting():  # a graph stays small, and its runtime has its own ways
-            hw = (branches[0].shape[2], branches[0].shape[3])
-            return self.conv3x3_ocr(torch.cat([upsample(y, hw) for y in branches], 1))
-        conv: Any = self.conv3x3_ocr[0]
-        return self.conv3x3_ocr[1:](conv_upsampled(branches[0], branches[1:], conv.weight, conv.bias))
+    def heads(self, branches: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Auxiliary logits (b, 1, h, w) of all branches, and the feature that they describe the object of."""
+        whole = concatenated(branches)
+        return self.aux_head(whole), self.conv3x3_ocr(whole)
 
-    def aux_logits(self, branches: list[Tensor]) -> Tensor:
-        """Run the auxiliary head on all branches as if concatenated at the size of the first.
 
-        Its 1x1 convolution commutes with the upsampling: each branch meets its part of the weights at its own size.
-        """
-        conv: Any = self.aux_head[0]
-        own: Any = conv.weight.flatten(1).split([y.shape[1] for y in branches], 1)
-        bias = (conv.bias, None, None, None)
-        parts = [F.linear(y.permute(0, 2, 3, 1), w, b) for y, w, b in zip(branches, own, bias, strict=True)]
-        hidden = sum_upsampled(parts[0], parts[1:], align_corners=True).permute(0, 3, 1, 2)
-        return self.aux_head[1:](hidden)
+def concatenated(branches: Sequence[Tensor]) -> Tensor:
+    """Bring all branches to the size of the first, and their channels together."""
+    hw = (branches[0].shape[2], branches[0].shape[3])
+    return torch.cat([upsample(y, hw) for y in branches], 1)
 
 
 def fuse(module: Any, branches: list[Tensor]) -> list[Tensor]:
@@ -158,18 +158,14 @@ class ObjectContext(nn.Module):
 
     def forward(self, x: Tensor, aux_logits: Tensor) -> Tensor:
         """`x` (b, c, h, w), weighted by the softmax of `aux_logits` over all pixels."""
+        context = self.object_context_block["f_down"](self.gathered(x, aux_logits))
+        context = self.object_context_block["f_up"](context.expand(-1, -1, x.shape[2], x.shape[3]))
+        return self.dropout(self.conv_bn_dropout(torch.cat([context, x], 1)))
+
+    def gathered(self, x: Tensor, aux_logits: Tensor) -> Tensor:
+        """Sum the pixels of the object: (b, c, 1, 1)."""
         weights = aux_logits.flatten(2).softmax(-1)  # (b, 1, pixels)
-        context = (x.flatten(2) @ weights.transpose(1, 2))[..., None]  # (b, c, 1, 1)
-        context = self.object_context_block["f_down"](context)
-        if self.training:  # batch statistics are those of the whole map
-            context = context.expand(-1, -1, x.shape[2], x.shape[3])
-        context = self.object_context_block["f_up"](context)
-        # conv(cat(context, x)), with the context's part computed once instead of for every pixel
-        conv: Any = self.conv_bn_dropout[0]
-        norm_relu = self.conv_bn_dropout[1]
-        of_context, of_pixels = conv.weight.chunk(2, dim=1)
-        joined = conv2d(x, of_pixels, None) + F.conv2d(context, of_context, conv.bias)
-        return self.dropout(norm_relu(joined))
+        return (x.flatten(2) @ weights.transpose(1, 2))[..., None]
 
 
 def conv_bn(dim_in: int, dim_out: int, kind: type[nn.BatchNorm2d] = nn.BatchNorm2d) -> nn.Sequential:

@@ -3,6 +3,7 @@
 Layout and names after the public code (spec 3.2); what its files carry but no forward uses is not built.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
@@ -59,6 +60,8 @@ class Backbone(PlainViT):
 class ICMFormer(PlainViTNetwork):
     """iCMFormer (Fig. 2), with a plain ViT."""
 
+    entry_points = (*PlainViTNetwork.entry_points, "encode_image", "segment")
+
     def __init__(self, config: ICMFormerConfig) -> None:
         super().__init__()
         self.config = config
@@ -72,6 +75,10 @@ class ICMFormer(PlainViTNetwork):
         """Segment views of exactly `config.input_hw`."""
         (encoded,) = self.start(image) if started is None else started
         return self.segment(encoded, prev_mask, clicks)
+
+    def blocks(self) -> Sequence[nn.Module]:
+        """List the ViT's blocks and the cross blocks."""
+        return (*self.backbone.blocks, *self.backbone.blocks2)
 
     def start(self, image: Tensor) -> Started:
         """Run the image's stream."""

@@ -4,6 +4,7 @@ Layout and names after the public code. Quirk of that code, hence of its weights
 embedded by the *image's* patch embedding.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,6 +43,8 @@ class ICMFormerSwinConfig:
 class ICMFormerSwin(Network):
     """iCMFormer (Fig. 2), with a Swin backbone."""
 
+    entry_points = (*Network.entry_points, "encode_image", "segment")
+
     def __init__(self, config: ICMFormerSwinConfig) -> None:
         super().__init__()
         from models.networks.swin import Swin, draw_
@@ -65,6 +68,10 @@ class ICMFormerSwin(Network):
         """Segment views of any size."""
         patches, tokens = self.start(image) if started is None else started
         return self.segment((patches, tokens), prev_mask, clicks)
+
+    def blocks(self) -> Sequence[nn.Module]:
+        """List the blocks of all stages, and the cross blocks."""
+        return (*self.backbone.blocks(), *self.backbone.get_submodule("blocks2").children())
 
     def start(self, image: Tensor) -> Started:
         """Run the image's stream."""

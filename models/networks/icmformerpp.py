@@ -15,6 +15,7 @@ from models.click_maps import ClickBatch, collate_clicks, coordinate_maps, disk_
 from models.errors import InputError, unknown
 from models.interaction import Clicks
 from models.networks.base import Exemplar, Output, Started, upsample
+from models.networks.blocks import outermost, residual
 from models.networks.cross_attention import GuidedCrossBlock
 from models.networks.exemplar_guide import ExemplarGuide, GuideBackbone
 from models.networks.plain_vit import (
@@ -152,6 +153,8 @@ class ICMFormerPP(PlainViTNetwork):
     head. Ours: three patch embeddings and one positional embedding, image and maps joined by addition.
     """
 
+    entry_points = (*PlainViTNetwork.entry_points, "encode_image", "encode_exemplar", "segment")
+
     def __init__(self, config: ICMFormerPPConfig) -> None:
         super().__init__()
         self.config = config
@@ -192,6 +195,13 @@ class ICMFormerPP(PlainViTNetwork):
         of_exemplar = self.encode_exemplar(image, encoded, exemplar)
         guide = () if of_exemplar.guide is None else (of_exemplar.guide,)
         return (encoded.patches, of_exemplar.tokens, *guide)
+
+    def blocks(self) -> Sequence[nn.Module]:
+        """List the blocks of both streams, those between them and of the fusion, and the guide's."""
+        backbone = self.backbone
+        streams = [*backbone.blocks, *(backbone.exemplar_blocks or ()), *(backbone.cross_blocks or ())]
+        fusion = self.fusion.blocks if isinstance(self.fusion, SelfAttentionFusion) else ()
+        return (*streams, *fusion, *(() if self.guide is None else outermost(self.guide, residual)))
 
     def conditional(self) -> Sequence[nn.Module]:
         """List the guide: views without an exemplar have none."""

@@ -4,11 +4,11 @@ Built from the paper (Xie et al., 2021) and the spec; names are those of the pub
 """
 
 import math
+from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from models.networks.resize import sum_upsampled
 
 HEADS = (1, 2, 5, 8)
 REDUCTIONS = (8, 4, 2, 1)
@@ -121,6 +121,10 @@ class MixTransformer(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
+    def blocks(self) -> list[nn.Module]:
+        """List the blocks of all stages."""
+        return [block for stage in (1, 2, 3, 4) for block in self.get_submodule(f"block{stage}").children()]
+
     def first_stage(self, image: Tensor) -> Tensor:
         """Run what needs no click: the map of stage 1 (b, dim, h/4, w/4) of a normalised image."""
         return self._stage(1, image)
@@ -153,14 +157,21 @@ class Linear(nn.Module):
         super().__init__()
         self.proj = nn.Linear(dim_in, dim_out)
 
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, c, h, w) -> (b, dim_out, h, w)."""
+        return self.proj(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
 
 class ConvNorm(nn.Module):
-    """The decoder's fusion: 1x1 convolution and batch normalisation."""
+    """The decoder's fusion: 1x1 convolution, batch normalisation and ReLU."""
 
     def __init__(self, dim_in: int, dim_out: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(dim_in, dim_out, 1, bias=False)
         self.bn = nn.BatchNorm2d(dim_out)
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        return F.relu(self.bn(self.conv(x)), inplace=True)
 
 
 class SegFormerHead(nn.Module):
@@ -174,23 +185,22 @@ class SegFormerHead(nn.Module):
         self.dropout = nn.Dropout2d(0.1)
         self.linear_pred = nn.Conv2d(dim, 1, 1)
 
-    def forward(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Fuse four scales.
-
-        On paper: a linear map per level, upsampling, concatenation (coarsest first), a 1x1 convolution. Linear maps
-        and 1x1 convolutions commute with bilinear upsampling, so each level meets the product of its two maps at its
-        own size: the same function, to float rounding, at a fraction of the work.
-        """
-        fuse = self.linear_fuse.conv.weight.flatten(1).chunk(len(maps), dim=1)
-        parts = []
-        for level, x in enumerate(maps, start=1):
-            own = self.get_submodule(f"linear_c{level}").get_submodule("proj")
-            weight, bias = own.get_parameter("weight"), own.get_parameter("bias")
-            of_level = fuse[len(maps) - level]
-            bias = of_level @ bias
-            if level == 1 and self.linear_fuse.conv.bias is not None:  # of a folded batch norm
-                bias = bias + self.linear_fuse.conv.bias
-            parts.append(F.linear(x.permute(0, 2, 3, 1), of_level @ weight, bias))
-        total = sum_upsampled(parts[0], parts[1:]).permute(0, 3, 1, 2)
-        feature = self.dropout(F.relu(self.linear_fuse.bn(total), inplace=True))
+    def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Fuse four scales and classify each pixel."""
+        feature = self.dropout(self.fuse(maps))
         return feature, self.linear_pred(feature)
+
+    def fuse(self, maps: Sequence[Tensor]) -> Tensor:
+        """Map each level linearly, upsample, concatenate from the coarsest on, and fuse by a 1x1 convolution."""
+        hw = maps[0].shape[2:]
+        parts = [
+            F.interpolate(self.linear(level)(x), size=hw, mode="bilinear", align_corners=False)
+            for level, x in enumerate(maps, start=1)
+        ]
+        return self.linear_fuse(torch.cat(parts[::-1], 1))
+
+    def linear(self, level: int) -> Linear:
+        """Return the linear map of a level, numbered from 1."""
+        linear = self.get_submodule(f"linear_c{level}")
+        assert isinstance(linear, Linear)
+        return linear

@@ -222,10 +222,23 @@ class PlainViTNetwork(Network):
     """A network around a plain ViT (`backbone`): how its weights come from elsewhere."""
 
     backbone: Any
+    patch_embed_coords: PatchEmbed
 
     def fit_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Resize a positional embedding that was made for another (square) grid."""
         return fit_positions(state, "backbone.pos_embed", self.config.grid_hw)
+
+    def blocks(self) -> Sequence[nn.Module]:
+        """List the ViT's blocks."""
+        return self.backbone.blocks
+
+    def positions(self) -> Sequence[nn.Parameter]:
+        """List the ViT's."""
+        return (self.backbone.pos_embed,)
+
+    def click_embedding(self) -> Sequence[nn.Module]:
+        """List the patch embedding of clicks and previous mask."""
+        return (self.patch_embed_coords,)
 
     def layers(self) -> Sequence[tuple[str, ...]]:
         """List patches and positions, the blocks, and what else the ViT has."""

@@ -1,9 +1,10 @@
 """RITM: HRNet + OCR whose stem receives the clicks and the previous mask (Sofiiuk et al., 2021; spec 2.1)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.click_maps import ClickBatch, disk_maps
 from models.networks.base import Network, Output, Traits, upsample
@@ -40,6 +41,18 @@ class Ritm(Network):
         coords = torch.cat([prev_mask, disk_maps(clicks, hw, self.config.click_radius).to(prev_mask.dtype)], 1)
         output = self.feature_extractor(self.normalise(image), self.maps_transform(coords))
         return Output(upsample(output.logits, hw), aux_logits=upsample(output.aux_logits, hw))
+
+    def blocks(self) -> Sequence[nn.Module]:
+        """List HRNet's blocks."""
+        return self.feature_extractor.blocks()
+
+    def pretrained_parts(self) -> Sequence[nn.Module]:
+        """List HRNet without its OCR heads."""
+        return self.feature_extractor.pretrained_parts()
+
+    def float32_parts(self) -> Sequence[nn.Module]:
+        """List HRNet's."""
+        return self.feature_extractor.float32_parts()
 
     def load_backbone(self, state: dict[str, Tensor]) -> list[str]:
         """Start from an ImageNet HRNet (timm's or the authors' names); returns the names that were set."""

@@ -17,6 +17,7 @@ from models.click_maps import ClickBatch
 from models.errors import InputError
 from models.geometry import LongSide, SizeRule
 from models.networks.base import Output, PromptNetwork, Started, Traits
+from models.networks.blocks import by_name, outermost
 from models.networks.sam_decoder import NUM_MASKS, MaskDecoder, Masks
 from models.networks.sam_encoders import PATCH, HieraWithPyramid, TinyVitWithNeck, vit
 from models.networks.sam_prompts import DIM, NEGATIVE, TOP_LEFT, PromptEncoder, Prompts
@@ -91,6 +92,7 @@ class Sam2Config:
 class Sam(PromptNetwork):
     """SAM's rules: the frame is padded at right and bottom, and mask 0 answers all prompts but a single first one."""
 
+    entry_points = (*PromptNetwork.entry_points, "encode")
     stride = PATCH
     """A frame's side is a multiple of this."""
 
@@ -149,6 +151,14 @@ class Sam(PromptNetwork):
     def heavy_parts(self) -> Sequence[nn.Module]:
         """List the parts that `start` runs."""
         return (self.image_encoder,)
+
+    def blocks(self) -> Sequence[nn.Module]:
+        """List the encoder's blocks, as timm names them, and the decoder's."""
+        return outermost(self, by_name)
+
+    def positions(self) -> Sequence[nn.Parameter]:
+        """List the encoder's."""
+        return [parameter for name, parameter in self.image_encoder.named_parameters() if "pos_embed" in name]
 
     def layers(self) -> Sequence[tuple[str, ...]]:
         """List patches and positions, the encoder's blocks (TinyViT's with the merging before them), and its neck."""

@@ -4,8 +4,10 @@ Layout and names after the paper and the published weights; what those files car
 its positional embedding, classification head, up-convolutions) is not built.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -18,7 +20,6 @@ from models.networks.plain_vit import (
     PlainViTNetwork,
     mimetic_attention_,
 )
-from models.networks.resize import sum_upsampled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +94,7 @@ class Head(nn.Module):
         self.dropout = nn.Dropout2d(dropout)
         self.conv_seg = nn.Conv2d(dim, 1, 1)
 
-    def forward(self, features: list[Tensor]) -> Tensor:
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Fuse and classify."""
         return self.classify(self.fuse(features))
 
@@ -101,20 +102,14 @@ class Head(nn.Module):
         """Logits (b, 1, h/4, w/4) of the fused feature."""
         return self.conv_seg(self.dropout(fused))
 
-    def fuse(self, features: list[Tensor]) -> Tensor:
-        """Bring four scales together at 1/4.
-
-        The paper upsamples, concatenates, then fuses by a 1x1 convolution. A 1x1 convolution commutes with bilinear
-        upsampling, so each level meets its slice of the fusion weights at its own size and the sum is upsampled: the
-        same function (to float rounding) at about a third of the work.
-        """
-        slices = self.fusion_conv.conv.weight.chunk(4, dim=1)
-        bias = (self.fusion_conv.conv.bias, None, None, None)
+    def fuse(self, features: Sequence[Tensor]) -> Tensor:
+        """Narrow each scale, upsample to 1/4, concatenate, and fuse by a 1x1 convolution."""
+        hw = features[0].shape[2:]
         parts = [
-            F.linear(self.convs[level](features[level]).permute(0, 2, 3, 1), slices[level].flatten(1), bias[level])
-            for level in range(4)
+            F.interpolate(conv(x), size=hw, mode="bilinear", align_corners=False)
+            for conv, x in zip(self.convs, features, strict=True)
         ]
-        return F.relu(sum_upsampled(parts[0], parts[1:]), inplace=True).permute(0, 3, 1, 2)
+        return self.fusion_conv(torch.cat(parts, 1))
 
 
 class SimpleClick(PlainViTNetwork):

@@ -83,6 +83,10 @@ class Swin(nn.Module):
             if isinstance(module, nn.Linear):
                 draw_(module)
 
+    def blocks(self) -> list[nn.Module]:
+        """List the blocks of all stages."""
+        return [block for level in range(len(self.layers)) for block in self.stage(level).blocks]
+
     def stage(self, level: int) -> Stage:
         """One stage."""
         stage = self.layers[level]

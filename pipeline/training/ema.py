@@ -5,22 +5,20 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class Ema:
     """Averages of the parameters that learn; buffers (batch norms' statistics) are averages already."""
 
     def __init__(self, network: nn.Module, decay: float) -> None:
-        self.decay = decay
+        self.average = get_ema_multi_avg_fn(decay)
         self.parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
         self.averages = {name: p.detach().clone() for name, p in self.parameters.items()}
 
-    @torch.no_grad()
     def update(self) -> None:
         """Move the averages towards the parameters by 1 - decay."""
-        averages: list[Tensor] = list(self.averages.values())
-        parameters: list[Tensor] = list(self.parameters.values())
-        torch._foreach_lerp_(averages, parameters, 1 - self.decay)  # pyright: ignore[reportPrivateImportUsage]
+        self.average(list(self.averages.values()), list(self.parameters.values()), None)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from models.errors import lookup
+from models.fast import swap
 from models.networks.base import Network
 from pipeline.data.sampling import rng_for
 from pipeline.training.batch import TrainingBatch
@@ -43,7 +44,10 @@ def prepare(network: Network, config: TrainingConfig) -> None:
 
 @dataclass
 class Trainer:
-    """A network with its optimiser and the step it is at; `module` is what is called: the network, or DDP around it."""
+    """A network with its optimiser and the step it is at; `module` is what is called: the network, or DDP around it.
+
+    The network is trained in its faster forms (models.fast).
+    """
 
     network: Network
     module: nn.Module
@@ -56,6 +60,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.objective = lookup("objective", self.config.objective, OBJECTIVES)
+        swap(self.network)
         self.frozen = frozen_parts(self.network, self.config)
         freeze(self.frozen)
         self.optimizer = make_optimizer(self.network, self.config.optimizer)

@@ -13,11 +13,11 @@ from pipeline.training.config import OptimizerConfig
 def layerwise_groups(
     network: Network, base_lr: float, weight_decay: float, layer_decay: float, *, freeze_coords: bool = False
 ) -> list[dict[str, Any]]:
-    """Group a network's parameters by depth: the nearer the input, the smaller the rate (spec 4.6).
+    """Group a network's parameters by depth: the nearer the input, the smaller the rate (docs/PAPERS.md, SimpleClick).
 
     Rate: base_lr * layer_decay^(n - 1 - i) for layer i of n (`Network.layers`); what is in no layer gets the base rate.
     Weight decay spares 1-D tensors and positional embeddings of layers. `freeze_coords`: the public code forgets the
-    clicks' embedding (patch_embed_coords) in this mode, which freezes it; ours trains it unless asked not to.
+    clicks' embedding in this mode, which freezes it; ours trains it unless asked not to.
     """
     layers = network.layers()
     if not layers:
@@ -25,48 +25,43 @@ def layerwise_groups(
             "optimizer.layer_decay: expected a network whose backbone is a row of layers (simpleclick_*, "
             "icmformer*_vit_*, emc_vit_*, sam_*, sam2_*, mobile_sam, lite_*)"
         )
-    coords = ("patch_embed_coords.", "base.patch_embed_coords.")
+    positions = set(network.positions())
+    frozen = {p for part in network.click_embedding() for p in part.parameters()} if freeze_coords else set()
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, parameter in network.named_parameters():
-        if not parameter.requires_grad or (freeze_coords and name.startswith(coords)):
+        if not parameter.requires_grad or parameter in frozen:
             continue
         lr, decay = base_lr, weight_decay
         layer = next((number for number, starts in enumerate(layers) if name.startswith(starts)), None)
         if layer is not None:
             lr = base_lr * layer_decay ** (len(layers) - 1 - layer)
-            decay = 0.0 if parameter.ndim == 1 or "pos_embed" in name else weight_decay
+            decay = 0.0 if parameter.ndim == 1 or parameter in positions else weight_decay
         group = groups.setdefault((lr, decay), {"params": [], "names": [], "lr": lr, "weight_decay": decay})
         group["params"].append(parameter)
         group["names"].append(name)
     return list(groups.values())
 
 
-HEADS = ("feature_extractor.conv3x3_ocr.", "feature_extractor.ocr_distri_head.")
-"""Of HRNet, what learns by the full rate. The published list leaves its aux head, though fresh, at the backbone's."""
-
-
 def backbone_groups(network: Network, config: OptimizerConfig) -> list[dict[str, Any]]:
-    """Group the parameters that learn: the pre-trained backbone's by a part of the rate, and all others (spec 4.6).
+    """Group the parameters that learn: the pre-trained backbone's by a part of the rate, and all others.
 
-    Backbone: HRNet's extractor but its OCR heads, or SegFormer's encoder. Raises InputError for a network with another.
+    Raises InputError for a network that names no such backbone (`Network.pretrained_parts`).
     """
     part = config.backbone_factor
     if config.fresh_factor != 1:
         return fresh_groups(network, config)
     if part == 1:
         return [{"params": [p for p in network.parameters() if p.requires_grad], "lr": config.lr}]
-    extractor = getattr(network, "feature_extractor", None)
-    start = "feature_extractor.backbone." if hasattr(extractor, "backbone") else "feature_extractor."
-    names = {name for name, _ in network.named_parameters() if name.startswith(start) and not name.startswith(HEADS)}
-    if not names:
+    pretrained = {parameter for whole in network.pretrained_parts() for parameter in whole.parameters()}
+    if not pretrained:
         raise InputError(
             f"optimizer.backbone_factor {part}: expected a network on HRNet or SegFormer (ritm_*, emc_hrnet*, "
             "emc_segformer_*); for a plain ViT there is optimizer.layer_decay"
         )
-    learning = [(name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad]
+    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
     groups = [
-        {"params": [p for name, p in learning if name not in names], "lr": config.lr},
-        {"params": [p for name, p in learning if name in names], "lr": config.lr * part},
+        {"params": [p for p in learning if p not in pretrained], "lr": config.lr},
+        {"params": [p for p in learning if p in pretrained], "lr": config.lr * part},
     ]
     return [group for group in groups if group["params"]]
 

@@ -4,12 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal, TypeAlias, cast
 
+import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from models.networks.base import Network
@@ -62,7 +61,7 @@ def with_synchronised_norms(network: Network) -> Network:
 
 def running_statistics(network: nn.Module) -> list[Tensor]:
     """What each worker's batch norms have learned from its own samples."""
-    norms = [part for part in network.modules() if isinstance(part, _BatchNorm)]
+    norms = [part for part in network.modules() if isinstance(part, nn.BatchNorm2d | nn.SyncBatchNorm)]
     return [s for norm in norms for s in (norm.running_mean, norm.running_var) if s is not None]
 
 
@@ -70,10 +69,10 @@ def share_buffers(buffers: list[Tensor]) -> None:
     """Give all workers those of rank 0, which is who writes checkpoints: a run that goes on from one is the same."""
     if not buffers or not dist.is_initialized() or dist.get_world_size() == 1:
         return
-    flat = _flatten_dense_tensors(buffers)
+    flat = torch.cat([buffer.flatten() for buffer in buffers])
     dist.broadcast(flat, src=0)
-    for buffer, shared in zip(buffers, _unflatten_dense_tensors(flat, buffers), strict=True):
-        buffer.copy_(shared)
+    for buffer, shared in zip(buffers, flat.split([buffer.numel() for buffer in buffers]), strict=True):
+        buffer.copy_(shared.view_as(buffer))
 
 
 @contextmanager

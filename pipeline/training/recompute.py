@@ -7,17 +7,16 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from models.errors import InputError
+from models.networks.base import Network
 
-_SUFFIXES = ("Block", "Layer")
 
-
-def recompute_blocks(network: nn.Module) -> int:
+def recompute_blocks(network: Network) -> int:
     """Make the blocks of a network forget their inner values; returns how many blocks that are.
 
     Blocks with a batch norm keep them: computing one again would count its batch twice. Raises InputError for a
     network without any other block (HRNet).
     """
-    blocks = [module for module in outermost_blocks(network) if not _has_batch_norm(module)]
+    blocks = [block for block in network.blocks() if not has_batch_norm(block)]
     if not blocks:
         raise InputError(
             f"training.recompute: {type(network).__name__} has no block without batch norm, so nothing can be computed "
@@ -32,13 +31,6 @@ def _forward(forward: Any, *inputs: Any, **options: Any) -> Any:
     return checkpoint(forward, *inputs, use_reentrant=False, **options)
 
 
-def outermost_blocks(module: nn.Module) -> list[nn.Module]:
-    """List a network's blocks (classes named so) that lie in no other block."""
-    found: list[nn.Module] = []
-    for child in module.children():
-        found += [child] if type(child).__name__.endswith(_SUFFIXES) else outermost_blocks(child)
-    return found
-
-
-def _has_batch_norm(module: nn.Module) -> bool:
-    return any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules())
+def has_batch_norm(block: nn.Module) -> bool:
+    """Whether a block normalises over its batch."""
+    return any(isinstance(part, nn.BatchNorm2d | nn.SyncBatchNorm) for part in block.modules())

@@ -1,6 +1,7 @@
 """A network in parts, one for each worker (FSDP2): which parts, and which calls gather them."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -9,15 +10,10 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.export import register_dataclass
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils import _pytree as pytree
 
 from models.networks.base import Encoded, Network, Output
 from models.precision import Precision
-from pipeline.training.recompute import outermost_blocks
-
-METHODS = ("encode", "correct", "run_base", "encode_image", "encode_exemplar", "segment", "focus_view", "start")
-"""Beside `forward`, what objectives and networks call of a network from outside."""
+from pipeline.training.recompute import has_batch_norm
 
 
 def shard(network: Network, device: torch.device, precision: Precision) -> Network:
@@ -28,21 +24,25 @@ def shard(network: Network, device: torch.device, precision: Precision) -> Netwo
     """
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     half = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
-    for block in outermost_blocks(network):
+    for block in network.blocks():
         if any(parameter.requires_grad for parameter in block.parameters()):
-            in_half = precision == "bf16" and not any(isinstance(part, _BatchNorm) for part in block.modules())
+            in_half = precision == "bf16" and not has_batch_norm(block)
             fully_shard(block, mesh=mesh, mp_policy=half if in_half else MixedPrecisionPolicy())
     fully_shard(network, mesh=mesh)
     _hook_methods(network)
-    # FSDP hooks itself to the tensors in what a forward returns, so it must see into that.
-    for returned in (Output, Encoded):
-        if returned not in pytree.SUPPORTED_NODES:
-            register_dataclass(returned)
+    _open_outputs()
     return network
 
 
+@cache
+def _open_outputs() -> None:
+    """Let FSDP see into what forwards return: it hooks itself to the tensors there."""
+    for returned in (Output, Encoded):
+        register_dataclass(returned)
+
+
 def _hook_methods(network: Network) -> None:
-    """Let each of METHODS gather the network's parts, unless another one that called it has done so.
+    """Let each entry point gather the network's parts, unless another one that called it has done so.
 
     FSDP's own hook gives the parts back when the inner of two nested calls ends, while the outer one needs them.
     """
@@ -58,11 +58,10 @@ def _hook_methods(network: Network) -> None:
 
         return call
 
-    for name in METHODS:
-        if hasattr(network, name):
-            plain = getattr(network, name)
-            register_fsdp_forward_method(network, name)
-            setattr(network, name, guarded(plain, getattr(network, name)))
+    for name in network.entry_points:
+        plain = getattr(network, name)
+        register_fsdp_forward_method(network, name)
+        setattr(network, name, guarded(plain, getattr(network, name)))
 
     def enter(module: nn.Module, inputs: Any) -> None:
         inside[0] += 1

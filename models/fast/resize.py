@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.fused_conv import conv2d
+from models.fast.convolution import conv2d
 
 
 def weights(num_in: int, num_out: int, like: Tensor, align_corners: bool) -> Tensor:
