@@ -11,7 +11,7 @@ from jobs.cli import absolute_path, parse, run_job
 from models.decoding import Decoding
 from models.errors import InputError
 from pipeline.evaluation import compare, results
-from pipeline.evaluation.results import ObjectRow
+from pipeline.evaluation.object_row import ObjectRow
 
 
 @dataclass(frozen=True)

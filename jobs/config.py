@@ -160,7 +160,7 @@ class SweepConfig(Decoding):
     hold_out: float = 0.0
     """Play only the images that a training with the same --validation.hold-out never sees; 0: all."""
     objective: str = "noc90"
-    """noc85, noc90, noc95, ... (clicks to that IoU), biou (after the last click) or spc (seconds a click)."""
+    """noc85, noc90, ... (clicks to that IoU), iou, biou, assd (after the last click) or spc (seconds a click)."""
     pareto: bool = False
     """Look for the best at each price: a setting is dropped only if a cheaper one is better; optuna minds both."""
     search: Literal["grid", "random", "optuna"] = "grid"

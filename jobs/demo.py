@@ -23,7 +23,8 @@ from models import box
 from models.errors import InputError
 from models.files import refusing, write, write_image, write_json
 from pipeline.evaluation.config import EvaluationConfig, EvaluationScaling
-from pipeline.evaluation.results import ObjectRow, key_of
+from pipeline.evaluation.object_row import ObjectRow
+from pipeline.evaluation.results import key_of
 
 MARKER = ".maskwright-demo"
 

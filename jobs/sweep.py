@@ -102,12 +102,12 @@ def open_data(config: SweepConfig) -> Reader:
 
 
 def protocol_of(config: SweepConfig) -> EvaluationConfig:
-    """The protocol as the objective needs it: no click is made after it is reached, borders only where they count."""
+    """The protocol as the objective needs it: no click after it is reached, costly measures only where they count."""
     objective, protocol = objective_of(config.objective), config.protocol
     target = protocol.target_iou if objective.quality is None else objective.quality
     qualities = (objective.quality,) if objective.quality is not None else (min(0.9, target),)
     return dataclasses.replace(
-        protocol, target_iou=target, qualities=qualities, boundaries=objective.borders, at_clicks=(1,)
+        protocol, target_iou=target, qualities=qualities, boundaries=objective.costly, at_clicks=(1,)
     )
 
 

@@ -13,9 +13,9 @@ from models.files import write_json
 from pipeline import metrics
 from pipeline.data.sample import Reader
 from pipeline.evaluation.compare import Difference, pairs
+from pipeline.evaluation.object_row import ObjectRow
 from pipeline.evaluation.page import COLOURS, LEGEND, Cell, Picture, Table, new_figure, png, render, session_picture
 from pipeline.evaluation.report_figures import padded, ticks
-from pipeline.evaluation.results import ObjectRow
 
 Pair = tuple[ObjectRow, ObjectRow]
 
@@ -102,7 +102,8 @@ def _json(
         }
         for change in ranked
     ]
-    found = [{**dataclasses.asdict(d), "verdict": d.verdict, "better": d.better} for d in differences]
+    shown = ("metric", "mean_a", "mean_b", "low", "high", "num_objects", "verdict", "better")
+    found = [{name: getattr(d, name) for name in shown} for d in differences]
     return {"a": names[0], "b": names[1], "differences": found, "quality": quality, "objects": objects}
 
 

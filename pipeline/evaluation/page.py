@@ -15,8 +15,8 @@ from models.files import write
 from models.interaction import Clicks
 from pipeline.data.sample import BadItem, Item, Reader, printable
 from pipeline.evaluation import fonts
+from pipeline.evaluation.object_row import ObjectRow
 from pipeline.evaluation.overlays import overlay
-from pipeline.evaluation.results import ObjectRow
 
 COLOURS = ("#1f6fd6", "#d1495b", "#2a9d5c", "#8d5fd3", "#e08a1e", "#4a5568")
 LEGEND = "Tinted: the final mask. Outlined: the truth. Numbered: the clicks, green on the object, red off it."

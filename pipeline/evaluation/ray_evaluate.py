@@ -23,7 +23,7 @@ from pipeline.evaluation.config import EvaluationConfig, EvaluationScaling
 from pipeline.evaluation.contestant import Contestant
 from pipeline.evaluation.evaluator import choose_objects, evaluate, known_photos
 from pipeline.evaluation.journal import Journal, PieceResult
-from pipeline.evaluation.results import ObjectRow
+from pipeline.evaluation.object_row import ObjectRow
 from pipeline.evaluation.shared_answers import SharedAnswers
 
 Piece = list[tuple[Item, tuple[str, ...]]]

@@ -11,8 +11,9 @@ from pipeline.data.sample import Reader
 from pipeline.evaluation import report_figures as figures
 from pipeline.evaluation import report_tables as tables
 from pipeline.evaluation.fonts import labels
+from pipeline.evaluation.object_row import Key, ObjectRow, by_key
 from pipeline.evaluation.page import LEGEND, Picture, render, session_picture
-from pipeline.evaluation.results import Key, ObjectRow, by_key, key_of, predictors
+from pipeline.evaluation.results import key_of, predictors
 
 
 def write_report(

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from pipeline import metrics
+from pipeline.evaluation.object_row import Key, ObjectRow
 from pipeline.evaluation.page import COLOURS, legend, new_figure, png
-from pipeline.evaluation.results import Key, ObjectRow, key_of
+from pipeline.evaluation.results import key_of
 
 MAX_PANELS = 8
 LINES = ("-", "--", ":", "-.")
