@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from jobs.validation import ValidationConfig
 from models.box import DEFAULT
 from models.decoding import Decoding
 from models.errors import InputError, lookup
@@ -14,6 +13,7 @@ from pipeline.data.config import AUTO, DataConfig
 from pipeline.evaluation.config import EvaluationConfig, EvaluationScaling
 from pipeline.training.config import ScalingConfig, TrainingConfig
 from pipeline.training.objectives import OBJECTIVES
+from pipeline.training.validation import ValidationConfig
 from pipeline.tuning.objective import objective
 from pipeline.tuning.race import RaceConfig
 

@@ -22,8 +22,8 @@ from pipeline.data.sample import Reader, printable
 from pipeline.evaluation import results
 from pipeline.evaluation.journal import Journal
 from pipeline.evaluation.measures import MEASURES
-from pipeline.evaluation.report import write_report
 from pipeline.evaluation.tasks import TASKS
+from pipeline.pages.report import write_report
 from pipeline.saved import Settings
 
 RECOMMENDED = "recommended"

@@ -1,4 +1,4 @@
-"""How well two masks' borders agree (FocusCut's definitions, spec 2.4). Masks are bool (h, w).
+"""How well two masks' borders agree (FocusCut's definitions; docs/PAPERS.md, FocusCut). Masks are bool (h, w).
 
 Neither measure knows of ignored pixels: as published they are background of the object, and a prediction that covers
 them is held against it. That is not IoU's rule.

@@ -17,7 +17,7 @@ from models.errors import InputError
 
 
 def iou(mask: np.ndarray, object_mask: np.ndarray, ignore_mask: np.ndarray) -> float:
-    """Intersection over union outside the ignored pixels; nan if both masks are empty there (spec 6.2)."""
+    """Intersection over union outside the ignored pixels; nan if both masks are empty there (docs/PAPERS.md, RITM)."""
     valid = ~ignore_mask
     union = ((mask | object_mask) & valid).sum()
     return float((mask & object_mask & valid).sum() / union) if union else float("nan")
@@ -48,8 +48,8 @@ def nof(sessions: Sequence[Sequence[float]], quality: float, max_clicks: int = 2
 def nofi(items: Sequence[Hashable], sessions: Sequence[Sequence[float]], quality: float, max_clicks: int = 20) -> int:
     """NoFI@q: items (images, or samples) with a session that never reaches `quality`; `items[i]` is session i's.
 
-    An item of several objects fails if any of them does; published counts are of one session per item (spec 4.12),
-    where NoFI is NoF.
+    An item of several objects fails if any of them does; published counts are of one session per item, where
+    NoFI is NoF (docs/PAPERS.md, iCMFormer++).
     """
     return len({item for item, ious in zip(items, sessions, strict=True) if _fails(ious, quality, max_clicks)})
 
@@ -79,6 +79,11 @@ def at_click(values: Sequence[float | None], num_clicks: int) -> float | None:
     return values[min(num_clicks, len(values)) - 1] if len(values) else None
 
 
+def padded(ious: Sequence[float], max_clicks: int) -> list[float]:
+    """IoUs of a session as if it had gone on without a change."""
+    return [*ious, *[ious[-1]] * (max_clicks - len(ious))][:max_clicks]
+
+
 def mean_of_known(values: Iterable[float | None]) -> float | None:
     """Mean over the sessions that have a value; None if no session has one."""
     known = [value for value in values if value is not None and not math.isnan(value)]
@@ -86,7 +91,7 @@ def mean_of_known(values: Iterable[float | None]) -> float | None:
 
 
 def seconds_per_click(seconds: float, sessions: Sequence[Sequence[float]]) -> float:
-    """SPC: all the time an evaluation took over all its clicks; loading, the robot and the metrics count (spec 6.2)."""
+    """SPC: all the time an evaluation took over all its clicks; loading, the robot and the metrics count."""
     return seconds / max(1, sum(len(ious) for ious in sessions))
 
 

@@ -48,7 +48,7 @@ def play(
     costly_at: Sequence[int] | None = None,
     min_gain: float | None = None,
 ) -> Steps[Played]:
-    """Click until the IoU first reaches `target_iou` or `max_clicks` are made (spec 6.2).
+    """Click until the IoU first reaches `target_iou` or `max_clicks` are made (docs/PAPERS.md, RITM).
 
     The robot sees the clicks that `state` comes with, and clicks none of their pixels again; they do not count. A click
     that raises the IoU by less than `min_gain` is the last one. `rng` is the policy's alone. Costly measures

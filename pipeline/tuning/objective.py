@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from models.errors import lookup
+from pipeline import metrics
 from pipeline.evaluation.measures import MEASURES, Measure, of_objects
 from pipeline.evaluation.object_row import ObjectRow
 
@@ -57,8 +58,7 @@ def _of(measure: Measure, at: float | None, **more: Any) -> Objective:
 
 def mean_iou(row: ObjectRow, max_clicks: int) -> float:
     """Mean IoU over the clicks of a session that goes on without change once it has ended."""
-    ious = [*row.ious, *[row.ious[-1]] * (max_clicks - len(row.ious))][:max_clicks]
-    return float(np.mean(ious))
+    return float(np.mean(metrics.padded(row.ious, max_clicks)))
 
 
 def race_losses(

@@ -7,11 +7,11 @@ import pytest
 from jobs import compare as job
 from models.errors import InputError
 from pipeline.evaluation.compare import Difference, compare, paired_bootstrap, table
-from pipeline.evaluation.compare_report import write_comparison
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.measures import MEASURES
 from pipeline.evaluation.object_row import ObjectRow
 from pipeline.evaluation.results import summarize, write
+from pipeline.pages.compare_report import write_comparison
 from tests.evaluation.fakes import row, with_measured
 from tests.evaluation.test_report import Page
 from tests.pipeline.fakes import FakeReader

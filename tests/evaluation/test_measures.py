@@ -19,7 +19,7 @@ from pipeline.evaluation.evaluator import choose_objects, evaluate
 from pipeline.evaluation.journal import Journal, PieceResult
 from pipeline.evaluation.measures import MEASURES, Measure, per_click
 from pipeline.evaluation.object_row import ObjectRow
-from pipeline.evaluation.report_tables import results_table
+from pipeline.pages.report_tables import results_table
 from pipeline.tuning.objective import objective, score
 from tests.evaluation.fakes import answering, nobody
 from tests.pipeline.fakes import FakeReader

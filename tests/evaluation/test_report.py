@@ -10,11 +10,11 @@ import pytest
 
 from models.errors import InputError
 from models.interaction import Clicks
+from pipeline.drawing.overlays import NEGATIVE, POSITIVE, TINT, overlay
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.object_row import Key, ObjectRow
-from pipeline.evaluation.overlays import NEGATIVE, POSITIVE, TINT, overlay
-from pipeline.evaluation.report import write_report
 from pipeline.evaluation.results import summarize
+from pipeline.pages.report import write_report
 from tests.evaluation.fakes import row, with_measured
 from tests.pipeline.fakes import FakeReader
 

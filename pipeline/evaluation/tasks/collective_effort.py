@@ -1,4 +1,4 @@
-"""All objects of a category, every click counted, those on the exemplar too (MOIS; spec 4.12).
+"""All objects of a category, every click counted, those on the exemplar too (MOIS; docs/PAPERS.md, iCMFormer++).
 
 Ours: one network plays both stages (the paper makes exemplars with a frozen network for single objects).
 """

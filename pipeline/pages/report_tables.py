@@ -8,8 +8,8 @@ import numpy as np
 from pipeline.evaluation.columns import NOTHING, Column, Summary, columns_of, printed
 from pipeline.evaluation.measures import MEASURES, Better, Group
 from pipeline.evaluation.object_row import Key, ObjectRow, by_key
-from pipeline.evaluation.page import Cell, Table
 from pipeline.evaluation.results import key_of, predictors
+from pipeline.pages.page import Cell, Table
 
 MIN_OBJECTS_OF_A_CLASS = 3
 MAX_CLASSES = 20
