@@ -19,7 +19,7 @@ from pipeline.evaluation.compare import Difference, compare
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.contestant import Contestant
 from pipeline.evaluation.evaluator import choose_objects, evaluate
-from pipeline.evaluation.results import ObjectRow
+from pipeline.evaluation.object_row import ObjectRow
 
 
 def rows(checkpoint: Path, reader: Reader, config: EvaluationConfig) -> list[ObjectRow]:

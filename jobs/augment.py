@@ -17,9 +17,9 @@ from pipeline.data.prepared.epoch_plan import EpochRows, list_items, plan_epoch
 from pipeline.data.prepared.manifest import MANIFEST, read_manifest
 from pipeline.data.prepared.parts import finished
 from pipeline.data.prepared.prepare import make_parts
-from pipeline.data.prepared.storage import Storage, shown
+from pipeline.data.prepared.storage import Storage
 from pipeline.data.sample import Reader
-from pipeline.saved import Settings
+from pipeline.saved import Settings, without_key
 
 DEFAULT = "cfr_icl_vit_base"
 DESCRIPTION = f"""Write one epoch of the training stream as Parquet shards, or a preview of it.
@@ -82,7 +82,7 @@ def main(argv: Sequence[str]) -> int:
 def preview(job: AugmentJob, reader: Reader, storage: Storage) -> int:
     """Write the contact sheet and its page."""
     from pipeline.data.preview import find_examples
-    from pipeline.evaluation.preview_page import write_preview
+    from pipeline.pages.preview_page import write_preview
 
     listed = CountItems()
     items = list_items(reader, listed)
@@ -107,7 +107,7 @@ def preview(job: AugmentJob, reader: Reader, storage: Storage) -> int:
 def materialise(job: AugmentJob, reader: Reader, storage: Storage) -> int:
     """Write the epoch's shards, then the report."""
     from jobs.ray_env import connected
-    from pipeline.evaluation.data_report import write_epoch_report
+    from pipeline.pages.data_report import write_epoch_report
 
     items = reader.items() if job.data.min_object_area == AUTO else ()
     job = dataclasses.replace(job, data=settle_floor(job.data, reader, items, settings_in(storage)))
@@ -149,7 +149,7 @@ def settings_of(job: AugmentJob) -> Settings:
 
 
 def _name(data: DataConfig) -> str:
-    return f"{data.reader} {shown(data.root)}" if data.root else data.reader
+    return f"{data.reader} {without_key(data.root)}" if data.root else data.reader
 
 
 if __name__ == "__main__":

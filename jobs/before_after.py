@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs.compare import main as compare
+from jobs.compare import CompareConfig, compare_folders
 from jobs.config import BeforeAfterConfig, EvaluateConfig, TrainConfig
 from jobs.evaluate import evaluate, label
 from models import checkpoint as checkpoints
@@ -65,12 +65,16 @@ def play(config: TrainConfig, checkpoint: str | Path, out: Path, title: str) -> 
 def report(config: TrainConfig, before: Path, after: Path, out: Path) -> Path:
     """Compare the two evaluations and write OUT/compare.html, with the objects that changed most."""
     data = config.data
-    arguments = [str(before), str(after), "--out", str(out), "--reader", data.reader]
-    for flag, value in (("--root", data.root), ("--split", data.split)):
-        arguments += [flag, value] if value else []
-    if data.options:
-        arguments += ["--options", *(text for pair in data.options.items() for text in pair)]
-    for name, value in dataclasses.asdict(data.decoding()).items():
-        arguments += [f"--{name.replace('_', '-')}", str(value)]
-    compare(arguments)
+    compare_folders(
+        CompareConfig(
+            before,
+            after,
+            out=str(out),
+            reader=data.reader,
+            root=data.root,
+            split=data.split,
+            options=data.options,
+            **dataclasses.asdict(data.decoding()),
+        )
+    )
     return out / "compare.html"

@@ -11,7 +11,7 @@ from jobs.cli import absolute_path, parse, run_job
 from models.decoding import Decoding
 from models.errors import InputError
 from pipeline.evaluation import compare, results
-from pipeline.evaluation.results import ObjectRow
+from pipeline.evaluation.object_row import ObjectRow
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,16 @@ class CompareConfig(Decoding):
 
 
 def main(argv: Sequence[str]) -> int:
-    """Parse, compare, print."""
-    from pipeline.data.readers import open_reader
-    from pipeline.evaluation.compare_report import write_comparison
+    """Parse and compare."""
+    compare_folders(parse(CompareConfig, argv, prog="compare"))
+    return 0
 
-    config = parse(CompareConfig, argv, prog="compare")
+
+def compare_folders(config: CompareConfig) -> None:
+    """Print the differences, and write the page and JSON where they are wanted."""
+    from pipeline.data.readers import open_reader
+    from pipeline.pages.compare_report import write_comparison
+
     root = None if config.root is None else str(absolute_path("--root", config.root))
     reader = open_reader(config.reader, root, config.split, config.options, config) if config.reader else None
     rows_a, summary_a = pick(config.a, config.refine_a, config.dataset, config.policy)
@@ -94,7 +99,6 @@ def main(argv: Sequence[str]) -> int:
             num_overlays=config.num_overlays,
         )
         print(f"\nreport  {out / 'compare.html'}")
-    return 0
 
 
 def pick(folder: Path, refinement: str, dataset: str = "", policy: str = "") -> tuple[list[ObjectRow], dict[str, Any]]:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from jobs.validation import ValidationConfig
 from models.box import DEFAULT
 from models.decoding import Decoding
 from models.errors import InputError, lookup
@@ -14,6 +13,7 @@ from pipeline.data.config import AUTO, DataConfig
 from pipeline.evaluation.config import EvaluationConfig, EvaluationScaling
 from pipeline.training.config import ScalingConfig, TrainingConfig
 from pipeline.training.objectives import OBJECTIVES
+from pipeline.training.validation import ValidationConfig
 from pipeline.tuning.objective import objective
 from pipeline.tuning.race import RaceConfig
 
@@ -160,7 +160,7 @@ class SweepConfig(Decoding):
     hold_out: float = 0.0
     """Play only the images that a training with the same --validation.hold-out never sees; 0: all."""
     objective: str = "noc90"
-    """noc85, noc90, noc95, ... (clicks to that IoU), biou (after the last click) or spc (seconds a click)."""
+    """noc85, noc90, ... (clicks to that IoU), iou, biou, assd (after the last click) or spc (seconds a click)."""
     pareto: bool = False
     """Look for the best at each price: a setting is dropped only if a cheaper one is better; optuna minds both."""
     search: Literal["grid", "random", "optuna"] = "grid"

@@ -23,7 +23,8 @@ from models import box
 from models.errors import InputError
 from models.files import refusing, write, write_image, write_json
 from pipeline.evaluation.config import EvaluationConfig, EvaluationScaling
-from pipeline.evaluation.results import ObjectRow, key_of
+from pipeline.evaluation.object_row import ObjectRow
+from pipeline.evaluation.results import key_of
 
 MARKER = ".maskwright-demo"
 
@@ -125,9 +126,9 @@ def learn_and_measure(config: DemoConfig, out: Path, uri: str) -> tuple[Path, li
 
 def write_all(out: Path, rows: list[ObjectRow], summaries: list[dict[str, Any]]) -> Path:
     """Write the demo's report: everything in one page."""
-    from jobs.progress import read_history
     from pipeline.data.readers import open_reader
-    from pipeline.evaluation.report import write_report
+    from pipeline.pages.report import write_report
+    from pipeline.training.history import read_history
 
     write_json(out / "summary.json", summaries)
     shown = next(s for s in summaries if s["refinement"] == "after")

@@ -21,8 +21,9 @@ from pipeline.data.readers import open_reader
 from pipeline.data.sample import Reader, printable
 from pipeline.evaluation import results
 from pipeline.evaluation.journal import Journal
-from pipeline.evaluation.report import write_report
+from pipeline.evaluation.measures import MEASURES
 from pipeline.evaluation.tasks import TASKS
+from pipeline.pages.report import write_report
 from pipeline.saved import Settings
 
 RECOMMENDED = "recommended"
@@ -203,10 +204,11 @@ def _name_of(given: str) -> str:
 
 def flat_metrics(summary: dict[str, Any]) -> dict[str, float]:
     """Numbers of a summary by the names that MLflow shows."""
-    numbers = {f"iou_at_{k}": v for k, v in summary["iou_at"].items()}
-    numbers |= {f"noc_{round(float(q) * 100)}": v for q, v in summary["noc"].items()}
-    numbers |= {f"nof_{round(float(q) * 100)}": float(v) for q, v in summary["nof"].items()}
-    return numbers | {"objects": float(summary["objects"]), "seconds_per_click": summary["seconds_per_click"]}
+    numbers = {"objects": float(summary["objects"])}
+    for measure in MEASURES.values():
+        for at, value in measure.read(summary).items() if measure.printed else ():
+            numbers |= {} if value is None else {measure.flat_key(at): float(value)}
+    return numbers
 
 
 if __name__ == "__main__":

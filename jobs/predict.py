@@ -14,7 +14,7 @@ from models.interaction import Clicks
 from models.precision import Precision
 from models.predictor import Predictor
 from pipeline.data.images import read_image
-from pipeline.evaluation.overlays import overlay
+from pipeline.drawing.overlays import overlay
 
 
 @dataclass(frozen=True, kw_only=True)

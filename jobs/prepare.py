@@ -14,10 +14,10 @@ from pipeline.data.mois import MoisConfig
 from pipeline.data.prepared.parts import PartMaker
 from pipeline.data.prepared.prepare import prepare
 from pipeline.data.prepared.stages import STAGES
-from pipeline.data.prepared.storage import Storage, shown
+from pipeline.data.prepared.storage import Storage
 from pipeline.data.readers import open_reader
-from pipeline.evaluation.data_report import write_prepared_report
-from pipeline.saved import Settings
+from pipeline.pages.data_report import write_prepared_report
+from pipeline.saved import Settings, without_key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,7 @@ def main(argv: Sequence[str]) -> int:
     )
     if manifest["num_refused"]:
         print(f"refused {manifest['num_refused']} items or objects, by name in {storage.path('refused.txt')}")
-    title = f"{config.reader}{f' {shown(root)}' if root else ''}{f', {config.split}' if config.split else ''}"
+    title = f"{config.reader}{f' {without_key(root)}' if root else ''}{f', {config.split}' if config.split else ''}"
     name = write_prepared_report(storage, title, show_counted)
     print(f"report  {storage.path(name)}")
     return 0
@@ -95,7 +95,7 @@ def main(argv: Sequence[str]) -> int:
 def settings_of(config: PrepareConfig, root: str | None) -> Settings:
     """Everything that decides what is prepared; it becomes part of the manifest."""
     return Settings(
-        dataclasses.replace(config, root=root and shown(root)),
+        dataclasses.replace(config, root=root and without_key(root)),
         without=("out", "actors", "num_cpus"),
         more={} if config.stage == "mois" else {"mois": None},
     )

@@ -1,14 +1,14 @@
 """Show a training run while it runs: follow the history that rank 0 appends to."""
 
-import json
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.data.config import DataConfig
 from pipeline.data.targets import most_empty
+from pipeline.training.history import entries_of
 
 LEAST_SAMPLES = 64
 """Before so many are used a share of them means little."""
@@ -81,7 +81,7 @@ def _follow(history: Path, offset: int, num_steps: int, empty: EmptySamples | No
                 if not line.endswith(b"\n"):
                     break
                 offset += len(line)
-                for entry in parse([line.decode()]):
+                for entry in entries_of([line.decode()]):
                     print(text(entry, num_steps), flush=True)
                     advice = starving(entry, first=num_shown == 0)
                     if advice and not warned:
@@ -105,22 +105,3 @@ def text(entry: dict[str, float], num_steps: int) -> str:
         f"{entry['images_per_second']:.1f} images/s  waiting for data {entry['data_wait']:.0%}  "
         f"{left // 60:.0f} min {left % 60:02.0f} s left"
     )
-
-
-def read_history(history: Path) -> list[dict[str, float]]:
-    """Read a run's metrics by step; where a restart made steps again, the later entry counts."""
-    if not history.is_file():
-        return []
-    entries = parse(history.read_text().splitlines())
-    return [entry for _, entry in sorted({entry["step"]: entry for entry in entries}.items())]
-
-
-def parse(lines: Iterable[str]) -> Iterator[dict[str, float]]:
-    """Read the entries of a history; a line that a killed worker left half-written is none."""
-    for line in lines:
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(entry, dict) and "step" in entry:
-            yield entry

@@ -31,13 +31,14 @@ from pipeline.data.sampling import rng_for
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.evaluator import choose_objects
 from pipeline.evaluation.journal import Journal
+from pipeline.pages.sweep_report import write_report
 from pipeline.saved import Settings
-from pipeline.tuning.contest import Contest, Entry
+from pipeline.text_table import aligned
+from pipeline.tuning.contest import PLAYED, Contest, Entry
 from pipeline.tuning.objective import objective as objective_of
 from pipeline.tuning.outcome import forwards, standings
 from pipeline.tuning.parameters import as_json
 from pipeline.tuning.parameters import parse as parse_parameter
-from pipeline.tuning.report import write_report
 from pipeline.tuning.search import open_search
 from pipeline.tuning.settings import REFINE, identity, refinement_of, shown, training_of
 from pipeline.tuning.spaces import Space, narrowed, spaces
@@ -103,12 +104,12 @@ def open_data(config: SweepConfig) -> Reader:
 
 
 def protocol_of(config: SweepConfig) -> EvaluationConfig:
-    """The protocol as the objective needs it: no click is made after it is reached, borders only where they count."""
+    """The protocol as the objective needs it: no click after it is reached, costly measures only where they count."""
     objective, protocol = objective_of(config.objective), config.protocol
     target = protocol.target_iou if objective.quality is None else objective.quality
     qualities = (objective.quality,) if objective.quality is not None else (min(0.9, target),)
     return dataclasses.replace(
-        protocol, target_iou=target, qualities=qualities, boundaries=objective.borders, at_clicks=(1,)
+        protocol, target_iou=target, qualities=qualities, boundaries=objective.costly, at_clicks=(1,)
     )
 
 
@@ -252,7 +253,7 @@ def log_trial(uri: str, parent: str, contest: Contest, entry: Entry) -> None:
 def conclude(config: SweepConfig, contest: Contest, base: Refinement, out: Path, space_name: str) -> list[Any]:
     """Write the report, the best setting and all results; print the table."""
     found = standings(contest, config.seed)
-    if not found or found[0].entry.status != "played":
+    if not found or found[0].entry.status != PLAYED:
         raise InputError(
             "no setting was played to the end: "
             + "; ".join(f"{shown(e.values)}: {e.reason}" for e in list(contest.entries.values())[:3])
@@ -289,14 +290,14 @@ def conclude(config: SweepConfig, contest: Contest, base: Refinement, out: Path,
         seed=config.seed,
     )
     label = contest.objective.label
-    print(f"\n{label:>10} {'to default':>11}  {'95 %':<18} {'s/click':>8} {'objects':>8}  setting")
+    lines = [[label, "to default", "95 %", "s/click", "objects", "setting"]]
     for s in found[:12]:
         interval = "" if s.low is None else f"[{s.low:+.3f}, {s.high:+.3f}]"
         difference = "" if s.difference is None else f"{s.difference:+.3f}"
-        name = contest.title(s.entry)
-        about = "~" if s.entry.status != "played" else " "
-        numbers = f"{s.estimate:9.3f}{about} {difference:>11}  {interval:<18} {s.seconds_per_click:8.3f} {s.objects:8d}"
-        print(f"{numbers}  {name}")
+        estimate = f"{s.estimate:.3f}{' ' if s.entry.status == PLAYED else '~'}"
+        price = f"{s.seconds_per_click:.3f}"
+        lines.append([estimate, difference, interval, price, str(s.objects), contest.title(s.entry)])
+    print(f"\n{aligned(lines, '>><>><')}")
     if config.pareto:
         print("\nbest at each price, cheapest first:")
         for entry in contest.front():

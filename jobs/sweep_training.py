@@ -8,9 +8,9 @@ from typing import Any
 from jobs.cli import as_dict, from_dict
 from jobs.config import SweepConfig, TrainConfig
 from jobs.presets import PRESETS
-from jobs.validation import ValidationConfig
 from models import checkpoint as checkpoints
 from models.errors import InputError, lookup
+from pipeline.training.validation import ValidationConfig
 from pipeline.tuning.settings import training_of
 
 CHECKPOINT, TRAINED = "checkpoint", "trained"

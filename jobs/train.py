@@ -8,6 +8,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,7 +20,6 @@ from jobs.datasets import absolute, settle_floor
 from jobs.evaluate import RECOMMENDED, label
 from jobs.presets import PRESETS
 from jobs.progress import EmptySamples, followed
-from jobs.validation import BEST, Validator
 from models import checkpoint as checkpoints
 from models.box import DEFAULT
 from models.errors import InputError
@@ -40,6 +40,7 @@ from pipeline.training.job import origin
 from pipeline.training.objectives import frozen_parts
 from pipeline.training.record import read_photos, read_progress
 from pipeline.training.runner import rest
+from pipeline.training.validation import BEST, Validator
 
 CONFIG, SAMPLES = "config.json", "samples.json"
 """In a run's folder; SAMPLES: how many it used, how many of them showed no object, and the photos by item."""
@@ -263,7 +264,8 @@ def validator_of(config: TrainConfig, storage: Path, log: Callable[[int, dict[st
     whole = open_reader(data.reader, data.root, data.split, data.options, data)
     held = HoldOut(reader=whole, fraction=hold_out, side="held_out")
     held.items()
-    return Validator(config.validation, held, storage, lambda: newest_checkpoint(storage), log)
+    newest, say = partial(newest_checkpoint, storage), partial(print, flush=True)
+    return Validator(config=config.validation, reader=held, storage=storage, newest=newest, log=log, say=say)
 
 
 def of_checkpoint(config: TrainConfig) -> TrainConfig:

@@ -9,7 +9,7 @@ and everything built on it). Both are given; NoC is the same under either.
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -74,13 +74,19 @@ def miou_after(sessions: Sequence[Sequence[float]], num_further: int, num_given:
     return iou_at(sessions, num_given + num_further)
 
 
-def value_at(values: Sequence[Sequence[float | None]], num_clicks: int) -> float | None:
-    """Mean of a quantity that is known after some clicks only; a session that stopped earlier keeps its last value.
+def at_click(values: Sequence[float | None], num_clicks: int) -> float | None:
+    """Value of a session after `num_clicks` clicks; the last one if it stopped earlier, None if it has no values."""
+    return values[min(num_clicks, len(values)) - 1] if len(values) else None
 
-    Sessions without a value there are left out; None if no session has one.
-    """
-    kept = [session[min(num_clicks, len(session)) - 1] for session in values if len(session)]
-    known = [value for value in kept if value is not None and not math.isnan(value)]
+
+def padded(ious: Sequence[float], max_clicks: int) -> list[float]:
+    """IoUs of a session as if it had gone on without a change."""
+    return [*ious, *[ious[-1]] * (max_clicks - len(ious))][:max_clicks]
+
+
+def mean_of_known(values: Iterable[float | None]) -> float | None:
+    """Mean over the sessions that have a value; None if no session has one."""
+    known = [value for value in values if value is not None and not math.isnan(value)]
     return float(np.mean(known)) if known else None
 
 

@@ -45,6 +45,11 @@ NUMPY_ONLY = (
 )
 ROOMS = ("client", "core", "observing", "wire", "engine", "loading", "sessions", "faces", "http", "on_ray", "start")
 """Of serve, from the bottom up: each may import those before it."""
+ROOMS_OF_PIPELINE = (
+    *("metrics", "boundaries", "text_table", "saved", "ray_refusals"),
+    *("clicks", "data", "drawing", "evaluation", "training", "tuning", "pages"),
+)
+"""Of pipeline, from the bottom up; first what stands on nothing."""
 ROOT_OF_SERVE = {"__init__.py", "__main__.py", "access.py", "deployments.py", "config.yaml", "web", *ROOMS}
 INTERFACES = {
     "serve/access.py",
@@ -53,6 +58,8 @@ INTERFACES = {
     "serve/on_ray/environment.py",
 }
 """Short files of serve: what users name, lists, and what is needed before Ray may be imported."""
+OPEN_OTHERS = ("models.published.icmformer", "pipeline.data.readers.several")
+"""Entries of a registry that look others up in it."""
 MAX_LINES = 400
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 MODULES = sorted(
@@ -91,12 +98,35 @@ def test_the_root_of_serve_holds_rooms_and_what_users_name() -> None:
     assert len(ROOMS) <= 12
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_rooms_of_serve_stand_on_those_below(room: str) -> None:
-    below = ROOMS[: ROOMS.index(room) + 1]
-    for path in (ROOT / "serve" / room).rglob("*.py"):
-        rooms = {name.split(".")[1] for name in imported(path) if name.startswith("serve.")}
+def test_every_file_of_pipeline_stands_in_a_room() -> None:
+    found = {path.stem for path in (ROOT / "pipeline").iterdir()} - {"__init__", "__pycache__"}
+    assert found == set(ROOMS_OF_PIPELINE)
+
+
+@pytest.mark.parametrize(
+    ("package", "room"),
+    [*(("serve", room) for room in ROOMS), *(("pipeline", room) for room in ROOMS_OF_PIPELINE)],
+)
+def test_rooms_stand_on_those_below(package: str, room: str) -> None:
+    order = {"serve": ROOMS, "pipeline": ROOMS_OF_PIPELINE}[package]
+    below = order[: order.index(room) + 1]
+    for path in [*(ROOT / package / room).rglob("*.py"), *(ROOT / package).glob(f"{room}.py")]:
+        rooms = {name.split(".")[1] for name in imported(path) if name.startswith(f"{package}.")}
         assert rooms <= set(below), f"{path.relative_to(ROOT)} imports {sorted(rooms - set(below))}"
+
+
+def test_no_imports_go_in_a_circle() -> None:
+    """Imports in functions and for types alone count too: a circle of ideas is one, however it is written."""
+    left = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): imported(path)
+        for path in FILES
+    }
+    left = {name: names & set(left) - {name} for name, names in left.items()}
+    for name in OPEN_OTHERS:
+        left[name] -= {name.rpartition(".")[0]}
+    while free := {name for name, names in left.items() if not names & set(left)}:
+        left = {name: names for name, names in left.items() if name not in free}
+    assert left == {}
 
 
 def test_rooms_of_serve_are_neither_crowded_nor_empty() -> None:

@@ -38,7 +38,7 @@ from pipeline.data.sample import Reader
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.contestant import Contestant
 from pipeline.evaluation.evaluator import choose_objects, evaluate
-from pipeline.evaluation.results import ObjectRow
+from pipeline.evaluation.object_row import ObjectRow
 from pipeline.training.batch import to_device
 from pipeline.training.config import OptimizerConfig, TrainingConfig
 from pipeline.training.loop import Trainer

@@ -2,9 +2,9 @@
 
 from jobs.config import BeforeAfterConfig, NetworkChoice, TrainConfig
 from jobs.presets.shared import SUEM
-from jobs.validation import ValidationConfig
 from pipeline.data.config import AUTO, DataConfig
 from pipeline.training.config import OptimizerConfig, ScalingConfig, TrainingConfig
+from pipeline.training.validation import ValidationConfig
 
 
 def finetune() -> TrainConfig:

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 from jobs.config import BeforeAfterConfig, NetworkChoice, TrainConfig
 from jobs.presets.shared import gpus
-from jobs.validation import ValidationConfig
 from pipeline.clicks.random_clicks import RandomClicksConfig
 from pipeline.data.augment import AugmentConfig
 from pipeline.data.config import AUTO, DataConfig
 from pipeline.training.config import IclConfig, OptimizerConfig, ScalingConfig, TrainingConfig
+from pipeline.training.validation import ValidationConfig
 
 EVERY_LOOK = IclConfig(betas=(1.0, 1.0, 1.0), first_weight=1.0)
 """A first click, scored by the best of its three masks, and three corrections: passes of a light decoder, for one pass

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 from jobs.config import NetworkChoice, TrainConfig
 from jobs.presets.shared import CPU
-from jobs.validation import ValidationConfig
 from pipeline.clicks.random_clicks import RandomClicksConfig
 from pipeline.data.augment import AugmentConfig
 from pipeline.data.config import DataConfig
 from pipeline.training.config import IclConfig, OptimizerConfig, ScalingConfig, TrainingConfig
+from pipeline.training.validation import ValidationConfig
 
 
 def lite_s() -> TrainConfig:

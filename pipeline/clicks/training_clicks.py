@@ -64,17 +64,6 @@ def error_labels(mask_prob: Tensor, target: Tensor) -> Tensor:
     return missed.to(torch.int8) + 2 * false_alarm.to(torch.int8)
 
 
-def admissible(mask_prob: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Pixels (bool, h, w) where the next click may land, and its sign; no pixel if nothing is wrong.
-
-    The deeper error's pixels more than half as deep as its deepest, by the 5x5 approximate distance transform of the
-    public code.
-    """
-    labels = error_labels(torch.from_numpy(mask_prob)[None], torch.from_numpy(target)[None])
-    allowed, positive = _allowed(labels, _depths_5x5(labels), TRAINING_CLICKS["cfr"], torch.zeros(1))
-    return allowed[0].numpy(), bool(positive[0])
-
-
 def next_clicks(
     clicks: ClickBatch,
     mask_prob: Tensor,
@@ -95,12 +84,12 @@ def next_clicks(
     mask_prob, target = mask_prob.detach()[:, 0].float(), target[:, 0]
     labels = error_labels(mask_prob, target)
     exact = labels.device.type != "cpu" if exact is None else exact
-    depths = label_distances(labels).float().sqrt() * (labels > 0) if exact else _depths_5x5(labels)
+    depths = label_distances(labels).float().sqrt() * (labels > 0) if exact else depths_5x5(labels)
     draws = torch.from_numpy(rng.random((2, len(labels))))
     if labels.is_cuda:
         # From pageable memory the copy would wait for the device.
         draws = draws.pin_memory().to(labels.device, non_blocking=True)
-    allowed, positive = _allowed(labels, depths, rule, draws[1])
+    allowed, positive = allowed_pixels(labels, depths, rule, draws[1])
     # The pixel of a random rank among those that are allowed, in row-major order.
     ranks = allowed.flatten(1).cumsum(1, dtype=torch.int32)
     count = ranks[:, -1]
@@ -116,14 +105,7 @@ def next_clicks(
     return ClickBatch(yx, clicks.positive, clicks.valid | here, clicks.first)
 
 
-def add_clicks(
-    clicks: ClickBatch, mask_prob: Tensor, target: Tensor, rng: np.random.Generator, *, number: int | None = None
-) -> ClickBatch:
-    """Add one click per sample: CFR-ICL's rule, or with a `number` RITM's, which may replace a random click."""
-    return next_clicks(clicks, mask_prob, target, rng, law="cfr" if number is None else "ritm", number=number)
-
-
-def _depths_5x5(labels: Tensor) -> Tensor:
+def depths_5x5(labels: Tensor) -> Tensor:
     """Distance of each error's pixels to its border by OpenCV's 5x5 kernel, on the CPU; float32 (b, h, w)."""
     depths = np.zeros(labels.shape, np.float32)
     for sample, errors in enumerate(labels.cpu().numpy()):
@@ -135,7 +117,7 @@ def _depths_5x5(labels: Tensor) -> Tensor:
     return torch.from_numpy(depths).to(labels.device)
 
 
-def _allowed(labels: Tensor, depths: Tensor, rule: TrainingClick, coin: Tensor) -> tuple[Tensor, Tensor]:
+def allowed_pixels(labels: Tensor, depths: Tensor, rule: TrainingClick, coin: Tensor) -> tuple[Tensor, Tensor]:
     """Pixels where a click may land, bool (b, h, w), and its sign, bool (b,); `coin` (b,) in 0..1."""
     deepest = torch.stack([(depths * (labels == label)).amax((1, 2)) for label in (1, 2)], 1)
     positive = deepest[:, 0] > deepest[:, 1]  # equally deep: negative, as published

@@ -1,7 +1,7 @@
 """What a data set holds, in numbers: sizes, objects, categories, licences, and what was refused and why.
 
 Everything is summed as it comes by, so that a data set of any size can be counted. Of a prepared one only its small
-columns are read; of another one every image has to be loaded.
+columns are read.
 """
 
 import re
@@ -13,10 +13,9 @@ import numpy as np
 import pyarrow as pa
 
 from models.errors import InputError
-from pipeline.data.loading import load_or_refuse
 from pipeline.data.prepared.manifest import read_manifest
 from pipeline.data.prepared.storage import Storage
-from pipeline.data.sample import Reader, Sample, stream_items
+from pipeline.data.sample import Sample
 
 MIN_OBJECT_AREA = 1000
 """Objects of fewer pixels are counted apart; that of the training recipes for COCO and LVIS."""
@@ -136,23 +135,6 @@ def count(images: Iterable[Described], refused: Iterable[str] = (), min_object_a
         bank.add(some)
     for text in refused:
         bank.add_refused(text)
-    return bank
-
-
-def bank_of_reader(
-    reader: Reader,
-    min_object_area: int = MIN_OBJECT_AREA,
-    progress: Callable[[int], None] = lambda num_images: None,
-) -> Bank:
-    """Load every image of a data set and sum up; `progress` is called with the number of images looked at."""
-    bank = Bank(min_object_area=min_object_area)
-    for number, item in enumerate(stream_items(reader), start=1):
-        sample, refused = load_or_refuse(reader, item)
-        if sample is not None:
-            bank.add(Described.of(sample))
-        for text in refused:
-            bank.add_refused(text)
-        progress(number)
     return bank
 
 

@@ -54,23 +54,13 @@ class MoisCounts:
     def __add__(self, other: "MoisCounts") -> "MoisCounts":
         return MoisCounts(**{name: getattr(self, name) + getattr(other, name) for name in self.__slots__})
 
-    @property
-    def objects_per_triplet(self) -> float:
-        """Mean number of objects, nan without triplets (the paper's: 3.98)."""
-        return self.objects / self.triplets if self.triplets else float("nan")
-
-
-def mois_samples(sample: Sample, config: MoisConfig) -> list[Sample]:
-    """Make a sample of each category with two objects or more, in the order of their names.
-
-    Its id is "<sample id>/<category>", its objects are those of the category alone, its exemplar is one of them, drawn
-    alike. An object without category is of no kind.
-    """
-    return make_triplets(sample, config)[0]
-
 
 def make_triplets(sample: Sample, config: MoisConfig) -> tuple[list[Sample], MoisCounts]:
-    """Make the samples of `mois_samples`, and count them and what was left out."""
+    """Make a sample of each category with two objects or more, in the order of their names; count what was left out.
+
+    Its id is "<sample id>/<category>", its objects are those of the category alone, its exemplar is one of them, drawn
+    with equal odds. An object without category is of no kind.
+    """
     groups: dict[str, list[ObjectRef]] = {}
     for ref in sample.objects:
         groups.setdefault(ref.category, []).append(ref)

@@ -1,27 +1,32 @@
 """Is one evaluation better than another? Paired differences on the same objects, with bootstrap intervals."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from models.errors import InputError
-from pipeline import metrics
-from pipeline.evaluation.results import ObjectRow
-
-LOW_IS_GOOD = ("NoC", "ASSD")
+from pipeline.evaluation.measures import Measure, of_objects
+from pipeline.evaluation.object_row import ObjectRow
+from pipeline.text_table import aligned
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """Mean of `metric` in A and in B, and the interval (95 %) of the mean paired difference B - A."""
+    """Mean of `measure` at `at` in A and in B, and the interval (95 %) of the mean paired difference B - A."""
 
-    metric: str
+    measure: Measure
+    at: float
     mean_a: float
     mean_b: float
     low: float
     high: float
     num_objects: int
+
+    @property
+    def metric(self) -> str:
+        """Name of what is compared."""
+        return self.measure.title(self.at)
 
     @property
     def verdict(self) -> str:
@@ -31,9 +36,9 @@ class Difference:
     @property
     def better(self) -> str:
         """Which is better, "A" or "B"; "" if no difference is shown."""
-        if self.low <= 0 <= self.high:
+        if self.low <= 0 <= self.high or not self.measure.better:
             return ""
-        return "A" if (self.low > 0) == self.metric.startswith(LOW_IS_GOOD) else "B"
+        return "B" if self.verdict == self.measure.better else "A"
 
 
 def paired_bootstrap(
@@ -71,44 +76,30 @@ def compare(
 ) -> list[Difference]:
     """Compare two evaluations object by object; raises InputError unless both hold the same objects.
 
-    Borders are compared after the clicks where both measured them, on the objects of which both know them (2 or more).
+    What was not measured everywhere is compared on the objects of which both know it (2 or more).
     """
     paired = pairs(rows_a, rows_b)
-    measures: dict[str, Callable[[ObjectRow], float | None]] = {}
-    for k in at_clicks:
-        measures[f"IoU&{k}"] = lambda row, k=k: _at(row.ious, k)
-    for q in qualities:
-        measures[f"NoC@{round(q * 100)}"] = lambda row, q=q: float(metrics.clicks_to(row.ious, q, max_clicks))
-    borders: dict[str, Callable[[ObjectRow], float | None]] = {}
-    borders |= {f"BIoU&{k}": lambda row, k=k: _at(row.bious, k) for k in at_clicks}
-    borders |= {f"ASSD&{k}": lambda row, k=k: _at(row.assds, k) for k in at_clicks}
+    grids: dict[str, Sequence[float]] = {"at_clicks": at_clicks, "qualities": qualities, "": (0,)}
+    columns = [(measure, at) for measure in of_objects() for at in dict.fromkeys(grids.get(measure.grid, ()))]
     out = []
-    for number, (name, measure) in enumerate((measures | borders).items()):
-        values = [(measure(row_a), measure(row_b)) for row_a, row_b in paired]
+    for number, (measure, at) in enumerate(columns):
+        values = [[measure.of(row, at, max_clicks) for row in pair] for pair in paired]
         known = np.array([both for both in values if None not in both], float).reshape(-1, 2)
-        if name in borders and len(known) < 2:
+        if len(known) < 2 <= len(paired):
             continue
         a, b = known[:, 0], known[:, 1]
         low, high = paired_bootstrap(a, b, np.random.default_rng([seed, number]))
-        out.append(
-            Difference(
-                metric=name, mean_a=float(a.mean()), mean_b=float(b.mean()), low=low, high=high, num_objects=len(known)
-            )
-        )
+        means = {"mean_a": float(a.mean()), "mean_b": float(b.mean())}
+        out.append(Difference(measure=measure, at=at, **means, low=low, high=high, num_objects=len(known)))
     return out
-
-
-def _at(values: Sequence[float | None], num_clicks: int) -> float | None:
-    return values[min(num_clicks, len(values)) - 1] if values else None
 
 
 def table(differences: Sequence[Difference]) -> str:
     """Lay the differences out as text."""
     most = max(d.num_objects for d in differences)
-    lines = [f"{'metric':<8} {'A':>8} {'B':>8} {'B - A':>9}  95 % interval"]
+    lines = [["metric", "A", "B", "B - A", "95 % interval"]]
     for d in differences:
-        lines.append(
-            f"{d.metric:<8} {d.mean_a:8.3f} {d.mean_b:8.3f} {d.mean_b - d.mean_a:+9.3f}  "
-            f"[{d.low:+.3f}, {d.high:+.3f}]  {d.verdict}" + (f" ({d.num_objects} objects)" * (d.num_objects < most))
-        )
-    return "\n".join([*lines, f"{most} objects, paired bootstrap, 10000 resamples"])
+        numbers = [f"{d.mean_a:.3f}", f"{d.mean_b:.3f}", f"{d.mean_b - d.mean_a:+.3f}"]
+        objects = f" ({d.num_objects} objects)" if d.num_objects < most else ""
+        lines.append([d.metric, *numbers, f"[{d.low:+.3f}, {d.high:+.3f}]  {d.verdict}{objects}"])
+    return f"{aligned(lines, '<>>><')}\n{most} objects, paired bootstrap, 10000 resamples"

@@ -29,11 +29,12 @@ class EvaluationConfig:
     qualities: tuple[float, ...] = (0.85, 0.90, 0.95)
     """NoC and NoF are given at these IoUs; none above target_iou."""
     at_clicks: tuple[int, ...] = (1, 3, 5)
-    """IoU&k, BIoU&k and ASSD&k are given for these k."""
+    """IoU&k, BIoU&k and ASSD&k, and every other measure of masks, are given for these k."""
     further_clicks: tuple[int, ...] = (1, 5, 10)
     """mIoU@k+ is given for these k."""
     boundaries: bool = True
-    """Measure BIoU and ASSD, after the clicks `at_clicks` and an object's last; their time is part of s/click."""
+    """Measure BIoU, ASSD and all else that is costly, after the clicks `at_clicks` and an object's last; their time is
+    part of s/click."""
     max_objects: int | None = None
     """Evaluate so many objects, drawn by `seed`; None: all. Categories are evaluated whose exemplar is drawn."""
     min_area: int = 0

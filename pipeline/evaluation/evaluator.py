@@ -16,8 +16,8 @@ from pipeline.data.sample import BadItem, Item, Reader, Sample
 from pipeline.data.sampling import rng_for
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.contestant import Contestant
+from pipeline.evaluation.object_row import ObjectRow
 from pipeline.evaluation.play import Played
-from pipeline.evaluation.results import ObjectRow
 from pipeline.evaluation.tasks import TASKS, Game
 
 
@@ -93,9 +93,7 @@ def _row(
         object=game.object,
         category=game.category,
         clicks=result.clicks.rows(),
-        ious=list(result.ious),
-        bious=list(result.bious),
-        assds=list(result.assds),
+        measured={name: list(values) for name, values in result.measured.items()},
         num_honoured=result.num_honoured,
         counts=dataclasses.asdict(result.counts),
         height=result.mask.shape[0],

@@ -8,7 +8,7 @@ from typing import Any
 
 from models.errors import InputError
 from models.files import append_line, write
-from pipeline.evaluation.results import ObjectRow
+from pipeline.evaluation.object_row import ObjectRow
 from pipeline.saved import differences
 
 
@@ -68,7 +68,8 @@ class Journal:
     def add(self, part: int, piece: int, result: PieceResult) -> None:
         """Record a finished piece; on disk when this returns. Raises InputError, and records nothing."""
         if self.path is not None:
-            append_line(self.path, {"part": part, "piece": piece, **dataclasses.asdict(result)})
+            rows = {name: [row.to_json() for row in group] for name, group in result.rows.items()}
+            append_line(self.path, {"part": part, "piece": piece, **vars(result), "rows": rows})
         self.done[part, piece] = result
 
     def close(self) -> None:

@@ -23,7 +23,7 @@ from pipeline.evaluation.config import EvaluationConfig, EvaluationScaling
 from pipeline.evaluation.contestant import Contestant
 from pipeline.evaluation.evaluator import choose_objects, evaluate, known_photos
 from pipeline.evaluation.journal import Journal, PieceResult
-from pipeline.evaluation.results import ObjectRow
+from pipeline.evaluation.object_row import ObjectRow
 from pipeline.evaluation.shared_answers import SharedAnswers
 
 Piece = list[tuple[Item, tuple[str, ...]]]
@@ -104,7 +104,7 @@ class _Evaluator:
         """Answer, which tells that this actor is up."""
 
     def evaluate(self, part_number: int, piece: Piece) -> PieceResult:
-        """Play a piece by all contestants, one after the other, so that they share what they ask alike."""
+        """Play a piece by all contestants, one after the other, so that they share equal requests."""
         if not self.contestants:
             self._load()
         part = self.parts[part_number]
@@ -218,7 +218,7 @@ def _pull(actors: list[Any], work: Sequence[tuple[int, int, Piece]]) -> Iterator
     """Yield (part, piece, result) as they come; an actor that is up holds one piece running and one waiting.
 
     An actor for which the cluster has no room yet gets none, so that the others do the work; and as each asks for more
-    when it is done, dear objects and slow machines need no estimate.
+    when it is done, expensive objects and slow machines need no estimate.
     """
     waiting = iter(work)
     running: dict[Any, tuple[int, int, Any]] = {actor.ready.remote(): (UP, UP, actor) for actor in actors}

@@ -1,4 +1,4 @@
-"""Answers that several refinements ask for alike: the first look at an object is the same for most of them."""
+"""Answers that several refinements ask for: the first look at an object is the same for most of them."""
 
 import hashlib
 import time

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from models.click_maps import ClickBatch
-from pipeline.evaluation.overlays import TARGET, TINT, draw_click, draw_outline
-from pipeline.evaluation.sheet import Group, Shot, draw_sheet
+from pipeline.drawing.overlays import TARGET, TINT, draw_click, draw_outline
+from pipeline.drawing.sheet import Group, Shot, draw_sheet
 
 
 def training_sheet(

@@ -12,7 +12,7 @@ from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.contestant import Contestant
 from pipeline.evaluation.evaluator import evaluate, known_photos
 from pipeline.evaluation.journal import PieceResult
-from pipeline.evaluation.results import ObjectRow
+from pipeline.evaluation.object_row import ObjectRow
 from pipeline.evaluation.shared_answers import SharedAnswers
 
 Piece = Sequence[tuple[Item, tuple[str, ...]]]

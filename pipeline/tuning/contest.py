@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.evaluation.journal import PieceResult
-from pipeline.evaluation.results import ObjectRow
+from pipeline.evaluation.object_row import ObjectRow
 from pipeline.tuning.objective import Objective, race_losses, score
 from pipeline.tuning.race import RaceConfig, judge
 from pipeline.tuning.settings import shown

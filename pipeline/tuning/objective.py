@@ -1,16 +1,20 @@
-"""What a sweep looks for: a loss of each object, low is good, and its name. A line in OBJECTIVES adds one."""
+"""What a sweep looks for: a loss of each object, low is good, and its name. Each measure of objects is one."""
 
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from models.errors import lookup
 from pipeline import metrics
-from pipeline.evaluation.results import ObjectRow
+from pipeline.evaluation.measures import MEASURES, Measure, of_objects
+from pipeline.evaluation.object_row import ObjectRow
 
 Loss = Callable[[ObjectRow, int, float], float]
+SPC = "spc"
+"""Name of the price, seconds a click, which no row has by itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,38 +25,40 @@ class Objective:
     loss: Loss
     quality: float | None = None
     """IoU at which clicking stops; None: clicks go on to the protocol's target."""
-    borders: bool = False
+    costly: bool = False
     high_is_good: bool = False
 
 
-def _clicks(quality: float) -> Loss:
-    return lambda row, most, seconds: float(metrics.clicks_to(row.ious, quality, most))
-
-
-def _borders(row: ObjectRow, most: int, seconds: float) -> float:
-    known = [value for value in row.bious if value is not None]
-    return -(known[-1] if known else 0.0)
-
-
-OBJECTIVES: dict[str, Objective] = {
-    "biou": Objective(label="BIoU", loss=_borders, borders=True, high_is_good=True),
-    "spc": Objective(label="s/click", loss=lambda row, most, seconds: seconds),
-}
-
-
 def objective(name: str) -> Objective:
-    """Find an objective: one of OBJECTIVES, or nocNN, the clicks to IoU .NN; InputError for another."""
-    match = re.fullmatch(r"noc([1-9]\d)", name)
-    if match is None:
-        return lookup("objective (or noc85, noc90, ...)", name, OBJECTIVES)
-    quality = int(match[1]) / 100
-    return Objective(label=f"NoC@{match[1]}", loss=_clicks(quality), quality=quality)
+    """Find an objective: spc, nocNN (clicks to IoU .NN), or another measure of objects; InputError for what is none.
+
+    A measure with a quality wants its two digits; one of masks is taken after the last click, and 0 without a value.
+    """
+    price = MEASURES["seconds_per_click"]
+    measures = {measure.name: measure for measure in of_objects()}
+    match = re.fullmatch(r"(.+)([1-9]\d)", name)
+    if match and match[1] in measures and measures[match[1]].grid == "qualities":
+        measure, quality = measures[match[1]], int(match[2]) / 100
+        return _of(measure, quality, label=measure.title(quality), quality=quality)
+    whole = {name: measure for name, measure in measures.items() if measure.grid != "qualities"}
+    measure = lookup("objective (or noc85, noc90, ...)", name, {**whole, SPC: price})
+    if measure is price:
+        return Objective(label=price.label, loss=lambda row, most, seconds: seconds)
+    return _of(measure, None, label=measure.label)
+
+
+def _of(measure: Measure, at: float | None, **more: Any) -> Objective:
+    sign = -1 if measure.better == "higher" else 1
+
+    def loss(row: ObjectRow, most: int, seconds: float) -> float:
+        return sign * float(measure.of(row, most if at is None else at, most) or 0.0)
+
+    return Objective(loss=loss, costly=measure.costly, high_is_good=measure.better == "higher", **more)
 
 
 def mean_iou(row: ObjectRow, max_clicks: int) -> float:
     """Mean IoU over the clicks of a session that goes on without change once it has ended."""
-    ious = [*row.ious, *[row.ious[-1]] * (max_clicks - len(row.ious))][:max_clicks]
-    return float(np.mean(ious))
+    return float(np.mean(metrics.padded(row.ious, max_clicks)))
 
 
 def race_losses(

@@ -14,7 +14,7 @@ from models import rle
 from models.refinement.state import State, Step
 from models.steps import Steps
 from pipeline.data.sample import Item, Reader, Sample
-from pipeline.evaluation.results import ObjectRow
+from pipeline.evaluation.object_row import ObjectRow
 
 
 def answering(masks: Callable[[int], np.ndarray]) -> Step:
@@ -48,11 +48,15 @@ def row(
         object=object_id,
         category=category,
         clicks=[(4.0, 5.5, number % 2 == 0) for number in range(len(ious))],
-        ious=[float(np.float32(value)) for value in ious],
+        measured={"iou": [float(np.float32(value)) for value in ious]},
         height=12,
         width=10,
         mask=rle.encode(np.eye(12, 10, dtype=bool))["counts"],
     )
+
+
+def with_measured(row: ObjectRow, **measured: list[float | None]) -> ObjectRow:
+    return replace(row, measured=row.measured | measured)
 
 
 @dataclass(frozen=True, kw_only=True)

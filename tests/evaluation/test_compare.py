@@ -1,5 +1,4 @@
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +7,12 @@ import pytest
 from jobs import compare as job
 from models.errors import InputError
 from pipeline.evaluation.compare import Difference, compare, paired_bootstrap, table
-from pipeline.evaluation.compare_report import write_comparison
 from pipeline.evaluation.config import EvaluationConfig
-from pipeline.evaluation.results import ObjectRow, summarize, write
-from tests.evaluation.fakes import row
+from pipeline.evaluation.measures import MEASURES
+from pipeline.evaluation.object_row import ObjectRow
+from pipeline.evaluation.results import summarize, write
+from pipeline.pages.compare_report import write_comparison
+from tests.evaluation.fakes import row, with_measured
 from tests.evaluation.test_report import Page
 from tests.pipeline.fakes import FakeReader
 
@@ -94,9 +95,9 @@ def test_the_table_has_a_line_a_metric() -> None:
 
 
 def test_borders_are_compared_where_both_know_them() -> None:
-    a = [replace(row(f"i{n}/0", [0.5, 0.6]), bious=[0.1, 0.25 * n], assds=[4.0, None]) for n in range(4)]
-    b = [replace(each, bious=[None, 0.25 * n + 0.125], assds=[2.0 + n, 1.0]) for n, each in enumerate(a)]
-    b[0] = replace(b[0], bious=[])
+    a = [with_measured(row(f"i{n}/0", [0.5, 0.6]), biou=[0.1, 0.25 * n], assd=[4.0, None]) for n in range(4)]
+    b = [with_measured(each, biou=[None, 0.25 * n + 0.125], assd=[2.0 + n, 1.0]) for n, each in enumerate(a)]
+    b[0] = with_measured(b[0], biou=[])
     found = by_metric(compare(a, b, at_clicks=(1, 2), qualities=()))
     assert set(found) == {"IoU&1", "IoU&2", "BIoU&2", "ASSD&1"}
     assert (found["BIoU&2"].num_objects, found["ASSD&1"].num_objects) == (3, 4)
@@ -109,20 +110,20 @@ def test_borders_are_compared_where_both_know_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("metric", "low", "high", "better"),
+    ("metric", "name", "at", "low", "high", "better"),
     [
-        *(
-            ("IoU&1", 0.1, 0.2, "B"),
-            ("BIoU&1", -0.2, -0.1, "A"),
-            ("NoC@90", -2.0, -1.0, "B"),
-            ("ASSD&5", 1.0, 2.0, "A"),
-        ),
-        ("NoC@90", -1.0, 1.0, ""),
+        ("IoU&1", "iou", 1, 0.1, 0.2, "B"),
+        ("BIoU&1", "biou", 1, -0.2, -0.1, "A"),
+        ("NoC@90", "noc", 0.9, -2.0, -1.0, "B"),
+        ("ASSD&5", "assd", 5, 1.0, 2.0, "A"),
+        ("NoC@90", "noc", 0.9, -1.0, 1.0, ""),
     ],
 )
-def test_less_is_better_for_clicks_and_distances(metric: str, low: float, high: float, better: str) -> None:
-    found = Difference(metric=metric, mean_a=0.0, mean_b=0.0, low=low, high=high, num_objects=2)
-    assert found.better == better
+def test_less_is_better_for_clicks_and_distances(
+    metric: str, name: str, at: float, low: float, high: float, better: str
+) -> None:
+    found = Difference(measure=MEASURES[name], at=at, mean_a=0.0, mean_b=0.0, low=low, high=high, num_objects=2)
+    assert (found.metric, found.better) == (metric, better)
 
 
 def changed() -> tuple[list[ObjectRow], list[ObjectRow]]:

@@ -9,8 +9,8 @@ import pytest
 from pipeline.data.bank import bank_of_prepared, count
 from pipeline.data.prepared.prepare import prepare, run_here
 from pipeline.data.prepared.storage import Storage
-from pipeline.evaluation import data_figures as figures
-from pipeline.evaluation.data_report import write_epoch_report, write_prepared_report
+from pipeline.pages import data_figures as figures
+from pipeline.pages.data_report import write_epoch_report, write_prepared_report
 from tests.pipeline.small_data import SMALL
 from tests.pipeline.test_bank import described
 from tests.pipeline.test_epoch import CONFIG, READER, write

@@ -15,8 +15,8 @@ from pipeline.data.sample import Item
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.contestant import Contestant
 from pipeline.evaluation.evaluator import choose_objects, evaluate
+from pipeline.evaluation.object_row import ObjectRow
 from pipeline.evaluation.play import play
-from pipeline.evaluation.results import ObjectRow
 from pipeline.evaluation.tasks.game import rng_of
 from tests.evaluation.fakes import answering, nobody
 from tests.pipeline.fakes import FakeReader
@@ -169,8 +169,8 @@ def test_borders_are_measured_if_asked_for(boundaries: bool) -> None:
     rows = rows_of(list(evaluate(everything, READER, choose_objects(READER.items(), CONFIG)[:1], config, "fake")))
     assert rows
     for row in rows:
-        assert [value is not None for value in row.bious] == [boundaries, False, boundaries]
-        assert [value is not None for value in row.assds] == [boundaries, False, boundaries]
+        assert [value is not None for value in row.measured["biou"]] == [boundaries, False, boundaries]
+        assert [value is not None for value in row.measured["assd"]] == [boundaries, False, boundaries]
 
 
 def test_a_broken_step_says_which_object_it_was() -> None:

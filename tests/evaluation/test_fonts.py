@@ -20,13 +20,13 @@ from PIL import Image
 from pipeline.data.prepared.prepare import prepare, run_here
 from pipeline.data.prepared.storage import Storage
 from pipeline.data.readers import open_reader
-from pipeline.evaluation import fonts
+from pipeline.drawing import fonts
+from pipeline.drawing.sheet import Group, Shot, draw_sheet
 from pipeline.evaluation.config import EvaluationConfig
-from pipeline.evaluation.data_figures import _shortened, counts_figure
-from pipeline.evaluation.data_report import write_prepared_report
-from pipeline.evaluation.report import write_report
 from pipeline.evaluation.results import summarize
-from pipeline.evaluation.sheet import Group, Shot, draw_sheet
+from pipeline.pages.data_figures import _shortened, counts_figure
+from pipeline.pages.data_report import write_prepared_report
+from pipeline.pages.report import write_report
 from tests.evaluation.fakes import row
 
 APPLE, CRATE = "苹果", "りんご箱"

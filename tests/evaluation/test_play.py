@@ -26,7 +26,7 @@ def played(
     start: np.ndarray | None = None,
     max_clicks: int = 5,
     target_iou: float = 0.9,
-    boundaries_at: Sequence[int] | None = None,
+    costly_at: Sequence[int] | None = None,
     min_gain: float | None = None,
 ) -> Played:
     game = play(
@@ -39,7 +39,7 @@ def played(
         max_clicks=max_clicks,
         target_iou=target_iou,
         mask_threshold=0.49,
-        boundaries_at=boundaries_at,
+        costly_at=costly_at,
         min_gain=min_gain,
     )
     return steps.run(game, nobody)
@@ -120,11 +120,11 @@ def test_clicks_that_are_given_are_seen_but_do_not_count() -> None:
         max_clicks=2,
         target_iou=0.9,
         mask_threshold=0.49,
-        boundaries_at=(1,),
+        costly_at=(1,),
     )
     result = steps.run(game, nobody)
     assert steps_seen == [4, 5]
-    assert len(result.clicks) == len(result.ious) == len(result.bious) == 2
+    assert len(result.clicks) == len(result.ious) == len(result.measured["biou"]) == 2
     assert not set(given.rows()) & set(result.clicks.rows())
     assert played(lambda number: NOTHING).clicks.rows()[0] in given.rows()
 
@@ -166,22 +166,22 @@ def test_the_robot_sees_the_thresholded_mask_and_its_own_clicks() -> None:
 
 
 def test_borders_are_measured_after_the_named_clicks_and_the_last_one() -> None:
-    result = played(lambda number: part(4 * number), boundaries_at=(2, 9), max_clicks=4, target_iou=1.0)
-    assert len(result.ious) == len(result.bious) == len(result.assds) == 4
-    assert [value is not None for value in result.bious] == [False, True, False, True]
+    result = played(lambda number: part(4 * number), costly_at=(2, 9), max_clicks=4, target_iou=1.0)
+    assert len(result.ious) == len(result.measured["biou"]) == len(result.measured["assd"]) == 4
+    assert [value is not None for value in result.measured["biou"]] == [False, True, False, True]
     for number in (2, 4):
-        assert result.bious[number - 1] == biou(part(4 * number), TRUTH)
-        assert result.assds[number - 1] == assd(part(4 * number), TRUTH)
-    stopped = played(lambda number: part(18) if number == 3 else part(2), boundaries_at=(1, 5), target_iou=0.9)
-    assert stopped.bious == (biou(part(2), TRUTH), None, 1.0)
-    assert stopped.assds[1:] == (None, 0.0)
+        assert result.measured["biou"][number - 1] == biou(part(4 * number), TRUTH)
+        assert result.measured["assd"][number - 1] == assd(part(4 * number), TRUTH)
+    stopped = played(lambda number: part(18) if number == 3 else part(2), costly_at=(1, 5), target_iou=0.9)
+    assert stopped.measured["biou"] == (biou(part(2), TRUTH), None, 1.0)
+    assert stopped.measured["assd"][1:] == (None, 0.0)
 
 
 def test_borders_that_nobody_asks_for_are_not_measured() -> None:
     result = played(lambda number: NOTHING, max_clicks=2)
-    assert result.bious == result.assds == (None, None)
+    assert result.measured["biou"] == result.measured["assd"] == (None, None)
 
 
 def test_no_border_anywhere_is_no_value() -> None:
-    result = played(lambda number: NOTHING, ignore=np.ones(HW, bool), max_clicks=1, boundaries_at=(1,))
-    assert result.bious == result.assds == (None,)
+    result = played(lambda number: NOTHING, ignore=np.ones(HW, bool), max_clicks=1, costly_at=(1,))
+    assert result.measured["biou"] == result.measured["assd"] == (None,)

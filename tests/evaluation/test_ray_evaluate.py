@@ -12,8 +12,8 @@ from pipeline.data.sample import Item
 from pipeline.evaluation.config import EvaluationConfig, EvaluationScaling
 from pipeline.evaluation.contestant import Contestant
 from pipeline.evaluation.evaluator import choose_objects, evaluate
+from pipeline.evaluation.object_row import ObjectRow
 from pipeline.evaluation.ray_evaluate import Part, _pieces, evaluate_on_ray
-from pipeline.evaluation.results import ObjectRow
 from tests.evaluation.fakes import DyingReader
 from tests.pipeline.fakes import FakeReader
 from tests.training.tiny import tiny_network

@@ -10,11 +10,12 @@ import pytest
 
 from models.errors import InputError
 from models.interaction import Clicks
+from pipeline.drawing.overlays import NEGATIVE, POSITIVE, TINT, overlay
 from pipeline.evaluation.config import EvaluationConfig
-from pipeline.evaluation.overlays import NEGATIVE, POSITIVE, TINT, overlay
-from pipeline.evaluation.report import write_report
-from pipeline.evaluation.results import Key, ObjectRow, summarize
-from tests.evaluation.fakes import row
+from pipeline.evaluation.object_row import Key, ObjectRow
+from pipeline.evaluation.results import summarize
+from pipeline.pages.report import write_report
+from tests.evaluation.fakes import row, with_measured
 from tests.pipeline.fakes import FakeReader
 
 READER = FakeReader(num_items=4, hw=(12, 10), bad=(3,))
@@ -165,7 +166,9 @@ def test_data_sets_and_robot_users_stand_apart_and_each_names_its_best(tmp_path:
 def test_borders_and_what_refinements_did_are_shown_where_there_is_any(tmp_path: Path, page: str) -> None:
     counted = [
         replace(
-            r, bious=[0.5, 0.75], assds=[3.0, None], num_honoured=1, counts={"cascade_passes": 3, "focus_distance": d}
+            with_measured(r, biou=[0.5, 0.75], assd=[3.0, None]),
+            num_honoured=1,
+            counts={"cascade_passes": 3, "focus_distance": d},
         )
         for r, d in zip(rows("cfr", 0.0), (0, 10, 20, 0, 0, 0, 0, 0), strict=True)
     ]

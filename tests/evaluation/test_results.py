@@ -7,8 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.evaluation.config import EvaluationConfig
-from pipeline.evaluation.results import by_key, predictors, read, summarize, table, write
-from tests.evaluation.fakes import row
+from pipeline.evaluation.object_row import by_key
+from pipeline.evaluation.results import predictors, read, summarize, table, write
+from tests.evaluation.fakes import row, with_measured
 
 CONFIG = EvaluationConfig(max_clicks=5, target_iou=0.9, qualities=(0.5, 0.9), at_clicks=(1, 3), further_clicks=(1, 4))
 ROWS = [row("i0/0", [0.4, 0.92]), row("i0/1", [0.1, 0.2, 0.3, 0.4, 0.45]), row("i1/0", [0.95])]
@@ -41,9 +42,8 @@ def test_rows_and_summaries_come_back_from_disk(tmp_path: Path) -> None:
 def test_a_summary_has_these_keys_and_null_for_what_was_not_measured(tmp_path: Path) -> None:
     summary = summarize(ROWS, CONFIG, 4.0)
     assert list(summary) == [
-        *("dataset", "refinement", "policy", "objects", "max_clicks", "noc", "nof", "num_at_max", "nofi"),
-        *("iou_at", "miou_after", "biou_at", "assd_at", "honoured", "counts"),
-        *("seconds", "clicks", "seconds_per_click"),
+        *("dataset", "refinement", "policy", "objects", "max_clicks", "iou_at", "noc", "nof", "num_at_max", "nofi"),
+        *("miou_after", "biou_at", "assd_at", "honoured", "seconds_per_click", "counts", "seconds", "clicks"),
     ]
     assert summary["biou_at"] == summary["assd_at"] == {"1": None, "3": None}
     write(tmp_path, ROWS, [summary])
@@ -52,8 +52,8 @@ def test_a_summary_has_these_keys_and_null_for_what_was_not_measured(tmp_path: P
 
 def test_border_measures_are_averaged_and_come_back(tmp_path: Path) -> None:
     rows = [
-        replace(ROWS[0], bious=[0.25, 0.5], assds=[4.0, 2.0]),
-        replace(ROWS[1], bious=[0.75, None, 0.25, None, 0.5], assds=[8.0, None, 6.0, None, 1.0]),
+        with_measured(ROWS[0], biou=[0.25, 0.5], assd=[4.0, 2.0]),
+        with_measured(ROWS[1], biou=[0.75, None, 0.25, None, 0.5], assd=[8.0, None, 6.0, None, 1.0]),
     ]
     summary = summarize(rows, CONFIG, 4.0)
     assert summary["biou_at"] == {"1": 0.5, "3": 0.375}
@@ -114,8 +114,10 @@ def test_rows_are_sorted_by_data_set_refinement_and_robot_user() -> None:
 
 def test_the_csv_files_say_what_the_rows_say(tmp_path: Path) -> None:
     rows = [
-        replace(ROWS[0], object='i0, "the 1st"', category="cup", bious=[0.25, 0.5], assds=[4.0, 2.0], num_honoured=2),
-        replace(ROWS[1], bious=[0.75, None, 0.25, None, 0.5], assds=[8.0, None, None, None, 1.0]),
+        with_measured(
+            replace(ROWS[0], object='i0, "the 1st"', category="cup", num_honoured=2), biou=[0.25, 0.5], assd=[4.0, 2.0]
+        ),
+        with_measured(ROWS[1], biou=[0.75, None, 0.25, None, 0.5], assd=[8.0, None, None, None, 1.0]),
         ROWS[2],
     ]
     write(tmp_path, rows, [summarize(rows, CONFIG, 4.0)])

@@ -20,7 +20,8 @@ from pipeline.evaluation import evaluator
 from pipeline.evaluation.config import CATEGORY_TASKS, EvaluationConfig
 from pipeline.evaluation.contestant import Contestant
 from pipeline.evaluation.evaluator import choose_objects, evaluate
-from pipeline.evaluation.results import ObjectRow, summarize
+from pipeline.evaluation.object_row import ObjectRow
+from pipeline.evaluation.results import summarize
 from pipeline.evaluation.tasks import TASKS
 from pipeline.evaluation.tasks.collective_effort import EXEMPLAR_CLICKS
 from pipeline.evaluation.tasks.game import rng_of
@@ -127,7 +128,7 @@ def test_contract(task: str, contestant: Contestant) -> None:
     categories = {ref.category for ref in sample.objects}
     for row in rows:
         assert 1 <= len(row.ious) <= 2
-        assert len(row.clicks) == len(row.ious) == len(row.bious) == len(row.assds)
+        assert len(row.clicks) == len(row.ious) == len(row.measured["biou"]) == len(row.measured["assd"])
         assert all(0 <= value <= 1 for value in row.ious)
         assert row.category in categories
         assert (row.height, row.width) == sample.image.shape[:2]
@@ -306,12 +307,12 @@ def test_stage_one_ends_by_its_rule_and_its_clicks_count(gains: list[float], sta
     (row,), left_out = run("collective_effort", fake.contestant(takes_exemplar=True), CUPS_ONLY, max_clicks=8)
     kind, second = kind_of("cup"), fake.states[stage_1:]
     assert not left_out
-    assert len(fake.states) == len(row.ious) == len(row.clicks) == len(row.bious) == len(row.assds) == 8
+    assert {len(values) for values in (fake.states, row.clicks, *row.measured.values())} == {8}
     assert all(state.example is None for state in fake.states[:stage_1])
     assert [len(state.clicks) for state in fake.states] == [*range(1, stage_1 + 1), *range(1, 9 - stage_1)]
     masks = [gaining(gains)(state) for state in fake.states[:stage_1]]
     assert row.ious == [*(iou(mask, CUPS, NOTHING) for mask in masks), *[0.0] * (8 - stage_1)]
-    assert [value is not None for value in row.bious] == [number in (1, 3, 8) for number in range(1, 9)]
+    assert [value is not None for value in row.measured["biou"]] == [number in (1, 3, 8) for number in range(1, 9)]
     assert row.clicks == [*fake.states[stage_1 - 1].clicks.rows(), *fake.states[-1].clicks.rows()]
     for state in second:
         example = state.example
@@ -336,7 +337,7 @@ def test_all_clicks_together_are_bounded(max_clicks: int) -> None:
     fake = Fake(gaining([0.2, 0.4, 0.5, 0.6, 0.7]))
     (row,), _ = run("collective_effort", fake.contestant(takes_exemplar=True), CUPS_ONLY, max_clicks=max_clicks)
     assert len(row.ious) == len(row.clicks) == len(fake.states) == max_clicks
-    assert row.bious[-1] is not None
+    assert row.measured["biou"][-1] is not None
 
 
 def test_the_union_may_be_reached_in_either_stage() -> None:

@@ -15,7 +15,7 @@ from models.errors import InputError
 from models.refinement import named, to_dict
 from pipeline.data.hold_out import HoldOut
 from pipeline.data.readers import open_reader
-from pipeline.data.readers.export import write_coco
+from tests.pipeline.coco_writer import write_coco
 from tests.training.tiny import tiny_network
 
 

@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs.progress import EmptySamples, followed, read_history, starving, text
+from jobs.progress import EmptySamples, followed, starving, text
 from pipeline.data.config import DataConfig
+from pipeline.training.history import read_history
 
 
 def entry(step: int, loss: float = 1.0) -> dict[str, float]:

@@ -9,12 +9,13 @@ import torch
 
 from jobs import train
 from jobs.config import TrainConfig
-from jobs.validation import BEST, VALIDATION, ValidationConfig, Validator, read_validation
 from models import checkpoint as checkpoints
 from models.errors import InputError
 from pipeline.data.hold_out import HoldOut
 from pipeline.data.readers import open_reader
+from pipeline.training.history import read_entries
 from pipeline.training.ray_train import STOP
+from pipeline.training.validation import BEST, VALIDATION, ValidationConfig, Validator
 from tests.jobs.test_end_to_end import TRAIN
 from tests.training.tiny import tiny_network
 
@@ -30,6 +31,7 @@ def validator(storage: Path, nocs: list[float], found: list[Any], **config: Any)
         storage=storage,
         newest=lambda: found[0] if found else None,
         log=lambda step, metrics: None,
+        say=print,
     )
     made._play = lambda checkpoint: {"noc": nocs.pop(0), "iou_at_1": 0.5, "iou_at_5": 0.6}  # pyright: ignore
     return made
@@ -54,7 +56,7 @@ def test_the_best_is_kept_and_patience_ends(tmp_path: Path) -> None:
         assert (tmp_path / STOP).exists() == (step == 40)
     best, expected = checkpoints.load(tmp_path / BEST)[0], checkpoints.load(tmp_path / "20")[0]
     assert all(torch.equal(a, b) for a, b in zip(best.parameters(), expected.parameters(), strict=True))
-    assert [entry["noc"] for entry in read_validation(tmp_path)] == [7.0, 5.0, 5.0, 6.0]
+    assert [entry["noc"] for entry in read_entries(tmp_path / VALIDATION)] == [7.0, 5.0, 5.0, 6.0]
 
 
 def test_a_run_that_goes_on_remembers(tmp_path: Path) -> None:
@@ -65,7 +67,7 @@ def test_a_run_that_goes_on_remembers(tmp_path: Path) -> None:
     found[:] = [(save(tmp_path / "b", 1), 20)]
     assert watch.look() is not None
     assert not (tmp_path / BEST).exists()
-    assert [entry["step"] for entry in read_validation(tmp_path)] == [10, 20]
+    assert [entry["step"] for entry in read_entries(tmp_path / VALIDATION)] == [10, 20]
 
 
 def test_a_checkpoint_that_is_gone_is_left_out(tmp_path: Path) -> None:
@@ -83,7 +85,7 @@ def test_training_validates_on_images_it_never_sees(
     arguments = [argument for argument in TRAIN if argument not in ("--register", "tiny-scenes")]
     assert train.main([*arguments, "--out", "run", *more]) == 0
     run = tmp_path / "run"
-    entries = read_validation(run / "ray")
+    entries = read_entries(run / "ray" / VALIDATION)
     assert entries[-1]["step"] == 3
     assert all(1 <= entry["noc"] <= 3 and 0 <= entry["iou_at_1"] <= 1 for entry in entries)
     said = capsys.readouterr().out

@@ -1,5 +1,6 @@
 """Numbers of a data set, against counts by hand."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,10 +11,11 @@ from hypothesis import strategies as st
 
 from models.errors import InputError
 from pipeline.data import bank as banks
-from pipeline.data.bank import AREA_EDGES, Described, bank_of_prepared, bank_of_reader, count, kind_of
+from pipeline.data.bank import AREA_EDGES, MIN_OBJECT_AREA, Bank, Described, bank_of_prepared, count, kind_of
+from pipeline.data.loading import load_or_refuse
 from pipeline.data.prepared.prepare import prepare, run_here
 from pipeline.data.prepared.storage import Storage
-from pipeline.data.sample import Item, Origin, Sample
+from pipeline.data.sample import Item, Origin, Reader, Sample, stream_items
 from tests.pipeline.fakes import FakeReader
 from tests.pipeline.small_data import HW, SMALL
 
@@ -57,6 +59,22 @@ def test_every_object_falls_into_the_bin_of_its_area(areas: list[int]) -> None:
     expected, _ = np.histogram(np.array(areas) / 10_000, AREA_EDGES)
     assert bank.areas.tolist() == expected.tolist()
     assert bank.areas.sum() == bank.num_objects == len(areas)
+
+
+def bank_of_reader(
+    reader: Reader,
+    min_object_area: int = MIN_OBJECT_AREA,
+    progress: Callable[[int], None] = lambda num_images: None,
+) -> Bank:
+    bank = Bank(min_object_area=min_object_area)
+    for number, item in enumerate(stream_items(reader), start=1):
+        sample, refused = load_or_refuse(reader, item)
+        if sample is not None:
+            bank.add(Described.of(sample))
+        for text in refused:
+            bank.add_refused(text)
+        progress(number)
+    return bank
 
 
 def test_areas_below_the_first_border_are_counted_in_the_first_bin() -> None:

@@ -12,7 +12,8 @@ from models.errors import InputError
 from models.interaction import Clicks
 from pipeline.clicks import POLICIES
 from pipeline.clicks.oracle import oracle_click, squared_distances
-from pipeline.clicks.training_clicks import TRAINING_CLICKS, add_clicks, admissible, click_row
+from pipeline.clicks.training_clicks import TRAINING_CLICKS, click_row
+from tests.pipeline.published_clicks import add_clicks, admissible
 
 
 def brute_force_distances(region: np.ndarray) -> np.ndarray:

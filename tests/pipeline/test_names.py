@@ -26,8 +26,8 @@ from pipeline.data.readers.names import Names, pair, seek
 from pipeline.data.sample import BadItem, Item, Reader, printable
 from pipeline.evaluation import results
 from pipeline.evaluation.config import EvaluationConfig
-from pipeline.evaluation.data_report import write_prepared_report
-from pipeline.evaluation.report import write_report
+from pipeline.pages.data_report import write_prepared_report
+from pipeline.pages.report import write_report
 from tests.evaluation.fakes import row
 from tests.pipeline.small_data import (
     HW,

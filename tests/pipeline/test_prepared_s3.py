@@ -11,10 +11,11 @@ from pipeline.data import local, ray_data
 from pipeline.data.config import DataConfig
 from pipeline.data.prepared.epoch import read_rows
 from pipeline.data.prepared.prepare import prepare, run_here
-from pipeline.data.prepared.storage import Storage, shown
+from pipeline.data.prepared.storage import Storage
 from pipeline.data.readers import open_reader
 from pipeline.data.rows import split
-from pipeline.evaluation.data_report import write_epoch_report, write_prepared_report
+from pipeline.pages.data_report import write_epoch_report, write_prepared_report
+from pipeline.saved import without_key
 from tests.pipeline.fakes import FakeReader
 from tests.pipeline.test_epoch import CONFIG, write
 from tests.pipeline.test_prepared import assert_same, prepared
@@ -85,7 +86,7 @@ def test_a_bucket_that_is_gone_is_one_clear_error_without_the_key(bucket: str) -
     with pytest.raises(InputError, match=r"s3://nothing/set.*run the same command again") as caught:
         prepare(READER, Storage(other), {}, run=run_here())
     assert "secret" not in str(caught.value)
-    assert shown("s3://a:b@c/d?e=f") == "s3://c/d"
+    assert without_key("s3://a:b@c/d?e=f") == "s3://c/d"
 
 
 def test_an_epoch_and_the_pages_go_to_a_bucket_too(bucket: str, tmp_path: Path) -> None:

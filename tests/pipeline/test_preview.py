@@ -11,9 +11,9 @@ from pipeline.data.copy_paste import CopyPasteConfig, modes_of
 from pipeline.data.local import stream
 from pipeline.data.prepared.storage import Storage
 from pipeline.data.preview import Examples, find_examples
-from pipeline.evaluation.overlays import IGNORED, NEGATIVE, POSITIVE, TARGET, objects_overlay, training_overlay
-from pipeline.evaluation.preview_page import MODES, write_preview
-from pipeline.evaluation.sheet import CARD, Group, Shot, draw_sheet
+from pipeline.drawing.overlays import IGNORED, NEGATIVE, POSITIVE, TARGET, objects_overlay, training_overlay
+from pipeline.drawing.sheet import CARD, Group, Shot, draw_sheet
+from pipeline.pages.preview_page import MODES, write_preview
 from tests.pipeline.fakes import FakeReader, fake_sample
 
 READER = FakeReader(num_items=20)
@@ -123,7 +123,7 @@ def test_all_objects_of_an_image_are_outlined() -> None:
     sample = fake_sample("a", 0, (200, 300))
     picture = objects_overlay(sample, longest_side=150)
     assert picture.shape == (100, 150, 3)
-    from pipeline.evaluation.overlays import OBJECT_COLOURS
+    from pipeline.drawing.overlays import OBJECT_COLOURS
 
     assert all(near(picture, colour, 40).sum() > 20 for colour in OBJECT_COLOURS[:3])
     assert objects_overlay(fake_sample("a", 0), longest_side=150).shape == (60, 80, 3)

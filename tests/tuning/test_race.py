@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.errors import InputError
+from pipeline.pages.sweep_report import write_report
 from pipeline.tuning.contest import DROPPED, FAILED, PLAYED, Contest
 from pipeline.tuning.outcome import forwards, importance, standings, verdict
 from pipeline.tuning.parameters import Choice, Range
 from pipeline.tuning.race import RaceConfig, judge
-from pipeline.tuning.report import write_report
 from pipeline.tuning.search import Grid, open_search
 from pipeline.tuning.settings import identity
 from tests.tuning.toy import BASE, HIDDEN, bench, contest_of, run

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from models.errors import InputError
 from models.files import PART, whole_file
 from pipeline.data.sample import printable
+from pipeline.saved import without_key
 
 RETRY = "mend that and run the same command again: what is finished is kept"
 
@@ -38,7 +39,7 @@ class Storage:
 
     def path(self, name: str = "") -> str:
         """Address of the file `name` in the folder, for messages."""
-        folder = shown(self.uri)
+        folder = without_key(self.uri)
         return f"{folder}/{name}" if name else folder
 
     def exists(self, name: str = "") -> bool:
@@ -139,13 +140,6 @@ class Storage:
         return InputError(f"{self.path(name)} cannot be {verb}: {error}; {RETRY}")
 
 
-def shown(uri: str) -> str:
-    """An address as people may see it: without the key that it may carry, and without settings."""
-    plain = uri.split("?")[0].rstrip("/")
-    scheme, separator, rest = plain.partition("://")
-    return f"{scheme}://{rest.rsplit('@', 1)[-1]}" if separator else plain
-
-
 @lru_cache(maxsize=16)
 def _open(uri: str) -> tuple[pafs.FileSystem, str]:
     """Connect to the filesystem of an address, once per process, and cut the address to its path there."""
@@ -159,7 +153,7 @@ def _open(uri: str) -> tuple[pafs.FileSystem, str]:
         filesystem, path = pafs.FileSystem.from_uri(uri)
     except (pa.ArrowInvalid, OSError, NotImplementedError) as error:
         raise InputError(
-            f"{shown(uri)} is no address that can be opened: {error}; expected a path, s3://BUCKET/FOLDER or "
+            f"{without_key(uri)} is no address that can be opened: {error}; expected a path, s3://BUCKET/FOLDER or "
             "another address that Arrow knows"
         ) from error
     if not path.strip("/"):

@@ -1,6 +1,7 @@
-"""All objects of a category at once, with a golden exemplar given free: what else has to be clicked (MOIS; spec 4.12).
+"""All objects of a category at once, with a golden exemplar given free: what else has to be clicked (MOIS).
 
-Networks that take no exemplar start from its mask and its clicks (spec 4.12b), those on the other objects too.
+Networks that take no exemplar start from its mask and its clicks, those on the other objects too (docs/PAPERS.md,
+iCMFormer++).
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""All objects of a category, every click counted, those on the exemplar too (MOIS; spec 4.12).
+"""All objects of a category, every click counted, those on the exemplar too (MOIS; docs/PAPERS.md, iCMFormer++).
 
 Ours: one network plays both stages (the paper makes exemplars with a frozen network for single objects).
 """
@@ -17,11 +17,11 @@ from pipeline.clicks import make_policy
 from pipeline.data.sample import Sample
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.contestant import Contestant
-from pipeline.evaluation.play import Played, borders_between, play
+from pipeline.evaluation.measures import measured
+from pipeline.evaluation.play import Played, by_name, play
 from pipeline.evaluation.tasks.game import Game, played, rng_of
 from pipeline.evaluation.tasks.kinds import Kind, find_kinds
 from pipeline.evaluation.tasks.single import single
-from pipeline.metrics import iou
 
 EXEMPLAR_CLICKS = 5
 MIN_GAIN = 0.01
@@ -49,8 +49,8 @@ def collective_effort(
 def two_stages(sample: Sample, kind: Kind, contestant: Contestant, config: EvaluationConfig) -> Steps[Played]:
     """Play the exemplar alone, then the union with what came out as its exemplar; `config.max_clicks` in all.
 
-    Stage 1 ends after 5 clicks, or after one that gains less than 1 % IoU (which counts). Its IoUs and borders are
-    those of the exemplar's mask against the union. If it left no mask, stage 2 goes on without an exemplar.
+    Stage 1 ends after 5 clicks, or after one that gains less than 1 % IoU (which counts). What is measured of it is the
+    exemplar's mask against the union. If it left no mask, stage 2 goes on without an exemplar.
     """
     union, ignore = kind.union, sample.ignore_mask
     rng = rng_of(config.seed, sample.id, kind.category, "union")
@@ -67,21 +67,18 @@ def two_stages(sample: Sample, kind: Kind, contestant: Contestant, config: Evalu
         mask_threshold=contestant.mask_threshold,
         min_gain=MIN_GAIN,
     )
-    ious = [iou(mask, union, ignore) for mask in masks]
-    finished = bool(np.float32(ious[-1]) >= np.float32(config.target_iou)) or len(ious) == config.max_clicks
-    wanted = [*config.at_clicks, len(ious)] if finished else config.at_clicks
-    borders = [
-        borders_between(mask, union) if config.boundaries and number in wanted else (None, None)
-        for number, mask in enumerate(masks, start=1)
-    ]
-    first = dataclasses.replace(
-        first, ious=tuple(ious), bious=tuple(each for each, _ in borders), assds=tuple(each for _, each in borders)
-    )
+    taken = [measured(mask, union, ignore, costly=False) for mask in masks]
+    finished = bool(np.float32(taken[-1]["iou"]) >= np.float32(config.target_iou)) or len(masks) == config.max_clicks
+    wanted = [*config.at_clicks, len(masks)] if finished else config.at_clicks
+    for number in wanted if config.boundaries else ():
+        if number <= len(masks):
+            taken[number - 1] |= measured(masks[number - 1], union, ignore, costly=True)
+    first = dataclasses.replace(first, measured=by_name(taken))
     if finished:
         return first
     example = example_of(first.mask, first.clicks, device=contestant.device) if first.mask.any() else None
     state = open_state(sample.image, device=contestant.device, example=example)
-    second = yield from played(state, union, ignore, contestant, config, rng, num_before=len(ious))
+    second = yield from played(state, union, ignore, contestant, config, rng, num_before=len(masks))
     return _joined(first, second)
 
 
@@ -102,10 +99,8 @@ def _joined(first: Played, second: Played) -> Played:
     counts["focus_distance"] = second.counts.focus_distance  # that of the newest click, no sum
     return Played(
         clicks=Clicks.of([*first.clicks.rows(), *second.clicks.rows()]),
-        ious=first.ious + second.ious,
+        measured={name: values + second.measured[name] for name, values in first.measured.items()},
         mask=second.mask,
-        bious=first.bious + second.bious,
-        assds=first.assds + second.assds,
         num_honoured=first.num_honoured + second.num_honoured,
         counts=Counts(**counts),
     )

@@ -52,7 +52,7 @@ def played(
         max_clicks=config.max_clicks - num_before,
         target_iou=config.target_iou,
         mask_threshold=contestant.mask_threshold,
-        boundaries_at=[k - num_before for k in config.at_clicks] if config.boundaries else None,
+        costly_at=[k - num_before for k in config.at_clicks] if config.boundaries else None,
     )
 
 

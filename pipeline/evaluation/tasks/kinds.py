@@ -1,4 +1,4 @@
-"""All objects of one category in one image, and one of them as the exemplar (MOIS; spec 4.10)."""
+"""All objects of one category in one image, and one of them as the exemplar (MOIS; docs/PAPERS.md, iCMFormer++)."""
 
 from dataclasses import dataclass
 
@@ -46,8 +46,8 @@ def find_kinds(
 
     The exemplar is the sample's own where it has one (a prepared MOIS data set); else it is drawn by seed, sample and
     category among the objects of at least `config.min_area` pixels. A kind
-    is found whichever of its objects are in `object_ids`: whoever plays it as a whole does so for its exemplar's id,
-    so that it is played once however an image's objects are spread over calls. If no object of the sample has a
+    is found whichever of its objects are in `object_ids`: a task that plays it as a whole does so for its exemplar's
+    id, so that it is played once however an image's objects are spread over calls. If no object of the sample has a
     category they all count as one; an object without category among others with one is left out.
     """
     known = any(ref.category for ref in sample.objects)

@@ -3,9 +3,10 @@
 import numpy as np
 import torch
 
-from pipeline.clicks.training_clicks import TRAINING_CLICKS, add_clicks, admissible, click_row
+from pipeline.clicks.training_clicks import TRAINING_CLICKS, click_row
 from tests.parity.cases import Case, Deviations, Kind
 from tests.parity.sessions import unpack
+from tests.pipeline.published_clicks import add_clicks, admissible
 
 # The order column is not replayed: no published network reads it, and ClickBatch has none.
 

@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 
 from models.errors import InputError
+from pipeline import metrics
 from pipeline.data.sample import Reader
-from pipeline.evaluation import report_figures as figures
-from pipeline.evaluation import report_tables as tables
-from pipeline.evaluation.fonts import labels
-from pipeline.evaluation.page import LEGEND, Picture, render, session_picture
-from pipeline.evaluation.results import Key, ObjectRow, by_key, key_of, predictors
+from pipeline.drawing.fonts import labels
+from pipeline.evaluation.object_row import Key, ObjectRow, by_key
+from pipeline.evaluation.results import key_of, predictors
+from pipeline.pages import report_figures as figures
+from pipeline.pages import report_tables as tables
+from pipeline.pages.page import LEGEND, Picture, render, session_picture
 
 
 def write_report(
@@ -92,7 +94,7 @@ def _sections(
     """Pictures of the best, the median and the worst objects by mean IoU over clicks, none of them twice."""
     if reader is None or num < 1:
         return []
-    ranked = sorted(rows, key=lambda row: -float(np.mean(figures.padded(row.ious, max_clicks))))
+    ranked = sorted(rows, key=lambda row: -float(np.mean(metrics.padded(row.ious, max_clicks))))
     if len(ranked) <= num or len(ranked) < 3:
         parts = {"All objects, the best first": ranked}
     else:

@@ -6,19 +6,15 @@ from typing import Any
 import numpy as np
 
 from pipeline import metrics
-from pipeline.evaluation.page import COLOURS, legend, new_figure, png
-from pipeline.evaluation.results import Key, ObjectRow, key_of
+from pipeline.drawing.figures import COLOURS, legend, new_figure, png
+from pipeline.evaluation.object_row import Key, ObjectRow
+from pipeline.evaluation.results import key_of
 
 MAX_PANELS = 8
 LINES = ("-", "--", ":", "-.")
 MARKERS: dict[str, str] = dict(zip(LINES, "os^D", strict=True))
 Style = tuple[str, str]
 """Colour and line."""
-
-
-def padded(ious: Sequence[float], max_clicks: int) -> list[float]:
-    """IoUs of a session as if it had gone on without a change."""
-    return [*ious, *[ious[-1]] * (max_clicks - len(ious))][:max_clicks]
 
 
 def styles(summaries: Sequence[Mapping[str, Any]]) -> dict[Key, Style]:
@@ -40,7 +36,7 @@ def clicks_figure(groups: Mapping[str, tuple[Style, Sequence[ObjectRow]]], max_c
     figure, (axes,) = new_figure(height=3.7 if few else 3.7 + 0.2 * len(groups))
     clicks = np.arange(1, max_clicks + 1)
     for name, ((colour, line), rows) in groups.items():
-        mean = np.array([padded(row.ious, max_clicks) for row in rows]).mean(0)
+        mean = np.array([metrics.padded(row.ious, max_clicks) for row in rows]).mean(0)
         axes.plot(clicks, mean, marker="o", markersize=3, color=colour, linestyle=line, label=_visible(name))
     axes.set(xlabel="clicks", ylabel="mean IoU", ylim=(0, 1), xlim=(0.6, max_clicks + 0.4))
     axes.set_xticks(ticks(max_clicks))

@@ -13,11 +13,12 @@ from pipeline.data.prepared.storage import Storage
 from pipeline.data.readers.prepared import Prepared
 from pipeline.data.rows import Row
 from pipeline.data.sample import BadItem
-from pipeline.evaluation import data_figures as figures
-from pipeline.evaluation.fonts import labels
-from pipeline.evaluation.overlays import objects_overlay
-from pipeline.evaluation.page import COLOURS, Cell, Picture, Table, jpeg, page
-from pipeline.evaluation.preview_page import LEGEND, MODES, row_picture
+from pipeline.drawing.figures import COLOURS
+from pipeline.drawing.fonts import labels
+from pipeline.drawing.overlays import objects_overlay
+from pipeline.pages import data_figures as figures
+from pipeline.pages.page import Cell, Picture, Table, jpeg, page
+from pipeline.pages.preview_page import LEGEND, MODES, row_picture
 
 REPORT = "report.html"
 MAX_CATEGORIES, MAX_LICENCES, MAX_REASONS = 30, 15, 30

@@ -9,15 +9,15 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from jobs.progress import parse
 from models import checkpoint as checkpoints
 from models.errors import InputError
 from models.files import append_line
 from models.refinement import named
 from pipeline.data.sample import Reader
+from pipeline.evaluation import results
 from pipeline.evaluation.config import EvaluationConfig, EvaluationScaling
+from pipeline.training.history import read_entries
 
 VALIDATION, BEST = "validation.jsonl", "best"
 
@@ -73,11 +73,14 @@ class Validator:
     newest: Callable[[], tuple[Path, int] | None]
     """The newest persisted checkpoint and its step."""
     log: Callable[[int, dict[str, float]], None]
+    """Takes a step and its metrics."""
+    say: Callable[[str], None]
+    """Takes a line for people."""
     seen: int = field(init=False, default=-1)
 
     def __post_init__(self) -> None:
-        self.results = read_validation(self.storage)
-        self.seen = max((entry["step"] for entry in self.results), default=-1)
+        self.results = read_entries(self.storage / VALIDATION)
+        self.seen = max((int(entry["step"]) for entry in self.results), default=-1)
 
     def look(self) -> dict[str, float] | None:
         """Play the newest checkpoint if it is a new one, and note what it reached."""
@@ -95,7 +98,6 @@ class Validator:
         return entry
 
     def _play(self, checkpoint: Path) -> dict[str, float]:
-        from pipeline.evaluation import results
         from pipeline.evaluation.ray_evaluate import Part, evaluate_on_ray
 
         protocol = self.config.protocol()
@@ -116,10 +118,9 @@ class Validator:
         self.results.append(entry)
         append_line(self.storage / VALIDATION, entry)
         self.log(int(entry["step"]), {f"validation_{name}": value for name, value in entry.items() if name != "step"})
-        print(
+        self.say(
             f"step {entry['step']}  validation: NoC@{round(100 * self.config.quality)} {entry['noc']:.2f}"
-            f"{'  (best so far)' if better else ''}  IoU&1 {entry['iou_at_1']:.3f}",
-            flush=True,
+            f"{'  (best so far)' if better else ''}  IoU&1 {entry['iou_at_1']:.3f}"
         )
         best_at = min(range(len(self.results)), key=lambda k: (self.results[k]["noc"], k))
         if self.config.patience and len(self.results) - 1 - best_at >= self.config.patience:
@@ -144,11 +145,5 @@ class Validator:
         while not stop.wait(1.0):
             try:
                 self.look()
-            except Exception as error:  # training is dearer than a validation: say it, and go on
-                print(f"validation failed: {type(error).__name__}: {error}", flush=True)
-
-
-def read_validation(storage: Path) -> list[dict[str, Any]]:
-    """Read what was found so far, in order."""
-    path = storage / VALIDATION
-    return list(parse(path.read_text().splitlines())) if path.is_file() else []
+            except Exception as error:  # training costs more than a validation: say it, and go on
+                self.say(f"validation failed: {type(error).__name__}: {error}")

@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.evaluation.fonts import drawn
-from pipeline.evaluation.page import COLOURS, Cell, Table, legend, new_figure, png, render
+from pipeline.drawing.figures import COLOURS, legend, new_figure, png
+from pipeline.drawing.fonts import drawn
+from pipeline.pages.page import Cell, Table, render
 from pipeline.tuning.contest import PLAYED, Contest
 from pipeline.tuning.outcome import Standing, forwards, importance, standings, verdict
 from pipeline.tuning.settings import REFINE

@@ -1,7 +1,6 @@
-"""What the pages about evaluations share: templates, figures and pictures of sessions, all inside one HTML file."""
+"""What the pages share: templates, tables and pictures of sessions, all inside one HTML file."""
 
 import base64
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,9 @@ from models import rle
 from models.files import write
 from models.interaction import Clicks
 from pipeline.data.sample import BadItem, Item, Reader, printable
-from pipeline.evaluation import fonts
-from pipeline.evaluation.overlays import overlay
-from pipeline.evaluation.results import ObjectRow
+from pipeline.drawing.overlays import overlay
+from pipeline.evaluation.object_row import ObjectRow
 
-COLOURS = ("#1f6fd6", "#d1495b", "#2a9d5c", "#8d5fd3", "#e08a1e", "#4a5568")
 LEGEND = "Tinted: the final mask. Outlined: the truth. Numbered: the clicks, green on the object, red off it."
 
 
@@ -63,39 +60,6 @@ def page(template: str, **values: Any) -> str:
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(autoescape=True, loader=loader, trim_blocks=True, lstrip_blocks=True)
     return printable(environment.get_template(template).render(**values))
-
-
-def new_figure(width: float = 5.6, height: float = 3.7, num_rows: int = 1) -> tuple[Any, list[Any]]:
-    """Make a figure of `num_rows` axes below each other that share the x axis; sizes in inches."""
-    from matplotlib.figure import Figure  # not pyplot: no global state, no display
-
-    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
-    axes = list(figure.subplots(num_rows, 1, sharex=True, squeeze=False)[:, 0])
-    for each in axes:
-        each.spines[["top", "right"]].set_visible(False)
-        each.grid(axis="y", color="#e3e6ea")
-        each.set_axisbelow(True)
-    return figure, axes
-
-
-def legend(axes: Any, **options: Any) -> None:
-    """Add a legend; names are shown as they are, not as formulas."""
-    for text in axes.legend(frameon=False, fontsize=9, **options).get_texts():
-        text.set_parse_math(False)
-
-
-def png(figure: Any) -> str:
-    """Draw a figure into a data URI, each text in fonts that have its letters."""
-    from matplotlib.text import Text
-
-    for axes in figure.axes:  # ticks have their texts when they are asked for them
-        for labels in (axes.get_xticklabels, axes.get_yticklabels):
-            labels()
-    for text in figure.findobj(Text):
-        text.set_fontfamily(list(fonts.drawn(text.get_text())[1]))
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def session_picture(row: ObjectRow, items: Mapping[str, Item], reader: Reader, caption: str) -> Picture:

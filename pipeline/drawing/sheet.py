@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline.evaluation.fonts import file_for
+from pipeline.drawing.fonts import file_for
 
 BACKGROUND, CARD, TEXT, FAINT = (245, 246, 248), (255, 255, 255), (29, 37, 48), (86, 96, 110)
 GAP, MARGIN = 14, 24

@@ -5,8 +5,8 @@ import unicodedata
 import numpy as np
 
 from pipeline.data.bank import AREA_EDGES, Bank
-from pipeline.evaluation.fonts import drawn
-from pipeline.evaluation.page import COLOURS, new_figure, png
+from pipeline.drawing.figures import COLOURS, new_figure, png
+from pipeline.drawing.fonts import drawn
 
 MAX_PER_IMAGE = 40
 MAX_DISCS = 400

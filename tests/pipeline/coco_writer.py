@@ -1,4 +1,4 @@
-"""Materialise any reader as a COCO data set: images as files, masks as compressed RLE in one annotations.json."""
+"""Write any reader as a COCO data set: images as files, masks as compressed RLE in one annotations.json."""
 
 import json
 import logging
@@ -9,8 +9,6 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from models.errors import InputError
-from models.files import make_folder, whole_file, write
 from pipeline.data import rle
 from pipeline.data.sample import BadItem, Reader
 
@@ -21,14 +19,10 @@ def write_coco(reader: Reader, out_dir: Path, image_format: str = "jpg") -> Path
     """Write every sample of `reader` under `out_dir` and return the path of annotations.json.
 
     Images are named by their number and keep their id as `sample_id`, objects as `object_id`; an ignore mask becomes a
-    crowd. "png" keeps pixels exact, "jpg" is ten times smaller. Unusable items are logged and left out. The JSON is
-    written last: a folder without it was interrupted.
+    crowd. "png" keeps pixels exact, "jpg" is ten times smaller. Unusable items are logged and left out.
     """
-    if image_format not in ("jpg", "png"):
-        raise InputError(f"image format {image_format!r}: expected jpg or png")
-    make_folder(out_dir / "images")
+    (out_dir / "images").mkdir(parents=True)
     target = out_dir / "annotations.json"
-    target.unlink(missing_ok=True)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     categories: dict[str, int] = {}
@@ -40,8 +34,7 @@ def write_coco(reader: Reader, out_dir: Path, image_format: str = "jpg") -> Path
             continue
         height, width = sample.image.shape[:2]
         name = f"{number:07d}.{image_format}"
-        with whole_file(out_dir / "images" / name) as part:
-            Image.fromarray(sample.image).save(part, "PNG" if image_format == "png" else "JPEG", quality=95)
+        Image.fromarray(sample.image).save(out_dir / "images" / name, quality=95)
         images.append({"id": number, "file_name": name, "height": height, "width": width, "sample_id": sample.id})
         masks = [(ref.id, ref.category or "object", 0, sample.object_mask(ref)) for ref in sample.objects]
         if sample.ignore_mask.any():
@@ -60,5 +53,5 @@ def write_coco(reader: Reader, out_dir: Path, image_format: str = "jpg") -> Path
                 }
             )
     named = [{"id": number, "name": name} for name, number in categories.items()]
-    write(target, json.dumps({"images": images, "annotations": annotations, "categories": named}))
+    target.write_text(json.dumps({"images": images, "annotations": annotations, "categories": named}))
     return target

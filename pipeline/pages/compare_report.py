@@ -12,10 +12,11 @@ from models.errors import InputError
 from models.files import write_json
 from pipeline import metrics
 from pipeline.data.sample import Reader
+from pipeline.drawing.figures import COLOURS, new_figure, png
 from pipeline.evaluation.compare import Difference, pairs
-from pipeline.evaluation.page import COLOURS, LEGEND, Cell, Picture, Table, new_figure, png, render, session_picture
-from pipeline.evaluation.report_figures import padded, ticks
-from pipeline.evaluation.results import ObjectRow
+from pipeline.evaluation.object_row import ObjectRow
+from pipeline.pages.page import LEGEND, Cell, Picture, Table, render, session_picture
+from pipeline.pages.report_figures import ticks
 
 Pair = tuple[ObjectRow, ObjectRow]
 
@@ -44,7 +45,7 @@ def changes(
         clicks = None, None
         if quality is not None:
             clicks = metrics.reaches(a.ious, quality, max_clicks), metrics.reaches(b.ious, quality, max_clicks)
-        means = float(np.mean(padded(a.ious, max_clicks))), float(np.mean(padded(b.ious, max_clicks)))
+        means = float(np.mean(metrics.padded(a.ious, max_clicks))), float(np.mean(metrics.padded(b.ious, max_clicks)))
         out.append(Change(pair=pair, clicks=clicks, mean_ious=means))
     return sorted(out, key=lambda change: change.gain(max_clicks), reverse=True)
 
@@ -102,7 +103,8 @@ def _json(
         }
         for change in ranked
     ]
-    found = [{**dataclasses.asdict(d), "verdict": d.verdict, "better": d.better} for d in differences]
+    shown = ("metric", "mean_a", "mean_b", "low", "high", "num_objects", "verdict", "better")
+    found = [{name: getattr(d, name) for name in shown} for d in differences]
     return {"a": names[0], "b": names[1], "differences": found, "quality": quality, "objects": objects}
 
 

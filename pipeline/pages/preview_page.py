@@ -6,9 +6,9 @@ from pipeline.data.config import DataConfig
 from pipeline.data.prepared.storage import Storage
 from pipeline.data.preview import Examples
 from pipeline.data.rows import Row
-from pipeline.evaluation.overlays import training_overlay
-from pipeline.evaluation.page import Picture, jpeg, page
-from pipeline.evaluation.sheet import Group, Shot, draw_sheet
+from pipeline.drawing.overlays import training_overlay
+from pipeline.drawing.sheet import Group, Shot, draw_sheet
+from pipeline.pages.page import Picture, jpeg, page
 
 SHEET, PAGE = "preview.jpg", "preview.html"
 MODES = {

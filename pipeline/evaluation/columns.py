@@ -1,0 +1,55 @@
+"""Columns of the tables about summaries: a measure at each value of its grid."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.evaluation.measures import MEASURES, Measure
+
+Summary = Mapping[str, Any]
+NOTHING = "–"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A measure at `at`, which is as summaries have it."""
+
+    measure: Measure
+    at: str
+    title: str
+
+    def value(self, summary: Summary) -> float | None:
+        """What a summary says; None if it says nothing."""
+        return self.measure.read(summary).get(self.at)
+
+    def text(self, summary: Summary) -> str:
+        """The value as tables show it."""
+        return self.shown(self.value(summary))
+
+    def shown(self, value: float | None) -> str:
+        """Any value as tables show it."""
+        return NOTHING if value is None else format(value, self.measure.form)
+
+
+def columns_of(measures: Iterable[Measure], summaries: Sequence[Summary], max_clicks: int) -> list[Column]:
+    """Make a column for all values that any of the summaries has, in the order of the measures."""
+    return [
+        Column(measure=measure, at=at, title=measure.title(float(at or 0), max_clicks))
+        for measure in measures
+        for at in values_of(measure, summaries)
+    ]
+
+
+def values_of(measure: Measure, summaries: Sequence[Summary]) -> list[str]:
+    """Values of a measure's grid at which any summary has it; [""] for one without a grid."""
+    found = (at for summary in summaries for at, value in measure.read(summary).items() if value is not None)
+    return list(dict.fromkeys(found))
+
+
+def printed(summaries: Sequence[Summary], max_clicks: int) -> list[Column]:
+    """Make the columns of the table on the terminal."""
+    out = []
+    for measure in MEASURES.values():
+        columns = columns_of([measure], summaries, max_clicks) if measure.printed else []
+        out += columns[-1:] if measure.printed == "last" else columns
+    return out

@@ -1,0 +1,26 @@
+"""What a run has appended to its history and its validations, read back."""
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+
+def entries_of(lines: Iterable[str]) -> Iterator[dict[str, float]]:
+    """Read the entries of lines of JSON; a line that a killed worker left half-written is none."""
+    for line in lines:
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict) and "step" in entry:
+            yield entry
+
+
+def read_entries(path: Path) -> list[dict[str, float]]:
+    """Read a file's entries in order; there are none if there is no file."""
+    return list(entries_of(path.read_text().splitlines())) if path.is_file() else []
+
+
+def read_history(path: Path) -> list[dict[str, float]]:
+    """Read a run's metrics by step; where a restart made steps again, the later entry counts."""
+    return [entry for _, entry in sorted({entry["step"]: entry for entry in read_entries(path)}.items())]
