@@ -1,7 +1,7 @@
 """EMC-Click's mask-correction network: a new mask from cached features, for a fraction of the first click's price.
 
-Poster section 3 and spec 1.3; each published ablation is a field of CorrectionConfig. Names are those of the
-published files.
+Section 3 of the paper (docs/PAPERS.md, EMC-Click: mask-correction network); each published ablation is a field of
+CorrectionConfig. Names are those of the published files.
 """
 
 from dataclasses import dataclass

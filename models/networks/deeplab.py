@@ -1,5 +1,6 @@
-"""Parts of DeepLabV3+ (Chen et al., ECCV 2018) as FocusCut uses them (spec 2.1): dilated ResNet, ASPP, decoder.
+"""Parts of DeepLabV3+ (Chen et al., ECCV 2018) as FocusCut uses them: dilated ResNet, ASPP, decoder.
 
+docs/PAPERS.md, FocusCut: network.
 The names of the parts are those of the published weights.
 """
 

@@ -1,7 +1,7 @@
-"""EMC-Click: a heavy network at the first click, a light one at every click (Du et al., CVPR 2023; spec 1).
+"""EMC-Click: a heavy network at the first click, a light one at every click (Du et al., CVPR 2023).
 
-Three bases: HRNet + OCR and SegFormer as published, and a plain ViT (ours, spec 1.8b), whose fine-tuned weights then
-run at the first click only.
+Three bases: HRNet + OCR and SegFormer as published (docs/PAPERS.md, EMC-Click: base network), and a plain ViT (ours;
+docs/PAPERS.md, EMC-Click: on a plain ViT), whose fine-tuned weights then run at the first click only.
 """
 
 from collections.abc import Sequence
@@ -209,7 +209,7 @@ class EmcSegFormer(Emc):
 
 
 class EmcVit(Emc):
-    """SimpleClick's network under the mask-correction network; the heavy half takes the previous mask (spec 1.8b)."""
+    """SimpleClick's network under the mask-correction network; the heavy half takes the previous mask (ours)."""
 
     def __init__(self, config: EmcVitConfig) -> None:
         super().__init__()

@@ -1,5 +1,6 @@
-"""iCMFormer++'s exemplar-informed module: where in the image does it look like the exemplar? (spec 4.5)
+"""iCMFormer++'s exemplar-informed module: where in the image does it look like the exemplar?
 
+docs/PAPERS.md, iCMFormer++: exemplar-informed module.
 In the docstrings "paper" marks what the paper says and "ours" what it leaves open.
 """
 

@@ -1,5 +1,6 @@
-"""HRNet with an object-contextual head (HRNetV2 + OCR), as RITM and EMC-Click use it (spec: RITM 2.1, EMC 1.2a).
+"""HRNet with an object-contextual head (HRNetV2 + OCR), as RITM and EMC-Click use it.
 
+docs/PAPERS.md, RITM: network.
 Blocks, transitions and fusion layers are timm's; its forward upsamples by nearest neighbours where these networks
 interpolate, so the fusion is summed here.
 """
@@ -82,7 +83,7 @@ class HRNetOCR(nn.Module):
         self.cls_head = nn.Conv2d(feature, 1, 1)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                nn.init.xavier_normal_(module.weight, gain=math.sqrt(2))  # spec 2.1
+                nn.init.xavier_normal_(module.weight, gain=math.sqrt(2))  # as RITM
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 

@@ -1,5 +1,6 @@
-"""iCMFormer on Swin: three streams through the first two stages, image, clicks and their sum (spec 3.3).
+"""iCMFormer on Swin: three streams through the first two stages, image, clicks and their sum.
 
+docs/PAPERS.md, iCMFormer: networks.
 Layout and names after the public code. Quirk of that code, hence of its weights: the previous mask and the clicks are
 embedded by the *image's* patch embedding.
 """

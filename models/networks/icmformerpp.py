@@ -1,5 +1,6 @@
-"""iCMFormer++: find all objects like a finished one (the exemplar) and correct what was found by clicks (spec 4).
+"""iCMFormer++: find all objects like a finished one (the exemplar) and correct what was found by clicks.
 
+docs/PAPERS.md, iCMFormer++.
 There is no public code. "Paper" marks what the paper says, "ours" what it leaves open and we chose.
 """
 

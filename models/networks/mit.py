@@ -1,6 +1,7 @@
-"""Mix Transformer, SegFormer's encoder, with EMC-Click's side input for the first click (spec: EMC 1.2b).
+"""Mix Transformer, SegFormer's encoder, with EMC-Click's side input for the first click.
 
-Built from the paper (Xie et al., 2021) and the spec; names are those of the published files.
+Built from the papers (Xie et al., 2021; docs/PAPERS.md, EMC-Click: base network); names are those of the published
+files.
 """
 
 import math

@@ -1,4 +1,7 @@
-"""RITM: HRNet + OCR whose stem receives the clicks and the previous mask (Sofiiuk et al., 2021; spec 2.1)."""
+"""RITM: HRNet + OCR whose stem receives the clicks and the previous mask (Sofiiuk et al., 2021).
+
+docs/PAPERS.md, RITM: network.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,7 @@
-"""How iCMFormer++ makes one stream of its two: by channels, by self-attention, or by a plain sum (spec 4.7)."""
+"""How iCMFormer++ makes one stream of its two: by channels, by self-attention, or by a plain sum.
+
+docs/PAPERS.md, iCMFormer++: cross-attention and fusion.
+"""
 
 import torch
 import torch.nn.functional as F

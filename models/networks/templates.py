@@ -1,4 +1,7 @@
-"""EMC-Click's template selection: the cells that look most like what was clicked (poster section 3, spec 1.3)."""
+"""EMC-Click's template selection: the cells that look most like what was clicked.
+
+Section 3 of the paper; docs/PAPERS.md, EMC-Click: mask-correction network, step 3.
+"""
 
 import math
 from typing import NamedTuple

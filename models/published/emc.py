@@ -1,4 +1,4 @@
-"""Published EMC-Click files (spec 1.7): their mask-correction network repeats one block under three names."""
+"""Published EMC-Click files: their mask-correction network repeats one block under three names."""
 
 from typing import Any
 

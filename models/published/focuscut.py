@@ -1,4 +1,4 @@
-"""Published FocusCut files: bare state dicts, every tensor used, under the names that our network has (spec 2.1)."""
+"""Published FocusCut files: bare state dicts, every tensor used, under the names that our network has."""
 
 from models.published.family import Family
 

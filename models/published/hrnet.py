@@ -1,4 +1,4 @@
-"""Published RITM files (spec 2.1): HRNet + OCR; EMC-Click's have the same head."""
+"""Published RITM files: HRNet + OCR (docs/PAPERS.md, RITM: network); EMC-Click's have the same head."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Published iCMFormer files (spec 3): no weights are public, the layout is that of the public code."""
+"""Published iCMFormer files: no weights are public, the layout is that of the public code."""
 
 from typing import Any
 

@@ -1,4 +1,7 @@
-"""Published plain-ViT files: SimpleClick, CFR-ICL (spec 2.2); their dead tensors are iCMFormer's too."""
+"""Published plain-ViT files: SimpleClick, CFR-ICL; their dead tensors are iCMFormer's too.
+
+docs/PAPERS.md, SimpleClick: recipes and files.
+"""
 
 from typing import Any
 

@@ -1,4 +1,7 @@
-"""CFR and A-CFR: feed the mask back without a new click (Sun et al., CFR-ICL, Eq. 4-5; spec 5.3)."""
+"""CFR and A-CFR: feed the mask back without a new click (Sun et al., CFR-ICL, Eq. 4-5).
+
+docs/PAPERS.md, CFR-ICL: cascade-forward refinement (CFR).
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

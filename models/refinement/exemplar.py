@@ -1,4 +1,7 @@
-"""Exemplars of a session (iCMFormer++, spec 4.1): a finished object shows what to find; it never changes again."""
+"""Exemplars of a session: a finished object shows what to find; it never changes again.
+
+docs/PAPERS.md, iCMFormer++: exemplars.
+"""
 
 import numpy as np
 import torch

@@ -51,7 +51,7 @@ def mirrored(view: View) -> View:
 
 
 def flip(look: Look) -> Look:
-    """Average the logits of two looks, before the sigmoid (spec 5.1); both may share a forward, each remembers."""
+    """Average the logits of two looks, before the sigmoid, as RITM; both may share a forward, each remembers."""
 
     def seen(view: View) -> Steps[Seen]:
         memories = view.memory or (None, None)

@@ -1,4 +1,7 @@
-"""Focus: close-ups around the clicks that correct details (Lin et al., FocusCut, CVPR 2022, Sec. 3; spec 2.3)."""
+"""Focus: close-ups around the clicks that correct details (Lin et al., FocusCut, CVPR 2022, Sec. 3).
+
+docs/PAPERS.md, FocusCut: inference.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Whether a click corrected a detail, and how far the detail reaches (Lin et al., FocusCut, Alg. 2; spec 2.3)."""
+"""Whether a click corrected a detail, and how far the detail reaches (Lin et al., FocusCut, Alg. 2)."""
 
 from typing import NamedTuple
 

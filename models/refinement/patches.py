@@ -1,5 +1,6 @@
-"""Patches of an image: cut out, brought to a network's size, and their answers pasted back (FocusCut; spec 2.3).
+"""Patches of an image: cut out, brought to a network's size, and their answers pasted back.
 
+docs/PAPERS.md, FocusCut: inference.
 FocusCut's arithmetic, which is not the other pipelines': images are resized as uint8 by OpenCV, binary masks by nearest
 pixel, clicks lie on whole pixels, and a patch may reach beyond the image, where it is black and background.
 """

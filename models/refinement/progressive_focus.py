@@ -1,4 +1,4 @@
-"""How closely to look next: at what the last close-up changed (Lin et al., FocusCut, Alg. 3; spec 2.3)."""
+"""How closely to look next: at what the last close-up changed (Lin et al., FocusCut, Alg. 3)."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""Progressive merge: a click changes only its own part of a given mask (Chen et al., FocalClick; spec 1.5)."""
+"""Progressive merge: a click changes only its own part of a given mask (Chen et al., FocalClick)."""
 
 from dataclasses import dataclass, replace
 

@@ -1,4 +1,4 @@
-"""Split: encode a view once, correct it at every click (EMC-Click, Du et al. 2023; spec 1.4, 1.5, 1.8b)."""
+"""Split: encode a view once, correct it at every click (Du et al. 2023; docs/PAPERS.md, EMC-Click: inference)."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from models.refinement.composition import Refinement
 
 CERTAIN = 0.99
-"""A given mask counts as so certain, and its background as 1 - this (spec 1.8b, ours)."""
+"""A given mask counts as so certain, and its background as 1 - this (ours)."""
 
 
 @dataclass(frozen=True, kw_only=True)

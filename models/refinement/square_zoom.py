@@ -1,4 +1,4 @@
-"""Square zoom: FocusCut's look at the whole object (Lin et al., CVPR 2022, its public code; spec 2.3)."""
+"""Square zoom: the look at the whole object of FocusCut's public code (docs/PAPERS.md, FocusCut: inference)."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace

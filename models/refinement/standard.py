@@ -6,7 +6,7 @@ from models.steps import Steps
 
 
 def standard(look: Look, size: SizeRule) -> Step:
-    """Resize the whole image to `size`, look, resize the probabilities back (spec 5.1)."""
+    """Resize the whole image to `size`, look, resize the probabilities back (docs/PAPERS.md, RITM: inference)."""
 
     def step(state: State) -> Steps[State]:
         hw = apply_size_rule(size, state.hw)
@@ -17,5 +17,5 @@ def standard(look: Look, size: SizeRule) -> Step:
 
 
 def limit_longest_side(longest: int, hw: tuple[int, int]) -> SizeRule:
-    """Size rule that shrinks an image whose longest side exceeds `longest` and leaves others alone (spec 5.2)."""
+    """Size rule that shrinks an image whose longest side exceeds `longest` and leaves others alone."""
     return longest if max(hw) > longest else None

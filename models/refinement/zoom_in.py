@@ -1,4 +1,7 @@
-"""Zoom-in: after the first clicks, look only at a box around the object (Sofiiuk et al., f-BRS / RITM; spec 5.2)."""
+"""Zoom-in: after the first clicks, look only at a box around the object (Sofiiuk et al., f-BRS / RITM).
+
+docs/PAPERS.md, RITM: zoom-in.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace

@@ -12,7 +12,7 @@ PartOfRate = Annotated[float, Above(0), AtMost(1)]
 
 @dataclass(frozen=True, kw_only=True)
 class IclConfig(Record):
-    """Iterative click loss (Sun et al., CFR-ICL, section 3.1, Eq. 1-3; spec 4.3)."""
+    """Iterative click loss (Sun et al., section 3.1, Eq. 1-3; docs/PAPERS.md, CFR-ICL: iterative click loss (ICL))."""
 
     called = "training.icl"
 
@@ -32,7 +32,7 @@ class IclConfig(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class RitmConfig(Record):
-    """Clicks made without gradient before the output that is scored (RITM; spec 4.1)."""
+    """Clicks made without gradient before the output that is scored (docs/PAPERS.md, RITM: training)."""
 
     called = "training.ritm"
 
@@ -42,7 +42,7 @@ class RitmConfig(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class EmcConfig(Record):
-    """EMC-Click's batch-consistent number of corrections (spec 1.6)."""
+    """EMC-Click's batch-consistent number of corrections (docs/PAPERS.md, EMC-Click: training)."""
 
     called = "training.emc"
 
@@ -53,7 +53,7 @@ class EmcConfig(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class FocusConfig(Record):
-    """FocusCut's two views (spec 2.2)."""
+    """FocusCut's two views (docs/PAPERS.md, FocusCut: training)."""
 
     called = "training.focus"
 
@@ -67,7 +67,7 @@ class FocusConfig(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class ExemplarConfig(Record):
-    """Correcting all objects of a kind, one of which is given (iCMFormer++; spec 4.9, 4.12b)."""
+    """Correcting all objects of a kind, one of which is given (docs/PAPERS.md, iCMFormer++: training)."""
 
     called = "training.exemplar"
 

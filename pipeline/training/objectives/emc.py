@@ -1,4 +1,7 @@
-"""EMC-Click: first click and corrections in one step, corrections on the features of the first (spec 1.6)."""
+"""EMC-Click: first click and corrections in one step, corrections on the features of the first.
+
+docs/PAPERS.md, EMC-Click: training.
+"""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -25,7 +28,7 @@ def emc(
     shared_rng: np.random.Generator,
     rng: np.random.Generator,
 ) -> tuple[int, Iterator[Tensor]]:
-    """Base, aux head and correction learn together (Du et al., CVPR 2023; spec 1.6).
+    """Base, aux head and correction learn together (Du et al., CVPR 2023).
 
     m corrections without gradient on the features of the first click, m in 0..max_iterations with odds gamma^m, one m
     for the batch on all workers; then, with gradient, the base on the first click again and a correction with all
@@ -56,8 +59,9 @@ def correction_only(
     shared_rng: np.random.Generator,
     rng: np.random.Generator,
 ) -> tuple[int, Iterator[Tensor]]:
-    """The correction network learns on a base that stays as it is (ours, spec 1.8b): how emc_vit_huge comes to be.
+    """The correction network learns on a base that stays as it is (ours): how emc_vit_huge comes to be.
 
+    docs/PAPERS.md, EMC-Click: on a plain ViT.
     As `emc`, but the base runs once a step, without gradient, and only the correction is scored. Of a network that
     takes clicks as prompts (SAM), its light half learns.
     """

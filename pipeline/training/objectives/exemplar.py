@@ -1,4 +1,7 @@
-"""Find all objects of a kind, one of them given: iCMFormer++, and its protocol's baselines (spec 4.9, 4.12b)."""
+"""Find all objects of a kind, one of them given: iCMFormer++, and its protocol's baselines.
+
+docs/PAPERS.md, iCMFormer++: training.
+"""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,7 @@
-"""FocusCut: one network learns whole objects and close-ups of their borders (Lin et al., CVPR 2022; spec 2.2)."""
+"""FocusCut: one network learns whole objects and close-ups of their borders (Lin et al., CVPR 2022).
+
+docs/PAPERS.md, FocusCut: training.
+"""
 
 from collections.abc import Iterator
 

@@ -72,7 +72,7 @@ def icl_code(
     shared_rng: np.random.Generator,
     rng: np.random.Generator,
 ) -> tuple[int, Iterator[Tensor]]:
-    """The public code's form (spec 4.3): the output of the random clicks is scored too, and the sum stops at random.
+    """The public code's form: the output of the random clicks is scored too, and the sum stops at random.
 
     The number of scored outputs is uniform in 1..len(betas), one for the whole batch on all workers.
     """

@@ -21,7 +21,7 @@ def ritm(
     shared_rng: np.random.Generator,
     rng: np.random.Generator,
 ) -> tuple[int, Iterator[Tensor]]:
-    """Sofiiuk et al. (RITM), section 3.2; spec 4.1: also SimpleClick's and iCMFormer's.
+    """Sofiiuk et al. (docs/PAPERS.md, RITM: training): also SimpleClick's and iCMFormer's.
 
     The number of clicks without gradient is uniform in 0..max_iterations, one for the batch on all workers; for them
     the network answers as in evaluation.

@@ -12,7 +12,7 @@ from pipeline.training.config import TrainingConfig
 def score(output: Output, target: Tensor, config: TrainingConfig, coarse: Tensor | None = None) -> Tensor:
     """Mean loss of a batch: of the mask; of a split network's base, weight 1; of an aux head, `aux_weight`.
 
-    The aux head has its own output's cross entropy (RITM); CFR-ICL's code scores the main output there (spec 4.3 e).
+    The aux head has its own output's cross entropy (RITM); CFR-ICL's code scores the main output there.
     A network that offers several masks is scored by `offered_loss`. `coarse` bool (b): whose borders `ignore_border`
     leaves out; None: all samples'.
     """
