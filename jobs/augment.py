@@ -11,6 +11,7 @@ from jobs.datasets import absolute, settle_floor
 from jobs.prepare import CountItems, on_ray, show_counted, show_parts
 from jobs.presets import PRESETS
 from models.errors import InputError, lookup
+from models.records import Count, Factor, Positive, Record
 from pipeline.data.config import AUTO, DataConfig
 from pipeline.data.leave_out import training_reader
 from pipeline.data.prepared.epoch_plan import EpochRows, list_items, plan_epoch
@@ -31,33 +32,30 @@ so that the same words give what training would see. Without one they are those 
 
 
 @dataclass(frozen=True, kw_only=True)
-class AugmentJob:
+class AugmentJob(Record):
     """Write one epoch of the training stream as Parquet shards, or a preview of it."""
 
     data: DataConfig = field(default_factory=DataConfig)
     out: str = ""
     """Folder or address (s3://BUCKET/FOLDER) to write to; one that was interrupted goes on if it is named again."""
-    epoch: int = 0
+    epoch: Count = 0
     """Which epoch, counted from 0: each shows every image once, in another order, otherwise augmented and pasted."""
-    preview: int = 0
+    preview: Count = 0
     """Write nothing but a contact sheet and a page, with so many samples of each copy-paste mode (0: no preview)."""
     image_format: Literal["png", "jpg"] = "png"
     """png keeps every value; jpg (quality 95) takes a third of its room, and its pixels are nearly training's."""
-    windows_per_shard: int = 4
-    rows_per_group: int = 16
+    windows_per_shard: Positive = 4
+    rows_per_group: Positive = 16
     """Samples that are read as one."""
-    actors: int = 0
+    actors: Count = 0
     """Most workers at a time; 0: as many as there are CPUs."""
-    num_cpus: float = 1.0
+    num_cpus: Factor = 1.0
     """CPUs that a worker reserves."""
 
-    def __post_init__(self) -> None:
-        least = {"epoch": 0, "preview": 0, "windows_per_shard": 1, "rows_per_group": 1, "actors": 0}
-        for name, number in least.items():
-            if getattr(self, name) < number:
-                raise InputError(f"--{name.replace('_', '-')} is {getattr(self, name)}: expected at least {number}")
-        if self.num_cpus <= 0:
-            raise InputError(f"--num-cpus is {self.num_cpus}: expected a number above 0")
+    @classmethod
+    def label(cls, field: str) -> str:
+        """Messages call a field by its flag."""
+        return f"--{field.replace('_', '-')}"
 
 
 def main(argv: Sequence[str]) -> int:

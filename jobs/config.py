@@ -3,13 +3,14 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from models.box import DEFAULT
 from models.decoding import Decoding
 from models.errors import InputError, lookup
 from models.networks import NETWORKS
-from pipeline.data.config import AUTO, DataConfig
+from models.records import AtLeast, Below, Count, Positive, Record
+from pipeline.data.config import DataConfig
 from pipeline.evaluation.config import EvaluationConfig, EvaluationScaling
 from pipeline.training.config import ScalingConfig, TrainingConfig
 from pipeline.training.objectives import OBJECTIVES
@@ -64,23 +65,18 @@ def _given(argv: Sequence[str], flag: str) -> str | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BeforeAfterConfig:
+class BeforeAfterConfig(Record):
     """Evaluate the checkpoint that training starts from and the one it ends with, on the held-out images."""
 
-    objects: int = 0
+    called = "before_after"
+
+    objects: Count = 0
     """Held-out objects that both play; 0: neither is evaluated."""
-    max_clicks: int = 10
-    min_area: int | Literal["auto"] = 300
+    max_clicks: Positive = 10
+    min_area: Count | Literal["auto"] = 300
     """Objects of fewer pixels are left out. auto: the 10th percentile of the objects' areas, 20 to 300."""
     refine: str = ""
     """How both are asked; "": as the checkpoint that training starts from recommends."""
-
-    def __post_init__(self) -> None:
-        if self.objects < 0 or self.max_clicks < 1 or (self.min_area != AUTO and int(self.min_area) < 0):
-            raise InputError(
-                f"before_after: objects {self.objects}, max_clicks {self.max_clicks}, min_area {self.min_area}: "
-                "expected at least 0, 1 and 0"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +120,7 @@ class EvaluateConfig(Decoding):
     split: str = ""
     options: dict[str, str] = field(default_factory=dict)
     """More settings of the reader: --options KEY VALUE ..."""
-    hold_out: float = 0.0
+    hold_out: Annotated[float, AtLeast(0), Below(1)] = 0.0
     """Play only the images that a training with the same --validation.hold-out never sees; 0: all."""
     policies: tuple[str, ...] = ()
     """Robot users, each of which plays everything; none: --protocol.policy."""
@@ -134,13 +130,12 @@ class EvaluateConfig(Decoding):
     scaling: EvaluationScaling = field(default_factory=EvaluationScaling)
     out: str = ""
     """Folder of tables, CSV and report; default runs/evaluate-DATE. If it was interrupted, naming it again goes on."""
-    num_overlays: int = 4
+    num_overlays: Count = 4
     """Best, median and worst objects that the report shows, so many of each."""
 
     def __post_init__(self) -> None:
+        """Check the fields together."""
         super().__post_init__()
-        if not 0 <= self.hold_out < 1:
-            raise InputError(f"hold_out is {self.hold_out}: expected the fraction that training left out, or 0")
         if self.datasets and (self.reader, self.root, self.split) != ("masks", None, ""):
             raise InputError("--datasets names readers, splits and roots: leave out --reader, --split and --root")
 
@@ -157,16 +152,16 @@ class SweepConfig(Decoding):
     split: str = ""
     options: dict[str, str] = field(default_factory=dict)
     """More settings of the reader: --options KEY VALUE ..."""
-    hold_out: float = 0.0
+    hold_out: Annotated[float, AtLeast(0), Below(1)] = 0.0
     """Play only the images that a training with the same --validation.hold-out never sees; 0: all."""
     objective: str = "noc90"
     """noc85, noc90, ... (clicks to that IoU), iou, biou, assd (after the last click) or spc (seconds a click)."""
     pareto: bool = False
     """Look for the best at each price: a setting is dropped only if a cheaper one is better; optuna minds both."""
     search: Literal["grid", "random", "optuna"] = "grid"
-    trials: int = 0
+    trials: Count = 0
     """Most settings; 0: the whole grid."""
-    generation: int = 8
+    generation: Positive = 8
     """Settings that race together, each a trial of Ray Tune."""
     set: dict[str, str] = field(default_factory=dict)
     """Narrow or widen the space: --set refine.cascade.steps 0,2,4 refine.mask_threshold 0.3..0.6 data.root /data"""
@@ -175,9 +170,9 @@ class SweepConfig(Decoding):
     race: RaceConfig = field(default_factory=RaceConfig)
     protocol: EvaluationConfig = field(default_factory=lambda: EvaluationConfig(max_objects=200))
     scaling: EvaluationScaling = field(default_factory=EvaluationScaling)
-    memory_mb: int = 1024
+    memory_mb: Count = 1024
     """Answers of the network that an evaluator remembers, so that settings share them; 0: each computes its own."""
-    max_failures: int = 1
+    max_failures: Count = 1
     """Times that a setting whose trial died is tried again, before it is left out and named."""
     train_preset: str = "finetune"
     """For a space of training settings: what they change, a preset of jobs.train; --set gives more of its flags."""
@@ -189,12 +184,8 @@ class SweepConfig(Decoding):
     """Folder of the sweep; default runs/sweep-SPACE-DATE. If it was interrupted, naming it again goes on."""
 
     def __post_init__(self) -> None:
+        """Check the fields together."""
         super().__post_init__()
         objective(self.objective)
-        if self.trials < 0 or self.generation < 1 or self.memory_mb < 0 or self.max_failures < 0:
-            raise InputError(
-                f"trials {self.trials}, generation {self.generation}, memory_mb {self.memory_mb}, max_failures "
-                f"{self.max_failures}: expected >= 0, >= 1, >= 0 and >= 0"
-            )
         if self.search != "grid" and not self.trials:
             raise InputError(f"search {self.search} has no end: say how many settings with --trials")

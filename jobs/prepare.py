@@ -9,7 +9,8 @@ from typing import Any
 from jobs.cli import data_root, location, parse, progress_line, run_job
 from jobs.ray_env import connected, fit_actors
 from models.decoding import Decoding
-from models.errors import InputError, lookup
+from models.errors import lookup
+from models.records import Count, Factor, Positive
 from pipeline.data.mois import MoisConfig
 from pipeline.data.prepared.parts import PartMaker
 from pipeline.data.prepared.prepare import prepare
@@ -37,22 +38,23 @@ class PrepareConfig(Decoding):
     """What happens to an image before it is stored: as_read, or mois (iCMFormer++'s COCO-MOIS: a row for each
     category of which it has several objects, one of them the exemplar)."""
     mois: MoisConfig = field(default_factory=MoisConfig)
-    images_per_shard: int = 512
-    images_per_group: int = 16
+    images_per_shard: Positive = 512
+    images_per_group: Positive = 16
     """Images that are read as one: large for a bucket far away, small for a better shuffle."""
-    actors: int = 0
+    actors: Count = 0
     """Most workers at a time; 0: as many as there are CPUs."""
-    num_cpus: float = 1.0
+    num_cpus: Factor = 1.0
     """CPUs that a worker reserves."""
 
+    @classmethod
+    def label(cls, field: str) -> str:
+        """Messages call a field by its flag."""
+        return f"--{field.replace('_', '-')}"
+
     def __post_init__(self) -> None:
+        """Check the fields together."""
         super().__post_init__()
         lookup("stage", self.stage, STAGES)
-        for name, least in (("images_per_shard", 1), ("images_per_group", 1), ("actors", 0)):
-            if getattr(self, name) < least:
-                raise InputError(f"--{name.replace('_', '-')} is {getattr(self, name)}: expected at least {least}")
-        if self.num_cpus <= 0:
-            raise InputError(f"--num-cpus is {self.num_cpus}: expected a number above 0")
 
 
 def main(argv: Sequence[str]) -> int:

@@ -9,10 +9,12 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 from models import checkpoint as checkpoints
 from models.errors import InputError
 from models.files import append_line
+from models.records import AtLeast, Below, Count, Positive, Record
 from models.refinement import named
 from pipeline.data.sample import Reader
 from pipeline.evaluation import results
@@ -23,33 +25,30 @@ VALIDATION, BEST = "validation.jsonl", "best"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ValidationConfig:
+class ValidationConfig(Record):
     """Measure NoC on images that training never sees, at every checkpoint."""
 
-    hold_out: float = 0.0
+    called = "validation"
+
+    hold_out: Annotated[float, AtLeast(0), Below(1)] = 0.0
     """Fraction of the images that training leaves out; which ones follows from their ids. 0: no validation."""
-    objects: int = 32
+    objects: Positive = 32
     """Held-out objects that are played."""
-    max_clicks: int = 10
+    max_clicks: Positive = 10
     quality: float = 0.85
     """IoU that counts as done: NoC@quality decides what is best."""
     refine: str = "standard"
-    patience: int = 0
+    patience: Count = 0
     """End training when so many validations in a row were no better than the best; 0: never."""
-    actors: int = 1
+    actors: Positive = 1
     num_cpus: float = 0.1
     """CPUs that an actor reserves; small, so that it finds room beside training."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.hold_out < 1:
-            raise InputError(f"validation.hold_out is {self.hold_out}: expected a fraction of the images, or 0")
+        """Check the fields together."""
+        super().__post_init__()
         if self.patience and not self.hold_out:
             raise InputError("validation.patience stops by NoC on held-out images: give --validation.hold-out 0.1")
-        for name in ("objects", "max_clicks", "actors"):
-            if getattr(self, name) < 1:
-                raise InputError(f"validation.{name} is {getattr(self, name)}: expected at least 1")
-        if self.patience < 0:
-            raise InputError(f"validation.patience is {self.patience}: expected 0 or more")
 
     def protocol(self) -> EvaluationConfig:
         """How a robot plays."""
