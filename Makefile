@@ -20,7 +20,7 @@ help:  ## list the targets
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; assert (3, 11) <= sys.version_info < (3, 13), "Python 3.11 or 3.12 is needed: make PYTHON=python3.12 ..."'
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --constraint constraints.txt --requirement requirements.txt
+	$(RUN) -m pip install --quiet --constraint constraints.txt ".[serve,train,dev]"
 	touch $(STAMP)
 
 demo: $(STAMP)  ## play, fine-tune, compare, register and serve, in minutes (SERVE=0: stop at the end)
@@ -69,5 +69,5 @@ bench: $(STAMP)  ## the benchmarks; results belong in benchmarks/RESULTS.md
 	$(RUN) -m benchmarks.data
 
 clean:  ## remove caches, not runs
-	rm -rf .pytest_cache .ruff_cache .hypothesis
+	rm -rf .pytest_cache .ruff_cache .hypothesis build maskwright.egg-info
 	find . -name __pycache__ -not -path './.venv*' -type d -exec rm -rf {} +

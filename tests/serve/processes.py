@@ -31,10 +31,19 @@ class Running:
 
 
 @contextlib.contextmanager
-def served(checkpoint: Path, folder: Path, *options: str, before: tuple[str, ...] = ()) -> Iterator[Running]:
-    """Run a server until the block ends; `before`: what the command is given to, such as unshare."""
+def served(
+    checkpoint: Path | str,
+    folder: Path,
+    *options: str,
+    before: tuple[str, ...] = (),
+    python: Path | str = sys.executable,
+) -> Iterator[Running]:
+    """Run a server until the block ends.
+
+    `before`: what the command is given to, such as unshare; `python`: of the environment that it runs in.
+    """
     port = free_port()
-    command = [*before, sys.executable, "-m", "serve", "--port", str(port), "--num-threads", "1", "--device", "cpu"]
+    command = [*before, str(python), "-m", "serve", "--port", str(port), "--num-threads", "1", "--device", "cpu"]
     command += ["--checkpoint", str(checkpoint), "--sessions", str(folder / "sessions.db")]
     command += ["--clicks-per-second", "0", "--opens-per-minute", "0", *options]
     log = folder / "serve.log"
