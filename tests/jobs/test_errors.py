@@ -109,8 +109,8 @@ EVALUATE = [
     (["--checkpoint", "checkpoint", "--refine", "cfr1"], "unknown refinement 'cfr1'; did you mean 'cfr_1'"),
     (["--checkpoint", "checkpoint", "--refine", "absent.json"], "no refinement file at absent.json"),
     (["--baseline", "grabcut", "--protocol.policy", "orakel"], "unknown policy 'orakel'; did you mean 'oracle'"),
-    (["--baseline", "grabcut", "--protocol.max-clicks", "0"], "max_clicks 0"),
-    (["--baseline", "grabcut", "--protocol.target-iou", "0.5"], "none of the qualities above the target"),
+    (["--baseline", "grabcut", "--protocol.max-clicks", "0"], "max_clicks is 0"),
+    (["--baseline", "grabcut", "--protocol.target-iou", "0.5"], "none above target_iou"),
 ]
 
 PREDICT = [
