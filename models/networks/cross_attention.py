@@ -33,7 +33,7 @@ class CrossAttention(nn.Module):
 
 
 class CrossBlock(nn.Module):
-    """Click tokens look at themselves, then at the image's tokens, then through an MLP (iCMFormer; spec 3.2).
+    """Click tokens look at themselves, then at the image's tokens, then through an MLP (iCMFormer, Fig. 2).
 
     The paper says that the image asks and the clicks answer; the public code, and so its weights, do the opposite.
     """
@@ -57,7 +57,7 @@ class CrossBlock(nn.Module):
 
 
 class GuidedCrossBlock(nn.Module):
-    """Recall tokens look at the exemplar's, by queries that a guide may steer, then go through an MLP (spec 4.6).
+    """Recall tokens look at the exemplar's, by queries that a guide may steer, then go through an MLP.
 
     iCMFormer++. Paper: queries from recall and guide, keys and values from the exemplar, a feed-forward network with
     ReLU and dropout. Ours: norms before, the guide added before the norm, the dropout's rate.

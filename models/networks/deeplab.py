@@ -1,4 +1,4 @@
-"""Parts of DeepLabV3+ (Chen et al., ECCV 2018) as FocusCut uses them (spec 2.1): dilated ResNet, ASPP, decoder.
+"""Parts of DeepLabV3+ (Chen et al., ECCV 2018) as FocusCut uses them: dilated ResNet, ASPP, decoder.
 
 The names of the parts are those of the published weights.
 """
@@ -15,6 +15,8 @@ from models.networks.base import upsample
 from models.networks.pooled import PooledNorm
 
 STEM = "layers.0.0.weight"
+MARKS = ("conv1.weight", "layer1.0.conv1.weight")
+"""Tensors by which a file of a ResNet classifier is known."""
 STRIDES = (1, 2, 2, 1)
 MULTI_GRID = (2, 4, 8)
 """Dilations of the last stage's blocks in turn."""

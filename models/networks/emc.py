@@ -1,6 +1,6 @@
-"""EMC-Click: a heavy network at the first click, a light one at every click (Du et al., CVPR 2023; spec 1).
+"""EMC-Click: a heavy network at the first click, a light one at every click (Du et al., CVPR 2023).
 
-Three bases: HRNet + OCR and SegFormer as published, and a plain ViT (ours, spec 1.8b), whose fine-tuned weights then
+Three bases: HRNet + OCR and SegFormer as published, and a plain ViT (ours), whose fine-tuned weights then
 run at the first click only.
 """
 
@@ -209,7 +209,7 @@ class EmcSegFormer(Emc):
 
 
 class EmcVit(Emc):
-    """SimpleClick's network under the mask-correction network; the heavy half takes the previous mask (spec 1.8b)."""
+    """SimpleClick's network under the mask-correction network; the heavy half takes the previous mask (ours)."""
 
     def __init__(self, config: EmcVitConfig) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""iCMFormer++'s exemplar-informed module: where in the image does it look like the exemplar? (spec 4.5)
+"""iCMFormer++'s exemplar-informed module: where in the image does it look like the exemplar?
 
 In the docstrings "paper" marks what the paper says and "ours" what it leaves open.
 """

@@ -1,4 +1,4 @@
-"""iCMFormer on Swin: three streams through the first two stages, image, clicks and their sum (spec 3.3).
+"""iCMFormer on Swin: three streams through the first two stages, image, clicks and their sum.
 
 Layout and names after the public code. Quirk of that code, hence of its weights: the previous mask and the clicks are
 embedded by the *image's* patch embedding.
@@ -15,6 +15,9 @@ from models.networks.base import Network, Output, Started, Traits, upsample
 from models.networks.cross_attention import CrossBlock
 from models.networks.pretrained import copy_tensors
 from models.networks.simpleclick import Head
+
+MARKS = ("patch_embed.proj.weight", "layers.0.blocks.0.attn.qkv.weight")
+"""Tensors by which a file of such a backbone is known."""
 
 
 @dataclass(frozen=True, kw_only=True)

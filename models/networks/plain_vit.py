@@ -15,6 +15,8 @@ from models.networks.base import Network, Traits
 from models.networks.pretrained import copy_tensors
 
 WINDOW_PIXELS = 224
+MARKS = ("patch_embed.proj.weight", "blocks.0.attn.qkv.weight")
+"""Tensors by which a file of such a backbone is known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +68,7 @@ class PatchEmbed(nn.Module):
 
 
 def window_size(grid: int, window_tokens: int) -> int:
-    """Side of an attention window on an axis of `grid` tokens (spec 2.2); raises InputError unless it divides."""
+    """Side of an attention window on an axis of `grid` tokens; raises InputError unless it divides."""
     num = max(1, grid // window_tokens)
     if grid % num:
         raise InputError(
@@ -178,7 +180,7 @@ class PlainViT(nn.Module):
 
 
 def resize_pos_embed(pos_embed: Tensor, grid_hw: tuple[int, ...]) -> Tensor:
-    """Resize (1, g * g, dim) to another grid: bicubic, align_corners False, no antialiasing (spec 2.4)."""
+    """Resize (1, g * g, dim) to another grid: bicubic, align_corners False, no antialiasing."""
     side = round(pos_embed.shape[1] ** 0.5)
     if side * side != pos_embed.shape[1]:
         raise InputError(f"a positional embedding of {pos_embed.shape[1]} tokens is not square: cannot resize it")

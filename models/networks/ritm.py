@@ -1,4 +1,4 @@
-"""RITM: HRNet + OCR whose stem receives the clicks and the previous mask (Sofiiuk et al., 2021; spec 2.1)."""
+"""RITM: HRNet + OCR whose stem receives the clicks and the previous mask (Sofiiuk et al., 2021)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

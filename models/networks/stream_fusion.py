@@ -1,4 +1,4 @@
-"""How iCMFormer++ makes one stream of its two: by channels, by self-attention, or by a plain sum (spec 4.7)."""
+"""How iCMFormer++ makes one stream of its two: by channels, by self-attention, or by a plain sum."""
 
 import torch
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""EMC-Click's template selection: the cells that look most like what was clicked (poster section 3, spec 1.3)."""
+"""EMC-Click's template selection: the cells that look most like what was clicked (poster, section 3)."""
 
 import math
 from typing import NamedTuple

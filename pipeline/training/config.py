@@ -9,7 +9,7 @@ from models.precision import Precision
 
 @dataclass(frozen=True, kw_only=True)
 class IclConfig:
-    """Iterative click loss (Sun et al., CFR-ICL, section 3.1, Eq. 1-3; spec 4.3)."""
+    """Iterative click loss (Sun et al., CFR-ICL, section 3.1, Eq. 1-3)."""
 
     betas: tuple[float, ...] = (1.0, 2.0, 3.0)
     """Weight of each scored output, in order."""
@@ -27,7 +27,7 @@ class IclConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RitmConfig:
-    """Clicks made without gradient before the output that is scored (RITM; spec 4.1)."""
+    """Clicks made without gradient before the output that is scored (RITM)."""
 
     max_iterations: int = 3
     """Each step draws a number of such clicks in 0..max_iterations, one for the batch."""
@@ -35,7 +35,7 @@ class RitmConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EmcConfig:
-    """EMC-Click's batch-consistent number of corrections (spec 1.6)."""
+    """EMC-Click's batch-consistent number of corrections (docs/PAPERS.md, EMC-Click)."""
 
     gamma: float = 0.8
     """Each further correction is this many times as likely as the one before."""
@@ -44,7 +44,7 @@ class EmcConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class FocusConfig:
-    """FocusCut's two views (spec 2.2)."""
+    """FocusCut's two views (docs/PAPERS.md, FocusCut)."""
 
     order: Literal["joint", "alternate"] = "joint"
     """joint: both views in every step, as the public code; alternate: one after the other, as the paper says."""
@@ -56,7 +56,7 @@ class FocusConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ExemplarConfig:
-    """Correcting all objects of a kind, one of which is given (iCMFormer++; spec 4.9, 4.12b)."""
+    """Correcting all objects of a kind, one of which is given (iCMFormer++)."""
 
     max_iterations: int = 3
     """Each step draws a number of clicks made without gradient in 0..max_iterations."""
