@@ -1,7 +1,7 @@
 """EMC-Click's mask-correction network: a new mask from cached features, for a fraction of the first click's price.
 
-Section 3 of the paper (docs/PAPERS.md, EMC-Click: mask-correction network); each published ablation is a field of
-CorrectionConfig. Names are those of the published files.
+Poster, section 3 (docs/PAPERS.md, EMC-Click); each published ablation is a field of CorrectionConfig. Names are those
+of the published files.
 """
 
 from dataclasses import dataclass

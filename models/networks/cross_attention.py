@@ -33,10 +33,9 @@ class CrossAttention(nn.Module):
 
 
 class CrossBlock(nn.Module):
-    """Click tokens look at themselves, then at the image's tokens, then through an MLP (iCMFormer).
+    """Click tokens look at themselves, then at the image's tokens, then through an MLP (iCMFormer, Fig. 2).
 
-    The paper says that the image asks and the clicks answer; the public code, and so its weights, do the opposite
-    (docs/PAPERS.md, iCMFormer: networks).
+    The paper says that the image asks and the clicks answer; the public code, and so its weights, do the opposite.
     """
 
     def __init__(self, dim: int, heads: int, eps: float) -> None:
@@ -60,8 +59,7 @@ class CrossBlock(nn.Module):
 class GuidedCrossBlock(nn.Module):
     """Recall tokens look at the exemplar's, by queries that a guide may steer, then go through an MLP.
 
-    docs/PAPERS.md, iCMFormer++: cross-attention and fusion.
-    Paper: queries from recall and guide, keys and values from the exemplar, a feed-forward network with
+    iCMFormer++. Paper: queries from recall and guide, keys and values from the exemplar, a feed-forward network with
     ReLU and dropout. Ours: norms before, the guide added before the norm, the dropout's rate.
     """
 

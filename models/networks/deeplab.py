@@ -16,6 +16,8 @@ from models.networks.base import upsample
 from models.networks.pooled import PooledNorm
 
 STEM = "layers.0.0.weight"
+MARKS = ("conv1.weight", "layer1.0.conv1.weight")
+"""Tensors by which a file of a ResNet classifier is known."""
 STRIDES = (1, 2, 2, 1)
 MULTI_GRID = (2, 4, 8)
 """Dilations of the last stage's blocks in turn."""

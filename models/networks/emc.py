@@ -1,7 +1,7 @@
 """EMC-Click: a heavy network at the first click, a light one at every click (Du et al., CVPR 2023).
 
-Three bases: HRNet + OCR and SegFormer as published (docs/PAPERS.md, EMC-Click: base network), and a plain ViT (ours;
-docs/PAPERS.md, EMC-Click: on a plain ViT), whose fine-tuned weights then run at the first click only.
+Three bases: HRNet + OCR and SegFormer as published, and a plain ViT (ours), whose fine-tuned weights then
+run at the first click only.
 """
 
 from collections.abc import Sequence

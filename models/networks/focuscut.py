@@ -1,7 +1,7 @@
 """FocusCut: DeepLabV3+ on image, click maps and previous mask, for whole objects and for close-ups of their details.
 
-Lin et al., CVPR 2022; docs/PAPERS.md, FocusCut: network. One network sees both views: the global one (`forward`) and
-the focus view, a patch around a click (`focus_view`).
+Lin et al., CVPR 2022 (docs/PAPERS.md, FocusCut). One network sees both views: the global one (`forward`) and the focus
+view, a patch around a click (`focus_view`).
 """
 
 import dataclasses

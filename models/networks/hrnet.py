@@ -1,6 +1,5 @@
-"""HRNet with an object-contextual head (HRNetV2 + OCR), as RITM and EMC-Click use it.
+"""HRNet with an object-contextual head (HRNetV2 + OCR), as RITM and EMC-Click use it (docs/PAPERS.md, RITM).
 
-docs/PAPERS.md, RITM: network.
 Blocks, transitions and fusion layers are timm's; its forward upsamples by nearest neighbours where these networks
 interpolate, so the fusion is summed here.
 """
@@ -22,6 +21,9 @@ from models.networks.pretrained import copy_tensors
 BODY = (
     "conv1", "bn1", "conv2", "bn2", "layer1", "transition1", "stage2", "transition2", "stage3", "transition3", "stage4"
 )  # fmt: skip
+
+MARKS = ("conv1.weight", "stage2.0.branches.0.0.conv1.weight")
+"""Tensors by which a file of such a backbone is known."""
 
 
 class HRNetOutput(NamedTuple):
@@ -83,7 +85,7 @@ class HRNetOCR(nn.Module):
         self.cls_head = nn.Conv2d(feature, 1, 1)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                nn.init.xavier_normal_(module.weight, gain=math.sqrt(2))  # as RITM
+                nn.init.xavier_normal_(module.weight, gain=math.sqrt(2))  # as RITM's authors do
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 

@@ -1,7 +1,6 @@
 """iCMFormer on a plain ViT: the clicks' tokens look into the image's before both are one (Li et al., ICCVW 2023).
 
-Layout and names after the public code (docs/PAPERS.md, iCMFormer: networks); what its files carry but no forward uses
-is not built.
+Layout and names after the public code (docs/PAPERS.md, iCMFormer); what its files carry and nothing uses is left out.
 """
 
 from collections.abc import Sequence

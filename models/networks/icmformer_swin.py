@@ -17,6 +17,9 @@ from models.networks.cross_attention import CrossBlock
 from models.networks.pretrained import copy_tensors
 from models.networks.simpleclick import Head
 
+MARKS = ("patch_embed.proj.weight", "layers.0.blocks.0.attn.qkv.weight")
+"""Tensors by which a file of such a backbone is known."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ICMFormerSwinConfig:

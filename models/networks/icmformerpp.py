@@ -1,7 +1,7 @@
 """iCMFormer++: find all objects like a finished one (the exemplar) and correct what was found by clicks.
 
-docs/PAPERS.md, iCMFormer++.
-There is no public code. "Paper" marks what the paper says, "ours" what it leaves open and we chose.
+There is no public code (docs/PAPERS.md, iCMFormer++). "Paper" marks what the paper says, "ours" what it leaves open and
+we chose.
 """
 
 import dataclasses

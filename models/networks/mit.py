@@ -1,7 +1,6 @@
 """Mix Transformer, SegFormer's encoder, with EMC-Click's side input for the first click.
 
-Built from the papers (Xie et al., 2021; docs/PAPERS.md, EMC-Click: base network); names are those of the published
-files.
+Built from the paper (Xie et al., 2021; docs/PAPERS.md, EMC-Click); names are those of the published files.
 """
 
 import math
@@ -14,6 +13,8 @@ from torch import Tensor, nn
 HEADS = (1, 2, 5, 8)
 REDUCTIONS = (8, 4, 2, 1)
 MLP_RATIO = 4
+MARKS = ("patch_embed1.proj.weight", "block1.0.attn.q.weight")
+"""Tensors by which a file of such a backbone is known."""
 
 
 class OverlapPatchEmbed(nn.Module):

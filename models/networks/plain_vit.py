@@ -15,6 +15,8 @@ from models.networks.base import Network, Traits
 from models.networks.pretrained import copy_tensors
 
 WINDOW_PIXELS = 224
+MARKS = ("patch_embed.proj.weight", "blocks.0.attn.qkv.weight")
+"""Tensors by which a file of such a backbone is known."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,4 @@
-"""RITM: HRNet + OCR whose stem receives the clicks and the previous mask (Sofiiuk et al., 2021).
-
-docs/PAPERS.md, RITM: network.
-"""
+"""RITM: HRNet + OCR whose stem receives the clicks and the previous mask (Sofiiuk et al., 2021)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,4 @@
-"""How iCMFormer++ makes one stream of its two: by channels, by self-attention, or by a plain sum.
-
-docs/PAPERS.md, iCMFormer++: cross-attention and fusion.
-"""
+"""How iCMFormer++ makes one stream of its two: by channels, by self-attention, or by a plain sum."""
 
 import torch
 import torch.nn.functional as F

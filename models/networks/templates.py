@@ -1,7 +1,4 @@
-"""EMC-Click's template selection: the cells that look most like what was clicked.
-
-Section 3 of the paper; docs/PAPERS.md, EMC-Click: mask-correction network, step 3.
-"""
+"""EMC-Click's template selection: the cells that look most like what was clicked (poster, section 3)."""
 
 import math
 from typing import NamedTuple

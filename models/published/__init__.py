@@ -147,7 +147,7 @@ def pack_clicks(clicks: Clicks, limit: int | None = None) -> Tensor:
     """Pack clicks the way the authors' networks take them: float32 (1, 2n, 3), rows (y, x, order).
 
     First the positive clicks, then, from row n on, the negative ones; unused rows are -1. `limit` keeps the first
-    clicks only and bounds n, which otherwise is that of the whole list (docs/PAPERS.md, RITM: clicks as maps).
+    clicks only and bounds n, which otherwise is that of the whole list (docs/PAPERS.md, RITM).
     """
     num_positive = int(clicks.positive.sum())
     half = max(1, num_positive, len(clicks) - num_positive)

@@ -1,4 +1,4 @@
-"""Published EMC-Click files: their mask-correction network repeats one block under three names."""
+"""Published EMC-Click files (docs/PAPERS.md, EMC-Click): their correction network has one block under three names."""
 
 from typing import Any
 
@@ -19,12 +19,16 @@ def dead_segformer(config: Any) -> Shapes:
     return norm("feature_extractor.backbone.norm_add", config.dims[0])
 
 
+MARKS = ("refiner.", "feature_extractor.")
+
 EMC_HRNET = Family(
     prefix="emc_hrnet",
     dead=lambda config: dead_context(config.ocr_width),
     alias=alias,
     licence="MIT",
     refinement="flip",
+    marks=MARKS,
+    class_name="HRNetRefineModel",
 )
 EMC_SEGFORMER = Family(
     prefix="emc_segformer",
@@ -32,4 +36,6 @@ EMC_SEGFORMER = Family(
     alias=alias,
     licence="MIT; the encoder it starts from has NVIDIA's non-commercial licence",
     refinement="flip",
+    marks=MARKS,
+    class_name="SegFormerModel",
 )

@@ -1,7 +1,7 @@
 """What a family of published checkpoints is: how their names and shapes become ours."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -34,6 +34,12 @@ class Family:
     """Of the authors' weights."""
     refinement: str = "standard"
     """By name: how the authors evaluate their weights."""
+    marks: tuple[str, ...] = ()
+    """How names of tensors begin that click-to-mask networks alone have, these among them."""
+    class_name: str = ""
+    """Last part of the class that the config in such files names."""
+    behaviour: Mapping[tuple[str, ...], Any] = field(default_factory=dict)
+    """What our networks do: settings of those configs, by path, that no tensor's shape would show."""
 
 
 def conv(name: str, dim_in: int, dim_out: int, *, side: int = 1, bias: bool = True) -> Shapes:

@@ -1,5 +1,5 @@
-"""Published FocusCut files: bare state dicts, every tensor used, under the names that our network has."""
+"""Published FocusCut files: bare state dicts, all used, under our network's names (docs/PAPERS.md, FocusCut)."""
 
 from models.published.family import Family
 
-FOCUSCUT = Family(prefix="focuscut_resnet", licence="CC BY-NC 4.0", refinement="focuscut")
+FOCUSCUT = Family(prefix="focuscut_resnet", licence="CC BY-NC 4.0", marks=("my_aspp.",), refinement="focuscut")

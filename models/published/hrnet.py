@@ -1,4 +1,4 @@
-"""Published RITM files: HRNet + OCR (docs/PAPERS.md, RITM: network); EMC-Click's have the same head."""
+"""Published RITM files (docs/PAPERS.md, RITM): HRNet + OCR; EMC-Click's have the same head."""
 
 from typing import Any
 
@@ -20,4 +20,17 @@ def dead(config: Any) -> Shapes:
     return dead_context(config.ocr_width)
 
 
-RITM = Family(prefix="ritm_hrnet", dead=dead, licence="MIT", refinement="zoom_in_flip")
+RITM = Family(
+    prefix="ritm_hrnet",
+    dead=dead,
+    licence="MIT",
+    refinement="zoom_in_flip",
+    marks=("maps_transform.", "feature_extractor."),
+    class_name="HRNetModel",
+    behaviour={
+        ("with_prev_mask",): True,
+        ("use_leaky_relu",): True,
+        ("use_rgb_conv",): False,
+        ("binary_prev_mask",): False,
+    },
+)

@@ -1,4 +1,4 @@
-"""Published iCMFormer files: no weights are public, the layout is that of the public code."""
+"""Published iCMFormer files (docs/PAPERS.md, iCMFormer): no weights are public, but the code's layout is."""
 
 from typing import Any
 
@@ -19,11 +19,17 @@ def swin_dead(config: Any) -> Shapes:
 
 LICENCE = "iCMFormer's own: see the LICENSE file of its project"
 
+MARKS = ("backbone.blocks2.",)
+
 ICMFORMER = Family(
     prefix="icmformer_vit",
     reshape=plain_vit.reshape,
     dead=plain_vit.dead,
     licence=LICENCE,
     refinement="zoom_in_flip",
+    marks=MARKS,
+    class_name=plain_vit.CLASS,
 )
-ICMFORMER_SWIN = Family(prefix="icmformer_swin", dead=swin_dead, licence=LICENCE, refinement="zoom_in_flip")
+ICMFORMER_SWIN = Family(
+    prefix="icmformer_swin", dead=swin_dead, licence=LICENCE, refinement="zoom_in_flip", marks=MARKS
+)

@@ -1,13 +1,12 @@
-"""Published plain-ViT files: SimpleClick, CFR-ICL; their dead tensors are iCMFormer's too.
-
-docs/PAPERS.md, SimpleClick: recipes and files.
-"""
+"""Published plain-ViT files: SimpleClick, CFR-ICL; their dead tensors are iCMFormer's too."""
 
 from typing import Any
 
 from torch import Tensor
 
 from models.published.family import Family, Shapes, linear, norm
+
+CLASS = "PlainVitModel"
 
 
 def up_convolutions(head_dim: int) -> Shapes:
@@ -38,4 +37,7 @@ SIMPLECLICK = Family(
     dead=dead,
     licence="MIT if the file is SimpleClick's, CC BY-NC 4.0 (non-commercial) if it is CFR-ICL's",
     refinement="zoom_in_flip",
+    marks=("patch_embed_coords.",),
+    class_name=CLASS,
+    behaviour={("with_prev_mask",): True, ("random_split",): False, ("head_params", "upsample"): "x1"},
 )

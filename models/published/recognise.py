@@ -9,16 +9,8 @@ from torch import Tensor
 
 from models.errors import InputError
 from models.fit import check_fit, shapes_of
-from models.networks import NETWORKS, create
-from models.published import family, translate
-
-CLASSES = {
-    "HRNetModel": ("ritm_hrnet",),
-    "HRNetRefineModel": ("emc_hrnet",),
-    "SegFormerModel": ("emc_segformer",),
-    "PlainVitModel": ("simpleclick_vit", "icmformer_vit"),
-}
-"""By the last part of a config's class: how our names of its networks start."""
+from models.networks import NETWORKS, create, deeplab, hrnet, icmformer_swin, mit, plain_vit
+from models.published import FAMILIES, family, translate
 
 SHAPE = {
     "dim": ("backbone_params", "embed_dim"),
@@ -32,37 +24,17 @@ SHAPE = {
 }
 """Fields of our configs: where the authors' configs have them."""
 
-BEHAVIOUR = {
-    "": {("use_disks",): True, ("norm_radius",): 5},
-    "ritm_hrnet": {
-        ("with_prev_mask",): True,
-        ("use_leaky_relu",): True,
-        ("use_rgb_conv",): False,
-        ("binary_prev_mask",): False,
-    },
-    "simpleclick_vit": {("with_prev_mask",): True, ("random_split",): False, ("head_params", "upsample"): "x1"},
-}
-"""What our networks do, by the start of their names: settings that no tensor's shape would show."""
+BEHAVIOUR = {("use_disks",): True, ("norm_radius",): 5}
+"""What all our networks do, as `Family.behaviour`."""
 
 BACKBONES = {
-    "ViT": ("patch_embed.proj.weight", "blocks.0.attn.qkv.weight"),
-    "Swin": ("patch_embed.proj.weight", "layers.0.blocks.0.attn.qkv.weight"),
-    "MiT": ("patch_embed1.proj.weight", "block1.0.attn.q.weight"),
-    "HRNet": ("conv1.weight", "stage2.0.branches.0.0.conv1.weight"),
-    "ResNet": ("conv1.weight", "layer1.0.conv1.weight"),
+    "ViT": plain_vit.MARKS,
+    "Swin": icmformer_swin.MARKS,
+    "MiT": mit.MARKS,
+    "HRNet": hrnet.MARKS,
+    "ResNet": deeplab.MARKS,
 }
 """Tensors by which the files of timm, torchvision, MAE and the authors' pre-training are known."""
-
-MODELS = {
-    "refiner.": ("emc_hrnet", "emc_segformer"),
-    "maps_transform.": ("ritm_hrnet",),
-    "my_aspp.": ("focuscut_resnet",),
-    "backbone.blocks2.": ("icmformer_",),
-    "patch_embed_coords.": ("simpleclick_vit",),
-    "sam_prompt_encoder.": ("sam2_hiera",),
-    "prompt_encoder.": ("sam_vit", "mobile_sam"),
-}
-"""Tensors that only click-to-mask networks have, and how our names of such networks start; the first found counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +65,8 @@ def config_of(content: Any) -> PublishedConfig | None:
 
 def claimed(config: PublishedConfig) -> list[str] | None:
     """Registered networks that a config names; None if its class is not known, [] if none has its shape."""
-    starts = CLASSES.get(config.class_name.rpartition(".")[2])
-    if starts is None:
+    starts = tuple(known.prefix for known in FAMILIES if known.class_name == config.class_name.rpartition(".")[2])
+    if not starts:
         return None
     names = [name for name in NETWORKS if name.startswith(starts)]
     wanted = {key: value for key, path in SHAPE.items() if (value := config.at(path)) is not None}
@@ -105,14 +77,16 @@ def claimed(config: PublishedConfig) -> list[str] | None:
 
 def check_behaviour(config: PublishedConfig, name: str) -> None:
     """Raise InputError if a config sets something that network `name` does otherwise and no shape would show."""
-    for start, settings in BEHAVIOUR.items():
-        for path, ours in settings.items():
-            theirs = config.at(path)
-            if name.startswith(start) and theirs is not None and theirs != ours:
-                raise InputError(
-                    f"the file's config has {'.'.join(path)} = {theirs!r}: network {name} does {ours!r} only, and its "
-                    "answers would differ"
-                )
+    settings = BEHAVIOUR | {
+        path: ours for known in FAMILIES if name.startswith(known.prefix) for path, ours in known.behaviour.items()
+    }
+    for path, ours in settings.items():
+        theirs = config.at(path)
+        if theirs is not None and theirs != ours:
+            raise InputError(
+                f"the file's config has {'.'.join(path)} = {theirs!r}: network {name} does {ours!r} only, and its "
+                "answers would differ"
+            )
 
 
 def fits(name: str, state: Mapping[str, Tensor]) -> bool:
@@ -130,13 +104,14 @@ def fits(name: str, state: Mapping[str, Tensor]) -> bool:
 
 def fitting(state: Mapping[str, Tensor]) -> list[str]:
     """Registered networks that a published file fits."""
-    starts = next((starts for mark, starts in MODELS.items() if any(key.startswith(mark) for key in state)), None)
-    return [] if starts is None else [name for name in NETWORKS if name.startswith(starts) and fits(name, state)]
+    starts = tuple(known.prefix for known in FAMILIES if any(key.startswith(known.marks) for key in state))
+    return [name for name in NETWORKS if name.startswith(starts) and fits(name, state)]
 
 
 def is_model(state: Mapping[str, Tensor]) -> bool:
     """Whether a state dict has parts that only click-to-mask networks have."""
-    return any(key.startswith((*MODELS, "feature_extractor.")) for key in state)
+    marks = tuple(mark for known in FAMILIES for mark in known.marks)
+    return any(key.startswith(marks) for key in state)
 
 
 def backbone_kind(state: Mapping[str, Tensor]) -> str | None:

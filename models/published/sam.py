@@ -85,10 +85,23 @@ def sam2_dead(config: Any) -> Shapes:
     return shapes
 
 
-SAM = Family(prefix="sam_vit", rename=sam_rename, licence=LICENCE, refinement="sam")
+MARKS = ("prompt_encoder.",)
+
+SAM = Family(prefix="sam_vit", rename=sam_rename, licence=LICENCE, refinement="sam", marks=MARKS)
 MOBILE_SAM = Family(
-    prefix="mobile_sam", rename=mobile_sam_rename, dead=mobile_sam_dead, licence=LICENCE, refinement="sam"
+    prefix="mobile_sam",
+    rename=mobile_sam_rename,
+    dead=mobile_sam_dead,
+    licence=LICENCE,
+    refinement="sam",
+    marks=MARKS,
 )
 SAM2 = Family(
-    prefix="sam2_hiera", rename=sam2_rename, reshape=sam2_reshape, dead=sam2_dead, licence=LICENCE, refinement="sam"
+    prefix="sam2_hiera",
+    rename=sam2_rename,
+    reshape=sam2_reshape,
+    dead=sam2_dead,
+    licence=LICENCE,
+    refinement="sam",
+    marks=("sam_prompt_encoder.",),
 )
