@@ -300,7 +300,7 @@ def conclude(config: SweepConfig, contest: Contest, base: Refinement, out: Path,
     print(f"\n{aligned(lines, '>><>><')}")
     if config.pareto:
         print("\nbest at each price, cheapest first:")
-        for entry in contest.front():
+        for entry in contest.pareto_front():
             score = abs(contest.score(entry))
             print(f"  {entry.seconds_per_click:8.3f} s/click  {label} {score:.3f}  {contest.title(entry)}")
     print(f"\n{sentence}\n")

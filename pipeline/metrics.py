@@ -95,11 +95,6 @@ def seconds_per_click(seconds: float, sessions: Sequence[Sequence[float]]) -> fl
     return seconds / max(1, sum(len(ious) for ious in sessions))
 
 
-def label(name: str, quality: float, max_clicks: int = 20) -> str:
-    """Name a count as papers do: NoC@90 for the usual 20 clicks (or fewer), NoC100@90 where there are more."""
-    return f"{name}{max_clicks if max_clicks > 20 else ''}@{round(quality * 100)}"
-
-
 def _fails(ious: Sequence[float], quality: float, max_clicks: int) -> bool:
     return reaches(ious, quality, max_clicks) is None
 

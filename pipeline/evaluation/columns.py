@@ -32,24 +32,17 @@ class Column:
 
 
 def columns_of(measures: Iterable[Measure], summaries: Sequence[Summary], max_clicks: int) -> list[Column]:
-    """Make a column for all values that any of the summaries has, in the order of the measures."""
-    return [
-        Column(measure=measure, at=at, title=measure.title(float(at or 0), max_clicks))
-        for measure in measures
-        for at in values_of(measure, summaries)
-    ]
-
-
-def values_of(measure: Measure, summaries: Sequence[Summary]) -> list[str]:
-    """Values of a measure's grid at which any summary has it; [""] for one without a grid."""
-    found = (at for summary in summaries for at, value in measure.read(summary).items() if value is not None)
-    return list(dict.fromkeys(found))
+    """Make a column for all values of `at` that any of the summaries knows, in the order of the measures."""
+    out = []
+    for measure in measures:
+        known = [at for summary in summaries for at, value in measure.read(summary).items() if value is not None]
+        for at in dict.fromkeys(known):
+            out.append(Column(measure=measure, at=at, title=measure.title(float(at or 0), max_clicks)))
+    return out
 
 
 def printed(summaries: Sequence[Summary], max_clicks: int) -> list[Column]:
     """Make the columns of the table on the terminal."""
-    out = []
-    for measure in MEASURES.values():
-        columns = columns_of([measure], summaries, max_clicks) if measure.printed else []
-        out += columns[-1:] if measure.printed == "last" else columns
-    return out
+    columns = columns_of((each for each in MEASURES.values() if each.printed), summaries, max_clicks)
+    last = {column.measure.name: column for column in columns}
+    return [each for each in columns if each.measure.printed == "each" or each is last[each.measure.name]]

@@ -16,6 +16,7 @@ from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.object_row import ObjectRow
 
 Better = Literal["higher", "lower", ""]
+Page = Literal["results", "failures", ""]
 Grid = Literal["at_clicks", "further_clicks", "qualities", ""]
 OfMask = Callable[[np.ndarray, np.ndarray, np.ndarray], float]
 """(mask, object mask, ignored pixels), bool (h, w) each -> value; nan where there is none."""
@@ -45,6 +46,9 @@ class Group:
         return [row.ious for row in self.rows]
 
 
+OfAll = Callable[[Group, float], float | None]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Measure:
     """A measure, and how it is shown. `at` is a value of its grid: a number of clicks, or an IoU to reach."""
@@ -65,7 +69,7 @@ class Measure:
     """Extra work: measured if the protocol's `boundaries` says so, after the clicks `at_clicks` and the last one."""
     of_object: Callable[[ObjectRow, float, int], float | None] | None = None
     """(row, at, max_clicks) -> value. Without it there is neither a column of objects.csv nor a comparison."""
-    of_all: Callable[[Group, float], float | None] | None = None
+    of_all: OfAll | None = None
     """Value of rows together; without it the mean of `of_object`."""
     heading: str = ""
     """Of a column in tables; "": as all of its grid."""
@@ -73,7 +77,7 @@ class Measure:
     """In objects.csv; "": as all of its grid."""
     printed: Literal["each", "last", ""] = "each"
     """Whether the table on the terminal has it, at each value of the grid or at the last; MLflow has what it has."""
-    page: Literal["results", "failures", ""] = "results"
+    page: Page = "results"
     """Which table of the report has it."""
 
     def after(self, mask: np.ndarray, object_mask: np.ndarray, ignore_mask: np.ndarray) -> float | None:
@@ -137,12 +141,18 @@ def per_click(name: str, label: str, of_mask: OfMask, **more: Any) -> Measure:
     )
 
 
-def _biou(mask: np.ndarray, object_mask: np.ndarray, ignore_mask: np.ndarray) -> float:
-    return biou(mask, object_mask & ~ignore_mask)
+def per_quality(
+    name: str, label: str, of_all: OfAll, *, form: str = "d", page: Page = "failures", **more: Any
+) -> Measure:
+    """Make a count by the IoU to reach, low is good; `more` are fields of Measure."""
+    return Measure(
+        name=name, label=label, key=name, grid="qualities", of_all=of_all, better="lower", form=form, page=page, **more
+    )
 
 
-def _assd(mask: np.ndarray, object_mask: np.ndarray, ignore_mask: np.ndarray) -> float:
-    return assd(mask, object_mask & ~ignore_mask)
+def of_ious(count: Callable[[Sequence[Sequence[float]], float, int], float]) -> OfAll:
+    """Make a function of rows from one of (IoUs of all sessions, quality, max_clicks)."""
+    return lambda group, at: count(group.sessions, at, group.max_clicks)
 
 
 def _nofi(group: Group, quality: float) -> int:
@@ -154,34 +164,32 @@ def _honoured(group: Group, at: float) -> float:
     return sum(row.num_honoured for row in group.rows) / max(1, sum(map(len, group.sessions)))
 
 
+def _reaches(row: ObjectRow, quality: float, max_clicks: int) -> int | None:
+    return metrics.reaches(row.ious, quality, max_clicks)
+
+
 MEASURES: dict[str, Measure] = {
     measure.name: measure
     for measure in (
         per_click("iou", "IoU", metrics.iou, undefined=0.0),
-        Measure(
-            name="noc", label="NoC", key="noc", grid="qualities", better="lower", form=".2f", column="clicks_to_{at}",
-            undefined="max_clicks", of_object=lambda row, at, most: metrics.reaches(row.ious, at, most),
-            of_all=lambda group, at: metrics.noc(group.sessions, at, group.max_clicks),
+        per_quality(
+            "noc", "NoC", of_ious(metrics.noc), form=".2f", page="results", undefined="max_clicks", of_object=_reaches,
+            column="clicks_to_{at}",
         ),
-        Measure(
-            name="nof", label="NoF", key="nof", grid="qualities", better="lower", form="d", printed="last",
-            page="failures", of_all=lambda group, at: metrics.nof(group.sessions, at, group.max_clicks),
-        ),
-        Measure(
-            name="num_at_max", label="at max", key="num_at_max", grid="qualities", better="lower", form="d",
-            heading="≥{most}@{percent}", printed="", page="failures",
-            of_all=lambda group, at: metrics.num_at_max(group.sessions, at, group.max_clicks),
-        ),
-        Measure(
-            name="nofi", label="NoFI", key="nofi", grid="qualities", better="lower", form="d", printed="",
-            page="failures", of_all=_nofi,
-        ),
+        per_quality("nof", "NoF", of_ious(metrics.nof), printed="last"),
+        per_quality("num_at_max", "at max", of_ious(metrics.num_at_max), heading="≥{most}@{percent}", printed=""),
+        per_quality("nofi", "NoFI", _nofi, printed=""),
         Measure(
             name="miou", label="IoU", key="miou_after", grid="further_clicks", printed="", page="",
             of_all=lambda group, at: metrics.miou_after(group.sessions, int(at)),
         ),
-        per_click("biou", "BIoU", _biou, costly=True, printed=""),
-        per_click("assd", "ASSD", _assd, better="lower", form=".2f", costly=True, printed=""),
+        per_click(
+            "biou", "BIoU", lambda mask, truth, ignored: biou(mask, truth & ~ignored), costly=True, printed=""
+        ),
+        per_click(
+            "assd", "ASSD", lambda mask, truth, ignored: assd(mask, truth & ~ignored), costly=True, printed="",
+            better="lower", form=".2f",
+        ),
         Measure(name="honoured", label="honoured", key="honoured", form=".1%", printed="", of_all=_honoured),
         Measure(
             name="seconds_per_click", label="s/click", key="seconds_per_click", better="", form=".2f",

@@ -79,7 +79,7 @@ def pareto_figure(found: list[Standing], contest: Contest) -> str:
         if group:
             axes.scatter([s.seconds_per_click for s in group], [s.estimate for s in group], s=34, zorder=3, **style)
     by_name = {s.entry.name: s for s in done}
-    front = [by_name[entry.name] for entry in contest.front()]
+    front = [by_name[entry.name] for entry in contest.pareto_front()]
     xs, ys = [s.seconds_per_click for s in front], [s.value for s in front]
     axes.plot(xs, ys, color=COLOURS[2], drawstyle="steps-post", label="best at its price", zorder=2)
     default = by_name.get(contest.default)

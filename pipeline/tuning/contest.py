@@ -160,7 +160,7 @@ class Contest:
         gained = float(np.mean(np.asarray(rows) - np.asarray(reference[: len(rows)])))
         return float(np.mean(reference)) + gained, entry.seconds_per_click
 
-    def front(self) -> list[Entry]:
+    def pareto_front(self) -> list[Entry]:
         """Those that played everything, of which none is both better and cheaper; cheapest first."""
         done = [e for e in self.entries.values() if e.status == PLAYED and e.results]
         points = {e.name: (self.score(e), e.seconds_per_click) for e in done}

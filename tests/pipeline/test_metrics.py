@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from models.errors import InputError
+from pipeline.evaluation.measures import MEASURES
 from pipeline.metrics import (
     at_click,
     clicks_to,
     iou,
     iou_at,
-    label,
     mean_of_known,
     miou_after,
     noc,
@@ -110,7 +110,8 @@ def test_a_hundred_clicks_are_counted_like_twenty() -> None:
     assert noc(sessions, 0.9, max_clicks=100) == pytest.approx((50 + 100 + 100) / 3)
     assert (nof(sessions, 0.9, max_clicks=100), num_at_max(sessions, 0.9, max_clicks=100)) == (1, 2)
     assert (nof(sessions, 0.9), noc(sessions, 0.9)) == (3, 20)
-    assert (label("NoC", 0.9), label("NoC", 0.9, 100), label("NoF", 0.85, 100)) == ("NoC@90", "NoC100@90", "NoF100@85")
+    titles = [MEASURES[name].title(*of) for name, *of in (("noc", 0.9), ("noc", 0.9, 100), ("nof", 0.85, 100))]
+    assert titles == ["NoC@90", "NoC100@90", "NoF100@85"]
 
 
 def test_an_item_fails_if_one_of_its_objects_does_and_counts_once() -> None:

@@ -84,7 +84,7 @@ def test_the_front_has_the_best_at_each_price() -> None:
     space = {**SPACE, "refine.cascade.steps": Choice((0, 2))}
     race = RaceConfig(rungs=(0.2, 1.0))
     contest = run(contest_of(race, 12, pareto=True), open_search("optuna_pareto", space, 12, 0), bench(), generation=6)
-    front = contest.front()
+    front = contest.pareto_front()
     assert front
     scores, prices = [contest.score(e) for e in front], [e.seconds_per_click for e in front]
     assert prices == sorted(prices)
