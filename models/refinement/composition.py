@@ -65,7 +65,7 @@ class Refinement(Record):
     def why_not(self, traits: Traits) -> Iterator[str]:
         """Give the reasons for which a network with these traits cannot be refined so."""
         for part in self.parts:
-            yield from part.why_not(traits, self)
+            yield from part.why_not(traits, self.parts)
         decided = isinstance(traits.size, tuple | LongSide) or traits.multiple > 1
         if decided and self.limit_longest_side is not None:
             yield "limit_longest_side: this network decides the size of its views itself; leave it out"

@@ -5,7 +5,7 @@ docs/PAPERS.md, FocusCut: inference.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple, Self
+from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -21,9 +21,6 @@ from models.refinement.patches import Masking, Patch, paste_back, view_of
 from models.refinement.progressive_focus import REFERENCE_SIDE, next_ratio
 from models.refinement.state import FocusClick, Look, Seen, State, Step, View
 from models.steps import Steps, together
-
-if TYPE_CHECKING:
-    from models.refinement.composition import Refinement
 
 FAST_RATIO = 3.8 % 1
 """The fast mode's 0.8 as the public code reads it, 0.7999999999999998: some radii are one pixel shorter than by 0.8."""
@@ -82,7 +79,7 @@ class Focus(Part):
         """Settings that have a name."""
         return {"focus": cls(), "focus_fast": cls(fixed_ratio=FAST_RATIO, iterative=False)}
 
-    def why_not(self, traits: Traits, refinement: "Refinement") -> Iterator[str]:
+    def why_not(self, traits: Traits, parts: Sequence[Part]) -> Iterator[str]:
         """Give the reasons for which a network cannot be refined so."""
         hw = view_hw(self, traits)
         if traits.exemplar:

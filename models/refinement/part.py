@@ -1,18 +1,15 @@
 """What a refinement is made of: parts, each of which changes what one look is, or what happens at a click."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 from models.networks.base import Traits
 from models.parameters import Parameter
 from models.records import Record
 from models.refinement.patches import Masking
 from models.refinement.state import Look, Step
-
-if TYPE_CHECKING:
-    from models.refinement.composition import Refinement
 
 
 class Slot(IntEnum):
@@ -73,8 +70,8 @@ class Part(Record):
         """Rows of the matrix in docs/REFINEMENTS.md: settings that networks take or refuse differently."""
         return {cls.name: cls()}
 
-    def why_not(self, traits: Traits, refinement: "Refinement") -> Iterator[str]:
-        """Give the reasons for which a network cannot be refined so, beside the other parts of `refinement`."""
+    def why_not(self, traits: Traits, parts: "Sequence[Part]") -> Iterator[str]:
+        """Give the reasons for which a network cannot be refined so, beside the `parts` of its refinement."""
         yield from ()
 
     def cost(self, traits: Traits) -> str:

@@ -1,8 +1,8 @@
 """Split: encode a view once, correct it at every click (Du et al. 2023; docs/PAPERS.md, EMC-Click: inference)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -14,9 +14,6 @@ from models.refinement.part import Inside, Part, Slot
 from models.refinement.state import Look, Seen, View, start
 from models.resampling import resize
 from models.steps import Correct, Encode, Steps, ask
-
-if TYPE_CHECKING:
-    from models.refinement.composition import Refinement
 
 CERTAIN = 0.99
 """A given mask counts as so certain, and its background as 1 - this (ours)."""
@@ -49,7 +46,7 @@ class Split(Part):
         """Rows of the matrix."""
         return {"base_cascade": cls(base_steps=1), "split": cls()}
 
-    def why_not(self, traits: Traits, refinement: "Refinement") -> Iterator[str]:
+    def why_not(self, traits: Traits, parts: Sequence[Part]) -> Iterator[str]:
         """Give the reasons for which a network cannot be refined so."""
         if traits.prompted:
             yield "split: the heavy half of this network sees no click, and never has to run again; leave it out"
@@ -60,7 +57,7 @@ class Split(Part):
                 "split.base_steps: the heavy half of this network does not look at a previous mask, so that its "
                 "cascade would change nothing; cascade the correction instead"
             )
-        elif self.encode == "once" and any(part.slot is Slot.PLACE for part in refinement.parts):
+        elif self.encode == "once" and any(part.slot is Slot.PLACE for part in parts):
             yield "split.encode 'once': a zoom changes the view, which has to be encoded again (on_zoom)"
 
     def looks(self, inside: Inside) -> Inside:

@@ -1,8 +1,8 @@
 """Square zoom: the look at the whole object of FocusCut's public code (docs/PAPERS.md, FocusCut: inference)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 import numpy as np
 import torch
@@ -16,9 +16,6 @@ from models.refinement.part import ENCODED, EXEMPLAR, Inside, Part, Slot
 from models.refinement.patches import Masking, Patch, paste_back, view_of
 from models.refinement.state import Look, Memory, State, Step
 from models.steps import Steps
-
-if TYPE_CHECKING:
-    from models.refinement.composition import Refinement
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +38,7 @@ class SquareZoom(Part):
         """No setting has a name: it is a part of `focuscut`."""
         return {}
 
-    def why_not(self, traits: Traits, refinement: "Refinement") -> Iterator[str]:
+    def why_not(self, traits: Traits, parts: Sequence[Part]) -> Iterator[str]:
         """Give the reasons for which a network cannot be refined so."""
         if traits.exemplar:
             yield f"square_zoom: {EXEMPLAR}"

@@ -3,9 +3,9 @@
 docs/PAPERS.md, RITM: zoom-in.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 from models.geometry import Box, SizeRule, apply_size_rule, box_iou, contains, expand, whole
 from models.networks.base import Traits
@@ -14,9 +14,6 @@ from models.records import Above, AtLeast, AtMost
 from models.refinement.part import ENCODED, EXEMPLAR, Inside, Part, Slot
 from models.refinement.state import Look, State, Step
 from models.steps import Steps
-
-if TYPE_CHECKING:
-    from models.refinement.composition import Refinement
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +48,7 @@ class ZoomIn(Part):
         """Settings that have a name."""
         return {"zoom_in": cls(), "zoom_in_late": cls(skip_clicks=3)}
 
-    def why_not(self, traits: Traits, refinement: "Refinement") -> Iterator[str]:
+    def why_not(self, traits: Traits, parts: Sequence[Part]) -> Iterator[str]:
         """Give the reasons for which a network cannot be refined so."""
         if isinstance(traits.size, tuple) and self.size not in (None, traits.size):
             yield f"zoom_in.size {self.size}: this network takes views of exactly {traits.size}"
