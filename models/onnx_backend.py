@@ -22,12 +22,13 @@ from models import checkpoint, export
 from models.box import resolve
 from models.click_maps import collate_clicks
 from models.errors import InputError
+from models.exemplar import Exemplar
 from models.fast import swap
 from models.files import whole_folder, write_json
 from models.interaction import Clicks
 from models.networks.base import Network
 from models.networks.sam import Sam
-from models.steps import Answer, Correct, Encode, Example, Prompt, Request, Segment, Start
+from models.steps import Answer, Correct, Encode, Prompt, Request, Segment, Start
 
 logger = logging.getLogger("maskwright.models")
 GRAPHS, FILES = 1, "files.json"
@@ -201,7 +202,7 @@ def of_clicks(prefix: str, clicks: Clicks) -> dict[str, Tensor]:
     return {f"{prefix}_{part}": getattr(batch, part) for part in ("yx", "positive", "valid", "first")}
 
 
-def of_example(example: Example | None, mask: Tensor) -> dict[str, Tensor]:
+def of_example(example: Exemplar | None, mask: Tensor) -> dict[str, Tensor]:
     """Name an exemplar as inputs; without one its mask is empty, of the size of `mask`, and it has no clicks."""
     given = {"exemplar_mask": (torch.zeros_like(mask) if example is None else example.mask)[None]}
     for kind in EXEMPLAR_LISTS:

@@ -16,17 +16,17 @@ from models.box import DEFAULT
 from models.click_maps import collate_clicks
 from models.device import to_device, to_host
 from models.errors import InputError
+from models.exemplar import Exemplar, ExemplarBatch, exemplar_of
 from models.inference import place, prepare
 from models.interaction import Click, Clicks, check_click, check_image, check_mask
 from models.mask_runs import runs_of
-from models.networks.base import Exemplar, Network, PromptNetwork, SplitNetwork
+from models.networks.base import Network, PromptNetwork, SplitNetwork
 from models.onnx_backend import OnnxAnswer, onnx_files
 from models.precision import Precision
 from models.refinement import REFINEMENTS, Refinement, State, build, named, why_not
-from models.refinement.exemplar import example_of
 from models.refinement.frames import Frames, Pool
 from models.refinement.passes import passes, threshold_is_last
-from models.steps import Answer, Encode, Example, Prompt, Segment, Start
+from models.steps import Answer, Encode, Prompt, Segment, Start
 
 NOWHERE = Click(y=0, x=0, positive=False)
 """Stands in for a click that is not made yet: no box around an object reaches out for a negative one."""
@@ -75,11 +75,9 @@ def answer_with(network: Network) -> Answer:
         return {"started": tuple(torch.stack(part) for part in parts)}
 
     def of_examples(requests: list[Any]) -> dict[str, Any]:
-        return {} if requests[0].example is None else {"exemplar": exemplars([r.example for r in requests])}
-
-    def exemplars(examples: list[Example]) -> Exemplar:
-        lists = ([getattr(e, name) for e in examples] for name in ("positive", "true_negative", "pseudo_negative"))
-        return Exemplar(torch.stack([e.mask for e in examples]), *(collate_clicks(part, device) for part in lists))
+        return (
+            {} if requests[0].example is None else {"exemplar": ExemplarBatch.of([r.example for r in requests], device)}
+        )
 
     return answer
 
@@ -88,14 +86,14 @@ def open_state(
     image: np.ndarray,
     mask: np.ndarray | None = None,
     device: torch.device | str = "cpu",
-    example: Example | None = None,
+    example: Exemplar | None = None,
 ) -> State:
     """Start a session's state from a uint8 RGB image and, optionally, a mask to correct (bool) and an exemplar."""
     check_image(image)
     return start_state(to_device(image, device).permute(2, 0, 1).float() / 255, mask, example)
 
 
-def start_state(image: Tensor, mask: np.ndarray | None = None, example: Example | None = None) -> State:
+def start_state(image: Tensor, mask: np.ndarray | None = None, example: Exemplar | None = None) -> State:
     """Start a session's state from pixels (3, h, w) in 0..1, where the network is; so is the exemplar's mask."""
     hw = (image.shape[1], image.shape[2])
     if example is not None and example.mask.shape[1:] != image.shape[1:]:
@@ -204,12 +202,12 @@ class Predictor:
         pool = self._pool if state.example is None else None
         return Session(self, replace(state, frames=Frames(SESSION_FRAMES, content, pool)))
 
-    def _example(self, exemplar: tuple[np.ndarray, Clicks] | None) -> Example | None:
+    def _example(self, exemplar: tuple[np.ndarray, Clicks] | None) -> Exemplar | None:
         if exemplar is None:
             return None
         if not self.network.traits.exemplar:
             raise InputError(f"network {self.network_name} takes no exemplar")
-        return example_of(*exemplar, device=self.device)
+        return exemplar_of(*exemplar, device=self.device)
 
     def advance(self, state: State, click: Click) -> State:
         """Answer one click: a state in, a state out."""

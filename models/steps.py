@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
+from models.exemplar import Exemplar
 from models.interaction import Clicks
 
 
@@ -23,7 +24,7 @@ class Segment:
     prev_mask: Tensor  # (1, h, w) probability
     clicks: Clicks  # in the view's frame, unpadded: padding is the driver's business and must not change the answer
     focus: bool = False  # a close-up around a click (Network.focus_view)
-    example: "Example | None" = None  # for networks that take an exemplar
+    example: "Exemplar | None" = None  # for networks that take an exemplar
     started: Any = None  # what `Start` was answered by for this image and example; None: not asked
 
     @property
@@ -37,7 +38,7 @@ class Start:
     """What no click changes (Network.start): its answer goes back, unread, in later requests on the same view."""
 
     image: Tensor
-    example: "Example | None" = None
+    example: "Exemplar | None" = None
 
     @property
     def kind(self) -> tuple[Any, ...]:
@@ -73,21 +74,6 @@ class Correct:
     def kind(self) -> tuple[Any, ...]:
         """What requests must have in common to share a forward."""
         return (Correct, self.image.shape)
-
-
-@dataclass(frozen=True, eq=False)
-class Example:
-    """A finished object as an example of what to find, in the frame of the view (or of the image, in a State).
-
-    `mask` (1, h, w) in 0..1. A true negative lies on no other object of the kind sought, a pseudo negative does.
-    """
-
-    mask: Tensor
-    positive: Clicks
-    true_negative: Clicks
-    pseudo_negative: Clicks
-    sorted_by_mask: bool = False
-    """Which negatives are true is not known: those that do not lie in the current mask (ours)."""
 
 
 @dataclass(frozen=True, eq=False)

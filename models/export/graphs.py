@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from models.click_maps import ClickBatch
+from models.exemplar import ExemplarBatch
 from models.export.graph import MIN_SIDE, Draw, Graph, Port, Sizes
 from models.export.sam import low_graph, prompt_graphs
-from models.networks.base import Exemplar, Network, SplitNetwork
+from models.networks.base import Network, SplitNetwork
 from models.networks.focuscut import FocusCut
 from models.networks.sam import Sam
 
@@ -45,7 +46,7 @@ class _WithExemplar(_Whole):
         image, prev_mask, *clicks = tensors[:6]
         mask, *lists = tensors[6:]
         # An exemplar's fields say which sign their clicks have: there are no inputs for it.
-        exemplar = Exemplar(mask, *(_all_positive(*lists[i : i + 3]) for i in range(0, len(lists), 3)))
+        exemplar = ExemplarBatch(mask, *(_all_positive(*lists[i : i + 3]) for i in range(0, len(lists), 3)))
         return self.network(image, prev_mask, ClickBatch(*clicks), exemplar).mask_logits
 
 

@@ -59,25 +59,6 @@ class Output:
     carry: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, eq=False)
-class Exemplar:
-    """Finished objects, one a sample, as examples of what to find; in the view's frame, fixed during a session.
-
-    `mask` (b, 1, h, w) in 0..1; a sample whose mask is empty and that has no clicks has no example. `true_negative`
-    clicks lie on no other object of the kind sought; `pseudo_negative` ones do, and only an ablation looks at them.
-    """
-
-    mask: Tensor
-    positive: ClickBatch
-    true_negative: ClickBatch
-    pseudo_negative: ClickBatch | None = None
-
-    def to(self, device: torch.device | str) -> "Exemplar":
-        """Copy to a device."""
-        pseudo = None if self.pseudo_negative is None else self.pseudo_negative.to(device)
-        return Exemplar(self.mask.to(device), self.positive.to(device), self.true_negative.to(device), pseudo)
-
-
 Started = tuple[Tensor, ...]
 """What a network made of its views before it was shown a click; each tensor (b, ...)."""
 

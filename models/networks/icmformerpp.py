@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from models.click_maps import ClickBatch, collate_clicks, coordinate_maps, disk_maps
 from models.errors import InputError, unknown
+from models.exemplar import ExemplarBatch
 from models.interaction import Clicks
-from models.networks.base import Exemplar, Output, Started, upsample
+from models.networks.base import Output, Started, upsample
 from models.networks.blocks import outermost, residual
 from models.networks.cross_attention import GuidedCrossBlock
 from models.networks.exemplar_guide import ExemplarGuide, GuideBackbone
@@ -141,10 +142,10 @@ class Backbone(PlainViT):
         return x.view_as(recall)
 
 
-def no_exemplar(image: Tensor) -> Exemplar:
+def no_exemplar(image: Tensor) -> ExemplarBatch:
     """Stand in for an exemplar where there is none: an empty mask for each of the views, no clicks."""
     none = collate_clicks([Clicks.none()] * len(image)).to(image.device)
-    return Exemplar(image.new_zeros(len(image), 1, *image.shape[2:]), none, none)
+    return ExemplarBatch(image.new_zeros(len(image), 1, *image.shape[2:]), none, none)
 
 
 class ICMFormerPP(PlainViTNetwork):
@@ -179,7 +180,7 @@ class ICMFormerPP(PlainViTNetwork):
         image: Tensor,
         prev_mask: Tensor,
         clicks: ClickBatch,
-        exemplar: Exemplar | None = None,
+        exemplar: ExemplarBatch | None = None,
         started: Started | None = None,
     ) -> Output:
         """Segment views of exactly `config.input_hw`: the union of all objects like the exemplar, and it (ours).
@@ -190,7 +191,7 @@ class ICMFormerPP(PlainViTNetwork):
         of_exemplar = EncodedExemplar(tokens, guide[0] if guide else None)
         return self.segment(EncodedImage(patches, None), of_exemplar, prev_mask, clicks)
 
-    def start(self, image: Tensor, exemplar: Exemplar | None = None) -> Started:
+    def start(self, image: Tensor, exemplar: ExemplarBatch | None = None) -> Started:
         """Run what depends on image and exemplar: the exemplar's whole stream, and its guide if it has one."""
         encoded = self.encode_image(image)
         of_exemplar = self.encode_exemplar(image, encoded, exemplar)
@@ -215,7 +216,7 @@ class ICMFormerPP(PlainViTNetwork):
         patches = self.backbone.add_positions(self.backbone.patch_embed(normalised))
         return EncodedImage(patches, None if self.guide is None else self.guide.features(normalised))
 
-    def encode_exemplar(self, image: Tensor, encoded: EncodedImage, exemplar: Exemplar | None) -> EncodedExemplar:
+    def encode_exemplar(self, image: Tensor, encoded: EncodedImage, exemplar: ExemplarBatch | None) -> EncodedExemplar:
         """Run what depends on image and exemplar: once for a session, whose exemplar never changes (paper)."""
         exemplar = no_exemplar(image) if exemplar is None else exemplar
         expected = (image.shape[0], 1, *self.config.input_hw)  # not len(), which fixes the batch of an exported graph
@@ -236,7 +237,7 @@ class ICMFormerPP(PlainViTNetwork):
             patches = self.backbone.add_positions(self.backbone.patch_embed(masked))
         return EncodedExemplar(self.backbone.exemplar(patches + tokens), guide)
 
-    def exemplar_maps(self, exemplar: Exemplar) -> Tensor:
+    def exemplar_maps(self, exemplar: ExemplarBatch) -> Tensor:
         """Mask and clicks of the exemplar as far as the config shows them: (b, 3, h, w)."""
         config, hw = self.config, self.config.input_hw
         mask = exemplar.mask.to(self.image_mean.dtype)

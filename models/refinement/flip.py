@@ -6,7 +6,7 @@ from models.interaction import Clicks
 from models.networks.base import Traits
 from models.refinement.part import ENCODED, Inside, Part, Slot
 from models.refinement.state import Look, Seen, View
-from models.steps import Example, Steps, together
+from models.steps import Steps, together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,16 +36,12 @@ def mirrored(view: View) -> View:
         return Clicks(yx, clicks.positive)
 
     example = view.example
-    if example is not None:
-        lists = (example.positive, example.true_negative, example.pseudo_negative)
-        positive, true, pseudo = (turned(clicks) for clicks in lists)
-        example = Example(example.mask.flip(-1), positive, true, pseudo)
     return replace(
         view,
         image=view.image.flip(-1),
         prev_mask=view.prev_mask.flip(-1),
         clicks=turned(view.clicks),
-        example=example,
+        example=None if example is None else example.moved(lambda mask: mask.flip(-1), turned),
         frame=None if view.frame is None else view.frame.mirrored(),
     )
 

@@ -8,8 +8,8 @@ from weakref import WeakValueDictionary
 
 from torch import Tensor
 
+from models.exemplar import Exemplar
 from models.geometry import Box
-from models.steps import Example
 
 
 @dataclass(eq=False)
@@ -19,7 +19,7 @@ class Frame:
     image: Tensor | None = None
     started: Any = None
     """Whoever answered alone can read it."""
-    example: Example | None = None
+    example: Exemplar | None = None
     mirror: "Frame | None" = None
 
     def pixels(self, make: Callable[[], Tensor], worth_keeping: bool) -> Tensor:
@@ -29,7 +29,11 @@ class Frame:
             self.image = image
         return image
 
-    def keep(self, started: Any, example: Example | None) -> None:
+    def shows(self, example: Exemplar | None) -> bool:
+        """Whether what is kept was made for this example."""
+        return example is self.example or (example is not None and example.shows_the_same(self.example))
+
+    def keep(self, started: Any, example: Exemplar | None) -> None:
         """Keep what `Start` was answered by for an example."""
         self.started, self.example = started, example
 

@@ -4,16 +4,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from models.device import to_host
+from models.exemplar import Exemplar
 from models.geometry import Box, to_view
 from models.interaction import Click, Clicks
 from models.refinement.frames import Frame, Frames
 from models.resampling import Resampling, resize, resize_pixels, to_image
-from models.steps import Example, Segment, Start, Steps, ask
+from models.steps import Segment, Start, Steps, ask
 
 
 class Memory(NamedTuple):
@@ -56,7 +55,7 @@ class State:
     """The session began with a mask to correct."""
     zoom_box: Box | None = None
     memory: Memory | None = None
-    example: Example | None = None
+    example: Exemplar | None = None
     """In the frame of the image; the same during a whole session."""
     focus_clicks: tuple[FocusClick, ...] = ()
     """Clicks that get close-ups for the rest of the session."""
@@ -94,17 +93,16 @@ class State:
             masked=self.mask_prob is not None,
             given=self.mask_given and self.memory is None,
             memory=self.memory.content if self.memory is not None and self.memory[:2] == (box, hw) else None,
-            example=None if self.example is None else self._example(box, hw),
+            example=self._exemplar(box, hw),
             frame=frame,
         )
 
-    def _example(self, box: Box, hw: tuple[int, int]) -> Example:
-        assert self.example is not None
-        example = self.example if not self.example.sorted_by_mask else sort_negatives(self.example, self.prev_mask())
+    def _exemplar(self, box: Box, hw: tuple[int, int]) -> Exemplar | None:
+        if self.example is None:
+            return None
+        exemplar = self.example.sorted_by(self.prev_mask()) if self.example.sorted_by_mask else self.example
         rows, columns = box.slices()
-        lists = (example.positive, example.true_negative, example.pseudo_negative)
-        positive, true, pseudo = (moved(clicks, box, hw) for clicks in lists)
-        return Example(resize(example.mask[:, rows, columns], hw), positive, true, pseudo)
+        return exemplar.moved(lambda mask: resize(mask[:, rows, columns], hw), lambda clicks: moved(clicks, box, hw))
 
     def answered(self, seen: "Seen", box: Box, hw: tuple[int, int]) -> "State":
         """Return this state with the answer of a look at `box`; what lies outside the box is background."""
@@ -145,7 +143,7 @@ class View:
     """A close-up around a click."""
     memory: Any = None
     """What the last look at this very frame left."""
-    example: Example | None = None
+    example: Exemplar | None = None
     frame: Frame | None = None
     """Where to keep what no click changes; None: this view will not come again."""
 
@@ -161,16 +159,6 @@ Look = Callable[[View], Steps[Seen]]
 """One look: a view in, logits out."""
 Step = Callable[[State], Steps[State]]
 """One click: a state whose newest click is unanswered in, the answered state out."""
-
-
-def sort_negatives(example: Example, mask_prob: Tensor) -> Example:
-    """Take an example's negative clicks outside a mask (1, h, w) for true ones, those inside it for pseudo ones."""
-    lists = (example.true_negative, example.pseudo_negative)
-    yx = np.concatenate([clicks.yx for clicks in lists])
-    rows, columns = yx.astype(int).T
-    inside = to_host(mask_prob[0, rows, columns] > 0.5)
-    true, pseudo = (Clicks(yx[chosen], np.zeros(int(chosen.sum()), bool)) for chosen in (~inside, inside))
-    return replace(example, true_negative=true, pseudo_negative=pseudo)
 
 
 def moved(clicks: Clicks, box: Box, hw: tuple[int, int]) -> Clicks:
@@ -196,14 +184,6 @@ def start(view: View) -> Steps[Any]:
     frame = view.frame
     if frame is None:
         return None
-    if frame.started is None or not same_example(frame.example, view.example):
+    if frame.started is None or not frame.shows(view.example):
         frame.keep((yield from ask(Start(view.image, view.example))), view.example)
     return frame.started
-
-
-def same_example(a: Example | None, b: Example | None) -> bool:
-    """Whether a network is shown the same; a negative click is a true or a pseudo one by the mask so far."""
-    if a is None or b is None:
-        return a is b
-    ours, theirs = ((one.positive, one.true_negative, one.pseudo_negative) for one in (a, b))
-    return ours == theirs and torch.equal(a.mask, b.mask)

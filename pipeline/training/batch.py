@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from models.click_maps import ClickBatch
-from models.networks.base import Exemplar
+from models.exemplar import ExemplarBatch
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -35,7 +35,7 @@ class TrainingBatch:
     target: Tensor
     clicks: ClickBatch
     focus: FocusBatch | None = None
-    exemplar: Exemplar | None = None
+    exemplar: ExemplarBatch | None = None
     coarse: Tensor | None = None
 
     def parts(self, num: int) -> list["TrainingBatch"]:
@@ -102,12 +102,12 @@ class _Mover:
             first = torch.where(numbered.any(1, keepdim=True), numbered, first)
         return ClickBatch(self(f"{name}_yx").float(), positive, valid, first)
 
-    def exemplar(self) -> Exemplar:
+    def exemplar(self) -> ExemplarBatch:
         yx, valid = self("exemplar_clicks_yx").float(), self("exemplar_clicks_valid")
         positive, true = self("exemplar_clicks_positive"), self("exemplar_clicks_true")
         first = torch.zeros_like(valid)
         first[:, 0] = valid[:, 0]
         kinds = (valid & positive, valid & ~positive & true, valid & ~positive & ~true)
-        return Exemplar(
+        return ExemplarBatch(
             self("exemplar_mask").float()[:, None], *(ClickBatch(yx, positive, kind, first & kind) for kind in kinds)
         )

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from models.click_maps import collate_clicks
 from models.errors import InputError
+from models.exemplar import ExemplarBatch
 from models.geometry import Box
 from models.interaction import Clicks
 from models.networks import create
-from models.networks.base import Exemplar, Network
+from models.networks.base import Network
 from models.networks.exemplar_guide import mask_boxes, tap_responses
 from models.networks.icmformerpp import ICMFormerPP, no_exemplar
 from models.networks.stream_fusion import ChannelFusion
@@ -46,7 +47,7 @@ def tiny(**overrides: Any) -> ICMFormerPP:
     return network
 
 
-def answer(network: Network, exemplar: Exemplar | None, batch: int = 1) -> Tensor:
+def answer(network: Network, exemplar: ExemplarBatch | None, batch: int = 1) -> Tensor:
     clicks = collate_clicks([Clicks.of([(50, 60, True)])] * batch)
     with torch.inference_mode():
         return network(*views(batch, HW), clicks, exemplar).mask_logits
@@ -78,7 +79,7 @@ def test_every_ablation_trains_all_that_it_builds(ablation: str) -> None:
         assert torch.isfinite(parameter.grad).all(), name
 
 
-def changed(part: str, exemplar: Exemplar) -> Exemplar:
+def changed(part: str, exemplar: ExemplarBatch) -> ExemplarBatch:
     """Another exemplar in one respect."""
     hw = (exemplar.mask.shape[2], exemplar.mask.shape[3])
     if part == "mask":
@@ -170,7 +171,7 @@ def test_exemplars_of_a_batch_do_not_mix() -> None:
         together = network(image, prev_mask, clicks, whole).mask_logits
         for row in rows:
             clicks_of = (part(c, row) for c in (whole.positive, whole.true_negative, whole.pseudo_negative))
-            exemplar = Exemplar(whole.mask[row], *clicks_of)
+            exemplar = ExemplarBatch(whole.mask[row], *clicks_of)
             alone = network(image[row], prev_mask[row], part(clicks, row), exemplar).mask_logits
             torch.testing.assert_close(alone, together[row], rtol=1e-4, atol=1e-4)
         order = torch.tensor([2, 0, 1])

@@ -9,12 +9,11 @@ import torch
 
 from models import steps
 from models.errors import InputError
+from models.exemplar import exemplar_of
 from models.interaction import Click, Clicks
 from models.predictor import Predictor, answer_with, open_state
 from models.refinement import Flip, ProgressiveMerge, Refinement, Split, State, ZoomIn, build, named
-from models.refinement.exemplar import example_of
 from models.refinement.progressive_merge import own_change
-from models.refinement.state import sort_negatives
 from models.steps import Correct, Encode, Segment
 from tests.models.tiny import TINY_NETWORKS, photo
 
@@ -204,16 +203,16 @@ def test_negatives_of_an_exemplar_are_true_outside_what_is_sought() -> None:
     mask, others = np.zeros((40, 50), bool), np.zeros((40, 50), bool)
     mask[5:15, 5:15], others[20:30, 20:30] = True, True
     made = Clicks.of([(8, 8, True), (25, 25, False), (35, 45, False)])
-    known = example_of(mask, made, others)
+    known = exemplar_of(mask, made, others)
     assert known.true_negative == Clicks.of([(35, 45, False)])
     assert known.pseudo_negative == Clicks.of([(25, 25, False)])
-    unknown = example_of(mask, made)
+    unknown = exemplar_of(mask, made)
     assert len(unknown.true_negative) == 2
     assert unknown.sorted_by_mask
-    found = sort_negatives(unknown, torch.from_numpy(others)[None].float())
+    found = unknown.sorted_by(torch.from_numpy(others)[None].float())
     assert (found.true_negative, found.pseudo_negative) == (known.true_negative, known.pseudo_negative)
     with pytest.raises(InputError, match="empty"):
-        example_of(np.zeros((4, 4), bool), Clicks.none())
+        exemplar_of(np.zeros((4, 4), bool), Clicks.none())
 
 
 def test_what_may_share_a_forward() -> None:

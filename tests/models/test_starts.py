@@ -9,15 +9,14 @@ import pytest
 import torch
 
 from models.click_maps import collate_clicks
+from models.exemplar import exemplar_of
 from models.geometry import Box, whole
 from models.inference import prepare
 from models.interaction import Click, Clicks
 from models.networks.base import Network, SplitNetwork
 from models.predictor import SESSION_FRAMES, Predictor, open_state
 from models.refinement import Refinement, named, why_not
-from models.refinement.exemplar import example_of
-from models.refinement.frames import Frames
-from models.refinement.state import same_example
+from models.refinement.frames import Frame, Frames
 from models.steps import Answer, Start
 from tests.models.tiny import HW, TINY_NETWORKS, click_list, more, photo, views
 
@@ -151,10 +150,12 @@ def test_examples_are_compared_by_what_they_show() -> None:
         predictor.open(image, exemplar=(mask, Clicks.of([(30, x, True)]))).states[0].example for x in (35, 35, 36)
     )
     assert one is not same
-    assert same_example(one, same)
-    assert not same_example(one, other)
-    assert not same_example(one, None)
-    assert same_example(None, None)
+    frame = Frame(example=one)
+    assert frame.shows(same)
+    assert not frame.shows(other)
+    assert not frame.shows(None)
+    assert Frame().shows(None)
+    assert not Frame().shows(one)
 
 
 @pytest.mark.parametrize("box", [None, Box(10, 89, 20, 119)])
@@ -185,7 +186,7 @@ def test_a_start_shares_a_forward_with_its_like(network: Any) -> None:
     images, _ = views(2, HW)
     requests = [Start(image, None) for image in images]
     assert requests[0].kind == requests[1].kind
-    assert requests[0].kind != Start(images[0], example_of(photo(HW)[1], Clicks.none())).kind
+    assert requests[0].kind != Start(images[0], exemplar_of(photo(HW)[1], Clicks.none())).kind
     answers = Predictor(network).answer(requests)  # pyright: ignore[reportArgumentType]
     for image, parts in zip(images, answers, strict=True):
         with torch.inference_mode():

@@ -7,9 +7,10 @@ import numpy as np
 import torch
 
 from models.click_maps import ClickBatch, collate_clicks
+from models.exemplar import ExemplarBatch
 from models.interaction import Clicks
 from models.networks import create
-from models.networks.base import Exemplar, Network
+from models.networks.base import Network
 
 HW = (224, 224)
 TINY = {"dim": 32, "depth": 4, "heads": 2, "neck_dims": (8, 8, 16, 16), "head_dim": 16, "input_hw": HW}
@@ -99,14 +100,14 @@ def click_list(rng: np.random.Generator, num: int, hw: tuple[int, int]) -> Click
     return Clicks(rng.uniform(0, 1, (num, 2)) * (np.array(hw) - 1), rng.random(num) < 0.5)
 
 
-def example(batch: int, hw: tuple[int, int], seed: int = 0) -> Exemplar:
+def example(batch: int, hw: tuple[int, int], seed: int = 0) -> ExemplarBatch:
     """Finished objects: squares of several sizes, with clicks of all three kinds."""
     rng = np.random.default_rng(seed)
     mask = torch.zeros(batch, 1, *hw)
     for row in range(batch):
         mask[row, :, 40 : 90 + 9 * row, 60 : 120 + 5 * row] = 1
     kinds = [collate_clicks([click_list(rng, 3, hw) for _ in range(batch)]) for _ in range(3)]
-    return Exemplar(mask, *kinds)
+    return ExemplarBatch(mask, *kinds)
 
 
 def more(network: Network, batch: int) -> dict[str, Any]:

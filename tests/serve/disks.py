@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from models.click_maps import ClickBatch
 from models.errors import InputError
+from models.exemplar import ExemplarBatch
 from models.interaction import Clicks
-from models.networks.base import Exemplar, Network, Output, Traits
+from models.networks.base import Network, Output, Traits
 from models.predictor import Predictor, Session, answer_with
 from models.refinement import Refinement, State, named
 
@@ -28,7 +29,9 @@ class Disks(Network):
         self.traits, self.radius = Traits(size=None, zoom_size=None), RADIUS
         self.weight = nn.Parameter(torch.zeros(1))
 
-    def forward(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch, exemplar: Exemplar | None = None) -> Output:
+    def forward(
+        self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch, exemplar: ExemplarBatch | None = None
+    ) -> Output:
         # What an exemplar shows is all that disks can find.
         drawn = prev_mask if exemplar is None else torch.maximum(prev_mask, exemplar.mask)
         rows, columns = (torch.arange(side, dtype=torch.float32) for side in image.shape[2:])

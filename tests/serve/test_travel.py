@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import torch
 
+from models.exemplar import Exemplar
 from models.interaction import Clicks
-from models.steps import Correct, Encode, Example, Segment, Start
+from models.steps import Correct, Encode, Segment, Start
 from serve.on_ray.travel import Sent, pack, unpack
 
 CLICKS = Clicks.of([(3.0, 4.0, True), (1.0, 2.0, False)])
@@ -18,9 +19,9 @@ def some(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
 
 
 REQUESTS = [
-    Segment(some(3, 8, 9), some(1, 8, 9), CLICKS, example=Example(some(1, 8, 9), CLICKS, CLICKS, CLICKS)),
+    Segment(some(3, 8, 9), some(1, 8, 9), CLICKS, example=Exemplar(some(1, 8, 9), CLICKS, CLICKS, CLICKS)),
     Segment(some(3, 8, 9), some(1, 8, 9), CLICKS, focus=True),
-    Start(some(3, 8, 9), Example(some(1, 8, 9), CLICKS, CLICKS, CLICKS)),
+    Start(some(3, 8, 9), Exemplar(some(1, 8, 9), CLICKS, CLICKS, CLICKS)),
     Encode(some(3, 8, 9), some(1, 8, 9), CLICKS),
     Correct(some(3, 8, 9), some(5, 2, 3), some(1, 2, 3), CLICKS),
 ]
@@ -31,7 +32,7 @@ def tensors(value: object) -> list[torch.Tensor]:
         return [value]
     if isinstance(value, list | tuple):
         return [found for each in value for found in tensors(each)]
-    if isinstance(value, Segment | Start | Encode | Correct | Example):
+    if isinstance(value, Segment | Start | Encode | Correct | Exemplar):
         return [found for name in value.__dataclass_fields__ for found in tensors(getattr(value, name))]
     return []
 

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from models.exemplar import exemplar_of
 from models.interaction import Clicks
 from models.predictor import open_state
-from models.refinement.exemplar import example_of
 from models.refinement.state import State
 from pipeline.clicks.exemplar_clicks import exemplar_clicks
 from pipeline.data.sample import Sample
@@ -47,6 +47,6 @@ def additional_effort(
 def given_exemplar(image: np.ndarray, kind: Kind, clicks: Clicks, contestant: Contestant) -> State:
     """Start a session from a finished object in the way that this contestant can take."""
     if contestant.takes_exemplar:
-        example = example_of(kind.exemplar_mask, clicks, kind.others, contestant.device)
+        example = exemplar_of(kind.exemplar_mask, clicks, kind.others, contestant.device)
         return open_state(image, device=contestant.device, example=example)
     return replace(open_state(image, kind.exemplar_mask, contestant.device), clicks=clicks)

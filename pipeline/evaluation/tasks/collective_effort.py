@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from models.exemplar import exemplar_of
 from models.interaction import Clicks
 from models.predictor import open_state
-from models.refinement.exemplar import example_of
 from models.refinement.state import Counts, State, Step
 from models.steps import Steps
 from pipeline.clicks import make_policy
@@ -76,7 +76,7 @@ def two_stages(sample: Sample, kind: Kind, contestant: Contestant, config: Evalu
     first = dataclasses.replace(first, measured=by_name(taken))
     if finished:
         return first
-    example = example_of(first.mask, first.clicks, device=contestant.device) if first.mask.any() else None
+    example = exemplar_of(first.mask, first.clicks, device=contestant.device) if first.mask.any() else None
     state = open_state(sample.image, device=contestant.device, example=example)
     second = yield from played(state, union, ignore, contestant, config, rng, num_before=len(masks))
     return _joined(first, second)

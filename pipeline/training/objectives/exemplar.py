@@ -11,7 +11,7 @@ from torch import Tensor
 
 from models.click_maps import ClickBatch
 from models.errors import InputError
-from models.networks.base import Exemplar
+from models.exemplar import ExemplarBatch
 from pipeline.clicks.training_clicks import next_clicks
 from pipeline.training.batch import TrainingBatch
 from pipeline.training.config import TrainingConfig
@@ -50,7 +50,7 @@ def exemplar(
     return 1, terms()
 
 
-def with_exemplar_clicks(clicks: ClickBatch, given: Exemplar) -> ClickBatch:
+def with_exemplar_clicks(clicks: ClickBatch, given: ExemplarBatch) -> ClickBatch:
     """Put the exemplar's clicks behind the others of their sign: positive rows stay the first half.
 
     Its negative clicks on other objects of the kind are left out: they would say that those are not sought.
