@@ -4,6 +4,7 @@ A record inherits `Record` and annotates what a type cannot say: `steps: Annotat
 """
 
 import dataclasses
+import difflib
 import numbers
 import operator
 import types
@@ -118,7 +119,16 @@ def hints_of(kind: type[Any]) -> dict[str, Any]:
 def check(hint: Any, value: Any, path: str) -> None:
     """Raise InputError for a value that is not of a type: "PATH is GIVEN: expected a whole number, 0 or more"."""
     if not fits(hint, value):
-        raise InputError(f"{path} is {value!r}: expected {expected(hint)}")
+        words = [each for each in typing.get_args(hint) if isinstance(each, str)]
+        close = difflib.get_close_matches(value, words, n=1) if isinstance(value, str) else []
+        hinted = f"; did you mean {close[0]!r}?" if close else ""
+        raise InputError(f"{path} is {value!r}: expected {expected(hint)}{hinted}")
+
+
+def check_all(record: Any) -> None:
+    """Check every field of a dataclass that is no Record."""
+    for name, hint in hints_of(type(record)).items():
+        check(hint, getattr(record, name), name)
 
 
 def fits(hint: Any, value: Any) -> bool:

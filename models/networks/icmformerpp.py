@@ -7,13 +7,13 @@ we chose.
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from models.click_maps import ClickBatch, collate_clicks, coordinate_maps, disk_maps
-from models.errors import InputError, unknown
+from models.errors import InputError
 from models.exemplar import ExemplarBatch
 from models.interaction import Clicks
 from models.networks.base import Output, Started, upsample
@@ -30,6 +30,7 @@ from models.networks.plain_vit import (
 )
 from models.networks.simpleclick import Head, Neck
 from models.networks.stream_fusion import ChannelFusion, SelfAttentionFusion, SumFusion
+from models.records import check_all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +64,7 @@ class ICMFormerPPConfig(PlainViTConfig):
 
     def check(self) -> None:
         """Raise InputError for switches that are unknown or contradict each other."""
-        for name, kind in get_type_hints(type(self)).items():
-            if get_origin(kind) is Literal and getattr(self, name) not in get_args(kind):
-                raise unknown(name, getattr(self, name), get_args(kind))
+        check_all(self)
         if not self.two_stream and (self.cross_attention or self.fusion != "none"):
             raise InputError(
                 "two_stream=False leaves one stream: there is nothing to attend to or to fuse. "

@@ -138,9 +138,11 @@ def test_switches_that_contradict_each_other_are_refused(overrides: dict[str, An
 
 
 def test_unknown_switches_are_refused() -> None:
-    with pytest.raises(InputError, match="unknown fusion 'chanel'; did you mean 'channel'"):
+    with pytest.raises(
+        InputError, match="fusion is 'chanel': expected channel, self_attention or none; did you mean 'channel'"
+    ):
         tiny(fusion="chanel")
-    with pytest.raises(InputError, match="unknown exemplar_backbone 'resnet19'; did you mean 'resnet18'"):
+    with pytest.raises(InputError, match=r"exemplar_backbone is 'resnet19': expected .*; did you mean 'resnet18'"):
         tiny(exemplar_backbone="resnet19")
 
 

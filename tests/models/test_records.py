@@ -45,6 +45,7 @@ class Outer(Record):
         ({"share": float("nan")}, "share is nan: expected a number >= 0 and < 1"),
         ({"prob": "1"}, "prob is '1': expected a number >= 0 and <= 1"),
         ({"how": "some"}, "how is 'some': expected all or newest"),
+        ({"how": "newst"}, "how is 'newst': expected all or newest; did you mean 'newest'?"),
         ({"on": 1}, "on is 1: expected true or false"),
         ({"scale": [0.5]}, "scale is (0.5,): expected a list (a number > 0, a number > 0) in rising order or none"),
         ({"scale": [2, 1]}, "in rising order"),
