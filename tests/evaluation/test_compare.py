@@ -132,6 +132,7 @@ def changed() -> tuple[list[ObjectRow], list[ObjectRow]]:
     return [*a, row("item0003/a", [0.8, 0.91])], [*b, row("item0003/a", [0.92])]
 
 
+@pytest.mark.networks
 def test_the_page_shows_the_table_and_what_changed_most(tmp_path: Path) -> None:
     a, b = changed()
     differences = compare(a, b, at_clicks=(1,), qualities=(0.9,), max_clicks=4)

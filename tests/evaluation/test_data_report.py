@@ -52,6 +52,7 @@ def test_categories_and_licences_are_shown_where_they_are_known(tmp_path: Path) 
     assert "<figcaption>Categories</figcaption>" in page
 
 
+@pytest.mark.networks
 def test_the_report_of_an_epoch(tmp_path: Path) -> None:
     config = replace(CONFIG, min_object_area=700, keep_background_prob=1.0)
     storage = write(READER, tmp_path, config)

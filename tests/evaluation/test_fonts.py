@@ -136,6 +136,7 @@ def test_the_report_of_a_data_set_has_every_name(installed: list[str], tmp_path:
     assert "<br>(2)" not in page
 
 
+@pytest.mark.networks
 def test_the_report_of_an_evaluation_has_every_name(installed: list[str], tmp_path: Path) -> None:
     config = EvaluationConfig(max_clicks=4, target_iou=0.95, qualities=(0.5, 0.95), at_clicks=(1,))
     names = ["standard", f"{APPLE} 2"]

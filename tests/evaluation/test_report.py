@@ -141,6 +141,7 @@ def test_the_best_the_median_and_the_worst_are_shown_and_bad_items_are_named(pag
     assert page.count("data:image/png") == 4  # curves, histogram, price, loss
 
 
+@pytest.mark.networks
 def test_data_sets_and_robot_users_stand_apart_and_each_names_its_best(tmp_path: Path) -> None:
     groups = [
         *(rows("standard", 0.0), rows("zoom_in", 0.1), rows("standard", 0.3, policy="dios_random")),
@@ -216,6 +217,7 @@ def test_at_most_twenty_classes_are_shown(tmp_path: Path) -> None:
     assert classes[19][:2] == ["others (6 classes)", "18"]
 
 
+@pytest.mark.networks
 def test_one_predictor_or_one_of_no_time_has_no_price(tmp_path: Path) -> None:
     alone = page_of(tmp_path / "alone.html", [rows("standard", 0.0)])
     two = page_of(tmp_path / "two.html", [rows("standard", 0.0), rows("zoom_in", 0.1)])
@@ -246,6 +248,7 @@ def test_what_has_no_rows_is_refused_by_name(tmp_path: Path) -> None:
         page_of(tmp_path / "report.html", [rows("standard", 0.0)], ("scenes", "flip", "oracle"))
 
 
+@pytest.mark.networks
 def test_many_predictors_and_odd_names_can_be_drawn(tmp_path: Path) -> None:
     groups = [rows(name, 0.01 * n) for n, name in enumerate(["_private", "$x_{$", *(f"cfr_{n}" for n in range(9))])]
     text = Page(page_of(tmp_path / "report.html", groups, num_overlays=0)).text

@@ -138,6 +138,7 @@ def test_memory_of_answers_is_bounded() -> None:
     assert len(counting.asked) == 5, "the oldest went"
 
 
+@pytest.mark.networks
 def test_sharing_changes_no_row() -> None:
     predictor, reader = Predictor(tiny_network()), FakeReader(num_items=3, hw=(40, 50))
     config = EvaluationConfig(max_clicks=2)

@@ -115,6 +115,7 @@ def contestant(request: pytest.FixtureRequest) -> Contestant:
     return Contestant(name="tiny", step=predictor.step, answer=predictor.answer, takes_exemplar=takes)
 
 
+@pytest.mark.networks
 @pytest.mark.parametrize("task", sorted(TASKS))
 def test_contract(task: str, contestant: Contestant) -> None:
     reader, changes = Scenes(num_images=1, seed=3, height=100, width=120, num_objects=(8, 8)), {"max_clicks": 2}
@@ -360,6 +361,7 @@ def test_networks_without_exemplars_play_each_object_alone() -> None:
     assert [row for row in alone if row.category in ("cup", "hat")] == rows
 
 
+@pytest.mark.networks
 def test_two_stages_share_forwards_with_others_and_come_out_the_same() -> None:
     predictor = Predictor(TINY_NETWORKS["icmformerpp"](), "standard")
     one = Contestant(name="x", step=predictor.step, answer=predictor.answer, takes_exemplar=True)

@@ -92,6 +92,7 @@ def changed(saved: dict[str, Any], at: tuple[str, ...], change: Callable[[dict[s
     return copy
 
 
+@pytest.mark.networks
 @pytest.mark.parametrize("of", ALL)
 def test_any_field_may_be_missing_where_it_has_its_default(golden: Path, of: Callable[[Path], Saved]) -> None:
     saved, settings = of(golden)

@@ -49,6 +49,7 @@ def put(client: redis.Redis, key: str, kind: str, value: Any) -> None:
             raise AssertionError(f"{key} is a {kind}")
 
 
+@pytest.mark.networks
 @pytest.mark.parametrize("kept", [in_a_file, in_redis])
 def test_sessions_answer_as_they_did(
     golden: Path, tmp_path: Path, request: pytest.FixtureRequest, kept: Callable[..., str]

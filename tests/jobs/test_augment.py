@@ -75,6 +75,7 @@ def test_an_epoch_is_written_as_training_would_see_it(
     assert "prepared " in (tmp_path / "again" / "report.html").read_text()
 
 
+@pytest.mark.networks
 def test_a_preview_needs_no_ray_and_writes_nothing_else(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,6 +114,7 @@ def test_a_preview_tells_the_floor_and_what_is_empty(capsys: pytest.CaptureFixtu
     assert counts[0] == counts[1]
 
 
+@pytest.mark.networks
 def test_an_epoch_goes_on_with_the_floor_that_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[dict] = []
 

@@ -108,6 +108,7 @@ def test_a_checkpoint_is_exported_in_half_with_all_that_it_says(boxed: Path, tmp
         export.main(argv)
 
 
+@pytest.mark.networks
 def test_the_model_of_the_box_can_be_registered(boxed: Path, mlflow_uri: str) -> None:
     from mlflow.artifacts import download_artifacts
 

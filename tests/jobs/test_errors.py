@@ -153,6 +153,7 @@ CASES = [
 ]
 
 
+@pytest.mark.networks
 @pytest.mark.parametrize(("main", "argv", "message"), CASES)
 def test_what_the_user_got_wrong_is_said(main: Main, argv: list[str], message: str, folder: Path) -> None:
     before = sorted(folder.iterdir())

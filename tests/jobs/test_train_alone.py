@@ -26,6 +26,7 @@ def begin(tmp_path: Path) -> Begin:
     return lambda *more, preset="cpu_xtiny": train_alone.main([preset, *FLAGS, "--out", str(tmp_path / "run"), *more])
 
 
+@pytest.mark.networks
 def test_a_run_is_begun_gone_on_with_and_refused_with_other_flags(begin: Begin, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert begin() == 0
@@ -41,6 +42,7 @@ def test_a_run_is_begun_gone_on_with_and_refused_with_other_flags(begin: Begin, 
     assert json.loads((run / "config.json").read_text())["config"]["training"]["seed"] == 0
 
 
+@pytest.mark.networks
 def test_what_it_started_from_is_written_down(begin: Begin, tmp_path: Path) -> None:
     start = toy("simpleclick_vit_xtiny", depth=12, dim=160, heads=4)
     folder = checkpoint.save(start, tmp_path / "start", licence="MIT")

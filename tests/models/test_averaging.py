@@ -34,6 +34,7 @@ def test_weights_are_averaged_by_their_shares_and_photos_joined(folders: list[Pa
     assert [part["sha256"] for part in parts] == [checkpoint.describe(folder)["sha256"] for folder in folders]
 
 
+@pytest.mark.networks
 @pytest.mark.parametrize("name", TINY_NETWORKS)
 def test_a_network_is_its_own_mean(name: str, tmp_path: Path) -> None:
     folder = checkpoint.save(TINY_NETWORKS[name](), tmp_path)

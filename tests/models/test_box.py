@@ -49,6 +49,7 @@ def test_a_predictor_without_a_source_has_the_model_of_the_box(boxed: Path) -> N
         np.testing.assert_array_equal(mask, masks[0])
 
 
+@pytest.mark.networks
 @pytest.mark.parametrize("name", TINY_NETWORKS)
 def test_large_weights_are_halved_and_widened_when_read(name: str, tmp_path: Path) -> None:
     network = TINY_NETWORKS[name]()
@@ -106,6 +107,7 @@ class TestShipped:
         build(named(description["info"]["refinement"]), network.traits)
         assert description["info"]["licence"]
 
+    @pytest.mark.networks
     def test_a_click_finds_a_disk(self) -> None:
         image, mask = photo((240, 320))
         y, x = np.argwhere(mask).mean(axis=0)

@@ -39,6 +39,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+@pytest.mark.networks
 @pytest.mark.parametrize("package", ["models", "pipeline", "jobs", "serve"])
 def test_there_is_one_writer(package: str) -> None:
     """`touch` makes files whose content does not matter; SQLite's own file of sessions is one."""

@@ -11,6 +11,7 @@ IMAGE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 CLICKS = [(20, 30, True), (40, 10, False), (5, 60, True)]
 
 
+@pytest.mark.networks
 @pytest.mark.parametrize("name", ["standard", "cfr_4", "cfr_1_all_clicks", "a_cfr_4_all_clicks", "cfr_4+focus"])
 @pytest.mark.parametrize("toy", ["simpleclick", "emc segformer"])
 def test_passes_end_in_the_mask_and_each_is_a_shorter_cascade(name: str, toy: str) -> None:

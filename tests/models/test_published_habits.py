@@ -141,6 +141,7 @@ def test_tensors_under_other_names_are_shown(tmp_path: Path) -> None:
         weights_of(read_file(tmp_path / "x.pth"), tmp_path / "x.pth")
 
 
+@pytest.mark.networks
 def test_a_dtype_that_lies_about_its_size_is_not_believed(tmp_path: Path) -> None:
     """NumPy's own unpickling ends the process on this one."""
     path = tmp_path / "x.pth"

@@ -64,6 +64,7 @@ def test_what_does_not_fit_is_refused_with_what_was_expected(plain: Any, message
     assert message in str(caught.value)
 
 
+@pytest.mark.networks
 @given(
     st.builds(
         Outer,

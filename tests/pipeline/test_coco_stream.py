@@ -69,6 +69,7 @@ def outcome(root: Path, limit: int, caplog: pytest.LogCaptureFixture) -> tuple[l
             return str(error), []
 
 
+@pytest.mark.networks
 @given(data=files, order=st.permutations(list(members)), piece=st.integers(1, 300), indent=st.sampled_from([None, 1]))
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_both_paths_give_equal_items(
@@ -88,6 +89,7 @@ json_values = st.recursive(
 )
 
 
+@pytest.mark.networks
 @given(value=json_values, piece=st.integers(1, 40), data=st.data())
 @settings(max_examples=300, deadline=None)
 def test_json_is_read_as_the_library_reads_it(value: Any, piece: int, data: st.DataObject) -> None:

@@ -97,6 +97,7 @@ def test_clicks_land_where_the_precise_transform_lets_them(law: str) -> None:
         assert 0.3 < np.mean(np.array(sizes) == 1) < 0.7
 
 
+@pytest.mark.networks
 def test_signs_are_drawn_by_depth() -> None:
     target = np.zeros((32, 54), np.float32)
     target[1:21, 1:21] = 1  # missed, depth 10

@@ -23,6 +23,7 @@ def drawn(mask: np.ndarray, others: np.ndarray = NONE, seed: int = 0, ignore: np
     return [p[:2] for p in pixels if p[2]], [p[:2] for p in pixels if not p[2]]
 
 
+@pytest.mark.networks
 @pytest.mark.parametrize("mask", [LARGE, SMALL, ~SMALL, box(0, 300, 0, 400)], ids=["large", "small", "most", "all"])
 def test_clicks_have_their_sign_and_the_first_is_in_the_middle(mask: np.ndarray) -> None:
     for seed in range(40):
@@ -50,6 +51,7 @@ def test_a_few_clicks_keep_their_distances() -> None:
     assert few > 5
 
 
+@pytest.mark.networks
 def test_negative_clicks_are_near_the_object_or_on_the_others() -> None:
     near = box(0, 281, 0, 281)
     on_others = [

@@ -100,6 +100,7 @@ def told(samples: Sequence[Sample]) -> str:
     return str([(s.id, s.exemplar.object_id, s.exemplar.clicks.rows()) for s in samples if s.exemplar])
 
 
+@pytest.mark.networks
 def test_another_process_draws_the_same() -> None:
     code = "from tests.pipeline.test_mois import *; print(told(make_triplets(scene(3, 'aabb'), DEFAULT)[0]))"
     here = told(make_triplets(scene(3, "aabb"), DEFAULT)[0])

@@ -392,6 +392,7 @@ class TestPrintable:
         assert (item.id, item.object_ids, item.payload) == ("caf\\udce9", ("caf\\udce9/1",), {"name": BYTES})
         assert str(BadItem(BYTES, f"no {BYTES}")) == "caf\\udce9: no caf\\udce9"
 
+    @pytest.mark.networks
     @pytest.mark.parametrize("build", [yolo, masks, nuclei, him2k, coco])
     def test_a_name_that_is_no_utf8_is_used_from_end_to_end(
         self, build: Callable[[Path, str, str], Reader], tmp_path: Path

@@ -89,6 +89,7 @@ def test_a_bucket_that_is_gone_is_one_clear_error_without_the_key(bucket: str) -
     assert without_key("s3://a:b@c/d?e=f") == "s3://c/d"
 
 
+@pytest.mark.networks
 def test_an_epoch_and_the_pages_go_to_a_bucket_too(bucket: str, tmp_path: Path) -> None:
     there, here = Storage(bucket.format(folder="epoch")), write(READER, tmp_path)
     write(READER, there.uri)

@@ -143,6 +143,7 @@ def test_published_runs_keep_their_floors(preset: str) -> None:
     assert PRESETS[preset]().data.min_object_area in (20, 80, 1000)
 
 
+@pytest.mark.networks
 def test_data_that_shows_training_nothing_is_refused() -> None:
     reader = Squares(sides=(7,))
     data = data_of("finetune", min_object_area=1000, max_auto_area=1000)

@@ -300,6 +300,7 @@ class TestYolo:
         np.testing.assert_array_equal(sample.image, np.rot90(picture(), turns))
         assert sample.image.shape[:2] == hw
 
+    @pytest.mark.networks
     def test_real_polygons_are_the_panoptic_masks(self) -> None:
         root = REAL / "coco_panoptic200"
         if not root.is_dir():

@@ -116,6 +116,7 @@ def where(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
     return tmp_path / "sessions.db" if request.param == "sqlite" else request.getfixturevalue("redis_url")
 
 
+@pytest.mark.networks
 @pytest.mark.parametrize("kind", PIXELS)
 @pytest.mark.parametrize("cache", [{}, {"max_cache_bytes": 0}], ids=["cached", "not cached"])
 def test_a_session_of_before_keeps_its_masks(

@@ -184,6 +184,7 @@ def real(request: pytest.FixtureRequest) -> TestClient:
     )
 
 
+@pytest.mark.networks
 @settings(max_examples=25, deadline=None)
 @given(
     st.lists(st.tuples(st.floats(0, 63, width=32), st.floats(0, 47, width=32), st.booleans()), min_size=1, max_size=4)

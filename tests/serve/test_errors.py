@@ -69,6 +69,7 @@ def test_bad_json(server: Server, document: bytes) -> None:
     refused(server.client.post(address, content=document, headers=JSON), 400, "bad_json")
 
 
+@pytest.mark.networks
 def test_deep_and_wide_json_of_images(server: Server) -> None:
     refused(server.client.post("/v1/sessions", content=b"[" * 100_000, headers=JSON), 400, "bad_json")
     wide = json.dumps({str(i): i for i in range(100_000)})

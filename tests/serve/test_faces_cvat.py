@@ -318,6 +318,7 @@ def test_mask_json(mask: np.ndarray) -> None:
     assert json.loads(mask_json(mask)) == {"mask": mask.astype(int).tolist()}
 
 
+@pytest.mark.networks
 @settings(deadline=None, max_examples=30)  # an app for each example
 @given(st.lists(st.tuples(st.integers(0, 59), st.integers(0, 39), st.booleans()), min_size=1, max_size=6))
 def test_whatever_was_clicked_the_last_answer_equals_a_session(clicks: list[tuple[int, int, bool]]) -> None:

@@ -50,6 +50,7 @@ def test_too_little_memory_concerns_one_request(server: Server) -> None:
     assert server.click(session, 5, 5, sequence=1)["num_clicks"] == 1, "nothing was half done"
 
 
+@pytest.mark.networks
 def test_a_thousand_times_too_little_memory_holds_none(monkeypatch: pytest.MonkeyPatch) -> None:
     tensors: list[weakref.ref[Any]] = []
 

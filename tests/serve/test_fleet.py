@@ -249,6 +249,7 @@ def local(versions: list[Path], whole: Path) -> LocalFleet:
     return LocalFleet(Options(checkpoint=f"whole={whole},split={versions[0]}", num_threads=1, device="cpu"))
 
 
+@pytest.mark.networks
 def test_sessions_go_on_with_the_model_that_came(local: LocalFleet, versions: list[Path], whole: Path) -> None:
     client, image = TestClient(create_app(local.fleet, local.options), ADDRESS), picture()
 
@@ -289,6 +290,7 @@ def test_sessions_go_on_with_the_model_that_came(local: LocalFleet, versions: li
     refused(answer, 422, "model_unknown")
 
 
+@pytest.mark.networks
 def test_a_checkpoint_of_no_use_changes_nothing(local: LocalFleet, versions: list[Path], tmp_path: Path) -> None:
     before = local.fleet.info("split").model_version
     damaged = tmp_path / "damaged"

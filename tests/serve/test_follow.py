@@ -179,6 +179,7 @@ def test_an_alias_of_mlflow_moves_and_the_model_with_it(
     assert (folders[0] / "checkpoint.json").exists()
 
 
+@pytest.mark.networks
 def test_replicas_are_told_a_version_and_no_alias(
     mlflow_registry: tuple[str, Publish], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

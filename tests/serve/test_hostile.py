@@ -270,6 +270,7 @@ def test_no_pickle_is_read_while_clicks_are_made_and_sessions_stored(tmp_path: P
     assert (tmp_path / "sessions.db").read_bytes().startswith(b"SQLite")
 
 
+@pytest.mark.networks
 @pytest.mark.parametrize("kind", ["png text", "zip"])
 def test_what_unfolds_beyond_its_size_is_left_folded(server: Server, kind: str) -> None:
     """A PNG whose text chunk unfolds to 200 MB; an archive in place of an image."""

@@ -292,6 +292,7 @@ def test_more_messages_than_may_wait_are_all_made(server: Server, monkeypatch: p
         assert [socket.receive_json()["id"] for _ in range(count)] == list(range(count))
 
 
+@pytest.mark.networks
 @given(st.one_of(st.text(), st.binary(), st.recursive(st.none() | st.floats() | st.text(), st.lists).map(json.dumps)))
 def test_anything_is_a_change_or_a_problem(data: str | bytes) -> None:
     command = read_command(data, 1000)

@@ -44,6 +44,7 @@ def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return checkpoint.save(network, tmp_path_factory.mktemp("model") / "small", refinement="zoom_in")
 
 
+@pytest.mark.networks
 def test_a_session_over_http_is_a_session_in_process(small_checkpoint: Path) -> None:
     client = TestClient(create_app(Engine(Predictor(small_checkpoint))), "http://localhost")
     image = picture()

@@ -165,6 +165,7 @@ def test_who_comes_while_an_image_is_prepared_waits_and_does_not_prepare_it_agai
         np.testing.assert_array_equal(mask, plain.ask(MASK, work("e", 1)).mask)
 
 
+@pytest.mark.networks
 @pytest.mark.parametrize("name", ["sam", "mobile_sam", "sam2"])
 def test_over_http_the_first_click_does_not_pay_for_opening(name: str) -> None:
     counted, image = Counted(name), picture()

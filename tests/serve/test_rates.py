@@ -116,6 +116,7 @@ def test_messages_that_come_too_fast(make_server: Callable[..., Server]) -> None
         assert socket.receive_json()["sequence"] == 4
 
 
+@pytest.mark.networks
 def test_no_limit(make_server: Callable[..., Server]) -> None:
     server = make_server(clicks_per_second=0, opens_per_minute=0)
     for _ in range(200):
