@@ -21,11 +21,11 @@ import tyro
 
 from jobs.ray_env import connected
 from models import rle
+from models.storage import Storage
 from pipeline.data.config import DataConfig
 from pipeline.data.copy_paste import CopyPasteConfig
 from pipeline.data.prepared.prepare import prepare, run_here
 from pipeline.data.prepared.schema import encode_image
-from pipeline.data.prepared.storage import Storage
 from pipeline.data.readers import open_reader
 from pipeline.data.rows import collate
 from pipeline.data.sample import Item, Reader, Sample

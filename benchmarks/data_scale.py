@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 import tyro
 
+from models.storage import Storage
 from pipeline.data.config import DataConfig
 from pipeline.data.copy_paste import CopyPasteConfig
 from pipeline.data.prepared.prepare import prepare, run_here
-from pipeline.data.prepared.storage import Storage
 from pipeline.data.readers import open_reader
 from pipeline.data.sample import Item, Sample, pack_objects
 

@@ -12,15 +12,15 @@ from jobs.prepare import CountItems, on_ray, show_counted, show_parts
 from jobs.presets import PRESETS
 from models.errors import InputError, lookup
 from models.records import Count, Factor, Positive, Record
+from models.storage import Storage, without_key
 from pipeline.data.config import AUTO, DataConfig
 from pipeline.data.leave_out import training_reader
 from pipeline.data.prepared.epoch_plan import EpochRows, list_items, plan_epoch
 from pipeline.data.prepared.manifest import MANIFEST, read_manifest
 from pipeline.data.prepared.parts import finished
 from pipeline.data.prepared.prepare import make_parts
-from pipeline.data.prepared.storage import Storage
 from pipeline.data.sample import Reader
-from pipeline.saved import Settings, without_key
+from pipeline.saved import Settings
 
 DEFAULT = "cfr_icl_vit_base"
 DESCRIPTION = f"""Write one epoch of the training stream as Parquet shards, or a preview of it.

@@ -10,6 +10,7 @@ from typing import TypeVar
 from models import flags
 from models.box import is_name
 from models.errors import InputError, find_input_error, lookup
+from models.storage import is_address
 from pipeline.saved import as_dict as as_dict  # handed on to the jobs
 from pipeline.saved import from_dict as from_dict
 
@@ -81,8 +82,8 @@ def new_folder(flag: str, given: str | Path) -> Path:
 
 
 def checkpoint_source(flag: str, given: str | Path) -> str:
-    """Make a checkpoint's path absolute; a name (maskwright:NAME) stays: every node has that model."""
-    return str(given) if is_name(given) else str(absolute_path(flag, given))
+    """Make a checkpoint's path absolute; a name (maskwright:NAME) and an address stay: every node can read those."""
+    return str(given) if is_name(given) or is_address(given) else str(absolute_path(flag, given))
 
 
 def location(flag: str, given: str) -> str:

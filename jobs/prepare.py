@@ -11,14 +11,14 @@ from jobs.ray_env import connected, fit_actors
 from models.decoding import Decoding
 from models.errors import lookup
 from models.records import Count, Factor, Positive
+from models.storage import Storage, without_key
 from pipeline.data.mois import MoisConfig
 from pipeline.data.prepared.parts import PartMaker
 from pipeline.data.prepared.prepare import prepare
 from pipeline.data.prepared.stages import STAGES
-from pipeline.data.prepared.storage import Storage
 from pipeline.data.readers import open_reader
 from pipeline.pages.data_report import write_prepared_report
-from pipeline.saved import Settings, without_key
+from pipeline.saved import Settings
 
 
 @dataclass(frozen=True, kw_only=True)

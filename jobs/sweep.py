@@ -24,6 +24,7 @@ from models.errors import InputError
 from models.files import make_folder, write_json
 from models.parameters import Choice, Parameter
 from models.refinement import Refinement, named, to_dict, why_not
+from models.storage import is_address, without_key
 from pipeline.data.hold_out import HoldOut
 from pipeline.data.readers import open_reader
 from pipeline.data.sample import Reader
@@ -71,9 +72,10 @@ def check(config: SweepConfig) -> SweepConfig:
     """Refuse what cannot work before anything is started, and make paths absolute."""
     checkpoint = checkpoint_source("--checkpoint", config.checkpoint)
     checkpoints.describe(checkpoint)
-    if config.store and is_name(checkpoint):
+    if config.store and (is_name(checkpoint) or is_address(checkpoint)):
+        where = "is part of this program" if is_name(checkpoint) else "lies at an address"
         raise InputError(
-            f"--store changes the checkpoint, and {checkpoint} is part of this program: leave --store out, or copy the "
+            f"--store changes the checkpoint, and {without_key(checkpoint)} {where}: leave --store out, or copy the "
             "model's folder and give the copy as --checkpoint"
         )
     if config.refine:

@@ -2,7 +2,7 @@
 
 The JSON names the network and its whole config, the refinement to use by default, and where the weights came from;
 evaluate, serve and Predictor take the folder and nothing else. All that reads a checkpoint here also takes
-`maskwright:NAME` in place of its folder (models/box).
+`maskwright:NAME` or an address (s3://BUCKET/FOLDER) in place of its folder (models/box).
 """
 
 import dataclasses
@@ -24,9 +24,10 @@ from models.files import make_folder, whole_file, write_json
 from models.networks import NETWORKS, create
 from models.networks.base import Network
 from models.published import load_strict, refuse_lfs_pointer
+from models.storage import is_address, without_key
 
 FORMAT_VERSION = 1
-WEIGHTS, DESCRIPTION = "weights.safetensors", "checkpoint.json"
+DESCRIPTION, WEIGHTS = box.FILES
 
 
 def save(
@@ -109,11 +110,11 @@ def copy(source: str | Path, folder: str | Path) -> Path:
 
 def describe(folder: str | Path) -> dict[str, Any]:
     """Read a checkpoint's description; raises InputError if the folder is no checkpoint of ours."""
-    folder = box.resolve(folder)
+    given, folder = without_key(str(folder)) if is_address(folder) else folder, box.resolve(folder)
     path = folder / DESCRIPTION
     if not path.is_file():
         raise InputError(
-            f"no checkpoint at {folder}: expected a folder with {DESCRIPTION} and {WEIGHTS}, as jobs.train writes it, "
+            f"no checkpoint at {given}: expected a folder with {DESCRIPTION} and {WEIGHTS}, as jobs.train writes it, "
             f"or a model by name, such as {box.DEFAULT}"
         )
     try:
@@ -152,8 +153,7 @@ def load(folder: str | Path, expected_network: str | None = None, **options: Any
     half precision become float32.
     Raises InputError if the folder is no checkpoint, is damaged, or is of another network than expected.
     """
-    folder = box.resolve(folder)
-    description = describe(folder)
+    description, folder = describe(folder), box.resolve(folder)
     if expected_network is not None and description["network"] != expected_network:
         raise InputError(
             f"{folder} is a checkpoint of network {description['network']!r}: expected {expected_network!r}"
@@ -174,6 +174,10 @@ def load(folder: str | Path, expected_network: str | None = None, **options: Any
 
 def recommend(folder: str | Path, refinement: dict[str, Any]) -> None:
     """Let a checkpoint recommend another refinement (its fields as JSON values); its weights stay as they are."""
+    if is_address(folder):
+        raise InputError(
+            f"the checkpoint at {without_key(str(folder))} cannot be changed there: copy its folder here, and give that"
+        )
     description = describe(folder)
     description["info"]["refinement"] = refinement
     write_json(box.resolve(folder) / DESCRIPTION, description)

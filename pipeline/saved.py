@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from models.records import Record, read
+from models.storage import without_key
 
 T = TypeVar("T")
 MOST_NAMED, MOST_SHOWN = 5, 60
@@ -43,13 +44,6 @@ def as_dict(config: Any) -> dict[str, Any]:
 def from_dict(kind: type[T], plain: Mapping[str, Any]) -> T:
     """Undo `as_dict` for a config dataclass; raises InputError for values that are not its own."""
     return read(kind, plain)
-
-
-def without_key(uri: str) -> str:
-    """An address as people may see it: without the key that it may carry, and without settings."""
-    plain = uri.split("?")[0].rstrip("/")
-    scheme, separator, rest = plain.partition("://")
-    return f"{scheme}://{rest.rsplit('@', 1)[-1]}" if separator else plain
 
 
 def differences(saved: Any, given: Any) -> str:

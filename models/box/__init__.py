@@ -3,11 +3,14 @@
 from pathlib import Path
 
 from models.errors import lookup
+from models.storage import fetched, is_address
 
 SCHEME = "maskwright:"
 DEFAULT = f"{SCHEME}lite_s"
 """The model that is used where no checkpoint is given."""
 FOLDER = Path(__file__).parent
+FILES = ("checkpoint.json", "weights.safetensors")
+"""What a checkpoint is made of."""
 
 
 def models() -> dict[str, Path]:
@@ -22,5 +25,11 @@ def is_name(source: str | Path) -> bool:
 
 
 def resolve(source: str | Path) -> Path:
-    """Return the folder of a checkpoint that is given by name or as a folder; raises InputError for an unknown name."""
-    return lookup("model", str(source), models()) if is_name(source) else Path(source)
+    """Return the folder of a checkpoint that is given by name, by address (s3://BUCKET/FOLDER) or as a folder.
+
+    What lies at an address is copied to this machine once. Raises InputError for an unknown name, or an address that
+    cannot be read.
+    """
+    if is_name(source):
+        return lookup("model", str(source), models())
+    return fetched(str(source), FILES) if is_address(source) else Path(source)

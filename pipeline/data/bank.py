@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from models.errors import InputError
+from models.storage import Storage
 from pipeline.data.prepared.manifest import read_manifest
-from pipeline.data.prepared.storage import Storage
 from pipeline.data.sample import Sample
 
 MIN_OBJECT_AREA = 1000

@@ -8,8 +8,8 @@ import ray
 import ray.data
 
 from models.errors import InputError
+from models.storage import Storage
 from pipeline.data.prepared.parts import PartMaker, write_part
-from pipeline.data.prepared.storage import Storage
 from pipeline.data.ray_data import actor_pool
 
 

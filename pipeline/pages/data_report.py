@@ -4,12 +4,12 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from models.storage import Storage
 from pipeline.data.bank import Bank, Progress, bank_of_prepared
 from pipeline.data.config import DataConfig
 from pipeline.data.copy_paste import SEVERAL
 from pipeline.data.prepared.epoch import read_rows
 from pipeline.data.prepared.manifest import decoding_of, read_manifest
-from pipeline.data.prepared.storage import Storage
 from pipeline.data.readers.prepared import Prepared
 from pipeline.data.rows import Row
 from pipeline.data.sample import BadItem

@@ -2,8 +2,8 @@
 
 import cv2
 
+from models.storage import Storage
 from pipeline.data.config import DataConfig
-from pipeline.data.prepared.storage import Storage
 from pipeline.data.preview import Examples
 from pipeline.data.rows import Row
 from pipeline.drawing.overlays import training_overlay

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from models.storage import Storage
 from pipeline.data.bank import bank_of_prepared, count
 from pipeline.data.prepared.prepare import prepare, run_here
-from pipeline.data.prepared.storage import Storage
 from pipeline.pages import data_figures as figures
 from pipeline.pages.data_report import write_epoch_report, write_prepared_report
 from tests.pipeline.small_data import SMALL

@@ -17,8 +17,8 @@ from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from PIL import Image
 
+from models.storage import Storage
 from pipeline.data.prepared.prepare import prepare, run_here
-from pipeline.data.prepared.storage import Storage
 from pipeline.data.readers import open_reader
 from pipeline.drawing import fonts
 from pipeline.drawing.sheet import Group, Shot, draw_sheet

@@ -15,8 +15,8 @@ from jobs.presets import PRESETS
 from models import checkpoint as checkpoints
 from models.errors import InputError
 from models.refinement import named
+from models.storage import Storage
 from pipeline.data.prepared.parts import finished
-from pipeline.data.prepared.storage import Storage
 from pipeline.evaluation.journal import Journal
 from pipeline.evaluation.ray_evaluate import piece_size
 from pipeline.saved import Settings, differences

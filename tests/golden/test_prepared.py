@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from jobs import augment, prepare
+from models.storage import Storage
 from pipeline.data.prepared.epoch import read_rows
-from pipeline.data.prepared.storage import Storage
 from pipeline.data.readers import open_reader
 from tests.golden import commands, lists
 from tests.golden.asking import lost

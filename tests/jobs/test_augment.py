@@ -12,11 +12,11 @@ from jobs import augment, prepare
 from jobs.prepare import CountItems
 from jobs.presets import PRESETS
 from models.errors import InputError
+from models.storage import Storage
 from pipeline.data.config import DataConfig
 from pipeline.data.copy_paste import CopyPasteConfig
 from pipeline.data.local import stream
 from pipeline.data.prepared.epoch import read_rows
-from pipeline.data.prepared.storage import Storage
 from pipeline.data.readers import open_reader
 from tests.pipeline.test_stream import equal
 

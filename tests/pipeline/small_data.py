@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
+from models.storage import Storage
 from pipeline.data import rle
 from pipeline.data.prepared.prepare import prepare, run_here
-from pipeline.data.prepared.storage import Storage
 from pipeline.data.readers import open_reader
 from pipeline.data.sample import Reader
 

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.errors import InputError
+from models.storage import Storage
 from pipeline.data import bank as banks
 from pipeline.data.bank import AREA_EDGES, MIN_OBJECT_AREA, Bank, Described, bank_of_prepared, count, kind_of
 from pipeline.data.loading import load_or_refuse
 from pipeline.data.prepared.prepare import prepare, run_here
-from pipeline.data.prepared.storage import Storage
 from pipeline.data.sample import Item, Origin, Reader, Sample, stream_items
 from tests.pipeline.fakes import FakeReader
 from tests.pipeline.small_data import HW, SMALL

@@ -11,10 +11,10 @@ from PIL import Image
 from models.decoding import Decoding
 from models.errors import InputError
 from models.pixels import is_negative
+from models.storage import Storage
 from pipeline.data.images import read_image
 from pipeline.data.prepared.manifest import MANIFEST
 from pipeline.data.prepared.prepare import prepare, run_here
-from pipeline.data.prepared.storage import Storage
 from pipeline.data.readers import open_reader
 from pipeline.data.readers.mask_rule import MaskRule
 from pipeline.saved import Settings

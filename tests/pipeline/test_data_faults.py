@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 
 from models.errors import InputError
+from models.storage import Storage
 from pipeline.data import local, ray_data
 from pipeline.data.config import DataConfig
 from pipeline.data.copy_paste import CopyPasteConfig
 from pipeline.data.prepared.prepare import prepare, run_here
-from pipeline.data.prepared.storage import Storage
 from pipeline.data.readers import open_reader
 from pipeline.data.rows import Row, split
 from pipeline.data.sample import Item, Sample

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from models.errors import InputError
+from models.storage import Storage
 from pipeline.clicks.random_clicks import RandomClicksConfig
 from pipeline.data.config import DataConfig
 from pipeline.data.copy_paste import CopyPasteConfig
@@ -24,7 +25,6 @@ from pipeline.data.prepared.epoch_plan import EpochRows, list_items, plan_epoch
 from pipeline.data.prepared.manifest import MANIFEST
 from pipeline.data.prepared.parts import PartMaker
 from pipeline.data.prepared.prepare import make_parts, prepare, run_here
-from pipeline.data.prepared.storage import Storage
 from pipeline.data.readers import open_reader
 from pipeline.data.rows import Row
 from pipeline.data.sample import Item, Origin, Reader, Sample

@@ -18,8 +18,8 @@ from PIL import Image
 
 from models import rle
 from models.errors import InputError
+from models.storage import Storage
 from pipeline.data.prepared.prepare import prepare, run_here
-from pipeline.data.prepared.storage import Storage
 from pipeline.data.readers import coco_tables, open_reader
 from pipeline.data.readers.folders import is_image, stem
 from pipeline.data.readers.names import Names, pair, seek

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from models.errors import InputError
+from models.storage import Storage
 from pipeline.data.prepared.manifest import MANIFEST
 from pipeline.data.prepared.prepare import prepare, run_here
-from pipeline.data.prepared.storage import Storage
 from pipeline.data.readers import open_reader
 from pipeline.data.sample import BadItem
 from tests.pipeline.small_data import save

@@ -17,13 +17,13 @@ from PIL import Image
 
 from models.errors import InputError
 from models.interaction import Clicks
+from models.storage import Storage
 from pipeline.data.config import DataConfig
 from pipeline.data.local import stream
 from pipeline.data.prepared import parts, schema
 from pipeline.data.prepared.manifest import MANIFEST, read_manifest
 from pipeline.data.prepared.parts import PartMaker, missing_parts
 from pipeline.data.prepared.prepare import prepare, run_here
-from pipeline.data.prepared.storage import Storage
 from pipeline.data.prepared.unpack import RowGroup
 from pipeline.data.readers import open_reader
 from pipeline.data.readers.prepared import PreparedItems

@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from models.errors import InputError
+from models.storage import Storage, without_key
 from pipeline.data import local, ray_data
 from pipeline.data.config import DataConfig
 from pipeline.data.prepared.epoch import read_rows
 from pipeline.data.prepared.prepare import prepare, run_here
-from pipeline.data.prepared.storage import Storage
 from pipeline.data.readers import open_reader
 from pipeline.data.rows import split
 from pipeline.pages.data_report import write_epoch_report, write_prepared_report
-from pipeline.saved import without_key
+from tests.bucket import a_bucket
 from tests.pipeline.fakes import FakeReader
 from tests.pipeline.test_epoch import CONFIG, write
 from tests.pipeline.test_prepared import assert_same, prepared
@@ -26,23 +26,8 @@ READER = FakeReader(num_items=9, bad=(1,))
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
-    """Address of a fresh bucket, with the key and the server in it, as `uri/folder` is made of it."""
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    client = boto3.client(
-        "s3",
-        endpoint_url=f"http://{host}:{port}",
-        region_name="us-east-1",
-        aws_access_key_id="key",
-        aws_secret_access_key="secret",
-    )
-    client.create_bucket(Bucket="masks")
-    yield f"s3://key:secret@masks/{{folder}}?endpoint_override={host}:{port}&scheme=http&region=us-east-1"
-    server.stop()
+    with a_bucket() as address:
+        yield address
 
 
 def test_a_bucket_holds_what_a_folder_holds(bucket: str, tmp_path: Path) -> None:

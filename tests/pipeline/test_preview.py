@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
+from models.storage import Storage
 from pipeline.data.config import DataConfig
 from pipeline.data.copy_paste import CopyPasteConfig, modes_of
 from pipeline.data.local import stream
-from pipeline.data.prepared.storage import Storage
 from pipeline.data.preview import Examples, find_examples
 from pipeline.drawing.overlays import IGNORED, NEGATIVE, POSITIVE, TARGET, objects_overlay, training_overlay
 from pipeline.drawing.sheet import CARD, Group, Shot, draw_sheet

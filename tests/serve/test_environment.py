@@ -15,7 +15,7 @@ from serve.client import Client
 from tests.serve.conftest import encoded
 from tests.serve.processes import ROOT, served
 
-TRAINING = {"albumentations", "matplotlib", "mlflow", "optuna", "pyarrow", "pycocotools", "scipy"}
+TRAINING = {"albumentations", "matplotlib", "mlflow", "optuna", "pycocotools", "scipy"}
 LIST = "import importlib.metadata as m; print(*(each.name for each in m.distributions()))"
 
 

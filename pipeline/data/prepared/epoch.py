@@ -13,9 +13,9 @@ import pyarrow as pa
 
 from models.errors import InputError
 from models.rle import runs_of
+from models.storage import Storage
 from pipeline.data.prepared.manifest import read_manifest
 from pipeline.data.prepared.schema import SCHEMA
-from pipeline.data.prepared.storage import Storage
 from pipeline.data.prepared.unpack import RowGroup
 from pipeline.data.rows import Row
 from pipeline.data.sample import BadItem, Origin

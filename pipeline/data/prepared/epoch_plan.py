@@ -11,11 +11,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from models.storage import Storage
 from pipeline.data.config import DataConfig
 from pipeline.data.prepared.epoch import EPOCH_SCHEMA, to_row
 from pipeline.data.prepared.parts import Made
 from pipeline.data.prepared.plan import PLANNED, pack_item, read_plan, unpack_item, write_plan
-from pipeline.data.prepared.storage import Storage
 from pipeline.data.rows import Row
 from pipeline.data.sample import Item, Origin, Reader, Sample, stream_items
 from pipeline.data.sampling import Order, Window

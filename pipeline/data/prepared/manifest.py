@@ -7,8 +7,8 @@ from typing import Any
 
 from models.decoding import Decoding
 from models.errors import InputError
+from models.storage import Storage
 from pipeline.data.prepared.schema import VERSION
-from pipeline.data.prepared.storage import Storage
 
 MANIFEST = "manifest.json"
 KIND = "maskwright.prepared"

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from models.errors import InputError
+from models.storage import Storage
 from pipeline.data.prepared.manifest import MANIFEST, Manifest, Shard
-from pipeline.data.prepared.storage import Storage
 from pipeline.saved import differences
 
 GROUP_BYTES = 32 * 2**20

@@ -15,11 +15,11 @@ from typing import Any
 import pyarrow as pa
 
 from models.errors import InputError
+from models.storage import Storage
 from pipeline.data.loading import load_or_refuse
 from pipeline.data.prepared.parts import Made
 from pipeline.data.prepared.schema import SCHEMA, to_row
 from pipeline.data.prepared.stages import AsRead, Stage
-from pipeline.data.prepared.storage import Storage
 from pipeline.data.sample import Item, Reader, stream_items
 
 PLANNED = "plan/plan.json"

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from models.errors import InputError
+from models.storage import Storage
 from pipeline.data.prepared.manifest import MANIFEST
 from pipeline.data.prepared.parts import PartMaker, finish, finished, missing_parts, write_part
 from pipeline.data.prepared.plan import PlannedRows, make_plan
 from pipeline.data.prepared.stages import AsRead, Stage
-from pipeline.data.prepared.storage import Storage
 from pipeline.data.sample import Reader
 
 RunParts = Callable[[PartMaker, Storage, Sequence[int]], Iterator[dict[str, int]]]

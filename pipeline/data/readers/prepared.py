@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 
 from models.decoding import AS_IT_COMES, Decoding
 from models.errors import InputError
+from models.storage import Storage
 from pipeline.data.orientation import read_header
 from pipeline.data.prepared.manifest import decoding_of, exif_of, read_manifest
-from pipeline.data.prepared.storage import Storage
 from pipeline.data.prepared.unpack import RowGroup
 from pipeline.data.readers.folders import missing_split
 from pipeline.data.sample import Item, Sample

@@ -1,21 +1,22 @@
 """A folder on any Arrow filesystem: a mounted path, s3://, gs:// or hdfs://. Files appear whole or not at all."""
 
 import contextlib
+import hashlib
 import json
+import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.fs as pafs
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, Any
 
 from models.errors import InputError
-from models.files import PART, whole_file
-from pipeline.data.sample import printable
-from pipeline.saved import without_key
+from models.files import PART, make_folder, whole_file, whole_folder
+
+if TYPE_CHECKING:  # where nothing but local files is read, pyarrow is not loaded
+    import pyarrow.fs as pafs
+    import pyarrow.parquet as pq
 
 RETRY = "mend that and run the same command again: what is finished is kept"
 
@@ -35,7 +36,7 @@ class Storage:
     @property
     def is_local(self) -> bool:
         """Whether this is a folder of this machine's own file tree."""
-        return isinstance(_open(self.uri)[0], pafs.LocalFileSystem)
+        return "://" not in self.uri or self.uri.startswith("file:")
 
     def path(self, name: str = "") -> str:
         """Address of the file `name` in the folder, for messages."""
@@ -44,10 +45,14 @@ class Storage:
 
     def exists(self, name: str = "") -> bool:
         """Whether the file or folder is there."""
+        import pyarrow.fs as pafs
+
         return self._info(name).type != pafs.FileType.NotFound
 
     def names(self, folder: str, suffix: str) -> list[str]:
         """Names (inside the storage) of the files right in `folder` that end in `suffix`, sorted."""
+        import pyarrow.fs as pafs
+
         filesystem, root = _open(self.uri)
         selector = pafs.FileSelector(f"{root}/{folder}", allow_not_found=True)
         try:
@@ -56,6 +61,11 @@ class Storage:
             raise self._failed("listed", folder, error) from error
         names = [info.base_name for info in infos if info.type == pafs.FileType.File]
         return sorted(f"{folder}/{name}" for name in names if name.endswith(suffix))
+
+    def state(self, name: str) -> tuple[int, int] | None:
+        """Bytes of a file and when it was written (nanoseconds), by which a new one is known; None: it is not there."""
+        info = self._info(name)
+        return (int(info.size), int(info.mtime_ns or 0)) if info.is_file else None
 
     def read(self, name: str) -> bytes:
         """Read a whole file."""
@@ -121,15 +131,18 @@ class Storage:
         """Write a value as JSON."""
         self.write(name, (json.dumps(value, indent=1) + "\n").encode())
 
-    def open_parquet(self, name: str) -> pq.ParquetFile:
+    def open_parquet(self, name: str) -> "pq.ParquetFile":
         """Open a Parquet file; only its footer is read. InputError if it is none."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         filesystem, root = _open(self.uri)
         try:
             return pq.ParquetFile(f"{root}/{name}", filesystem=filesystem, pre_buffer=not self.is_local)
         except (OSError, pa.ArrowInvalid) as error:
             raise self._failed("read", name, error) from error
 
-    def _info(self, name: str) -> pafs.FileInfo:
+    def _info(self, name: str) -> "pafs.FileInfo":
         filesystem, root = _open(self.uri)
         try:
             return filesystem.get_file_info(f"{root}/{name}" if name else root)
@@ -141,12 +154,16 @@ class Storage:
 
 
 @lru_cache(maxsize=16)
-def _open(uri: str) -> tuple[pafs.FileSystem, str]:
+def _open(uri: str) -> "tuple[pafs.FileSystem, str]":
     """Connect to the filesystem of an address, once per process, and cut the address to its path there."""
+    import pyarrow as pa
+    import pyarrow.fs as pafs
+
     try:
         uri.encode()
     except UnicodeEncodeError:
-        raise InputError(f"{printable(uri)} is no UTF-8: prepared data sets lie in folders whose names are") from None
+        named = uri.encode("utf-8", "backslashreplace").decode()
+        raise InputError(f"{named} is no UTF-8: prepared data sets lie in folders whose names are") from None
     if "://" not in uri:
         return pafs.LocalFileSystem(), str(Path(uri).expanduser().absolute())
     try:
@@ -159,3 +176,33 @@ def _open(uri: str) -> tuple[pafs.FileSystem, str]:
     if not path.strip("/"):
         raise InputError(f"{uri} names no folder: expected s3://BUCKET/FOLDER")
     return filesystem, path.rstrip("/")
+
+
+def without_key(uri: str) -> str:
+    """An address as people may see it: without the key that it may carry, and without settings."""
+    plain = uri.split("?")[0].rstrip("/")
+    scheme, separator, rest = plain.partition("://")
+    return f"{scheme}://{rest.rsplit('@', 1)[-1]}" if separator else plain
+
+
+def is_address(place: str | Path) -> bool:
+    """Whether a place is an address such as s3://bucket/folder, not a path."""
+    return "://" in str(place)
+
+
+def fetched(uri: str, names: Sequence[str]) -> Path:
+    """Copy files of a folder at an address to this machine, once for each state that they are in; returns the folder.
+
+    Copies lie in the folder for temporary files, for this user alone. Raises InputError if the filesystem refuses;
+    files that are not there are left out.
+    """
+    storage = Storage(uri)
+    states = {name: storage.state(name) for name in names}
+    key = hashlib.sha256(json.dumps([without_key(uri), states], sort_keys=True).encode()).hexdigest()[:24]
+    folder = Path(tempfile.gettempdir()) / f"maskwright-{os.getuid()}" / "fetched" / key
+    if not folder.is_dir():
+        make_folder(folder.parent).parent.chmod(0o700)
+        with whole_folder(folder) as part:
+            for name in (name for name, state in states.items() if state is not None):
+                (part / name).write_bytes(storage.read(name))
+    return folder

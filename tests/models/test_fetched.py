@@ -1,0 +1,99 @@
+"""A checkpoint in a bucket is read wherever a checkpoint is read: it is copied once, and again when it has changed."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jobs.predict import main as predict
+from models import checkpoint
+from models.errors import InputError
+from models.predictor import Predictor
+from models.storage import Storage, fetched, is_address, without_key
+from serve.core.options import Options
+from serve.loading.build import build_predictor
+from tests.bucket import a_bucket
+from tests.models.tiny import tiny_network
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    with a_bucket() as address:
+        yield address
+
+
+@pytest.fixture(autouse=True)
+def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "home"))
+
+
+def put(uri: str, folder: Path) -> None:
+    for name in (checkpoint.WEIGHTS, checkpoint.DESCRIPTION):
+        Storage(uri).write(name, (folder / name).read_bytes())
+
+
+def test_it_answers_as_its_folder_does_and_is_copied_once(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri, here = bucket.format(folder="made/checkpoint"), checkpoint.save(tiny_network(), tmp_path / "here")
+    put(uri, here)
+    image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    near, far = Predictor(here), Predictor(uri)
+    assert np.array_equal(near.open(image).click(30, 30), far.open(image).click(30, 30))
+    assert far.model_version == near.model_version
+    monkeypatch.setattr(Storage, "read", lambda self, name: pytest.fail("it was read again"))
+    assert checkpoint.describe(uri) == checkpoint.describe(here)
+
+
+def test_a_new_one_at_the_address_is_read(bucket: str, tmp_path: Path) -> None:
+    uri = bucket.format(folder="renewed")
+    put(uri, checkpoint.save(tiny_network(), tmp_path / "one", note="one"))
+    assert checkpoint.describe(uri)["info"] == {"note": "one"}
+    put(uri, checkpoint.save(tiny_network(), tmp_path / "another", note="another"))
+    assert checkpoint.describe(uri)["info"] == {"note": "another"}
+
+
+def test_jobs_and_server_take_it(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from PIL import Image
+
+    uri = bucket.format(folder="served")
+    put(uri, checkpoint.save(tiny_network(), tmp_path / "here"))
+    Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(tmp_path / "photo.png")
+    wanted = ["--image", str(tmp_path / "photo.png"), "--clicks", "20,20,+", "--out", str(tmp_path / "mask.png")]
+    assert predict(["--checkpoint", uri, *wanted]) in (0, None)
+    assert (tmp_path / "mask.png").is_file()
+    # The server's options are kept by Ray: an address in them names no key.
+    address, query = uri.replace("key:secret@", "").split("?")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    built = build_predictor(Options.of({"checkpoint": f"clicks={address}?{query}"}))
+    assert built.model_version.startswith(built.network_name)
+    with pytest.raises(InputError, match="AWS_SECRET_ACCESS_KEY") as caught:
+        Options.of({"checkpoint": uri})
+    assert "secret@" not in str(caught.value)
+
+
+def test_what_is_not_there_is_said_without_the_key(bucket: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no checkpoint at s3://masks/nothing: expected") as missing:
+        checkpoint.load(bucket.format(folder="nothing"))
+    uri = bucket.format(folder="half")
+    Storage(uri).write(
+        checkpoint.DESCRIPTION, (checkpoint.save(tiny_network(), tmp_path / "a") / checkpoint.DESCRIPTION).read_bytes()
+    )
+    with pytest.raises(InputError, match=r"weights\.safetensors") as half:
+        checkpoint.load(uri)
+    with pytest.raises(InputError, match="cannot be changed there") as fixed:
+        checkpoint.recommend(uri, {})
+    with a_bucket() as gone:
+        dead = gone.format(folder="x")
+    with pytest.raises(InputError, match="cannot be looked at") as unanswered:
+        fetched(dead, (checkpoint.DESCRIPTION,))
+    for caught in (missing, half, fixed, unanswered):
+        assert "secret" not in str(caught.value)
+
+
+def test_addresses_are_known() -> None:
+    assert is_address("s3://a/b")
+    assert not is_address("/a/b")
+    assert without_key("s3://a:b@c/d?e=f") == "s3://c/d"
