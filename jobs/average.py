@@ -23,7 +23,7 @@ class AverageConfig:
     """
 
     checkpoints: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """Two or more, folders or maskwright:NAME, of one network."""
+    """Two or more, folders, addresses or maskwright:NAME, of one network."""
     out: Path
     """A new or empty folder for the checkpoint."""
     shares: tuple[float, ...] = ()

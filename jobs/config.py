@@ -26,8 +26,8 @@ class NetworkChoice:
     name: str = "simpleclick_vit_base"
     """One of NETWORKS; "": that of start_from."""
     start_from: str | None = None
-    """Checkpoint to fine-tune, its folder or maskwright:NAME; none: fresh weights, or with a name of "" the model
-    maskwright:lite_s."""
+    """Checkpoint to fine-tune: its folder, its address or maskwright:NAME; none: fresh weights, or with a name of "" the
+    model maskwright:lite_s."""
     fresh: bool = True
     """Whether fresh weights make sense; a fine-tuning recipe says no and needs start_from."""
 
@@ -109,8 +109,8 @@ class EvaluateConfig(Decoding):
     """Measure clicks: a robot user plays every object, NoC and IoU are counted."""
 
     checkpoint: str | None = None
-    """Checkpoint, its folder (as jobs.train writes it) or maskwright:NAME; none: maskwright:lite_s, or with --baseline
-    nothing beside it."""
+    """Checkpoint: its folder, its address (s3://BUCKET/FOLDER) or maskwright:NAME; none: maskwright:lite_s, or with
+    --baseline nothing beside it."""
     baseline: str | None = None
     """A learning-free predictor to evaluate beside it, or alone: grabcut."""
     datasets: tuple[str, ...] = ()
@@ -145,8 +145,8 @@ class SweepConfig(Decoding):
     """Look for the settings of refinement (or training) that take the fewest clicks."""
 
     checkpoint: str = DEFAULT
-    """Checkpoint, its folder (as jobs.train writes it) or maskwright:NAME; for a space of training settings, what
-    training starts from."""
+    """Checkpoint: its folder, its address (s3://BUCKET/FOLDER) or maskwright:NAME; for a space of training settings,
+    what training starts from."""
     reader: str = "masks"
     root: str | None = None
     split: str = ""

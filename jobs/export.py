@@ -28,7 +28,7 @@ class ExportConfig:
     """Write a network as ONNX and compare it with torch; exit code 1 if the two disagree."""
 
     checkpoint: str = DEFAULT
-    """Checkpoint, its folder or maskwright:NAME."""
+    """Checkpoint: its folder, its address (s3://BUCKET/FOLDER) or maskwright:NAME."""
     out: Path
     """A new folder for the .onnx files and export.json, which says what their inputs and outputs mean."""
     kind: Annotated[Literal["onnx", "half"], tyro.conf.arg(name="as")] = "onnx"

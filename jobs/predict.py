@@ -22,7 +22,7 @@ class PredictConfig(Decoding):
     """Segment one object of one image."""
 
     checkpoint: str = DEFAULT
-    """Checkpoint, its folder or maskwright:NAME."""
+    """Checkpoint: its folder, its address (s3://BUCKET/FOLDER) or maskwright:NAME."""
     image: Path
     clicks: tuple[str, ...]
     """Clicks as y,x,+ or y,x,- in pixels, in order."""

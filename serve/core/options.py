@@ -81,7 +81,8 @@ class Options:
     """What is said about a server; every value may come as text. Raises InputError for values that mean nothing."""
 
     checkpoint: Annotated[tuple[_SourceText, ...], tyro.conf.UseAppendAction, BeforeValidator(_sources)] = ()
-    """Checkpoint folder, maskwright:NAME, or models:/name@alias in the MLflow registry; by default maskwright:lite_s.
+    """Checkpoint folder, s3://BUCKET/FOLDER, maskwright:NAME, or models:/name@alias in the MLflow registry; by default
+    maskwright:lite_s.
     To serve several models, again and again as NAME=FOLDER; the first is the default one."""
     refinement: Annotated[str | None, tyro.conf.arg(name="refine")] = None
     """Name of the refinement; by default what each checkpoint recommends."""
