@@ -26,8 +26,8 @@ class NetworkChoice:
     name: str = "simpleclick_vit_base"
     """One of NETWORKS; "": that of start_from."""
     start_from: str | None = None
-    """Checkpoint to fine-tune: its folder, its address or maskwright:NAME; none: fresh weights, or with a name of "" the
-    model maskwright:lite_s."""
+    """Checkpoint to fine-tune: its folder, its address or maskwright:NAME; none: fresh weights, or with a name of ""
+    the model maskwright:lite_s."""
     fresh: bool = True
     """Whether fresh weights make sense; a fine-tuning recipe says no and needs start_from."""
 
