@@ -192,9 +192,9 @@ def test_an_unknown_robot_is_refused() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"max_clicks": 0}, "max_clicks 0"),
-        ({"max_objects": 0}, "max_objects 0"),
-        ({"target_iou": 0.8}, "none of the qualities above the target"),
+        ({"max_clicks": 0}, "max_clicks is 0"),
+        ({"max_objects": 0}, "max_objects is 0"),
+        ({"target_iou": 0.8}, "none above target_iou"),
         ({"qualities": ()}, "qualities"),
         ({"at_clicks": (0,)}, "at_clicks"),
         ({"further_clicks": (0,)}, "further_clicks"),

@@ -151,10 +151,10 @@ def test_help_names_the_presets(capsys: pytest.CaptureFixture[str]) -> None:
     ("argv", "message"),
     [
         (DATA, r"--out is missing: name the folder or the address \(s3://BUCKET/FOLDER\)"),
-        ([*DATA, "--out", "x", "--epoch", "-1"], "--epoch is -1: expected at least 0"),
+        ([*DATA, "--out", "x", "--epoch", "-1"], "--epoch is -1: expected a whole number >= 0"),
         ([*DATA, "--out", "x", "--preview", "-1"], "--preview is -1"),
-        ([*DATA, "--out", "x", "--windows-per-shard", "0"], "--windows-per-shard is 0: expected at least 1"),
-        ([*DATA, "--out", "x", "--num-cpus", "0"], "--num-cpus is 0.0: expected a number above 0"),
+        ([*DATA, "--out", "x", "--windows-per-shard", "0"], "--windows-per-shard is 0: expected a whole number >= 1"),
+        ([*DATA, "--out", "x", "--num-cpus", "0"], "--num-cpus is 0.0: expected a number > 0"),
         ([*DATA, "--out", "s3://"], "names no folder|no address"),
         (["dem", *DATA, "--out", "x"], "unknown preset 'dem'; did you mean 'demo'"),
         (["--out", "x"], "reader 'coco' needs a root folder"),

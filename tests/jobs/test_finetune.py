@@ -77,5 +77,5 @@ def test_one_command_trains_and_tells_what_changed(
 def test_settings_that_mean_nothing_are_refused() -> None:
     with pytest.raises(InputError, match=r"give --validation\.hold-out"):
         TrainConfig(before_after=BeforeAfterConfig(objects=4))
-    with pytest.raises(InputError, match="objects -1"):
+    with pytest.raises(InputError, match="objects is -1"):
         BeforeAfterConfig(objects=-1)
