@@ -155,7 +155,8 @@ class SweepConfig(Decoding):
     hold_out: Annotated[float, AtLeast(0), Below(1)] = 0.0
     """Play only the images that a training with the same --validation.hold-out never sees; 0: all."""
     objective: str = "noc90"
-    """noc85, noc90, ... (clicks to that IoU), iou, biou, assd (after the last click) or spc (seconds a click)."""
+    """noc85, noc90, ... (clicks to that IoU), spc (seconds a click), or another of MEASURES by name, such as iou, biou
+    and assd (after the last click)."""
     pareto: bool = False
     """Look for the best at each price: a setting is dropped only if a cheaper one is better; optuna minds both."""
     search: Literal["grid", "random", "optuna"] = "grid"

@@ -104,9 +104,12 @@ class Record:
         return found
 
     def __post_init__(self) -> None:
-        """Check every field; raises InputError."""
+        """Check every field, and take NumPy's numbers for plain ones; raises InputError."""
         for name, hint in hints_of(type(self)).items():
-            check(hint, getattr(self, name), self.label(name))
+            value = getattr(self, name)
+            check(hint, value, self.label(name))
+            if (number := plain(value)) is not value:
+                object.__setattr__(self, name, number)
 
 
 @cache
@@ -114,6 +117,18 @@ def hints_of(kind: type[Any]) -> dict[str, Any]:
     """Type of each field of a dataclass, with its range."""
     hints = typing.get_type_hints(kind, include_extras=True)
     return {field.name: hints[field.name] for field in dataclasses.fields(kind) if field.init}
+
+
+def plain(value: Any) -> Any:
+    """A number of NumPy, or a tuple with such, as JSON can hold it; all else as it is."""
+    if isinstance(value, tuple):
+        made = tuple(map(plain, value))
+        return made if any(new is not old for new, old in zip(made, value, strict=True)) else value
+    if isinstance(value, int | float) and type(value) in (int, float, bool):
+        return value
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    return float(value) if isinstance(value, numbers.Real) else value
 
 
 def check(hint: Any, value: Any, path: str) -> None:
@@ -136,7 +151,7 @@ def fits(hint: Any, value: Any) -> bool:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         bounds = [each for each in args[1:] if isinstance(each, Bound | Rising)]
-        return fits(args[0], value) and all(each.fits(value) for each in bounds)
+        return fits(args[0], value) and (value is None or all(each.fits(value) for each in bounds))
     if origin is Literal:
         return any(value == each and type(value) is type(each) for each in args)
     if origin in (Union, types.UnionType):
@@ -196,9 +211,9 @@ def _typed(hint: Any, value: Any, path: str) -> Any:
         return _typed(next((arg for arg in args if _takes(arg, value)), Any), value, path)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return value if isinstance(value, hint) else read(hint, value, path)
-    if isinstance(value, list):
+    if isinstance(value, list) and list not in (hint, origin):
         if origin is not tuple:
-            return tuple(value) if origin is not list else value
+            return tuple(value)
         each = args[:1] * len(value) if args[-1] is Ellipsis else (*args, *[Any] * (len(value) - len(args)))
         return tuple(_typed(arg, item, path) for arg, item in zip(each, value, strict=False))
     return value
@@ -208,4 +223,5 @@ def _takes(hint: Any, value: Any) -> bool:
     """Whether a plain value is meant for this one of several types."""
     if isinstance(value, Mapping):
         return dataclasses.is_dataclass(hint)
-    return isinstance(value, list) == (typing.get_origin(hint) is tuple) and hint is not type(None)
+    takes_lists = hint is list or typing.get_origin(hint) in (list, tuple)
+    return isinstance(value, list) == takes_lists and hint is not type(None)

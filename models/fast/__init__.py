@@ -19,10 +19,12 @@ COMMUTED: Forms = {**heads.COMMUTED, **hrnet.COMMUTED, **correction.COMMUTED}
 """By part: forms that pay in training too, and in exported graphs."""
 PREPARED: Forms = {**COMMUTED, **hrnet.PREPARED, nn.Conv2d: Conv2d}
 """By part: forms of a network that answers and nothing else, with its batch norms folded."""
+_WRITTEN = {form: part for part, form in COMMUTED.items()}
+"""By form: the part as its paper reads."""
 
 
 def swap(network: Part, forms: Forms = COMMUTED) -> Part:
     """Give a network's parts their faster forms, in place; returns it. Parts of other classes stay as they are."""
     for part in network.modules():
-        part.__class__ = forms.get(type(part), type(part))
+        part.__class__ = forms.get(_WRITTEN.get(type(part), type(part)), type(part))
     return network

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Self
 
 from models.networks.base import Traits
 from models.parameters import Choice, Range
-from models.records import AtLeast
+from models.records import AtLeast, Fraction
 from models.refinement.part import Inside, Part, Slot
 from models.refinement.state import State, Step
 from models.steps import Steps
@@ -36,7 +36,7 @@ class Cascade(Part):
     on_first_clicks: Annotated[int, AtLeast(0)] | None = 1
     """Refine the first k clicks only: 1 is what the public code does; None, every click, is the paper."""
     pixels: Annotated[int, AtLeast(0)] = 20
-    threshold: float = 0.49
+    threshold: Fraction = 0.49
 
     @classmethod
     def names(cls) -> Mapping[str, Self]:

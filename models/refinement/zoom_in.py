@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Self
 from models.geometry import Box, SizeRule, apply_size_rule, box_iou, contains, expand, whole
 from models.networks.base import Traits
 from models.parameters import Choice, Range
-from models.records import Above, AtLeast, AtMost
+from models.records import Above, AtLeast, AtMost, Fraction, Positive
 from models.refinement.part import ENCODED, EXEMPLAR, Inside, Part, Slot
 from models.refinement.state import Look, State, Step
 from models.steps import Steps
@@ -30,7 +30,7 @@ class ZoomIn(Part):
         "recompute_iou": Range(0.1, 0.9, grid=(0.5,)),
     }
 
-    skip_clicks: int = 1
+    skip_clicks: Annotated[int, AtLeast(-1)] = 1
     """Clicks that see the whole image; -1: even the first click's view is resized to the zoom size."""
     expansion: Annotated[float, Above(0)] = 1.4
     """The box is this much longer than the object."""
@@ -38,9 +38,9 @@ class ZoomIn(Part):
     """Shortest side of the box, in pixels."""
     recompute_iou: Annotated[float, AtLeast(0), AtMost(1)] = 0.5
     """Keep the box while its overlap with a newly computed one (product of the 1-D IoUs) is at least this."""
-    threshold: float = 0.5
+    threshold: Fraction = 0.5
     """Probability above which a pixel belongs to the object, for the box alone."""
-    size: int | tuple[int, int] | None = None
+    size: Positive | tuple[Positive, Positive] | None = None
     """Size of the crop: longest side, or (height, width); None: what the network asks for."""
 
     @classmethod

@@ -18,7 +18,7 @@ TRIES = 10
 class Realistic(Record):
     """How a person clicks; ours, measured on nobody."""
 
-    called = "realistic"
+    called = "protocol.realistic"
 
     power: Annotated[float, AtLeast(0), AtMost(100)] = 2.0
     """A pixel is chosen with odds of its distance to the region's border to this power; 0: anywhere in it."""

@@ -46,7 +46,7 @@ class EmcConfig(Record):
 
     called = "training.emc"
 
-    gamma: Factor = 0.8
+    gamma: Annotated[float, AtLeast(0)] = 0.8
     """Each further correction is this many times as likely as the one before."""
     max_iterations: Count = 23
 
@@ -79,13 +79,13 @@ class ExemplarConfig(Record):
 class OptimizerConfig(Record):
     """The optimiser and its schedule."""
 
-    called = "optimizer"
+    called = "training.optimizer"
 
     name: Literal["adam", "adamw", "sgd"] = "adam"
     """adam has its weight decay inside the gradient, as the papers; sgd its momentum 0.9 (FocusCut)."""
     lr: Factor = 5e-5
     weight_decay: Annotated[float, AtLeast(0)] = 0.0
-    layer_decay: float | None = None
+    layer_decay: Factor | None = None
     """Layer-wise decay of the learning rate towards the input (0.75 in the public code); None: one rate."""
     layer_decay_public_bug: bool = False
     """Repeat the public code's layer-wise decay, which forgets the clicks' embedding and so never trains it."""
@@ -102,7 +102,7 @@ class OptimizerConfig(Record):
     """Fractions of the run after which the rate is divided by 10 (schedule milestones)."""
     final_factor: PartOfRate = 0.01
     """Part of the rate that is left at the end (schedule exponential)."""
-    max_grad_norm: float | None = None
+    max_grad_norm: Factor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,15 +176,15 @@ class ScalingConfig(Record):
     max_workers: Count = 0
     """Grow up to so many workers while the cluster has room, and shrink to `workers` where nodes are lost; 0: always
     `workers`. The batch stays the same: each of these numbers must divide it."""
-    grow_every_s: float = 60.0
+    grow_every_s: Annotated[float, AtLeast(0)] = 60.0
     """Seconds between looks for room for more workers (with max_workers); growing goes back to the last checkpoint."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
     """ddp: every worker has the whole network; fsdp: parts of it and of the optimiser's state (ViT-H on small GPUs)."""
     sync_batch_norm: bool = True
     """Batch norms see the samples of all workers (on GPUs; on CPUs each has its own)."""
     gpu: bool = False
-    cpus_per_worker: float = 1.0
-    threads_per_worker: int = 0
+    cpus_per_worker: Factor = 1.0
+    threads_per_worker: Count = 0
     """Torch threads of a worker on a CPU; 0: the machine's cores divided by the workers."""
     data_actors: Positive = 2
     """Actors that make training samples."""
@@ -192,7 +192,7 @@ class ScalingConfig(Record):
     """As many of them may run while training waits for samples; 0: never more than data_actors."""
     data_memory_mb: Count = 0
     """Object store that finished samples may take while they wait; 0: as Ray decides (half of its store)."""
-    cpus_per_data_actor: float = 1.0
+    cpus_per_data_actor: Factor = 1.0
     max_failures: Count = 3
     """Times that training restarts from its last checkpoint after a worker or a node died."""
 

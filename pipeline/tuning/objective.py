@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from models.errors import lookup
+from models.errors import InputError, lookup
 from pipeline import metrics
 from pipeline.evaluation.measures import MEASURES, Measure, of_objects
 from pipeline.evaluation.object_row import ObjectRow
@@ -32,7 +32,8 @@ class Objective:
 def objective(name: str) -> Objective:
     """Find an objective: spc, nocNN (clicks to IoU .NN), or another measure of objects; InputError for what is none.
 
-    A measure with a quality wants its two digits; one of masks is taken after the last click, and 0 without a value.
+    A measure with a quality wants its two digits; one of masks is taken after the last click. Without a
+    value it counts as 0 where more is better, and is refused where less is.
     """
     price = MEASURES["seconds_per_click"]
     measures = {measure.name: measure for measure in of_objects()}
@@ -51,7 +52,13 @@ def _of(measure: Measure, at: float | None, **more: Any) -> Objective:
     sign = -1 if measure.better == "higher" else 1
 
     def loss(row: ObjectRow, most: int, seconds: float) -> float:
-        return sign * float(measure.of(row, most if at is None else at, most) or 0.0)
+        value = measure.of(row, most if at is None else at, most)
+        if value is None and sign > 0:  # 0 would be the best value that there is
+            raise InputError(
+                f"objective {measure.name}: {row.object} has no value, and less is better: say in MEASURES what counts "
+                "where the measure is `undefined`"
+            )
+        return sign * float(value or 0.0)
 
     return Objective(loss=loss, costly=measure.costly, high_is_good=measure.better == "higher", **more)
 

@@ -123,7 +123,8 @@ def test_sweeps_can_look_for_it() -> None:
     assert (size.label, size.costly, size.high_is_good) == ("Size", True, False)
     assert (over.label, over.quality, over.high_is_good) == ("Over@90", 0.9, True)
     assert score(size, rows(), 3, [0.0] * len(rows())) == 16.0
-    assert score(objective("waste"), rows(), 3, [0.0] * len(rows())) == 2.0  # nothing counts as 0
+    with pytest.raises(InputError, match="objective waste: c has no value, and less is better"):
+        score(objective("waste"), rows(), 3, [0.0] * len(rows()))
     with pytest.raises(InputError, match="unknown objective"):
         objective("over")
 

@@ -54,3 +54,9 @@ def test_every_form_belongs_to_a_part_of_the_class_it_replaces() -> None:
     for part, form in PREPARED.items():
         assert issubclass(form, part)
         assert "__init__" not in vars(form), f"{form.__name__} would need more than its part has"
+
+
+def test_forms_of_a_prepared_network_replace_those_of_training() -> None:
+    one, other = (TINY_NETWORKS["ritm"]() for _ in range(2))
+    swapped = swap(swap(one, COMMUTED), PREPARED)
+    assert [type(part) for part in swapped.modules()] == [type(part) for part in swap(other, PREPARED).modules()]

@@ -82,7 +82,14 @@ def test_a_record_comes_back_from_json(record: Outer) -> None:
 
 
 def test_numbers_of_numpy_are_numbers() -> None:
-    assert Outer(steps=np.int64(2), share=np.float32(0.5)).steps == 2
+    made = Outer(steps=np.int64(2), share=np.float32(0.5), scale=(np.float64(0.5), 1))
+    assert made == Outer(steps=2, share=0.5, scale=(0.5, 1))
+    assert json.loads(json.dumps(dataclasses.asdict(made)))["steps"] == 2
+
+
+def test_a_bound_lets_none_pass_where_none_is_allowed() -> None:
+    assert fits(Annotated[int | None, AtLeast(0)], None)
+    assert not fits(Annotated[int, AtLeast(0)], None)
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,7 @@ def test_bad_options_end_with_one_line(
         ({"checkpoint": 5}, "expected a text, or a list of texts"),
         ({"checkpoint": {"a": "maskwright:lite_s"}}, "expected a text, or a list of texts"),
         ({"log_format": False}, "log_format is False: expected off, text, json"),
+        ({"origins": "*"}, "the origin '*' has no scheme and host"),
         ({"origins": "foo"}, "the origin 'foo' has no scheme and host: expected one such as https://name:port"),
         ({"device": "gpu"}, "device is 'gpu': expected auto, cpu, cuda"),
         ({"refine": "flip"}, "unknown argument 'refine'"),
