@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.errors import InputError
-from models.files import PART, make_folder, whole_file, whole_folder
+from models.files import PART, make_folder, whole_file, whole_folder, write
 
 if TYPE_CHECKING:  # where nothing but local files is read, pyarrow is not loaded
     import pyarrow.fs as pafs
@@ -204,5 +204,5 @@ def fetched(uri: str, names: Sequence[str]) -> Path:
         make_folder(folder.parent).parent.chmod(0o700)
         with whole_folder(folder) as part:
             for name in (name for name, state in states.items() if state is not None):
-                (part / name).write_bytes(storage.read(name))
+                write(part / name, storage.read(name))
     return folder

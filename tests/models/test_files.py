@@ -61,7 +61,7 @@ def test_there_is_one_writer(package: str) -> None:
             if called in RAW or (called == "open" and any(set(mode) & set("wax+") for mode in modes if len(mode) < 4)):
                 found.add((name, called))
     opened = {
-        ("pipeline/data/prepared/storage.py", "open"),  # a part of `whole_file`
+        ("models/storage.py", "open"),  # a part of `whole_file`
         ("models/checkpoint.py", "open"),
         ("serve/on_ray/serving.py", "open"),  # nowhere: os.devnull
     }
