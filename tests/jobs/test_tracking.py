@@ -30,6 +30,7 @@ def test_a_run_keeps_parameters_and_metrics(mlflow_uri: str, tmp_path: Path) -> 
     assert client.get_experiment(run.info.experiment_id).name == tracking.EXPERIMENT
 
 
+@pytest.mark.networks
 def test_a_registered_checkpoint_comes_back_by_alias_byte_for_byte(mlflow_uri: str, tmp_path: Path) -> None:
     from mlflow.artifacts import download_artifacts
 

@@ -74,6 +74,7 @@ def test_jobs_and_server_take_it(bucket: str, tmp_path: Path, monkeypatch: pytes
     assert "secret@" not in str(caught.value)
 
 
+@pytest.mark.networks
 def test_what_is_not_there_is_said_without_the_key(bucket: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no checkpoint at s3://masks/nothing: expected") as missing:
         checkpoint.load(bucket.format(folder="nothing"))

@@ -149,6 +149,7 @@ def test_other_examples_in_one_image_take_nothing_from_each_other() -> None:
     assert counted.asked["Start"] == 2
 
 
+@pytest.mark.networks
 @pytest.mark.parametrize("alone", [True, False])
 @pytest.mark.parametrize("name", ["mobile_sam", "icmformer"])
 def test_who_comes_while_an_image_is_prepared_waits_and_does_not_prepare_it_again(name: str, alone: bool) -> None:

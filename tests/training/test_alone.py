@@ -49,6 +49,7 @@ def train(job: Job, loaders: int = 0) -> Path:
     return alone.train(job, reader, reader.items(), loaders=loaders)
 
 
+@pytest.mark.networks
 def test_a_run_that_was_stopped_goes_on_to_the_same_weights(job: Job, tmp_path: Path) -> None:
     whole = train(job)
     (tmp_path / "other").mkdir()

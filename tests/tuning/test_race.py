@@ -101,6 +101,7 @@ def test_what_matters_is_told_from_what_does_not() -> None:
     assert shares["refine.max_network_clicks"] < 0.05
 
 
+@pytest.mark.networks
 def test_the_page_shows_everything(tmp_path: object) -> None:
     from pathlib import Path
 
@@ -122,6 +123,7 @@ LOSSES = st.integers(2, 12).flatmap(
 )
 
 
+@pytest.mark.networks
 @settings(deadline=None, max_examples=150)
 @given(LOSSES, st.floats(0.1, 1.0), st.booleans())
 def test_a_race_never_loses_its_leader_and_keeps_its_room(
