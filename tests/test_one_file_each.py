@@ -3,6 +3,7 @@
 Each is registered by one line; nothing else in the repository knows of them.
 """
 
+import gc
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,11 +13,9 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from fastapi import FastAPI
-from fastapi.testclient import TestClient
+import torch.distributed as dist
 from torch import Tensor, nn
 
-from jobs.evaluate import flat_metrics
 from models import checkpoint
 from models.click_maps import ClickBatch, disk_maps
 from models.networks import NETWORKS, create
@@ -32,20 +31,11 @@ from models.refinement.state import State, Step
 from models.steps import Steps
 from pipeline.data.config import DataConfig
 from pipeline.data.readers import open_reader
-from pipeline.evaluation import results
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.contestant import Contestant
-from pipeline.evaluation.evaluator import choose_objects, evaluate
 from pipeline.evaluation.measures import MEASURES, per_click
 from pipeline.evaluation.object_row import ObjectRow
-from pipeline.pages.report import write_report
 from pipeline.training.config import OptimizerConfig, TrainingConfig
-from pipeline.tuning.objective import objective
-from pipeline.tuning.spaces import spaces
-from serve.core.options import Options
-from serve.engine.engine import Engine
-from serve.faces import registry
-from serve.http import app as http
 from tests.training.toys import scene_batches, toy_data
 from tests.training.workers import in_two_processes, trainer_of
 
@@ -103,7 +93,7 @@ def left_out(mask: np.ndarray, object_mask: np.ndarray, ignore_mask: np.ndarray)
     return float((object_mask & ~mask).sum())
 
 
-def add_hello(app: FastAPI, *_: Any) -> None:
+def add_hello(app: Any, *_: Any) -> None:
     @app.get("/hello")
     def hello() -> str:
         """Say hello."""
@@ -112,6 +102,9 @@ def add_hello(app: FastAPI, *_: Any) -> None:
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    from serve.faces import registry
+    from serve.http import app as http
+
     register(monkeypatch.setitem)
     monkeypatch.setattr(http, "FACES", (*registry.FACES, add_hello))
 
@@ -137,6 +130,9 @@ def test_the_matrix_has_the_part_and_the_network() -> None:
 
 
 def test_the_part_is_named_written_and_swept() -> None:
+    from pipeline.tuning.objective import objective
+    from pipeline.tuning.spaces import spaces
+
     twice = named("zoom_in+twice")
     assert [part.name for part in twice.parts] == ["zoom_in", "twice"]
     assert to_dict(twice)["twice"] == {"more": 1}
@@ -154,6 +150,11 @@ def test_a_checkpoint_of_the_network_recommends_the_part(small: Network, tmp_pat
 
 
 def test_an_evaluation_shows_the_measure(small: Network, tmp_path: Path) -> None:
+    from jobs.evaluate import flat_metrics
+    from pipeline.evaluation import results
+    from pipeline.evaluation.evaluator import choose_objects, evaluate
+    from pipeline.pages.report import write_report
+
     config = EvaluationConfig(max_clicks=2, qualities=(0.9,), at_clicks=(1,), boundaries=False, max_objects=3)
     reader, predictor = open_reader("scenes", options={"num_images": "2"}), Predictor(small, "twice")
     contestant = Contestant(name="twice", step=predictor.step, answer=predictor.answer)
@@ -171,6 +172,12 @@ def test_an_evaluation_shows_the_measure(small: Network, tmp_path: Path) -> None
 
 
 def test_the_server_offers_the_part_and_has_the_face(small: Network) -> None:
+    from fastapi.testclient import TestClient
+
+    from serve.core.options import Options
+    from serve.engine.engine import Engine
+    from serve.http import app as http
+
     app = http.create_app(Engine(Predictor(small)), Options())
     with TestClient(app, "http://localhost") as client:
         assert "twice" in client.get("/v1/models").json()["models"][0]["refinements"]
@@ -196,6 +203,10 @@ def steps_of(rank: int, folder: Path) -> None:
         state = state_of(trainer)
         if not rank:
             torch.save(state, folder / f"{kind}.pt")
+        del trainer
+    # What exchanges gradients has threads, which must end before the group does, in both processes.
+    gc.collect()
+    dist.barrier()
 
 
 @pytest.mark.networks
