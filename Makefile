@@ -29,7 +29,7 @@ demo: $(STAMP)  ## play, fine-tune, compare, register and serve, in minutes (SER
 test: $(STAMP)  ## all tests but the slow ones; what CI runs
 	$(PYTEST) -m "not slow" --durations=10
 
-test-quick: $(STAMP)  ## without Ray, networks' contracts and parity: under a minute
+test-quick: $(STAMP)  ## without Ray, networks' contracts and parity: two minutes
 	$(PYTEST) -m "not slow and not ray and not networks" --ignore tests/parity --durations=5
 
 test-full: $(STAMP)  ## everything: kills, browser, real clients

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from jobs.cli import data_root, location, parse, run_job
+from jobs.cli import Flagged, data_root, location, parse, run_job
 from jobs.config import for_reader_of
 from jobs.datasets import absolute, settle_floor
 from jobs.prepare import CountItems, on_ray, show_counted, show_parts
 from jobs.presets import PRESETS
 from models.errors import InputError, lookup
-from models.records import Count, Factor, Positive, Record
+from models.records import Count, Factor, Positive
 from models.storage import Storage, without_key
 from pipeline.data.config import AUTO, DataConfig
 from pipeline.data.leave_out import training_reader
@@ -32,7 +32,7 @@ so that the same words give what training would see. Without one they are those 
 
 
 @dataclass(frozen=True, kw_only=True)
-class AugmentJob(Record):
+class AugmentJob(Flagged):
     """Write one epoch of the training stream as Parquet shards, or a preview of it."""
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -51,11 +51,6 @@ class AugmentJob(Record):
     """Most workers at a time; 0: as many as there are CPUs."""
     num_cpus: Factor = 1.0
     """CPUs that a worker reserves."""
-
-    @classmethod
-    def label(cls, field: str) -> str:
-        """Messages call a field by its flag."""
-        return f"--{field.replace('_', '-')}"
 
 
 def main(argv: Sequence[str]) -> int:

@@ -10,11 +10,21 @@ from typing import TypeVar
 from models import flags
 from models.box import is_name
 from models.errors import InputError, find_input_error, lookup
+from models.records import Record
 from models.storage import is_address
 from pipeline.saved import as_dict as as_dict  # handed on to the jobs
 from pipeline.saved import from_dict as from_dict
 
 T = TypeVar("T")
+
+
+class Flagged(Record):
+    """A record whose fields are flags: messages call them so."""
+
+    @classmethod
+    def label(cls, field: str) -> str:
+        """The flag of a field."""
+        return f"--{field.replace('_', '-')}"
 
 
 def run_job(main: Callable[[Sequence[str]], int | None]) -> None:

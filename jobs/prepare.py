@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.cli import data_root, location, parse, progress_line, run_job
+from jobs.cli import Flagged, data_root, location, parse, progress_line, run_job
 from jobs.ray_env import connected, fit_actors
 from models.decoding import Decoding
 from models.errors import lookup
@@ -22,7 +22,7 @@ from pipeline.saved import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrepareConfig(Decoding):
+class PrepareConfig(Flagged, Decoding):
     """Write a data set as Parquet shards: encoded images, checked masks, and where they come from."""
 
     reader: str
@@ -45,11 +45,6 @@ class PrepareConfig(Decoding):
     """Most workers at a time; 0: as many as there are CPUs."""
     num_cpus: Factor = 1.0
     """CPUs that a worker reserves."""
-
-    @classmethod
-    def label(cls, field: str) -> str:
-        """Messages call a field by its flag."""
-        return f"--{field.replace('_', '-')}"
 
     def __post_init__(self) -> None:
         """Check the fields together."""

@@ -14,7 +14,7 @@ from models.errors import InputError
 
 @dataclass(frozen=True)
 class Choice:
-    """One of some values, alike in odds; `grid`: those that a grid tries, all of them if not given."""
+    """One of some values, each as likely as the others; `grid`: those that a grid tries, all of them if not given."""
 
     values: tuple[Any, ...]
     grid: tuple[Any, ...] = ()

@@ -95,13 +95,7 @@ class Record:
 
     def usual_parts(self) -> dict[str, Any]:
         """What counts where a written one lacks it: the defaults of `named_parts`."""
-        found: dict[str, Any] = {}
-        for field in dataclasses.fields(typing.cast(Any, self)):
-            if field.default_factory is not dataclasses.MISSING:
-                found[field.name] = field.default_factory()
-            elif field.default is not dataclasses.MISSING:
-                found[field.name] = field.default
-        return found
+        return defaults_of(type(self))
 
     def __post_init__(self) -> None:
         """Check every field, and take NumPy's numbers for plain ones; raises InputError."""
@@ -119,6 +113,17 @@ def hints_of(kind: type[Any]) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in dataclasses.fields(kind) if field.init}
 
 
+def defaults_of(kind: type[Any]) -> dict[str, Any]:
+    """Defaults of a dataclass's fields, those that have one."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(kind):
+        if field.default_factory is not dataclasses.MISSING:
+            found[field.name] = field.default_factory()
+        elif field.default is not dataclasses.MISSING:
+            found[field.name] = field.default
+    return found
+
+
 def plain(value: Any) -> Any:
     """A number of NumPy, or a tuple with such, as JSON can hold it; all else as it is."""
     if isinstance(value, tuple):
@@ -132,7 +137,7 @@ def plain(value: Any) -> Any:
 
 
 def check(hint: Any, value: Any, path: str) -> None:
-    """Raise InputError for a value that is not of a type: "PATH is GIVEN: expected a whole number, 0 or more"."""
+    """Raise InputError for a value that is not of a type: "PATH is GIVEN: expected a whole number >= 0"."""
     if not fits(hint, value):
         words = [each for each in typing.get_args(hint) if isinstance(each, str)]
         close = difflib.get_close_matches(value, words, n=1) if isinstance(value, str) else []
@@ -197,6 +202,8 @@ def read(kind: type[T], values: Any, path: str = "") -> T:
     for name in values:
         if name not in hints:
             raise unknown(f"setting of {path}", str(name), hints)
+    if missing := [name for name in hints if name not in values and name not in defaults_of(kind)]:
+        raise InputError(f"{path} lacks {', '.join(missing)}: expected a value")
     return kind(**{name: _typed(hints[name], value, f"{path}.{name}") for name, value in values.items()})
 
 

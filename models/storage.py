@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.errors import InputError
-from models.files import PART, make_folder, whole_file, whole_folder, write
+from models.files import PART, make_folder, refusing, whole_file, whole_folder, write
 
 if TYPE_CHECKING:  # where nothing but local files is read, pyarrow is not loaded
     import pyarrow.fs as pafs
@@ -174,7 +174,7 @@ def _open(uri: str) -> "tuple[pafs.FileSystem, str]":
             "another address that Arrow knows"
         ) from error
     if not path.strip("/"):
-        raise InputError(f"{uri} names no folder: expected s3://BUCKET/FOLDER")
+        raise InputError(f"{without_key(uri)} names no folder: expected s3://BUCKET/FOLDER")
     return filesystem, path.rstrip("/")
 
 
@@ -190,19 +190,40 @@ def is_address(place: str | Path) -> bool:
     return "://" in str(place)
 
 
+def refuse_key(place: str) -> None:
+    """Raise InputError for an address with a key in it, where others would come to see or keep it."""
+    if is_address(place) and "@" in place.split("?")[0]:
+        raise InputError(
+            f"{without_key(place)} was given with a key, which reports, checkpoints and Ray would keep: give it by the "
+            "environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) or the machine's role"
+        )
+
+
 def fetched(uri: str, names: Sequence[str]) -> Path:
     """Copy files of a folder at an address to this machine, once for each state that they are in; returns the folder.
 
-    Copies lie in the folder for temporary files, for this user alone. Raises InputError if the filesystem refuses;
-    files that are not there are left out.
+    Copies lie in the folder for temporary files, for this user alone; several processes may ask for one at once. Files
+    that are not there are left out. Raises InputError if the filesystem refuses, for an address with a key in it, and
+    where a file changes meanwhile.
     """
+    refuse_key(uri)
     storage = Storage(uri)
     states = {name: storage.state(name) for name in names}
-    key = hashlib.sha256(json.dumps([without_key(uri), states], sort_keys=True).encode()).hexdigest()[:24]
-    folder = Path(tempfile.gettempdir()) / f"maskwright-{os.getuid()}" / "fetched" / key
-    if not folder.is_dir():
-        make_folder(folder.parent).parent.chmod(0o700)
+    key = hashlib.sha256(json.dumps([uri, states], sort_keys=True).encode()).hexdigest()[:24]
+    home = Path(tempfile.gettempdir()) / f"maskwright-{os.getuid()}"
+    folder = home / "fetched" / key
+    if folder.is_dir():
+        return folder
+    with refusing(home):
+        make_folder(folder.parent)
+        home.chmod(0o700)  # refused where it is another user's
+    try:
         with whole_folder(folder) as part:
             for name in (name for name, state in states.items() if state is not None):
                 write(part / name, storage.read(name))
+            if states != {name: storage.state(name) for name in names}:
+                raise InputError(f"{storage.path()} changed while it was copied: run the same command again")
+    except InputError:
+        if not folder.is_dir():  # else another process was sooner
+            raise
     return folder

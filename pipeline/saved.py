@@ -6,7 +6,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from models.records import Record, read
+from models.records import Record, defaults_of, read
 from models.storage import without_key
 
 T = TypeVar("T")
@@ -94,14 +94,9 @@ def _defaults(value: Any) -> dict[str, Any]:
     config = value.config if isinstance(value, Settings) else value
     found: dict[str, Any] = dict(value.added) if isinstance(value, Settings) else {}
     if isinstance(config, Record):
-        return as_dict(found | config.usual_parts())
-    if not dataclasses.is_dataclass(config):
-        return found
-    for each in dataclasses.fields(config):
-        if each.default_factory is not dataclasses.MISSING:
-            found[each.name] = each.default_factory()
-        elif each.default is not dataclasses.MISSING:
-            found[each.name] = each.default
+        found |= config.usual_parts()
+    elif dataclasses.is_dataclass(config):
+        found |= defaults_of(type(config))
     return as_dict(found)
 
 

@@ -165,8 +165,8 @@ def test_an_evaluation_shows_the_measure(small: Network, tmp_path: Path) -> None
     assert "left_out_at_1" in flat_metrics(summary)
     results.write(tmp_path, rows, [summary])
     shown = (summary["dataset"], summary["refinement"], summary["policy"])
-    told = {"title": "t", "subtitle": "s", "readers": {"scenes": reader}, "shown": shown}
-    write_report(tmp_path / "report.html", rows=rows, summaries=[summary], **told)
+    settings = {"title": "t", "subtitle": "s", "readers": {"scenes": reader}, "shown": shown}
+    write_report(tmp_path / "report.html", rows=rows, summaries=[summary], **settings)
     assert "Left out&amp;1" in (tmp_path / "report.html").read_text()
     assert "left_out_after_1" in (tmp_path / "objects.csv").read_text()
 

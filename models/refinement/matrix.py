@@ -29,7 +29,7 @@ def rows() -> dict[str, Refinement]:
 
 
 def column_of(name: str) -> str:
-    """Column of a network: networks whose names begin alike take the same."""
+    """Column of a network, by how its name begins: networks of one column take and refuse the same."""
     starts = [start for start in (*COLUMNS, *OWN) if name.startswith(start)]
     return COLUMNS.get(starts[0], starts[0]) if starts else name.split("_")[0]
 

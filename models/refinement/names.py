@@ -82,10 +82,12 @@ def to_dict(refinement: Refinement) -> dict[str, Any]:
 
 def from_dict(values: Mapping[str, Any]) -> Refinement:
     """Undo `to_dict`; what is missing is off, or at its default. Unknown names raise InputError."""
+    if not isinstance(values, Mapping):
+        raise InputError(f"Refinement: expected an object with its settings, not {values!r}")
     names = Refinement().named_parts()
     for name in values:
         if name not in names:
-            raise unknown("setting of Refinement", name, names)
+            raise unknown("setting of Refinement", str(name), names)
     parts: list[Part] = []
     for name, kind in PARTS.items():
         value = values.get(name)

@@ -93,3 +93,5 @@ class Part(Record):
 
 EXEMPLAR = "the exemplar may lie anywhere in the image, and a network that takes one sees the whole"
 ENCODED = "each view, mirror image or close-up is encoded by itself: the price of opening an image"
+MOVED = "the heavy half runs again where the view changes; as published it runs once"
+"""Reasons and costs that several parts have in common."""

@@ -12,7 +12,7 @@ from models.geometry import Box, SizeRule, apply_size_rule, box_iou, contains, w
 from models.networks.base import Traits
 from models.parameters import Range
 from models.records import AtLeast, AtMost
-from models.refinement.part import ENCODED, EXEMPLAR, Inside, Part, Slot
+from models.refinement.part import ENCODED, EXEMPLAR, MOVED, Inside, Part, Slot
 from models.refinement.patches import Masking, Patch, paste_back, view_of
 from models.refinement.state import Look, Memory, State, Step
 from models.steps import Steps
@@ -45,9 +45,7 @@ class SquareZoom(Part):
 
     def cost(self, traits: Traits) -> str:
         """What it costs with such a network."""
-        if traits.prompted:
-            return ENCODED
-        return "the heavy half runs again where the view changes; as published it runs once" if traits.split else ""
+        return ENCODED if traits.prompted else MOVED if traits.split else ""
 
     def click(self, step: Step, inside: Inside) -> Step:
         """Look at the object's square in place of the whole image."""

@@ -11,7 +11,7 @@ from models.geometry import Box, SizeRule, apply_size_rule, box_iou, contains, e
 from models.networks.base import Traits
 from models.parameters import Choice, Range
 from models.records import Above, AtLeast, AtMost, Fraction, Positive
-from models.refinement.part import ENCODED, EXEMPLAR, Inside, Part, Slot
+from models.refinement.part import ENCODED, EXEMPLAR, MOVED, Inside, Part, Slot
 from models.refinement.state import Look, State, Step
 from models.steps import Steps
 
@@ -57,9 +57,7 @@ class ZoomIn(Part):
 
     def cost(self, traits: Traits) -> str:
         """What it costs with such a network."""
-        if traits.prompted:
-            return ENCODED
-        return "the heavy half runs again where the view changes; as published it runs once" if traits.split else ""
+        return ENCODED if traits.prompted else MOVED if traits.split else ""
 
     def click(self, step: Step, inside: Inside) -> Step:
         """Look at the object's box in place of the whole image."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from models.box import DEFAULT
 from models.errors import InputError
-from models.storage import is_address, without_key
+from models.storage import refuse_key
 
 ONLY = "default"
 """Name of the model that was given none."""
@@ -53,11 +53,7 @@ def _source(item: str) -> Source:
             f"{name[:60]!r} cannot name a model: expected up to 40 letters, digits, - and _ "
             "(a folder with = in its name is given as ./FOLDER)"
         )
-    if is_address(place) and "@" in place.split("?")[0]:
-        raise InputError(
-            f"{without_key(place)} was given with a key, which Ray would keep and show: give it by the environment "
-            "(AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) or the machine's role"
-        )
+    refuse_key(place)
     if not place:
         raise InputError(f"no checkpoint for {name!r}: {EXPECTED}")
     return Source(name, place)

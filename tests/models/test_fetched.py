@@ -1,6 +1,7 @@
 """A checkpoint in a bucket is read wherever a checkpoint is read: it is copied once, and again when it has changed."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,18 @@ from tests.models.tiny import tiny_network
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
     with a_bucket() as address:
-        yield address
+        yield without_login(address)
+
+
+def without_login(address: str) -> str:
+    return address.replace("key:secret@", "")
 
 
 @pytest.fixture(autouse=True)
 def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "home"))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
 
 
 def put(uri: str, folder: Path) -> None:
@@ -54,7 +61,7 @@ def test_a_new_one_at_the_address_is_read(bucket: str, tmp_path: Path) -> None:
     assert checkpoint.describe(uri)["info"] == {"note": "another"}
 
 
-def test_jobs_and_server_take_it(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_and_server_take_it(bucket: str, tmp_path: Path) -> None:
     from PIL import Image
 
     uri = bucket.format(folder="served")
@@ -63,15 +70,41 @@ def test_jobs_and_server_take_it(bucket: str, tmp_path: Path, monkeypatch: pytes
     wanted = ["--image", str(tmp_path / "photo.png"), "--clicks", "20,20,+", "--out", str(tmp_path / "mask.png")]
     assert predict(["--checkpoint", uri, *wanted]) in (0, None)
     assert (tmp_path / "mask.png").is_file()
-    # The server's options are kept by Ray: an address in them names no key.
-    address, query = uri.replace("key:secret@", "").split("?")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    built = build_predictor(Options.of({"checkpoint": f"clicks={address}?{query}"}))
+    built = build_predictor(Options.of({"checkpoint": f"clicks={uri}"}))
     assert built.model_version.startswith(built.network_name)
-    with pytest.raises(InputError, match="AWS_SECRET_ACCESS_KEY") as caught:
-        Options.of({"checkpoint": uri})
-    assert "secret@" not in str(caught.value)
+
+
+def test_a_key_in_an_address_is_refused_before_anything_keeps_it() -> None:
+    uri = "s3://key:secret@masks/served"
+    for given in (lambda: Options.of({"checkpoint": uri}), lambda: checkpoint.describe(uri), lambda: Predictor(uri)):
+        with pytest.raises(InputError, match="AWS_SECRET_ACCESS_KEY") as caught:
+            given()
+        assert "secret@" not in str(caught.value)
+
+
+def test_several_may_copy_at_once(bucket: str, tmp_path: Path) -> None:
+    uri = bucket.format(folder="crowd")
+    put(uri, checkpoint.save(tiny_network(), tmp_path / "here"))
+    with ThreadPoolExecutor(8) as pool:
+        folders = list(pool.map(lambda _: fetched(uri, (checkpoint.WEIGHTS, checkpoint.DESCRIPTION)), range(8)))
+    assert len(set(folders)) == 1
+    assert checkpoint.load(folders[0])
+
+
+def test_what_changes_while_it_is_copied_is_not_kept(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri, read = bucket.format(folder="moving"), Storage.read
+    put(uri, checkpoint.save(tiny_network(), tmp_path / "here"))
+
+    def changing(self: Storage, name: str) -> bytes:
+        Storage(uri).write(checkpoint.DESCRIPTION, b"{}")
+        return read(self, name)
+
+    monkeypatch.setattr(Storage, "read", changing)
+    with pytest.raises(InputError, match="changed while it was copied"):
+        checkpoint.describe(uri)
+    assert not any((tmp_path / "home").glob("*/fetched/*"))
 
 
 @pytest.mark.networks
@@ -87,7 +120,7 @@ def test_what_is_not_there_is_said_without_the_key(bucket: str, tmp_path: Path) 
     with pytest.raises(InputError, match="cannot be changed there") as fixed:
         checkpoint.recommend(uri, {})
     with a_bucket() as gone:
-        dead = gone.format(folder="x")
+        dead = without_login(gone).format(folder="x")
     with pytest.raises(InputError, match="cannot be looked at") as unanswered:
         fetched(dead, (checkpoint.DESCRIPTION,))
     for caught in (missing, half, fixed, unanswered):

@@ -81,6 +81,16 @@ def test_a_record_comes_back_from_json(record: Outer) -> None:
     assert read(Outer, json.loads(json.dumps(dataclasses.asdict(record)))) == record
 
 
+def test_what_has_no_default_must_be_there() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Needy(Record):
+        out: str
+        steps: Count = 1
+
+    with pytest.raises(InputError, match="Needy lacks out: expected a value"):
+        read(Needy, {"steps": 2})
+
+
 def test_numbers_of_numpy_are_numbers() -> None:
     made = Outer(steps=np.int64(2), share=np.float32(0.5), scale=(np.float64(0.5), 1))
     assert made == Outer(steps=2, share=0.5, scale=(0.5, 1))

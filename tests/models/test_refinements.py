@@ -271,6 +271,14 @@ def test_every_refinement_survives_json(name: str, tmp_path: Path) -> None:
     assert named(str(path)) == named(name) == REFINEMENTS[name]
 
 
+def test_a_file_that_holds_no_object_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "refinement.json"
+    for text in ("[1]", '["flip"]', "3", "{"):
+        path.write_text(text)
+        with pytest.raises(InputError, match="is not a refinement"):
+            named(str(path))
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -279,6 +287,7 @@ def test_every_refinement_survives_json(name: str, tmp_path: Path) -> None:
         ("zoom_inn", "did you mean 'zoom_in'"),
         ("nowhere.json", "no refinement file"),
         ({"flipp": True}, "did you mean 'flip'"),
+        ({1: 2}, "unknown setting of Refinement '1'"),
         ({"cascade": {"stepps": 1}}, "did you mean 'steps'"),
         ({"cascade": 3}, "expected an object"),
         ({"cascade": {"steps": -1}}, "cascade.steps is -1: expected a whole number >= 0"),
