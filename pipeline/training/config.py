@@ -183,7 +183,7 @@ class ScalingConfig(Record):
     sync_batch_norm: bool = True
     """Batch norms see the samples of all workers (on GPUs; on CPUs each has its own)."""
     gpu: bool = False
-    cpus_per_worker: Factor = 1.0
+    cpus_per_worker: Annotated[float, AtLeast(0)] = 1.0
     threads_per_worker: Count = 0
     """Torch threads of a worker on a CPU; 0: the machine's cores divided by the workers."""
     data_actors: Positive = 2
@@ -192,7 +192,7 @@ class ScalingConfig(Record):
     """As many of them may run while training waits for samples; 0: never more than data_actors."""
     data_memory_mb: Count = 0
     """Object store that finished samples may take while they wait; 0: as Ray decides (half of its store)."""
-    cpus_per_data_actor: Factor = 1.0
+    cpus_per_data_actor: Annotated[float, AtLeast(0)] = 1.0
     max_failures: Count = 3
     """Times that training restarts from its last checkpoint after a worker or a node died."""
 
