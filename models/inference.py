@@ -8,12 +8,14 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from timm.layers import BatchNormAct2d  # pyright: ignore[reportPrivateImportUsage]
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from models.fast import PREPARED, swap
 from models.networks.base import Network
+
+# isort: split
+from timm.layers import BatchNormAct2d  # pyright: ignore[reportPrivateImportUsage]  (after models.networks)
 
 HEAVY = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, nn.MultiheadAttention)
 """What bfloat16 pays for; norms, positions and small vectors stay float32."""

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+import models.torchvision_ops  # noqa: F401  (before timm, which the networks import)
 from models.errors import InputError, lookup, unknown
 from models.networks.base import Network
 from models.networks.emc import EmcHRNetConfig, EmcSegFormerConfig, EmcVitConfig

@@ -6,8 +6,6 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import models.torchvision_ops  # noqa: F401  (before timm)
-
 
 class CrossAttention(nn.Module):
     """Multi-head attention with queries from one set of tokens, keys and values from another.

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-import models.torchvision_ops  # noqa: F401  (before timm)
 from models.fit import check_fit, shapes_of
 from models.networks.base import upsample
 from models.networks.pooled import PooledNorm

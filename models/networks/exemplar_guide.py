@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import models.torchvision_ops  # noqa: F401  (before timm)
 from models.geometry import Box, expand
 from models.networks.pretrained import copy_tensors
 

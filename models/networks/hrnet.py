@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import models.torchvision_ops  # noqa: F401  (before timm)
 from models.networks.base import upsample
 from models.networks.blocks import outermost, residual
 from models.networks.pooled import PooledNorm

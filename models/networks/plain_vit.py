@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import models.torchvision_ops  # noqa: F401  (before timm)
 from models.errors import InputError
 from models.networks.base import Network, Traits
 from models.networks.pretrained import copy_tensors

@@ -11,8 +11,6 @@ from timm.layers.patch_embed import PatchEmbed
 from timm.models.swin_transformer import PatchMerging, SwinTransformerBlock
 from torch import Tensor, nn
 
-import models.torchvision_ops  # noqa: F401  (before timm)
-
 
 class Block(SwinTransformerBlock):
     """timm's block, but padded before it is shifted, as segmentation networks do.
