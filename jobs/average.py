@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -10,8 +9,9 @@ import tyro
 from jobs.cli import checkpoint_source, new_folder, parse, run_job
 from models import checkpoint
 from models.averaging import average
-from models.files import whole_folder
 from models.refinement import build, named, to_dict
+from models.storage import without_key
+from models.working import whole_place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +24,8 @@ class AverageConfig:
 
     checkpoints: Annotated[tuple[str, ...], tyro.conf.Positional]
     """Two or more, folders, addresses or maskwright:NAME, of one network."""
-    out: Path
-    """A new or empty folder for the checkpoint."""
+    out: str
+    """A new or empty folder, or an address (s3://BUCKET/FOLDER), for the checkpoint."""
     shares: tuple[float, ...] = ()
     """How much of each, in their order; none: equal shares."""
     licence: str | None = None
@@ -49,11 +49,11 @@ def main(argv: Sequence[str]) -> int:
         "licence": config.licence or "; ".join(licences),
         "refinement": to_dict(refinement),
     }
-    with whole_folder(out) as folder:
+    with whole_place(out) as folder:
         checkpoint.save(network, folder, photos=photos, **info)
     for source, part in zip(sources, parts, strict=True):
         print(f"{part['share']:.3f} of {source}")
-    print(f"-> {out}")
+    print(f"-> {without_key(out)}")
     return 0
 
 

@@ -67,8 +67,8 @@ def report(config: TrainConfig, before: Path, after: Path, out: Path) -> Path:
     data = config.data
     compare_folders(
         CompareConfig(
-            before,
-            after,
+            str(before),
+            str(after),
             out=str(out),
             reader=data.reader,
             root=data.root,

@@ -3,15 +3,18 @@
 import io
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from models import flags
 from models.box import is_name
 from models.errors import InputError, find_input_error, lookup
+from models.lease import held
 from models.records import Record
-from models.storage import is_address
+from models.storage import Storage, is_address, without_key
+from models.working import working
 from pipeline.saved import as_dict as as_dict  # handed on to the jobs
 from pipeline.saved import from_dict as from_dict
 
@@ -69,10 +72,10 @@ def absolute_path(flag: str, given: str | Path) -> Path:
     """
     if is_name(given):
         raise InputError(f"{flag} {given}: expected a path; a name stands for a model that comes with Maskwright")
-    if "://" in str(given):
+    if is_address(given):
         raise InputError(
-            f"{flag} {given}: expected a path that this machine has mounted; only prepared data sets are read from an "
-            "address (--reader prepared), and only jobs.prepare and jobs.augment write to one"
+            f"{flag} {without_key(str(given))}: expected a path that this machine has mounted; from an address come "
+            "checkpoints, evaluations and prepared data sets (--reader prepared)"
         )
     path = Path(given).expanduser()
     if not path.is_absolute() and "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
@@ -83,12 +86,17 @@ def absolute_path(flag: str, given: str | Path) -> Path:
     return path.absolute()
 
 
-def new_folder(flag: str, given: str | Path) -> Path:
-    """Make the path of a folder to write absolute; raises InputError if something is there already."""
-    path = absolute_path(flag, given)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise InputError(f"{flag} {given} is taken: expected a new or an empty folder")
-    return path
+def new_folder(flag: str, given: str) -> str:
+    """Make the path of a folder to write absolute, or take an address; raises InputError if something is there."""
+    place = location(flag, given)
+    path = Path(place)
+    if is_address(place):
+        taken = Storage(place).exists()
+    else:
+        taken = path.exists() and (not path.is_dir() or any(path.iterdir()))
+    if taken:
+        raise InputError(f"{flag} {without_key(given)} is taken: expected a new or an empty folder")
+    return place
 
 
 def checkpoint_source(flag: str, given: str | Path) -> str:
@@ -98,7 +106,18 @@ def checkpoint_source(flag: str, given: str | Path) -> str:
 
 def location(flag: str, given: str) -> str:
     """Take an address (s3://BUCKET/FOLDER) as it is and make a path absolute, for what may lie in a bucket."""
-    return given if "://" in given else str(absolute_path(flag, given))
+    return given if is_address(given) else str(absolute_path(flag, given))
+
+
+@contextmanager
+def writing(flag: str, given: str) -> Iterator[Path]:
+    """Give the folder that a job writes, here or for an address (models/working.py); no other job may write it.
+
+    Raises InputError for an address with a key in it, and for a folder that another job is writing.
+    """
+    place = location(flag, given)
+    with working(place) as folder, held(place):
+        yield folder
 
 
 def data_root(flag: str, reader: str, given: str | None) -> str | None:

@@ -7,9 +7,11 @@ from typing import Annotated, Any
 
 import tyro
 
-from jobs.cli import absolute_path, parse, run_job
+from jobs.cli import data_root, location, parse, run_job
 from models.decoding import Decoding
 from models.errors import InputError
+from models.storage import fetched, is_address, without_key
+from models.working import shown, working
 from pipeline.evaluation import compare, results
 from pipeline.evaluation.object_row import ObjectRow
 
@@ -18,9 +20,9 @@ from pipeline.evaluation.object_row import ObjectRow
 class CompareConfig(Decoding):
     """Compare two evaluations of the same objects; differences are B - A."""
 
-    a: Annotated[Path, tyro.conf.Positional]
-    """Folder of an evaluation (the --out of jobs.evaluate)."""
-    b: Annotated[Path, tyro.conf.Positional]
+    a: Annotated[str, tyro.conf.Positional]
+    """Folder of an evaluation (the --out of jobs.evaluate), or its address (s3://BUCKET/FOLDER)."""
+    b: Annotated[str, tyro.conf.Positional]
     """Folder of the other; may be the same, with other refinements."""
     refine_a: str = ""
     """Which refinement or baseline of A, if it holds several."""
@@ -34,7 +36,7 @@ class CompareConfig(Decoding):
     qualities: tuple[float, ...] = field(default=())
     """NoC at these IoUs; none: those that both evaluations give."""
     out: str = ""
-    """Folder for compare.html and compare.json; none: neither is written."""
+    """Folder, or address, for compare.html and compare.json; none: neither is written."""
     reader: str = ""
     """Reader of the data set's images, for the page to show what changed most; none: no pictures."""
     root: str | None = None
@@ -65,7 +67,7 @@ def compare_folders(config: CompareConfig) -> None:
     from pipeline.data.readers import open_reader
     from pipeline.pages.compare_report import write_comparison
 
-    root = None if config.root is None else str(absolute_path("--root", config.root))
+    root = data_root("--root", config.reader, config.root)
     reader = open_reader(config.reader, root, config.split, config.options, config) if config.reader else None
     rows_a, summary_a = pick(config.a, config.refine_a, config.dataset, config.policy)
     rows_b, summary_b = pick(config.b, config.refine_b, config.dataset, config.policy)
@@ -86,29 +88,32 @@ def compare_folders(config: CompareConfig) -> None:
         if note := results.seen_before(summary):
             print(f"warning: {letter}: {note}")
     if config.out:
-        out = absolute_path("--out", config.out)
-        write_comparison(
-            out,
-            differences,
-            rows_a,
-            rows_b,
-            names=names,
-            quality=max(qualities, default=None),
-            max_clicks=max_clicks,
-            reader=reader,
-            num_overlays=config.num_overlays,
-        )
-        print(f"\nreport  {out / 'compare.html'}")
+        with working(location("--out", config.out)) as out:
+            write_comparison(
+                out,
+                differences,
+                rows_a,
+                rows_b,
+                names=names,
+                quality=max(qualities, default=None),
+                max_clicks=max_clicks,
+                reader=reader,
+                num_overlays=config.num_overlays,
+            )
+            print(f"\nreport  {shown(out / 'compare.html')}")
 
 
-def pick(folder: Path, refinement: str, dataset: str = "", policy: str = "") -> tuple[list[ObjectRow], dict[str, Any]]:
+def pick(
+    folder: str | Path, refinement: str, dataset: str = "", policy: str = ""
+) -> tuple[list[ObjectRow], dict[str, Any]]:
     """Read one data set's, robot user's and refinement's rows and summary from an evaluation's folder."""
+    named = _shown(folder)
     try:
-        rows, summaries = results.read(folder)
+        rows, summaries = results.read(fetched(str(folder), results.FILES) if is_address(folder) else Path(folder))
+    except InputError:
+        raise
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"{folder} holds no evaluation: expected summary.json and objects.parquet ({error})"
-        ) from error
+        raise InputError(f"{named} holds no evaluation: expected summary.json and objects.parquet ({error})") from error
     for what, wanted, flag in (
         ("dataset", dataset, "--dataset"),
         ("policy", policy, "--policy"),
@@ -116,17 +121,21 @@ def pick(folder: Path, refinement: str, dataset: str = "", policy: str = "") -> 
     ):
         held = list(dict.fromkeys(summary[what] for summary in summaries))
         if not wanted and len(held) > 1:
-            raise InputError(f"{folder} holds {', '.join(held)}: say which with {flag}")
+            raise InputError(f"{named} holds {', '.join(held)}: say which with {flag}")
         if wanted and wanted not in held:
-            raise InputError(f"{folder} holds no {wanted!r}: it holds {', '.join(held)}")
+            raise InputError(f"{named} holds no {wanted!r}: it holds {', '.join(held)}")
         summaries = [summary for summary in summaries if summary[what] == (wanted or held[0])]
     (summary,) = summaries
     key = results.key_of(summary)
     return [row for row in rows if row.key == key], summary
 
 
-def _name(folder: Path, summary: dict[str, Any]) -> str:
-    return f"{folder} {summary['refinement']} on {summary['dataset']}, robot user {summary['policy']}"
+def _name(folder: str, summary: dict[str, Any]) -> str:
+    return f"{_shown(folder)} {summary['refinement']} on {summary['dataset']}, robot user {summary['policy']}"
+
+
+def _shown(folder: str | Path) -> str:
+    return without_key(str(folder)) if is_address(folder) else shown(Path(folder))
 
 
 if __name__ == "__main__":

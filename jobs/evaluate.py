@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs import tracking
-from jobs.cli import absolute_path, as_dict, checkpoint_source, data_root, parse, progress_line, run_job
+from jobs.cli import as_dict, checkpoint_source, data_root, parse, progress_line, run_job, writing
 from jobs.config import EvaluateConfig
 from jobs.datasets import dataset_name, parse_dataset
 from models import checkpoint as checkpoints
@@ -15,6 +15,7 @@ from models.box import DEFAULT
 from models.errors import lookup
 from models.files import write
 from models.refinement import REFINEMENTS, Refinement, named
+from models.working import place_of, put, shown
 from pipeline.clicks import POLICIES
 from pipeline.data.hold_out import HoldOut
 from pipeline.data.readers import open_reader
@@ -35,10 +36,16 @@ def main(argv: Sequence[str]) -> int:
     config = check(parse(EvaluateConfig, argv, prog="evaluate"))
     from jobs.ray_env import connected
 
-    out = absolute_path("--out", config.out or f"runs/evaluate-{datetime.now():%Y%m%d-%H%M%S}")
+    place = config.out or f"runs/evaluate-{datetime.now():%Y%m%d-%H%M%S}"
+    with writing("--out", place) as out, connected():
+        evaluate_and_track(config, out)
+    return 0
+
+
+def evaluate_and_track(config: EvaluateConfig, out: Path) -> None:
+    """Evaluate inside a connection to Ray, show the table, and keep all of it with MLflow."""
     uri = tracking.default_uri(out)
-    with connected():
-        summaries = evaluate(config, out)
+    summaries = evaluate(config, out)
     run_id = tracking.start_run(uri, "evaluate", as_dict(config))
     for summary in summaries:
         names = [summary["refinement"]]
@@ -47,8 +54,7 @@ def main(argv: Sequence[str]) -> int:
         tracking.log_metrics(uri, run_id, 0, flat_metrics(summary), prefix="/".join(names) + "/")
     tracking.log_files(uri, run_id, out, "evaluation")
     tracking.end_run(uri, run_id)
-    print(f"\n{results.table(summaries)}\n\nreport  {out / 'report.html'}\nMLflow  run {run_id} at {uri}")
-    return 0
+    print(f"\n{results.table(summaries)}\n\nreport  {shown(out / 'report.html')}\nMLflow  run {run_id} at {uri}")
 
 
 def check(config: EvaluateConfig) -> EvaluateConfig:
@@ -114,20 +120,21 @@ def evaluate(config: EvaluateConfig, out: Path, *, dataset: str = "", title: str
         for name, reader in readers.items()
         for policy in policies
     ]
-    journal = Journal(out / "journal.jsonl", settings_of(config, piece_size(config.scaling)))
+    journal = Journal(place_of(out / "journal.jsonl"), settings_of(config, piece_size(config.scaling)))
     if journal.done:
         print(f"going on: {len(journal.done)} pieces of work are done", flush=True)
-    found = evaluate_on_ray(
-        checkpoint=config.checkpoint,
-        refinements=_refinements(config),
-        baselines=[config.baseline] if config.baseline else [],
-        parts=parts,
-        scaling=config.scaling,
-        journal=journal,
-        progress=lambda part, done, total: progress_line(
-            f"evaluating {part.dataset}{f', {part.config.policy}' if len(policies) > 1 else ''}", done, total
-        ),
-    )
+    with journal.kept():
+        found = evaluate_on_ray(
+            checkpoint=config.checkpoint,
+            refinements=_refinements(config),
+            baselines=[config.baseline] if config.baseline else [],
+            parts=parts,
+            scaling=config.scaling,
+            journal=journal,
+            progress=lambda part, done, total: progress_line(
+                f"evaluating {part.dataset}{f', {part.config.policy}' if len(policies) > 1 else ''}", done, total
+            ),
+        )
     rows = [row for result in found for group in result.rows.values() for row in group]
     summaries = [
         results.summarize(group, part.config, result.seconds[name])
@@ -139,7 +146,7 @@ def evaluate(config: EvaluateConfig, out: Path, *, dataset: str = "", title: str
     results.write(out, rows, summaries)
     if refused := list(dict.fromkeys(text for result in found for text in result.refused)):
         write(out / "refused.txt", "\n".join(refused) + "\n")
-        print(f"refused {len(refused)} items or objects, by name in {out / 'refused.txt'}")
+        print(f"refused {len(refused)} items or objects, by name in {shown(out / 'refused.txt')}")
     notes = list(dict.fromkeys(filter(None, map(results.seen_before, summaries))))
     for note in notes:
         print(f"warning: {note}; {ADVICE}")
@@ -157,6 +164,7 @@ def evaluate(config: EvaluateConfig, out: Path, *, dataset: str = "", title: str
         num_overlays=config.num_overlays,
         notes=[f"Note: {note}; {ADVICE}." for note in notes],
     )
+    put(out)
     journal.close()
     return summaries
 

@@ -18,9 +18,11 @@ from models import checkpoint, export
 from models.box import DEFAULT
 from models.errors import InputError
 from models.fast import swap
-from models.files import whole_folder, write_json
+from models.files import write_json
 from models.fingerprints import trained_on
 from models.networks.base import Network
+from models.storage import without_key
+from models.working import whole_place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +31,9 @@ class ExportConfig:
 
     checkpoint: str = DEFAULT
     """Checkpoint: its folder, its address (s3://BUCKET/FOLDER) or maskwright:NAME."""
-    out: Path
-    """A new folder for the .onnx files and export.json, which says what their inputs and outputs mean."""
+    out: str
+    """A new folder, or an address (s3://BUCKET/FOLDER), for the .onnx files and export.json, which says what they take
+    and give."""
     kind: Annotated[Literal["onnx", "half"], tyro.conf.arg(name="as")] = "onnx"
     """half: write a checkpoint in place of ONNX, with weights in half precision and all else as it is."""
     input_hw: tuple[int, int] | None = None
@@ -50,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
         write_half(network, description, out)
         return 0
     try:
-        with whole_folder(out) as folder:
+        with whole_place(out) as folder:
             written = {
                 "network": network.name,
                 "config": as_dict(network.config),
@@ -64,17 +67,18 @@ def main(argv: Sequence[str]) -> int:
     except DisagreementError as error:
         print(f"error: {error}.onnx does not answer as torch does; nothing is kept", file=sys.stderr)
         return 1
-    print(f"-> {out}")
+    print(f"-> {without_key(out)}")
     return 0
 
 
-def write_half(network: Network, description: dict[str, Any], out: Path) -> None:
+def write_half(network: Network, description: dict[str, Any], out: str) -> None:
     """Write the checkpoint with weights in half precision, and say how large they are."""
     info = description["info"] | {"half_of": description["sha256"]}
     state = checkpoint.in_half(network)
-    with whole_folder(out) as folder:
+    with whole_place(out) as folder:
         checkpoint.save(network, folder, state=state, photos=trained_on(description), **info)
-    print(f"{checkpoint.WEIGHTS} {(out / checkpoint.WEIGHTS).stat().st_size / 1e6:.1f} MB -> {out}")
+        size = (folder / checkpoint.WEIGHTS).stat().st_size
+    print(f"{checkpoint.WEIGHTS} {size / 1e6:.1f} MB -> {without_key(out)}")
 
 
 class DisagreementError(Exception):

@@ -7,14 +7,15 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from jobs.cli import absolute_path, parse, run_job
+from jobs.cli import absolute_path, location, parse, run_job
 from models import checkpoint
 from models.errors import InputError, lookup
-from models.files import whole_folder
 from models.networks import NETWORKS
 from models.networks.base import Network
 from models.published.importing import Imported, fresh_groups, import_backbone, import_base, import_model, import_pair
 from models.refinement import build, named, to_dict
+from models.storage import Storage, is_address, without_key
+from models.working import whole_place, working
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,7 @@ class ImportConfig:
     network: str
     """Which registered network it is for, such as ritm_hrnet18s."""
     out: str
-    """Folder of the checkpoint."""
+    """Folder of the checkpoint, or its address (s3://BUCKET/FOLDER)."""
     kind: Annotated[Literal["model", "backbone", "base"], tyro.conf.arg(name="as")] = "model"
     """What it is: a whole published model; a backbone of timm, MAE, torchvision or the authors' pre-training; or the
     fine-tuned SimpleClick network under an emc_vit_*, or mobile_sam under lite_s (ours)."""
@@ -43,7 +44,7 @@ class ImportConfig:
 def main(argv: Sequence[str]) -> int:
     """Parse, read, check, write, report."""
     config = parse(ImportConfig, argv, prog="import_checkpoint")
-    file, out = absolute_path("FILE", config.file), absolute_path("--out", config.out)
+    file, out = absolute_path("FILE", config.file), location("--out", config.out)
     lookup("network", config.network, NETWORKS)
     refuse_other_content(out)
     if config.decoder is not None:
@@ -66,37 +67,45 @@ def main(argv: Sequence[str]) -> int:
     }
     write(imported.network, out, info, imported.photos)
     print("\n".join(describe(imported, info, config.refine or imported.refinement)))
-    print(f"-> {out}")
+    print(f"-> {without_key(out)}")
     return 0
 
 
-def refuse_other_content(out: Path) -> None:
+def refuse_other_content(out: str) -> None:
     """Raise InputError unless `out` is new, empty or a checkpoint."""
+    path, other = Path(out), f"--out {without_key(out)} holds something else: name a new folder, or an empty one"
+    if is_address(out):
+        storage = Storage(out)
+        if storage.exists() and not storage.exists(checkpoint.DESCRIPTION):
+            raise InputError(other)
+        return
     try:
-        if out.exists() and not out.is_dir():
+        if path.exists() and not path.is_dir():
             raise InputError(f"--out {out} is a file: name a folder")
-        if out.is_dir() and any(out.iterdir()) and not (out / checkpoint.DESCRIPTION).is_file():
-            raise InputError(f"--out {out} holds something else: name a new folder, or an empty one")
+        if path.is_dir() and any(path.iterdir()) and not (path / checkpoint.DESCRIPTION).is_file():
+            raise InputError(other)
     except OSError as error:
         raise InputError(f"--out {out} cannot be used: {error}") from error
 
 
-def write(network: Network, out: Path, info: dict[str, Any], photos: Collection[int] = ()) -> None:
+def write(network: Network, out: str, info: dict[str, Any], photos: Collection[int] = ()) -> None:
     """Save a checkpoint, whole or not at all; another one at `out` is replaced only by the same import.
 
     `photos`: fingerprints of what it was trained on, where that is known.
 
     Raises InputError if `out` holds a checkpoint from elsewhere, or cannot be written.
     """
-    if (out / checkpoint.DESCRIPTION).is_file():
+    if Storage(out).exists(checkpoint.DESCRIPTION):
         there = checkpoint.describe(out)
         known = there["info"].get("source") or {"sha256": None}
         # What an earlier version did not record of a source counts as the same.
         if there["network"] != network.name or info["source"] | known != info["source"]:
-            raise InputError(f"--out {out} holds another checkpoint, of {there['network']}: name a new folder")
-        checkpoint.save(network, out, photos=photos, **info)
+            named_so = without_key(out)
+            raise InputError(f"--out {named_so} holds another checkpoint, of {there['network']}: name a new folder")
+        with working(out) as folder:
+            checkpoint.save(network, folder, photos=photos, **info)
         return
-    with whole_folder(out) as folder:
+    with whole_place(out) as folder:
         checkpoint.save(network, folder, photos=photos, **info)
 
 

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from models.errors import InputError
+from models.lines import Tail, lines_at
 from pipeline.data.config import DataConfig
 from pipeline.data.targets import most_empty
 from pipeline.training.history import entries_of
@@ -42,11 +44,11 @@ class EmptySamples:
 
 
 @contextmanager
-def followed(history: Path, num_steps: int, empty: EmptySamples | None = None) -> Iterator[None]:
+def followed(history: str | Path, num_steps: int, empty: EmptySamples | None = None) -> Iterator[None]:
     """Print a line for each entry that is appended to `history` while the block runs, and warnings that are due."""
     stop = threading.Event()
-    start = history.stat().st_size if history.is_file() else 0
-    thread = threading.Thread(target=_follow, args=(history, start, num_steps, empty, stop), daemon=True)
+    tail = lines_at(history).tail(skip=True)
+    thread = threading.Thread(target=_follow, args=(tail, num_steps, empty, stop), daemon=True)
     thread.start()
     try:
         yield
@@ -69,28 +71,26 @@ def starving(entry: dict[str, float], *, first: bool) -> str | None:
     )
 
 
-def _follow(history: Path, offset: int, num_steps: int, empty: EmptySamples | None, stop: threading.Event) -> None:
-    num_shown, warned = 0, False
+def _follow(tail: Tail, num_steps: int, empty: EmptySamples | None, stop: threading.Event) -> None:
+    num_shown, warned, away = 0, False, False
     while True:
         last_round = stop.wait(0.5)
-        if history.is_file():
-            with history.open("rb") as file:
-                file.seek(offset)
-                lines = file.readlines()
-            for line in lines:
-                if not line.endswith(b"\n"):
-                    break
-                offset += len(line)
-                for entry in entries_of([line.decode()]):
-                    print(text(entry, num_steps), flush=True)
-                    advice = starving(entry, first=num_shown == 0)
-                    if advice and not warned:
-                        print(f"warning: {advice}", flush=True)
-                        warned = True
-                    num = entry.get("samples", 0.0)
-                    if empty is not None and (advice := empty.count(num, num * entry.get("without_object", 0.0))):
-                        print(f"warning: {advice}", flush=True)
-                    num_shown += 1
+        try:
+            lines, away = tail.new(), False
+        except InputError as error:  # training goes on without its lines here, and so does this
+            if not away:
+                print(f"warning: {error}", flush=True)
+            lines, away = [], True
+        for entry in entries_of(lines):
+            print(text(entry, num_steps), flush=True)
+            advice = starving(entry, first=num_shown == 0)
+            if advice and not warned:
+                print(f"warning: {advice}", flush=True)
+                warned = True
+            num = entry.get("samples", 0.0)
+            if empty is not None and (advice := empty.count(num, num * entry.get("without_object", 0.0))):
+                print(f"warning: {advice}", flush=True)
+            num_shown += 1
         if last_round:
             return
 

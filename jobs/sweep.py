@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from jobs import tracking
-from jobs.cli import absolute_path, as_dict, checkpoint_source, data_root, parse, run_job, take_preset
+from jobs.cli import as_dict, checkpoint_source, data_root, parse, run_job, take_preset, writing
 from jobs.config import SweepConfig
 from jobs.sweep_training import CHECKPOINT, TRAINED, train_config, train_setting
 from models import checkpoint as checkpoints
@@ -25,6 +25,7 @@ from models.files import make_folder, write_json
 from models.parameters import Choice, Parameter
 from models.refinement import Refinement, named, to_dict, why_not
 from models.storage import is_address, without_key
+from models.working import place_of, shown
 from pipeline.data.hold_out import HoldOut
 from pipeline.data.readers import open_reader
 from pipeline.data.sample import Reader
@@ -41,10 +42,11 @@ from pipeline.tuning.outcome import forwards, standings
 from pipeline.tuning.parameters import as_json
 from pipeline.tuning.parameters import parse as parse_parameter
 from pipeline.tuning.search import open_search
-from pipeline.tuning.settings import REFINE, identity, refinement_of, shown, training_of
+from pipeline.tuning.settings import REFINE, identity, refinement_of, training_of
+from pipeline.tuning.settings import shown as settings_shown
 from pipeline.tuning.spaces import Space, narrowed, spaces
 
-BEST = "best.json"
+BEST, JOURNAL = "best.json", "journal.jsonl"
 ORDER = 0x5EE9  # draws the order of objects
 BESIDE_TRAINING = 0.1
 """CPUs that an evaluator reserves where settings are trained."""
@@ -60,11 +62,10 @@ def main(argv: Sequence[str]) -> int:
     check_space(config, space)
     from jobs.ray_env import connected
 
-    out = absolute_path("--out", config.out or f"runs/sweep-{space_name}-{datetime.now():%Y%m%d-%H%M%S}")
-    uri = tracking.default_uri(out)
+    place = config.out or f"runs/sweep-{space_name}-{datetime.now():%Y%m%d-%H%M%S}"
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's own table
-    with connected():
-        sweep(config, space_name, space, out, uri)
+    with writing("--out", place) as out, connected():
+        sweep(config, space_name, space, out, tracking.default_uri(out))
     return 0
 
 
@@ -91,7 +92,7 @@ def check_space(config: SweepConfig, space: Space) -> None:
         for value in parameter.points():
             refinement_of(base, {name: value})
             if not name.startswith(REFINE):
-                train_config(config, {name: value}, Path())
+                train_config(config, {name: value}, "")
 
 
 def base_of(config: SweepConfig) -> Refinement:
@@ -149,7 +150,9 @@ def sweep(config: SweepConfig, space_name: str, space: Space, out: Path, uri: st
         # Training needs the CPUs, and settings are trained one after the other: playing them must not hold any.
         actors, num_cpus = 1, BESIDE_TRAINING
     settings = settings_of(config, space, base)
-    Journal(out / "journal.jsonl", settings).check(lambda _, piece: [item.id for item, _ in pieces[piece : piece + 1]])
+    Journal(place_of(out / JOURNAL), settings).check(
+        lambda _, piece: [item.id for item, _ in pieces[piece : piece + 1]]
+    )
     parent = tracking.start_run(uri, f"sweep {space_name}", as_dict(config))
     ended: list[str] = []
     most = config.trials or (math.prod(len(p.points()) for p in space.values()) if config.search == "grid" else 0)
@@ -162,10 +165,10 @@ def sweep(config: SweepConfig, space_name: str, space: Space, out: Path, uri: st
         print(f"{len(ended):4d}{of}  {len(entry.rows()):4d} objects  {contest.title(entry)}  {state}", flush=True)
 
     def on_refused(name: str, values: Mapping[str, Any], why: str) -> None:
-        print(f"refused     {shown(values)}: {why}", flush=True)
+        print(f"refused     {settings_shown(values)}: {why}", flush=True)
 
     search = "optuna_pareto" if config.pareto and config.search == "optuna" else config.search
-    print(f"{space_name}: {len(pieces)} objects, rungs at {contest.ends} of them -> {out}", flush=True)
+    print(f"{space_name}: {len(pieces)} objects, rungs at {contest.ends} of them -> {shown(out)}", flush=True)
     run = functools.partial(
         sweep_on_ray,
         Sweep(
@@ -180,10 +183,10 @@ def sweep(config: SweepConfig, space_name: str, space: Space, out: Path, uri: st
             name_of=functools.partial(identity, base),
             why_not=functools.partial(refusals, base, traits),
             settings=settings,
-            out=out,
+            out=place_of(out),
             generation=config.generation,
             memory_bytes=config.memory_mb * 2**20,
-            prepare=functools.partial(train_setting, config, str(out), uri) if trains else None,
+            prepare=functools.partial(train_setting, config, place_of(out), uri) if trains else None,
             max_failures=config.max_failures,
         ),
         on_end,
@@ -236,7 +239,7 @@ def refusals(base: Refinement, traits: Any, values: Mapping[str, Any]) -> list[s
 
 def log_trial(uri: str, parent: str, contest: Contest, entry: Entry) -> None:
     """Log a setting as a child run."""
-    run_id = tracking.start_run(uri, shown(entry.values)[:100], entry.values, parent=parent)
+    run_id = tracking.start_run(uri, settings_shown(entry.values)[:100], entry.values, parent=parent)
     rows = entry.rows()
     if rows:
         asked, computed = entry.forwards
@@ -258,7 +261,7 @@ def conclude(config: SweepConfig, contest: Contest, base: Refinement, out: Path,
     if not found or found[0].entry.status != PLAYED:
         raise InputError(
             "no setting was played to the end: "
-            + "; ".join(f"{shown(e.values)}: {e.reason}" for e in list(contest.entries.values())[:3])
+            + "; ".join(f"{settings_shown(e.values)}: {e.reason}" for e in list(contest.entries.values())[:3])
         )
     best = found[0]
     refinement = refinement_of(base, best.entry.values)
@@ -320,8 +323,8 @@ def conclude(config: SweepConfig, contest: Contest, base: Refinement, out: Path,
         else:
             print(f"{config.checkpoint} stays as it is: nothing was shown to be better")
     if training_of(best.entry.values):
-        print(f"trained     {out / TRAINED / best.entry.name / CHECKPOINT}")
-    print(f"best        {out / BEST}\nreport      {out / 'report.html'}")
+        print(f"trained     {shown(out / TRAINED / best.entry.name / CHECKPOINT)}")
+    print(f"best        {shown(out / BEST)}\nreport      {shown(out / 'report.html')}")
     print(f"forwards    {computed} computed of {asked} asked")
     return found
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from jobs.cli import as_dict, from_dict
@@ -10,13 +9,15 @@ from jobs.config import SweepConfig, TrainConfig
 from jobs.presets import PRESETS
 from models import checkpoint as checkpoints
 from models.errors import InputError, lookup
+from models.storage import Storage, joined
+from models.working import working
 from pipeline.training.validation import ValidationConfig
 from pipeline.tuning.settings import training_of
 
 CHECKPOINT, TRAINED = "checkpoint", "trained"
 
 
-def train_config(config: SweepConfig, values: Mapping[str, Any], out: Path) -> TrainConfig:
+def train_config(config: SweepConfig, values: Mapping[str, Any], out: str) -> TrainConfig:
     """The preset's run on the sweep's own data, its held-out images left out, with a setting's values.
 
     Raises InputError for a name that is no setting of jobs.train.
@@ -39,7 +40,7 @@ def train_config(config: SweepConfig, values: Mapping[str, Any], out: Path) -> T
         validation=ValidationConfig(hold_out=config.hold_out, objects=1, max_clicks=1),
         before_after=dataclasses.replace(preset.before_after, objects=0),
         register=None,
-        out=str(out),
+        out=out,
     )
     plain = as_dict(preset)
     for name, value in training_of(values).items():
@@ -59,7 +60,9 @@ def train_setting(config: SweepConfig, out: str, uri: str, name: str, values: Ma
 
     if not training_of(values):
         return config.checkpoint
-    folder = Path(out) / TRAINED / name
-    if (folder / CHECKPOINT / checkpoints.DESCRIPTION).is_file():
-        return str(folder / CHECKPOINT)
-    return str(train(check(train_config(config, values, folder)), folder, uri, name=config.train_preset))
+    folder = joined(out, f"{TRAINED}/{name}")
+    trained = joined(folder, CHECKPOINT)
+    if not Storage(trained).exists(checkpoints.DESCRIPTION):
+        with working(folder) as path:
+            train(check(train_config(config, values, folder)), path, uri, name=config.train_preset)
+    return trained

@@ -5,16 +5,27 @@
 
 import contextlib
 import dataclasses
-import json
+import uuid
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from jobs import before_after, tracking
-from jobs.cli import absolute_path, as_dict, checkpoint_source, data_root, from_dict, parse, run_job, take_preset
+from jobs.cli import (
+    as_dict,
+    checkpoint_source,
+    data_root,
+    from_dict,
+    location,
+    parse,
+    run_job,
+    take_preset,
+    writing,
+)
 from jobs.config import TrainConfig, for_reader_of
 from jobs.datasets import absolute, settle_floor
 from jobs.evaluate import RECOMMENDED, label
@@ -28,6 +39,8 @@ from models.networks import create
 from models.networks.base import Network
 from models.networks.pooled import pools_views
 from models.refinement import build, named, to_dict
+from models.storage import Storage, is_address, joined, split, without_key
+from models.working import place_of, put, shown
 from pipeline.data.config import DataConfig
 from pipeline.data.hold_out import HoldOut
 from pipeline.data.leave_out import training_reader
@@ -54,11 +67,9 @@ def main(argv: Sequence[str]) -> int:
         preset, config = read_flags(argv, "train")
     from jobs.ray_env import connected
 
-    out = absolute_path("--out", config.out)
-    uri = tracking.default_uri(out)
     checked = check(config)
-    with connected(num_cpus=config.num_cpus):
-        train(checked, out, uri, name=preset)
+    with writing("--out", config.out) as out, connected(num_cpus=config.num_cpus):
+        train(checked, out, tracking.default_uri(out), name=preset)
     return 0
 
 
@@ -76,16 +87,16 @@ def resumed(argv: Sequence[str]) -> tuple[str, TrainConfig]:
     Where it runs is no part of a run: it may go on with other workers, on another cluster.
     """
     given, rest = (argv[0].split("=", 1)[1], argv[1:]) if "=" in argv[0] else (argv[1] if argv[1:] else "", argv[2:])
-    folder = absolute_path("--resume", given) if given else Path()
-    path = folder / CONFIG
-    if not given or not path.is_file():
-        raise InputError(f"--resume {given}: expected the folder of a run, which jobs.train gave as --out")
-    saved = json.loads(path.read_text())
+    place = location("--resume", given) if given else ""
+    saved = saved_config(place)
+    if saved is None:
+        raise InputError(f"--resume {without_key(given)}: expected the folder of a run, which jobs.train gave as --out")
     try:
-        config = dataclasses.replace(from_dict(TrainConfig, saved["config"]), out=str(folder))
+        config = dataclasses.replace(from_dict(TrainConfig, saved["config"]), out=place)
     except (KeyError, TypeError, ValueError) as error:
+        path = Storage(place).path(CONFIG)
         raise InputError(f"{path} is not the config of a run of this version: {error}") from error
-    return saved.get("preset", folder.name), parse(TrainConfig, rest, prog="train --resume RUN", default=config)
+    return saved.get("preset", split(place)[1]), parse(TrainConfig, rest, prog="train --resume RUN", default=config)
 
 
 def check(config: TrainConfig) -> TrainConfig:
@@ -122,8 +133,7 @@ def check(config: TrainConfig) -> TrainConfig:
     if config.validation.hold_out:
         HoldOut(reader=reader, fraction=config.validation.hold_out, side="held_out").of(items)
         items = HoldOut(reader=reader, fraction=config.validation.hold_out, side="training").of(items)
-    path = Path(config.out).expanduser() / CONFIG
-    going_on = json.loads(path.read_text()).get("config") if config.out and path.is_file() else None
+    going_on = (saved_config(config.out) or {}).get("config")
     return dataclasses.replace(
         config,
         data=settle_floor(data, reader, items, going_on),
@@ -182,10 +192,10 @@ def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
     check_targets(reader, items, config.data)
     make_folder(out)
     run_id = _resume_or_start(out, uri, name, config)
-    validator = validator_of(config, out / "ray", tracking.training_logger(uri, run_id))
-    print(
-        f"{config.network.name} on {len(items)} images, {count_objects(items)} objects ({config.data.reader}) -> {out}"
-    )
+    storage, mailbox = place_of(out / "ray"), f"training-{uuid.uuid4().hex[:12]}"
+    validator = validator_of(config, storage, tracking.training_logger(uri, run_id), mailbox)
+    objects = f"{count_objects(items)} objects ({config.data.reader})"
+    print(f"{config.network.name} on {len(items)} images, {objects} -> {shown(out)}")
     job = Job(
         network=config.network.name,
         network_options=config.network.options(config.data.crop_hw),
@@ -193,7 +203,7 @@ def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
         data=config.data,
         training=config.training,
         scaling=fit_scaling(config.scaling),
-        storage=str(out / "ray"),
+        storage=storage,
         info={
             "refinement": to_dict(named(config.refine)),
             "preset": name,
@@ -210,8 +220,8 @@ def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
         before_after.play(config, start, out / "before", "Before training")
     try:
         beside = validator.beside() if validator is not None else contextlib.nullcontext()
-        with followed(out / "ray" / HISTORY, config.training.steps, empty), beside:
-            last = train_on_ray(job, reader, items)
+        with followed(joined(storage, HISTORY), config.training.steps, empty), beside:
+            last = train_on_ray(job, reader, items, mailbox=mailbox)
     except BaseException:
         tracking.end_run(uri, run_id, "FAILED")
         raise
@@ -226,10 +236,11 @@ def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
     print(f"samples     {used['samples']}, {used['without_object']} of them without an object")
     if advice := empty.advice(used["samples"], used["without_object"]):
         print(f"warning: {advice}")
-    print(f"checkpoint  {final}", flush=True)
-    if (out / "ray" / BEST).is_dir():
-        checkpoints.copy(out / "ray" / BEST, out / BEST)
-        print(f"best by NoC {out / BEST}", flush=True)
+    put(out)
+    print(f"checkpoint  {shown(final)}", flush=True)
+    if Storage(storage).exists(f"{BEST}/{checkpoints.DESCRIPTION}"):
+        checkpoints.copy(joined(storage, BEST), out / BEST)
+        print(f"best by NoC {shown(out / BEST)}", flush=True)
     if config.before_after.objects:
         best = out / BEST if (out / BEST).is_dir() else final
         played = before_after.play(config, best, out / "after", "After training")
@@ -242,7 +253,7 @@ def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
         print(f"registered  {tracking.register(uri, run_id, final, name=config.register)}")
     tracking.end_run(uri, run_id)
     if refused:
-        print(f"refused {len(refused)} items or objects, by name in {out / 'refused.json'}")
+        print(f"refused {len(refused)} items or objects, by name in {shown(out / 'refused.json')}")
     print(f"MLflow      run {run_id} at {uri}")
     return final
 
@@ -254,8 +265,11 @@ def training_side(config: TrainConfig) -> Reader:
     return HoldOut(reader=reader, fraction=hold_out, side="training") if hold_out else reader
 
 
-def validator_of(config: TrainConfig, storage: Path, log: Callable[[int, dict[str, float]], None]) -> Validator | None:
+def validator_of(
+    config: TrainConfig, storage: str, log: Callable[[int, dict[str, float]], None], mailbox: str
+) -> Validator | None:
     """Make the validator that plays the held-out images, if there are any."""
+    from pipeline.ray_refusals import Refusals
     from pipeline.training.ray_train import newest_checkpoint
 
     data, hold_out = config.data, config.validation.hold_out
@@ -265,7 +279,15 @@ def validator_of(config: TrainConfig, storage: Path, log: Callable[[int, dict[st
     held = HoldOut(reader=whole, fraction=hold_out, side="held_out")
     held.items()
     newest, say = partial(newest_checkpoint, storage), partial(print, flush=True)
-    return Validator(config=config.validation, reader=held, storage=storage, newest=newest, log=log, say=say)
+    return Validator(
+        config=config.validation,
+        reader=held,
+        storage=storage,
+        newest=newest,
+        log=log,
+        say=say,
+        end=Refusals(mailbox).ask_to_end,
+    )
 
 
 def of_checkpoint(config: TrainConfig) -> TrainConfig:
@@ -320,24 +342,32 @@ def settings_of(config: TrainConfig) -> Settings:
 
 def _resume_or_start(out: Path, uri: str, name: str, config: TrainConfig) -> str:
     """MLflow run of this folder: the one it has, if the folder holds a run of the same config, else a new one."""
-    path = out / CONFIG
-    if path.is_file():
-        saved = json.loads(path.read_text())
+    saved, named = saved_config(place_of(out)), shown(out)
+    if saved is not None:
         if "run_id" not in saved:
             raise InputError(
-                f"{out} holds a run of jobs.train_alone: go on with it by python -m jobs.train_alone {out}"
+                f"{named} holds a run of jobs.train_alone: go on with it by python -m jobs.train_alone {named}"
             )
         if other := differences(saved["config"], settings_of(config)):
             raise InputError(
-                f"--out {out} holds a run with another config ({other}; all of it is in {path}): repeat that run's "
-                f"flags to continue it, say --resume {out}, or name another folder"
+                f"--out {named} holds a run with another config ({other}; all of it is in {shown(out / CONFIG)}): "
+                f"repeat that run's flags to continue it, say --resume {named}, or name another folder"
             )
-        print(f"continuing the run in {out}")
+        print(f"continuing the run in {named}")
         return saved["run_id"]
     plain = as_dict(config)
     run_id = tracking.start_run(uri, name, plain)
-    write_json(path, {"run_id": run_id, "preset": name, "config": plain})
+    write_json(out / CONFIG, {"run_id": run_id, "preset": name, "config": plain})
+    put(out / CONFIG)
     return run_id
+
+
+def saved_config(place: str) -> dict[str, Any] | None:
+    """What the run at a path or an address has saved of itself; None if there is none."""
+    if not place or (not is_address(place) and not Path(place).expanduser().is_dir()):
+        return None
+    storage = Storage(place)
+    return storage.read_json(CONFIG) if storage.exists(CONFIG) else None
 
 
 if __name__ == "__main__":

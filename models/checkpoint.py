@@ -11,7 +11,7 @@ import json
 import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -24,10 +24,11 @@ from models.files import make_folder, whole_file, write_json
 from models.networks import NETWORKS, create
 from models.networks.base import Network
 from models.published import load_strict, refuse_lfs_pointer
-from models.storage import is_address, without_key
+from models.storage import Storage, is_address, without_key
 
 FORMAT_VERSION = 1
 DESCRIPTION, WEIGHTS = box.FILES
+Place = TypeVar("Place", str, Path)
 
 
 def save(
@@ -90,17 +91,26 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
         raise OSError(str(error)) from error
 
 
-def copy(source: str | Path, folder: str | Path) -> Path:
-    """Copy a checkpoint into a folder, over one that is there; returns the folder.
+def copy(source: str | Path, folder: Place) -> Place:
+    """Copy a checkpoint into a folder, over one that is there; either may be at an address. Returns `folder`.
 
-    Raises FileNotFoundError if `source` holds none, InputError if the copy cannot be written.
+    Raises FileNotFoundError if `source` is a folder that holds none, InputError if an address cannot be read, or the
+    copy cannot be written.
     """
-    source, folder = box.resolve(source), make_folder(folder)
+    if is_address(source) or is_address(folder):
+        given, made = Storage(str(source if is_address(source) else box.resolve(source))), Storage(str(folder))
+        for name in (WEIGHTS, DESCRIPTION):  # the description last: what has one is complete
+            if given.state(name) is None:
+                raise FileNotFoundError(given.path(name))
+            with given.reading(name) as file, made.writing(name) as copied:
+                shutil.copyfileobj(file, copied, 2**20)
+        return folder
+    source, target = box.resolve(source), make_folder(folder)
     with (
         (source / WEIGHTS).open("rb") as given_weights,
         (source / DESCRIPTION).open("rb") as given_description,
-        whole_file(folder / DESCRIPTION) as described,
-        whole_file(folder / WEIGHTS) as weights,
+        whole_file(target / DESCRIPTION) as described,
+        whole_file(target / WEIGHTS) as weights,
     ):
         for given, part in ((given_weights, weights), (given_description, described)):
             with part.open("wb") as file:
@@ -110,7 +120,7 @@ def copy(source: str | Path, folder: str | Path) -> Path:
 
 def describe(folder: str | Path) -> dict[str, Any]:
     """Read a checkpoint's description; raises InputError if the folder is no checkpoint of ours."""
-    given, folder = without_key(str(folder)) if is_address(folder) else folder, box.resolve(folder)
+    given, folder = without_key(str(folder)), box.resolve(folder)
     path = folder / DESCRIPTION
     if not path.is_file():
         raise InputError(

@@ -107,6 +107,11 @@ def write_json(path: str | Path, value: Any) -> None:
 
 def write_image(path: str | Path, image: np.ndarray, quality: int = 95) -> None:
     """Write uint8 grey or RGB in the format of the name's suffix, .png or .jpg; raises InputError."""
+    write(path, encoded(path, image, quality))
+
+
+def encoded(path: str | Path, image: np.ndarray, quality: int = 95) -> bytes:
+    """Encode uint8 grey or RGB in the format of a name's suffix, .png or .jpg; raises InputError."""
     import cv2
 
     suffix, pixels = Path(path).suffix, image if image.ndim == 2 else image[..., ::-1]
@@ -115,7 +120,7 @@ def write_image(path: str | Path, image: np.ndarray, quality: int = 95) -> None:
     done, data = cv2.imencode(suffix, pixels, options)
     if not done:  # a JPEG has sides of 65500 pixels at most
         raise InputError(f"{path} cannot be written: no {suffix} can hold {image.shape[1]} x {image.shape[0]} pixels")
-    write(path, data.tobytes())
+    return data.tobytes()
 
 
 def append_line(path: Path, entry: Any) -> None:

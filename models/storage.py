@@ -53,28 +53,54 @@ class Storage:
         """Names (inside the storage) of the files right in `folder` that end in `suffix`, sorted."""
         import pyarrow.fs as pafs
 
+        names = [info.base_name for info in self._list(folder) if info.type == pafs.FileType.File]
+        return sorted(f"{folder}/{name}" for name in names if name.endswith(suffix))
+
+    def folders(self, folder: str) -> list[str]:
+        """Names (inside the storage) of the folders right in `folder`, sorted."""
+        import pyarrow.fs as pafs
+
+        return sorted(
+            f"{folder}/{info.base_name}" for info in self._list(folder) if info.type == pafs.FileType.Directory
+        )
+
+    def _list(self, folder: str) -> "Sequence[pafs.FileInfo]":
+        import pyarrow.fs as pafs
+
         filesystem, root = _open(self.uri)
-        selector = pafs.FileSelector(f"{root}/{folder}", allow_not_found=True)
         try:
-            infos: Sequence[pafs.FileInfo] = filesystem.get_file_info(selector)
+            return filesystem.get_file_info(pafs.FileSelector(f"{root}/{folder}", allow_not_found=True))
         except OSError as error:
             raise self._failed("listed", folder, error) from error
-        names = [info.base_name for info in infos if info.type == pafs.FileType.File]
-        return sorted(f"{folder}/{name}" for name in names if name.endswith(suffix))
 
     def state(self, name: str) -> tuple[int, int] | None:
         """Bytes of a file and when it was written (nanoseconds), by which a new one is known; None: it is not there."""
         info = self._info(name)
         return (int(info.size), int(info.mtime_ns or 0)) if info.is_file else None
 
-    def read(self, name: str) -> bytes:
-        """Read a whole file."""
+    @property
+    def arrow(self) -> "tuple[pafs.FileSystem, str]":
+        """Arrow's filesystem and the folder's path there, for libraries that take the two."""
+        return _open(self.uri)
+
+    def below(self, name: str) -> "Storage":
+        """The folder `name` in this one."""
+        return Storage(joined(self.uri, name))
+
+    @contextlib.contextmanager
+    def reading(self, name: str) -> Iterator[Any]:
+        """Give a binary file to read from."""
         filesystem, root = _open(self.uri)
         try:
             with filesystem.open_input_file(f"{root}/{name}") as file:
-                return file.read()
+                yield file
         except OSError as error:
             raise self._failed("read", name, error) from error
+
+    def read(self, name: str) -> bytes:
+        """Read a whole file."""
+        with self.reading(name) as file:
+            return file.read()
 
     def read_json(self, name: str) -> Any:
         """Read a JSON file."""
@@ -110,6 +136,15 @@ class Storage:
                 filesystem.delete_dir(f"{root}/{folder}")
         except OSError as error:
             raise self._failed("removed", folder, error) from error
+
+    def remove_file(self, name: str) -> None:
+        """Remove a file, if it is there."""
+        filesystem, root = _open(self.uri)
+        try:
+            if self.exists(name):
+                filesystem.delete_file(f"{root}/{name}")
+        except OSError as error:
+            raise self._failed("removed", name, error) from error
 
     def tidy(self) -> None:
         """Remove what writers that were killed have left; no writer may be at work."""
@@ -179,10 +214,28 @@ def _open(uri: str) -> "tuple[pafs.FileSystem, str]":
 
 
 def without_key(uri: str) -> str:
-    """An address as people may see it: without the key that it may carry, and without settings."""
-    plain = uri.split("?")[0].rstrip("/")
-    scheme, separator, rest = plain.partition("://")
-    return f"{scheme}://{rest.rsplit('@', 1)[-1]}" if separator else plain
+    """An address as people may see it: without the key that it may carry, and without settings; a path as it is."""
+    if not is_address(uri):
+        return uri.rstrip("/") or uri
+    scheme, _, rest = uri.split("?")[0].rstrip("/").partition("://")
+    return f"{scheme}://{rest.rsplit('@', 1)[-1]}"
+
+
+def joined(place: str | Path, name: str) -> str:
+    """The place `name` in a folder, which is a path or an address (s3://BUCKET/FOLDER?SETTINGS)."""
+    if not is_address(place):
+        return str(Path(place) / name)
+    folder, mark, settings = str(place).partition("?")
+    return f"{folder.rstrip('/')}/{name}{mark}{settings}"
+
+
+def split(place: str | Path) -> tuple[str, str]:
+    """Undo `joined`: the folder that a place lies in, and its name there."""
+    if not is_address(place):
+        return str(Path(place).parent), Path(place).name
+    plain, mark, settings = str(place).partition("?")
+    folder, _, name = plain.rstrip("/").rpartition("/")
+    return folder + mark + settings, name
 
 
 def is_address(place: str | Path) -> bool:

@@ -1,4 +1,4 @@
-"""What a Ray worker could not use of what it was given, left with a small named actor for the process that waits.
+"""What a job's processes leave for each other, in a small named actor: refusals, and the wish that the work ends.
 
 Ray wraps the exceptions of workers in others; a text that is left here arrives unchanged.
 """
@@ -22,9 +22,16 @@ GONE = (ValueError, ray.exceptions.RayError)
 class _Refusals:
     def __init__(self) -> None:
         self._left: list[tuple[str, bool]] = []
+        self._ends = False
 
     def leave(self, text: str, final: bool) -> None:
         self._left.append((text, final))
+
+    def ask_to_end(self) -> None:
+        self._ends = True
+
+    def ends(self) -> bool:
+        return self._ends
 
     def newest(self, final: bool) -> str | None:
         return next((text for text, ends in reversed(self._left) if ends >= final), None)
@@ -50,6 +57,19 @@ class Refusals:
             return None if text is None else InputError(text)
         return None
 
+    def ask_to_end(self) -> None:
+        """Ask the workers to end where they next can."""
+        with suppress(*GONE):
+            refusals: Any = ray.get_actor(self.name)
+            ray.get(refusals.ask_to_end.remote())
+
+    def ends(self) -> bool:
+        """Whether they were asked to."""
+        with suppress(*GONE):
+            refusals: Any = ray.get_actor(self.name)
+            return bool(ray.get(refusals.ends.remote()))
+        return False
+
     @contextmanager
     def refusing(self, *, final: bool = False) -> Iterator[None]:
         """Leave an InputError of the block, which is raised all the same."""
@@ -65,13 +85,13 @@ UNCOLLECTED = Refusals("")
 
 
 @contextmanager
-def collecting() -> Iterator[Refusals]:
-    """Collect what workers refuse while the block runs, in an actor beside this process.
+def collecting(name: str = "") -> Iterator[Refusals]:
+    """Collect what workers refuse while the block runs, in an actor beside this process; `name`: a name to find it by.
 
     Raises the newest final refusal when the block has ended, whether Ray raised its own error or none.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    name = f"refusals-{uuid.uuid4().hex[:12]}"
+    name = name or f"refusals-{uuid.uuid4().hex[:12]}"
     made: Any = ray.remote(_Refusals)
     refusals: Any = made.options(name=name, num_cpus=0, scheduling_strategy=here).remote()
     collected = Refusals(name)

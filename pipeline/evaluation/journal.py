@@ -1,13 +1,14 @@
 """What an evaluation has done so far, on disk: killed and started again, it goes on where it was."""
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 from models.errors import InputError
-from models.files import append_line, write
+from models.lines import lines_at
 from pipeline.evaluation.object_row import ObjectRow
 from pipeline.saved import differences
 
@@ -29,27 +30,29 @@ class Journal:
     """Lines of JSON: first the settings, then one for each finished piece, written before it counts as done.
 
     `settings`, as `pipeline.saved.differences` takes them, must be equal at a restart: InputError otherwise, and
-    nothing is touched. Without a path nothing is kept.
+    nothing is touched. `place`: a path or an address (models/lines.py); without one nothing is kept.
     """
 
-    def __init__(self, path: Path | None, settings: Any) -> None:
-        self.path = path
+    def __init__(self, place: str | Path | None, settings: Any) -> None:
+        self.lines = None if place is None else lines_at(place)
         self.done: dict[tuple[int, int], PieceResult] = {}
         """Results by (part, piece)."""
-        if path is None:
+        if self.lines is None:
             return
-        lines = path.read_text().split("\n") if path.exists() else []
-        whole, torn = lines[:-1], "".join(lines[-1:])  # a line that ends in no newline was being written
+        tail = self.lines.tail()
+        whole = tail.new()
         head = json.loads(whole[0]) if whole else {}
         if whole and (other := differences(head.get("settings"), settings)):
             raise InputError(
-                f"{path} is of an evaluation with other settings ({other}): give those, or another --out, or remove it"
+                f"{self.lines} is of an evaluation with other settings ({other}): give those, or another --out, or "
+                "remove it"
             )
         for line in whole[1:]:
             part, piece, result = _read(json.loads(line))
             self.done[part, piece] = result
-        if torn or not whole:
-            write(path, "".join(f"{line}\n" for line in whole or [json.dumps({"settings": settings})]))
+        if tail.torn or not whole:
+            head_alone = [json.dumps({"settings": settings})]
+            self.lines.replace([line.rstrip("\n") for line in whole] or head_alone)
 
     def check(self, images: Callable[[int, int], Collection[str]]) -> None:
         """Hold every result against the ids of the images of its (part, piece); InputError if it is of another.
@@ -61,21 +64,34 @@ class Journal:
             other = next((row.item for rows in result.rows.values() for row in rows if row.item not in known), None)
             if other is not None:
                 raise InputError(
-                    f"{self.path} holds results of image {other!r}, which is not at that place of the data set: images "
-                    "or their ids have changed since; name another --out, or remove the file"
+                    f"{self.lines} holds results of image {other!r}, which is not at that place of the data set: "
+                    "images or their ids have changed since; name another --out, or remove the file"
                 )
 
     def add(self, part: int, piece: int, result: PieceResult) -> None:
-        """Record a finished piece; on disk when this returns. Raises InputError, and records nothing."""
-        if self.path is not None:
+        """Record a finished piece; on disk when this returns, at an address within seconds. Raises InputError."""
+        if self.lines is not None:
             rows = {name: [row.to_json() for row in group] for name, group in result.rows.items()}
-            append_line(self.path, {"part": part, "piece": piece, **vars(result), "rows": rows})
+            self.lines.append({"part": part, "piece": piece, **vars(result), "rows": rows})
         self.done[part, piece] = result
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        """See all that was recorded to its place when the block ends, however it ends."""
+        try:
+            yield
+        finally:
+            self.flush()
+
+    def flush(self) -> None:
+        """See what was recorded to its place."""
+        if self.lines is not None:
+            self.lines.flush()
 
     def close(self) -> None:
         """Remove the file: everything is written elsewhere."""
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)
+        if self.lines is not None:
+            self.lines.remove()
 
 
 def _read(record: dict[str, Any]) -> tuple[int, int, PieceResult]:

@@ -13,6 +13,8 @@ from pipeline.evaluation.measures import MEASURES, Group, of_clicks
 from pipeline.evaluation.object_row import Key, ObjectRow, column
 from pipeline.text_table import aligned
 
+FILES = ("summary.json", "objects.parquet")
+"""What an evaluation is read from again."""
 MAX_NAMED, SHOWN = 1000, 5
 """Items of photos that a predictor was trained on: so many are listed in a summary, so many are shown."""
 

@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from models.lines import lines_at
+
 
 def entries_of(lines: Iterable[str]) -> Iterator[dict[str, float]]:
     """Read the entries of lines of JSON; a line that a killed worker left half-written is none."""
@@ -16,11 +18,11 @@ def entries_of(lines: Iterable[str]) -> Iterator[dict[str, float]]:
             yield entry
 
 
-def read_entries(path: Path) -> list[dict[str, float]]:
-    """Read a file's entries in order; there are none if there is no file."""
-    return list(entries_of(path.read_text().splitlines())) if path.is_file() else []
+def read_entries(place: str | Path) -> list[dict[str, float]]:
+    """Read the entries at a path or an address in order; there are none if nothing is there."""
+    return list(entries_of(lines_at(place).texts()))
 
 
-def read_history(path: Path) -> list[dict[str, float]]:
+def read_history(place: str | Path) -> list[dict[str, float]]:
     """Read a run's metrics by step; where a restart made steps again, the later entry counts."""
-    return [entry for _, entry in sorted({entry["step"]: entry for entry in read_entries(path)}.items())]
+    return [entry for _, entry in sorted({entry["step"]: entry for entry in read_entries(place)}.items())]

@@ -5,7 +5,6 @@ that checkpoint has used. Steps since then are made again, with the same random 
 """
 
 import contextlib
-import json
 import os
 import shutil
 import tempfile
@@ -22,7 +21,9 @@ import torch
 import torch.distributed as dist
 
 from models.errors import InputError, find_input_error
-from models.files import append_line, refusing, write_image
+from models.files import encoded, refusing, write
+from models.lines import lines_at
+from models.storage import Storage, is_address, joined
 from pipeline.data.position import StreamPosition, rebatch
 from pipeline.data.ray_data import dataset, ordered_options
 from pipeline.data.sample import Item, Reader
@@ -37,23 +38,26 @@ from pipeline.training.parallel import share, synchronise_norms
 from pipeline.training.record import Record, Used, read_progress
 
 RUN = "train"
-STOP = "stop"  # a file that asks the workers to end at their next checkpoint
 
 
-def train(job: Job, reader: Reader, items: Sequence[Item]) -> Path:
-    """Train and return the folder of the final checkpoint; continues a run that `job.storage` holds already."""
-    scaling = job.scaling
-    scaling.check_batch(job.training)
-    (Path(job.storage) / STOP).unlink(missing_ok=True)
-    with collecting() as refusals:
+def train(job: Job, reader: Reader, items: Sequence[Item], *, mailbox: str = "") -> str | Path:
+    """Train and return the place of the final checkpoint; continues a run that `job.storage` holds already.
+
+    `job.storage`: a path that all nodes share, or an address (s3://BUCKET/FOLDER). `mailbox`: a name under which
+    others ask the run to end at its next checkpoint (`Refusals(mailbox).ask_to_end()`).
+    """
+    job.scaling.check_batch(job.training)
+    with collecting(mailbox) as refusals:
         result = _trainer(job, reader, items, refusals).fit()
     if result.checkpoint is None:
         raise RuntimeError(f"training ended without a checkpoint: see the logs under {job.storage}")
-    return Path(result.checkpoint.path)
+    return _place(job.storage, result.checkpoint)
 
 
 def _trainer(job: Job, reader: Reader, items: Sequence[Item], refusals: Refusals) -> "ray.train.torch.TorchTrainer":
     scaling = job.scaling
+    # Of a path Ray sees for itself whether all nodes share it; addresses may have settings that it does not know.
+    filesystem, path = Storage(job.storage).arrow if is_address(job.storage) else (None, job.storage)
     resources = {"CPU": scaling.cpus_per_worker} | ({"GPU": 1} if scaling.gpu else {})
     return ray.train.torch.TorchTrainer(
         _worker,
@@ -69,7 +73,8 @@ def _trainer(job: Job, reader: Reader, items: Sequence[Item], refusals: Refusals
         torch_config=ray.train.torch.TorchConfig(backend=_backend(scaling)),
         run_config=ray.train.RunConfig(
             name=RUN,
-            storage_path=job.storage,
+            storage_path=path,
+            storage_filesystem=filesystem,
             failure_config=ray.train.FailureConfig(max_failures=scaling.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
         ),
@@ -97,7 +102,7 @@ def _stream(job: Job, reader: Reader, items: Sequence[Item], refusals: Refusals)
 
 
 def _windows_left(job: Job, items: Sequence[Item]) -> range:
-    position, done = _persisted_position(Path(job.storage) / RUN)
+    position, done = _persisted_position(job.storage)
     order = Order.of(items, job.data.window_size, job.data.seed)
     first = order.window_number(position.below)
     num_samples = (job.training.steps - done) * job.training.batch_size + len(position.beyond)
@@ -106,32 +111,41 @@ def _windows_left(job: Job, items: Sequence[Item]) -> range:
     return range(first, last + 1)
 
 
-def _persisted_position(run: Path) -> tuple[StreamPosition, int]:
+def _persisted_position(storage: str) -> tuple[StreamPosition, int]:
     """Where the checkpoint stands that Ray Train will resume from: its position in the stream and its step.
 
     If Train's list of them cannot be read the stream starts at the beginning and the workers skip what was used:
     slower, never wrong.
     """
-    found = _newest(run)
+    found = _newest(storage)
     if found is None:
         return StreamPosition(), 0
     return StreamPosition.from_json(found[1]["position"]), int(found[1]["step"])
 
 
-def newest_checkpoint(storage: Path) -> tuple[Path, int] | None:
+def newest_checkpoint(storage: str | Path) -> tuple[str | Path, int] | None:
     """Find the newest persisted checkpoint of a run and its step; it may be gone a moment later."""
-    found = _newest(storage / RUN)
+    found = _newest(storage)
     return None if found is None else (found[0], int(found[1]["step"]))
 
 
-def _newest(run: Path) -> tuple[Path, dict[str, Any]] | None:
+def _newest(storage: str | Path) -> tuple[str | Path, dict[str, Any]] | None:
     """Read the newest entry of Train's own list of persisted checkpoints, and its progress."""
+    filesystem, path = Storage(str(storage)).arrow
     try:
-        snapshot = json.loads((run / "checkpoint_manager_snapshot.json").read_text())
-        folder = run / snapshot["latest_checkpoint_result"]["checkpoint_dir_name"]
-        return folder, read_progress(folder)
-    except (OSError, ValueError, KeyError, TypeError):
+        checkpoint = ray.train.Result.from_path(f"{path}/{RUN}", storage_filesystem=filesystem).checkpoint
+        if checkpoint is None:
+            return None
+        place = _place(storage, checkpoint)
+        return place, read_progress(place)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError):  # InputError is a ValueError
         return None
+
+
+def _place(storage: str | Path, checkpoint: "ray.train.Checkpoint") -> str | Path:
+    """Where a checkpoint of the run lies: a path, or an address as that of the run."""
+    path = Path(checkpoint.path)
+    return joined(storage, f"{RUN}/{path.name}") if is_address(storage) else path
 
 
 def _worker(params: dict[str, Any]) -> None:
@@ -141,7 +155,7 @@ def _worker(params: dict[str, Any]) -> None:
     if refusals.newest(final=True) is not None:
         return
     try:
-        _train(job)
+        _train(job, refusals)
     except Exception as error:
         # What a data actor raised comes as a kind of InputError that Ray makes, with a traceback for a message.
         own = type(error) in (FloatingPointError, InputError)
@@ -152,7 +166,7 @@ def _worker(params: dict[str, Any]) -> None:
         raise
 
 
-def _train(job: Job) -> None:
+def _train(job: Job, refusals: Refusals) -> None:
     """Train from the last checkpoint if there is one."""
     context = ray.train.get_context()
     device = ray.train.torch.get_device()
@@ -162,10 +176,10 @@ def _train(job: Job) -> None:
         )
     persisted = ray.train.get_checkpoint()
     with contextlib.nullcontext() if persisted is None else persisted.as_directory() as folder:
-        _train_from(job, None if folder is None else Path(folder), device)
+        _train_from(job, refusals, None if folder is None else Path(folder), device)
 
 
-def _train_from(job: Job, folder: Path | None, device: torch.device) -> None:
+def _train_from(job: Job, refusals: Refusals, folder: Path | None, device: torch.device) -> None:
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     network, record = restore(job, folder)
@@ -177,19 +191,22 @@ def _train_from(job: Job, folder: Path | None, device: torch.device) -> None:
     trainer = Trainer(network=network, module=module, config=job.training, rank=rank)
     if folder is not None:
         load_state(trainer, folder, record.step)
-    state = _Progress(job, trainer, rank, world, record)
+    state = _Progress(job, refusals, trainer, rank, world, record)
     shard: Any = ray.train.get_dataset_shard("train")
     blocks = shard.iter_batches(batch_size=None, batch_format="numpy")
     batches = state.watch(rebatch(blocks, record.position, job.training.batch_size // world), device)
     fit(trainer, batches, state.on_step, state.on_checkpoint, None if rank else state.on_picture)
     state.settle()
+    state.history.flush()
 
 
 class _Progress:
     """What the workers have used so far; rank 0 logs and writes checkpoints."""
 
-    def __init__(self, job: Job, trainer: Trainer, rank: int, world: int, record: Record) -> None:
-        self.job, self.trainer, self.rank, self.world = job, trainer, rank, world
+    def __init__(self, job: Job, refusals: Refusals, trainer: Trainer, rank: int, world: int, record: Record) -> None:
+        self.job, self.refusals, self.trainer, self.rank, self.world = job, refusals, trainer, rank, world
+        self.storage = Storage(job.storage)
+        self.history = lines_at(joined(job.storage, HISTORY))
         self.record, self.used = record, Used()
         self.logged = 0, 0  # of `used`: samples, and those without an object, when it was last logged
         self.unsettled: tuple[Future[Any], Path, dict[str, float]] | None = None
@@ -210,11 +227,12 @@ class _Progress:
         metrics = {**metrics, "without_object": empty / max(1, num)}
         if self.job.log is not None:
             self.job.log(step, metrics)
-        append_line(Path(self.job.storage) / HISTORY, {"step": step, "samples": num, **metrics})
+        self.history.append({"step": step, "samples": num, **metrics})
 
     def on_checkpoint(self, step: int, metrics: dict[str, float]) -> bool:
         """Gather what all workers have used and report; rank 0 brings the checkpoint. Tells whether to end here."""
-        ends = not self.rank and (Path(self.job.storage) / STOP).exists()
+        ends = not self.rank and self.refusals.ends()
+        self.history.flush()
         gathered: list[Any] = [(self.used, ends)]
         if self.world > 1:
             gathered = [None] * self.world
@@ -247,25 +265,28 @@ class _Progress:
             self._report(folder, metrics, has_part=True)
 
     def _report(self, folder: Path, metrics: dict[str, float], *, has_part: bool) -> None:
-        run = Path(self.job.storage) / RUN
-        kept = set(run.glob("checkpoint_*"))
+        kept = set(self.storage.folders(RUN))
         try:
-            with refusing(run):
+            with refusing(self.storage.path(RUN)):
                 part = ray.train.Checkpoint.from_directory(folder) if has_part else None
                 ray.train.report(metrics, checkpoint=part)
         except InputError:
-            for half in set(run.glob("checkpoint_*")) - kept:
-                shutil.rmtree(half, ignore_errors=True)
+            with contextlib.suppress(InputError):
+                for half in set(self.storage.folders(RUN)) - kept:
+                    self.storage.remove(half)
             raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
     def on_picture(self, step: int, sheet: np.ndarray) -> None:
         """Keep a picture of training samples, and show it to the tracker."""
-        path = Path(self.job.storage) / PICTURES / f"step-{step:07d}.jpg"
-        write_image(path, sheet, quality=88)
+        name = f"step-{step:07d}.jpg"
+        data = encoded(name, sheet, quality=88)
+        self.storage.write(f"{PICTURES}/{name}", data)
         if self.job.log_file is not None:
-            self.job.log_file(path)
+            with tempfile.TemporaryDirectory() as folder:
+                write(Path(folder) / name, data)
+                self.job.log_file(Path(folder) / name)
 
 
 def with_small_cluster(scaling: ScalingConfig, num_cpus: float) -> ScalingConfig:

@@ -1,6 +1,5 @@
 """What a run has used: which samples, how many of them showed no object, which photos, and what it had to refuse."""
 
-import json
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from models.files import write_json
+from models.storage import Storage
 from pipeline.data.position import StreamPosition
 from pipeline.data.rows import Batch
 
@@ -92,12 +92,12 @@ class Record:
         )
 
 
-def read_progress(folder: Path) -> dict[str, Any]:
+def read_progress(folder: str | Path) -> dict[str, Any]:
     """Read the step, the position, the counts and the refused items that a training checkpoint carries."""
-    return {"samples": 0, "without_object": 0, **json.loads((folder / PROGRESS).read_text())}
+    return {"samples": 0, "without_object": 0, **Storage(str(folder)).read_json(PROGRESS)}
 
 
-def read_photos(folder: Path) -> dict[str, str]:
+def read_photos(folder: str | Path) -> dict[str, str]:
     """Read the fingerprints, hexadecimal, of the images that training has used, by item; none of an older run."""
-    path = folder / PHOTOS
-    return json.loads(path.read_text()) if path.is_file() else {}
+    storage = Storage(str(folder))
+    return storage.read_json(PHOTOS) if storage.exists(PHOTOS) else {}

@@ -13,9 +13,10 @@ from typing import Annotated
 
 from models import checkpoint as checkpoints
 from models.errors import InputError
-from models.files import append_line
+from models.lines import lines_at
 from models.records import AtLeast, Below, Count, Positive, Record
 from models.refinement import named
+from models.storage import joined
 from pipeline.data.sample import Reader
 from pipeline.evaluation import results
 from pipeline.evaluation.config import EvaluationConfig, EvaluationScaling
@@ -68,17 +69,20 @@ class Validator:
 
     config: ValidationConfig
     reader: Reader
-    storage: Path
-    newest: Callable[[], tuple[Path, int] | None]
+    storage: str | Path
+    newest: Callable[[], tuple[str | Path, int] | None]
     """The newest persisted checkpoint and its step."""
     log: Callable[[int, dict[str, float]], None]
     """Takes a step and its metrics."""
     say: Callable[[str], None]
     """Takes a line for people."""
+    end: Callable[[], None]
+    """Asks training to end."""
     seen: int = field(init=False, default=-1)
 
     def __post_init__(self) -> None:
-        self.results = read_entries(self.storage / VALIDATION)
+        self.lines = lines_at(joined(self.storage, VALIDATION))
+        self.results = read_entries(str(joined(self.storage, VALIDATION)))
         self.seen = max((int(entry["step"]) for entry in self.results), default=-1)
 
     def look(self) -> dict[str, float] | None:
@@ -87,8 +91,9 @@ class Validator:
         if found is None or found[1] <= self.seen:
             return None
         folder, step = found
+        copy = joined(self.storage, "validating")
         try:
-            copy = checkpoints.copy(folder, self.storage / "validating")
+            checkpoints.copy(folder, copy)
         except FileNotFoundError:  # only the last ones are kept: it is gone already, and a newer one is there
             return None
         self.seen = step
@@ -96,12 +101,12 @@ class Validator:
         self._note(entry, copy)
         return entry
 
-    def _play(self, checkpoint: Path) -> dict[str, float]:
+    def _play(self, checkpoint: str) -> dict[str, float]:
         from pipeline.evaluation.ray_evaluate import Part, evaluate_on_ray
 
         protocol = self.config.protocol()
         (found,) = evaluate_on_ray(
-            checkpoint=str(checkpoint),
+            checkpoint=checkpoint,
             refinements={self.config.refine: named(self.config.refine)},
             parts=[Part(dataset="held out", reader=self.reader, config=protocol)],
             scaling=EvaluationScaling(actors=self.config.actors, num_cpus=self.config.num_cpus),
@@ -110,12 +115,13 @@ class Validator:
         (noc,) = summary["noc"].values()
         return {"noc": float(noc), **{f"iou_at_{k}": float(iou) for k, iou in summary["iou_at"].items()}}
 
-    def _note(self, entry: dict[str, float], checkpoint: Path) -> None:
+    def _note(self, entry: dict[str, float], checkpoint: str) -> None:
         better = all(entry["noc"] < earlier["noc"] for earlier in self.results)
         if better:
-            checkpoints.copy(checkpoint, self.storage / BEST)
+            checkpoints.copy(checkpoint, joined(self.storage, BEST))
         self.results.append(entry)
-        append_line(self.storage / VALIDATION, entry)
+        self.lines.append(entry)
+        self.lines.flush()
         self.log(int(entry["step"]), {f"validation_{name}": value for name, value in entry.items() if name != "step"})
         self.say(
             f"step {entry['step']}  validation: NoC@{round(100 * self.config.quality)} {entry['noc']:.2f}"
@@ -123,9 +129,7 @@ class Validator:
         )
         best_at = min(range(len(self.results)), key=lambda k: (self.results[k]["noc"], k))
         if self.config.patience and len(self.results) - 1 - best_at >= self.config.patience:
-            from pipeline.training.ray_train import STOP
-
-            (self.storage / STOP).touch()
+            self.end()
 
     @contextlib.contextmanager
     def beside(self) -> Iterator[None]:

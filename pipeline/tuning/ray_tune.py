@@ -10,6 +10,7 @@ decides the same, for decisions wait for all settings of a generation and depend
 import asyncio
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -22,8 +23,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from models.errors import InputError
 from models.files import refusing, write_json
+from models.storage import Storage, is_address, joined, without_key
 from pipeline.evaluation.config import EvaluationConfig, EvaluationScaling
 from pipeline.evaluation.journal import Journal, PieceResult
+from pipeline.ray_refusals import GONE
 from pipeline.tuning.contest import Contest, Entry
 from pipeline.tuning.search import Search
 
@@ -52,7 +55,8 @@ class Sweep:
     why_not: Callable[[Mapping[str, Any]], list[str]]
     settings: Any
     """All that decides the results, for the journal."""
-    out: Path
+    out: str
+    """A path that all nodes share, or an address."""
     generation: int = 8
     memory_bytes: int = 2**30
     prepare: Prepare | None = None
@@ -115,7 +119,7 @@ class _Referee:
     """Keep the contest and its journal; verdicts are waited for."""
 
     def __init__(self, contest: Contest, path: str, settings: Any, given: dict[str, Any]) -> None:
-        self.contest, self.journal, self._given = contest, Journal(Path(path), settings), given
+        self.contest, self.journal, self._given = contest, Journal(path, settings), given
         self.changed = asyncio.Condition()
         self.holder = ""
         self.failure: InputError | None = None
@@ -189,6 +193,10 @@ class _Referee:
     async def finished(self) -> Contest:
         """The contest."""
         return self.contest
+
+    async def flush(self) -> None:
+        """See all results to the journal's place."""
+        self.journal.flush()
 
 
 def _raise_failure(referee: Any) -> None:
@@ -326,7 +334,7 @@ def sweep(
 
     `on_end(entry, error)` as each ends, `on_refused(name, values, why)` for those that the network does not take.
     """
-    path = job.out / "journal.jsonl"
+    path = joined(job.out, "journal.jsonl")
     Journal(path, job.settings)  # refuses what the referee would, where an error reaches people
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     shared = {
@@ -336,7 +344,7 @@ def sweep(
     kind: Any = ray.remote(_Referee)
     name = f"referee-{uuid.uuid4().hex[:12]}"
     referee = kind.options(name=name, num_cpus=0, max_concurrency=1000, scheduling_strategy=here).remote(
-        job.contest, str(path), job.settings, shared
+        job.contest, path, job.settings, shared
     )
     options: dict[str, Any] = {"num_cpus": job.scaling.num_cpus, "max_restarts": -1, "max_task_retries": 1}
     if job.scaling.gpu:
@@ -346,9 +354,11 @@ def sweep(
     ]
     told = {"checkpoint": job.checkpoint, "prepare": job.prepare, "num_rungs": len(job.contest.ends)}
     trainable = ray.tune.with_parameters(_trial, referee=referee, evaluators=evaluators, sweep=told)
+    # Of a path Ray sees for itself whether all nodes share it; addresses may have settings that it does not know.
+    filesystem, folder = Storage(job.out).arrow if is_address(job.out) else (None, job.out)
     try:
         try:
-            with refusing(job.out):
+            with refusing(without_key(job.out)):
                 ray.tune.Tuner(
                     ray.tune.with_resources(trainable, {"CPU": WAITING}),
                     tune_config=ray.tune.TuneConfig(
@@ -359,7 +369,8 @@ def sweep(
                     ),
                     run_config=ray.tune.RunConfig(
                         name="tune",
-                        storage_path=str(job.out),
+                        storage_path=folder,
+                        storage_filesystem=filesystem,
                         failure_config=ray.tune.FailureConfig(max_failures=job.max_failures),
                         callbacks=[_Follow(referee, on_end)],
                         verbose=0,
@@ -371,5 +382,7 @@ def sweep(
         _raise_failure(referee)
         return ray.get(referee.finished.remote())
     finally:
+        with suppress(*GONE):
+            ray.get(referee.flush.remote())
         for actor in (*evaluators, referee):
             ray.kill(actor)
