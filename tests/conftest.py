@@ -9,6 +9,9 @@ from pathlib import Path
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_AUTH_TOKEN", "0" * 64)
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+# Of the S3 server that tests start: Ray's processes have the environment in which Ray began.
+os.environ.setdefault("AWS_ACCESS_KEY_ID", "key")
+os.environ.setdefault("AWS_SECRET_ACCESS_KEY", "secret")
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "1")
 
 import pytest
