@@ -50,7 +50,7 @@ def test_the_jobs_read_and_write_a_bucket(
         assert checkpoints.load(Storage(run).below(folder).uri)[1]["network"] == "simpleclick_vit_xtiny"
     assert not Storage(run).exists(NAME)
     # It is finished: the same command, and --resume, find that.
-    assert train.main(["--resume", run]) == 0
+    assert train.main(["--resume", run, "--data.root", data]) == 0
     assert "continuing the run in s3://masks/jobs/run\n" in capsys.readouterr().out
     with pytest.raises(InputError, match="s3://masks/jobs/run holds a run with another config"):
         train.main([*argv, "--out", run, "--training.steps", "4"])
@@ -73,7 +73,7 @@ def test_the_jobs_read_and_write_a_bucket(
     assert json.loads(Storage(swept).read(journal[0]).splitlines()[0])["settings"]
 
     mean = bucket.format(folder="jobs/mean")
-    assert average.main([ours[1], "--out", mean, ours[1]]) == 0
+    assert average.main([ours[1], ours[1], "--out", mean]) == 0
     assert checkpoints.describe(mean)["info"]["mean_of"]
     with pytest.raises(InputError, match=re.escape("--out s3://masks/jobs/mean is taken")):
         export.main(["--checkpoint", ours[1], "--as", "half", "--out", mean])

@@ -14,7 +14,6 @@ from models.errors import InputError
 from pipeline.data.hold_out import HoldOut
 from pipeline.data.readers import open_reader
 from pipeline.training.history import read_entries
-from pipeline.training.ray_train import STOP
 from pipeline.training.validation import BEST, VALIDATION, ValidationConfig, Validator
 from tests.jobs.test_end_to_end import TRAIN
 from tests.training.tiny import tiny_network
@@ -23,8 +22,11 @@ SCENES = open_reader("scenes", options={"num_images": "12", "height": "64", "wid
 HELD = HoldOut(reader=SCENES, fraction=0.3, side="held_out")
 
 
-def validator(storage: Path, nocs: list[float], found: list[Any], **config: Any) -> Validator:
-    """One that finds the checkpoints `found` and is told these NoCs."""
+def validator(
+    storage: Path, nocs: list[float], found: list[Any], ended: list[bool] | None = None, **config: Any
+) -> Validator:
+    """One that finds the checkpoints `found`, measures these NoCs, and notes in `ended` that training is to end."""
+    ended = [] if ended is None else ended
     made = Validator(
         config=ValidationConfig(hold_out=0.3, **config),
         reader=HELD,
@@ -32,6 +34,7 @@ def validator(storage: Path, nocs: list[float], found: list[Any], **config: Any)
         newest=lambda: found[0] if found else None,
         log=lambda step, metrics: None,
         say=print,
+        end=lambda: ended.append(True),
     )
     made._play = lambda checkpoint: {"noc": nocs.pop(0), "iou_at_1": 0.5, "iou_at_5": 0.6}  # pyright: ignore
     return made
@@ -45,7 +48,8 @@ def save(folder: Path, seed: int) -> Path:
 
 def test_the_best_is_kept_and_patience_ends(tmp_path: Path) -> None:
     found: list[Any] = []
-    watch = validator(tmp_path, [7.0, 5.0, 5.0, 6.0], found, patience=2)
+    ended: list[bool] = []
+    watch = validator(tmp_path, [7.0, 5.0, 5.0, 6.0], found, ended, patience=2)
     assert watch.look() is None
     for step in (10, 20, 30, 40):
         found[:] = [(save(tmp_path / str(step), step), step)]
@@ -53,7 +57,7 @@ def test_the_best_is_kept_and_patience_ends(tmp_path: Path) -> None:
         assert entry is not None
         assert entry["step"] == step
         assert watch.look() is None  # the same one again
-        assert (tmp_path / STOP).exists() == (step == 40)
+        assert ended == ([True] if step == 40 else [])
     best, expected = checkpoints.load(tmp_path / BEST)[0], checkpoints.load(tmp_path / "20")[0]
     assert all(torch.equal(a, b) for a, b in zip(best.parameters(), expected.parameters(), strict=True))
     assert [entry["noc"] for entry in read_entries(tmp_path / VALIDATION)] == [7.0, 5.0, 5.0, 6.0]

@@ -18,11 +18,11 @@ from models.networks.base import Network
 from pipeline.data.position import StreamPosition
 from pipeline.data.readers import open_reader
 from pipeline.data.sample import Reader
+from pipeline.ray_refusals import Refusals
 from pipeline.training.config import OptimizerConfig, ScalingConfig, TrainingConfig
 from pipeline.training.ray_train import (
     HISTORY,
     RUN,
-    STOP,
     Job,
     newest_checkpoint,
     read_progress,
@@ -40,7 +40,7 @@ SCALING = ScalingConfig(workers=1, cpus_per_worker=0.5, threads_per_worker=1, da
 SCENES = open_reader("scenes", options={"num_images": "8", "height": "64", "width": "64"})
 
 
-def job_in(storage: Path, **changes: Any) -> Job:
+def job_in(storage: str | Path, **changes: Any) -> Job:
     defaults: dict[str, Any] = {
         "network": NAME,
         "network_options": OPTIONS,
@@ -54,8 +54,8 @@ def job_in(storage: Path, **changes: Any) -> Job:
     return Job(**{**defaults, **changes})
 
 
-def run(job: Job, reader: Reader = SCENES) -> Path:
-    return train(job, reader, list(reader.items()))
+def run(job: Job, reader: Reader = SCENES, mailbox: str = "") -> Path:
+    return Path(train(job, reader, list(reader.items()), mailbox=mailbox))
 
 
 def logged_steps(storage: Path) -> list[int]:
@@ -104,16 +104,16 @@ def sibling() -> int:
     return others[0].pid
 
 
-def ask_to_stop(storage: str, step: int, metrics: dict[str, float]) -> None:
-    """Log callable of rank 0: whoever validates has seen enough at step 3."""
+def ask_to_stop(mailbox: str, step: int, metrics: dict[str, float]) -> None:
+    """Log callable of rank 0: validation has seen enough at step 3."""
     if step == 3:
-        (Path(storage) / STOP).touch()
+        Refusals(mailbox).ask_to_end()
 
 
 @pytest.mark.ray
 @pytest.mark.timeout(240)
 def test_a_run_that_is_asked_to_stop_goes_on_later_and_a_finished_one_stays(ray_cluster: None, tmp_path: Path) -> None:
-    stopped = run(job_in(tmp_path, log=functools.partial(ask_to_stop, str(tmp_path))))
+    stopped = run(job_in(tmp_path, log=functools.partial(ask_to_stop, "a run")), mailbox="a run")
     assert read_progress(stopped)["step"] == 4  # its next checkpoint
     assert logged_steps(tmp_path) == [1, 2, 3, 4]
     found = newest_checkpoint(tmp_path)

@@ -5,17 +5,26 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
+from tests.bucket import a_bucket
 from tests.training.two_nodes import STEPS
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(420)
-@pytest.mark.parametrize("change", ["lose", "gain"])
-def test_training_goes_on_with_the_nodes_that_there_are(change: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("change", "where"), [("lose", "disk"), ("gain", "disk"), ("lose", "bucket")])
+def test_training_goes_on_with_the_nodes_that_there_are(change: str, where: str, tmp_path: Path) -> None:
+    """On a disk that the nodes share, or with nothing in common but a bucket."""
+    with a_bucket() if where == "bucket" else nullcontext("") as address:
+        place = address.replace("key:secret@", "").format(folder="run") or str(tmp_path / "run")
+        goes_on(change, place, tmp_path / "worlds")
+
+
+def goes_on(change: str, place: str, worlds: Path) -> None:
     # Short: a socket's path holds 107 bytes at the most.
     temporary = tempfile.mkdtemp(prefix="nodes")
     (Path(temporary) / "ray").mkdir()
@@ -29,19 +38,16 @@ def test_training_goes_on_with_the_nodes_that_there_are(change: str, tmp_path: P
         "RAY_AUTH_MODE": "disabled",
         "GLOO_SOCKET_IFNAME": "lo",
     }
-    storage = tmp_path / "run"
-    storage.mkdir()
-    command = [sys.executable, "-m", "tests.training.two_nodes", str(storage), change]
+    command = [sys.executable, "-m", "tests.training.two_nodes", place, change, str(worlds)]
     try:
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=400, check=False)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     assert f"{change} a node after step" in done.stdout
-    lines = [line.split() for line in (storage / "worlds").read_text().splitlines()]
-    worlds = [(int(step), int(world)) for step, world in lines]
+    made = [(int(step), int(world)) for step, world in map(str.split, worlds.read_text().splitlines())]
     first, last = (2, 1) if change == "lose" else (1, 2)
-    assert worlds[0] == (1, first), worlds
-    assert worlds[-1] == (STEPS[change], last), worlds
+    assert made[0] == (1, first), made
+    assert made[-1] == (STEPS[change], last), made
     # Every step was made; those since the last checkpoint twice.
-    assert sorted({step for step, _ in worlds}) == list(range(1, STEPS[change] + 1))
+    assert sorted({step for step, _ in made}) == list(range(1, STEPS[change] + 1))

@@ -1,6 +1,7 @@
 """Run by test_two_nodes: training on two Ray nodes of one machine, one of which dies or comes later.
 
-`python -m tests.training.two_nodes STORAGE lose|gain` prints the steps and how many workers made them.
+`python -m tests.training.two_nodes STORAGE lose|gain WORLDS` prints the steps and how many workers made them, and notes
+both in the file WORLDS; STORAGE is a path or an address.
 """
 
 import dataclasses
@@ -15,24 +16,26 @@ from typing import Any
 import ray
 from ray.cluster_utils import Cluster
 
+from models.storage import joined
 from pipeline.training.config import ScalingConfig
-from pipeline.training.ray_train import HISTORY, newest_checkpoint
-from tests.training.test_ray_train import SCENES, TRAINING, job_in, run
+from pipeline.training.history import read_history
+from pipeline.training.ray_train import HISTORY, newest_checkpoint, train
+from tests.training.test_ray_train import SCENES, TRAINING, job_in
 
 STEPS, SLOW = {"lose": 24, "gain": 60}, 0.5
 
 
-def pace(storage: str, step: int, metrics: dict[str, float]) -> None:
+def pace(worlds: str, step: int, metrics: dict[str, float]) -> None:
     """Log callable of rank 0: slow enough that a node dies in the middle; notes how many workers there are."""
     import torch.distributed as dist
 
     world = dist.get_world_size() if dist.is_initialized() else 1
-    with (Path(storage) / "worlds").open("a") as file:
+    with Path(worlds).open("a") as file:
         file.write(f"{step} {world}\n")
     time.sleep(SLOW)
 
 
-def main(storage: Path, change: str) -> None:
+def main(storage: str, change: str, worlds: Path) -> None:
     """Train with one or two workers, one to a node; take a node away, or add it, once a checkpoint is safe."""
     memory = 150 * 2**20
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "object_store_memory": memory})
@@ -49,7 +52,7 @@ def main(storage: Path, change: str) -> None:
             data_actors=1, cpus_per_data_actor=0.3,
         )  # fmt: skip
         training = dataclasses.replace(TRAINING, steps=STEPS[change], checkpoint_every=2)
-        job = job_in(storage, scaling=scaling, training=training, log=functools.partial(pace, str(storage)))
+        job = job_in(storage, scaling=scaling, training=training, log=functools.partial(pace, str(worlds)))
 
         def change_nodes() -> None:
             found = None
@@ -64,15 +67,15 @@ def main(storage: Path, change: str) -> None:
 
         # Nodes are started in the main thread, for signals; so training is in another one.
         with ThreadPoolExecutor(1) as pool:
-            training_ends = pool.submit(run, job, SCENES)
+            training_ends = pool.submit(train, job, SCENES, list(SCENES.items()))
             change_nodes()
             training_ends.result()
-        print((storage / "worlds").read_text(), flush=True)
-        assert (storage / HISTORY).is_file()
+        print(worlds.read_text(), flush=True)
+        assert read_history(joined(storage, HISTORY))
     finally:
         ray.shutdown()
         cluster.shutdown()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
