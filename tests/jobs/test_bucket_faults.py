@@ -1,0 +1,140 @@
+"""A bucket whose server goes away, refuses or lacks something: one clear error, and the same command goes on later."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jobs import evaluate, predict
+from models import checkpoint
+from models.errors import InputError
+from models.lines import Lines, lines_at
+from models.storage import Storage
+from tests.bucket import Server
+from tests.jobs.test_end_to_end import SMALL, TRAIN
+from tests.models.tiny import tiny_network
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as server:
+        yield server
+
+
+def job(*argv: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {}
+    )
+
+
+def ends(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
+    said, error = process.communicate(timeout=240)
+    return process.returncode, said, error
+
+
+def wait_for(storage: Storage, folder: str) -> None:
+    until = time.monotonic() + 120
+    while not storage.names(folder, ""):
+        assert time.monotonic() < until, folder
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("what", ["evaluate", "train"])
+def test_a_server_that_dies_ends_a_job_and_the_same_command_goes_on(
+    what: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    out = Storage(server.address.format(folder=what))
+    if what == "evaluate":
+        ours = str(checkpoint.save(tiny_network(), tmp_path / "ours", refinement="standard"))
+        argv = ["jobs.evaluate", "--checkpoint", ours, "--reader", "scenes", "--options", "num_images", "60"]
+        argv += ["--protocol.max-clicks", "20", "--scaling.actors", "1", "--out", out.uri]
+        begun, again = "journal.jsonl", "going on: "
+    else:
+        argv = ["jobs.train", *TRAIN[:-2], "--training.steps", "60", "--out", out.uri]
+        begun, again = "ray/history.jsonl", "continuing the run in s3://masks/train"
+    process = job(*argv)
+    wait_for(out, begun)
+    time.sleep(4)  # some of it is there
+    server.stop()
+    code, said, error = ends(process)
+    assert code == 2, said + error
+    assert error.strip().splitlines()[-1].startswith("error: s3://masks/"), error
+    assert "secret" not in said + error
+    server.start()
+    done = len(lines_at(out.below(begun).uri).texts())
+    code, said, error = ends(job(*argv))
+    assert code == 0, said + error
+    assert again in said
+    assert done > 1
+    assert out.exists("summary.json" if what == "evaluate" else "checkpoint/checkpoint.json")
+
+
+def test_what_is_not_there_and_a_wrong_key_are_one_sentence(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing = server.address.format(folder="nothing")
+    with pytest.raises(InputError, match="no checkpoint at s3://masks/nothing: expected a folder"):
+        evaluate.main(["--checkpoint", nothing, "--reader", "scenes", "--options", *SMALL, "--out", nothing])
+    lacks = Storage(server.address.format(folder="lacks"))
+    made = checkpoint.save(tiny_network(), tmp_path / "made")
+    lacks.write(checkpoint.DESCRIPTION, (made / checkpoint.DESCRIPTION).read_bytes())
+    with pytest.raises(InputError, match=r"weights\.safetensors cannot be read"):
+        checkpoint.load(lacks.uri)
+    with pytest.raises(InputError, match=r"s3://masks/out was given with a key, which .* would keep"):
+        evaluate.main(["--reader", "scenes", "--options", *SMALL, "--out", "s3://key:secret@masks/out"])
+    server.stop()
+    with pytest.raises(InputError, match="s3://masks/gone cannot be looked at"):
+        evaluate.main(["--reader", "scenes", "--options", *SMALL, "--out", server.address.format(folder="gone")])
+    with pytest.raises(InputError, match="cannot be looked at"):
+        predict.main(["--checkpoint", server.address.format(folder="gone"), "--image", str(_image(tmp_path)),
+                      "--clicks", "3,3,+"])  # fmt: skip
+
+
+def keep_appending(lines: Lines) -> None:
+    for step in range(4, 60):
+        lines.append({"step": step})
+        time.sleep(0.5)
+
+
+def _image(folder: Path) -> Path:
+    import cv2
+    import numpy as np
+
+    cv2.imwrite(str(folder / "image.png"), np.zeros((8, 8, 3), np.uint8))
+    return folder / "image.png"
+
+
+def test_lines_at_an_address_are_there_within_seconds_and_after_the_server_came_back(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.lines.SECONDS", 0.2)
+    place = server.address.format(folder="lines.jsonl")
+    lines = lines_at(place)
+    tail = lines_at(place).tail()
+    lines.append({"step": 1})
+    lines.append({"step": 2})
+    assert lines_at(place).texts() == []  # in flight
+    time.sleep(1.0)
+    assert tail.new() == ['{"step": 1}\n', '{"step": 2}\n']
+    assert tail.new() == []
+    server.stop()
+    lines.append({"step": 3})
+    time.sleep(1.0)
+    with pytest.raises(InputError, match=r"s3://masks/lines\.jsonl/000000002 cannot be written"):
+        keep_appending(lines)
+    server.start()
+    lines.flush()
+    assert tail.new()[0] == '{"step": 3}\n'
+    again = lines_at(place)
+    again.append({"step": 99})
+    again.flush()
+    assert lines_at(place).texts()[-1] == '{"step": 99}\n'
+    assert threading.active_count() < 20
