@@ -1,7 +1,8 @@
 """`python -m benchmarks.data_scale`: does the training stream cost the same at a million rows, and at four workers?
 
 Size: prepared data sets of 10^3 to 10^6 rows (one shard of small images, listed as often as the size asks for), the
-plain stream over them in a fresh process each: CPU time per sample, time to list, peak memory. Workers: Ray's pool of
+plain stream over them in a fresh process each: CPU time per sample, time to list, to plan an epoch and make its first
+row (or one in its middle, as a resumed run does), peak memory. Workers: Ray's pool of
 1, 2 and 4 over images that take a fixed time to arrive, as from a store far away; the CPUs of a small machine would
 measure nothing else. That is a simulation: it shows what the pool itself costs.
 """
@@ -94,14 +95,17 @@ def measure(folder: str, windows: int) -> dict[str, float]:
     started = time.monotonic()
     items = reader.items()
     listed = time.monotonic() - started
-    used, count = 0.0, 0
+    used, count, first = 0.0, 0, []
     for part in (0, 1, 2):
+        begun = time.monotonic()
         rows = stream(reader, config(), part * (len(items) - 64) // 2, items=items)
-        next(rows)  # the epoch's permutation, once
+        next(rows)  # plans the epoch: its permutation, and where each window begins
+        first.append(time.monotonic() - begun)
         begun = time.process_time()
         count += sum(1 for _ in islice(rows, windows * 64 // 3))
         used += time.process_time() - begun
-    return {"ms": 1e3 * used / count, "list_s": listed, "base_mb": before, "peak_mb": megabytes()}
+    found = {"ms": 1e3 * used / count, "list_s": listed, "base_mb": before, "peak_mb": megabytes()}
+    return found | {"start_s": first[0], "middle_s": first[1]}
 
 
 def repeated(source: Path, target: Path, times: int) -> None:
@@ -131,13 +135,14 @@ def by_size(options: Options, folder: Path) -> dict[str, dict[str, float | str]]
             command = [sys.executable, "-m", "benchmarks.data_scale", "--child", str(folder / str(size))]
             done = subprocess.run([*command, "--windows", str(options.windows)], check=True, capture_output=True)
             found[size].append(json.loads(done.stdout.splitlines()[-1]))
-    print(f"{'rows':>9}  ms/sample  against the first  listing  peak memory (of it before listing)")
+    print(f"{'rows':>9}  ms/sample  against the first  listing  first row  in the middle  peak memory (before listing)")
     first = 0.0
     for size, runs in found.items():
         middle = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
         first = first or middle["ms"]
         print(
             f"{size:>9}  {middle['ms']:9.3f}  x {middle['ms'] / first:15.3f}  {middle['list_s']:6.2f}s  "
+            f"{middle['start_s']:8.2f}s  {middle['middle_s']:12.2f}s  "
             f"{middle['peak_mb']:7.0f} MB ({middle['base_mb']:.0f} MB)"
         )
         results[f"{size} rows"] = {

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from jobs.cli import parse, run_job
 from models.backend import Backend
 from models.box import DEFAULT
@@ -13,6 +15,8 @@ from models.files import write_image
 from models.interaction import Clicks
 from models.precision import Precision
 from models.predictor import Predictor
+from models.storage import split, without_key
+from models.working import at_hand, shown, working
 from pipeline.data.images import read_image
 from pipeline.drawing.overlays import overlay
 
@@ -23,7 +27,8 @@ class PredictConfig(Decoding):
 
     checkpoint: str = DEFAULT
     """Checkpoint: its folder, its address (s3://BUCKET/FOLDER) or maskwright:NAME."""
-    image: Path
+    image: str
+    """Image: a file, or its address (s3://BUCKET/FILE)."""
     clicks: tuple[str, ...]
     """Clicks as y,x,+ or y,x,- in pixels, in order."""
     refine: str | None = None
@@ -32,21 +37,17 @@ class PredictConfig(Decoding):
     """bf16 is about twice as fast where the processor has instructions for it, and a little off."""
     backend: Backend = "torch"
     """onnx: onnxruntime on the CPU, with files that are made of the checkpoint once (docs/ONNX.md)."""
-    out: Path = Path("mask.png")
-    """Where the mask goes (PNG, 0 and 255); an overlay is written beside it as *_overlay.jpg."""
+    out: str = "mask.png"
+    """Where the mask goes (PNG, 0 and 255), a file or an address; an overlay is written beside it as *_overlay.jpg."""
 
 
 def main(argv: Sequence[str]) -> int:
     """Parse, click, write."""
     config = parse(PredictConfig, argv, prog="predict")
-    if not config.image.is_file():
-        raise InputError(f"no image at {config.image}")
-    if config.out.suffix.lower() != ".png":
-        raise InputError(f"--out {config.out}: expected a name that ends in .png")
-    try:
-        image = read_image(config.image, upright=config.exif != "stored", decoding=config)  # as a page shows it
-    except ValueError as error:
-        raise InputError(f"{config.image} cannot be read: {error}") from error
+    folder, name = split(config.out)
+    if Path(name).suffix.lower() != ".png":
+        raise InputError(f"--out {without_key(config.out)}: expected a name that ends in .png")
+    image = read(config)
     predictor = Predictor(
         config.checkpoint, refinement=config.refine, precision=config.precision, backend=config.backend
     )
@@ -54,11 +55,23 @@ def main(argv: Sequence[str]) -> int:
     for text in config.clicks:
         session.click(*parse_click(text))
     picture = overlay(image, session.mask, None, Clicks.of(session.clicks.rows()), longest_side=max(image.shape[:2]))
-    pictured = config.out.with_name(f"{config.out.stem}_overlay.jpg")
-    write_image(config.out, session.mask.astype("uint8") * 255)
-    write_image(pictured, picture)
-    print(f"{int(session.mask.sum())} pixels -> {config.out}, {pictured}")
+    with working(folder) as out:
+        pictured = out / f"{Path(name).stem}_overlay.jpg"
+        write_image(out / name, session.mask.astype("uint8") * 255)
+        write_image(pictured, picture)
+        print(f"{int(session.mask.sum())} pixels -> {shown(out / name)}, {shown(pictured)}")
     return 0
+
+
+def read(config: PredictConfig) -> np.ndarray:
+    """Read the image as a page shows it."""
+    with at_hand(config.image) as path:
+        if not path.is_file():
+            raise InputError(f"no image at {config.image}")
+        try:
+            return read_image(path, upright=config.exif != "stored", decoding=config)
+        except ValueError as error:
+            raise InputError(f"{without_key(config.image)} cannot be read: {error}") from error
 
 
 def parse_click(text: str) -> tuple[float, float, bool]:

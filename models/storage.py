@@ -4,7 +4,9 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,6 +20,7 @@ if TYPE_CHECKING:  # where nothing but local files is read, pyarrow is not loade
     import pyarrow.fs as pafs
     import pyarrow.parquet as pq
 
+FORGOTTEN = 24 * 3600.0
 RETRY = "mend that and run the same command again: what is finished is kept"
 
 
@@ -255,9 +258,9 @@ def refuse_key(place: str) -> None:
 def fetched(uri: str, names: Sequence[str]) -> Path:
     """Copy files of a folder at an address to this machine, once for each state that they are in; returns the folder.
 
-    Copies lie in the folder for temporary files, for this user alone; several processes may ask for one at once. Files
-    that are not there are left out. Raises InputError if the filesystem refuses, for an address with a key in it, and
-    where a file changes meanwhile.
+    Copies lie in the folder for temporary files, for this user alone; several processes may ask for one at once. Those
+    that were not asked for in a day are removed. Files that are not there are left out. Raises InputError if the
+    filesystem refuses, for an address with a key in it, and where a file changes meanwhile.
     """
     refuse_key(uri)
     storage = Storage(uri)
@@ -266,11 +269,14 @@ def fetched(uri: str, names: Sequence[str]) -> Path:
     home = Path(tempfile.gettempdir()) / f"maskwright-{os.getuid()}"
     folder = home / "fetched" / key
     if folder.is_dir():
+        with contextlib.suppress(OSError):
+            os.utime(folder)
         return folder
     with refusing(home):
         make_folder(folder.parent)
         home.chmod(0o700)  # refused where it is another user's
     try:
+        _forget(folder.parent)
         with whole_folder(folder) as part:
             for name in (name for name, state in states.items() if state is not None):
                 write(part / name, storage.read(name))
@@ -280,3 +286,11 @@ def fetched(uri: str, names: Sequence[str]) -> Path:
         if not folder.is_dir():  # else another process was sooner
             raise
     return folder
+
+
+def _forget(copies: Path) -> None:
+    """Remove copies that were not asked for in a long time; a training leaves one for each of its validations."""
+    for copy in copies.iterdir():
+        with contextlib.suppress(OSError):
+            if time.time() - copy.stat().st_mtime > FORGOTTEN:
+                shutil.rmtree(copy, ignore_errors=True)

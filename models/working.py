@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from models.files import PART, whole_folder, write
-from models.storage import Storage, is_address, joined, refuse_key, without_key
+from models.storage import Storage, is_address, joined, refuse_key, split, without_key
 
 _ADDRESS = ".address"
 """In a folder whose files are copied: where to."""
@@ -43,6 +43,19 @@ def whole_place(place: str | Path) -> Iterator[Path]:
     """Give a folder to fill; it is at `place`, new or an empty folder, when the block ends well, else nothing is."""
     with working(place) if is_address(place) else whole_folder(Path(place)) as folder:
         yield folder
+
+
+@contextmanager
+def at_hand(place: str | Path) -> Iterator[Path]:
+    """Give the path of a file to read: its own, or that of a copy of what lies at an address. Raises InputError."""
+    if not is_address(place):
+        yield Path(place)
+        return
+    refuse_key(str(place))
+    folder, name = split(place)
+    with tempfile.TemporaryDirectory(prefix="maskwright-") as copies:
+        write(Path(copies) / name, Storage(folder).read(name))
+        yield Path(copies) / name
 
 
 def place_of(path: Path) -> str:

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.fs
 import ray.train
 import ray.train.torch
 import torch
 import torch.distributed as dist
+from ray.train import CheckpointUploadMode
 
 from models.errors import InputError, find_input_error
 from models.files import encoded, refusing, write
@@ -265,18 +267,33 @@ class _Progress:
             self._report(folder, metrics, has_part=True)
 
     def _report(self, folder: Path, metrics: dict[str, float], *, has_part: bool) -> None:
-        kept = set(self.storage.folders(RUN))
+        """Report, and let the checkpoint go to the storage in the background while training goes on."""
+        if not has_part:
+            shutil.rmtree(folder)
+        ray.train.report(
+            metrics,
+            checkpoint=ray.train.Checkpoint.from_directory(folder) if has_part else None,
+            checkpoint_upload_mode=CheckpointUploadMode.ASYNC,
+            checkpoint_upload_fn=self._upload,
+            delete_local_checkpoint_after_upload=False,  # `_upload` does it, also where it fails
+        )
+
+    def _upload(self, checkpoint: "ray.train.Checkpoint", name: str) -> "ray.train.Checkpoint":
+        """Copy a worker's part of a checkpoint to the run; what cannot be written is the end of the run."""
+        filesystem, path = self.storage.arrow
+        target = f"{path}/{RUN}/{name}"
         try:
             with refusing(self.storage.path(RUN)):
-                part = ray.train.Checkpoint.from_directory(folder) if has_part else None
-                ray.train.report(metrics, checkpoint=part)
-        except InputError:
+                filesystem.create_dir(target)
+                pyarrow.fs.copy_files(checkpoint.path, target, destination_filesystem=filesystem)
+        except InputError as error:
+            self.refusals.leave(error, final=True)
             with contextlib.suppress(InputError):
-                for half in set(self.storage.folders(RUN)) - kept:
-                    self.storage.remove(half)
+                self.storage.remove(f"{RUN}/{name}")
             raise
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(checkpoint.path, ignore_errors=True)
+        return ray.train.Checkpoint(target, filesystem)
 
     def on_picture(self, step: int, sheet: np.ndarray) -> None:
         """Keep a picture of training samples, and show it to the tracker."""

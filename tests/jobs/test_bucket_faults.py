@@ -1,6 +1,5 @@
 """A bucket whose server goes away, refuses or lacks something: one clear error, and the same command goes on later."""
 
-import os
 import subprocess
 import sys
 import threading
@@ -19,6 +18,8 @@ from tests.bucket import Server
 from tests.jobs.test_end_to_end import SMALL, TRAIN
 from tests.models.tiny import tiny_network
 
+ROOT = Path(__file__).parents[2]
+
 
 @pytest.fixture
 def server() -> Iterator[Server]:
@@ -27,9 +28,8 @@ def server() -> Iterator[Server]:
 
 
 def job(*argv: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-m", *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {}
-    )
+    pipe = subprocess.PIPE
+    return subprocess.Popen([sys.executable, "-m", *argv], stdout=pipe, stderr=pipe, text=True, cwd=ROOT)
 
 
 def ends(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
@@ -37,9 +37,10 @@ def ends(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
     return process.returncode, said, error
 
 
-def wait_for(storage: Storage, folder: str) -> None:
+def wait_for(process: "subprocess.Popen[str]", storage: Storage, folder: str) -> None:
     until = time.monotonic() + 120
-    while not storage.names(folder, ""):
+    while len(storage.names(folder, "")) < 2:
+        assert process.poll() is None, process.communicate()
         assert time.monotonic() < until, folder
         time.sleep(0.1)
 
@@ -54,15 +55,14 @@ def test_a_server_that_dies_ends_a_job_and_the_same_command_goes_on(
     out = Storage(server.address.format(folder=what))
     if what == "evaluate":
         ours = str(checkpoint.save(tiny_network(), tmp_path / "ours", refinement="standard"))
-        argv = ["jobs.evaluate", "--checkpoint", ours, "--reader", "scenes", "--options", "num_images", "60"]
+        argv = ["jobs.evaluate", "--checkpoint", ours, "--reader", "scenes", "--options", "num_images", "20"]
         argv += ["--protocol.max-clicks", "20", "--scaling.actors", "1", "--out", out.uri]
         begun, again = "journal.jsonl", "going on: "
     else:
         argv = ["jobs.train", *TRAIN[:-2], "--training.steps", "60", "--out", out.uri]
         begun, again = "ray/history.jsonl", "continuing the run in s3://masks/train"
     process = job(*argv)
-    wait_for(out, begun)
-    time.sleep(4)  # some of it is there
+    wait_for(process, out, begun)
     server.stop()
     code, said, error = ends(process)
     assert code == 2, said + error

@@ -130,6 +130,7 @@ def raced(checkpoint: str, out: Path) -> list[str]:
     return [*argv, "--scaling.num-cpus", "0.4"]
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(400)
 def test_sweep(ray_cluster: None, small_disk: SmallDisk, run: Run, checkpoint: str, tmp_path: Path) -> None:
@@ -174,6 +175,7 @@ def test_export(small_disk: SmallDisk, run: Run, checkpoint: str) -> None:
     assert sorted(path.name for path in out.iterdir()) == ["export.json", "network.onnx"]
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(600)
 def test_train(ray_cluster: None, small_disk: SmallDisk, run: Run) -> None:

@@ -131,6 +131,7 @@ def test_clicks_are_on_rays_endpoint_and_in_its_logs(tmp_path: Path) -> None:
     assert session not in json.dumps(logged)
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(240)
 @pytest.mark.usefixtures("serving_ray")

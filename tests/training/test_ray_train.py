@@ -132,6 +132,7 @@ def test_a_run_that_is_asked_to_stop_goes_on_later_and_a_finished_one_stays(ray_
     assert logged_steps(tmp_path) == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(240)
 def test_a_killed_worker_changes_nothing_in_the_result(ray_cluster: None, tmp_path: Path) -> None:
@@ -177,6 +178,7 @@ def test_a_run_that_diverges_ends_with_advice_and_is_not_tried_again(ray_cluster
     assert logged_steps(tmp_path) == [1]
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(120)
 def test_images_that_are_all_broken_end_the_run_with_one_sentence(ray_cluster: None, tmp_path: Path) -> None:
@@ -197,6 +199,7 @@ def find_no_room(step: int, metrics: dict[str, float]) -> None:
     raise RuntimeError("(sqlite3.OperationalError) database or disk is full\n[SQL: x]")
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(120)
 def test_a_full_disk_of_others_ends_the_run_with_one_sentence(ray_cluster: None, tmp_path: Path) -> None:

@@ -117,6 +117,7 @@ def test_a_sweep_s_best_setting_repeats_its_result(
     assert results_of(out)[0]["name"] == best["name"]
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(300)
 def test_a_setting_that_dies_is_tried_again_then_named(ray_cluster: None, checkpoint: Path, tmp_path: Path) -> None:
