@@ -41,6 +41,8 @@ def named(refinement: "str | Refinement | Mapping[str, Any] | None") -> Refineme
         return refinement
     if isinstance(refinement, Mapping):
         return from_dict(refinement)
+    if not isinstance(refinement, str):
+        raise InputError(f"refinement {refinement!r}: expected a name, a JSON file or the fields of one")
     if refinement in REFINEMENTS:
         return REFINEMENTS[refinement]
     if "+" in refinement:

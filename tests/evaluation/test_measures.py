@@ -2,7 +2,7 @@
 
 import csv
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +17,8 @@ from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.contestant import Contestant
 from pipeline.evaluation.evaluator import choose_objects, evaluate
 from pipeline.evaluation.journal import Journal, PieceResult
-from pipeline.evaluation.measures import MEASURES, Measure, per_click
-from pipeline.evaluation.object_row import ObjectRow
+from pipeline.evaluation.measures import MEASURES, Measure, of_clicks, per_click
+from pipeline.evaluation.object_row import ObjectRow, column
 from pipeline.pages.report_tables import results_table
 from pipeline.tuning.objective import objective, score
 from tests.evaluation.fakes import answering, nobody
@@ -91,6 +91,18 @@ def test_files_have_it(tmp_path: Path) -> None:
     assert [line[name] for name in ("size_after_1", "size_after_2", "waste", "over_0.90")] == ["", "8.0", "3.0", ""]
     with (tmp_path / "clicks.csv").open(newline="") as file:
         assert [line["size"] for line in csv.DictReader(file)][:3] == ["", "8.0", "16.0"]
+
+
+def test_each_column_of_the_files_has_its_own_name(tmp_path: Path) -> None:
+    played = rows()
+    results.write(tmp_path, played, [results.summarize(played, CONFIG, 1.0)])
+    for name in ("objects.csv", "clicks.csv"):
+        with (tmp_path / name).open(newline="") as file:
+            head = next(csv.reader(file))
+        assert sorted(set(head)) == sorted(head)
+    own, measured = {field.name for field in fields(ObjectRow)}, [column(name) for name in of_clicks()]
+    assert len(set(measured)) == len(measured)
+    assert not own & set(measured)
 
 
 def test_summaries_tables_and_mlflow_have_it() -> None:
