@@ -63,7 +63,7 @@ def main(argv: Sequence[str]) -> int:
         raise InputError("--out is missing: name the folder or the address (s3://BUCKET/FOLDER) to write to")
     data = dataclasses.replace(
         job.data,
-        root=data_root("--data.root", job.data.reader, job.data.root),
+        root=data_root("--data.root", job.data.root),
         leave_out=tuple(absolute("--data.leave-out", text) for text in job.data.leave_out),
     )
     job = dataclasses.replace(job, data=data)

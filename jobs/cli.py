@@ -74,8 +74,8 @@ def absolute_path(flag: str, given: str | Path) -> Path:
         raise InputError(f"{flag} {given}: expected a path; a name stands for a model that comes with Maskwright")
     if is_address(given):
         raise InputError(
-            f"{flag} {without_key(str(given))}: expected a path that this machine has mounted; from an address come "
-            "checkpoints, evaluations and prepared data sets (--reader prepared)"
+            f"{flag} {without_key(str(given))}: expected a path that this machine has mounted; docs/STORAGE.md says "
+            "what may lie at an address"
         )
     path = Path(given).expanduser()
     if not path.is_absolute() and "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
@@ -120,11 +120,9 @@ def writing(flag: str, given: str) -> Iterator[Path]:
         yield folder
 
 
-def data_root(flag: str, reader: str, given: str | None) -> str | None:
-    """Where a reader's data set lies: an absolute path, or for a prepared one an address too; None if not given."""
-    if given is None:
-        return None
-    return location(flag, given) if reader == "prepared" else str(absolute_path(flag, given))
+def data_root(flag: str, given: str | None) -> str | None:
+    """Where a data set lies: an absolute path or an address; None if not given."""
+    return None if given is None else location(flag, given)
 
 
 def progress_line(label: str, done: int, total: int, note: str = "") -> None:

@@ -67,7 +67,7 @@ def compare_folders(config: CompareConfig) -> None:
     from pipeline.data.readers import open_reader
     from pipeline.pages.compare_report import write_comparison
 
-    root = data_root("--root", config.reader, config.root)
+    root = data_root("--root", config.root)
     reader = open_reader(config.reader, root, config.split, config.options, config) if config.reader else None
     rows_a, summary_a = pick(config.a, config.refine_a, config.dataset, config.policy)
     rows_b, summary_b = pick(config.b, config.refine_b, config.dataset, config.policy)

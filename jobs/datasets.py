@@ -1,11 +1,11 @@
 """Data sets as flags name them, READER=ROOT or READER/SPLIT=ROOT, and the least area of a target in them."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from jobs.cli import data_root
 from models.errors import InputError
+from models.storage import split as folder_and_name
 from pipeline.data.config import AUTO, DataConfig
 from pipeline.data.leave_out import named_parts
 from pipeline.data.readers import READERS
@@ -18,12 +18,12 @@ def parse_dataset(flag: str, text: str) -> tuple[str, str, str | None]:
     reader, split, root = named_parts(text)
     if "=" not in text and reader in READERS and READERS[reader].root:
         raise InputError(f"{flag} {text}: expected READER=ROOT or READER/SPLIT=ROOT")
-    return reader, split, data_root(flag, reader, root)
+    return reader, split, data_root(flag, root)
 
 
 def dataset_name(reader: str, split: str, root: str | None) -> str:
     """What results call a data set: the last folder of its root, and the split."""
-    return f"{Path(root).name if root else reader}{'/' + split if split else ''}"
+    return f"{folder_and_name(root)[1] if root else reader}{'/' + split if split else ''}"
 
 
 def absolute(flag: str, text: str) -> str:

@@ -15,6 +15,7 @@ from models.box import DEFAULT
 from models.errors import lookup
 from models.files import write
 from models.refinement import REFINEMENTS, Refinement, named
+from models.storage import split as folder_and_name
 from models.working import place_of, put, shown
 from pipeline.clicks import POLICIES
 from pipeline.data.hold_out import HoldOut
@@ -75,7 +76,7 @@ def check(config: EvaluateConfig) -> EvaluateConfig:
         if name != RECOMMENDED:
             named(name)
     if config.root is not None:
-        config = dataclasses.replace(config, root=data_root("--root", config.reader, config.root))
+        config = dataclasses.replace(config, root=data_root("--root", config.root))
     for reader in open_datasets(config).values():
         reader.items()
     return config
@@ -92,7 +93,7 @@ def open_datasets(config: EvaluateConfig) -> dict[str, Reader]:
 def _open_whole(config: EvaluateConfig) -> dict[str, Reader]:
     """Open the data sets by the last folders of their roots."""
     if not config.datasets:
-        name = printable(Path(config.root).name) if config.root else config.reader
+        name = printable(folder_and_name(config.root)[1]) if config.root else config.reader
         return {name: open_reader(config.reader, config.root, config.split, config.options, config)}
     readers: dict[str, Reader] = {}
     for text in config.datasets:

@@ -55,7 +55,7 @@ class PrepareConfig(Flagged, Decoding):
 def main(argv: Sequence[str]) -> int:
     """Parse, prepare, tell what came out."""
     config = parse(PrepareConfig, argv, prog="prepare")
-    root = data_root("--root", config.reader, config.root)
+    root = data_root("--root", config.root)
     reader = open_reader(config.reader, root, config.split, config.options, config)
     decoding = getattr(reader, "decoding", config.decoding())  # --options may name its fields, too
     storage = Storage(location("--out", config.out))

@@ -81,8 +81,7 @@ def check(config: SweepConfig) -> SweepConfig:
         )
     if config.refine:
         named(config.refine)
-    root = None if config.root is None else data_root("--root", config.reader, config.root)
-    return dataclasses.replace(config, checkpoint=checkpoint, root=root)
+    return dataclasses.replace(config, checkpoint=checkpoint, root=data_root("--root", config.root))
 
 
 def check_space(config: SweepConfig, space: Space) -> None:

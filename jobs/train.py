@@ -111,7 +111,7 @@ def check(config: TrainConfig) -> TrainConfig:
             "this preset fine-tunes: give --network.start-from DIR, or --network.fresh to train fresh weights with it"
         )
     if data.root is not None:
-        data = dataclasses.replace(data, root=data_root("--data.root", data.reader, data.root))
+        data = dataclasses.replace(data, root=data_root("--data.root", data.root))
     if network.start_from is not None:
         start = checkpoint_source("--network.start-from", network.start_from)
         description = checkpoints.describe(start)

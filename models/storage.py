@@ -7,7 +7,8 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:  # where nothing but local files is read, pyarrow is not loade
     import pyarrow.parquet as pq
 
 FORGOTTEN = 24 * 3600.0
+READERS = 16
 RETRY = "mend that and run the same command again: what is finished is kept"
 
 
@@ -57,7 +59,7 @@ class Storage:
         import pyarrow.fs as pafs
 
         names = [info.base_name for info in self._list(folder) if info.type == pafs.FileType.File]
-        return sorted(f"{folder}/{name}" for name in names if name.endswith(suffix))
+        return sorted(f"{folder}/{name}" if folder else name for name in names if name.endswith(suffix))
 
     def folders(self, folder: str) -> list[str]:
         """Names (inside the storage) of the folders right in `folder`, sorted."""
@@ -67,12 +69,13 @@ class Storage:
             f"{folder}/{info.base_name}" for info in self._list(folder) if info.type == pafs.FileType.Directory
         )
 
-    def _list(self, folder: str) -> "Sequence[pafs.FileInfo]":
+    def _list(self, folder: str, *, recursive: bool = False) -> "Sequence[pafs.FileInfo]":
         import pyarrow.fs as pafs
 
         filesystem, root = _open(self.uri)
+        place = f"{root}/{folder}" if folder else root
         try:
-            return filesystem.get_file_info(pafs.FileSelector(f"{root}/{folder}", allow_not_found=True))
+            return filesystem.get_file_info(pafs.FileSelector(place, allow_not_found=True, recursive=recursive))
         except OSError as error:
             raise self._failed("listed", folder, error) from error
 
@@ -104,6 +107,14 @@ class Storage:
         """Read a whole file."""
         with self.reading(name) as file:
             return file.read()
+
+    def states(self) -> dict[str, tuple[int, int]]:
+        """What `state` says of every file in the folder, at any depth, by name."""
+        import pyarrow.fs as pafs
+
+        root = _open(self.uri)[1]
+        infos = (info for info in self._list("", recursive=True) if info.type == pafs.FileType.File)
+        return {info.path[len(root) + 1 :]: (int(info.size), int(info.mtime_ns or 0)) for info in infos}
 
     def read_json(self, name: str) -> Any:
         """Read a JSON file."""
@@ -255,8 +266,10 @@ def refuse_key(place: str) -> None:
         )
 
 
-def fetched(uri: str, names: Sequence[str]) -> Path:
+def fetched(uri: str, names: Sequence[str] | None = None) -> Path:
     """Copy files of a folder at an address to this machine, once for each state that they are in; returns the folder.
+
+    `names`: which files; none: all of them.
 
     Copies lie in the folder for temporary files, for this user alone; several processes may ask for one at once. Those
     that were not asked for in a day are removed. Files that are not there are left out. Raises InputError if the
@@ -264,7 +277,13 @@ def fetched(uri: str, names: Sequence[str]) -> Path:
     """
     refuse_key(uri)
     storage = Storage(uri)
-    states = {name: storage.state(name) for name in names}
+
+    def now() -> Mapping[str, tuple[int, int] | None]:
+        return storage.states() if names is None else {name: storage.state(name) for name in names}
+
+    states = now()
+    if not states:
+        raise InputError(f"nothing lies at {storage.path()}")
     key = hashlib.sha256(json.dumps([uri, states], sort_keys=True).encode()).hexdigest()[:24]
     home = Path(tempfile.gettempdir()) / f"maskwright-{os.getuid()}"
     folder = home / "fetched" / key
@@ -278,9 +297,11 @@ def fetched(uri: str, names: Sequence[str]) -> Path:
     try:
         _forget(folder.parent)
         with whole_folder(folder) as part:
-            for name in (name for name, state in states.items() if state is not None):
-                write(part / name, storage.read(name))
-            if states != {name: storage.state(name) for name in names}:
+            there = [name for name, state in states.items() if state is not None]
+            with ThreadPoolExecutor(READERS) as pool:  # a bucket answers late, and many at once
+                for _ in pool.map(lambda name: write(part / name, storage.read(name)), there):
+                    pass
+            if states != now():
                 raise InputError(f"{storage.path()} changed while it was copied: run the same command again")
     except InputError:
         if not folder.is_dir():  # else another process was sooner

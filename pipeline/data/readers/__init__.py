@@ -1,15 +1,18 @@
 """Readers: one per format of data set. `open_reader("coco", root=..., options=...)` makes one from text alone."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 from models.decoding import AS_IT_COMES, Decoding
 from models.errors import InputError, lookup
+from models.storage import is_address
 from pipeline.data.readers.bsds500 import Bsds500
 from pipeline.data.readers.coco import Coco
 from pipeline.data.readers.coco_lvis import CocoLvis
 from pipeline.data.readers.coco_panoptic import CocoPanoptic
+from pipeline.data.readers.copied import Copied
 from pipeline.data.readers.him2k import Him2k
 from pipeline.data.readers.lvis import Lvis
 from pipeline.data.readers.mask_folders import MaskFolders
@@ -67,6 +70,8 @@ def open_reader(
 ) -> Reader:
     """Make the reader `name` over the folder `root`; InputError if the name, folder, split or an option is wrong.
 
+    Of a folder at an address (s3://BUCKET/FOLDER) prepared data is read in place, the others by a copy.
+
     `decoding` says how image files are read; its fields may be given among `options` too, which win.
     """
     factory = lookup("reader", name, READERS)
@@ -79,4 +84,11 @@ def open_reader(
         fields["decoding"] = dataclasses.replace(decoding.decoding(), **convert_options(name, Decoding, chosen))
     elif root:
         raise InputError(f"reader {name!r} generates its images and reads no folder: leave out root {root!r}")
+    if root is not None and is_address(root) and name != "prepared":
+        return Copied(root, functools.partial(_at, factory.cls, fields))
     return factory.cls(**fields)
+
+
+def _at(cls: type[Any], fields: Mapping[str, Any], folder: str) -> Reader:
+    """Make a reader over another folder."""
+    return cls(**{**fields, "root": folder})
