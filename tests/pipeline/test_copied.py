@@ -70,9 +70,10 @@ def test_readers_by_name_take_an_address_and_copy_it_once(
     put(Path(near.root), uri)
     assert [item.id for item in open_reader("coco", uri, near.split).items()] == [item.id for item in near.items()]
     assert "s3://masks/once is copied to this machine" in caplog.text
-    monkeypatch.setattr(Storage, "read", lambda self, name: pytest.fail("it was copied again"))
-    again = open_reader("coco", uri, near.split)
-    assert again.load(again.items()[0]).image.shape == near.load(near.items()[0]).image.shape
+    with monkeypatch.context() as patched:
+        patched.setattr(Storage, "read", lambda self, name: pytest.fail("it was copied again"))
+        again = open_reader("coco", uri, near.split)
+        assert again.load(again.items()[0]).image.shape == near.load(near.items()[0]).image.shape
     with pytest.raises(InputError, match="was given with a key"):
         open_reader("coco", uri.replace("s3://", "s3://key:secret@"))
     with pytest.raises(InputError, match="nothing lies at s3://masks/nothing"):
