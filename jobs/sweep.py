@@ -17,6 +17,7 @@ import numpy as np
 from jobs import tracking
 from jobs.cli import absolute_path, as_dict, checkpoint_source, data_root, parse, run_job, take_preset
 from jobs.config import SweepConfig
+from jobs.datasets import dataset_name
 from jobs.sweep_training import CHECKPOINT, TRAINED, train_config, train_setting
 from models import checkpoint as checkpoints
 from models.box import is_name
@@ -48,7 +49,7 @@ BEST = "best.json"
 ORDER = 0x5EE9  # draws the order of objects
 BESIDE_TRAINING = 0.1
 """CPUs that an evaluator reserves where settings are trained."""
-NO_SETTINGS = ("out", "scaling", "store", "memory_mb", "max_failures", "checkpoint")
+NO_SETTINGS = ("out", "scaling", "store", "memory_mb", "max_failures", "checkpoint", "experiment")
 """Of a sweep's config: what may change while it is interrupted."""
 
 
@@ -150,7 +151,8 @@ def sweep(config: SweepConfig, space_name: str, space: Space, out: Path, uri: st
         actors, num_cpus = 1, BESIDE_TRAINING
     settings = settings_of(config, space, base)
     Journal(out / "journal.jsonl", settings).check(lambda _, piece: [item.id for item, _ in pieces[piece : piece + 1]])
-    parent = tracking.start_run(uri, f"sweep {space_name}", as_dict(config))
+    parent = tracking.start_run(uri, f"sweep {space_name}", as_dict(config), experiment=config.experiment)
+    tracking.log_dataset(uri, parent, dataset_name(config.reader, config.split, config.root), reader, "tuning")
     ended: list[str] = []
     most = config.trials or (math.prod(len(p.points()) for p in space.values()) if config.search == "grid" else 0)
     of = f"/{most}" if most else ""

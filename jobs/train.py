@@ -16,7 +16,7 @@ import torch
 from jobs import before_after, tracking
 from jobs.cli import absolute_path, as_dict, checkpoint_source, data_root, from_dict, parse, run_job, take_preset
 from jobs.config import TrainConfig, for_reader_of
-from jobs.datasets import absolute, settle_floor
+from jobs.datasets import absolute, dataset_name, settle_floor
 from jobs.evaluate import RECOMMENDED, label
 from jobs.presets import PRESETS
 from jobs.progress import EmptySamples, followed
@@ -182,6 +182,8 @@ def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
     check_targets(reader, items, config.data)
     make_folder(out)
     run_id = _resume_or_start(out, uri, name, config)
+    data = config.data
+    tracking.log_dataset(uri, run_id, dataset_name(data.reader, data.split, data.root), reader, "training")
     validator = validator_of(config, out / "ray", tracking.training_logger(uri, run_id))
     print(
         f"{config.network.name} on {len(items)} images, {count_objects(items)} objects ({config.data.reader}) -> {out}"
@@ -202,6 +204,7 @@ def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
         },
         log=tracking.training_logger(uri, run_id),
         log_file=tracking.file_logger(uri, run_id, "training"),
+        watch=tracking.system_metrics(uri, run_id, config.system_metrics),
     )
     make_folder(out / "ray")
     empty = EmptySamples(config.data)
@@ -315,7 +318,7 @@ def fit_scaling(scaling: ScalingConfig) -> ScalingConfig:
 
 def settings_of(config: TrainConfig) -> Settings:
     """Everything that decides the weights of a run; where it runs is no part of it."""
-    return Settings(config, without=("out", "scaling", "num_cpus"))
+    return Settings(config, without=("out", "scaling", "num_cpus", "experiment", "system_metrics"))
 
 
 def _resume_or_start(out: Path, uri: str, name: str, config: TrainConfig) -> str:
@@ -335,7 +338,7 @@ def _resume_or_start(out: Path, uri: str, name: str, config: TrainConfig) -> str
         print(f"continuing the run in {out}")
         return saved["run_id"]
     plain = as_dict(config)
-    run_id = tracking.start_run(uri, name, plain)
+    run_id = tracking.start_run(uri, name, plain, experiment=config.experiment)
     write_json(path, {"run_id": run_id, "preset": name, "config": plain})
     return run_id
 
