@@ -17,17 +17,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 from models import box
-from models.storage import without_key
+from models.storage import is_address, without_key
 from pipeline.data.sample import Reader, printable
 
 EXPERIMENT = "maskwright"
 """Experiment of runs for which neither a flag nor MLFLOW_EXPERIMENT_NAME names another."""
 ALIAS = "champion"  # "latest" is reserved by MLflow
-NUM_IDS = 1000
-"""Ids of images that a data set's digest is made of: its list may be longer than memory."""
 
 
 def default_uri(out: Path) -> str:
@@ -92,24 +89,27 @@ def _experiment_id(mlflow: Any, uri: str, name: str | None) -> str:
 
 
 def log_dataset(uri: str, run_id: str, name: str, reader: Reader, context: str) -> None:
-    """Log what a run reads as an input of it: where it lies, how many images it lists, and a digest of the list.
+    """Log what a run reads as an input of it: where it lies, how many images it lists, and a digest of both.
 
     `context`: what it is for, such as "training".
     """
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    items, inner = reader.items(), reader
+    inner = reader
     while part_of := getattr(inner, "reader", None):
         inner = part_of
-    ids = [items[number].id for number in range(0, len(items), max(1, len(items) // NUM_IDS))]
-    root = without_key(str(getattr(inner, "root", "")))
+    root = printable(without_key(str(getattr(inner, "root", ""))))
+    digest, num_images = hashlib.sha256(root.encode()), 0
+    for item in reader.items():  # a loop reads names alone, however large the data set is
+        digest.update(f"\0{item.id}".encode())
+        num_images += 1
     source = {"uri": root} if root else {"tags": {"reader": type(inner).__name__}}
     dataset = Dataset(
         name=printable(name),
-        digest=hashlib.sha256(json.dumps([len(items), ids]).encode()).hexdigest()[:16],
-        source_type=(urlparse(root).scheme or "local") if root else "code",
+        digest=digest.hexdigest()[:16],
+        source_type=root.split("://")[0] if is_address(root) else "local" if root else "code",
         source=json.dumps(source),
-        profile=json.dumps({"images": len(items)}),
+        profile=json.dumps({"images": num_images}),
     )
     client(uri).log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
 
@@ -175,14 +175,14 @@ def system_metrics(uri: str, run_id: str, wanted: bool) -> Callable[[str], Abstr
 def _watching(uri: str, run_id: str, machine: str) -> Iterator[None]:
     import mlflow
 
-    with _forgiving("system metrics", uri):
+    with _forgiving("what the machine does", uri):
         mlflow.set_tracking_uri(uri)  # of this worker's process, which works for this run alone
         mlflow.set_system_metrics_node_id(machine or None)
         mlflow.start_run(run_id, log_system_metrics=True)
     try:
         yield
     finally:
-        with _forgiving("the end of system metrics", uri):
+        with _forgiving("what the machine did last", uri):
             mlflow.end_run("RUNNING")  # the driver ends the run
 
 

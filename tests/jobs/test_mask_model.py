@@ -1,6 +1,7 @@
 """What a registered model is to MLflow's own tools: a pyfunc that gives masks, here and where nothing of ours is."""
 
 import base64
+import contextlib
 import copy
 import io
 import os
@@ -9,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,7 @@ def test_what_was_registered_before_is_a_checkpoint_as_it_was(at_registry: str, 
         assert Predictor(found).model_version == Predictor(folder).model_version
 
 
-@contextmanager
+@contextlib.contextmanager
 def running(argv: list[str], where: Path, environment: Mapping[str, str], ready: str) -> Iterator[None]:
     """A program of MLflow in a folder that has nothing of ours, until its address answers."""
     clean = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "MLFLOW_TRACKING_URI")}
@@ -134,12 +134,12 @@ def running(argv: list[str], where: Path, environment: Mapping[str, str], ready:
             time.sleep(0.5)
         yield
     finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait(timeout=30)
+        with contextlib.suppress(ProcessLookupError):  # it ended by itself
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
-@contextmanager
+@contextlib.contextmanager
 def serving(where: Path, environment: Mapping[str, str]) -> Iterator[str]:
     address = f"http://127.0.0.1:{free_port()}"
     argv = ["models", "serve", "-m", MODEL, "--env-manager", "local", "--port", address.rpartition(":")[2]]
