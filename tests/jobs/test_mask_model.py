@@ -162,7 +162,7 @@ def test_mlflow_serves_it_where_nothing_of_ours_is(at_registry: str, folder: Pat
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_a_server_of_mlflow_keeps_it_in_a_bucket(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tracking server hands artifacts on to S3: clients have its address and no key."""
     address = f"http://127.0.0.1:{free_port()}"
