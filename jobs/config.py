@@ -95,6 +95,11 @@ class TrainConfig:
     """Folder of the run; default runs/PRESET-DATE. A run that stopped goes on where it was if it is named again."""
     register: str | None = None
     """Name under which MLflow's registry gets the model (alias "champion"); none: not registered."""
+    experiment: str | None = None
+    """MLflow experiment of the run; none: that of MLFLOW_EXPERIMENT_NAME, else maskwright."""
+    system_metrics: bool = False
+    """Log CPU, memory, disk, network and GPUs of the workers' machines to MLflow (or set
+    MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING=true)."""
     num_cpus: int | None = None
     """CPUs of the local Ray; none: all. Ignored on a cluster."""
 
@@ -128,6 +133,8 @@ class EvaluateConfig(Decoding):
     """Refinements to evaluate, by name or JSON file; none: what the checkpoint recommends."""
     protocol: EvaluationConfig = field(default_factory=EvaluationConfig)
     scaling: EvaluationScaling = field(default_factory=EvaluationScaling)
+    experiment: str | None = None
+    """MLflow experiment of the run; none: that of MLFLOW_EXPERIMENT_NAME, else maskwright."""
     out: str = ""
     """Folder of tables, CSV and report; default runs/evaluate-DATE. If it was interrupted, naming it again goes on."""
     num_overlays: Count = 4
@@ -181,6 +188,8 @@ class SweepConfig(Decoding):
     """Let the checkpoint recommend the best setting, if it is shown to beat the one that it recommends now."""
     seed: int = 0
     """Draws settings and the order of objects."""
+    experiment: str | None = None
+    """MLflow experiment of the run; none: that of MLFLOW_EXPERIMENT_NAME, else maskwright."""
     out: str = ""
     """Folder of the sweep; default runs/sweep-SPACE-DATE. If it was interrupted, naming it again goes on."""
 

@@ -47,7 +47,9 @@ def evaluate_and_track(config: EvaluateConfig, out: Path) -> None:
     """Evaluate inside a connection to Ray, show the table, and keep all of it with MLflow."""
     uri = tracking.default_uri(out)
     summaries = evaluate(config, out)
-    run_id = tracking.start_run(uri, "evaluate", as_dict(config))
+    run_id = tracking.start_run(uri, "evaluate", as_dict(config), experiment=config.experiment)
+    for name, reader in open_datasets(config).items():
+        tracking.log_dataset(uri, run_id, name, reader, "evaluation")
     for summary in summaries:
         names = [summary["refinement"]]
         names = [summary["dataset"], *names] if len({s["dataset"] for s in summaries}) > 1 else names
@@ -181,7 +183,7 @@ def settings_of(config: EvaluateConfig, size: int) -> Settings:
     }
     return Settings(
         config,
-        without=("out", "num_overlays", "checkpoint", "refine", "scaling"),
+        without=("out", "num_overlays", "checkpoint", "refine", "scaling", "experiment"),
         more=more,
         added={"backend": "torch"},
     )

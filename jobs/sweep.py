@@ -17,6 +17,7 @@ import numpy as np
 from jobs import tracking
 from jobs.cli import as_dict, checkpoint_source, data_root, parse, run_job, take_preset, writing
 from jobs.config import SweepConfig
+from jobs.datasets import dataset_name
 from jobs.sweep_training import CHECKPOINT, TRAINED, train_config, train_setting
 from models import checkpoint as checkpoints
 from models.box import is_name
@@ -50,7 +51,7 @@ BEST, JOURNAL = "best.json", "journal.jsonl"
 ORDER = 0x5EE9  # draws the order of objects
 BESIDE_TRAINING = 0.1
 """CPUs that an evaluator reserves where settings are trained."""
-NO_SETTINGS = ("out", "scaling", "store", "memory_mb", "max_failures", "checkpoint")
+NO_SETTINGS = ("out", "scaling", "store", "memory_mb", "max_failures", "checkpoint", "experiment")
 """Of a sweep's config: what may change while it is interrupted."""
 
 
@@ -149,10 +150,10 @@ def sweep(config: SweepConfig, space_name: str, space: Space, out: Path, uri: st
         # Training needs the CPUs, and settings are trained one after the other: playing them must not hold any.
         actors, num_cpus = 1, BESIDE_TRAINING
     settings = settings_of(config, space, base)
-    Journal(place_of(out / JOURNAL), settings).check(
-        lambda _, piece: [item.id for item, _ in pieces[piece : piece + 1]]
-    )
-    parent = tracking.start_run(uri, f"sweep {space_name}", as_dict(config))
+    journal = Journal(place_of(out / JOURNAL), settings)
+    journal.check(lambda _, piece: [item.id for item, _ in pieces[piece : piece + 1]])
+    parent = tracking.start_run(uri, f"sweep {space_name}", as_dict(config), experiment=config.experiment)
+    tracking.log_dataset(uri, parent, dataset_name(config.reader, config.split, config.root), reader, "tuning")
     ended: list[str] = []
     most = config.trials or (math.prod(len(p.points()) for p in space.values()) if config.search == "grid" else 0)
     of = f"/{most}" if most else ""

@@ -40,6 +40,7 @@ def train_config(config: SweepConfig, values: Mapping[str, Any], out: str) -> Tr
         validation=ValidationConfig(hold_out=config.hold_out, objects=1, max_clicks=1),
         before_after=dataclasses.replace(preset.before_after, objects=0),
         register=None,
+        experiment=config.experiment,
         out=out,
     )
     plain = as_dict(preset)

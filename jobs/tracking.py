@@ -1,21 +1,31 @@
-"""MLflow, in one small file: runs, metrics, artifacts, and the registry of models.
+"""MLflow, in one small file: runs, metrics, data sets, artifacts, and the registry of models.
 
 The tracking URI is MLFLOW_TRACKING_URI, or sqlite:///mlflow.db in the folder the user started in. Workers get the URI
 and the run's id; nothing here is global, so that a job may run beside others.
 """
 
+import contextlib
 import functools
+import hashlib
+import json
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from models import box
-from pipeline.data.sample import printable
+from models.errors import InputError
+from models.storage import is_address, without_key
+from models.working import place_of, shown
+from pipeline.data.sample import Reader, printable
 
 EXPERIMENT = "maskwright"
+"""Experiment of runs for which neither a flag nor MLFLOW_EXPERIMENT_NAME names another."""
 ALIAS = "champion"  # "latest" is reserved by MLflow
 
 
@@ -23,15 +33,29 @@ def default_uri(out: Path) -> str:
     """Tracking URI, absolute: workers run in other folders.
 
     MLFLOW_TRACKING_URI, else a database in the folder the user stands in; for a job that was submitted to a cluster,
-    whose folder is a temporary copy, beside `out`.
+    whose folder is a temporary copy, beside `out`. On a cluster that is said, with what to set. Raises InputError there
+    if `out` belongs at an address.
     """
     given = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
     if given and not given.startswith("sqlite:///"):
         return given
     submitted = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+    if submitted and not given and is_address(place_of(out)):
+        raise InputError(
+            f"--out {shown(out)}: a job on a cluster that writes to an address needs MLFLOW_TRACKING_URI, a server that "
+            "all nodes reach (http://HOST:5000 of `mlflow server`; docs/MLFLOW.md)"
+        )
     path = Path(given.removeprefix("sqlite:///")) if given else (out.parent if submitted else Path()) / "mlflow.db"
     path.absolute().parent.mkdir(parents=True, exist_ok=True)
-    return f"sqlite:///{path.absolute()}"
+    uri = f"sqlite:///{path.absolute()}"
+    if not given and (submitted or os.environ.get("RAY_ADDRESS")):
+        print(
+            f"warning: MLFLOW_TRACKING_URI is not set, so MLflow writes to {uri}: a file in which the workers of other "
+            "nodes may lose metrics, or find nothing. Set it to a server that all nodes reach (http://HOST:5000 of "
+            "`mlflow server`; docs/MLFLOW.md), or to that database if one machine is all there is",
+            flush=True,
+        )
+    return uri
 
 
 def client(uri: str) -> Any:
@@ -43,22 +67,59 @@ def client(uri: str) -> Any:
     return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
-def start_run(uri: str, name: str, params: Mapping[str, Any], *, parent: str | None = None) -> str:
-    """Open a run and log its parameters (nested ones by dotted names); returns its id."""
+def start_run(
+    uri: str, name: str, params: Mapping[str, Any], *, parent: str | None = None, experiment: str | None = None
+) -> str:
+    """Open a run and log its parameters (nested ones by dotted names); returns its id.
+
+    `experiment`: None means that of `parent`, else of MLFLOW_EXPERIMENT_NAME, else EXPERIMENT.
+    """
+    from mlflow.entities import Param
+
     mlflow = client(uri)
-    experiment = mlflow.get_experiment_by_name(EXPERIMENT)
-    if experiment is not None:
-        experiment_id = experiment.experiment_id
-    else:
-        location = None
-        if uri.startswith("sqlite:///"):
-            location = (Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts").as_uri()
-        experiment_id = mlflow.create_experiment(EXPERIMENT, artifact_location=location)
+    experiment_id = mlflow.get_run(parent).info.experiment_id if parent else _experiment_id(mlflow, uri, experiment)
     tags = {"mlflow.runName": name} | ({"mlflow.parentRunId": parent} if parent else {})
     run_id = mlflow.create_run(experiment_id, tags=tags).info.run_id
-    for key, value in flatten(params).items():
-        mlflow.log_param(run_id, key, printable(str(value))[:500])
+    entries = [Param(key, printable(str(value))[:500]) for key, value in flatten(params).items()]
+    mlflow.log_batch(run_id, params=entries)
     return run_id
+
+
+def _experiment_id(mlflow: Any, uri: str, name: str | None) -> str:
+    name = name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
+    known = mlflow.get_experiment_by_name(name)
+    if known is not None:
+        return known.experiment_id
+    location = None
+    if uri.startswith("sqlite:///"):
+        location = (Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts").as_uri()
+    return mlflow.create_experiment(name, artifact_location=location)
+
+
+def log_dataset(uri: str, run_id: str, name: str, reader: Reader, context: str) -> None:
+    """Log what a run reads as an input of it: where it lies, how many images it lists, and a digest of both.
+
+    `context`: what it is for, such as "training".
+    """
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    inner = reader
+    while part_of := getattr(inner, "reader", None):
+        inner = part_of
+    root = printable(without_key(str(getattr(inner, "root", ""))))
+    digest, num_images = hashlib.sha256(root.encode()), 0
+    for item in reader.items():  # a loop reads names alone, however large the data set is
+        digest.update(f"\0{item.id}".encode())
+        num_images += 1
+    source = {"uri": root} if root else {"tags": {"reader": type(inner).__name__}}
+    dataset = Dataset(
+        name=printable(name),
+        digest=digest.hexdigest()[:16],
+        source_type=root.split("://")[0] if is_address(root) else "local" if root else "code",
+        source=json.dumps(source),
+        profile=json.dumps({"images": num_images}),
+    )
+    client(uri).log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -74,8 +135,6 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def log_metrics(uri: str, run_id: str, step: int, metrics: Mapping[str, float], prefix: str = "") -> None:
     """Log numbers at a step."""
-    import time
-
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
@@ -94,14 +153,45 @@ def training_logger(uri: str, run_id: str) -> Callable[[int, dict[str, float]], 
 
 
 def _log_training(uri: str, run_id: str, step: int, metrics: dict[str, float]) -> None:
+    with _forgiving(f"step {step}", uri):
+        log_metrics(uri, run_id, step, metrics, prefix="train/")
+
+
+@contextlib.contextmanager
+def _forgiving(what: str, uri: str) -> Iterator[None]:
+    """Warn of a tracker that is away: training of days must not end for it; the history file has every number."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        log_metrics(uri, run_id, step, metrics, prefix="train/")
+        yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        # Training of days must not end because a tracker is away; the history file has every number.
-        logging.getLogger(__name__).warning("step %d is not in MLflow at %s: %s", step, uri, error)
+        logging.getLogger(__name__).warning("%s is not in MLflow at %s: %s", what, uri, error)
+
+
+def system_metrics(uri: str, run_id: str, wanted: bool) -> Callable[[str], AbstractContextManager[None]] | None:
+    """Make what logs a worker's machine to a run, under system/, while a block runs; picklable.
+
+    It takes a name for the machine, "" where there is one. None: neither `wanted` nor
+    MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING asks for it.
+    """
+    asked = os.environ.get("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "").lower() in ("true", "1")
+    return functools.partial(_watching, uri, run_id) if wanted or asked else None
+
+
+@contextlib.contextmanager
+def _watching(uri: str, run_id: str, machine: str) -> Iterator[None]:
+    import mlflow
+
+    with _forgiving("what the machine does", uri):
+        mlflow.set_tracking_uri(uri)  # of this worker's process, which works for this run alone
+        mlflow.set_system_metrics_node_id(machine or None)
+        mlflow.start_run(run_id, log_system_metrics=True)
+    try:
+        yield
+    finally:
+        with _forgiving("what the machine did last", uri):
+            mlflow.end_run("RUNNING")  # the driver ends the run
 
 
 def file_logger(uri: str, run_id: str, artifact_path: str) -> Callable[[Path], None]:
@@ -110,13 +200,8 @@ def file_logger(uri: str, run_id: str, artifact_path: str) -> Callable[[Path], N
 
 
 def _log_file(uri: str, run_id: str, artifact_path: str, path: Path) -> None:
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
+    with _forgiving(str(path), uri):
         log_files(uri, run_id, path, artifact_path)
-    except (MlflowException, SQLAlchemyError, OSError) as error:
-        logging.getLogger(__name__).warning("%s is not in MLflow at %s: %s", path, uri, error)
 
 
 def log_files(uri: str, run_id: str, folder: Path, artifact_path: str) -> None:
@@ -135,12 +220,18 @@ def end_run(uri: str, run_id: str, status: str = "FINISHED") -> None:
 def register(uri: str, run_id: str, checkpoint: str | Path, *, name: str = "maskwright", alias: str = ALIAS) -> str:
     """Register a checkpoint as a new version of a model and point the alias at it; returns its URI.
 
-    `checkpoint` is its folder or maskwright:NAME.
+    `checkpoint` is its folder or maskwright:NAME. Beside its files the version holds what makes it a pyfunc of MLflow
+    (jobs/mask_model.py), 0.8 MB; the weights are sent once.
     """
     from mlflow.exceptions import MlflowException
 
+    from jobs import mask_model
+
     mlflow = client(uri)
     mlflow.log_artifacts(run_id, str(box.resolve(checkpoint)), "checkpoint")
+    with tempfile.TemporaryDirectory() as folder:
+        mask_model.write(Path(folder) / "model", run_id)
+        mlflow.log_artifacts(run_id, str(Path(folder) / "model"), "checkpoint")
     try:
         mlflow.create_registered_model(name)
     except MlflowException as error:

@@ -27,7 +27,7 @@ from jobs.cli import (
     writing,
 )
 from jobs.config import TrainConfig, for_reader_of
-from jobs.datasets import absolute, settle_floor
+from jobs.datasets import absolute, dataset_name, settle_floor
 from jobs.evaluate import RECOMMENDED, label
 from jobs.presets import PRESETS
 from jobs.progress import EmptySamples, followed
@@ -192,6 +192,8 @@ def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
     check_targets(reader, items, config.data)
     make_folder(out)
     run_id = _resume_or_start(out, uri, name, config)
+    data = config.data
+    tracking.log_dataset(uri, run_id, dataset_name(data.reader, data.split, data.root), reader, "training")
     storage, mailbox = place_of(out / "ray"), f"training-{uuid.uuid4().hex[:12]}"
     validator = validator_of(config, storage, tracking.training_logger(uri, run_id), mailbox)
     objects = f"{count_objects(items)} objects ({config.data.reader})"
@@ -212,6 +214,7 @@ def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
         },
         log=tracking.training_logger(uri, run_id),
         log_file=tracking.file_logger(uri, run_id, "training"),
+        watch=tracking.system_metrics(uri, run_id, config.system_metrics),
     )
     make_folder(out / "ray")
     empty = EmptySamples(config.data)
@@ -337,7 +340,7 @@ def fit_scaling(scaling: ScalingConfig) -> ScalingConfig:
 
 def settings_of(config: TrainConfig) -> Settings:
     """Everything that decides the weights of a run; where it runs is no part of it."""
-    return Settings(config, without=("out", "scaling", "num_cpus"))
+    return Settings(config, without=("out", "scaling", "num_cpus", "experiment", "system_metrics"))
 
 
 def _resume_or_start(out: Path, uri: str, name: str, config: TrainConfig) -> str:
@@ -356,7 +359,7 @@ def _resume_or_start(out: Path, uri: str, name: str, config: TrainConfig) -> str
         print(f"continuing the run in {named}")
         return saved["run_id"]
     plain = as_dict(config)
-    run_id = tracking.start_run(uri, name, plain)
+    run_id = tracking.start_run(uri, name, plain, experiment=config.experiment)
     write_json(out / CONFIG, {"run_id": run_id, "preset": name, "config": plain})
     put(out / CONFIG)
     return run_id

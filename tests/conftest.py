@@ -29,6 +29,8 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """One local Ray, overcommitted so that small pools find CPUs on a 2-core machine."""
     import ray
 
+    # Workers have the environment of this moment; MLflow's ten seconds are longer than a test trains.
+    os.environ.setdefault("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.5")
     ray.init(
         address="local",
         num_cpus=6,

@@ -31,7 +31,7 @@ RAY_FILES = {
     "serve/on_ray/replicas.py",
     "serve/on_ray/serving.py",
 }
-MLFLOW_FILES = {"jobs/tracking.py", "serve/loading/model_source.py"}
+MLFLOW_FILES = {"jobs/mask_model.py", "jobs/tracking.py", "serve/loading/model_source.py"}
 NUMPY_ONLY = (
     "models.interaction",
     "models.geometry",

@@ -1,6 +1,7 @@
 """What a run of training is, wherever it runs, and the network that it begins or goes on with. No Ray here."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ class Job:
     """Called on rank 0 with (step, metrics)."""
     log_file: Callable[[Path], None] | None = None
     """Called on rank 0 with each picture."""
+    watch: Callable[[str], AbstractContextManager[None]] | None = None
+    """Entered by the first worker of each machine while it trains, with the machine's name; "" where there is one."""
 
 
 def restore(job: Job, folder: Path | None) -> tuple[Network, Record]:

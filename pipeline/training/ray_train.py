@@ -177,8 +177,17 @@ def _train(job: Job, refusals: Refusals) -> None:
             job.scaling.threads_per_worker or max(1, (os.cpu_count() or 1) // context.get_local_world_size())
         )
     persisted = ray.train.get_checkpoint()
-    with contextlib.nullcontext() if persisted is None else persisted.as_directory() as folder:
+    with _watched(job), contextlib.nullcontext() if persisted is None else persisted.as_directory() as folder:
         _train_from(job, refusals, None if folder is None else Path(folder), device)
+
+
+def _watched(job: Job) -> contextlib.AbstractContextManager[None]:
+    """Watch this machine for the run, once a machine."""
+    context = ray.train.get_context()
+    if job.watch is None or context.get_local_rank():
+        return contextlib.nullcontext()
+    alone = context.get_world_size() == context.get_local_world_size()
+    return job.watch("" if alone else f"node_{context.get_node_rank()}")
 
 
 def _train_from(job: Job, refusals: Refusals, folder: Path | None, device: torch.device) -> None:

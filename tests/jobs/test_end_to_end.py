@@ -31,6 +31,8 @@ TRAIN = [
     *("--scaling.cpus-per-data-actor", "0.3"),
     *("--refine", "cfr_1"),
     *("--register", "tiny-scenes"),
+    *("--experiment", "tiny"),
+    "--system-metrics",
 ]
 
 
@@ -60,6 +62,9 @@ def test_the_jobs_end_to_end(
     tracked = client.get_run(run_id)
     assert tracked.info.status == "FINISHED"
     assert tracked.data.params["training.steps"] == "3"
+    assert client.get_experiment(tracked.info.experiment_id).name == "tiny"
+    assert [entry.dataset.name for entry in tracked.inputs.dataset_inputs] == ["scenes"]
+    assert "system/cpu_utilization_percentage" in tracked.data.metrics
     losses = client.get_metric_history(run_id, "train/loss")
     assert [entry.step for entry in losses] == [1, 2, 3]
     history = [json.loads(line) for line in (run / "ray" / "history.jsonl").read_text().splitlines()]

@@ -1,9 +1,17 @@
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
+import mlflow
 import pytest
 
 from jobs import tracking
 from models import checkpoint as checkpoints
+from pipeline.data.hold_out import HoldOut
+from pipeline.data.readers import open_reader
 from tests.training.tiny import tiny_network
 
 
@@ -57,6 +65,113 @@ def test_the_default_database_lies_where_the_user_started(tmp_path: Path, monkey
     assert tracking.default_uri(out) == f"sqlite:///{tmp_path / 'sub' / 'mine.db'}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://tracker.example:5000")
     assert tracking.default_uri(out) == "https://tracker.example:5000"
+
+
+@pytest.mark.parametrize("variable", ["RAY_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR"])
+def test_on_a_cluster_the_default_database_is_said_with_what_to_set(
+    variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    tracking.default_uri(tmp_path / "run")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    tracking.default_uri(tmp_path / "run")
+    assert capsys.readouterr().out == "", "on one machine it is no surprise"
+    monkeypatch.setenv(variable, "auto")
+    assert tracking.default_uri(tmp_path / "run") in (said := capsys.readouterr().out)
+    assert said.startswith("warning: MLFLOW_TRACKING_URI is not set")
+    assert "http://HOST:5000" in said
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/chosen.db")
+    tracking.default_uri(tmp_path / "run")
+    assert capsys.readouterr().out == "", "what was chosen needs no word"
+
+
+def test_a_run_is_in_the_experiment_that_is_named(mlflow_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = tracking.client(mlflow_uri)
+
+    def experiment_of(run_id: str) -> str:
+        return client.get_experiment(client.get_run(run_id).info.experiment_id).name
+
+    named = tracking.start_run(mlflow_uri, "a", {}, experiment="by flag")
+    assert experiment_of(named) == "by flag"
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "by variable")
+    assert experiment_of(tracking.start_run(mlflow_uri, "b", {})) == "by variable"
+    assert experiment_of(tracking.start_run(mlflow_uri, "c", {}, experiment="by flag")) == "by flag"
+    assert experiment_of(tracking.start_run(mlflow_uri, "d", {}, parent=named)) == "by flag"
+
+
+def test_data_sets_are_inputs_of_a_run(mlflow_uri: str, tmp_path: Path) -> None:
+    run_id = tracking.start_run(mlflow_uri, "data", {})
+    for split in ("train", "val"):
+        scenes = open_reader("scenes", None, split, {"num_images": "20"})
+        tracking.log_dataset(mlflow_uri, run_id, f"scenes/{split}", scenes, "training")
+    held = HoldOut(reader=scenes, fraction=0.5, side="held_out")
+    tracking.log_dataset(mlflow_uri, run_id, "held", held, "validation")
+    tracking.log_dataset(mlflow_uri, run_id, "held", held, "validation")
+    found = {entry.dataset.name: entry for entry in tracking.client(mlflow_uri).get_run(run_id).inputs.dataset_inputs}
+    assert found.keys() == {"scenes/train", "scenes/val", "held"}
+    assert {entry.tags[0].value for entry in found.values()} == {"training", "validation"}
+    assert len({entry.dataset.digest for entry in found.values()}) == 3
+    assert json.loads(found["scenes/val"].dataset.profile) == {"images": 20}
+    assert json.loads(found["held"].dataset.profile) == {"images": len(held.items())}
+    assert all(mlflow.data.get_source(entry.dataset) is not None for entry in found.values())
+
+    @dataclass(frozen=True)
+    class Stored:
+        root: str
+
+        items = staticmethod(scenes.items)
+        load = staticmethod(scenes.load)
+
+    for root, kind in (("/data/coco", "local"), ("s3://key:secret@masks/coco?region=us-east-1", "s3")):
+        run_id = tracking.start_run(mlflow_uri, kind, {})
+        tracking.log_dataset(mlflow_uri, run_id, "stored", Stored(root), "evaluation")
+        (entry,) = tracking.client(mlflow_uri).get_run(run_id).inputs.dataset_inputs
+        assert entry.dataset.source_type == kind
+        assert "secret" not in entry.dataset.source
+        assert mlflow.data.get_source(entry.dataset).uri.endswith(("/data/coco", "//masks/coco"))
+
+
+WATCH = """
+import sys, time
+from jobs import tracking
+watch = tracking.system_metrics(sys.argv[1], sys.argv[2], True)
+with watch("node_1"):
+    time.sleep(2.5)
+"""
+
+
+@pytest.mark.networks
+def test_a_worker_watches_its_machine_and_does_not_end_the_run(
+    mlflow_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", raising=False)
+    assert tracking.system_metrics(mlflow_uri, "run", False) is None
+    run_id = tracking.start_run(mlflow_uri, "watched", {})
+    done = subprocess.run(
+        [sys.executable, "-c", WATCH, mlflow_uri, run_id],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "0.5"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    run = tracking.client(mlflow_uri).get_run(run_id)
+    assert {"system/node_1/cpu_utilization_percentage", "system/node_1/system_memory_usage_megabytes"} <= set(
+        run.data.metrics
+    )
+    assert run.info.status == "RUNNING", "the driver ends it"
+
+
+def test_training_goes_on_where_no_machine_can_be_watched(mlflow_uri: str, caplog: pytest.LogCaptureFixture) -> None:
+    before = mlflow.get_tracking_uri()
+    watch = tracking.system_metrics(mlflow_uri, "0" * 32, True)
+    assert watch is not None
+    with watch(""):
+        trained = True
+    mlflow.set_tracking_uri(before)
+    assert trained
+    assert f"what the machine does is not in MLflow at {mlflow_uri}" in caplog.text
 
 
 def test_nested_parameters_get_dotted_names() -> None:

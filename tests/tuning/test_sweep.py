@@ -62,7 +62,7 @@ def test_a_journal_of_other_images_is_refused_before_anything_is_started(
 ) -> None:
     from jobs import ray_env
 
-    def stop(*given: Any) -> str:
+    def stop(*given: Any, **named: Any) -> str:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(ray_env, "connected", contextlib.nullcontext)
