@@ -42,8 +42,8 @@ def default_uri(out: Path) -> str:
     submitted = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
     if submitted and not given and is_address(place_of(out)):
         raise InputError(
-            f"--out {shown(out)}: a job on a cluster that writes to an address needs MLFLOW_TRACKING_URI, a server that "
-            "all nodes reach (http://HOST:5000 of `mlflow server`; docs/MLFLOW.md)"
+            f"--out {shown(out)}: a job on a cluster that writes to an address needs MLFLOW_TRACKING_URI, a server "
+            "that all nodes reach (http://HOST:5000 of `mlflow server`; docs/MLFLOW.md)"
         )
     path = Path(given.removeprefix("sqlite:///")) if given else (out.parent if submitted else Path()) / "mlflow.db"
     path.absolute().parent.mkdir(parents=True, exist_ok=True)
