@@ -81,7 +81,8 @@ class MaskModel(PythonModel):
     def _answer(self, image: np.ndarray, clicks: list[dict[str, Any]]) -> dict[str, Any]:
         session = self.predictor.open(image)
         for click in clicks:
-            session.add(click["y"], click["x"], click.get("positive", True))
+            positive = click.get("positive")
+            session.add(click["y"], click["x"], True if positive is None else positive)
         runs = session.runs
         area, box = rle.area_and_box(runs, session.hw[0])
         return {

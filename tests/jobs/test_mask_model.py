@@ -71,6 +71,8 @@ def test_a_registered_model_is_a_pyfunc_beside_our_checkpoint(at_registry: str, 
     np.testing.assert_array_equal(rle.decode(first["mask"]), mask)
     np.testing.assert_array_equal(np.array(Image.open(io.BytesIO(base64.b64decode(first["png"])))), mask)
     assert first["area"] == mask.sum()
+    (unsigned,) = model.predict([a_row() | {"clicks": [{"x": 64, "y": 48, "positive": None}]}]).to_dict("records")
+    assert unsigned["mask"] == model.predict([a_row() | {"clicks": CLICKS[:1]}])["mask"][0]
     assert first["honoured"] == (not mask[91, 3])
     assert first["model_version"] == Predictor(folder).model_version
     assert model.predict(model.input_example)["honoured"].dtype == bool
