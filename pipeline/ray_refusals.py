@@ -80,6 +80,20 @@ class Refusals:
             raise
 
 
+@contextmanager
+def outliving(what: str) -> Iterator[None]:
+    """Word the death of an actor that Ray does not bring back any more as an InputError."""
+    try:
+        yield
+    except ray.exceptions.ActorDiedError as error:
+        if error.actor_init_failed:
+            raise
+        raise InputError(
+            f"{what} died again and again, which a lack of memory may explain, or a file that kills its reader (Ray's "
+            "logs say more): use fewer at a time, or leave that file out, and run the same command again to go on"
+        ) from error
+
+
 UNCOLLECTED = Refusals("")
 """Keeps nothing: for work whose driver does not collect refusals."""
 

@@ -22,6 +22,8 @@ from pipeline.data.targets import settled
 from pipeline.data.windows import make_window
 from pipeline.ray_refusals import UNCOLLECTED, Refusals
 
+RESTARTS = 3
+"""Times that Ray brings back an actor that died; it does not count those whose node was preempted."""
 MAX_TASKS = 2000  # Ray Data plans tasks one by one: 10,000 of them delayed the first batch by 8 seconds
 
 
@@ -108,4 +110,5 @@ def dataset(
             batch_format="numpy",
             compute=pool,
             num_cpus=num_cpus,
+            max_restarts=RESTARTS,
         )

@@ -10,7 +10,8 @@ import ray.data
 from models.errors import InputError
 from models.storage import Storage
 from pipeline.data.prepared.parts import PartMaker, write_part
-from pipeline.data.ray_data import actor_pool
+from pipeline.data.ray_data import RESTARTS, actor_pool
+from pipeline.ray_refusals import outliving
 
 
 class _Parts:
@@ -45,7 +46,7 @@ def run_parts(
     """Make parts on all actors and yield {"rows", "objects", "refused"} of each as it is written.
 
     A part whose actor dies is made again. Raises InputError for what cannot be mended by trying again: a full disk, a
-    bucket that is gone; the parts with a record stay.
+    bucket that is gone, actors that go on dying; the parts with a record stay.
     """
     if not parts:
         return
@@ -60,8 +61,10 @@ def run_parts(
             batch_format="numpy",
             compute=actor_pool(actors),
             num_cpus=num_cpus,
+            max_restarts=RESTARTS,
         )
-        for row in made.iter_rows():
-            if row["error"]:
-                raise InputError(row["error"])
-            yield {name: int(row[name]) for name in ("rows", "objects", "refused")}
+        with outliving("an actor that makes parts"):
+            for row in made.iter_rows():
+                if row["error"]:
+                    raise InputError(row["error"])
+                yield {name: int(row[name]) for name in ("rows", "objects", "refused")}

@@ -1,6 +1,7 @@
 """Evaluation on Ray: `evaluate_on_ray` runs in the driver, `_Evaluator` in actors that pull small pieces of work.
 
-A network is loaded once per actor, for all refinements. A piece whose actor dies is done again by a restarted actor.
+A network is loaded once per actor, for all refinements. A piece whose actor dies is done again by a restarted actor:
+without limit where its node was preempted, else as often as `RESTARTS` says.
 """
 
 import time
@@ -18,6 +19,7 @@ from models.fingerprints import trained_on
 from models.onnx_backend import onnx_files
 from models.predictor import Predictor
 from models.refinement import Refinement, build
+from pipeline.data.ray_data import RESTARTS
 from pipeline.data.sample import BadItem, Item, Reader, Sample
 from pipeline.evaluation.config import EvaluationConfig, EvaluationScaling
 from pipeline.evaluation.contestant import Contestant
@@ -25,6 +27,7 @@ from pipeline.evaluation.evaluator import choose_objects, evaluate, known_photos
 from pipeline.evaluation.journal import Journal, PieceResult
 from pipeline.evaluation.object_row import ObjectRow
 from pipeline.evaluation.shared_answers import SharedAnswers
+from pipeline.ray_refusals import outliving
 
 Piece = list[tuple[Item, tuple[str, ...]]]
 UP = -1
@@ -183,7 +186,7 @@ def evaluate_on_ray(
         if checkpoint is not None and scaling.backend == "onnx":
             onnx_files(checkpoint)  # once, before all actors want them
         num_actors = min(scaling.actors or _default_actors(scaling), len(missing))
-        options: dict[str, Any] = {"num_cpus": scaling.num_cpus, "max_restarts": 3, "max_task_retries": 3}
+        options: dict[str, Any] = {"num_cpus": scaling.num_cpus, "max_restarts": RESTARTS, "max_task_retries": -1}
         if scaling.gpu:
             options["num_gpus"] = scaling.num_gpus
         kind = ray.remote(**options)(_Evaluator)
@@ -233,7 +236,8 @@ def _pull(actors: list[Any], work: Sequence[tuple[int, int, Piece]]) -> Iterator
         number, piece, actor = running.pop(done[0])
         give(actor)
         try:
-            result = ray.get(done[0])
+            with outliving("an actor that evaluates"):
+                result = ray.get(done[0])
         except ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, InputError):
                 raise error.cause from None

@@ -171,13 +171,14 @@ def fit(
     on_step: Callable[[int, dict[str, float]], None],
     on_checkpoint: Callable[[int, dict[str, float]], bool | None],
     on_picture: Callable[[int, np.ndarray], None] | None = None,
+    leaving: Callable[[int], bool] = lambda step: False,
 ) -> None:
     """Train until `config.steps`.
 
     `on_step(step, metrics)` every `log_every` steps and at the last, with means since the last call, images per second
     and the share of time spent waiting for data; `on_checkpoint(step, metrics)` every `checkpoint_every` steps and at
-    the last: if it answers true, training ends there. `on_picture(step, sheet)` every `pictures_every` steps and at the
-    first, with a contact sheet of the step's samples, uint8 RGB.
+    the last, and where `leaving(step)` answers true: if it answers true, training ends there. `on_picture(step, sheet)`
+    every `pictures_every` steps and at the first, with a contact sheet of the step's samples, uint8 RGB.
     """
     config = trainer.config
     sums: dict[str, float | Tensor] = {}
@@ -193,7 +194,7 @@ def fit(
         if on_picture is not None and config.pictures_every and (trainer.step - 1) % config.pictures_every == 0:
             on_picture(trainer.step, trainer.sheet(batch))
         last = trainer.step == config.steps
-        saving = last or trainer.step % config.checkpoint_every == 0
+        saving = last or trainer.step % config.checkpoint_every == 0 or leaving(trainer.step)
         if saving or trainer.step % config.log_every == 0:
             trainer.guard.check()
             metrics = {name: float(value) / count for name, value in sums.items()}

@@ -1,7 +1,8 @@
 """Training under Ray Train: `train` runs in the driver, `_worker` in each worker, `_stream` in Train's controller.
 
 A worker that dies brings all workers back to the last *persisted* checkpoint; the stream goes on after the samples
-that checkpoint has used. Steps since then are made again, with the same random numbers.
+that checkpoint has used. Steps since then are made again, with the same random numbers. Where Ray says beforehand that
+a node goes away, all workers write a checkpoint at once.
 """
 
 import contextlib
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow.fs
 import ray.train
+import ray.train.collective
 import ray.train.torch
 import torch
 import torch.distributed as dist
@@ -35,6 +37,7 @@ from pipeline.training.batch import TrainingBatch, to_device
 from pipeline.training.checkpointing import load_state, save_state, save_weights
 from pipeline.training.config import ScalingConfig
 from pipeline.training.job import HISTORY, PICTURES, Job, restore
+from pipeline.training.leaving import Leaving
 from pipeline.training.loop import Trainer, fit, prepare
 from pipeline.training.parallel import share, synchronise_norms
 from pipeline.training.record import Record, Used, read_progress
@@ -77,7 +80,8 @@ def _trainer(job: Job, reader: Reader, items: Sequence[Item], refusals: Refusals
             name=RUN,
             storage_path=path,
             storage_filesystem=filesystem,
-            failure_config=ray.train.FailureConfig(max_failures=scaling.max_failures),
+            # Preempted nodes are no failures, however many they are.
+            failure_config=ray.train.FailureConfig(max_failures=scaling.max_failures, max_preemption_failures=-1),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
         ),
     )
@@ -206,9 +210,15 @@ def _train_from(job: Job, refusals: Refusals, folder: Path | None, device: torch
     shard: Any = ray.train.get_dataset_shard("train")
     blocks = shard.iter_batches(batch_size=None, batch_format="numpy")
     batches = state.watch(rebatch(blocks, record.position, job.training.batch_size // world), device)
-    fit(trainer, batches, state.on_step, state.on_checkpoint, None if rank else state.on_picture)
+    fit(trainer, batches, state.on_step, state.on_checkpoint, None if rank else state.on_picture, state.leaving)
     state.settle()
     state.history.flush()
+
+
+def _nodes_that_leave() -> list[str]:
+    """Nodes of this run's workers that Ray was told will be taken away (`ray drain-node`, a cloud's notice)."""
+    info = ray.train.get_preemption_info()
+    return [] if info is None else info.preempted_node_ids
 
 
 class _Progress:
@@ -221,6 +231,7 @@ class _Progress:
         self.record, self.used = record, Used()
         self.logged = 0, 0  # of `used`: samples, and those without an object, when it was last logged
         self.unsettled: tuple[Future[Any], Path, dict[str, float]] | None = None
+        self.leaving = Leaving(_nodes_that_leave, ray.train.collective.broadcast_from_rank_zero)
 
     def watch(self, batches: Any, device: torch.device) -> Iterator[TrainingBatch]:
         """Note which samples are used, and put them on the device."""
@@ -265,6 +276,8 @@ class _Progress:
             self._report(folder, metrics, has_part=not self.rank)
         else:
             self.unsettled = future, folder, metrics
+            if self.leaving.known:  # there may be no step that logs before a node is gone
+                self.settle()
         return ends
 
     def settle(self) -> None:

@@ -9,6 +9,7 @@ from models.predictor import Predictor
 from models.refinement import Refinement, build, named
 from pipeline.data.readers import open_reader
 from pipeline.data.sample import Item
+from pipeline.evaluation import ray_evaluate
 from pipeline.evaluation.config import EvaluationConfig, EvaluationScaling
 from pipeline.evaluation.contestant import Contestant
 from pipeline.evaluation.evaluator import choose_objects, evaluate
@@ -103,6 +104,23 @@ def test_damaged_weights_are_an_input_error_here_too(ray_cluster: None, tmp_path
             scaling=EvaluationScaling(actors=1, num_cpus=0.2),
         )
     assert "Traceback" not in str(raised.value)
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(120)
+def test_an_actor_that_goes_on_dying_ends_it_with_one_sentence(
+    ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_evaluate, "RESTARTS", 0)
+    reader = DyingReader(reader=READER, item_id=READER.items()[0].id, marker=str(tmp_path / "died"))
+    with pytest.raises(InputError, match=r"^an actor that evaluates died again and again[^\n]*to go on$"):
+        evaluate_on_ray(
+            checkpoint=None,
+            refinements={},
+            baselines=["grabcut"],
+            parts=[Part(dataset="scenes", reader=reader, config=CONFIG)],
+            scaling=EvaluationScaling(actors=1, num_cpus=0.2),
+        )
 
 
 def test_an_unknown_baseline_is_refused_before_anything_starts() -> None:
