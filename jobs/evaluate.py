@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
 
     out = absolute_path("--out", config.out or f"runs/evaluate-{datetime.now():%Y%m%d-%H%M%S}")
     uri = tracking.default_uri(out)
-    with connected():
+    with connected(config.ray):
         summaries = evaluate(config, out)
     run_id = tracking.start_run(uri, "evaluate", as_dict(config))
     for summary in summaries:
@@ -103,6 +103,7 @@ def evaluate(config: EvaluateConfig, out: Path, *, dataset: str = "", title: str
 
     One that was interrupted goes on where it was, if its settings are the same.
     """
+    from jobs.ray_env import fit_evaluation
     from pipeline.evaluation.ray_evaluate import Part, evaluate_on_ray, piece_size
 
     readers = open_datasets(config)
@@ -122,7 +123,7 @@ def evaluate(config: EvaluateConfig, out: Path, *, dataset: str = "", title: str
         refinements=_refinements(config),
         baselines=[config.baseline] if config.baseline else [],
         parts=parts,
-        scaling=config.scaling,
+        scaling=fit_evaluation(config.scaling),
         journal=journal,
         progress=lambda part, done, total: progress_line(
             f"evaluating {part.dataset}{f', {part.config.policy}' if len(policies) > 1 else ''}", done, total
@@ -172,7 +173,7 @@ def settings_of(config: EvaluateConfig, size: int) -> Settings:
     }
     return Settings(
         config,
-        without=("out", "num_overlays", "checkpoint", "refine", "scaling"),
+        without=("out", "num_overlays", "checkpoint", "refine", "scaling", "ray"),
         more=more,
         added={"backend": "torch"},
     )

@@ -48,7 +48,7 @@ BEST = "best.json"
 ORDER = 0x5EE9  # draws the order of objects
 BESIDE_TRAINING = 0.1
 """CPUs that an evaluator reserves where settings are trained."""
-NO_SETTINGS = ("out", "scaling", "store", "memory_mb", "max_failures", "checkpoint")
+NO_SETTINGS = ("out", "scaling", "store", "memory_mb", "max_failures", "checkpoint", "ray")
 """Of a sweep's config: what may change while it is interrupted."""
 
 
@@ -63,7 +63,7 @@ def main(argv: Sequence[str]) -> int:
     out = absolute_path("--out", config.out or f"runs/sweep-{space_name}-{datetime.now():%Y%m%d-%H%M%S}")
     uri = tracking.default_uri(out)
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's own table
-    with connected():
+    with connected(config.ray):
         sweep(config, space_name, space, out, uri)
     return 0
 

@@ -6,6 +6,7 @@ and as it starts and ends it stops every Ray of the machine.
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ import ray
 ray.init(address="auto", logging_level="ERROR", log_to_driver=False)
 print(*(node["Labels"].get("kind", "") for node in ray.nodes() if node["Alive"]))
 """
+STARTED = re.compile(r"Launched \d+ nodes of type (\w+)")
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Growing:
     address: str
     environ: dict[str, str]
     folder: Path
+    known: list[str] = field(default_factory=list)
 
     def nodes(self) -> list[str]:
         """Types of the nodes that are up, apart from the head."""
@@ -46,6 +49,14 @@ class Growing:
             [sys.executable, "-c", LIST], env=self.environ, capture_output=True, text=True, check=True, timeout=60
         )
         return sorted(listed.stdout.split())
+
+    def started(self) -> list[str]:
+        """Types of the nodes that the autoscaler has started since this was last asked, once for each start."""
+        log = self.folder / "ray" / "session_latest" / "logs" / "monitor.log"
+        found = STARTED.findall(log.read_text())
+        fresh = found[len(self.known) :]
+        self.known.extend(fresh)
+        return fresh
 
     def wait_for(self, nodes: list[str], seconds: float) -> None:
         """Wait until these are the nodes that are up."""
@@ -127,7 +138,8 @@ def growing(node_types: Mapping[str, Mapping[str, Any]], *, idle_minutes: float 
     try:
         deadline = time.monotonic() + 60
         while not (folder / "ray" / "ray_current_cluster").is_file():
-            assert head.poll() is None and time.monotonic() < deadline, log.read_text()
+            assert head.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.5)
         yield Growing(f"127.0.0.1:{port}", environ, folder)
     finally:

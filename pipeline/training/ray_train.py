@@ -27,6 +27,7 @@ from pipeline.data.position import StreamPosition, rebatch
 from pipeline.data.ray_data import dataset, ordered_options
 from pipeline.data.sample import Item, Reader
 from pipeline.data.sampling import Order
+from pipeline.nodes import placed
 from pipeline.ray_refusals import Refusals, collecting
 from pipeline.training.batch import TrainingBatch, to_device
 from pipeline.training.checkpointing import load_state, save_state, save_weights
@@ -54,7 +55,8 @@ def train(job: Job, reader: Reader, items: Sequence[Item]) -> Path:
 
 def _trainer(job: Job, reader: Reader, items: Sequence[Item], refusals: Refusals) -> "ray.train.torch.TorchTrainer":
     scaling = job.scaling
-    resources = {"CPU": scaling.cpus_per_worker} | ({"GPU": 1} if scaling.gpu else {})
+    place = placed(scaling.nodes)
+    resources = {"CPU": scaling.cpus_per_worker} | ({"GPU": 1} if scaling.gpu else {}) | place.get("resources", {})
     return ray.train.torch.TorchTrainer(
         _worker,
         train_loop_config={"job": job, "refusals": refusals},
@@ -65,6 +67,7 @@ def _trainer(job: Job, reader: Reader, items: Sequence[Item], refusals: Refusals
             elastic_resize_monitor_interval_s=scaling.grow_every_s,
             use_gpu=scaling.gpu,
             resources_per_worker=resources,
+            label_selector=place.get("label_selector"),
         ),
         torch_config=ray.train.torch.TorchConfig(backend=_backend(scaling)),
         run_config=ray.train.RunConfig(
@@ -93,6 +96,7 @@ def _stream(job: Job, reader: Reader, items: Sequence[Item], refusals: Refusals)
             items=items,
             memory_bytes=job.scaling.data_memory_bytes,
             refusals=refusals,
+            options=placed(job.scaling.data_nodes),
         )
 
 

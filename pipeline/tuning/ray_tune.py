@@ -24,6 +24,7 @@ from models.errors import InputError
 from models.files import refusing, write_json
 from pipeline.evaluation.config import EvaluationConfig, EvaluationScaling
 from pipeline.evaluation.journal import Journal, PieceResult
+from pipeline.nodes import placed
 from pipeline.tuning.contest import Contest, Entry
 from pipeline.tuning.search import Search
 
@@ -31,6 +32,8 @@ WORST = 1e9
 """Told of settings that have no result."""
 WAITING = 0.01
 """CPUs that a trial reserves: it waits; Tune takes no zero."""
+PATIENCE_S = 60.0
+"""Time for all evaluators to come up, before a setting goes on with those that did."""
 Prepare = Callable[[str, Mapping[str, Any]], str]
 """(setting's name, values) -> a checkpoint to play: training, where that is what varies. Called in the trial."""
 
@@ -73,6 +76,9 @@ class _Evaluator:
         given: Any = ray.get(self.referee.given.remote())
         self.sweep: dict[str, Any] = given
         self.benches: dict[str, Any] = {}
+
+    def ready(self) -> None:
+        """Answer, which tells that this actor is up."""
 
     def play(self, name: str, values: Mapping[str, Any], checkpoint: str, piece: int) -> dict[str, float]:
         """Play a piece, tell the referee, and answer with a few numbers."""
@@ -203,8 +209,11 @@ def _number(name: str) -> int:
     return int.from_bytes(blake2b(name.encode(), digest_size=6).digest())
 
 
-def _trial(config: dict[str, Any], *, referee: Any, evaluators: list[Any], sweep: dict[str, Any]) -> None:
-    """One setting: its rungs, until it is dropped or has played everything."""
+def _trial(config: dict[str, Any], *, referee: Any, evaluators: dict[Any, Any], sweep: dict[str, Any]) -> None:
+    """One setting: its rungs, until it is dropped or has played everything.
+
+    `evaluators`: each by what is ready when it is up. Those for which a cluster has no room get nothing to play.
+    """
     name, values = config["name"], config["values"]
     checkpoint = sweep["checkpoint"]
     if sweep["prepare"] is not None:
@@ -213,15 +222,17 @@ def _trial(config: dict[str, Any], *, referee: Any, evaluators: list[Any], sweep
             checkpoint = sweep["prepare"](name, values)
         finally:
             ray.get(referee.give.remote(name))
+    _up(evaluators, PATIENCE_S)
     for rung in range(sweep["num_rungs"]):
         waiting = ray.get(referee.missing.remote(name, rung))
         running: list[Any] = []
         found = {"objects": 0.0, "iou": 0.0}
         # Few at a time: settings go through the objects together, so that what they share is still remembered.
         while waiting or running:
-            while waiting and len(running) < 2 * len(evaluators):
+            up = _up(evaluators)
+            while waiting and len(running) < 2 * len(up):
                 piece = waiting.pop(0)
-                running.append(evaluators[piece % len(evaluators)].play.remote(name, values, checkpoint, piece))
+                running.append(up[piece % len(up)].play.remote(name, values, checkpoint, piece))
             done, running = ray.wait(running, num_returns=1)
             found = ray.get(done[0])
         goes_on = ray.get(referee.verdict.remote(name, rung))
@@ -229,6 +240,13 @@ def _trial(config: dict[str, Any], *, referee: Any, evaluators: list[Any], sweep
         ray.tune.report({"loss": loss, "seconds_per_click": seconds, "rung": rung, "last_iou": found["iou"]})
         if not goes_on:
             return
+
+
+def _up(evaluators: dict[Any, Any], patience_s: float = 0.0) -> list[Any]:
+    """Those evaluators that are up: all, or when patience ends as many as found room, one at least."""
+    refs = list(evaluators)
+    up, _ = ray.wait(refs, num_returns=len(refs), timeout=patience_s)
+    return [evaluators[ref] for ref in up or ray.wait(refs, num_returns=1)[0]]
 
 
 class _Generations(Searcher):
@@ -341,11 +359,13 @@ def sweep(
     options: dict[str, Any] = {"num_cpus": job.scaling.num_cpus, "max_restarts": -1, "max_task_retries": 1}
     if job.scaling.gpu:
         options["num_gpus"] = job.scaling.num_gpus
+    options |= placed(job.scaling.nodes)
     evaluators: list[Any] = [
         ray.remote(**options)(_Evaluator).remote(job.scaling, name) for _ in range(job.scaling.actors)
     ]
     told = {"checkpoint": job.checkpoint, "prepare": job.prepare, "num_rungs": len(job.contest.ends)}
-    trainable = ray.tune.with_parameters(_trial, referee=referee, evaluators=evaluators, sweep=told)
+    ready = {evaluator.ready.remote(): evaluator for evaluator in evaluators}
+    trainable = ray.tune.with_parameters(_trial, referee=referee, evaluators=ready, sweep=told)
     try:
         try:
             with refusing(job.out):
