@@ -137,11 +137,12 @@ def growing(node_types: Mapping[str, Mapping[str, Any]], *, idle_minutes: float 
         head = subprocess.Popen(command, env=environ | of_head, stdout=out, stderr=out, start_new_session=True)
     try:
         deadline = time.monotonic() + 60
-        while not (folder / "ray" / "ray_current_cluster").is_file():
+        record = folder / "ray" / "ray_current_cluster"
+        while not record.is_file():
             assert head.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.5)
-        yield Growing(f"127.0.0.1:{port}", environ, folder)
+        yield Growing(record.read_text().strip(), environ, folder)
     finally:
         kill_tree(head.pid)
         head.wait(30)
