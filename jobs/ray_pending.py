@@ -61,7 +61,8 @@ class Waits:
             self.last[shape] = now
         for shape in [shape for shape, seen in self.last.items() if now - seen > self.forget_s]:
             del self.since[shape], self.last[shape]
-        long = {shape: now - since for shape, since in self.since.items() if now - since >= self.patience_s}
+        waited_for = {shape: self.last[shape] - since for shape, since in self.since.items()}
+        long = {shape: waited for shape, waited in waited_for.items() if waited >= self.patience_s}
         if not long:
             said, self.said, self.next_s = self.said, False, self.patience_s
             return "nothing waits for resources any longer" if said else ""

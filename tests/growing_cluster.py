@@ -70,7 +70,7 @@ class Growing:
         return subprocess.run(
             [sys.executable, "-m", *command],
             cwd=ROOT,
-            env=self.environ,
+            env=self.environ | {name: os.environ[name] for name in ("MLFLOW_TRACKING_URI",) if name in os.environ},
             capture_output=True,
             text=True,
             timeout=timeout,

@@ -30,8 +30,9 @@ from pipeline.tuning.search import Search
 
 WORST = 1e9
 """Told of settings that have no result."""
-WAITING = 0.01
-"""CPUs that a trial reserves: it waits; Tune takes no zero."""
+WAITING, ROOM = 0.0001, 0.01
+"""CPUs that a trial reserves, for it waits (Tune takes no zero); and CPUs that each evaluator leaves to trials: on a
+cluster evaluators may take all the CPUs that there are, and no verdict comes before all settings of a generation play."""
 PATIENCE_S = 60.0
 """Time for all evaluators to come up, before a setting goes on with those that did."""
 Prepare = Callable[[str, Mapping[str, Any]], str]
@@ -197,6 +198,11 @@ class _Referee:
         return self.contest
 
 
+def _less(num_cpus: float) -> float:
+    """CPUs without the room for trials."""
+    return round(max(0.0, num_cpus - ROOM), 4)
+
+
 def _raise_failure(referee: Any) -> None:
     """Raise the InputError of results that could not be kept; one that an actor raises comes in Ray's wrapping."""
     failure: Any = ray.get(referee.failed.remote())
@@ -356,7 +362,7 @@ def sweep(
     referee = kind.options(name=name, num_cpus=0, max_concurrency=1000, scheduling_strategy=here).remote(
         job.contest, str(path), job.settings, shared
     )
-    options: dict[str, Any] = {"num_cpus": job.scaling.num_cpus, "max_restarts": -1, "max_task_retries": 1}
+    options: dict[str, Any] = {"num_cpus": _less(job.scaling.num_cpus), "max_restarts": -1, "max_task_retries": 1}
     if job.scaling.gpu:
         options["num_gpus"] = job.scaling.num_gpus
     options |= placed(job.scaling.nodes)
