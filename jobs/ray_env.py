@@ -110,16 +110,31 @@ def _join(address: str, source: str, level: int, verbose: bool) -> None:
     if source == RECORD:
         os.environ.pop(ADDRESS, None)  # Ray then reads its record itself, and the token of this machine's user
     try:
-        ray.init(address=None if source == RECORD else address, logging_level=level, log_to_driver=verbose)
-    except AuthenticationError as error:
-        raise InputError(
-            f"{where} refuses the token of this process: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN, or "
-            "RAY_AUTH_TOKEN_PATH, to the token that it was started with"
-        ) from error
-    except (ConnectionError, RuntimeError, ValueError) as error:
+        with nullcontext() if verbose else _no_warnings():
+            ray.init(address=None if source == RECORD else address, logging_level=level, log_to_driver=verbose)
+    except (AuthenticationError, ConnectionError, RuntimeError, ValueError) as error:
+        if isinstance(error, AuthenticationError) or "InvalidAuthToken" in str(error.__cause__):
+            raise InputError(
+                f"{where} refuses the token of this process: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN, or "
+                "RAY_AUTH_TOKEN_PATH, to the token that it was started with"
+            ) from error
         raise InputError(f"{where} cannot be joined: {' '.join(str(error).split())}") from error
     os.environ[ADDRESS] = address
     print(f"joined {where}", flush=True)
+
+
+@contextmanager
+def _no_warnings() -> Iterator[None]:
+    """Drop what is written to standard error by whatever: while it connects, Ray's C++ warns once a second."""
+    sys.stderr.flush()
+    before = os.dup(2)
+    try:
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
 
 
 def is_own() -> bool:

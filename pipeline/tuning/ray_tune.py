@@ -32,7 +32,7 @@ WORST = 1e9
 """Told of settings that have no result."""
 WAITING, ROOM = 0.0001, 0.01
 """CPUs that a trial reserves, for it waits (Tune takes no zero); and CPUs that each evaluator leaves to trials: on a
-cluster evaluators may take all the CPUs that there are, and no verdict comes before all settings of a generation play."""
+cluster evaluators may take all CPUs, and no verdict comes before all settings of a generation play."""
 PATIENCE_S = 60.0
 """Time for all evaluators to come up, before a setting goes on with those that did."""
 Prepare = Callable[[str, Mapping[str, Any]], str]
