@@ -8,7 +8,7 @@ from typing import Any, Literal
 from jobs.cli import Flagged, data_root, location, parse, run_job
 from jobs.config import for_reader_of
 from jobs.datasets import absolute, settle_floor
-from jobs.prepare import CountItems, on_ray, show_counted, show_parts
+from jobs.prepare import PLACE, CountItems, on_ray, show_counted, show_parts
 from jobs.presets import PRESETS
 from models.errors import InputError, lookup
 from models.records import Count, Factor, Positive
@@ -20,6 +20,7 @@ from pipeline.data.prepared.manifest import MANIFEST, read_manifest
 from pipeline.data.prepared.parts import finished
 from pipeline.data.prepared.prepare import make_parts
 from pipeline.data.sample import Reader
+from pipeline.nodes import placed
 from pipeline.saved import Settings
 
 DEFAULT = "cfr_icl_vit_base"
@@ -48,9 +49,19 @@ class AugmentJob(Flagged):
     rows_per_group: Positive = 16
     """Samples that are read as one."""
     actors: Count = 0
-    """Most workers at a time; 0: as many as there are CPUs."""
+    """Most workers at a time; 0: as many as there are CPUs, on a Ray that was joined 8."""
     num_cpus: Factor = 1.0
     """CPUs that a worker reserves."""
+    nodes: str = ""
+    """Nodes that workers run on: those that have a resource (NAME) or a label (KEY=VALUE); "": any."""
+    ray: str = ""
+    """Address of the Ray to join; local: a separate one. "": that of RAY_ADDRESS, else the one that `ray start`
+    recorded here, else a separate one."""
+
+    def __post_init__(self) -> None:
+        """Check the fields together."""
+        super().__post_init__()
+        placed(self.nodes)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -112,8 +123,8 @@ def materialise(job: AugmentJob, reader: Reader, storage: Storage) -> int:
         maker = EpochRows(
             reader=reader, storage=storage, config=job.data, epoch=job.epoch, image_format=job.image_format
         )
-        with storage.tidied(), connected():
-            run = on_ray(job.rows_per_group, job.actors, job.num_cpus)
+        with storage.tidied(), connected(job.ray):
+            run = on_ray(job.rows_per_group, job.actors, job.num_cpus, job.nodes)
             make_parts(maker, storage, settings, num_parts, run, show_parts)
     manifest = read_manifest(storage)
     counts = "".join(f"\n  {name:<24} {count}" for name, count in sorted(manifest["counts"].items()))
@@ -138,7 +149,7 @@ def settings_in(storage: Storage) -> Any:
 
 def settings_of(job: AugmentJob) -> Settings:
     """Everything that decides the rows of an epoch."""
-    return Settings(job, without=("out", "preview", "actors", "num_cpus"), more={"job": "augment"})
+    return Settings(job, without=("out", "preview", *PLACE), more={"job": "augment"})
 
 
 def _name(data: DataConfig) -> str:

@@ -101,7 +101,10 @@ class TrainConfig:
     """Log CPU, memory, disk, network and GPUs of the workers' machines to MLflow (or set
     MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING=true)."""
     num_cpus: int | None = None
-    """CPUs of the local Ray; none: all. Ignored on a cluster."""
+    """CPUs of a Ray that this job starts; none: all. Ignored on one that it joins."""
+    ray: str = ""
+    """Address of the Ray to join; local: a separate one. "": that of RAY_ADDRESS, else the one that `ray start`
+    recorded here, else a separate one."""
 
     def __post_init__(self) -> None:
         lookup("objective", self.training.objective, OBJECTIVES)
@@ -139,6 +142,9 @@ class EvaluateConfig(Decoding):
     """Folder of tables, CSV and report; default runs/evaluate-DATE. If it was interrupted, naming it again goes on."""
     num_overlays: Count = 4
     """Best, median and worst objects that the report shows, so many of each."""
+    ray: str = ""
+    """Address of the Ray to join; local: a separate one. "": that of RAY_ADDRESS, else the one that `ray start`
+    recorded here, else a separate one."""
 
     def __post_init__(self) -> None:
         """Check the fields together."""
@@ -192,6 +198,9 @@ class SweepConfig(Decoding):
     """MLflow experiment of the run; none: that of MLFLOW_EXPERIMENT_NAME, else maskwright."""
     out: str = ""
     """Folder of the sweep; default runs/sweep-SPACE-DATE. If it was interrupted, naming it again goes on."""
+    ray: str = ""
+    """Address of the Ray to join; local: a separate one. "": that of RAY_ADDRESS, else the one that `ray start`
+    recorded here, else a separate one."""
 
     def __post_init__(self) -> None:
         """Check the fields together."""

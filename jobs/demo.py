@@ -64,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
     started = time.monotonic()
     from jobs.ray_env import connected
 
-    with connected():
+    with connected("local"):
         checkpoint, rows, summaries = learn_and_measure(config, out, uri)
     report = write_all(out, rows, summaries)
     examples = write_examples(out / "examples")

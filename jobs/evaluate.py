@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
     from jobs.ray_env import connected
 
     place = config.out or f"runs/evaluate-{datetime.now():%Y%m%d-%H%M%S}"
-    with writing("--out", place) as out, connected():
+    with writing("--out", place) as out, connected(config.ray):
         evaluate_and_track(config, out)
     return 0
 
@@ -112,6 +112,7 @@ def evaluate(config: EvaluateConfig, out: Path, *, dataset: str = "", title: str
 
     One that was interrupted goes on where it was, if its settings are the same.
     """
+    from jobs.ray_env import fit_evaluation
     from pipeline.evaluation.ray_evaluate import Part, evaluate_on_ray, piece_size
 
     readers = open_datasets(config)
@@ -132,7 +133,7 @@ def evaluate(config: EvaluateConfig, out: Path, *, dataset: str = "", title: str
             refinements=_refinements(config),
             baselines=[config.baseline] if config.baseline else [],
             parts=parts,
-            scaling=config.scaling,
+            scaling=fit_evaluation(config.scaling),
             journal=journal,
             progress=lambda part, done, total: progress_line(
                 f"evaluating {part.dataset}{f', {part.config.policy}' if len(policies) > 1 else ''}", done, total
@@ -183,7 +184,7 @@ def settings_of(config: EvaluateConfig, size: int) -> Settings:
     }
     return Settings(
         config,
-        without=("out", "num_overlays", "checkpoint", "refine", "scaling", "experiment"),
+        without=("out", "num_overlays", "checkpoint", "refine", "scaling", "experiment", "ray"),
         more=more,
         added={"backend": "torch"},
     )

@@ -17,8 +17,12 @@ from pipeline.data.prepared.parts import PartMaker
 from pipeline.data.prepared.prepare import prepare
 from pipeline.data.prepared.stages import STAGES
 from pipeline.data.readers import open_reader
+from pipeline.nodes import placed
 from pipeline.pages.data_report import write_prepared_report
 from pipeline.saved import Settings
+
+PLACE = ("actors", "num_cpus", "nodes", "ray")
+"""Where it runs, which decides nothing of what is written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,13 +46,19 @@ class PrepareConfig(Flagged, Decoding):
     images_per_group: Positive = 16
     """Images that are read as one: large for a bucket far away, small for a better shuffle."""
     actors: Count = 0
-    """Most workers at a time; 0: as many as there are CPUs."""
+    """Most workers at a time; 0: as many as there are CPUs, on a Ray that was joined 8."""
     num_cpus: Factor = 1.0
     """CPUs that a worker reserves."""
+    nodes: str = ""
+    """Nodes that workers run on: those that have a resource (NAME) or a label (KEY=VALUE); "": any."""
+    ray: str = ""
+    """Address of the Ray to join; local: a separate one. "": that of RAY_ADDRESS, else the one that `ray start`
+    recorded here, else a separate one."""
 
     def __post_init__(self) -> None:
         """Check the fields together."""
         super().__post_init__()
+        placed(self.nodes)
         lookup("stage", self.stage, STAGES)
 
 
@@ -65,12 +75,12 @@ def main(argv: Sequence[str]) -> int:
         listed.end()
         show_parts(done, total, sums)
 
-    with storage.tidied(), connected():
+    with storage.tidied(), connected(config.ray):
         manifest = prepare(
             reader,
             storage,
             settings_of(dataclasses.replace(config, **dataclasses.asdict(decoding)), root),
-            run=on_ray(config.images_per_group, config.actors, config.num_cpus),
+            run=on_ray(config.images_per_group, config.actors, config.num_cpus, config.nodes),
             stage=STAGES[config.stage](config.mois),
             items_per_part=config.images_per_shard,
             listed=listed,
@@ -93,7 +103,7 @@ def settings_of(config: PrepareConfig, root: str | None) -> Settings:
     """Everything that decides what is prepared; it becomes part of the manifest."""
     return Settings(
         dataclasses.replace(config, root=root and without_key(root)),
-        without=("out", "actors", "num_cpus"),
+        without=("out", *PLACE),
         more={} if config.stage == "mois" else {"mois": None},
     )
 
@@ -122,14 +132,15 @@ class CountItems:
             self.last = 0
 
 
-def on_ray(rows_per_group: int, actors: int, num_cpus: float) -> Any:
-    """Run parts by a pool that grows to `actors` (0: what the CPUs allow)."""
+def on_ray(rows_per_group: int, actors: int, num_cpus: float, nodes: str) -> Any:
+    """Run parts by a pool that grows to `actors` (0: as `fit_actors` says) on the nodes that `placed` reads."""
 
     def run(maker: PartMaker, storage: Storage, parts: Sequence[int]) -> Iterator[dict[str, int]]:
         from pipeline.data.ray_parts import run_parts
 
         most, share = fit_actors(actors, num_cpus, len(parts))
-        yield from run_parts(maker, storage, parts, rows_per_group=rows_per_group, actors=(1, most), num_cpus=share)
+        pool = {"actors": (1, most), "num_cpus": share, "options": placed(nodes)}
+        yield from run_parts(maker, storage, parts, rows_per_group=rows_per_group, **pool)
 
     return run
 

@@ -51,7 +51,7 @@ BEST, JOURNAL = "best.json", "journal.jsonl"
 ORDER = 0x5EE9  # draws the order of objects
 BESIDE_TRAINING = 0.1
 """CPUs that an evaluator reserves where settings are trained."""
-NO_SETTINGS = ("out", "scaling", "store", "memory_mb", "max_failures", "checkpoint", "experiment")
+NO_SETTINGS = ("out", "scaling", "store", "memory_mb", "max_failures", "checkpoint", "experiment", "ray")
 """Of a sweep's config: what may change while it is interrupted."""
 
 
@@ -65,7 +65,7 @@ def main(argv: Sequence[str]) -> int:
 
     place = config.out or f"runs/sweep-{space_name}-{datetime.now():%Y%m%d-%H%M%S}"
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's own table
-    with writing("--out", place) as out, connected():
+    with writing("--out", place) as out, connected(config.ray):
         sweep(config, space_name, space, out, tracking.default_uri(out))
     return 0
 

@@ -68,7 +68,7 @@ def main(argv: Sequence[str]) -> int:
     from jobs.ray_env import connected
 
     checked = check(config)
-    with writing("--out", config.out) as out, connected(num_cpus=config.num_cpus):
+    with writing("--out", config.out) as out, connected(config.ray, num_cpus=config.num_cpus):
         train(checked, out, tracking.default_uri(out), name=preset)
     return 0
 
@@ -323,13 +323,13 @@ def count_objects(items: Sequence[Item]) -> int:
 
 
 def fit_scaling(scaling: ScalingConfig) -> ScalingConfig:
-    """Fit a run into the Ray that this process started; a cluster may still grow, so there the wish stands."""
-    from jobs.ray_env import on_cluster, resources
+    """Fit a run into a Ray of its own; one that was joined may still grow, so there the wish stands."""
+    from jobs.ray_env import is_own, resources
     from pipeline.training.ray_train import with_small_cluster
 
-    have = resources()
-    if on_cluster():
+    if not is_own():
         return scaling
+    have = resources()
     if scaling.gpu and have.get("GPU", 0) < scaling.workers:
         raise InputError(
             f"--scaling.gpu with {scaling.workers} workers needs as many GPUs, Ray finds {have.get('GPU', 0):.0f}: "
@@ -340,7 +340,7 @@ def fit_scaling(scaling: ScalingConfig) -> ScalingConfig:
 
 def settings_of(config: TrainConfig) -> Settings:
     """Everything that decides the weights of a run; where it runs is no part of it."""
-    return Settings(config, without=("out", "scaling", "num_cpus", "experiment", "system_metrics"))
+    return Settings(config, without=("out", "scaling", "num_cpus", "experiment", "system_metrics", "ray"))
 
 
 def _resume_or_start(out: Path, uri: str, name: str, config: TrainConfig) -> str:

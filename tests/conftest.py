@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 # Before anything imports them: Ray reads how it authenticates once, and albumentations asks the network.
+os.environ["RAY_ADDRESS"] = "local"  # a Ray that `ray start` recorded on this machine is left alone
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_AUTH_TOKEN", "0" * 64)
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")

@@ -17,6 +17,7 @@ MAY_IMPORT = {
 }
 RAY_FILES = {
     "jobs/ray_env.py",
+    "jobs/ray_pending.py",
     "pipeline/ray_refusals.py",
     "pipeline/data/ray_data.py",
     "pipeline/data/ray_parts.py",
@@ -46,7 +47,7 @@ NUMPY_ONLY = (
 ROOMS = ("client", "core", "observing", "wire", "engine", "loading", "sessions", "faces", "http", "on_ray", "start")
 """Of serve, from the bottom up: each may import those before it."""
 ROOMS_OF_PIPELINE = (
-    *("metrics", "boundaries", "text_table", "saved", "ray_refusals"),
+    *("metrics", "boundaries", "text_table", "saved", "nodes", "ray_refusals"),
     *("clicks", "data", "drawing", "evaluation", "training", "tuning", "pages"),
 )
 """Of pipeline, from the bottom up; first what stands on nothing."""

@@ -6,7 +6,7 @@ that the actors hold.
 """
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -79,13 +79,15 @@ def dataset(
     items: Sequence[Item] | None = None,
     memory_bytes: int = 0,
     refusals: Refusals = UNCOLLECTED,
+    options: Mapping[str, Any] | None = None,
 ) -> ray.data.Dataset:
     """Build the stream of `windows` (numbers as in sampling.Order) as a lazy Dataset of rows in index order.
 
     `num_cpus` is what one actor reserves: keep the pool's sum below the CPUs that the training workers leave free, or
     nothing moves. `actors` is the pool's size or its (least, most): it grows while windows are asked for faster than
     they come. `items` saves listing the data set again; `memory_bytes` as in `ordered_options`. A long stream has at
-    most 2000 tasks, of several windows each. `refusals` is where actors leave their InputErrors, which Ray wraps.
+    most 2000 tasks, of several windows each. `refusals` is where actors leave their InputErrors, which Ray wraps;
+    `options` are more of Ray's options of the actors.
     Raises InputError for no windows.
     """
     if len(windows) == 0:
@@ -110,5 +112,6 @@ def dataset(
             batch_format="numpy",
             compute=pool,
             num_cpus=num_cpus,
+            **(options or {}),
             max_restarts=RESTARTS,
         )

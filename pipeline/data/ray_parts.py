@@ -1,7 +1,8 @@
 """Parts of a data set made by a pool of actors on Ray Data: `run_parts` runs in the driver, `_Parts` in the actors."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import ray
@@ -42,11 +43,13 @@ def run_parts(
     rows_per_group: int,
     actors: int | tuple[int, int],
     num_cpus: float,
+    options: Mapping[str, Any] | None = None,
 ) -> Iterator[dict[str, int]]:
     """Make parts on all actors and yield {"rows", "objects", "refused"} of each as it is written.
 
-    A part whose actor dies is made again. Raises InputError for what cannot be mended by trying again: a full disk, a
-    bucket that is gone, actors that go on dying; the parts with a record stay.
+    A part whose actor dies is made again. `options`: more of Ray's options of the actors. Raises InputError for what
+    cannot be mended by trying again: a full disk, a bucket that is gone, actors that go on dying; the parts with a
+    record stay.
     """
     if not parts:
         return
@@ -62,6 +65,7 @@ def run_parts(
             compute=actor_pool(actors),
             num_cpus=num_cpus,
             max_restarts=RESTARTS,
+            **(options or {}),
         )
         with outliving("an actor that makes parts"):
             for row in made.iter_rows():

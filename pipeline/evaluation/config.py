@@ -8,6 +8,7 @@ from models.errors import InputError
 from models.precision import Precision
 from models.records import Above, AtLeast, AtMost, Count, Factor, Positive, Record
 from pipeline.clicks.realistic import Realistic
+from pipeline.nodes import placed
 
 CATEGORY_TASKS = ("additional_effort", "collective_effort")
 """Tasks of which a sample is a category of an image, not an image."""
@@ -61,11 +62,13 @@ class EvaluationScaling(Record):
     called = "scaling"
 
     actors: Count = 0
-    """Actors; 0: one per CPU of the cluster, or per GPU."""
+    """Actors; 0: one per CPU, or per GPU; on a Ray that was joined 8."""
     gpu: bool = False
     num_cpus: Annotated[float, AtLeast(0)] = 1.0
     num_gpus: Factor = 1.0
     """GPUs per actor if `gpu`; fractions share one."""
+    nodes: str = ""
+    """Nodes that actors run on: those that have a resource (NAME) or a label (KEY=VALUE); "": any."""
     max_batch: Positive = 32
     """Views per forward on a GPU; on a CPU it is 1."""
     threads: Positive = 1
@@ -78,4 +81,5 @@ class EvaluationScaling(Record):
     def __post_init__(self) -> None:
         """Check the fields together."""
         super().__post_init__()
+        placed(self.nodes)
         check_backend(self.backend, self.precision, "cuda" if self.gpu else "cpu")

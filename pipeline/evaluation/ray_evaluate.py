@@ -27,6 +27,7 @@ from pipeline.evaluation.evaluator import choose_objects, evaluate, known_photos
 from pipeline.evaluation.journal import Journal, PieceResult
 from pipeline.evaluation.object_row import ObjectRow
 from pipeline.evaluation.shared_answers import SharedAnswers
+from pipeline.nodes import placed
 from pipeline.ray_refusals import outliving
 
 Piece = list[tuple[Item, tuple[str, ...]]]
@@ -185,10 +186,11 @@ def evaluate_on_ray(
     if missing:
         if checkpoint is not None and scaling.backend == "onnx":
             onnx_files(checkpoint)  # once, before all actors want them
-        num_actors = min(scaling.actors or _default_actors(scaling), len(missing))
+        num_actors = min(max(1, scaling.actors), len(missing))
         options: dict[str, Any] = {"num_cpus": scaling.num_cpus, "max_restarts": RESTARTS, "max_task_retries": -1}
         if scaling.gpu:
             options["num_gpus"] = scaling.num_gpus
+        options |= placed(scaling.nodes)
         kind = ray.remote(**options)(_Evaluator)
         given = (checkpoint, dict(refinements), list(baselines), list(parts), scaling)
         actors = [kind.remote(*given) for _ in range(num_actors)]
@@ -270,12 +272,3 @@ def _pieces(work: Piece, size: int) -> list[Piece]:
                 pieces.append(current)
                 current = []
     return [*pieces, current] if current else pieces
-
-
-def _default_actors(scaling: EvaluationScaling) -> int:
-    resources = ray.cluster_resources()
-    if scaling.gpu:
-        if not resources.get("GPU"):
-            raise InputError("--scaling.gpu: Ray finds no GPU here; leave the flag out to evaluate on CPUs")
-        return max(1, int(resources["GPU"] / scaling.num_gpus))
-    return max(1, int(resources.get("CPU", 1) / max(scaling.num_cpus, 1.0)))

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from models.errors import InputError
 from models.precision import Precision
 from models.records import Above, AtLeast, AtMost, Below, Count, Factor, Fraction, Positive, Record
+from pipeline.nodes import placed
 
 PartOfRate = Annotated[float, Above(0), AtMost(1)]
 
@@ -193,12 +194,18 @@ class ScalingConfig(Record):
     data_memory_mb: Count = 0
     """Object store that finished samples may take while they wait; 0: as Ray decides (half of its store)."""
     cpus_per_data_actor: Annotated[float, AtLeast(0)] = 1.0
+    nodes: str = ""
+    """Nodes that training workers run on: those that have a resource (NAME) or a label (KEY=VALUE); "": any."""
+    data_nodes: str = ""
+    """The same of the actors that make samples: augment, say, keeps them on the CPU workers of cluster.yaml."""
     max_failures: Count = 3
     """Times that training restarts from its last checkpoint after a worker or a node died."""
 
     def __post_init__(self) -> None:
         """Check the fields together."""
         super().__post_init__()
+        placed(self.nodes)
+        placed(self.data_nodes)
         if self.max_workers and self.max_workers < self.workers:
             raise InputError(
                 f"scaling.max_workers is {self.max_workers}: expected at least scaling.workers ({self.workers}), or 0"

@@ -32,6 +32,7 @@ from pipeline.data.position import StreamPosition, rebatch
 from pipeline.data.ray_data import dataset, ordered_options
 from pipeline.data.sample import Item, Reader
 from pipeline.data.sampling import Order
+from pipeline.nodes import placed
 from pipeline.ray_refusals import Refusals, collecting
 from pipeline.training.batch import TrainingBatch, to_device
 from pipeline.training.checkpointing import load_state, save_state, save_weights
@@ -63,7 +64,8 @@ def _trainer(job: Job, reader: Reader, items: Sequence[Item], refusals: Refusals
     scaling = job.scaling
     # Of a path Ray sees for itself whether all nodes share it; addresses may have settings that it does not know.
     filesystem, path = Storage(job.storage).arrow if is_address(job.storage) else (None, job.storage)
-    resources = {"CPU": scaling.cpus_per_worker} | ({"GPU": 1} if scaling.gpu else {})
+    place = placed(scaling.nodes)
+    resources = {"CPU": scaling.cpus_per_worker} | ({"GPU": 1} if scaling.gpu else {}) | place.get("resources", {})
     return ray.train.torch.TorchTrainer(
         _worker,
         train_loop_config={"job": job, "refusals": refusals},
@@ -74,6 +76,7 @@ def _trainer(job: Job, reader: Reader, items: Sequence[Item], refusals: Refusals
             elastic_resize_monitor_interval_s=scaling.grow_every_s,
             use_gpu=scaling.gpu,
             resources_per_worker=resources,
+            label_selector=place.get("label_selector"),
         ),
         torch_config=ray.train.torch.TorchConfig(backend=_backend(scaling)),
         run_config=ray.train.RunConfig(
@@ -104,6 +107,7 @@ def _stream(job: Job, reader: Reader, items: Sequence[Item], refusals: Refusals)
             items=items,
             memory_bytes=job.scaling.data_memory_bytes,
             refusals=refusals,
+            options=placed(job.scaling.data_nodes),
         )
 
 

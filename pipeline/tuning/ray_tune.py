@@ -26,14 +26,18 @@ from models.files import refusing, write_json
 from models.storage import Storage, is_address, joined, without_key
 from pipeline.evaluation.config import EvaluationConfig, EvaluationScaling
 from pipeline.evaluation.journal import Journal, PieceResult
+from pipeline.nodes import placed
 from pipeline.ray_refusals import GONE
 from pipeline.tuning.contest import Contest, Entry
 from pipeline.tuning.search import Search
 
 WORST = 1e9
 """Told of settings that have no result."""
-WAITING = 0.01
-"""CPUs that a trial reserves: it waits; Tune takes no zero."""
+WAITING, ROOM = 0.0001, 0.01
+"""CPUs that a trial reserves, for it waits (Tune takes no zero); and CPUs that each evaluator leaves to trials: on a
+cluster evaluators may take all CPUs, and no verdict comes before all settings of a generation play."""
+PATIENCE_S = 60.0
+"""Time for all evaluators to come up, before a setting goes on with those that did."""
 Prepare = Callable[[str, Mapping[str, Any]], str]
 """(setting's name, values) -> a checkpoint to play: training, where that is what varies. Called in the trial."""
 
@@ -77,6 +81,9 @@ class _Evaluator:
         given: Any = ray.get(self.referee.given.remote())
         self.sweep: dict[str, Any] = given
         self.benches: dict[str, Any] = {}
+
+    def ready(self) -> None:
+        """Answer, which tells that this actor is up."""
 
     def play(self, name: str, values: Mapping[str, Any], checkpoint: str, piece: int) -> dict[str, float]:
         """Play a piece, tell the referee, and answer with a few numbers."""
@@ -199,6 +206,11 @@ class _Referee:
         self.journal.flush()
 
 
+def _less(num_cpus: float) -> float:
+    """CPUs without the room for trials."""
+    return round(max(0.0, num_cpus - ROOM), 4)
+
+
 def _raise_failure(referee: Any) -> None:
     """Raise the InputError of results that could not be kept; one that an actor raises comes in Ray's wrapping."""
     failure: Any = ray.get(referee.failed.remote())
@@ -211,8 +223,11 @@ def _number(name: str) -> int:
     return int.from_bytes(blake2b(name.encode(), digest_size=6).digest())
 
 
-def _trial(config: dict[str, Any], *, referee: Any, evaluators: list[Any], sweep: dict[str, Any]) -> None:
-    """One setting: its rungs, until it is dropped or has played everything."""
+def _trial(config: dict[str, Any], *, referee: Any, evaluators: dict[Any, Any], sweep: dict[str, Any]) -> None:
+    """One setting: its rungs, until it is dropped or has played everything.
+
+    `evaluators`: each by what is ready when it is up. Those for which a cluster has no room get nothing to play.
+    """
     name, values = config["name"], config["values"]
     checkpoint = sweep["checkpoint"]
     if sweep["prepare"] is not None:
@@ -221,15 +236,17 @@ def _trial(config: dict[str, Any], *, referee: Any, evaluators: list[Any], sweep
             checkpoint = sweep["prepare"](name, values)
         finally:
             ray.get(referee.give.remote(name))
+    _up(evaluators, PATIENCE_S)
     for rung in range(sweep["num_rungs"]):
         waiting = ray.get(referee.missing.remote(name, rung))
         running: list[Any] = []
         found = {"objects": 0.0, "iou": 0.0}
         # Few at a time: settings go through the objects together, so that what they share is still remembered.
         while waiting or running:
-            while waiting and len(running) < 2 * len(evaluators):
+            up = _up(evaluators)
+            while waiting and len(running) < 2 * len(up):
                 piece = waiting.pop(0)
-                running.append(evaluators[piece % len(evaluators)].play.remote(name, values, checkpoint, piece))
+                running.append(up[piece % len(up)].play.remote(name, values, checkpoint, piece))
             done, running = ray.wait(running, num_returns=1)
             found = ray.get(done[0])
         goes_on = ray.get(referee.verdict.remote(name, rung))
@@ -237,6 +254,13 @@ def _trial(config: dict[str, Any], *, referee: Any, evaluators: list[Any], sweep
         ray.tune.report({"loss": loss, "seconds_per_click": seconds, "rung": rung, "last_iou": found["iou"]})
         if not goes_on:
             return
+
+
+def _up(evaluators: dict[Any, Any], patience_s: float = 0.0) -> list[Any]:
+    """Those evaluators that are up: all, or when patience ends as many as found room, one at least."""
+    refs = list(evaluators)
+    up, _ = ray.wait(refs, num_returns=len(refs), timeout=patience_s)
+    return [evaluators[ref] for ref in up or ray.wait(refs, num_returns=1)[0]]
 
 
 class _Generations(Searcher):
@@ -346,14 +370,16 @@ def sweep(
     referee = kind.options(name=name, num_cpus=0, max_concurrency=1000, scheduling_strategy=here).remote(
         job.contest, path, job.settings, shared
     )
-    options: dict[str, Any] = {"num_cpus": job.scaling.num_cpus, "max_restarts": -1, "max_task_retries": 1}
+    options: dict[str, Any] = {"num_cpus": _less(job.scaling.num_cpus), "max_restarts": -1, "max_task_retries": 1}
     if job.scaling.gpu:
         options["num_gpus"] = job.scaling.num_gpus
+    options |= placed(job.scaling.nodes)
     evaluators: list[Any] = [
         ray.remote(**options)(_Evaluator).remote(job.scaling, name) for _ in range(job.scaling.actors)
     ]
     told = {"checkpoint": job.checkpoint, "prepare": job.prepare, "num_rungs": len(job.contest.ends)}
-    trainable = ray.tune.with_parameters(_trial, referee=referee, evaluators=evaluators, sweep=told)
+    ready = {evaluator.ready.remote(): evaluator for evaluator in evaluators}
+    trainable = ray.tune.with_parameters(_trial, referee=referee, evaluators=ready, sweep=told)
     # Of a path Ray sees for itself whether all nodes share it; addresses may have settings that it does not know.
     filesystem, folder = Storage(job.out).arrow if is_address(job.out) else (None, job.out)
     try:

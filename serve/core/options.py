@@ -94,7 +94,12 @@ class Options:
     num_threads: Annotated[int, Ge(0), Le(1024)] = 0
     """Threads of the network on a CPU; 0: one per CPU."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the network runs; auto: on a GPU where there is one."""
+    """Where the network runs; auto: on a GPU where there is one, on a Ray that was joined on a CPU."""
+    model_cpus: Positive = 1.0
+    """CPUs that a model reserves of a Ray that was joined, and half as many for its corrections; of a Ray that this
+    server starts all models have their share."""
+    model_gpus: Positive = 1.0
+    """GPUs that a model reserves there with device cuda; a part (0.5) lets models share one."""
     precision: Precision = "fp32"
     """bf16 is about twice as fast where the processor has instructions for it, and a little off."""
     backend: Backend = "torch"

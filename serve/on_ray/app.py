@@ -21,10 +21,11 @@ from serve.core.sources import ONLY, Source
 from serve.engine.fleet import Fleet
 from serve.http.app import create_app
 from serve.loading.model_source import SCHEME, impatient, pin, registry_uri, resolve
+from serve.on_ray.environment import ADDRESS, LOCAL
 from serve.on_ray.observing import observe_replica
 from serve.on_ray.refusals import refusing
 from serve.on_ray.replicas import RemoteModel, owner_of
-from serve.on_ray.shares import INGRESS_CPUS, share_of
+from serve.on_ray.shares import INGRESS_CPUS, Share, share_of
 
 APP_NAME = "maskwright"
 """The application that answers HTTP; of `serve deploy`, all."""
@@ -96,9 +97,7 @@ def owners_of(options: Options, split: Mapping[str, bool]) -> dict[str, Applicat
     those that there are, for one that vanished would take calls with it.
     """
     models = replace(options, sessions=None, tokens=None).models()  # which are the ingress's business
-    resources = ray.cluster_resources() if ray.is_initialized() else {}
-    cpus, gpus = resources.get("CPU", float(os.cpu_count() or 1)), resources.get("GPU", 0.0)
-    share = share_of(len(models), cpus, gpus, wants_gpu(options.device))
+    share = share_for(options, len(models))
     return {
         name: owner_of("" if name == ONLY else f"_{name}", each, share, split[name]) for name, each in models.items()
     }
@@ -119,7 +118,14 @@ def is_split(options: Options) -> bool:
         return checkpoint.network_of(description).traits.split
 
 
-def wants_gpu(device: str) -> bool:
-    """Whether the replica should ask Ray for a GPU: if it has to, or may choose and the connected Ray has one."""
-    has_gpu = ray.is_initialized() and ray.cluster_resources().get("GPU", 0) >= 1
-    return device == "cuda" or (device == "auto" and has_gpu)
+def share_for(options: Options, num_models: int) -> Share:
+    """What each model reserves: its share of a Ray that is this server's own, else what the options say.
+
+    A Ray that was joined is not asked what it has: it may begin with nothing, and grow. There `auto` is a CPU.
+    """
+    if ray.is_initialized() and os.environ.get(ADDRESS) == LOCAL:
+        have = ray.cluster_resources()
+        gpus = have.get("GPU", 0.0)
+        use_gpu = options.device == "cuda" or (options.device == "auto" and gpus >= 1)
+        return share_of(num_models, have.get("CPU", 1.0), gpus, use_gpu)
+    return Share(cpus=options.model_cpus, gpus=options.model_gpus if options.device == "cuda" else 0.0)

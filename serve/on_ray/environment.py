@@ -13,7 +13,14 @@ MEMORY = {
 """Environment of those that run a network. glibc gives what a forward frees back to the system, and each of Ray's
 threads has a separate heap: the next forward took the pages again, up to 30 ms of a click. Here one heap is kept; what
 is unused of it is given back once a minute at most (serve/engine/memory.py)."""
-CHOSEN = ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+ADDRESS, LOCAL = "RAY_ADDRESS", "local"
+CHOSEN = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+
+
+def joined() -> str:
+    """Address of the Ray that RAY_ADDRESS names; "" where it names none, or a separate one (local)."""
+    address = os.environ.get(ADDRESS, "")
+    return "" if address == LOCAL else address
 
 
 def prepare_workers() -> None:
@@ -28,5 +35,5 @@ def prepare_ray_auth() -> None:
 
     Otherwise Ray would write a token file into the home folder. The jobs follow the same rule.
     """
-    if not any(os.environ.get(name) for name in CHOSEN):
+    if not joined() and not any(os.environ.get(name) for name in CHOSEN):
         os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN"] = "token", secrets.token_hex(32)

@@ -29,7 +29,7 @@ from serve.loading.build import build_engine
 from serve.loading.follow import Rolling, Take
 from serve.on_ray.app import APP_NAME, Maskwright, halves_of, owners_of, with_sessions
 from serve.on_ray.compat import serve_runs, start_options, untried
-from serve.on_ray.environment import prepare_workers
+from serve.on_ray.environment import ADDRESS, LOCAL, joined, prepare_workers
 from serve.on_ray.observing import observing
 from serve.on_ray.refusals import Newest, collecting
 from serve.on_ray.replicas import RemoteModel
@@ -59,13 +59,14 @@ def connect(metrics_port: int = 0) -> bool:
 
     `metrics_port`: of our own, where Prometheus asks it; 0: one that is free.
     """
-    address = os.environ.get("RAY_ADDRESS")
+    address = joined()
     prepare_workers()
     if not address:
         prepare_ray_tmpdir()
+        os.environ[ADDRESS] = LOCAL  # by which all of its processes know that no other machine will come
     try:
         ray.init(
-            address=address or "local",
+            address=address or LOCAL,
             log_to_driver=False,
             logging_level=logging.ERROR,
             include_dashboard=False,
@@ -85,7 +86,7 @@ def serving(options: Options, host: str, port: int, metrics_port: int = 0, *, pr
     else on that of RAY_ADDRESS, else on one started for it. Of a Ray that is not ours only our own application is
     removed at the end.
     """
-    connected_before = ray.is_initialized()
+    connected_before, named_before = ray.is_initialized(), os.environ.get(ADDRESS)
     ours = not connected_before and connect(metrics_port)
     deployed: list[str] = []
     started = served_before = False
@@ -139,6 +140,9 @@ def serving(options: Options, host: str, port: int, metrics_port: int = 0, *, pr
                 ray_serve.shutdown()
             if not connected_before:
                 ray.shutdown()
+        os.environ.pop(ADDRESS, None)
+        if named_before is not None:
+            os.environ[ADDRESS] = named_before
 
 
 def applications_of_ours() -> list[str]:

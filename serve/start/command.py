@@ -16,7 +16,7 @@ from models.errors import InputError
 from serve.core.options import Options
 from serve.core.tokens import read_tokens
 from serve.loading.model_source import is_alias
-from serve.on_ray.environment import HAPROXY
+from serve.on_ray.environment import HAPROXY, joined
 from serve.sessions.open_store import is_url, open_store
 
 
@@ -86,7 +86,7 @@ def check(options: Serve) -> None:
     if options.examples is not None and not Path(options.examples).is_dir():
         raise InputError(f"--examples {options.examples} is no folder: give a folder of JPEG, PNG or WebP images")
     # The proxies of a cluster listen on its machines, and may be there already; a Redis may be for those alone.
-    if options.plain or not os.environ.get("RAY_ADDRESS"):
+    if options.plain or not joined():
         check_port(options.host, options.port)
         if options.sessions and is_url(options.sessions):
             open_store(options.sessions)

@@ -1,8 +1,6 @@
 """A head that dies with a job on it: the next head, on the same store, knows the job and how it ended."""
 
-import os
 import shutil
-import signal
 import subprocess
 import tempfile
 import time
@@ -15,6 +13,7 @@ import pytest
 
 from tests.jobs.test_submit import ENVIRONMENT, RAY
 from tests.ports import free_port
+from tests.process_tree import kill_tree
 from tests.serve.redis_server import RedisServer
 
 
@@ -42,25 +41,9 @@ def head(store: int, port: int, dashboard: int) -> Iterator[subprocess.Popen[byt
                 time.sleep(1)
         yield running
     finally:
-        _kill(running.pid)
+        kill_tree(running.pid)
         running.wait(30)
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _kill(leader: int) -> None:
-    """Kill a process and all that descend from it, in whatever group."""
-    found, fresh = [leader], [leader]
-    while fresh:
-        listed = subprocess.run(
-            ["ps", "-o", "pid=", "--ppid", ",".join(map(str, fresh))], capture_output=True, text=True
-        )
-        fresh = [int(pid) for pid in listed.stdout.split() if int(pid) not in found]
-        found += fresh
-    for pid in found:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
 
 
 @pytest.mark.slow

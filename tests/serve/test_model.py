@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -170,10 +171,38 @@ def test_arguments_of_the_builder() -> None:
     [("auto", 0, 0), ("auto", 2, 1), ("cpu", 2, 0), ("cuda", 0, 1), ("cuda", 2, 1)],
 )
 def test_the_replica_reserves_a_gpu(device: str, num_gpus: int, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "local")
     monkeypatch.setattr("ray.is_initialized", lambda: True)
     monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 4.0} | ({"GPU": float(num_gpus)} if num_gpus else {}))
-    (owner,) = build_app({"checkpoint": "a", "device": device})._bound_deployment.init_args[1].values()
-    assert (owner._bound_deployment.ray_actor_options or {}).get("num_gpus", 0) == expected
+    assert reserved({"device": device}).get("num_gpus", 0) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "cpus", "gpus"),
+    [
+        ({}, 1, 0),
+        ({"device": "auto", "model_gpus": 0.5}, 1, 0),
+        ({"device": "cuda"}, 1, 1),
+        ({"device": "cuda", "model_cpus": "4", "model_gpus": "0.5"}, 4, 0.5),
+    ],
+)
+@pytest.mark.parametrize("address", ["192.0.2.1:6379", None])  # None: a builder that Ray Serve runs in the cluster
+def test_of_a_ray_that_was_joined_it_reserves_what_the_options_say(
+    options: dict[str, Any], cpus: float, gpus: float, address: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if address:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr("ray.is_initialized", lambda: True)
+    monkeypatch.setattr("ray.cluster_resources", lambda: pytest.fail("a Ray that may grow was asked what it has"))
+    found = reserved(options)
+    assert (found["num_cpus"], found.get("num_gpus", 0)) == (cpus, gpus)
+
+
+def reserved(options: dict[str, Any]) -> dict[str, Any]:
+    """What the heavy half of the one model asks Ray for."""
+    (owner,) = build_app({"checkpoint": "a"} | options)._bound_deployment.init_args[1].values()
+    return owner._bound_deployment.ray_actor_options or {}
 
 
 def faked_ray(
