@@ -165,7 +165,7 @@ def test_a_setting_that_dies_is_tried_again_then_named(ray_cluster: None, checkp
             name_of=lambda values: identity(BASE, values),
             why_not=lambda values: ["too high"] if values.get("refine.mask_threshold") == 0.9 else [],
             settings={},
-            out=tmp_path,
+            out=str(tmp_path),
             prepare=prepare,
         ),
         lambda entry, error: ended.update({entry.name: entry.status}),
