@@ -198,11 +198,6 @@ class _Referee:
         return self.contest
 
 
-def _less(num_cpus: float) -> float:
-    """CPUs without the room for trials."""
-    return round(max(0.0, num_cpus - ROOM), 4)
-
-
 def _raise_failure(referee: Any) -> None:
     """Raise the InputError of results that could not be kept; one that an actor raises comes in Ray's wrapping."""
     failure: Any = ray.get(referee.failed.remote())
@@ -362,7 +357,11 @@ def sweep(
     referee = kind.options(name=name, num_cpus=0, max_concurrency=1000, scheduling_strategy=here).remote(
         job.contest, str(path), job.settings, shared
     )
-    options: dict[str, Any] = {"num_cpus": _less(job.scaling.num_cpus), "max_restarts": -1, "max_task_retries": 1}
+    options: dict[str, Any] = {
+        "num_cpus": round(max(0.0, job.scaling.num_cpus - ROOM), 4),
+        "max_restarts": -1,
+        "max_task_retries": 1,
+    }
     if job.scaling.gpu:
         options["num_gpus"] = job.scaling.num_gpus
     options |= placed(job.scaling.nodes)
