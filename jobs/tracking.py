@@ -48,7 +48,7 @@ def default_uri(out: Path) -> str:
     path = Path(given.removeprefix("sqlite:///")) if given else (out.parent if submitted else Path()) / "mlflow.db"
     path.absolute().parent.mkdir(parents=True, exist_ok=True)
     uri = f"sqlite:///{path.absolute()}"
-    if not given and (submitted or os.environ.get("RAY_ADDRESS")):
+    if not given and (submitted or os.environ.get("RAY_ADDRESS", "local") != "local"):
         print(
             f"warning: MLFLOW_TRACKING_URI is not set, so MLflow writes to {uri}: a file in which the workers of other "
             "nodes may lose metrics, or find nothing. Set it to a server that all nodes reach (http://HOST:5000 of "
