@@ -11,18 +11,14 @@ FOLDER = Path(__file__).parents[2] / "deploy" / "kuberay"
 
 def documents() -> Iterator[tuple[str, dict[str, Any]]]:
     """Each document with the name of its file, jobs with their cluster."""
-    kustomization = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())
-    patches = [
-        (yaml.safe_load((FOLDER / p["path"]).read_text()), p["target"]["kind"]) for p in kustomization["patches"]
-    ]
-    named = {patch["path"] for patch in kustomization["patches"]} | {"kustomization.yaml"}
-    for path in sorted(FOLDER.glob("*.yaml")):
-        for document in (
-            yaml.safe_load_all(path.read_text()) if path.name not in {*patches, "kustomization.yaml"} else ()
-        ):
-            for patch, kind in patches.values():
-                if document["kind"] == kind:
-                    document["spec"] = merged(document["spec"], patch["spec"])
+    patches = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())["patches"]
+    others = {"kustomization.yaml", *(patch["path"] for patch in patches)}
+    for path in sorted(path for path in FOLDER.glob("*.yaml") if path.name not in others):
+        for document in yaml.safe_load_all(path.read_text()):
+            for patch in patches:
+                if document["kind"] == patch["target"]["kind"]:
+                    added = yaml.safe_load((FOLDER / patch["path"]).read_text())
+                    document["spec"] = merged(document["spec"], added["spec"])
             yield path.name, document
 
 
