@@ -13,7 +13,7 @@ from models.box import is_name
 from models.errors import InputError, find_input_error, lookup
 from models.lease import held
 from models.records import Record
-from models.storage import Storage, is_address, without_key
+from models.storage import Storage, is_address, refuse_key, without_key
 from models.working import working
 from pipeline.saved import as_dict as as_dict  # handed on to the jobs
 from pipeline.saved import from_dict as from_dict
@@ -88,7 +88,7 @@ def absolute_path(flag: str, given: str | Path) -> Path:
 
 def new_folder(flag: str, given: str) -> str:
     """Make the path of a folder to write absolute, or take an address; raises InputError if something is there."""
-    place = location(flag, given)
+    place = out_place(flag, given)
     path = Path(place)
     if is_address(place):
         taken = Storage(place).exists()
@@ -109,13 +109,19 @@ def location(flag: str, given: str) -> str:
     return given if is_address(given) else str(absolute_path(flag, given))
 
 
+def out_place(flag: str, given: str) -> str:
+    """Take where a job writes, as `location`; raises InputError for an address with a key in it."""
+    refuse_key(given)
+    return location(flag, given)
+
+
 @contextmanager
 def writing(flag: str, given: str) -> Iterator[Path]:
     """Give the folder that a job writes, here or for an address (models/working.py); no other job may write it.
 
     Raises InputError for an address with a key in it, and for a folder that another job is writing.
     """
-    place = location(flag, given)
+    place = out_place(flag, given)
     with working(place) as folder, held(place):
         yield folder
 

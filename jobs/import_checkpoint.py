@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from jobs.cli import absolute_path, location, parse, run_job
+from jobs.cli import absolute_path, out_place, parse, run_job
 from models import checkpoint
 from models.errors import InputError, lookup
 from models.networks import NETWORKS
@@ -44,7 +44,7 @@ class ImportConfig:
 def main(argv: Sequence[str]) -> int:
     """Parse, read, check, write, report."""
     config = parse(ImportConfig, argv, prog="import_checkpoint")
-    file, out = absolute_path("FILE", config.file), location("--out", config.out)
+    file, out = absolute_path("FILE", config.file), out_place("--out", config.out)
     lookup("network", config.network, NETWORKS)
     refuse_other_content(out)
     if config.decoder is not None:

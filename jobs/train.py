@@ -21,6 +21,7 @@ from jobs.cli import (
     data_root,
     from_dict,
     location,
+    out_place,
     parse,
     run_job,
     take_preset,
@@ -67,7 +68,7 @@ def main(argv: Sequence[str]) -> int:
         preset, config = read_flags(argv, "train")
     from jobs.ray_env import connected
 
-    checked = check(config)
+    checked = check(dataclasses.replace(config, out=out_place("--out", config.out)))
     with writing("--out", config.out) as out, connected(config.ray, num_cpus=config.num_cpus):
         train(checked, out, tracking.default_uri(out), name=preset)
     return 0

@@ -44,6 +44,7 @@ def _me() -> dict[str, Any]:
 
 @contextmanager
 def _held_here(folder: Path) -> Iterator[None]:
+    made = not folder.exists()
     path = make_folder(folder) / NAME
     file = _locked(path)
     try:
@@ -51,6 +52,8 @@ def _held_here(folder: Path) -> Iterator[None]:
     finally:
         with suppress(OSError):
             path.unlink(missing_ok=True)
+            if made:
+                folder.rmdir()  # where the job has written nothing
         file.close()
 
 

@@ -94,7 +94,7 @@ TRAIN = [
     (["demo", "--data.leave-out", "coco_mvall=x"], "unknown reader 'coco_mvall'; did you mean 'coco_mval'"),
     (["demo", "--data.leave-out", "coco_mval=absent"], "absent' does not exist"),
     (["demo", "--data.min-object-area", "-1"], "min_object_area is -1: expected a whole number >= 0"),
-    (["demo", "--out", "s3://bucket/run"], "expected a path that this machine has mounted"),
+    (["demo", "--network.fresh", "--out", "s3://key:secret@bucket/run"], "s3://bucket/run was given with a key"),
 ]
 
 EVALUATE = [

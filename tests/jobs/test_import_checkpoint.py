@@ -167,7 +167,7 @@ ERRORS: list[tuple[str, Any, list[str], str]] = [
         ["--network", "emc_hrnet18s", "--out", "full"],
         r"--out \S+full holds something else: name a new",
     ),
-    ("out URL", "emc", ["--network", "emc_hrnet18s", "--out", "s3://a/b"], "expected a path that this machine has"),
+    ("out URL", "emc", ["--network", "emc_hrnet18s", "--out", "s3://k:s@a/b"], "s3://a/b was given with a key"),
 ]
 
 

@@ -45,7 +45,11 @@ class TestChosen:
         record.write_text("192.0.2.1:6379")
         assert chosen() == ("192.0.2.1:6379", RECORD)
 
-    def test_a_record_of_a_ray_that_is_gone_is_one_sentence(self, record: Path) -> None:
+    def test_a_record_of_a_ray_that_is_gone_is_one_sentence(
+        self, record: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("ray.is_initialized", lambda: False)  # tests that need Ray share one
+        monkeypatch.setattr("ray.shutdown", lambda: None)
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             record.write_text(f"127.0.0.1:{taken.getsockname()[1]}")  # which nobody listens to
