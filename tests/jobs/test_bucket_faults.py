@@ -59,7 +59,7 @@ def test_a_server_that_dies_ends_a_job_and_the_same_command_goes_on(
         argv += ["--protocol.max-clicks", "20", "--scaling.actors", "1", "--out", out.uri]
         begun, again = "journal.jsonl", "going on: "
     else:
-        argv = ["jobs.train", *TRAIN[:-2], "--training.steps", "60", "--out", out.uri]
+        argv = ["jobs.train", *TRAIN, "--training.steps", "60", "--out", out.uri]
         begun, again = "ray/history.jsonl", "continuing the run in s3://masks/train"
     process = job(*argv)
     wait_for(process, out, begun)
