@@ -226,7 +226,7 @@ def evaluate(nodes: SpotNodes, folder: Path) -> None:
     assert result == calm
     again = len(log.read_text().split()) - opened
     print("opened", opened, "images, and", again, "again", flush=True)
-    assert again > 0  # what was in flight
+    assert 0 <= again <= opened / 2  # what was in flight, if something was
 
 
 def main(what: str, folder: Path, seed: int) -> None:
