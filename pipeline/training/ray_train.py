@@ -27,7 +27,7 @@ from ray.train import CheckpointUploadMode
 from models.errors import InputError, find_input_error
 from models.files import encoded, refusing, write
 from models.lines import lines_at
-from models.storage import Storage, is_address, joined
+from models.storage import RETRY, Storage, is_address, joined
 from pipeline.data.position import StreamPosition, rebatch
 from pipeline.data.ray_data import dataset, ordered_options
 from pipeline.data.sample import Item, Reader
@@ -54,7 +54,13 @@ def train(job: Job, reader: Reader, items: Sequence[Item], *, mailbox: str = "")
     """
     job.scaling.check_batch(job.training)
     with collecting(mailbox) as refusals:
-        result = _trainer(job, reader, items, refusals).fit()
+        try:
+            result = _trainer(job, reader, items, refusals).fit()
+        except ray.train.ControllerError as error:
+            if isinstance(error.controller_failure, OSError):  # it keeps its list of checkpoints there
+                where = Storage(job.storage).path()
+                raise InputError(f"{where} cannot be written: {error.controller_failure}; {RETRY}") from error
+            raise
     if result.checkpoint is None:
         raise RuntimeError(f"training ended without a checkpoint: see the logs under {job.storage}")
     return _place(job.storage, result.checkpoint)
