@@ -206,10 +206,11 @@ def _log_file(uri: str, run_id: str, artifact_path: str, path: Path) -> None:
 
 def log_files(uri: str, run_id: str, folder: Path, artifact_path: str) -> None:
     """Log a file or a folder as artifacts of a run."""
-    if folder.is_dir():
-        client(uri).log_artifacts(run_id, str(folder), artifact_path)
-    else:
-        client(uri).log_artifact(run_id, str(folder), artifact_path)
+    mlflow = client(uri)
+    for path in sorted(folder.rglob("*")) if folder.is_dir() else (folder,):
+        if path.is_file() and not path.name.startswith("."):  # such as the lock of a job that is running
+            below = path.parent.relative_to(folder).as_posix() if folder.is_dir() else "."
+            mlflow.log_artifact(run_id, str(path), artifact_path if below == "." else f"{artifact_path}/{below}")
 
 
 def end_run(uri: str, run_id: str, status: str = "FINISHED") -> None:

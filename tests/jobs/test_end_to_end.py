@@ -105,6 +105,8 @@ def test_the_jobs_end_to_end(
         filter_string="tags.mlflow.runName = 'evaluate'",
     )
     assert evaluated.data.metrics["cfr_1/noc_90"] == summaries[2]["noc"]["0.90"]
+    logged = {entry.path for entry in client.list_artifacts(evaluated.info.run_id, "evaluation")}
+    assert logged == {f"evaluation/{name}" for name in written}
 
     # compare
     assert compare.main(["evaluated", "evaluated", "--refine-a", "standard", "--refine-b", "cfr_1"]) == 0
