@@ -85,6 +85,7 @@ class TestPapers:
         "jobs.import_checkpoint",
         "jobs.export",
         "jobs.demo",
+        "jobs.doctor",
         "serve",
     ],
 )
