@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -106,6 +107,8 @@ def checkpoint_source(flag: str, given: str | Path) -> str:
 
 def location(flag: str, given: str) -> str:
     """Take an address (s3://BUCKET/FOLDER) as it is and make a path absolute, for what may lie in a bucket."""
+    if re.match(r"[a-z][a-z0-9+]+:/+(?!/)", given, re.IGNORECASE) and not is_address(given):
+        raise InputError(f"{flag} {given}: an address has two slashes, as s3://BUCKET/FOLDER")
     return given if is_address(given) else str(absolute_path(flag, given))
 
 

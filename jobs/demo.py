@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
         with refusing(out):
             out.rename(aside)
     write(out / MARKER, "made by jobs.demo\n")
-    uri = tracking.default_uri(out)
+    uri = tracking.answering_uri(out)
     started = time.monotonic()
     from jobs.ray_env import connected
 

@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
 
 def evaluate_and_track(config: EvaluateConfig, out: Path) -> None:
     """Evaluate inside a connection to Ray, show the table, and keep all of it with MLflow."""
-    uri = tracking.default_uri(out)
+    uri = tracking.answering_uri(out)
     summaries = evaluate(config, out)
     run_id = tracking.start_run(uri, "evaluate", as_dict(config), experiment=config.experiment)
     for name, reader in open_datasets(config).items():

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jobs.cli import Flagged, data_root, location, parse, progress_line, run_job
-from jobs.ray_env import connected, fit_actors
+from jobs.ray_env import connected, fit_actors, refuse_nodes
 from models.decoding import Decoding
 from models.errors import lookup
 from models.records import Count, Factor, Positive
@@ -138,6 +138,7 @@ def on_ray(rows_per_group: int, actors: int, num_cpus: float, nodes: str) -> Any
     def run(maker: PartMaker, storage: Storage, parts: Sequence[int]) -> Iterator[dict[str, int]]:
         from pipeline.data.ray_parts import run_parts
 
+        refuse_nodes("--nodes", nodes)
         most, share = fit_actors(actors, num_cpus, len(parts))
         pool = {"actors": (1, most), "num_cpus": share, "options": placed(nodes)}
         yield from run_parts(maker, storage, parts, rows_per_group=rows_per_group, **pool)

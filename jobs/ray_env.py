@@ -158,6 +158,14 @@ def is_own() -> bool:
     return os.environ.get(ADDRESS) == LOCAL
 
 
+def refuse_nodes(flag: str, nodes: str) -> None:
+    """Raise InputError for a flag that chooses nodes of a Ray of this job alone, which has none to choose."""
+    if nodes and is_own():
+        raise InputError(
+            f"{flag} {nodes}: this job's separate Ray has this machine alone: leave it out, or join a cluster by --ray"
+        )
+
+
 def fit_actors(wanted: int, num_cpus: float, num_pieces: int) -> tuple[int, float]:
     """Size a pool: its most actors, and what each reserves.
 
@@ -176,6 +184,7 @@ def fit_evaluation(scaling: EvaluationScaling) -> EvaluationScaling:
     """Say how many actors evaluate where the flags do not: one per CPU or GPU of the job's own Ray, else UNASKED."""
     if not is_own():
         return replace(scaling, actors=scaling.actors or UNASKED)
+    refuse_nodes("--scaling.nodes", scaling.nodes)
     have = resources()
     if scaling.gpu and not have.get("GPU"):
         raise InputError("--scaling.gpu: Ray finds no GPU here; leave the flag out to evaluate on CPUs")

@@ -73,7 +73,7 @@ class Waits:
         wanted = ", ".join(f"{found.get(shape, 1)} x {shape}" for shape in sorted(long))
         return (
             f"waiting for resources since {waited:.0f} s: {wanted}; this Ray has no room for them now. It goes on when "
-            "nodes come or others end; if none can have them, ask for less (--scaling..., --actors, --num-cpus)"
+            "nodes come or others end; if none can have them, ask for less (--scaling..., --nodes, --actors)"
         )
 
 

@@ -66,7 +66,7 @@ def main(argv: Sequence[str]) -> int:
     place = config.out or f"runs/sweep-{space_name}-{datetime.now():%Y%m%d-%H%M%S}"
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's own table
     with writing("--out", place) as out, connected(config.ray):
-        sweep(config, space_name, space, out, tracking.default_uri(out))
+        sweep(config, space_name, space, out, tracking.answering_uri(out))
     return 0
 
 
@@ -124,10 +124,11 @@ def ordered(reader: Reader, protocol: EvaluationConfig, seed: int) -> list[Any]:
 
 def sweep(config: SweepConfig, space_name: str, space: Space, out: Path, uri: str) -> list[Any]:
     """Sweep inside a connection to Ray; writes OUT and returns the standings."""
-    from jobs.ray_env import fit_actors
+    from jobs.ray_env import fit_actors, refuse_nodes
     from pipeline.tuning.ray_tune import Sweep
     from pipeline.tuning.ray_tune import sweep as sweep_on_ray
 
+    refuse_nodes("--scaling.nodes", config.scaling.nodes)
     make_folder(out)
     base, protocol, reader = base_of(config), protocol_of(config), open_data(config)
     pieces = ordered(reader, protocol, config.seed)

@@ -17,6 +17,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
 
 from models import box
 from models.errors import InputError
@@ -55,6 +58,24 @@ def default_uri(out: Path) -> str:
             "`mlflow server`; docs/MLFLOW.md), or to that database if one machine is all there is",
             flush=True,
         )
+    return uri
+
+
+def answering_uri(out: Path) -> str:
+    """The tracking URI of a job that begins; raises InputError, before the work, if nothing answers there."""
+    from mlflow.exceptions import MlflowException
+
+    uri = default_uri(out)
+    try:
+        if urlsplit(uri).scheme in ("http", "https"):
+            httpx.get(uri, timeout=10)  # MLflow itself would try for minutes
+        client(uri).search_experiments(max_results=1)
+    except (httpx.HTTPError, MlflowException) as error:
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise InputError(
+            f"MLflow cannot be used at {without_key(uri)} ({reason[:300]}): start it, or set MLFLOW_TRACKING_URI to a "
+            "server or a database that is there (docs/MLFLOW.md)"
+        ) from error
     return uri
 
 

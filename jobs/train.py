@@ -70,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
 
     checked = check(dataclasses.replace(config, out=out_place("--out", config.out)))
     with writing("--out", config.out) as out, connected(config.ray, num_cpus=config.num_cpus):
-        train(checked, out, tracking.default_uri(out), name=preset)
+        train(checked, out, tracking.answering_uri(out), name=preset)
     return 0
 
 
@@ -325,11 +325,13 @@ def count_objects(items: Sequence[Item]) -> int:
 
 def fit_scaling(scaling: ScalingConfig) -> ScalingConfig:
     """Fit a run into a Ray of its own; one that was joined may still grow, so there the wish stands."""
-    from jobs.ray_env import is_own, resources
+    from jobs.ray_env import is_own, refuse_nodes, resources
     from pipeline.training.ray_train import with_small_cluster
 
     if not is_own():
         return scaling
+    refuse_nodes("--scaling.nodes", scaling.nodes)
+    refuse_nodes("--scaling.data-nodes", scaling.data_nodes)
     have = resources()
     if scaling.gpu and have.get("GPU", 0) < scaling.workers:
         raise InputError(

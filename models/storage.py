@@ -219,8 +219,11 @@ def _open(uri: str) -> "tuple[pafs.FileSystem, str]":
         raise InputError(f"{named} is no UTF-8: prepared data sets lie in folders whose names are") from None
     if "://" not in uri:
         return pafs.LocalFileSystem(), str(Path(uri).expanduser().absolute())
+    scheme, _, rest = uri.partition("://")
+    if "//" in rest.split("?")[0].rstrip("/"):
+        raise InputError(f"{without_key(uri)} has an empty name between two slashes: expected s3://BUCKET/FOLDER")
     try:
-        filesystem, path = pafs.FileSystem.from_uri(quote(uri, safe=RESERVED))
+        filesystem, path = pafs.FileSystem.from_uri(f"{scheme.lower()}://{quote(rest, safe=RESERVED)}")
     except (pa.ArrowInvalid, OSError, NotImplementedError) as error:
         reason = re.sub(r"(?<=://)[^/@\s]+@", "", str(error))
         raise InputError(
@@ -236,8 +239,8 @@ def without_key(uri: str) -> str:
     """An address as people may see it: without the key that it may carry, and without settings; a path as it is."""
     if not is_address(uri):
         return uri.rstrip("/") or uri
-    scheme, _, rest = uri.split("?")[0].rstrip("/").partition("://")
-    return f"{scheme}://{rest.rsplit('@', 1)[-1]}"
+    scheme, _, rest = uri.split("?")[0].partition("://")
+    return f"{scheme}://{rest.rstrip('/').rsplit('@', 1)[-1]}"
 
 
 def joined(place: str | Path, name: str) -> str:

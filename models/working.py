@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import unquote
 
 from models.files import PART, whole_folder, write
 from models.storage import Storage, is_address, joined, refuse_key, split, without_key
@@ -53,6 +54,7 @@ def at_hand(place: str | Path) -> Iterator[Path]:
         return
     refuse_key(str(place))
     folder, name = split(place)
+    name = unquote(name)  # as Arrow reads the folder
     with tempfile.TemporaryDirectory(prefix="maskwright-") as copies:
         write(Path(copies) / name, Storage(folder).read(name))
         yield Path(copies) / name

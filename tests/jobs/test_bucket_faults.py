@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from jobs import compare, evaluate, predict
+from jobs.cli import out_place
 from models import checkpoint
 from models.errors import InputError
 from models.lines import Lines, lines_at
 from models.storage import Storage
+from models.working import at_hand
 from tests.bucket import Server
 from tests.jobs.test_end_to_end import SMALL, TRAIN
 from tests.models.tiny import tiny_network
@@ -147,6 +149,33 @@ def test_names_with_spaces_and_other_letters(server: Server) -> None:
     assert plain.path("x y.txt") == "s3://masks/ö ä/däta/x y.txt"
     assert plain.names("", ".txt") == ["x y.txt"]
     assert Storage(server.address.format(folder="%C3%B6%20%C3%A4/däta")).read("x y.txt") == b"1"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("s3://masks/a//b", "s3://masks/a//b has an empty name between two slashes"),
+        ("s3://", "s3:// names no folder"),
+        ("s3:/masks/x", "--out s3:/masks/x: an address has two slashes"),
+    ],
+)
+def test_addresses_that_are_none_are_one_sentence(given: str, said: str) -> None:
+    with pytest.raises(InputError) as told:
+        Storage(out_place("--out", given))
+    assert str(told.value).startswith(said)
+
+
+def test_a_scheme_may_be_written_in_capitals(server: Server) -> None:
+    Storage(server.address.format(folder="x").replace("s3://", "S3://")).write("a", b"1")
+    assert Storage(server.address.format(folder="x")).read("a") == b"1"
+
+
+def test_a_file_at_an_address_may_be_percent_encoded_as_its_folder_may(server: Server) -> None:
+    Storage(server.address.format(folder="in")).write("ph öto.jpg", b"1")
+    folder, mark, settings = server.address.format(folder="in").partition("?")
+    for name in ("ph öto.jpg", "ph%20%C3%B6to.jpg"):
+        with at_hand(f"{folder}/{name}{mark}{settings}") as path:
+            assert path.read_bytes() == b"1"
 
 
 def test_an_address_that_cannot_be_read_shows_no_key() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.ray_env import LOCAL, RECORD, UNASKED, chosen, connected, fit_actors, fit_evaluation
+from jobs.ray_env import LOCAL, RECORD, UNASKED, chosen, connected, fit_actors, fit_evaluation, refuse_nodes
 from jobs.ray_pending import Waits, shown
 from models.errors import InputError
 from pipeline.evaluation.config import EvaluationScaling
@@ -76,6 +76,17 @@ class TestChosen:
             ):
                 pass
             other.shutdown()
+
+
+def test_a_separate_ray_has_no_nodes_to_choose(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", LOCAL)
+    refuse_nodes("--nodes", "")
+    with pytest.raises(InputError, match=r"--nodes augment: this job's separate Ray has this machine alone"):
+        refuse_nodes("--nodes", "augment")
+    with pytest.raises(InputError, match=r"--scaling\.nodes augment: "):
+        fit_evaluation(EvaluationScaling(nodes="augment"))
+    monkeypatch.setenv("RAY_ADDRESS", "192.0.2.1:6379")
+    refuse_nodes("--nodes", "augment")
 
 
 class TestAsked:

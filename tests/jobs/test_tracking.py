@@ -10,6 +10,7 @@ import pytest
 
 from jobs import tracking
 from models import checkpoint as checkpoints
+from models.errors import InputError
 from pipeline.data.hold_out import HoldOut
 from pipeline.data.readers import open_reader
 from tests.training.tiny import tiny_network
@@ -183,3 +184,12 @@ def test_what_refinements_are_called_is_accepted_as_a_metric(mlflow_uri: str) ->
     run = tracking.start_run(mlflow_uri, "evaluate", {})
     tracking.log_metrics(mlflow_uri, run, 0, {"iou_at_1": 0.5}, prefix="data/zoom_in+cfr_1/")
     assert tracking.client(mlflow_uri).get_run(run).data.metrics == {"data/zoom_in-cfr_1/iou_at_1": 0.5}
+
+
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "foo://bar"])
+def test_where_nothing_answers_a_job_says_so_before_its_work(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(InputError, match=f"^MLflow cannot be used at {uri} .*: start it, or set MLFLOW_TRACKING_URI"):
+        tracking.answering_uri(tmp_path)
