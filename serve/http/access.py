@@ -9,7 +9,7 @@ from serve.core.problems import Problem
 from serve.core.tokens import Token, find
 from serve.http.shield import path_of, refuse
 
-OPEN = ("/", "/openapi.json", "/v1/health/live", "/api/functions", "/api/function_invocations")
+OPEN = ("", "/", "/openapi.json", "/v1/health/live", "/api/functions", "/api/function_invocations")
 OPEN_UNDER = ("/web/", "/api/functions/")
 """Where no token is asked for: the page itself, which has no data, whether the process lives, and CVAT's calls, which
 bring none and are let in by address (serve/faces/cvat.py)."""
