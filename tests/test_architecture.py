@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "serve": {"serve", "models"},
 }
 RAY_FILES = {
+    "jobs/doctor/nodes.py",
     "jobs/ray_env.py",
     "jobs/ray_pending.py",
     "pipeline/ray_refusals.py",

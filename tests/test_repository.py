@@ -1,13 +1,11 @@
-"""What a user meets first is true: the README's commands, the references to papers, the cluster file."""
+"""What a user meets first is true: the README's commands, the references to papers."""
 
-import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 ROOT = Path(__file__).parent.parent
 
@@ -73,37 +71,6 @@ class TestPapers:
                 assert path.exists(), f"docs/PAPERS.md: no {path.relative_to(ROOT)}"
 
 
-class TestClusterFile:
-    @pytest.fixture
-    def cluster(self) -> dict:
-        return yaml.safe_load((ROOT / "cluster.yaml").read_text())
-
-    def test_fits_the_schema(self, cluster: dict) -> None:
-        import jsonschema
-        import ray
-
-        schema = json.loads((Path(ray.__file__).parent / "autoscaler" / "ray-schema.json").read_text())
-        jsonschema.validate(cluster, schema)
-        cluster["available_node_types"]["head"]["surprise"] = 1
-        with pytest.raises(jsonschema.ValidationError):
-            jsonschema.validate(cluster, schema)
-
-    def test_passes_the_launcher(self, cluster: dict) -> None:
-        """The schema misses a wrong head type and minimum workers above the maximum; the launcher does not."""
-        from ray.autoscaler._private.util import prepare_config, validate_config
-
-        validate_config(prepare_config(cluster))
-        with pytest.raises(Exception, match="head_node_type"):
-            validate_config(prepare_config({**cluster, "head_node_type": "nobody"}))
-
-    def test_has_the_groups_that_the_jobs_ask_for(self, cluster: dict) -> None:
-        types = cluster["available_node_types"]
-        assert types["head"]["resources"]["CPU"] == 0
-        assert types["gpu_workers"]["resources"]["GPU"] > 0
-        assert "augment" in types["cpu_workers"]["resources"]
-        assert sum(t["min_workers"] for t in types.values()) <= cluster["max_workers"]
-
-
 @pytest.mark.networks  # not in the quick part: a process each
 @pytest.mark.parametrize(
     "module",
@@ -118,6 +85,7 @@ class TestClusterFile:
         "jobs.import_checkpoint",
         "jobs.export",
         "jobs.demo",
+        "jobs.doctor",
         "serve",
     ],
 )

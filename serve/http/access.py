@@ -9,10 +9,11 @@ from serve.core.problems import Problem
 from serve.core.tokens import Token, find
 from serve.http.shield import path_of, refuse
 
-OPEN = ("", "/", "/openapi.json", "/v1/health/live", "/api/functions", "/api/function_invocations")
+PROBES = ("/v1/health/live", "/v1/health/ready")
+OPEN = ("", "/", "/openapi.json", "/api/functions", "/api/function_invocations", *PROBES)
 OPEN_UNDER = ("/web/", "/api/functions/")
-"""Where no token is asked for: the page itself, which has no data, whether the process lives, and CVAT's calls, which
-bring none and are let in by address (serve/faces/cvat.py)."""
+"""Where no token is asked for: the page itself, which has no data, the probes of an orchestrator, and CVAT's calls,
+which bring none and are let in by address (serve/faces/cvat.py)."""
 ADMIN_UNDER = ("/v1/admin/", "/metrics")
 
 

@@ -53,12 +53,12 @@ def create_app(
     clock: Callable[[], float] = time.time,
     *,
     secrets: Secrets | None = None,
-    answers_request_id: bool = True,
+    behind_serve: bool = False,
 ) -> FastAPI:
     """Build the app around an engine of this process or what else makes masks, one or several by name.
 
-    `clock` (s) decides what expires; `secrets` are by default what the options lead to; `answers_request_id`: whether
-    answers name the request, which a proxy in front may do. Raises InputError.
+    `clock` (s) decides what expires; `secrets` are by default what the options lead to; `behind_serve`: whether
+    a proxy of Ray Serve answers, which names requests and counts them. Raises InputError.
     """
     options = options or Options()
     secrets = secrets or Secrets.of(options)
@@ -90,7 +90,7 @@ def create_app(
     app.add_middleware(Access, tokens=secrets.tokens)
     app.add_middleware(Guard, hosts=options.hosts, origins=options.origins)
     app.add_middleware(Shield)
-    app.add_middleware(Observe, answers_id=answers_request_id)
+    app.add_middleware(Observe, behind_serve=behind_serve)
     app.add_middleware(BehindProxy, proxies=options.proxies, root_path=options.root_path)
     _add_error_handlers(app)
     for add in (add_models, add_sessions, add_changes, add_views, add_objects, add_predict):

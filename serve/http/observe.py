@@ -16,13 +16,15 @@ HEADER = "X-Request-ID"
 STARTS = ("http.response.start", "websocket.http.response.start", "websocket.accept")
 GONE = "gone"
 """Status of a request whose client left before it was answered."""
+APPLICATION, LEFT = "maskwright", 499
+"""What Ray Serve would call the application, and such a status."""
 
 
 class Observe:
-    """ASGI middleware; see the module. `answers_id`: whether the answer names the request; a proxy may do it."""
+    """ASGI middleware; see the module. `behind_serve`: a proxy of Ray Serve names and counts requests."""
 
-    def __init__(self, app: ASGIApp, answers_id: bool = True) -> None:
-        self.app, self._answers_id = app, answers_id
+    def __init__(self, app: ASGIApp, behind_serve: bool = False) -> None:
+        self.app, self._behind_serve = app, behind_serve
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -36,7 +38,7 @@ class Observe:
             nonlocal status
             if message["type"] in STARTS:
                 status = message.get("status", 101)
-                if self._answers_id:
+                if not self._behind_serve:
                     message.setdefault("headers", [])
                     MutableHeaders(scope=message)[HEADER] = record.request_id
             await send(message)
@@ -48,6 +50,8 @@ class Observe:
             current.reset(token)
             record.session_id = scope.get("path_params", {}).get("session_id")
             is_socket = scope["type"] == "websocket"
+            if not is_socket and not self._behind_serve:
+                _count(scope["method"], route_of(scope), str(status or LEFT), started)
             _finish(record, "WS" if is_socket else scope["method"], route_of(scope), status, started, is_socket)
 
 
@@ -88,6 +92,14 @@ def work(call: str, request_id: str, session_id: str | None = None) -> Iterator[
 def route_of(scope: Scope) -> str:
     """Template of the route that a request came to: of addresses without one nothing is said."""
     return getattr(scope.get("route"), "path", None) or "unmatched"
+
+
+def _count(method: str, route: str, status: str, started: float) -> None:
+    """Count a request as Ray Serve's proxies do, for its dashboards."""
+    metrics.put(metrics.HTTP_REQUESTS, 1, route, method, APPLICATION, status)
+    metrics.since(metrics.HTTP_MS, started, method, route, APPLICATION, status)
+    if status >= "400":
+        metrics.put(metrics.HTTP_ERRORS, 1, route, status, method, APPLICATION)
 
 
 def _finish(record: Record, method: str, route: str, status: int, started: float, is_socket: bool = False) -> None:

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from serve.core.problems import CODES
+from serve.http.access import PROBES
 from serve.http.openapi_examples import add_examples
 from serve.wire.protocol import (
     AddRequest,
@@ -90,7 +91,8 @@ def document(app: FastAPI, asks_for_token: bool = False) -> dict[str, Any]:
         if asks_for_token:
             schema["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
             schema["security"] = [{"token": []}]
-            schema["paths"]["/v1/health/live"]["get"]["security"] = []
+            for path in PROBES:
+                schema["paths"][path]["get"]["security"] = []
         app.openapi_schema = schema
     return app.openapi_schema
 

@@ -9,11 +9,13 @@ from models.errors import InputError
 
 WRONG_TIME = {9: "begins later than now", 10: "has expired"}
 """By OpenSSL's numbers (X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED)."""
+NUM_ROUNDS = 4
+"""Messages of a handshake that either end sends, and one more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tls:
-    """Files in PEM: the certificate, followed by those in between where there are any, and the key without a password."""
+    """Files in PEM: the certificate, followed by those in between where there are any; the key without a password."""
 
     certificate: str
     key: str
@@ -29,7 +31,7 @@ class Tls:
         return None
 
     def check(self) -> str | None:
-        """Raise InputError for files that cannot be served; returns what clients will not like about the certificate."""
+        """Raise InputError for files that cannot be served; returns why clients will refuse the certificate, if so."""
         for path, flag in ((self.certificate, "--certificate"), (self.key, "--key")):
             try:
                 Path(path).read_bytes()
@@ -66,20 +68,18 @@ class Tls:
 
 
 def _complaint(client: ssl.SSLContext, server: ssl.SSLContext, certificate: str) -> str | None:
-    """What a client that trusts the certificate says of it: a handshake in memory, as `ssl` reads no dates by itself."""
+    """What a client that trusts the certificate says of it, in a handshake in memory: `ssl` itself reads no dates."""
     from_client, from_server = ssl.MemoryBIO(), ssl.MemoryBIO()
     ends = [
         client.wrap_bio(from_server, from_client),
         server.wrap_bio(from_client, from_server, server_side=True),
     ]
-    while ends:
-        for end in tuple(ends):
-            try:
-                end.do_handshake()
-                ends.remove(end)
-            except ssl.SSLWantReadError:
-                continue
-            except ssl.SSLCertVerificationError as error:
-                wrong = WRONG_TIME.get(error.verify_code)
-                return wrong and f"the certificate {certificate} {wrong}: clients will refuse it"
+    for end in ends * NUM_ROUNDS:
+        try:
+            end.do_handshake()
+        except ssl.SSLWantReadError:
+            continue
+        except ssl.SSLCertVerificationError as error:
+            wrong = WRONG_TIME.get(error.verify_code)
+            return wrong and f"the certificate {certificate} {wrong}: clients will refuse it"
     return None

@@ -101,6 +101,25 @@ RETRIES = Metric(
     help="What was done again. what: change (a client repeated it), file (a replica had to be sent the image)",
     labels=("what",),
 )
+HTTP_REQUESTS = Metric(
+    name="serve_num_http_requests",
+    kind="counter",
+    help="HTTP requests, by the names of Ray Serve's proxies, where another process answers in their place",
+    labels=("route", "method", "application", "status_code"),
+)
+HTTP_ERRORS = Metric(
+    name="serve_num_http_error_requests",
+    kind="counter",
+    help="HTTP requests with a status of 400 and above, by the names of Ray Serve's proxies",
+    labels=("route", "error_code", "method", "application"),
+)
+HTTP_MS = Metric(
+    name="serve_http_request_latency_ms",
+    kind="histogram",
+    help="Time of an HTTP request, by the names of Ray Serve's proxies",
+    labels=("method", "route", "application", "status_code"),
+    bounds=MS,
+)
 METRICS = (
     REQUEST_MS,
     PROBLEMS,
@@ -118,6 +137,9 @@ METRICS = (
     SOCKETS,
     MODEL_NAN,
     RETRIES,
+    HTTP_REQUESTS,
+    HTTP_ERRORS,
+    HTTP_MS,
 )
 
 

@@ -55,7 +55,7 @@ class Maskwright:
         fleet = Fleet({name: RemoteModel(owner, timeout_s) for name, owner in self.owners.items()})
         # Ray Serve's proxy names the request in the answer.
         with refusing():
-            return create_app(fleet, self.options, answers_request_id=False)
+            return create_app(fleet, self.options, behind_serve=True)
 
 
 def build_app(args: dict[str, Any]) -> Application:

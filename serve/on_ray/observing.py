@@ -10,7 +10,7 @@ from ray.util.metrics import Counter, Gauge, Histogram
 from serve.core.options import LogFormat
 from serve.observing import metrics
 from serve.observing.logs import install_logs
-from serve.observing.metrics import METRICS, Metric
+from serve.observing.metrics import Metric
 
 REFRESH_S = 5.0
 """Ray forgets a gauge that was not set for two of its reports, which are 10 s apart."""
@@ -20,13 +20,14 @@ class RaySink:
     """A Sink on ray.util.metrics, for a process of Ray; exported names have the prefix ray_."""
 
     def __init__(self) -> None:
-        self._kept = {metric: _made(metric) for metric in METRICS}
+        self._kept: dict[Metric, Histogram | Counter | Gauge] = {}
+        self._making = threading.Lock()
         self._gauges: dict[tuple[Metric, tuple[str, ...]], float] = {}
         threading.Thread(target=self._refresh, name="gauges", daemon=True).start()
 
     def put(self, metric: Metric, value: float, labels: tuple[str, ...]) -> None:
         """Take a number."""
-        kept, tags = self._kept[metric], dict(zip(metric.labels, labels, strict=True))
+        kept, tags = self._metric(metric), dict(zip(metric.labels, labels, strict=True))
         if isinstance(kept, Histogram):
             kept.observe(value, tags)
         elif isinstance(kept, Counter):
@@ -35,11 +36,19 @@ class RaySink:
             self._gauges[metric, labels] = value
             kept.set(value, tags)
 
+    def _metric(self, metric: Metric) -> Histogram | Counter | Gauge:
+        # Made when it is needed: some names are Ray Serve's, which makes them itself where its proxies answer.
+        if metric not in self._kept:
+            with self._making:
+                if metric not in self._kept:
+                    self._kept[metric] = _made(metric)
+        return self._kept[metric]
+
     def _refresh(self) -> None:
         pause = threading.Event()
         while not pause.wait(REFRESH_S):
             for metric, labels in list(self._gauges):
-                gauge, tags = self._kept[metric], dict(zip(metric.labels, labels, strict=True))
+                gauge, tags = self._metric(metric), dict(zip(metric.labels, labels, strict=True))
                 assert isinstance(gauge, Gauge)
                 gauge.set(self._gauges[metric, labels], tags)
 

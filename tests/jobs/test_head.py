@@ -18,14 +18,22 @@ from tests.serve.redis_server import RedisServer
 
 
 @contextmanager
-def head(store: int, port: int, dashboard: int) -> Iterator[subprocess.Popen[bytes]]:
+def head(store: int, port: int, dashboard: int, num_cpus: int = 2, **environ: str) -> Iterator[subprocess.Popen[bytes]]:
     """A head node whose tables are in a Redis; it is killed with all that it started, as a machine would go."""
     folder = tempfile.mkdtemp(prefix="mw", dir="/tmp")  # a long path does not fit into a socket's name
-    command = [str(RAY), "start", "--head", "--block", "--num-cpus=2", f"--port={port}", f"--temp-dir={folder}"]
+    command = [
+        str(RAY),
+        "start",
+        "--head",
+        "--block",
+        f"--num-cpus={num_cpus}",
+        f"--port={port}",
+        f"--temp-dir={folder}",
+    ]
     command += ["--include-dashboard=true", f"--dashboard-port={dashboard}"]
     # Without a port of its own it shares the usual one with any other Ray of this machine, and no job is ever run.
     command += [f"--dashboard-agent-listen-port={free_port()}", "--object-store-memory=100000000"]
-    env = ENVIRONMENT | {"RAY_REDIS_ADDRESS": f"127.0.0.1:{store}"}
+    env = ENVIRONMENT | {"RAY_REDIS_ADDRESS": f"127.0.0.1:{store}"} | environ
     log = Path(folder) / "head.log"
     with log.open("wb") as out:
         running = subprocess.Popen(command, cwd=folder, env=env, stdout=out, stderr=out, start_new_session=True)

@@ -73,7 +73,11 @@ def test_what_is_listed_is_measured(metric: Metric) -> None:
 
 
 def test_what_is_measured_is_documented() -> None:
-    rows = [line for line in (ROOT / "docs/METRICS.md").read_text().splitlines() if line.startswith("| `maskwright_")]
+    rows = [
+        line
+        for line in (ROOT / "docs/METRICS.md").read_text().splitlines()
+        if re.match(r"\| `(maskwright|serve)_", line)
+    ]
     documented = {}
     for row in rows:
         names, labels = (cell.strip() for cell in row.split("|")[1:3])
@@ -87,5 +91,5 @@ def test_names_without_ray_are_those_of_the_list() -> None:
     sink = PrometheusSink()
     for metric in METRICS:
         sink.put(metric, 1, tuple("x" for _ in metric.labels))
-    found = set(re.findall(r"^(maskwright_\w+)", sink.text().decode(), re.M))
+    found = set(re.findall(r"^((?:maskwright|serve)_\w+)", sink.text().decode(), re.M))
     assert {name for name in found if not name.endswith("_created")} == set(EXPORTED)

@@ -121,7 +121,7 @@ def test_answers_and_refusals_of_all_layers_have_ids(server: Server) -> None:
 
 
 def test_a_proxy_that_names_requests_is_not_repeated() -> None:
-    client = TestClient(create_app(Engine(DiskPredictor()), answers_request_id=False), ADDRESS)
+    client = TestClient(create_app(Engine(DiskPredictor()), behind_serve=True), ADDRESS)
     answer = client.get("/v1/nothing", headers={"X-Request-ID": "from-the-proxy"})
     assert "x-request-id" not in answer.headers
     assert answer.json()["request_id"] == "from-the-proxy"

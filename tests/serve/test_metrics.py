@@ -15,10 +15,13 @@ from models.interaction import Clicks
 from models.steps import Correct, Encode, Segment
 from serve.core.tokens import Token, new_token
 from serve.engine.batching import Batched
+from serve.engine.engine import Engine
 from serve.engine.forwards import Measured, half_of
+from serve.http.app import create_app
 from serve.observing import metrics
 from serve.observing.prometheus import PrometheusSink, add_metrics
 from tests.serve.conftest import ADDRESS, Server, refused
+from tests.serve.disks import DiskPredictor
 
 CLICKS = "/v1/sessions/{session_id}/clicks"
 
@@ -46,6 +49,19 @@ def numbers() -> Iterator[Numbers]:
     before = metrics.install(sink)
     yield Numbers(sink)
     metrics.install(before)
+
+
+def test_requests_count_by_the_names_of_ray_serve_where_no_proxy_of_it_does(numbers: Numbers) -> None:
+    for behind_serve, expected in ((False, 1), (True, 1)):
+        app = create_app(Engine(DiskPredictor()), behind_serve=behind_serve)
+        with TestClient(app, ADDRESS) as client:
+            assert client.get("/v1/health").status_code == 200
+            assert client.get("/v1/no/such/thing").status_code == 404
+        labels = {"route": "/v1/health", "method": "GET", "application": "maskwright"}
+        assert numbers.of("serve_num_http_requests_total", status_code="200", **labels) == expected
+        assert numbers.of("serve_http_request_latency_ms_count", status_code="200", **labels) == expected
+        assert numbers.of("serve_num_http_error_requests_total") == expected
+        assert numbers.of("serve_num_http_error_requests_total", error_code="404", route="unmatched") == expected
 
 
 def test_requests_by_route_status_model_and_click(numbers: Numbers, server: Server) -> None:

@@ -162,6 +162,8 @@ def test_a_front_outside_of_ray_serve_measures_and_hands_ids_on(tmp_path: Path) 
         while time.monotonic() < deadline and counted() < before + NUM_CLICKS:
             time.sleep(1)
         assert counted() == before + NUM_CLICKS
+        # No proxy of Ray Serve counts these, so the server does, by the proxies' names.
+        assert total(exported(), "serve_num_http_requests_total", route=route, status_code="200") >= NUM_CLICKS
     found = {
         (line["request_id"], line.get("call"))
         for line in lines_of_replicas()

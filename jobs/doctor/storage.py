@@ -1,0 +1,52 @@
+"""Whether a place can be written, read, listed and deleted from, and how far its clock is from ours."""
+
+import time
+import uuid
+from collections.abc import Iterator
+
+from jobs.doctor.finding import Finding
+from models.errors import InputError
+from models.storage import Storage, refuse_key, without_key
+
+SKEW_S = 60.0
+"""Beyond it something is wrong; at 15 minutes S3 refuses requests."""
+
+
+def storage(place: str) -> Iterator[Finding]:
+    """Write a small file in a new folder there, read it, list it, delete it."""
+    refuse_key(place)
+    about, name = f"storage {without_key(place)}", f".maskwright-doctor-{uuid.uuid4().hex}"
+    held = Storage(place).below(name)
+    data = uuid.uuid4().bytes
+    try:
+        held.write("probe", data)
+        wrote = time.time()
+        if held.read("probe") != data:
+            raise InputError(f"{held.path('probe')} reads otherwise than it was written")
+        state = held.state("probe")
+        if held.names("", "probe") != ["probe"] or state is None:
+            raise InputError(f"{held.path()} does not list what was written to it")
+        Storage(place).remove(name)
+        if held.state("probe") is not None:
+            raise InputError(f"{held.path('probe')} is still there after it was deleted")
+    except InputError as error:
+        do = "give the role or key of this machine s3:PutObject, GetObject, DeleteObject and ListBucket (deploy/aws)"
+        if held.is_local:
+            do = "make the folder, for the user that runs jobs, on every node"
+        yield Finding(
+            about,
+            "failure",
+            str(error).removesuffix("; mend that and run the same command again: what is finished is kept"),
+            do,
+        )
+        return
+    yield Finding(about, "ok", "written, read, listed, deleted")
+    yield skew(about, state[1] / 1e9 - wrote)
+
+
+def skew(about: str, seconds: float) -> Finding:
+    """Say how far another clock is ahead of this one."""
+    said = f"its clock is {abs(seconds):.0f} s {'ahead of' if seconds > 0 else 'behind'} this one"
+    if abs(seconds) < SKEW_S:
+        return Finding(about, "ok", said)
+    return Finding(about, "warning", said, "set both by NTP (chrony, systemd-timesyncd): S3 refuses 15 minutes")
