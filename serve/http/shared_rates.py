@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from limits import RateLimitItem, RateLimitItemPerSecond
 from limits.storage import RedisStorage
@@ -45,11 +46,13 @@ class SharedRates:
         window = window_of(what, per_second, burst)
 
         async def take(client: Client) -> float:
-            if self._alone_until is None or self._clock() >= self._alone_until:
-                if self._alone_until is not None:
+            until = self._alone_until
+            if until is None or self._clock() >= until:
+                if until is not None:
                     self._alone_until = self._clock() + RETRY_S  # one asks; the others do not wait for it
                 try:
-                    waits = await asyncio.get_running_loop().run_in_executor(self._threads, self._ask, window, client)
+                    asked = partial(self._ask, window, client, retries=until is not None)
+                    waits = await asyncio.get_running_loop().run_in_executor(self._threads, asked)
                 except RedisError as error:
                     self._lost(error)
                 else:
@@ -59,7 +62,9 @@ class SharedRates:
 
         return take
 
-    def _ask(self, window: RateLimitItem, client: Client) -> float:
+    def _ask(self, window: RateLimitItem, client: Client, *, retries: bool) -> float:
+        if self._alone_until is not None and not retries:
+            raise RedisError("it went away while this waited for a thread")
         if self._windows.hit(window, *client):
             return 0.0
         # What is refused costs nothing; between the two questions the window may have moved on.

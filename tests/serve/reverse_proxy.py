@@ -1,84 +1,83 @@
-"""A small reverse proxy of the test's own, in front of a server: HTTP and WebSockets below a path, with headers."""
+"""A small reverse proxy: it shows a server below a path, over HTTP and WebSockets, and knows nothing but that path."""
 
 import asyncio
+import contextlib
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
-import httpx
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
-
-DROPPED = {"connection", "content-length", "host", "keep-alive", "transfer-encoding", "upgrade"}
+NOT_HERE = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
-@dataclass(eq=False)
+@dataclass(kw_only=True)
 class ReverseProxy:
-    """An ASGI app: what is below `prefix` goes to `upstream` (http://HOST:PORT), the rest is answered 404.
+    """Answers on `port` of localhost for the server on port `behind`; says of each request what was asked for.
 
-    `strips` takes the prefix off; `named` are headers that it adds, and `asked` the paths that came.
+    `takes_off`: whether the server is asked for what is behind the path; else it gets whole paths.
     """
 
-    upstream: str
-    prefix: str
-    strips: bool
-    named: dict[str, str] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)
+    path: str
+    behind: int
+    takes_off: bool
+    says: dict[str, str] = field(default_factory=dict)
+    """Further headers for the server."""
+    port: int = 0
+    refused: list[str] = field(default_factory=list)
+    """What was asked for outside of the path."""
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        self.asked.append(scope["path"])
-        if not scope["path"].startswith(f"{self.prefix}/"):
-            if scope["type"] == "http":
-                await send({"type": "http.response.start", "status": 404, "headers": []})
-                await send({"type": "http.response.body", "body": b"nothing of this server's is here"})
+    async def serve(self, client: asyncio.StreamReader, answer: asyncio.StreamWriter) -> None:
+        """Serve one connection, which has one request."""
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            request, *headers = (await client.readuntil(b"\r\n\r\n")).decode("latin-1").strip().split("\r\n")
+            method, path, version = request.split(" ")
+            if path != self.path and not path.startswith(f"{self.path}/"):
+                self.refused.append(f"{method} {path}")
+                answer.write(NOT_HERE)
             else:
-                await send({"type": "websocket.close"})
-            return
-        await (self._request if scope["type"] == "http" else self._socket)(scope, receive, send)
+                path = path.removeprefix(self.path) if self.takes_off else path
+                reader, writer = await asyncio.open_connection("127.0.0.1", self.behind)
+                writer.write("\r\n".join([f"{method} {path} {version}", *self._rewritten(headers), "", ""]).encode())
+                await asyncio.gather(pump(client, writer), pump(reader, answer))
+        answer.close()
 
-    def _target(self, scope: Any) -> str:
-        path = scope["path"].removeprefix(self.prefix) if self.strips else scope["path"]
-        return f"{path}?{scope['query_string'].decode()}" if scope["query_string"] else path
-
-    def _headers(self, scope: Any) -> list[tuple[str, str]]:
-        said = {name.decode(): value.decode("latin-1") for name, value in scope["headers"]}
-        kept = [(name, value) for name, value in said.items() if name not in DROPPED]
-        host = {"X-Forwarded-Host": said["host"], "X-Forwarded-For": scope["client"][0]}
-        return [*kept, *(host | self.named).items()]
-
-    async def _request(self, scope: Any, receive: Any, send: Any) -> None:
-        body, more = b"", True
-        while more:
-            message = await receive()
-            body, more = body + message.get("body", b""), message.get("more_body", False)
-        async with httpx.AsyncClient(base_url=self.upstream, trust_env=False, timeout=60) as http:
-            target, headers = self._target(scope), self._headers(scope)
-            request = http.build_request(scope["method"], target, headers=headers, content=body)
-            answer = await http.send(request, stream=True)
-            raw = b"".join([part async for part in answer.aiter_raw()])
-            await answer.aclose()
-        kept = [(name.lower(), value) for name, value in answer.headers.raw if name.lower().decode() not in DROPPED]
-        length = [(b"content-length", str(len(raw)).encode())] if answer.status_code not in (204, 304) else []
-        await send({"type": "http.response.start", "status": answer.status_code, "headers": [*kept, *length]})
-        await send({"type": "http.response.body", "body": raw})
-
-    async def _socket(self, scope: Any, receive: Any, send: Any) -> None:
-        headers = [pair for pair in self._headers(scope) if not pair[0].startswith("sec-websocket-")]
-        address = f"ws{self.upstream.removeprefix('http')}{self._target(scope)}"
-        offered = scope["subprotocols"] or None
-        async with connect(address, additional_headers=headers, subprotocols=offered, proxy=None) as inner:
-            await receive()  # websocket.connect
-            await send({"type": "websocket.accept", "subprotocol": inner.subprotocol})
-            back = asyncio.create_task(_back(inner, send))
-            while (message := await receive())["type"] == "websocket.receive":
-                await inner.send(message.get("text") or message["bytes"])
-            await inner.close()
-            await back
+    def _rewritten(self, headers: list[str]) -> list[str]:
+        rows = [tuple(header.split(": ", 1)) for header in headers]
+        given = {name.lower(): value for name, value in rows}
+        if "upgrade" not in given:
+            rows = [(name, value) for name, value in rows if name.lower() != "connection"] + [("Connection", "close")]
+        rows = [(name, value) for name, value in rows if name.lower() != "host"]
+        said = {"Host": f"localhost:{self.behind}", "X-Forwarded-Host": given["host"], **self.says}
+        return [f"{name}: {value}" for name, value in [*rows, *said.items()]]
 
 
-async def _back(inner: ClientConnection, send: Any) -> None:
+async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    """Hand over bytes until there are no more."""
+    with contextlib.suppress(ConnectionError):
+        while data := await source.read(1 << 16):
+            sink.write(data)
+            await sink.drain()
+    sink.close()
+
+
+@contextlib.contextmanager
+def behind(proxy: ReverseProxy) -> Iterator[ReverseProxy]:
+    """Run it in a thread until the block ends."""
+    loop, started = asyncio.new_event_loop(), threading.Event()
+
+    async def run() -> None:
+        server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
+        proxy.port = server.sockets[0].getsockname()[1]
+        started.set()
+
+    def forever() -> None:
+        loop.run_until_complete(run())
+        loop.run_forever()
+
+    thread = threading.Thread(target=forever, daemon=True)
+    thread.start()
+    assert started.wait(10)
     try:
-        async for message in inner:
-            kind = "text" if isinstance(message, str) else "bytes"
-            await send({"type": "websocket.send", kind: message})
-    except ConnectionClosed:
-        return
+        yield proxy
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)

@@ -125,7 +125,7 @@ def test_haproxy_speaks_none(files: Tls, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize("options", [("--plain",), (), ("--proxy",)], ids=["plain", "ray", "proxies"])
 def test_the_command_speaks_tls(options: tuple[str, ...], small_checkpoint: Path, files: Tls, tmp_path: Path) -> None:
     with served(small_checkpoint, tmp_path, *options, tls=files) as running:
-        assert f"Ready: open {running.address}" in running.said()
+        assert f"Starting {running.address} " in running.said()
         assert running.address.startswith("https://")
         with Client(running.address, ca=files.certificate) as client, client.open(encoded(picture())) as session:
             mask = session.click(30, 20)
