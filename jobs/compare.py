@@ -113,7 +113,10 @@ def pick(
     except InputError:
         raise
     except (OSError, ValueError) as error:
-        raise InputError(f"{named} holds no evaluation: expected summary.json and objects.parquet ({error})") from error
+        reason = error.strerror or error if isinstance(error, OSError) else error  # without the path of a copy
+        raise InputError(
+            f"{named} holds no evaluation: expected summary.json and objects.parquet ({reason})"
+        ) from error
     for what, wanted, flag in (
         ("dataset", dataset, "--dataset"),
         ("policy", policy, "--policy"),

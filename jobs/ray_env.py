@@ -18,6 +18,8 @@ from pipeline.evaluation.config import EvaluationScaling
 
 ADDRESS, LOCAL = "RAY_ADDRESS", "local"
 RECORD = "what `ray start` recorded on this machine"
+ANSWER_S = 10.0
+"""Until a Ray that runs has answered."""
 UNASKED = 8
 """Actors that a job asks a joined Ray for where its flags give no number."""
 
@@ -101,7 +103,8 @@ def _join(address: str, source: str, level: int, verbose: bool) -> None:
     host, _, port = address.rpartition(":")
     if "://" not in address and port.isdigit():
         try:  # Ray itself would look for it for a minute
-            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+            socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
+            _answers(address)
         except OSError as error:
             advice = "`ray stop` forgets what was recorded" if source == RECORD else "start it, or name another"
             raise InputError(
@@ -121,6 +124,19 @@ def _join(address: str, source: str, level: int, verbose: bool) -> None:
         raise InputError(f"{where} cannot be joined: {' '.join(str(error).split())}") from error
     os.environ[ADDRESS] = address
     print(f"joined {where}", flush=True)
+
+
+def _answers(address: str) -> None:
+    """Raise OSError where another program listens: Ray itself would wait for it for minutes."""
+    import grpc
+
+    if os.environ.get("RAY_USE_TLS") == "1":
+        return
+    with grpc.insecure_channel(address) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(timeout=ANSWER_S)
+        except grpc.FutureTimeoutError:
+            raise OSError("another program listens there") from None
 
 
 @contextmanager

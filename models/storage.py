@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from models.errors import InputError
 from models.files import PART, make_folder, refusing, whole_file, whole_folder, write
@@ -23,6 +25,8 @@ if TYPE_CHECKING:  # where nothing but local files is read, pyarrow is not loade
 
 FORGOTTEN = 24 * 3600.0
 READERS = 16
+RESERVED = "%/:?#[]@!$&'()*+,;=~"
+"""What stays as it is in an address; spaces and letters beyond ASCII are written %20 and so on for Arrow."""
 RETRY = "mend that and run the same command again: what is finished is kept"
 
 
@@ -216,10 +220,11 @@ def _open(uri: str) -> "tuple[pafs.FileSystem, str]":
     if "://" not in uri:
         return pafs.LocalFileSystem(), str(Path(uri).expanduser().absolute())
     try:
-        filesystem, path = pafs.FileSystem.from_uri(uri)
+        filesystem, path = pafs.FileSystem.from_uri(quote(uri, safe=RESERVED))
     except (pa.ArrowInvalid, OSError, NotImplementedError) as error:
+        reason = re.sub(r"(?<=://)[^/@\s]+@", "", str(error))
         raise InputError(
-            f"{without_key(uri)} is no address that can be opened: {error}; expected a path, s3://BUCKET/FOLDER or "
+            f"{without_key(uri)} is no address that can be opened: {reason}; expected a path, s3://BUCKET/FOLDER or "
             "another address that Arrow knows"
         ) from error
     if not path.strip("/"):

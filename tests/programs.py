@@ -10,6 +10,7 @@ import pytest
 
 PROGRAMS = {
     "redis-server": ("redis-server",),
+    "prometheus": ("promtool",),
     "chromium": ("chromium", "chromium-browser", "google-chrome"),
 }
 """Debian's package, and the names that its program goes by."""

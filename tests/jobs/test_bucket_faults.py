@@ -1,5 +1,6 @@
 """A bucket whose server goes away, refuses or lacks something: one clear error, and the same command goes on later."""
 
+import http.server
 import subprocess
 import sys
 import threading
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs import evaluate, predict
+from jobs import compare, evaluate, predict
 from models import checkpoint
 from models.errors import InputError
 from models.lines import Lines, lines_at
@@ -138,3 +139,56 @@ def test_lines_at_an_address_are_there_within_seconds_and_after_the_server_came_
     again.flush()
     assert lines_at(place).texts()[-1] == '{"step": 99}\n'
     assert not [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+
+
+def test_names_with_spaces_and_other_letters(server: Server) -> None:
+    plain = Storage(server.address.format(folder="ö ä/däta"))
+    plain.write("x y.txt", b"1")
+    assert plain.path("x y.txt") == "s3://masks/ö ä/däta/x y.txt"
+    assert plain.names("", ".txt") == ["x y.txt"]
+    assert Storage(server.address.format(folder="%C3%B6%20%C3%A4/däta")).read("x y.txt") == b"1"
+
+
+def test_an_address_that_cannot_be_read_shows_no_key() -> None:
+    with pytest.raises(InputError, match=r"s3://bucket:xx/\[ is no address that can be opened: .*") as told:
+        Storage("s3://key:hidden@bucket:xx/[")
+    assert "hidden" not in str(told.value)
+
+
+def test_a_folder_without_an_evaluation_in_a_bucket_is_named_as_it_was_given(server: Server) -> None:
+    with pytest.raises(
+        InputError, match=r"^s3://masks/none holds no evaluation: expected .*\(No such file or directory\)$"
+    ):
+        compare.pick(server.address.format(folder="none"), "")
+
+
+def test_a_server_that_refuses_the_key_is_one_sentence_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refusing(http.server.BaseHTTPRequestHandler):
+        """As S3 answers a request that was signed with another key."""
+
+        def answer(self) -> None:
+            code = "SignatureDoesNotMatch"
+            body = f"<Error><Code>{code}</Code><Message>The signature does not match</Message></Error>".encode()
+            self.send_response(403)
+            self.send_header("Content-Type", "application/xml")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        do_GET = do_PUT = do_POST = do_HEAD = answer
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hidden-key")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as refusing:
+        threading.Thread(target=refusing.serve_forever, daemon=True).start()
+        place = f"s3://masks/runs?endpoint_override=127.0.0.1:{refusing.server_port}&scheme=http&region=us-east-1"
+        storage = Storage(place)
+        for ask in (lambda: storage.read("a"), lambda: storage.write("a", b"1"), lambda: storage.names("", "")):
+            with pytest.raises(InputError, match=r"^s3://masks/runs.* cannot be (read|written|listed): ") as told:
+                ask()
+            assert "hidden-key" not in str(told.value)
+            assert "same command again" in str(told.value)
+        refusing.shutdown()

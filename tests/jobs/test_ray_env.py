@@ -1,6 +1,8 @@
 """Which Ray a job joins, what it asks of it, and what it says while it waits."""
 
+import http.server
 import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -59,6 +61,21 @@ class TestChosen:
             ):
                 pass
         assert "say --ray local" in str(told.value)
+
+    def test_another_program_at_the_address_is_known_before_ray_waits_for_it(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("ray.is_initialized", lambda: False)
+        monkeypatch.setattr("ray.shutdown", lambda: None)
+        monkeypatch.setattr("jobs.ray_env.ANSWER_S", 1.0)
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as other:
+            threading.Thread(target=other.serve_forever, daemon=True).start()
+            with (
+                pytest.raises(InputError, match=r"no Ray at 127.* \(--ray\) answers \(another program listens there\)"),
+                connected(f"127.0.0.1:{other.server_port}"),
+            ):
+                pass
+            other.shutdown()
 
 
 class TestAsked:

@@ -1,5 +1,6 @@
 """A server below a path of a proxy: page, /v1, sockets and /ls; the proxy takes the path off, or leaves it."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -7,13 +8,18 @@ from urllib.parse import urlsplit
 import httpx
 import numpy as np
 import pytest
+from websockets.sync.client import connect
 
 from serve.client import Client
 from serve.core.options import Options
 from tests.serve.browser import chromium
 from tests.serve.conftest import encoded, picture
+from tests.serve.processes import client, served
 from tests.serve.reverse_proxy import ReverseProxy, behind
 from tests.serve.test_browser import alpha, open_example, place, running, settled
+from tests.serve.test_model import small_checkpoint
+
+__all__ = ["small_checkpoint"]
 
 PATH = "/tools/maskwright"
 
@@ -34,7 +40,7 @@ def proxy(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ReversePro
 
 def test_programs_work_below_the_path(proxy: ReverseProxy) -> None:
     address = f"http://localhost:{proxy.port}{PATH}"
-    with Client(address, tries=1) as client, client.open(encoded(picture())) as session:
+    with Client(address, tries=1) as one, one.open(encoded(picture())) as session:
         mask = session.click(30, 20)
         session.undo()
         with session.live() as live:
@@ -85,6 +91,28 @@ def test_the_page_works_below_the_path(proxy: ReverseProxy, tmp_path: Path) -> N
         page.wait("document.querySelectorAll('#objects li').length === 1")
         assert page.problems == []
     assert proxy.refused == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_behind_ray_serves_own_proxies_too(small_checkpoint: Path, tmp_path: Path) -> None:
+    options = ("--proxy", "--root-path", PATH, "--opens-per-minute", "1", "--hosts", "m.example")
+    with served(small_checkpoint, tmp_path, *options) as running, client(running) as http:
+        said = {"X-Forwarded-Host": "m.example", "X-Forwarded-Proto": "https"}
+        for path in ("", PATH):
+            moved = http.get(f"{path}/v1/models/", headers=said)
+            assert (moved.status_code, moved.headers["location"]) == (307, f"https://m.example{PATH}/v1/models")
+        image = {"content": encoded(picture()), "headers": {"Content-Type": "image/png"}}
+        found = []
+        for name in ("1.1.1.1", "2.2.2.2", "1.1.1.1", "9.9.9.9, 2.2.2.2"):
+            image["headers"]["X-Forwarded-For"] = name
+            found.append(http.post(f"{PATH}/v1/sessions", **image).status_code)
+        assert found == [201, 201, 429, 429]
+        session = http.post("/v1/sessions", **image | {"headers": {"Content-Type": "image/png"}}).json()["session_id"]
+        url = f"{running.address}{PATH}/v1/sessions/{session}/live".replace("http", "ws")
+        with connect(url, additional_headers={"Forwarded": "for=3.3.3.3"}, proxy=None) as socket:
+            socket.send(json.dumps({"kind": "click", "x": 5, "y": 5}))
+            assert json.loads(socket.recv(30))["sequence"] == 1
 
 
 @pytest.mark.slow
