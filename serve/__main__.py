@@ -76,12 +76,14 @@ def _run(command: Serve, home: Path) -> None:
     if command.plain:
         from serve.start.local import serving_here
 
-        serving = serving_here(options, command.host, command.port)
+        serving = serving_here(options, command.host, command.port, command.tls)
     else:
         prepare_ray_auth()  # before ray is imported
         from serve.on_ray.serving import serving as serving_on_ray
 
-        serving = serving_on_ray(options, command.host, command.port, command.metrics_port, proxy=command.proxy)
+        serving = serving_on_ray(
+            options, command.host, command.port, command.metrics_port, proxy=command.proxy, tls=command.tls
+        )
     with serving as take, follow(take):
         until_stopped(f"Ready: open {command.url}")
 

@@ -55,11 +55,11 @@ ROOMS_OF_PIPELINE = (
 ROOT_OF_SERVE = {"__init__.py", "__main__.py", "access.py", "deployments.py", "config.yaml", "web", *ROOMS}
 INTERFACES = {
     "serve/access.py",
+    "serve/core/networks.py",
     "serve/deployments.py",
     "serve/faces/registry.py",
-    "serve/on_ray/environment.py",
 }
-"""Short files of serve: what users name, lists, and what is needed before Ray may be imported."""
+"""Short files of serve: what users name, lists, and networks, which options and requests are about."""
 OPEN_OTHERS = ("models.published.icmformer", "pipeline.data.readers.several")
 """Entries of a registry that look others up in it."""
 MAX_LINES = 400

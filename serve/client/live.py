@@ -4,6 +4,7 @@ Run lengths are smaller than the bits of what changed, and cost the server less;
 """
 
 import json
+import ssl
 from collections.abc import Iterable
 from typing import Any, Protocol
 
@@ -37,11 +38,19 @@ class Counted(Protocol):
 class LiveSession:
     """One socket of one session. Changes carry their numbers: after a lost connection, open another and go on."""
 
-    def __init__(self, address: str, session: Counted, token: str | None = None) -> None:
+    def __init__(
+        self, address: str, session: Counted, token: str | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
         url = f"ws{address.rstrip('/').removeprefix('http')}/v1/sessions/{session.id}/live?mask=rle"
         headers = None if token is None else {"Authorization": f"Bearer {token}"}
         try:
-            self._socket = connect(url, additional_headers=headers, proxy=None, max_size=MAX_ANSWER_BYTES)
+            self._socket = connect(
+                url,
+                additional_headers=headers,
+                proxy=None,
+                max_size=MAX_ANSWER_BYTES,
+                ssl=tls if url.startswith("wss") else None,
+            )
         except InvalidStatus as error:
             raise _refused(error) from None
         except (OSError, InvalidHandshake, InvalidURI) as error:

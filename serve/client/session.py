@@ -1,5 +1,6 @@
 """A server, and a session of it, over plain HTTP."""
 
+import ssl
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ import httpx
 import numpy as np
 
 from models import rle
+from models.errors import InputError
 from serve.client.live import LiveSession, ServerError
 
 TYPES = {b"\x89PNG": "image/png", b"RIFF": "image/webp"}
@@ -16,7 +18,7 @@ TYPES = {b"\x89PNG": "image/png", b"RIFF": "image/webp"}
 
 @dataclass(eq=False)
 class Client:
-    """One server; `token` is the secret where it asks for one.
+    """One server; `token` is the secret where it asks for one, `ca` a file (PEM) of those who may sign its certificate.
 
     `tries` per request: what has no answer, or 429 or 503, is sent again after `pause_s`, doubled each time.
     """
@@ -26,12 +28,20 @@ class Client:
     pause_s: float = 0.25
     timeout_s: float = 120.0
     token: str | None = field(default=None, repr=False)
+    ca: str | Path | None = None
     num_retries: int = field(default=0, init=False)
     """Requests that were sent again so far."""
 
     def __post_init__(self) -> None:
         headers = None if self.token is None else {"Authorization": f"Bearer {self.token}"}
-        self._http = httpx.Client(base_url=self.address, timeout=self.timeout_s, trust_env=False, headers=headers)
+        self._tls = None if self.ca is None else trusting(self.ca)
+        self._http = httpx.Client(
+            base_url=self.address,
+            timeout=self.timeout_s,
+            trust_env=False,
+            headers=headers,
+            verify=True if self._tls is None else self._tls,
+        )
 
     def __enter__(self) -> "Client":
         return self
@@ -122,7 +132,7 @@ class RemoteSession:
     def live(self) -> LiveSession:
         """Go on over a WebSocket: no request for each click. One or the other at a time."""
         self.sequence = self.client.request("GET", f"/v1/sessions/{self.id}")["sequence"]
-        return LiveSession(self.client.address, self, self.client.token)
+        return LiveSession(self.client.address, self, self.client.token, self.client._tls)
 
     def close(self) -> None:
         """Let the server forget the session."""
@@ -133,6 +143,14 @@ class RemoteSession:
         self.last = self.client.request("POST", f"/v1/sessions/{self.id}/{kind}", json=body)
         self.sequence = self.last["sequence"]
         return rle.decode(self.last["mask"])
+
+
+def trusting(ca: str | Path) -> ssl.SSLContext:
+    """TLS with a server whose certificate is in this file (PEM), or signed by one that is; raises InputError."""
+    try:
+        return ssl.create_default_context(cafile=str(ca))
+    except OSError as error:  # ssl's are among them
+        raise InputError(f"ca {ca} holds no certificates: {error}; expected a file in PEM") from None
 
 
 def _type(data: bytes) -> str:

@@ -19,12 +19,16 @@ from pydantic import AfterValidator, BeforeValidator, FiniteFloat, TypeAdapter, 
 from models.backend import Backend, check_backend
 from models.errors import InputError
 from models.precision import Precision
+from serve.core.networks import parse_networks
 from serve.core.sources import ONLY, Source, read_sources
 
 MIB = 1 << 20
 MAX_CLICKS = 200
 """Of one request, whatever is said: a list this long is checked in no time."""
 LogFormat = Literal["off", "text", "json"]
+ROOT_PATH = re.compile(r"(/(?!\.\.?(?:/|$))[A-Za-z0-9._~-]+)+")
+ROUTES = ("v1", "web", "ls", "api", "metrics", "openapi.json")
+"""What the server's own addresses begin with, so that no root path may."""
 
 
 def _words(given: Any) -> Any:
@@ -50,6 +54,25 @@ def _origins(given: tuple[str, ...]) -> tuple[str, ...]:
         if origin != "null" and not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*://[^/\s]+/?", origin):
             raise InputError(f"the origin {origin!r} has no scheme and host: expected one such as https://name:port")
     return given
+
+
+def _proxies(given: tuple[str, ...]) -> tuple[str, ...]:
+    if "*" in given or any(network.prefixlen == 0 for network in parse_networks(given, "proxies")):
+        raise InputError(
+            f"proxies is {', '.join(given)}: then every client could say who it is; "
+            "name the addresses or networks of the proxies alone, such as 10.0.3.0/24"
+        )
+    return given
+
+
+def _root_path(given: str) -> str:
+    path = given.rstrip("/")
+    if path and (not ROOT_PATH.fullmatch(path) or path.split("/")[1] in ROUTES):
+        raise InputError(
+            f"root_path is {given!r}: expected a path such as /maskwright, of letters, digits and . _ ~ -, "
+            f"which begins with none of {', '.join(ROUTES)}"
+        )
+    return path
 
 
 def _whole(given: Any) -> Any:
@@ -121,6 +144,11 @@ class Options:
     """Names that the server goes by beside localhost and --host; * for any."""
     origins: Annotated[Words, AfterValidator(_origins)] = ()
     """Origins of pages elsewhere that may use the server, as https://name:port."""
+    proxies: Annotated[Words, AfterValidator(_proxies)] = ("127.0.0.0/8", "::1/128")
+    """Networks of proxies whose Forwarded and X-Forwarded-* headers are believed, such as 10.0.3.0/24; by default this
+    machine alone."""
+    root_path: Annotated[str, AfterValidator(_root_path)] = ""
+    """Path below which a proxy shows the server, such as /maskwright, whether or not it takes it off."""
     clicks_per_second: Annotated[FiniteFloat, Ge(0)] = 50
     """Most clicks of one client; 0: no limit."""
     opens_per_minute: Annotated[FiniteFloat, Ge(0)] = 120

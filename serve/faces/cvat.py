@@ -12,13 +12,13 @@ from fastapi import Depends, FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field, FiniteFloat
 
+from serve.core.networks import IPNetwork, is_within, parse_networks
 from serve.core.options import MAX_CLICKS, Options
 from serve.core.problems import Problem
 from serve.core.tokens import Secrets
 from serve.engine.fleet import Fleet
 from serve.engine.waiting import Turns
 from serve.faces.by_content import ByContent
-from serve.faces.fetch import IPNetwork, parse_address, parse_networks
 from serve.wire.bodies import json_body
 from serve.wire.images import from_base64
 
@@ -106,8 +106,7 @@ def mask_json(mask: np.ndarray) -> bytes:
 def _only_from(allowed: list[IPNetwork]) -> Callable[[Request], Awaitable[None]]:
     async def check(request: Request) -> None:
         host = request.client.host if request.client else ""
-        address = parse_address(host)
-        if address is None or not any(address in network for network in allowed):
+        if not is_within(host, allowed):
             detail = f"calls of CVAT are not taken from {host[:60] or 'here'}: see the setting cvat_clients"
             raise Problem("address_refused", detail)
 

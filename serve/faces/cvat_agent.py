@@ -67,9 +67,9 @@ class Interactor:
         return [auto_annotation.InteractionResultShape(type="mask", points=masks.encode_mask(mask))]
 
 
-def create(url: str) -> Interactor:
-    """Make the function for the server at `url`; nothing is asked of it yet."""
-    return Interactor(Client(url, token=os.environ.get(TOKEN)))
+def create(url: str, ca: str | None = None) -> Interactor:
+    """Make the function for the server at `url`, over TLS with a `ca` as Client has it; nothing is asked of it yet."""
+    return Interactor(Client(url, token=os.environ.get(TOKEN), ca=ca))
 
 
 def file_of(image: Image.Image) -> bytes:

@@ -14,11 +14,10 @@ import httpx
 from cachetools import TTLCache
 
 from models.errors import InputError
+from serve.core.networks import IPAddress, parse_address, parse_networks
 from serve.core.options import MIB, Options
 from serve.core.problems import Problem
 
-IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
-IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 Resolve = Callable[[str, int], list[str]]
 """Looks up a host's addresses; raises OSError."""
 Origin = tuple[str, str, int]
@@ -29,24 +28,6 @@ MAX_REDIRECTS = 3
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 CACHE_BYTES = 256 * MIB
 CACHE_S = 300.0  # every click on an image asks for it again
-
-
-def parse_networks(texts: tuple[str, ...], setting: str) -> list[IPNetwork]:
-    """Read networks such as 10.0.0.0/8, or single addresses; raises InputError that names the setting."""
-    try:
-        return [ipaddress.ip_network(text) for text in texts]
-    except ValueError as error:
-        raise InputError(f"{setting}: {error}; expected networks such as 172.16.0.0/12, or addresses") from None
-
-
-def parse_address(text: str) -> IPAddress | None:
-    """Read an address, IPv4 also where it is wrapped in IPv6; None if it is not one."""
-    try:
-        address = ipaddress.ip_address(text.split("%")[0])
-    except ValueError:
-        return None
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return mapped or address
 
 
 def look_up(host: str, port: int) -> list[str]:

@@ -10,7 +10,7 @@ from serve.core.tokens import Token, find
 from serve.http.shield import path_of, refuse
 
 PROBES = ("/v1/health/live", "/v1/health/ready")
-OPEN = ("/", "/openapi.json", "/api/functions", "/api/function_invocations", *PROBES)
+OPEN = ("", "/", "/openapi.json", "/api/functions", "/api/function_invocations", *PROBES)
 OPEN_UNDER = ("/web/", "/api/functions/")
 """Where no token is asked for: the page itself, which has no data, the probes of an orchestrator, and CVAT's calls,
 which bring none and are let in by address (serve/faces/cvat.py)."""

@@ -25,6 +25,7 @@ from serve.engine.local_model import LocalModel
 from serve.engine.waiting import Turns
 from serve.faces.registry import FACES
 from serve.http.access import Access
+from serve.http.forwarded import BehindProxy
 from serve.http.guard import Guard
 from serve.http.live import add_live
 from serve.http.observe import Observe
@@ -90,6 +91,7 @@ def create_app(
     app.add_middleware(Guard, hosts=options.hosts, origins=options.origins)
     app.add_middleware(Shield)
     app.add_middleware(Observe, behind_serve=behind_serve)
+    app.add_middleware(BehindProxy, proxies=options.proxies, root_path=options.root_path)
     _add_error_handlers(app)
     for add in (add_models, add_sessions, add_changes, add_views, add_objects, add_predict):
         add(context)

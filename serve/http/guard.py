@@ -13,6 +13,8 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 ANY_ADDRESS = ("0.0.0.0", "::")
 """As a name of the server: it goes by every IP address. Rebinding needs a name, so an address is never one."""
 ANY_NAME = "*"
+DIRECT_HOST = "direct_host"
+"""In the state of a request: its own Host, where a proxy said another one (serve/http/forwarded.py)."""
 
 
 class Guard:
@@ -37,7 +39,9 @@ class Guard:
         """Raise bad_host or bad_origin."""
         named = [value.decode("latin-1") for key, value in scope["headers"] if key == b"host"]
         host = named[0] if len(named) == 1 else ""
-        if not is_ours(split_host(host)[0], self._hosts):
+        # Both, for a page that rebinds a name to a proxy's address, such as this machine's, can write any other header.
+        direct = scope.get("state", {}).get(DIRECT_HOST, host)
+        if not all(is_ours(split_host(each)[0], self._hosts) for each in (host, direct)):
             raise Problem("bad_host", "the Host header is no name of this server; its setting `hosts` adds names")
         if scope["type"] == "http" and scope["method"] in SAFE_METHODS:
             return

@@ -6,7 +6,7 @@ What a socket received is applied even if its client is gone by then: a click is
 import asyncio
 import json
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -34,7 +34,7 @@ GONE = {"session_unknown": 4404, "session_expired": 4410}
 TRY_LATER = 1013
 LIVE = "/v1/sessions/{session_id}/live"
 Encoding = Literal["rle", "bits"]
-Allow = Callable[[WebSocket], Problem | None]
+Allow = Callable[[WebSocket], Awaitable[Problem | None]]
 """Whether a message may be taken now, or why not."""
 
 
@@ -153,7 +153,7 @@ class Live:
             text = message.get("text")
             data = text if text is not None else message.get("bytes") or b""
             command = read_command(data, self._options.max_click_body_bytes)
-            refusal = self._allow(self._socket)
+            refusal = await self._allow(self._socket)
             if refusal is not None:
                 command = Command(id=command.id, problem=refusal)
             self._num_changes += command.change is not None
@@ -226,7 +226,7 @@ class Live:
             self._open = False  # what was received is still applied
 
 
-def add_live(app: FastAPI, options: Options, store: Sessions, turns: Turns, allow: Allow = lambda _: None) -> None:
+def add_live(app: FastAPI, options: Options, store: Sessions, turns: Turns, allow: Allow) -> None:
     """Add /v1/sessions/{id}/live."""
     num_open = 0
 

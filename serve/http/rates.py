@@ -1,16 +1,20 @@
-"""How fast one client may come: token buckets, and the layer that asks them."""
+"""How fast one client may come: token buckets, and the layer that asks them.
+
+Where sessions are in a Redis, all ingresses count there together: shared_rates.py.
+"""
 
 import math
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve.core.options import Options
 from serve.core.problems import Problem
 from serve.http.shield import path_of, refuse
+from serve.sessions.open_store import is_url
 
 MAX_CLIENTS = 10_000
 """Clients that are remembered; the ones longest away are forgotten, and start with a full bucket."""
@@ -19,6 +23,8 @@ CLICKING = re.compile(r"/v1/sessions/[^/]+/(clicks|undo|redo|clear|mask|live)/?"
 BURST_S = 2.0
 Client = tuple[str, str]
 """Address, and name of the token."""
+Take = Callable[[Client], Awaitable[float]]
+"""Takes one of what a client has; 0, or in how many seconds there will be one."""
 
 
 class Buckets:
@@ -40,22 +46,38 @@ class Buckets:
             self._levels.popitem(last=False)
         return 0.0 if enough else (1.0 - level) / self._per_second
 
+    async def taken(self, client: Client) -> float:
+        """The same, as a Take."""
+        return self.take(client)
+
 
 class Rates:
     """The limits of Options for every client."""
 
     def __init__(self, options: Options, clock: Callable[[], float] = time.monotonic) -> None:
+        share: Callable[[str, float, float, Callable[[Client], float]], Take] | None = None
+        if options.sessions and is_url(options.sessions):
+            from serve.http.shared_rates import SharedRates  # only those who use it wait for its import
+
+            share = SharedRates(options.sessions).share
+
+        def limit(what: str, per_second: float, burst: float) -> Take:
+            if per_second == 0:
+                return _free
+            alone = Buckets(per_second, burst, clock)
+            return alone.taken if share is None else share(what, per_second, burst, alone.take)
+
         clicks, opens = options.clicks_per_second, options.opens_per_minute
-        self._clicks = Buckets(clicks, BURST_S * clicks, clock) if clicks > 0 else None
-        self._opens = Buckets(opens / 60, opens, clock) if opens > 0 else None
+        self._clicks = limit("clicks", clicks, BURST_S * clicks)
+        self._opens = limit("opens", opens / 60, opens)
 
-    def click(self, client: Client) -> Problem | None:
+    async def click(self, client: Client) -> Problem | None:
         """Count a click; returns too_many where it is one too many."""
-        return _refusal(self._clicks, client, "clicks")
+        return _refusal(await self._clicks(client), "clicks")
 
-    def open(self, client: Client) -> Problem | None:
+    async def open(self, client: Client) -> Problem | None:
         """Count a new image."""
-        return _refusal(self._opens, client, "images")
+        return _refusal(await self._opens(client), "images")
 
 
 class RateLimit:
@@ -70,9 +92,9 @@ class RateLimit:
             path = path_of(scope)
             problem = None
             if OPENING.fullmatch(path):
-                problem = self._rates.open(client_of(scope))
+                problem = await self._rates.open(client_of(scope))
             elif CLICKING.fullmatch(path):
-                problem = self._rates.click(client_of(scope))
+                problem = await self._rates.click(client_of(scope))
             if problem is not None:
                 await refuse(problem, scope, send)
                 return
@@ -80,13 +102,16 @@ class RateLimit:
 
 
 def client_of(scope: Scope) -> Client:
-    """Who sends this: behind a proxy, addresses are all the same and tokens tell people apart."""
+    """Who sends this: behind a proxy that is not listed, addresses are all the same and tokens tell people apart."""
     address = scope.get("client") or ("", 0)
     return str(address[0]), scope["state"].get("token", "")
 
 
-def _refusal(buckets: Buckets | None, client: Client, what: str) -> Problem | None:
-    wait_s = 0.0 if buckets is None else buckets.take(client)
+async def _free(client: Client) -> float:
+    return 0.0
+
+
+def _refusal(wait_s: float, what: str) -> Problem | None:
     if wait_s == 0:
         return None
     return Problem("too_many", f"too many {what} from one client; wait a little", retry_after_s=math.ceil(wait_s))

@@ -9,6 +9,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from models.errors import InputError
+from serve.http.tls import Tls
 
 DRAIN_S = 25
 """For which requests that are under way are waited for once nothing new is taken."""
@@ -18,7 +19,7 @@ MAX_MESSAGE_BYTES = 1 << 20
 
 
 @contextmanager
-def answering(app: ASGIApp, host: str, port: int) -> Iterator[None]:
+def answering(app: ASGIApp, host: str, port: int, tls: Tls | None = None) -> Iterator[None]:
     """Answer while the block runs, which begins when connections are taken; raises InputError where none can be."""
     server = uvicorn.Server(
         uvicorn.Config(
@@ -29,6 +30,9 @@ def answering(app: ASGIApp, host: str, port: int) -> Iterator[None]:
             log_config=None,  # its own would write past ours
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # serve/http/forwarded.py reads them
+            ssl_certfile=tls and tls.certificate,
+            ssl_keyfile=tls and tls.key,
             ws_max_size=MAX_MESSAGE_BYTES,
             timeout_graceful_shutdown=DRAIN_S,
         )

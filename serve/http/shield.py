@@ -50,7 +50,7 @@ class Shield:
                 headers = MutableHeaders(scope=message)
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
-                if scope["path"].startswith("/v1/"):
+                if path_of(scope).startswith("/v1/"):
                     headers.setdefault("Cache-Control", "no-store")
             await send(message)
 

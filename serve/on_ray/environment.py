@@ -27,6 +27,8 @@ def prepare_workers() -> None:
     """Say how the workers of a Ray that is about to start here shall be."""
     # Ray lets its workers wait for every other process of the machine (nice 15): batch work may, clicks may not.
     os.environ.setdefault("RAY_worker_niceness", "0")
+    # Ray's proxies leave what other proxies say to the app, which knows which of them to believe.
+    os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would tell its makers that it runs here
 
 

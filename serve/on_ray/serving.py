@@ -25,6 +25,7 @@ from serve.core.options import Options
 from serve.engine.fleet import Fleet
 from serve.http.app import create_app
 from serve.http.server import answering
+from serve.http.tls import Tls
 from serve.loading.build import build_engine
 from serve.loading.follow import Rolling, Take
 from serve.on_ray.app import APP_NAME, Maskwright, halves_of, owners_of, with_sessions
@@ -42,10 +43,10 @@ def application_of(name: str) -> str:
     return f"{APP_NAME}-{name}"
 
 
-def answers(host: str, port: int) -> bool:
+def answers(host: str, port: int, tls: Tls | None) -> bool:
     """Whether a server that lives answers there, at once or within seconds."""
-    address = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1/health/live"
-    with httpx.Client(timeout=2, trust_env=False) as http:
+    address = f"http{'s' if tls else ''}://{f'[{host}]' if ':' in host else host}:{port}/v1/health/live"
+    with httpx.Client(timeout=2, trust_env=False, verify=False) as http:  # whether it is ours, its answer tells
         for _ in range(10):
             with suppress(httpx.TransportError):
                 if http.get(address).status_code == 200:
@@ -78,7 +79,9 @@ def connect(metrics_port: int = 0) -> bool:
 
 
 @contextmanager
-def serving(options: Options, host: str, port: int, metrics_port: int = 0, *, proxy: bool = False) -> Iterator[Take]:
+def serving(
+    options: Options, host: str, port: int, metrics_port: int = 0, *, proxy: bool = False, tls: Tls | None = None
+) -> Iterator[Take]:
     """Serve while the block runs, which begins when requests are answered; raises InputError.
 
     HTTP is answered by a thread of this process, or with `proxy` by Ray Serve's proxies and the ingress's replicas.
@@ -104,7 +107,12 @@ def serving(options: Options, host: str, port: int, metrics_port: int = 0, *, pr
         served_before = not ours and serve_runs()
         ray_serve.start(
             proxy_location="EveryNode" if proxy else "Disabled",
-            http_options=HTTPOptions(host=host, port=port),
+            http_options=HTTPOptions(
+                host=host,
+                port=port,
+                ssl_keyfile=tls and tls.key,
+                ssl_certfile=tls and tls.certificate,
+            ),
             logging_config={"enable_access_log": False},
         )
         started = True
@@ -122,11 +130,14 @@ def serving(options: Options, host: str, port: int, metrics_port: int = 0, *, pr
 
             owners = deploy(options, *split)
             take = Rolling(options, deploy, try_model).take
-            with through_proxies(options, owners, deployed, newest) if proxy else front(options, owners, host, port):
-                if proxy and served_before and not answers(host, port):
+            answering_http = (
+                through_proxies(options, owners, deployed, newest) if proxy else front(options, owners, host, port, tls)
+            )
+            with answering_http:
+                if proxy and served_before and not answers(host, port, tls):
                     raise InputError(
                         f"Ray Serve ran on this Ray before, and its proxies do not listen on {host} port {port}: "
-                        "give the --host and --port that they have, or leave out --proxy"
+                        "give the --host, --port and TLS that they have, or leave out --proxy"
                     )
                 yield take
     finally:
@@ -160,13 +171,13 @@ def explained(newest: Newest) -> Iterator[None]:
 
 
 @contextmanager
-def front(options: Options, owners: Mapping[str, Any], host: str, port: int) -> Iterator[None]:
+def front(options: Options, owners: Mapping[str, Any], host: str, port: int, tls: Tls | None = None) -> Iterator[None]:
     """Answer HTTP in a thread of this process, with the models that are deployed."""
     app = create_app(
         Fleet({name: RemoteModel(owner, options.request_timeout_s, direct=True) for name, owner in owners.items()}),
         options,
     )
-    with observing(), answering(app, host, port):
+    with observing(), answering(app, host, port, tls):
         yield
 
 

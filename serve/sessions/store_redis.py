@@ -36,7 +36,7 @@ class RedisStore:
     def __init__(self, url: str, *, num_ended: int = NUM_ENDED) -> None:
         """Connect to redis://, rediss:// (TLS) or unix://; raises InputError if no usable Redis answers there."""
         self._num_ended = num_ended
-        pool = _pool(url)
+        pool = pool_of(url)
         options = pool.connection_kwargs
         self._secrets = [secret for secret in (options.get("password"),) if secret]
         place = options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
@@ -145,7 +145,8 @@ class RedisStore:
             )
 
 
-def _pool(url: str) -> redis.ConnectionPool:
+def pool_of(url: str, timeout_s: float = TIMEOUT_S) -> redis.ConnectionPool:
+    """Connections to a Redis, each made when it is needed; raises InputError for a URL that cannot be read."""
     # Nothing of the URL is repeated in an error: the password may be in any part of a mistyped one.
     try:
         unknown = sorted(set(parse_qs(urlsplit(url).query, keep_blank_values=True)) - OPTIONS)
@@ -154,8 +155,8 @@ def _pool(url: str) -> redis.ConnectionPool:
         return redis.ConnectionPool.from_url(
             url,
             password=os.environ.get(PASSWORD) or None,
-            socket_timeout=TIMEOUT_S,
-            socket_connect_timeout=TIMEOUT_S,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
             # A change that is sent twice would refuse itself as stale; the client repeats it with its number.
             retry=Retry(NoBackoff(), 0),
         )

@@ -1,10 +1,11 @@
 """The command line of `python -m serve`: what is said, and what is wrong with it before anything starts."""
 
 import ipaddress
+import logging
 import os
 import socket
 import tempfile
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated
 
@@ -13,11 +14,14 @@ from annotated_types import Ge, Le
 from pydantic import FiniteFloat
 
 from models.errors import InputError
-from serve.core.options import Options
+from serve.core.options import Options, Place
 from serve.core.tokens import read_tokens
+from serve.http.tls import Tls
 from serve.loading.model_source import is_alias
 from serve.on_ray.environment import HAPROXY, joined
 from serve.sessions.open_store import is_url, open_store
+
+logger = logging.getLogger("maskwright.serve")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +32,10 @@ class Serve(Options):
     """Address to listen on."""
     port: Annotated[int, Ge(1), Le(65535)] = 8000
     """Port to listen on."""
+    certificate: Place | None = None
+    """Certificate in PEM, followed by those in between; with it and --key the server speaks TLS (https)."""
+    key: Place | None = field(default=None, repr=False)
+    """Private key of --certificate in PEM, without a password."""
     follow: Annotated[FiniteFloat, Ge(0)] = 0.0
     """Seconds between looks at where each models:/name@alias leads: once it leads elsewhere, the model is replaced
     while the server serves. 0: never."""
@@ -51,9 +59,15 @@ class Serve(Options):
         return Options(**{each.name: getattr(self, each.name) for each in fields(Options)})
 
     @property
+    def tls(self) -> Tls | None:
+        """Certificate and key, where both are given; raises InputError where one is."""
+        return Tls.of(self.certificate, self.key)
+
+    @property
     def url(self) -> str:
         """Where the server is found."""
-        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+        scheme = "https" if self.tls else "http"
+        return f"{scheme}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
 
 def is_loopback(host: str) -> bool:
@@ -79,6 +93,11 @@ def check(options: Serve) -> None:
             f"{HAPROXY}=1 lets other machines in with --proxy, whatever --host says, and without --tokens this server "
             "has no login: unset it, give --tokens FILE, or add --insecure on a network you trust"
         )
+    if options.tls is not None:
+        if options.proxy and os.environ.get(HAPROXY) == "1":
+            raise InputError(f"{HAPROXY}=1 speaks no TLS: unset it, or leave out --certificate and --key")
+        if (complaint := options.tls.check()) is not None:
+            logger.warning(complaint)
     if options.tokens is not None:
         read_tokens(Path(options.tokens))
     if options.follow and not any(is_alias(each.place) for each in options.checkpoint):

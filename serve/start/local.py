@@ -7,6 +7,7 @@ from serve.core.options import Options
 from serve.engine.local_model import LocalModel
 from serve.http.app import create_app, fleet_of
 from serve.http.server import answering
+from serve.http.tls import Tls
 from serve.loading.build import build_engine
 from serve.loading.follow import Take
 from serve.observing import metrics
@@ -29,7 +30,7 @@ class LocalFleet:
 
 
 @contextmanager
-def serving_here(options: Options, host: str, port: int) -> Iterator[Take]:
+def serving_here(options: Options, host: str, port: int, tls: Tls | None = None) -> Iterator[Take]:
     """Serve while the block runs, which begins when requests are answered; raises InputError.
 
     The block is given what puts another checkpoint in a model's place, by name.
@@ -39,5 +40,5 @@ def serving_here(options: Options, host: str, port: int) -> Iterator[Take]:
     local = LocalFleet(options)
     app = create_app(local.fleet, options)
     add_metrics(app, sink, asks_for_token=bool(options.tokens))
-    with answering(app, host, port):
+    with answering(app, host, port, tls):
         yield local.take

@@ -17,7 +17,10 @@ export class ApiError extends Error {
 }
 
 // A server that asks for tokens: ours comes with the address, as #token=..., or is asked for once. It stays in this tab.
-const KEY = "maskwright-token";
+// Below another path of one origin there may be another server, which has nothing of this one's.
+const folder = new URL(".", location.href).pathname;
+export const HERE = folder === "/" ? "" : folder;
+const KEY = `maskwright-token${HERE}`;
 const brought = /^#token=(.+)$/.exec(location.hash);
 if (brought) {
   sessionStorage.setItem(KEY, decodeURIComponent(brought[1]));

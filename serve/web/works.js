@@ -2,8 +2,10 @@
 // what the server has no place for. A work is {id (of the session), source (address in the folder, or null), name, time,
 // unsaved, clicks, draft: {name, color, at, parts}, look: [{number, name, color, visible}] in the order of the list}.
 
-const PREFIX = "maskwright-work-";
-const OPEN = "maskwright-open";
+import { HERE } from "./api.js";
+
+const PREFIX = `maskwright-work${HERE}-`;
+const OPEN = `maskwright-open${HERE}`;
 const CLAIM_MS = 1500; // a page that is being left may hold its claims for a moment
 const claims = new Map(); // id -> release()
 

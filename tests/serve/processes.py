@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 
+from serve.http.tls import Tls
 from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -37,6 +38,7 @@ def served(
     *options: str,
     before: tuple[str, ...] = (),
     python: Path | str = sys.executable,
+    tls: Tls | None = None,
 ) -> Iterator[Running]:
     """Run a server until the block ends.
 
@@ -46,6 +48,7 @@ def served(
     command = [*before, str(python), "-m", "serve", "--port", str(port), "--num-threads", "1", "--device", "cpu"]
     command += ["--checkpoint", str(checkpoint), "--sessions", str(folder / "sessions.db")]
     command += ["--clicks-per-second", "0", "--opens-per-minute", "0", *options]
+    command += ["--certificate", tls.certificate, "--key", tls.key] if tls else []
     log = folder / "serve.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
@@ -56,7 +59,7 @@ def served(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    running = Running(process, f"http://127.0.0.1:{port}", log)
+    running = Running(process, f"http{'s' if tls else ''}://127.0.0.1:{port}", log)
     try:
         if not before:
             _wait(running)
@@ -75,7 +78,10 @@ def _wait(running: Running) -> None:
     while time.monotonic() < deadline:
         assert running.process.poll() is None, running.said()
         with contextlib.suppress(httpx.TransportError):
-            if httpx.get(f"{running.address}/v1/health/ready", timeout=5, trust_env=False).status_code == 200:
+            if (
+                httpx.get(f"{running.address}/v1/health/ready", timeout=5, trust_env=False, verify=False).status_code
+                == 200
+            ):
                 return
         time.sleep(0.2)
     raise AssertionError(f"it never was ready: {running.said()}")

@@ -9,10 +9,11 @@ import httpx
 import pytest
 
 from models.errors import InputError
+from serve.core.networks import parse_address
 from serve.core.options import Options
 from serve.core.problems import Problem
 from serve.core.tokens import Secrets
-from serve.faces.fetch import Fetcher, is_public, parse_address
+from serve.faces.fetch import Fetcher, is_public
 from tests.serve.conftest import Server, encoded, picture
 from tests.serve.test_faces_label_studio import brush_of, key_point, predict
 

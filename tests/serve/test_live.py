@@ -23,6 +23,10 @@ from tests.serve.conftest import Server, mask_of
 CLICKS = [(30, 20, True), (33, 20, False), (10, 10, True), (50, 30, True)]
 
 
+async def allowed(_: Any) -> None:
+    """Nothing comes too fast."""
+
+
 def live(server: Server, session: str, query: str = "") -> Any:
     return server.client.websocket_connect(f"ws://localhost/v1/sessions/{session}/live{query}")
 
@@ -276,7 +280,7 @@ def test_what_arrived_is_made_though_the_client_has_left(server: Server) -> None
         outcome = Outcome(mask=np.zeros((4, 6), bool), clicks=(), num_redo=0, sequence=len(made))
         return Done(id=None, outcome=outcome, model_version="", milliseconds=0.0)
 
-    connection = Live(Leaving(), "rle", lambda _: None, Options(), Turns(2, 10))  # pyright: ignore[reportArgumentType]
+    connection = Live(Leaving(), "rle", allowed, Options(), Turns(2, 10))  # pyright: ignore[reportArgumentType]
     asyncio.run(connection.serve(apply))
     assert made == [1, 2, 3, 4, 5]
 
@@ -310,7 +314,7 @@ def test_a_reader_that_fails_ends_the_socket(server: Server, caplog: pytest.LogC
             self.closed = code
 
     broken = Broken()
-    connection = Live(broken, "rle", lambda _: None, Options(), Turns(2, 10))  # pyright: ignore[reportArgumentType]
+    connection = Live(broken, "rle", allowed, Options(), Turns(2, 10))  # pyright: ignore[reportArgumentType]
     asyncio.run(connection.serve(lambda _: pytest.fail("nothing came")))
     assert broken.closed == 4410
     assert "cannot be read" in caplog.text

@@ -224,7 +224,7 @@ def faked_ray(
     monkeypatch.setattr("ray.serve.delete", lambda name: calls.append(("delete", name)))
     monkeypatch.setattr("ray.serve.shutdown", lambda: calls.append(("serve.shutdown",)))
     monkeypatch.setattr(serving, "serve_runs", lambda: ran_before)
-    monkeypatch.setattr(serving, "answers", lambda host, port: port == 8000)
+    monkeypatch.setattr(serving, "answers", lambda host, port, tls: port == 8000)
     return calls
 
 

@@ -1,0 +1,85 @@
+"""TLS: a certificate and its key, looked at before anything starts."""
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from models.errors import InputError
+
+WRONG_TIME = {9: "begins later than now", 10: "has expired"}
+"""By OpenSSL's numbers (X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED)."""
+NUM_ROUNDS = 4
+"""Messages of a handshake that either end sends, and one more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """Files in PEM: the certificate, followed by those in between where there are any; the key without a password."""
+
+    certificate: str
+    key: str
+
+    @classmethod
+    def of(cls, certificate: str | None, key: str | None) -> Self | None:
+        """Both as absolute paths, or None where neither is given; raises InputError where one is missing."""
+        if certificate and key:
+            return cls(certificate=str(Path(certificate).resolve()), key=str(Path(key).resolve()))
+        if certificate or key:
+            given, missing = ("--certificate", "--key") if certificate else ("--key", "--certificate")
+            raise InputError(f"{given} without {missing}: TLS needs both, or give neither to serve without it")
+        return None
+
+    def check(self) -> str | None:
+        """Raise InputError for files that cannot be served; returns why clients will refuse the certificate, if so."""
+        for path, flag in ((self.certificate, "--certificate"), (self.key, "--key")):
+            try:
+                Path(path).read_bytes()
+            except OSError as error:
+                raise InputError(f"{flag} {path} cannot be read: {error.strerror}") from None
+        client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        client.check_hostname = False
+        client.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN  # so that the certificate answers for itself
+        try:
+            client.load_verify_locations(self.certificate)
+        except ssl.SSLError:
+            raise InputError(
+                f"--certificate {self.certificate} holds no certificate: expected PEM, -----BEGIN CERTIFICATE-----"
+            ) from None
+        return _complaint(client, self._server(), self.certificate)
+
+    def _server(self) -> ssl.SSLContext:
+        def no_password() -> str:
+            raise InputError(
+                f"--key {self.key} asks for a password: give a key without one, readable by its owner alone"
+            )
+
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        try:
+            context.load_cert_chain(self.certificate, self.key, no_password)
+        except ssl.SSLError as error:
+            if error.reason == "KEY_VALUES_MISMATCH":
+                raise InputError(f"--key {self.key} is not the key of the certificate {self.certificate}") from None
+            raise InputError(
+                f"--certificate {self.certificate} and --key {self.key} cannot be used ({error.reason or error}): "
+                "expected PEM, the server's certificate first, and a private key"
+            ) from None
+        return context
+
+
+def _complaint(client: ssl.SSLContext, server: ssl.SSLContext, certificate: str) -> str | None:
+    """What a client that trusts the certificate says of it, in a handshake in memory: `ssl` itself reads no dates."""
+    from_client, from_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = [
+        client.wrap_bio(from_server, from_client),
+        server.wrap_bio(from_client, from_server, server_side=True),
+    ]
+    for end in ends * NUM_ROUNDS:
+        try:
+            end.do_handshake()
+        except ssl.SSLWantReadError:
+            continue
+        except ssl.SSLCertVerificationError as error:
+            wrong = WRONG_TIME.get(error.verify_code)
+            return wrong and f"the certificate {certificate} {wrong}: clients will refuse it"
+    return None
