@@ -20,7 +20,7 @@ export class ApiError extends Error {
 // Below another path of one origin there may be another server, which has nothing of this one's.
 const folder = new URL(".", location.href).pathname;
 export const HERE = folder === "/" ? "" : folder;
-const KEY = `maskwright-token${HERE}`;
+const KEY = `maskwright${HERE}-token`;
 const brought = /^#token=(.+)$/.exec(location.hash);
 if (brought) {
   sessionStorage.setItem(KEY, decodeURIComponent(brought[1]));

@@ -4,8 +4,8 @@
 
 import { HERE } from "./api.js";
 
-const PREFIX = `maskwright-work${HERE}-`;
-const OPEN = `maskwright-open${HERE}`;
+const PREFIX = `maskwright${HERE}-work-`;
+const OPEN = `maskwright${HERE}-open`;
 const CLAIM_MS = 1500; // a page that is being left may hold its claims for a moment
 const claims = new Map(); // id -> release()
 
