@@ -61,6 +61,8 @@ def train(job: Job, reader: Reader, items: Sequence[Item], *, mailbox: str = "")
                 where = Storage(job.storage).path()
                 raise InputError(f"{where} cannot be written: {error.controller_failure}; {RETRY}") from error
             raise
+        except SystemExit:  # Ray Train's own end after Ctrl-C
+            raise KeyboardInterrupt from None
     if result.checkpoint is None:
         raise RuntimeError(f"training ended without a checkpoint: see the logs under {job.storage}")
     return _place(job.storage, result.checkpoint)

@@ -1,4 +1,8 @@
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -6,6 +10,8 @@ import pytest
 from jobs.progress import EmptySamples, followed, starving, text
 from pipeline.data.config import DataConfig
 from pipeline.training.history import read_history
+
+ROOT = Path(__file__).parents[2]
 
 
 def entry(step: int, loss: float = 1.0) -> dict[str, float]:
@@ -84,3 +90,20 @@ def test_as_many_empty_samples_as_are_meant_to_be_are_no_news() -> None:
     assert EmptySamples(data).count(640, 0.7 * 640) is not None
     assert EmptySamples(data).count(63, 63) is None
     assert EmptySamples(data).advice(8, 8) is not None
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_training_that_is_interrupted_says_so(tmp_path: Path) -> None:
+    """Ray Train takes Ctrl-C for itself, and would end the job without a word."""
+    argv = ["jobs.train", "demo", "--ray", "local", "--training.log-every", "1", "--out", str(tmp_path / "run")]
+    environ = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
+    with subprocess.Popen(
+        [sys.executable, "-m", *argv], cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as job:
+        assert job.stdout is not None
+        assert any(line.startswith("step ") for line in job.stdout)
+        job.send_signal(signal.SIGINT)
+        _, error = job.communicate(timeout=120)
+    assert job.returncode == 130
+    assert error.splitlines()[-1] == "interrupted"
