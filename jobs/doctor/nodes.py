@@ -57,7 +57,7 @@ def cluster(stack: ExitStack, given: str) -> Iterator[Finding]:
     yield Finding("Ray", "ok", f"{address} ({source}), Ray {ray.__version__}, {len(up)} nodes up: {shape or 'no CPU'}")
     if not has_token():
         do = "start it, and all that talk to it, with RAY_AUTH_MODE=token (docs/CLUSTER.md)"
-        yield Finding("Ray", "warning", "asks for no token: whoever reaches it may run programs on it", do)
+        yield Finding("Ray", "warning", "asks for no token: anyone who reaches it may run programs on it", do)
 
 
 def on_nodes(places: Sequence[str], seconds: float) -> Iterator[Finding]:

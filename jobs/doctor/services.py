@@ -122,7 +122,7 @@ def ports(has_token: bool) -> Iterator[Finding]:
     for program, numbers in sorted(found.items()):
         said = f"{program} answers other machines at {', '.join(map(str, sorted(numbers)[:8]))}"
         if program == "Ray" and not has_token:
-            do = "start it with RAY_AUTH_MODE=token, or keep it on this machine: whoever connects runs code here"
+            do = "start it with RAY_AUTH_MODE=token, or keep it on this machine: anyone who connects can run code here"
             yield Finding("ports", "warning", said, do)
         elif program == "Redis":
             do = "let no other machine reach it, or give it a password (requirepass)"
