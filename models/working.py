@@ -5,18 +5,22 @@ order in which they were finished, so that what says that a folder is complete (
 last.
 """
 
+import fcntl
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import unquote
 
 from models.files import PART, whole_folder, write
 from models.storage import Storage, is_address, joined, refuse_key, split, without_key
 
-_ADDRESS = ".address"
-"""In a folder whose files are copied: where to."""
+_ADDRESS, _PREFIX = ".address", "maskwright-"
+"""In a folder whose files are copied: where to; how such folders begin."""
+_NEW_S = 60.0
+"""A folder that is younger may not be locked by its process yet."""
 
 
 @contextmanager
@@ -30,13 +34,25 @@ def working(place: str | Path) -> Iterator[Path]:
         return
     refuse_key(str(place))
     Storage(str(place)).exists()  # a server that is not there is known before the work
-    folder = Path(tempfile.mkdtemp(prefix="maskwright-"))
+    _forget()
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
     try:
         write(folder / _ADDRESS, str(place))
-        yield folder
-        put(folder)
+        with (folder / _ADDRESS).open() as mine:
+            fcntl.flock(mine, fcntl.LOCK_EX)  # as long as this process lives
+            yield folder
+            put(folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _forget() -> None:
+    """Remove folders of processes that were killed."""
+    for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/{_ADDRESS}"):
+        with suppress(OSError), path.open() as theirs:
+            if time.time() - path.stat().st_mtime > _NEW_S:
+                fcntl.flock(theirs, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(path.parent, ignore_errors=True)
 
 
 @contextmanager
