@@ -119,3 +119,17 @@ def test_the_service_is_as_ray_and_the_server_read_it() -> None:
     slowest = max(float(each.get("graceful_shutdown_timeout_s", 20)) for each in application["deployments"])
     for group in cluster["workerGroupSpecs"]:
         assert group["template"]["spec"]["terminationGracePeriodSeconds"] > slowest + 15
+
+
+def test_no_two_clusters_get_one_service_and_each_that_jobs_are_submitted_to_has_a_driver() -> None:
+    names = [document["metadata"]["name"] for _, document in OF_RAY]  # KubeRay makes NAME-head-svc of each
+    assert len(set(names)) == len(names)
+    guide = (ROOT / "docs/CLUSTER.md").read_text()
+    ((_, cluster),) = [each for each in OF_RAY if each[0] == "cluster.yaml"]
+    name = cluster["metadata"]["name"]
+    assert f"service/{name}-head-svc 8265" in guide
+    assert f"get secret {name} " in guide
+    for document in (document for _, document in OF_RAY if document["kind"] != "RayService"):
+        groups = cluster_of(document)["workerGroupSpecs"]
+        (driver,) = [group for group in groups if "driver" in group["rayStartParams"].get("resources", "")]
+        assert driver["minReplicas"] == 1
