@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -168,14 +169,25 @@ def metric_name(name: str) -> str:
     return re.sub(r"[^\w\-. :/]", "-", name.replace("&", "_at_").replace("@", "_"))
 
 
-def training_logger(uri: str, run_id: str) -> Callable[[int, dict[str, float]], None]:
-    """Logger for rank 0 of a training run; picklable."""
-    return functools.partial(_log_training, uri, run_id)
+@dataclass
+class TrainingLogger:
+    """Logs steps of a training run, for rank 0; picklable.
 
+    Steps that the run has are left out: a run that goes on from a checkpoint makes those after it again, equal.
+    """
 
-def _log_training(uri: str, run_id: str, step: int, metrics: dict[str, float]) -> None:
-    with _forgiving(f"step {step}", uri):
-        log_metrics(uri, run_id, step, metrics, prefix="train/")
+    uri: str
+    run_id: str
+    _last: int | None = field(default=None, init=False)
+
+    def __call__(self, step: int, metrics: dict[str, float]) -> None:
+        """Log numbers at a step; a tracker that is away is a warning."""
+        with _forgiving(f"step {step}", self.uri):
+            if (last := self._last) is None:
+                known = client(self.uri).get_metric_history(self.run_id, metric_name(f"train/{next(iter(metrics))}"))
+                self._last = last = max((entry.step for entry in known), default=-1)
+            if step > last:
+                log_metrics(self.uri, self.run_id, step, metrics, prefix="train/")
 
 
 @contextlib.contextmanager

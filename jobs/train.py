@@ -196,7 +196,7 @@ def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
     data = config.data
     tracking.log_dataset(uri, run_id, dataset_name(data.reader, data.split, data.root), reader, "training")
     storage, mailbox = place_of(out / "ray"), f"training-{uuid.uuid4().hex[:12]}"
-    validator = validator_of(config, storage, tracking.training_logger(uri, run_id), mailbox)
+    validator = validator_of(config, storage, tracking.TrainingLogger(uri, run_id), mailbox)
     objects = f"{count_objects(items)} objects ({config.data.reader})"
     print(f"{config.network.name} on {len(items)} images, {objects} -> {shown(out)}")
     job = Job(
@@ -213,7 +213,7 @@ def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
             "run_id": run_id,
             **origin(config.network.start_from),
         },
-        log=tracking.training_logger(uri, run_id),
+        log=tracking.TrainingLogger(uri, run_id),
         log_file=tracking.file_logger(uri, run_id, "training"),
         watch=tracking.system_metrics(uri, run_id, config.system_metrics),
     )

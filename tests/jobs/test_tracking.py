@@ -20,7 +20,7 @@ from tests.training.tiny import tiny_network
 def test_a_run_keeps_parameters_and_metrics(mlflow_uri: str, tmp_path: Path) -> None:
     run_id = tracking.start_run(mlflow_uri, "test", {"training": {"steps": 4, "optimizer": {"lr": 0.1}}, "out": ""})
     tracking.log_metrics(mlflow_uri, run_id, 0, {"IoU&1": 0.5}, prefix="standard/")
-    log = tracking.training_logger(mlflow_uri, run_id)
+    log = tracking.TrainingLogger(mlflow_uri, run_id)
     for step in (1, 2):
         log(step, {"loss": 1.0 / step})
     (tmp_path / "note.txt").write_text("hello")
@@ -193,3 +193,14 @@ def test_where_nothing_answers_a_job_says_so_before_its_work(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     with pytest.raises(InputError, match=f"^MLflow cannot be used at {uri} .*: start it, or set MLFLOW_TRACKING_URI"):
         tracking.answering_uri(tmp_path)
+
+
+def test_a_run_that_goes_on_logs_no_step_twice(mlflow_uri: str) -> None:
+    run_id = tracking.start_run(mlflow_uri, "run", {})
+    for steps in (range(1, 5), range(3, 7)):  # the second from a checkpoint at step 2
+        log = tracking.TrainingLogger(mlflow_uri, run_id)
+        for step in steps:
+            log(step, {"loss": 1.0 / step, "iou": 0.5})
+    for name in ("train/loss", "train/iou"):
+        history = mlflow.MlflowClient(mlflow_uri).get_metric_history(run_id, name)
+        assert [entry.step for entry in history] == [1, 2, 3, 4, 5, 6]
