@@ -84,6 +84,7 @@ class TestPapers:
         "jobs.predict",
         "jobs.import_checkpoint",
         "jobs.export",
+        "jobs.backup",
         "jobs.demo",
         "jobs.doctor",
         "serve",

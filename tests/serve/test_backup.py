@@ -1,5 +1,6 @@
 """The commands of docs/OPERATE.md that back up and restore: what was kept is there again."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -11,13 +12,16 @@ from pathlib import Path
 import mlflow
 import pytest
 
+from jobs import backup
+from models.errors import InputError
 from serve.core.options import Options
 from tests.ports import free_port
 from tests.programs import require
 from tests.serve.conftest import Server
 from tests.serve.redis_server import RedisServer
 
-OPERATE = (Path(__file__).parents[2] / "docs/OPERATE.md").read_text()
+ROOT = Path(__file__).parents[2]
+OPERATE = (ROOT / "docs/OPERATE.md").read_text()
 BACKUP = OPERATE.partition("## Backup and restore")[2].partition("\n## ")[0]
 
 
@@ -29,9 +33,9 @@ def run(title: str, folder: Path, block: int = 0, text: str = BACKUP, **names: s
         assert name in commands
         commands = commands.replace(name, value)
     for command in commands.splitlines():
-        subprocess.run(
-            re.sub(r"^python ", f"{sys.executable} ", command), shell=True, cwd=folder, check=True, timeout=60
-        )
+        ours = re.sub(r"^python ", f"{sys.executable} ", command)
+        environ = os.environ | {"PYTHONPATH": str(ROOT)}
+        subprocess.run(ours, shell=True, cwd=folder, check=True, timeout=60, env=environ)
 
 
 @contextmanager
@@ -59,6 +63,7 @@ def test_sessions_in_a_file(tmp_path: Path) -> None:
         run("**Sessions** are", tmp_path)  # while it serves
         clicked(running)  # after the copy: lost
     (tmp_path / "SESSIONS.db").write_bytes(b"damaged")
+    assert (tmp_path / "BACKUP.db").stat().st_mode & 0o777 == 0o600
     run("**Sessions** are", tmp_path, block=1)
     with server(str(tmp_path / "SESSIONS.db")) as again:
         goes_on(again, session)
@@ -106,3 +111,14 @@ def test_runs_and_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         run_id=version.run_id, artifact_path="model/weights.txt", dst_path=str(tmp_path), tracking_uri=uri
     )
     assert Path(fetched).read_text() == "weights"
+
+
+def test_a_wrong_name_is_refused_and_a_backup_is_never_written_over(tmp_path: Path) -> None:
+    (tmp_path / "is.db").write_bytes(b"no database" * 100)
+    for source in ("none.db", "is.db"):
+        with pytest.raises(InputError, match=rf"{source} cannot be copied: .*; expected an SQLite file that is there"):
+            backup.main([str(tmp_path / source), str(tmp_path / "copy.db")])
+        assert not (tmp_path / "copy.db").exists()
+        assert not (tmp_path / "none.db").exists()
+    with pytest.raises(InputError, match=r"is there already: name a new file"):
+        backup.main([str(tmp_path / "is.db"), str(tmp_path / "is.db")])
