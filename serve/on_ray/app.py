@@ -104,7 +104,11 @@ def owners_of(options: Options, split: Mapping[str, bool]) -> dict[str, Applicat
 
 
 def is_split(options: Options) -> bool:
-    """Whether the checkpoint's network has two halves; one that cannot be read here is refused by the replica."""
+    """Whether the checkpoint's network has two halves.
+
+    True for one that cannot be read here: its replicas say why. Without the second deployment Ray Serve would only say
+    that `Correction`, for which a configuration has settings, does not exist.
+    """
     import torch
 
     from models import checkpoint
@@ -113,7 +117,7 @@ def is_split(options: Options) -> bool:
         with impatient():
             description = checkpoint.describe(resolve(options.place, options.tracking_uri))
     except InputError:
-        return False
+        return True
     with torch.device("meta"):
         return checkpoint.network_of(description).traits.split
 

@@ -56,6 +56,25 @@ def test_the_same_application_is_deployed_and_answers(tmp_path: Path) -> None:
                 mask = session.click(x=40, y=30)
                 assert mask[30, 40]
                 assert redis.client().dbsize() > 0
+            wrong = the_config(tmp_path / "tokens", redis.url, http).replace("maskwright:lite_s", "/no/such/checkpoint")
+            (tmp_path / "serve.yaml").write_text(wrong)
+            subprocess.run(command, env=ENVIRONMENT, check=True, timeout=60)
+            message = until_it_failed(address)
+            assert "/no/such/checkpoint" in message
+            assert "'Correction' does not exist" not in message
+            assert httpx.get(f"http://127.0.0.1:{http}/v1/health/ready").status_code == 200  # the old version goes on
+
+
+def until_it_failed(address: str) -> str:
+    """Wait until Ray Serve gives up a version, and return what it and its deployments say."""
+    deadline = time.monotonic() + 300
+    while True:
+        (application,) = httpx.get(f"{address}/api/serve/applications/").json()["applications"].values()
+        said = [application["message"], *(each["message"] for each in application["deployments"].values())]
+        if any("/no/such/checkpoint" in each for each in said) or application["status"] == "DEPLOY_FAILED":
+            return "\n".join(said)
+        assert time.monotonic() < deadline, application
+        time.sleep(1)
 
 
 def wait_until_running(address: str) -> None:
