@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -200,8 +201,9 @@ def test_of_a_ray_that_was_joined_it_reserves_what_the_options_say(
 
 
 def reserved(options: dict[str, Any]) -> dict[str, Any]:
-    """What the heavy half of the one model asks Ray for."""
-    (owner,) = build_app({"checkpoint": "a"} | options)._bound_deployment.init_args[1].values()
+    """What the one model, of a network without halves, asks Ray for."""
+    with mock.patch.object(app, "is_split", lambda _: False):
+        (owner,) = build_app({"checkpoint": "a"} | options)._bound_deployment.init_args[1].values()
     return owner._bound_deployment.ray_actor_options or {}
 
 
