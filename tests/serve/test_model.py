@@ -202,7 +202,7 @@ def test_of_a_ray_that_was_joined_it_reserves_what_the_options_say(
 
 def reserved(options: dict[str, Any]) -> dict[str, Any]:
     """What the one model, of a network without halves, asks Ray for."""
-    with mock.patch.object(app, "is_split", lambda _: False):
+    with mock.patch.object(app, "is_split", return_value=False):
         (owner,) = build_app({"checkpoint": "a"} | options)._bound_deployment.init_args[1].values()
     return owner._bound_deployment.ray_actor_options or {}
 
