@@ -52,7 +52,11 @@ def cluster(stack: ExitStack, given: str) -> Iterator[Finding]:
     import ray
 
     up = [node for node in ray.nodes() if node["Alive"]]
-    total = {key: round(value) for key, value in ray.cluster_resources().items() if key in ("CPU", "GPU", "augment")}
+    total = {
+        key: round(value)
+        for key, value in ray.cluster_resources().items()
+        if key in ("CPU", "GPU", "augment", "driver")
+    }
     shape = ", ".join(f"{value} {key}" for key, value in sorted(total.items()))
     yield Finding("Ray", "ok", f"{address} ({source}), Ray {ray.__version__}, {len(up)} nodes up: {shape or 'no CPU'}")
     if not has_token():

@@ -32,7 +32,7 @@ def storage(place: str) -> Iterator[Finding]:
     except InputError as error:
         do = "give the role or key of this machine s3:PutObject, GetObject, DeleteObject and ListBucket (deploy/aws)"
         if held.is_local:
-            do = "make the folder, for the user that runs jobs, on every node"
+            do = "let the user that runs jobs write to the folder, on every node"
         yield Finding(
             about,
             "failure",
