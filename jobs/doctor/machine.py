@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import psutil
 from packaging.requirements import Requirement
@@ -72,11 +73,11 @@ def packages() -> Iterator[Finding]:
         yield Finding("packages", "ok", f"{said}, all as in constraints.txt")
 
 
-def names(project: Mapping[str, object], extras: tuple[str, ...]) -> list[str]:
+def names(project: Mapping[str, Any], extras: tuple[str, ...]) -> list[str]:
     """Names of the packages that the project and some of its extras ask for."""
-    lines = list(project["dependencies"])  # type: ignore[call-overload]
+    lines = list(project["dependencies"])
     for extra in extras:
-        lines += project["optional-dependencies"][extra]  # type: ignore[index]
+        lines += project["optional-dependencies"][extra]
     return list(dict.fromkeys(Requirement(line).name for line in lines))
 
 
@@ -136,7 +137,7 @@ def gpus(expected: int = 0) -> Iterator[Finding]:
     yield Finding("NCCL", "ok", f"version {'.'.join(map(str, torch.cuda.nccl.version()))} adds up")
 
 
-def reduce_alone(backend: str, device: object) -> None:
+def reduce_alone(backend: str, device: Any) -> None:
     """Sum a tensor over one worker: fails where the library of a backend cannot start."""
     import torch
     import torch.distributed as dist
@@ -144,7 +145,7 @@ def reduce_alone(backend: str, device: object) -> None:
     with tempfile.TemporaryDirectory() as folder:
         dist.init_process_group(backend, init_method=f"file://{folder}/meet", rank=0, world_size=1)
         try:
-            value = torch.ones(1, device=device)  # type: ignore[call-overload]
+            value = torch.ones(1, device=device)
             dist.all_reduce(value)
             assert value.item() == 1.0
         finally:

@@ -20,6 +20,7 @@ TRIED_STUDIO = "1.23"
 WAIT_S = 5.0
 DATABASE = "sqlite:///"
 RAY_PROGRAMS = ("gcs_server", "raylet", "dashboard", "ray-")
+HOSTS = "see that it runs, and that it was started with --allowed-hosts of this name"
 UNBLOCK = "start Label Studio with ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false (docs/HTTP.md)"
 
 
@@ -62,9 +63,6 @@ def mlflow(uri: str, on_cluster: bool) -> Iterator[Finding]:
             return
     experiments = tracking.client(uri or DATABASE + "mlflow.db").search_experiments(max_results=1000)
     yield Finding("MLflow", "ok", f"{uri or 'mlflow.db'} has {len(experiments)} experiments")
-
-
-HOSTS = "see that it runs, and that it was started with --allowed-hosts of this name"
 
 
 def server(url: str) -> Iterator[Finding]:
