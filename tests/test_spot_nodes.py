@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 
+@pytest.mark.check(46)
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(660)

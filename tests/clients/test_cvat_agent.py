@@ -130,6 +130,7 @@ def driver(function: Any, image: np.ndarray) -> Driver:
     return made
 
 
+@pytest.mark.check(53)
 def test_clicks_after_the_first_upload_nothing(driver: Driver, function: Any, address: str, image_file: bytes) -> None:
     calls = [
         ([[30.4, 20.6]], []),
@@ -190,6 +191,7 @@ def test_clicks_off_the_image_are_the_servers_to_refuse(driver: Driver, address:
     np.testing.assert_array_equal(driver.mask([[WIDTH, HEIGHT]]), corner)
 
 
+@pytest.mark.check(53)
 def test_the_agents_own_worker_process(address: str, image: np.ndarray, image_file: bytes) -> None:
     loader = FunctionLoader(None, FILE, {"url": address})
     with RecoverableExecutor(initializer=_worker_init, initargs=(loader, None)) as executor:

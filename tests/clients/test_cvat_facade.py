@@ -24,6 +24,7 @@ def invoke(session: requests.Session, address: str, name: str, **body: Any) -> r
     return session.post(f"{address}/api/function_invocations", json=body, headers=headers, timeout=120)
 
 
+@pytest.mark.check(53)
 def test_the_three_requests(session: requests.Session, address: str, image_file: bytes) -> None:
     headers = {"x-nuclio-project-name": "cvat", "x-nuclio-function-namespace": "nuclio"}
     listed = session.get(f"{address}/api/functions", headers=headers, timeout=60).json()

@@ -69,6 +69,7 @@ def predict(session: requests.Session, address: str, image: bytes, tag: str) -> 
     return prediction
 
 
+@pytest.mark.check(53)
 def test_a_backend_is_taken_up(session: requests.Session, address: str) -> None:
     health = session.get(f"{address}/ls/health", timeout=TIMEOUTS["health"])
     assert (health.status_code, health.json()["status"]) == (200, "UP")
@@ -85,6 +86,7 @@ def test_a_backend_is_taken_up(session: requests.Session, address: str) -> None:
     assert session.post(f"{address}/ls/webhook", json=hook, timeout=TIMEOUTS["setup"]).status_code == 201
 
 
+@pytest.mark.check(53)
 @pytest.mark.parametrize("tag", ["BrushLabels", "BitmaskLabels", "PolygonLabels"])
 def test_predictions_pass_the_validator(session: requests.Session, address: str, image_file: bytes, tag: str) -> None:
     prediction = predict(session, address, image_file, tag)
@@ -95,6 +97,7 @@ def test_predictions_pass_the_validator(session: requests.Session, address: str,
     assert interface.validate_prediction(prediction, return_errors=True), "the validator looks at nothing"
 
 
+@pytest.mark.check(53)
 def test_the_brush_is_the_mask(session: requests.Session, address: str, image_file: bytes) -> None:
     [region] = predict(session, address, image_file, "BrushLabels")["result"]
     pixels = brush.decode_rle(region["value"]["rle"]).reshape(HEIGHT, WIDTH, 4)
@@ -102,6 +105,7 @@ def test_the_brush_is_the_mask(session: requests.Session, address: str, image_fi
     np.testing.assert_array_equal(pixels, np.repeat(expected[..., None] * np.uint8(255), 4, axis=2))
 
 
+@pytest.mark.check(53)
 def test_the_bitmask_is_the_mask(session: requests.Session, address: str, image_file: bytes) -> None:
     [region] = predict(session, address, image_file, "BitmaskLabels")["result"]
     data = base64.b64decode(region["value"]["imageDataURL"].partition(",")[2])

@@ -89,6 +89,7 @@ def test_close_ups_and_laws_of_clicks_are_flags() -> None:
     assert not parse(TrainConfig, [], prog="train").data.focus.enabled
 
 
+@pytest.mark.check(29)
 def test_what_is_recorded_of_a_config_holds_no_key() -> None:
     config = TrainConfig(data=DataConfig(reader="prepared", root="s3://key:secret@bucket/set?endpoint_override=x"))
     assert as_dict(config)["data"]["root"] == "s3://bucket/set"

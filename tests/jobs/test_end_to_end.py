@@ -132,6 +132,7 @@ def test_the_jobs_end_to_end(
     assert (tmp_path / "m" / "mask_overlay.jpg").is_file()
 
 
+@pytest.mark.check(13)
 @pytest.mark.ray
 @pytest.mark.timeout(240)
 def test_a_data_set_of_broken_images_ends_with_one_message(

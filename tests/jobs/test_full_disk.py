@@ -108,6 +108,7 @@ def played(checkpoint: str, out: Path) -> list[str]:
     return [*argv, "--scaling.actors", "1", "--scaling.num-cpus", "0.5", "--num-overlays", "1"]
 
 
+@pytest.mark.check(45)
 @pytest.mark.ray
 @pytest.mark.timeout(400)
 def test_evaluate_and_compare(ray_cluster: None, small_disk: SmallDisk, run: Run, checkpoint: str) -> None:
@@ -175,6 +176,7 @@ def test_export(small_disk: SmallDisk, run: Run, checkpoint: str) -> None:
     assert sorted(path.name for path in out.iterdir()) == ["export.json", "network.onnx"]
 
 
+@pytest.mark.check(45)
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(600)
@@ -188,6 +190,7 @@ def test_train(ray_cluster: None, small_disk: SmallDisk, run: Run) -> None:
     assert description["info"]["step"] == 3
 
 
+@pytest.mark.check(45)
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(900)

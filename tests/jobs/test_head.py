@@ -54,6 +54,7 @@ def head(store: int, port: int, dashboard: int, num_cpus: int = 2, **environ: st
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.mark.check(47)
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_job_of_a_head_that_died_is_known_to_the_next_one() -> None:

@@ -39,6 +39,7 @@ def run(file: Path, network: str, *flags: str, out: str = "imported") -> dict[st
     return checkpoint.describe(out)
 
 
+@pytest.mark.check(20)
 def test_an_authors_file_becomes_a_checkpoint(
     emc: dict[str, Tensor], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -215,6 +216,7 @@ class Evil:
         return os.system, ("touch canary",)
 
 
+@pytest.mark.check(19)
 def test_a_malicious_file_is_one_error_and_runs_nothing(tmp_path: Path) -> None:
     torch.save({"state_dict": {"a": torch.zeros(2)}, "config": Evil()}, "evil.pth")
     done = subprocess.run(

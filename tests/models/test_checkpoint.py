@@ -24,6 +24,7 @@ def test_saved_and_loaded_weights_are_bit_equal(folder: Path) -> None:
     assert description["info"] == {"refinement": "flip", "note": [1, 2]}
 
 
+@pytest.mark.check(46)
 def test_saving_again_is_complete_and_leaves_no_parts(folder: Path) -> None:
     first = checkpoint.describe(folder)["sha256"]
     checkpoint.save(tiny_network(seed=1), folder)
@@ -42,6 +43,7 @@ def test_missing_weights_are_named(folder: Path) -> None:
         checkpoint.load(folder)
 
 
+@pytest.mark.check(21)
 @pytest.mark.parametrize("keep", [0, 7, 100, 0.5, 0.999])
 def test_truncated_weights_are_refused(folder: Path, keep: float) -> None:
     path = folder / checkpoint.WEIGHTS
@@ -51,6 +53,7 @@ def test_truncated_weights_are_refused(folder: Path, keep: float) -> None:
         checkpoint.load(folder)
 
 
+@pytest.mark.check(21)
 def test_damaged_weights_are_refused(folder: Path) -> None:
     path = folder / checkpoint.WEIGHTS
     path.write_bytes(b"\xff" * 16 + path.read_bytes()[16:])
@@ -69,6 +72,7 @@ def test_a_checkpoint_of_another_network_is_refused(folder: Path) -> None:
         checkpoint.load(folder, expected_network="simpleclick_vit_huge")
 
 
+@pytest.mark.check(21)
 def test_weights_of_another_shape_are_refused(folder: Path, tmp_path: Path) -> None:
     other = checkpoint.save(tiny_network(dim=48), tmp_path / "other")
     (other / checkpoint.WEIGHTS).replace(folder / checkpoint.WEIGHTS)

@@ -203,6 +203,7 @@ def test_pictures(tmp_path: Path) -> None:
         files.write_image(tmp_path / "z.jpg", np.zeros((2, 70000, 3), np.uint8))
 
 
+@pytest.mark.check(45)
 @pytest.mark.parametrize("room", [0, 4096, 8192, 40960, 65536])
 def test_a_full_disk_leaves_the_old_file(room: int, small_disk: SmallDisk) -> None:
     path, lines = small_disk.path / "x.json", small_disk.path / "lines.jsonl"

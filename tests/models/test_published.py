@@ -126,6 +126,7 @@ class Evil:
         return os.system, (f"touch {self.canary}",)
 
 
+@pytest.mark.check(19)
 @pytest.mark.parametrize("place", ["state_dict", "config"])
 def test_code_in_a_pickle_is_refused_and_never_runs(tmp_path: Path, place: str) -> None:
     canary, path = tmp_path / "canary", tmp_path / "evil.pth"

@@ -85,6 +85,7 @@ def test_a_published_model_comes_in_whole(name: str, tmp_path: Path) -> None:
     assert not imported.network.training
 
 
+@pytest.mark.check(20)
 def test_safetensors_and_pth_come_in_alike(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 

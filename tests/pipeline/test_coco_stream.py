@@ -123,6 +123,7 @@ def test_json_is_read_as_the_library_reads_it(value: Any, piece: int, data: st.D
         assert repr(read) == repr(wanted)
 
 
+@pytest.mark.check(13)
 @pytest.mark.parametrize("name", ["coco", "lvis"])
 def test_readers_list_the_same_both_ways(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reader = SMALL[name](tmp_path)
@@ -224,6 +225,7 @@ def test_a_made_up_id_never_meets_a_given_one(tmp_path: Path) -> None:
     assert item.object_ids == ("1/3~2", "1/3", "1/3~2~2", "1/n3", "1/n3~4")
 
 
+@pytest.mark.check(13)
 def test_an_image_with_many_equal_ids_is_listed_in_no_time(tmp_path: Path) -> None:
     """Twenty thousand annotations of one image, all with one id: naming them is not quadratic."""
     same = [{"id": 1, "image_id": 1, "segmentation": []} for _ in range(20_000)]

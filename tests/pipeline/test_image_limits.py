@@ -26,6 +26,7 @@ from tests.pipeline.test_images import encode
 FORMATS = ["JPEG", "PNG", "WEBP", "BMP", "TIFF"]
 
 
+@pytest.mark.check(2)
 @pytest.mark.parametrize("size", [(12_000, 9000), (20_000, 10_000)], ids=["Pillow warns", "Pillow refuses"])
 @pytest.mark.parametrize("file_format", ["PNG", "TIFF"])
 def test_a_huge_image_is_too_large_and_not_broken(file_format: str, size: tuple[int, int]) -> None:

@@ -61,6 +61,7 @@ def test_every_reader_comes_back_pixel_for_pixel(name: str, tmp_path: Path) -> N
     assert all(reason in refused for sample in expected.values() for reason in sample.refused)
 
 
+@pytest.mark.check(13)
 def test_what_cannot_be_used_is_counted_and_named(tmp_path: Path) -> None:
     reader = prepared(READER, tmp_path)
     manifest = json.loads((tmp_path / MANIFEST).read_text())

@@ -88,6 +88,7 @@ def hostile(mark: Path) -> dict[str, bytes]:
     return files
 
 
+@pytest.mark.check(19)
 def test_hostile_pickles_are_refused_and_nothing_runs(tmp_path: Path) -> None:
     mark = tmp_path / "ran"
     pickles = hostile(mark)

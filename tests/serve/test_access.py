@@ -41,6 +41,7 @@ def closed(make_server: Callable[..., Server]) -> Server:
     return make_server(tokens=(ANNA, ADA))
 
 
+@pytest.mark.check(24)
 @pytest.mark.parametrize(("method", "path"), ROUTES)
 def test_every_route_asks_for_a_token(closed: Server, method: str, path: str) -> None:
     answer = closed.client.request(method, path)
@@ -55,6 +56,7 @@ def test_every_route_asks_for_a_token(closed: Server, method: str, path: str) ->
     assert closed.client.request(method, path, headers=HEADERS).status_code not in (401, 403)
 
 
+@pytest.mark.check(24)
 def test_all_routes_of_the_app_but_the_open_ones_are_among_those(closed: Server) -> None:
     document = closed.client.get("/openapi.json").json()
     for path, operations in document["paths"].items():
@@ -87,6 +89,7 @@ def test_the_scheme_is_read_in_any_case_and_clicks_work(closed: Server) -> None:
     assert closed.click(session, 5, 5)["num_clicks"] == 1
 
 
+@pytest.mark.check(24)
 def test_roles(closed: Server) -> None:
     refused(closed.client.get("/v1/admin/anything", headers=HEADERS), 403, "forbidden")
     ada = {"Authorization": "Bearer secret-of-ada"}
@@ -128,6 +131,7 @@ def denied(server: Server, **options: Any) -> Any:
     return caught.value
 
 
+@pytest.mark.check(24)
 def test_websockets_ask_too(closed: Server) -> None:
     closed.client.headers["Authorization"] = "Bearer secret-of-anna"
     session = closed.open()
@@ -146,6 +150,7 @@ def test_websockets_ask_too(closed: Server) -> None:
         assert socket.receive_json()["sequence"] == 2
 
 
+@pytest.mark.check(24)
 def test_a_secret_is_compared_with_every_token(monkeypatch: pytest.MonkeyPatch) -> None:
     compared: list[str] = []
 

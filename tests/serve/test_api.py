@@ -95,6 +95,7 @@ def test_corners_and_fractions_can_be_clicked(server: Server) -> None:
         assert server.click(session, x, y)["honoured"] is True
 
 
+@pytest.mark.check(54)
 def test_a_click_that_was_not_followed_is_told(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Session, "runs", property(lambda self: np.array([self.hw[0] * self.hw[1]])))
     session = server.open()
@@ -166,6 +167,7 @@ def test_predict_equals_a_session(server: Server) -> None:
     assert server.client.get("/v1/health").json()["sessions"] == 1, "predict keeps nothing"
 
 
+@pytest.mark.check(31)
 def test_every_answer_carries_the_security_headers(server: Server) -> None:
     for path in ("/", "/v1/health", "/nowhere", "/web/app.js"):
         headers = server.client.get(path).headers

@@ -75,6 +75,7 @@ def clicked(client: TestClient, session: str, x: int, y: int, positive: bool) ->
     return mask_of(answer.json())
 
 
+@pytest.mark.check(5)
 @pytest.mark.parametrize("shape", [(20, 30), (20, 30, 3), (20, 30, 4)], ids=str)
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
 def test_the_bits_that_a_file_uses_are_its_picture(bits: int, shape: tuple[int, ...]) -> None:
@@ -116,6 +117,7 @@ def where(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
     return tmp_path / "sessions.db" if request.param == "sqlite" else request.getfixturevalue("redis_url")
 
 
+@pytest.mark.check(5)
 @pytest.mark.networks
 @pytest.mark.parametrize("kind", PIXELS)
 @pytest.mark.parametrize("cache", [{}, {"max_cache_bytes": 0}], ids=["cached", "not cached"])

@@ -56,6 +56,7 @@ def session(server: Server, mask: np.ndarray) -> str:
     return session
 
 
+@pytest.mark.check(55)
 def test_http(server: Server, session: str, mask: np.ndarray) -> None:
     address, (height, width) = f"/v1/sessions/{session}", mask.shape
     answer = server.client.post(f"{address}/clicks", json={"x": 0, "y": 0}).json()
@@ -80,6 +81,7 @@ def test_http(server: Server, session: str, mask: np.ndarray) -> None:
     np.testing.assert_array_equal(rle.decode(steps[-1]["mask"]), mask)
 
 
+@pytest.mark.check(55)
 def test_it_can_be_the_mask_to_start_from(server: Server, mask: np.ndarray) -> None:
     image = encoded(picture(*mask.shape))
     png = encoded(Image.fromarray(mask))
@@ -92,6 +94,7 @@ def test_it_can_be_the_mask_to_start_from(server: Server, mask: np.ndarray) -> N
         np.testing.assert_array_equal(rle.decode(server.client.get(address).json()), mask)
 
 
+@pytest.mark.check(55)
 def test_live(server: Server, session: str, mask: np.ndarray) -> None:
     for mode in ("rle", "bits"):
         with server.client.websocket_connect(f"ws://localhost/v1/sessions/{session}/live?mask={mode}") as socket:
@@ -127,6 +130,7 @@ def label_studio(server: Server, mask: np.ndarray, output: str) -> list[dict[str
     return answer.json()["results"][0]["result"]
 
 
+@pytest.mark.check(55)
 def test_label_studio(server: Server, mask: np.ndarray) -> None:
     for output in (BRUSH, BITMASK, POLYGON):
         regions = label_studio(server, mask, output)
@@ -150,6 +154,7 @@ def test_label_studio(server: Server, mask: np.ndarray) -> None:
         np.testing.assert_array_equal(found, mask)
 
 
+@pytest.mark.check(55)
 def test_cvat_and_its_agent(server: Server, mask: np.ndarray) -> None:
     image = encoded(picture(*mask.shape))
     np.testing.assert_array_equal(mask_from(invoke(server, [[0.5, 0.5]], image=image)), mask)
@@ -158,6 +163,7 @@ def test_cvat_and_its_agent(server: Server, mask: np.ndarray) -> None:
     np.testing.assert_array_equal(RemoteClicks(client, image).mask([(0.5, 0.5)], []), mask)
 
 
+@pytest.mark.check(55)
 def test_finished_objects(server: Server, session: str, mask: np.ndarray) -> None:
     for parts in (False, True):
         done = server.client.post(f"/v1/sessions/{session}/finish", json={"parts": parts})
@@ -184,6 +190,7 @@ def real(request: pytest.FixtureRequest) -> TestClient:
     )
 
 
+@pytest.mark.check(54)
 @pytest.mark.networks
 @settings(max_examples=25, deadline=None)
 @given(

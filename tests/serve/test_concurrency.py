@@ -36,6 +36,7 @@ def play(engine: Engine, number: int) -> list[bytes]:
     return found
 
 
+@pytest.mark.check(33)
 @pytest.mark.parametrize("alone", [True, False])
 @pytest.mark.parametrize("network", NETWORKS)
 def test_streams_at_once_equal_streams_in_turn(network: str, alone: bool) -> None:
@@ -49,6 +50,7 @@ def test_streams_at_once_equal_streams_in_turn(network: str, alone: bool) -> Non
     assert len({bits for stream in in_turn for bits in stream}) == 3 * 4, "all differ, but for what was undone"
 
 
+@pytest.mark.check(36)
 @pytest.mark.parametrize("network", NETWORKS)
 def test_the_cache_never_holds_more_than_it_may_and_masks_stay_the_same(network: str) -> None:
     predictor, data = Predictor(TOYS[network]()), encoded(picture(48, 64))

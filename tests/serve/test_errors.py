@@ -25,6 +25,7 @@ def predict(server: Server, **body: Any) -> Any:
     return server.client.post("/v1/predict", json={"image": image, **body})
 
 
+@pytest.mark.check(6)
 @pytest.mark.parametrize(
     ("document", "pointer"),
     [
@@ -51,6 +52,7 @@ def test_bad_clicks(server: Server, document: str, pointer: str) -> None:
     assert server.predictor.num_forwards == 0
 
 
+@pytest.mark.check(7)
 @pytest.mark.parametrize(
     "document", ['{"x": 5, "y": 5, "extra": 1}', '{"x": 5, "y": 5, "sequence": 0}', "[]", "3", "null", '"x"']
 )
@@ -59,6 +61,7 @@ def test_bad_requests(server: Server, document: str) -> None:
     refused(server.client.post(address, content=document, headers=JSON), 422, "bad_request")
 
 
+@pytest.mark.check(10)
 @pytest.mark.parametrize(
     "document",
     [b"", b"{", b'{"x": 5, "x": 6, "y": 5}', b"\xff\xfe", b"[" * 20_000, b'{"x": ' + b"9" * 5000 + b"}"],
@@ -69,6 +72,7 @@ def test_bad_json(server: Server, document: bytes) -> None:
     refused(server.client.post(address, content=document, headers=JSON), 400, "bad_json")
 
 
+@pytest.mark.check(10)
 @pytest.mark.networks
 def test_deep_and_wide_json_of_images(server: Server) -> None:
     refused(server.client.post("/v1/sessions", content=b"[" * 100_000, headers=JSON), 400, "bad_json")
@@ -78,6 +82,7 @@ def test_deep_and_wide_json_of_images(server: Server) -> None:
     refused(server.client.post("/v1/sessions", content=less, headers=JSON), 422, "bad_request")
 
 
+@pytest.mark.check(6)
 def test_too_many_clicks(make_server: Callable[..., Server]) -> None:
     server = make_server(max_clicks=3)
     session = server.open()
@@ -109,6 +114,7 @@ def test_long_bodies_are_validated_off_the_event_loop(monkeypatch: pytest.Monkey
     assert threads[0] != threading.get_ident() == threads[1]
 
 
+@pytest.mark.check(6)
 def test_predict_names_the_bad_click(server: Server) -> None:
     problem = refused(predict(server, clicks=[{"x": 1, "y": 1}, {"x": "a", "y": 1}]), 422, "bad_click")
     assert problem["pointer"] == "/clicks/1/x"
@@ -132,6 +138,7 @@ def test_image_missing(server: Server, options: dict[str, Any]) -> None:
     refused(server.client.post("/v1/sessions", **options), 422, "image_missing")
 
 
+@pytest.mark.check(8, 11)
 @pytest.mark.parametrize(
     ("options", "status", "code"),
     [
@@ -158,6 +165,7 @@ def test_image_too_large(make_server: Callable[..., Server]) -> None:
     refused(server.client.post("/v1/sessions", content=encoded(picture()), headers=PNG), 422, "image_too_large")
 
 
+@pytest.mark.check(9)
 @pytest.mark.parametrize(
     "mask",
     [
@@ -171,6 +179,7 @@ def test_bad_rle(server: Server, mask: dict[str, Any]) -> None:
     refused(predict(server, mask=mask), 422, "bad_rle")
 
 
+@pytest.mark.check(1)
 def test_body_too_large_is_refused_by_its_declared_length(make_server: Callable[..., Server]) -> None:
     server = make_server(max_body_bytes=1000)
     answer = server.client.post("/v1/sessions", content=b"x" * 1001, headers=PNG)
@@ -179,6 +188,7 @@ def test_body_too_large_is_refused_by_its_declared_length(make_server: Callable[
     refused(server.client.post("/v1/predict", content=b"x" * 1001, headers=JSON), 413, "body_too_large")
 
 
+@pytest.mark.check(1)
 def test_body_too_large_is_refused_while_it_streams(make_server: Callable[..., Server]) -> None:
     from fastapi import Request
 
@@ -200,6 +210,7 @@ def test_body_too_large_is_refused_while_it_streams(make_server: Callable[..., S
     assert num_taken == 11, "an endless body is left alone as soon as the limit is passed"
 
 
+@pytest.mark.check(1)
 def test_click_bodies_are_small(server: Server) -> None:
     address = f"/v1/sessions/{server.open()}/clicks"
     refused(server.client.post(address, content=b" " * 70_000, headers=JSON), 413, "body_too_large")
@@ -208,6 +219,7 @@ def test_click_bodies_are_small(server: Server) -> None:
     )
 
 
+@pytest.mark.check(35)
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 def test_unknown_sessions(server: Server, method: str) -> None:
     refused(server.client.request(method, "/v1/sessions/nothing"), 404, "session_unknown")
@@ -217,6 +229,7 @@ def test_unknown_sessions(server: Server, method: str) -> None:
         refused(server.client.post(f"/v1/sessions/nothing/{kind}", json=body), 404, "session_unknown")
 
 
+@pytest.mark.check(22)
 def test_wrong_addresses_and_methods(server: Server) -> None:
     for path in ("/v2", "/v1/sessions/a/b/c", "/web/nothing.js", "/web/..%2fapi.py", "/v1/examples/..%2f..%2fapi.py"):
         refused(server.client.get(path), 404, "not_found")
@@ -226,6 +239,7 @@ def test_wrong_addresses_and_methods(server: Server) -> None:
     refused(server.client.get(f"/v1/sessions/{server.open()}/mask?format=gif"), 422, "bad_request")
 
 
+@pytest.mark.check(30)
 def test_failures_of_ours_show_nothing(server: Server, caplog: pytest.LogCaptureFixture) -> None:
     session = server.open()
     server.predictor.fail_with = RuntimeError("CUDA error in /home/somebody/secret.py")
@@ -238,6 +252,7 @@ def test_failures_of_ours_show_nothing(server: Server, caplog: pytest.LogCapture
     assert server.click(session, 5, 5)["sequence"] == 1, "the failed click left nothing behind"
 
 
+@pytest.mark.check(43)
 def test_nan_from_the_network(server: Server) -> None:
     session = server.open()
     server.predictor.nan = True
@@ -251,6 +266,7 @@ def test_nan_from_the_network(server: Server) -> None:
     assert server.client.get("/v1/health/ready").status_code == 200
 
 
+@pytest.mark.check(30)
 def test_instances_differ(server: Server) -> None:
     first, second = (server.client.get("/nothing").json()["instance"] for _ in range(2))
     assert first != second
@@ -271,6 +287,7 @@ def test_every_code_is_documented() -> None:
     assert [code for code in CODES if f"`{code}`" not in text] == []
 
 
+@pytest.mark.check(41)
 def test_a_model_that_does_not_answer_is_unavailable_and_changes_nothing(server: Server) -> None:
     session = server.open()
     server.click(session, 5, 5)

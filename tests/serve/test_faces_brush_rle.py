@@ -46,6 +46,7 @@ def test_values_one_by_one() -> None:
     np.testing.assert_array_equal(decode(data, (1, 2)), [[False, True]])
 
 
+@pytest.mark.check(9)
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 255), max_size=60))
 def test_nonsense_is_refused(data: list[int]) -> None:

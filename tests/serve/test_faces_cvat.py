@@ -76,6 +76,7 @@ def test_the_function_is_listed_as_cvat_reads_it(server: Server) -> None:
     assert "fake-1" in one["spec"]["description"]
 
 
+@pytest.mark.check(7)
 def test_masks_equal_those_of_a_session(server: Server) -> None:
     np.testing.assert_array_equal(mask_from(invoke(server, [[30.7, 20.2]])), native(server, (30, 20, True)))
     np.testing.assert_array_equal(
@@ -197,6 +198,7 @@ ORIGINALS: dict[str, Callable[[], bytes]] = {
 }
 
 
+@pytest.mark.check(3)
 @pytest.mark.parametrize("kind", ORIGINALS)
 def test_originals_are_segmented_as_what_they_show(kind: str, server: Server) -> None:
     """CVAT sends files as they were uploaded; the model's side gets a PNG of the first picture."""
@@ -240,6 +242,7 @@ def test_a_turned_original_is_clicked_as_displayed(server: Server, orientation: 
     assert mask[35, 35]
 
 
+@pytest.mark.check(2)
 def test_originals_have_the_limits_of_others(make_server: Callable[..., Server]) -> None:
     server = make_server(max_megapixels=1e-4)
     for kind, make in ORIGINALS.items():
@@ -251,6 +254,7 @@ def test_originals_have_the_limits_of_others(make_server: Callable[..., Server])
     refused(invoke(small, [[1, 1]], image=encoded(picture(), "BMP")), 413, "body_too_large")
 
 
+@pytest.mark.check(3)
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow grumbles about half a TIFF before it gives up
 @pytest.mark.parametrize("kind", ["tiff", "tiff, compressed", "bmp", "gif"])
 def test_damaged_originals(kind: str, server: Server) -> None:
@@ -276,6 +280,7 @@ def test_originals_without_a_known_range(kind: str, server: Server) -> None:
     assert "damaged" not in problem["detail"]
 
 
+@pytest.mark.check(3)
 @pytest.mark.parametrize("kind", ["tiff", "bmp", "gif"])
 def test_originals_are_for_cvat_alone(kind: str, server: Server) -> None:
     data = ORIGINALS[kind]()

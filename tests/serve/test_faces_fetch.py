@@ -46,6 +46,7 @@ def code_of(fetch: Fetcher, url: str) -> str:
     return caught.value.code
 
 
+@pytest.mark.check(16)
 def test_the_connection_goes_to_the_address_that_was_checked() -> None:
     seen: list[httpx.Request] = []
     fetch = fetcher(lambda request: (seen.append(request), file(request))[1])
@@ -65,11 +66,13 @@ def test_a_file_is_fetched_once_for_many_clicks() -> None:
     assert len(seen) == 1
 
 
+@pytest.mark.check(14)
 def test_nothing_is_fetched_without_a_list() -> None:
     assert code_of(fetcher(file, image_hosts=()), "http://good.org/a.png") == "url_fetch_disabled"
     assert code_of(fetcher(file), "/data/upload/a.png") == "url_fetch_disabled"
 
 
+@pytest.mark.check(15)
 @pytest.mark.parametrize(
     "url",
     [
@@ -102,6 +105,7 @@ def test_blocked(url: str) -> None:
         assert code_of(fetcher(file), url) == "url_blocked"
 
 
+@pytest.mark.check(15)
 @pytest.mark.parametrize(
     "address",
     [
@@ -114,6 +118,7 @@ def test_names_of_private_addresses_are_blocked(address: str) -> None:
     assert code_of(fetcher(file, {"good.org": [address]}), "http://good.org/a.png") == "url_blocked"
 
 
+@pytest.mark.check(15)
 def test_addresses_wrapped_in_others() -> None:
     for text, public in (
         (PUBLIC, True),
@@ -134,6 +139,7 @@ def test_private_networks_can_be_listed() -> None:
     assert code_of(fetcher(file, {"good.org": ["10.1.2.3"]}, **settings), "http://good.org/a") == "url_blocked"
 
 
+@pytest.mark.check(16)
 def test_a_second_look_up_changes_nothing() -> None:
     looked_up: list[str] = []
 
@@ -152,6 +158,7 @@ def test_a_second_look_up_changes_nothing() -> None:
     assert seen == [PUBLIC]
 
 
+@pytest.mark.check(16)
 @pytest.mark.parametrize(
     ("location", "code"),
     [
@@ -173,6 +180,7 @@ def test_redirects_are_checked_and_few(location: str, code: str) -> None:
     assert len(seen) == (1 if code == "url_blocked" else 4)
 
 
+@pytest.mark.check(17)
 def test_the_token_goes_to_label_studio_and_nowhere_else() -> None:
     tokens: list[tuple[str, str | None]] = []
 
@@ -204,6 +212,7 @@ def test_hosts_that_do_not_answer() -> None:
     assert code_of(fetcher(file, image_hosts=("gone.org",)), "http://gone.org/a") == "url_failed"
 
 
+@pytest.mark.check(16)
 def test_endless_and_slow_files_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[int] = []
 

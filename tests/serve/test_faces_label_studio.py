@@ -79,6 +79,7 @@ def test_health_asks_no_model(server: Server, monkeypatch: pytest.MonkeyPatch, p
     assert (answer.status_code, answer.json()) == (200, {"status": "UP", "model_class": "Maskwright"})
 
 
+@pytest.mark.check(29)
 def test_setup_names_the_model_and_forgets_the_token(server: Server, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(0)
     body = {
@@ -296,6 +297,7 @@ def test_tasks_without_an_image(server: Server, image: Any) -> None:
     refused(predict(server, key_point(30, 20), image=image), 422, "image_missing")
 
 
+@pytest.mark.check(14)
 @pytest.mark.parametrize(
     "image", ["http://example.org/a.png", "/data/upload/3/a.png", "s3://bucket/a.png", "file:/etc/passwd"]
 )
@@ -303,6 +305,7 @@ def test_no_url_is_fetched_by_default(server: Server, image: str) -> None:
     refused(predict(server, key_point(30, 20), image=image), 403, "url_fetch_disabled")
 
 
+@pytest.mark.check(7)
 def test_bodies_of_another_shape(server: Server) -> None:
     refused(predict(server, tasks="x"), 422, "bad_request")
     refused(predict(server, {"type": 3}), 422, "bad_request")

@@ -35,6 +35,7 @@ PNG = {"Content-Type": "image/png"}
 SHORT = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB. GPU 0 has a total capacity of 24 GiB")
 
 
+@pytest.mark.check(30, 42)
 def test_too_little_memory_concerns_one_request(server: Server) -> None:
     session, other = server.open(), server.open()
     server.click(other, 5, 5)
@@ -50,6 +51,7 @@ def test_too_little_memory_concerns_one_request(server: Server) -> None:
     assert server.click(session, 5, 5, sequence=1)["num_clicks"] == 1, "nothing was half done"
 
 
+@pytest.mark.check(42)
 @pytest.mark.networks
 def test_a_thousand_times_too_little_memory_holds_none(monkeypatch: pytest.MonkeyPatch) -> None:
     tensors: list[weakref.ref[Any]] = []
@@ -81,6 +83,7 @@ def test_a_thousand_times_too_little_memory_holds_none(monkeypatch: pytest.Monke
     assert masks.ask(MASK, work).area > 0
 
 
+@pytest.mark.check(42)
 def test_too_little_memory_for_a_batch_is_enough_for_its_parts() -> None:
     """Requests that share a forward, of which the device can do three at once, and one never."""
 
@@ -119,6 +122,7 @@ def test_an_error_of_another_process_is_told_by_its_cause() -> None:
     assert not is_out_of_memory(RuntimeError("CUDA error: device-side assert triggered"))
 
 
+@pytest.mark.check(43)
 def test_a_replica_whose_network_gives_no_numbers_asks_for_a_new_one() -> None:
     predictor = DiskPredictor()
     owner = _Owner()
@@ -134,6 +138,7 @@ def test_a_replica_whose_network_gives_no_numbers_asks_for_a_new_one() -> None:
         owner.check_health()
 
 
+@pytest.mark.check(44)
 def test_a_stalled_network_is_not_ready_but_the_process_lives(monkeypatch: pytest.MonkeyPatch) -> None:
     now, go, entered = 0.0, threading.Event(), threading.Event()
     engine = Engine(DiskPredictor(), clock=lambda: now)
@@ -170,6 +175,7 @@ def test_a_stalled_network_is_not_ready_but_the_process_lives(monkeypatch: pytes
     assert client.get("/v1/health/ready").status_code == 200
 
 
+@pytest.mark.check(44)
 def test_a_queue_that_moves_is_no_stall() -> None:
     now = 0.0
     progress = Progress(lambda: now)
@@ -194,6 +200,7 @@ def fill(store: SqliteStore, how: str) -> Callable[[], None]:
     return lambda: connection.execute("PRAGMA query_only = 0") and None
 
 
+@pytest.mark.check(45)
 @pytest.mark.parametrize("how", ["full", "read-only"])
 def test_a_disk_that_takes_nothing_refuses_changes_and_shows_what_is_there(
     how: str, make_server: Callable[..., Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -92,6 +92,7 @@ def expected_masks(folder: Path, person: Annotator) -> Iterator[dict[str, Any]]:
         yield dict(rle.encode(session.mask))
 
 
+@pytest.mark.check(49)
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(400)
@@ -167,6 +168,7 @@ PAUSE_S = 0.1
 NUM_ROLLS = 3
 
 
+@pytest.mark.check(49)
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(400)

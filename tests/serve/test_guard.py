@@ -66,6 +66,7 @@ def test_same_origin(origin: str, host: str, expected: bool) -> None:
     assert is_same(origin, host) is expected
 
 
+@pytest.mark.check(27)
 def test_rebound_names_are_refused_everywhere(server: Server) -> None:
     for path in ("/", "/v1/health", "/openapi.json", "/web/app.js"):
         for host in ("evil.example", "evil.example:80", "", "localhost, evil.example"):
@@ -80,6 +81,7 @@ def test_the_setting_adds_hosts(make_server: Callable[..., Server]) -> None:
     assert server.client.get("/v1/health", headers={"Host": "localhost"}).status_code == 200
 
 
+@pytest.mark.check(27)
 def test_pages_of_others_change_nothing(make_server: Callable[..., Server]) -> None:
     server = make_server(origins=("https://tools.example:8443/",))
     session = server.open()
@@ -94,6 +96,7 @@ def test_pages_of_others_change_nothing(make_server: Callable[..., Server]) -> N
         assert server.client.post(address, json=click, headers={"Origin": origin}).status_code == 200
 
 
+@pytest.mark.check(27)
 def test_websockets_of_other_pages_are_refused(server: Server) -> None:
     address = f"ws://localhost/v1/sessions/{server.open()}/live"
     for url, headers, code in (

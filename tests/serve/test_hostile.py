@@ -38,6 +38,7 @@ BOMBS = {
 }
 
 
+@pytest.mark.check(10)
 @pytest.mark.parametrize("kind", BOMBS)
 def test_bombs_of_json_cost_nothing(server: Server, kind: str) -> None:
     body = BOMBS[kind].encode()
@@ -64,6 +65,7 @@ def webp_bomb() -> bytes:
     return bytes(data)
 
 
+@pytest.mark.check(2)
 @pytest.mark.parametrize("data", [bomb(60_000, 60_000), jpeg_bomb(), webp_bomb()], ids=["png", "jpeg", "webp"])
 def test_bombs_of_pixels_are_refused_from_their_headers(server: Server, data: bytes) -> None:
     assert len(data) < 200
@@ -73,6 +75,7 @@ def test_bombs_of_pixels_are_refused_from_their_headers(server: Server, data: by
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000, "KB: nothing was decoded"
 
 
+@pytest.mark.check(3)
 @pytest.mark.parametrize(
     "head",
     [
@@ -104,6 +107,7 @@ def test_whatever_it_is_called_only_three_formats_are_opened(
     refused(server.client.post("/v1/sessions", json={"image": uri}), 415, "unsupported_image")
 
 
+@pytest.mark.check(3)
 def test_decoders_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
     real = images.Image.open
@@ -119,6 +123,7 @@ def test_decoders_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked == [["JPEG"], ["PNG"], ["WEBP"], ["PNG"]]
 
 
+@pytest.mark.check(4)
 def test_a_thousand_damaged_images_leave_the_server_as_it_was(make_server: Callable[..., Server]) -> None:
     server = make_server(opens_per_minute=0)
     rng, whole = np.random.default_rng(0), [encoded(picture(), format) for format in images.FORMATS]
@@ -141,6 +146,7 @@ NAMES = [
 ]  # fmt: skip
 
 
+@pytest.mark.check(22)
 @pytest.mark.parametrize("name", NAMES)
 def test_names_lead_nowhere(name: str, make_server: Callable[..., Server], tmp_path: Path) -> None:
     (tmp_path / "inside").mkdir()
@@ -165,6 +171,7 @@ def test_names_lead_nowhere(name: str, make_server: Callable[..., Server], tmp_p
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.png", "inside", "x"]
 
 
+@pytest.mark.check(18)
 @pytest.mark.parametrize("field", ["checkpoint_url", "checkpoint", "model_url", "image_url", "weights"])
 def test_no_request_brings_a_model_or_an_address(server: Server, field: str) -> None:
     image = base64.b64encode(encoded(picture())).decode()
@@ -174,6 +181,7 @@ def test_no_request_brings_a_model_or_an_address(server: Server, field: str) -> 
         assert field in problem["pointer"]
 
 
+@pytest.mark.check(31)
 def test_what_was_sent_is_never_shown_as_a_page(make_server: Callable[..., Server], tmp_path: Path) -> None:
     for name in ("a.svg", "b.html", "c.png"):
         (tmp_path / name).write_text("<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>")
@@ -204,6 +212,7 @@ def test_what_was_sent_is_never_shown_as_a_page(make_server: Callable[..., Serve
         assert "unsafe" not in policy
 
 
+@pytest.mark.check(26)
 def test_a_socket_on_anothers_session_is_told_that_there_is_none() -> None:
     tokens = tuple(Token(name=name, role="annotator", sha256=digest_of(name)) for name in ("anna", "bert"))
     server = Server(secrets=Secrets(tokens=tokens))
@@ -220,6 +229,7 @@ def test_a_socket_on_anothers_session_is_told_that_there_is_none() -> None:
         assert socket.receive_json()["sequence"] == 1
 
 
+@pytest.mark.check(26)
 def test_ids_of_sessions_cannot_be_guessed(server: Server) -> None:
     ids = [server.open() for _ in range(50)]
     assert len(set(ids)) == 50
@@ -228,6 +238,7 @@ def test_ids_of_sessions_cannot_be_guessed(server: Server) -> None:
     assert len({each[:4] for each in ids} | {each[-4:] for each in ids}) == 100, "no counter, no clock"
 
 
+@pytest.mark.check(23)
 def test_nothing_of_ours_is_kept_as_pickle() -> None:
     named = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
     for path in (ROOT / "serve").rglob("*.py"):
@@ -261,6 +272,7 @@ print(found)
 """
 
 
+@pytest.mark.check(23)
 @pytest.mark.networks
 def test_no_pickle_is_read_while_clicks_are_made_and_sessions_stored(tmp_path: Path) -> None:
     command = [sys.executable, "-c", WATCHED, str(tmp_path)]
@@ -270,6 +282,7 @@ def test_no_pickle_is_read_while_clicks_are_made_and_sessions_stored(tmp_path: P
     assert (tmp_path / "sessions.db").read_bytes().startswith(b"SQLite")
 
 
+@pytest.mark.check(2, 12)
 @pytest.mark.networks
 @pytest.mark.parametrize("kind", ["png text", "zip"])
 def test_what_unfolds_beyond_its_size_is_left_folded(server: Server, kind: str) -> None:

@@ -31,6 +31,7 @@ def code_of(data: bytes, max_pixels: int = LIMIT) -> str:
     return caught.value.code
 
 
+@pytest.mark.check(5)
 @pytest.mark.parametrize("orientation", sorted(EXIF_TURNS))
 def test_exif_orientation_is_applied(orientation: int) -> None:
     image = picture()
@@ -46,12 +47,14 @@ def test_lossless_formats_keep_every_pixel(format: str) -> None:
     np.testing.assert_array_equal(images.decode_image(encoded(picture(), format, **options), LIMIT), picture())
 
 
+@pytest.mark.check(5)
 def test_sixteen_bit_grey_is_scaled_not_clipped() -> None:
     grey = np.linspace(0, 65535, 40 * 60).reshape(40, 60).astype(np.uint16)
     decoded = images.decode_image(encoded(Image.fromarray(grey)), LIMIT)
     np.testing.assert_array_equal(decoded, np.repeat((grey >> 8).astype(np.uint8)[..., None], 3, axis=2))
 
 
+@pytest.mark.check(5)
 def test_palette_and_bilevel_keep_their_colors() -> None:
     palette = Image.fromarray(picture()).quantize(16)
     np.testing.assert_array_equal(images.decode_image(encoded(palette), LIMIT), np.asarray(palette.convert("RGB")))
@@ -60,6 +63,7 @@ def test_palette_and_bilevel_keep_their_colors() -> None:
     np.testing.assert_array_equal(decoded, np.repeat(bits[..., None] * np.uint8(255), 3, axis=2))
 
 
+@pytest.mark.check(5)
 @pytest.mark.parametrize("mode", ["LA", "RGBA", "L"])
 def test_alpha_is_dropped(mode: str) -> None:
     grey = Image.fromarray(picture()[..., 0]).convert(mode)
@@ -67,6 +71,7 @@ def test_alpha_is_dropped(mode: str) -> None:
     np.testing.assert_array_equal(decoded, np.repeat(picture()[..., :1], 3, axis=2))
 
 
+@pytest.mark.check(5)
 def test_cmyk_jpeg_has_the_right_colors() -> None:
     red = Image.new("CMYK", (16, 8), (0, 255, 255, 0))
     decoded = images.decode_image(encoded(red, "JPEG", quality=95), LIMIT)
@@ -74,12 +79,14 @@ def test_cmyk_jpeg_has_the_right_colors() -> None:
     np.testing.assert_allclose(decoded.reshape(-1, 3).mean(0), [255, 0, 0], atol=6)
 
 
+@pytest.mark.check(5)
 def test_animation_gives_its_first_frame() -> None:
     frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
     data = encoded(frames[0], "WEBP", save_all=True, append_images=frames[1:], lossless=True)
     np.testing.assert_array_equal(images.decode_image(data, LIMIT)[0, 0], [255, 0, 0])
 
 
+@pytest.mark.check(3)
 @pytest.mark.parametrize("format", ["GIF", "BMP", "TIFF", "ICO", "PPM"])
 def test_other_formats_are_refused(format: str) -> None:
     assert code_of(encoded(picture(32, 32), format)) == "unsupported_image"
@@ -90,6 +97,7 @@ def test_what_is_no_image_is_refused(data: bytes) -> None:
     assert code_of(data) == "unsupported_image"
 
 
+@pytest.mark.check(3)
 def test_the_list_of_formats_is_short() -> None:
     assert set(images.FORMATS) == {"JPEG", "PNG", "WEBP"}
     assert {images.sniff(encoded(picture(), format)) for format in images.FORMATS} == set(images.FORMATS)
@@ -99,6 +107,7 @@ def test_an_empty_image_is_missing() -> None:
     assert code_of(b"") == "image_missing"
 
 
+@pytest.mark.check(4)
 @pytest.mark.parametrize("format", images.FORMATS)
 @pytest.mark.parametrize("keep", [0.3, 0.6, 0.9])
 def test_truncated_images_are_bad(format: str, keep: float) -> None:
@@ -106,6 +115,7 @@ def test_truncated_images_are_bad(format: str, keep: float) -> None:
     assert code_of(data[: int(len(data) * keep)]) == "bad_image"
 
 
+@pytest.mark.check(4)
 def test_damage_anywhere_is_an_answer_not_a_crash() -> None:
     rng = np.random.default_rng(1)
     whole = [encoded(picture(), format) for format in images.FORMATS]
@@ -129,6 +139,7 @@ def bomb(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
+@pytest.mark.check(2)
 @pytest.mark.parametrize(("width", "height"), [(8001, 8000), (12_000, 12_000), (60_000, 60_000), (2**31 - 1, 2)])
 def test_too_many_pixels_are_refused_from_the_header(width: int, height: int) -> None:
     # There are no pixels in the file: whoever began to decode would find it damaged.
@@ -136,6 +147,7 @@ def test_too_many_pixels_are_refused_from_the_header(width: int, height: int) ->
     assert code_of(bomb(80, 80)) == "bad_image"
 
 
+@pytest.mark.check(2)
 @pytest.mark.parametrize("format", images.FORMATS)
 def test_the_limit_may_be_higher_than_pillows(format: str, monkeypatch: pytest.MonkeyPatch) -> None:
     data, mask = encoded(picture(), format), encoded(Image.new("1", (60, 40)))
@@ -153,6 +165,7 @@ def test_the_limit_may_be_higher_than_pillows(format: str, monkeypatch: pytest.M
     assert Image.MAX_IMAGE_PIXELS == 1000
 
 
+@pytest.mark.check(30)
 def test_messages_show_no_objects_of_ours() -> None:
     with pytest.raises(Problem) as caught:
         images.decode_image(b"\x89PNG\r\n\x1a\n" + b"\0" * 40, LIMIT)
@@ -195,6 +208,7 @@ def test_base64_and_data_uris() -> None:
     assert images.from_base64("\n".join(text[i : i + 76] for i in range(0, len(text), 76))) == data
 
 
+@pytest.mark.check(8)
 @pytest.mark.parametrize(
     "text",
     [

@@ -127,6 +127,7 @@ def test_a_proxy_that_names_requests_is_not_repeated() -> None:
     assert answer.json()["request_id"] == "from-the-proxy"
 
 
+@pytest.mark.check(29)
 def test_no_secret_gets_into_the_log(stream: io.StringIO, make_server: Callable[..., Server]) -> None:
     """Tokens in headers and addresses, presigned URLs, session ids: of requests that succeed, are refused, and fail."""
     install_logs("json", stream)

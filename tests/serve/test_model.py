@@ -268,6 +268,7 @@ def test_proxies_that_listen_elsewhere_are_told(monkeypatch: pytest.MonkeyPatch)
         pass
 
 
+@pytest.mark.check(21)
 def test_weights_that_give_no_numbers_are_refused(tmp_path: Path) -> None:
     network = create("simpleclick_vit_xtiny", input_hw=(64, 64), depth=4)
     with torch.no_grad():
@@ -297,6 +298,7 @@ def test_settings_of_a_deployment(tmp_path: Path) -> None:
         Options.of({"checkpoint": "a", "opens_per_minute": "many"})
 
 
+@pytest.mark.check(28)
 def test_ray_gets_a_token_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     def cleared() -> None:
         for name in CHOSEN:
@@ -362,6 +364,7 @@ def test_a_session_on_ray_serve(small_checkpoint: Path, proxy: bool) -> None:
         assert client.delete(address).status_code == 204
 
 
+@pytest.mark.check(21)
 @pytest.mark.ray
 @pytest.mark.usefixtures("serving_ray")
 def test_damaged_weights_are_refused_by_the_replica(small_checkpoint: Path, tmp_path: Path) -> None:

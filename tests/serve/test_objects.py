@@ -182,6 +182,7 @@ def test_models_are_chosen_by_name() -> None:
     )
 
 
+@pytest.mark.check(26)
 @pytest.mark.parametrize("path", ["", "/mask", "/image", "/objects", "/steps", "/probability", "/export"])
 def test_a_session_is_unknown_to_another_token(path: str) -> None:
     tokens = tuple(Token(name=name, role="annotator", sha256=digest_of(name)) for name in ("anna", "bert"))

@@ -87,6 +87,7 @@ def work(name: str, num: int, image: np.ndarray | None = None, basis: Basis | No
     return Work(session_id=name, load=lambda: data, basis=basis or Basis(), clicks=CLICKS[:num])
 
 
+@pytest.mark.check(36)
 @pytest.mark.parametrize("name", KEPT)
 def test_what_was_done_counts_as_cache_and_may_vanish(name: str) -> None:
     counted, others = Counted(name), 255 - picture()
@@ -102,6 +103,7 @@ def test_what_was_done_counts_as_cache_and_may_vanish(name: str) -> None:
     assert counted.asked["Start"] == 3
 
 
+@pytest.mark.check(36)
 @pytest.mark.parametrize("name", [*KEPT, "emc segformer"])
 def test_sessions_on_one_image_start_once(name: str) -> None:
     counted, plain = Counted(name), Counted(name).masks()
@@ -126,6 +128,7 @@ def test_sessions_on_one_image_start_once(name: str) -> None:
     assert counted.asked["Start"] == 3, "and then it is gone"
 
 
+@pytest.mark.check(36)
 def test_cached_bytes_make_room_for_what_is_theirs_alone() -> None:
     masks = Counted("mobile_sam").masks(max_cache_bytes=2 * 40 * 60 * (12 + 4) + KEPT["mobile_sam"])
     for session in "abc":
@@ -149,6 +152,7 @@ def test_other_examples_in_one_image_take_nothing_from_each_other() -> None:
     assert counted.asked["Start"] == 2
 
 
+@pytest.mark.check(33)
 @pytest.mark.networks
 @pytest.mark.parametrize("alone", [True, False])
 @pytest.mark.parametrize("name", ["mobile_sam", "icmformer"])

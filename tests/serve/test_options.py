@@ -107,6 +107,7 @@ def test_options_come_as_text_too() -> None:
     assert Options(**{name: getattr(options, name) for name in vars(options)}) == options
 
 
+@pytest.mark.check(25)
 @pytest.mark.parametrize(
     ("host", "expected"), [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False)]
 )
@@ -114,6 +115,7 @@ def test_loopback(host: str, expected: bool) -> None:
     assert command.is_loopback(host) is expected
 
 
+@pytest.mark.check(25)
 def test_other_machines_may_come_with_tokens_or_on_request(tmp_path: Path) -> None:
     (tmp_path / "tokens").write_text(new_token("anna", "annotator")[1])
     options = command.Serve(checkpoint=("a",), host="0.0.0.0", port=free_port())

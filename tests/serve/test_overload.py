@@ -29,6 +29,7 @@ def annotate(running: Running, session: str, stop: threading.Event, found: list[
                 time.sleep(0.1)
 
 
+@pytest.mark.check(37, 38, 52)
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("mode", ["plain", "ray"])

@@ -19,6 +19,7 @@ def can_unshare() -> bool:
     return UNSHARE is not None and subprocess.run([UNSHARE, "-rn", "true"], capture_output=True).returncode == 0
 
 
+@pytest.mark.check(28)
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(not can_unshare(), reason="no network namespaces here")

@@ -62,6 +62,7 @@ def test_clients_are_not_remembered_without_end(monkeypatch: pytest.MonkeyPatch)
     assert buckets.take(99) > 0
 
 
+@pytest.mark.check(32)
 def test_clicks_that_come_too_fast(make_server: Callable[..., Server]) -> None:
     server = make_server(clicks_per_second=2)
     session = server.open()
@@ -77,6 +78,7 @@ def test_clicks_that_come_too_fast(make_server: Callable[..., Server]) -> None:
     assert server.click(session, 6, 6)["sequence"] == 5
 
 
+@pytest.mark.check(32)
 def test_images_that_come_too_fast(make_server: Callable[..., Server]) -> None:
     server = make_server(opens_per_minute=3)
     for _ in range(3):
@@ -91,6 +93,7 @@ def test_images_that_come_too_fast(make_server: Callable[..., Server]) -> None:
     server.open()
 
 
+@pytest.mark.check(32)
 def test_each_token_has_its_own_rate(make_server: Callable[..., Server]) -> None:
     tokens = tuple(Token(name=name, role="annotator", sha256=digest_of(name)) for name in ("anna", "ben"))
     server = make_server(tokens=tokens, opens_per_minute=1)
@@ -102,6 +105,7 @@ def test_each_token_has_its_own_rate(make_server: Callable[..., Server]) -> None
     server.open()
 
 
+@pytest.mark.check(32)
 def test_messages_that_come_too_fast(make_server: Callable[..., Server]) -> None:
     server = make_server(clicks_per_second=2)
     with server.client.websocket_connect(f"ws://localhost/v1/sessions/{server.open()}/live") as socket:

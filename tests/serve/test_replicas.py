@@ -123,6 +123,7 @@ def is_ours(pid: int) -> bool:
     return pid == os.getpid()
 
 
+@pytest.mark.check(41)
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(400)

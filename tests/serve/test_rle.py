@@ -47,6 +47,7 @@ def test_area_and_box_of_runs_without_gaps() -> None:
     assert rle.area_and_box(runs, 4) == (4, bbox_xywh(mask))
 
 
+@pytest.mark.check(9)
 @pytest.mark.parametrize(
     "document",
     [
@@ -78,6 +79,7 @@ def test_the_size_must_be_the_image() -> None:
         rle.decode(rle.encode(np.ones((4, 6), bool)), (6, 4))
 
 
+@pytest.mark.check(9)
 @given(st.text(st.characters(min_codepoint=40, max_codepoint=120), max_size=40))
 def test_any_text_is_a_mask_or_refused(text: str) -> None:
     try:

@@ -27,6 +27,7 @@ def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, str
     return args | {"device": "cpu"}, secret, line.split()[2]
 
 
+@pytest.mark.check(29)
 def test_a_deployment_carries_none_of_it(said: tuple[dict[str, str], str, str]) -> None:
     args, secret, digest = said
     carried = cloudpickle.dumps(build_app(args))
@@ -35,6 +36,7 @@ def test_a_deployment_carries_none_of_it(said: tuple[dict[str, str], str, str]) 
         assert each.encode() not in carried
 
 
+@pytest.mark.check(29)
 def test_the_process_that_answers_reads_it_and_shows_none(said: tuple[dict[str, str], str, str]) -> None:
     args, secret, digest = said
     options = Options.of(args)

@@ -22,6 +22,7 @@ def play(server: Server, session: str, clicks: list[tuple[int, int, bool]] = CLI
     return [server.click(session, x, y, positive)["mask"] for x, y, positive in clicks]
 
 
+@pytest.mark.check(35)
 def test_a_session_rebuilt_from_its_state_is_the_same(server: Server) -> None:
     session = server.open()
     masks = play(server, session)
@@ -31,6 +32,7 @@ def test_a_session_rebuilt_from_its_state_is_the_same(server: Server) -> None:
     assert server.client.get(f"/v1/sessions/{again}").json()["image_sha256"] == state["image_sha256"]
 
 
+@pytest.mark.check(36)
 def test_evicted_caches_are_replayed(make_server: Callable[..., Server]) -> None:
     roomy, tight = make_server(), make_server(max_cache_bytes=1)
     masks = {}
@@ -49,6 +51,7 @@ def test_evicted_caches_are_replayed(make_server: Callable[..., Server]) -> None
     assert roomy.predictor.num_forwards == 2 * len(CLICKS)
 
 
+@pytest.mark.check(35)
 def test_idle_sessions_expire(server: Server) -> None:
     session, other = server.open(), server.open()
     server.now = 3000
@@ -78,6 +81,7 @@ def test_asking_for_a_session_keeps_it_and_tells_how_long_it_lasts(make_server: 
     assert "600 s" in problem["detail"]
 
 
+@pytest.mark.check(37)
 def test_a_full_store_says_when_to_come_back(make_server: Callable[..., Server]) -> None:
     size = len(encoded(picture()))
     for server in (make_server(max_sessions=2), make_server(max_stored_bytes=2 * size)):
@@ -89,6 +93,7 @@ def test_a_full_store_says_when_to_come_back(make_server: Callable[..., Server])
         server.open()
 
 
+@pytest.mark.check(37)
 def test_a_full_store_decodes_nothing(make_server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch) -> None:
     server = make_server(max_sessions=1)
     server.open()
@@ -121,6 +126,7 @@ def test_few_images_are_decoded_at_once(server: Server, monkeypatch: pytest.Monk
     assert most == NUM_OPENING
 
 
+@pytest.mark.check(34)
 def test_a_repeated_click_answers_the_same_again(server: Server) -> None:
     session = server.open()
     first = server.click(session, 30, 20, sequence=1)
@@ -130,6 +136,7 @@ def test_a_repeated_click_answers_the_same_again(server: Server) -> None:
     assert server.click(session, 10, 10, sequence=2)["num_clicks"] == 2
 
 
+@pytest.mark.check(34)
 @pytest.mark.parametrize("sequence", [1, 2, 4, 99])
 def test_clicks_out_of_order_are_refused(server: Server, sequence: int) -> None:
     session = server.open()
@@ -140,6 +147,7 @@ def test_clicks_out_of_order_are_refused(server: Server, sequence: int) -> None:
     assert server.client.get(f"/v1/sessions/{session}").json()["sequence"] == 2
 
 
+@pytest.mark.check(34)
 def test_a_late_repetition_of_an_undone_click_is_refused(server: Server) -> None:
     session = server.open()
     server.click(session, 30, 20, sequence=1)
@@ -150,6 +158,7 @@ def test_a_late_repetition_of_an_undone_click_is_refused(server: Server) -> None
     assert server.change(session, "redo", sequence=3)["num_clicks"] == 1
 
 
+@pytest.mark.check(33)
 def test_many_sessions_at_once_equal_one_after_the_other(server: Server) -> None:
     streams = [[((x + 7 * i) % 60, (y + 3 * i) % 40, positive) for x, y, positive in CLICKS] for i in range(6)]
     alone = [play(server, server.open(), stream) for stream in streams]
@@ -170,6 +179,7 @@ def test_many_clicks_on_one_session_are_all_made(server: Server) -> None:
     np.testing.assert_array_equal(mask_of(final), whole)
 
 
+@pytest.mark.check(34)
 def test_two_repetitions_at_once_make_one_click(server: Server) -> None:
     session = server.open()
     with ThreadPoolExecutor(4) as pool:

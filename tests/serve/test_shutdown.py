@@ -45,6 +45,7 @@ def click_until(stop: Callable[[], bool], http: httpx.Client, session: str, aske
             return
 
 
+@pytest.mark.check(48)
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("mode", ["plain", "ray"])

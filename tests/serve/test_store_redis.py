@@ -179,6 +179,7 @@ def test_the_password_comes_from_the_url_or_the_environment(
     assert open_store(locked.url.replace("unix://", f"unix://:{SECRET}@")).totals() == (1, 5)
 
 
+@pytest.mark.check(29)
 def test_the_password_is_in_no_text(locked: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
     url = locked.url.replace("unix://", f"unix://:{SECRET}@")
     store, args = RedisStore(url), Options(checkpoint="a", sessions=url)
@@ -222,6 +223,7 @@ def test_a_redis_that_drops_what_it_likes_is_refused(redis_url: str, running_red
             client.config_set("maxmemory-policy", "noeviction")
 
 
+@pytest.mark.check(45)
 def test_a_full_redis_is_unavailable(redis_url: str, running_redis: RedisServer) -> None:
     server = Server(Options(sessions=redis_url))
     with running_redis.client() as client:

@@ -57,6 +57,7 @@ def click_on(server: Server, session: str) -> Asked:
     return Asked(server.app, "POST", f"/v1/sessions/{session}/clicks", {"x": 5, "y": 5, "sequence": 1})
 
 
+@pytest.mark.check(38)
 def test_one_too_many_is_refused_at_once_and_the_rest_is_answered(
     prepared: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,6 +83,7 @@ def test_one_too_many_is_refused_at_once_and_the_rest_is_answered(
     assert server.predictor.num_forwards == 5
 
 
+@pytest.mark.check(39)
 def test_who_has_left_costs_no_forward(prepared: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     server, sessions = prepared(5)
 
@@ -106,6 +108,7 @@ def test_who_has_left_costs_no_forward(prepared: Callable[..., Any], monkeypatch
     assert server.predictor.num_opened == 6, "images stay open: the five, and the one of the warm-up"
 
 
+@pytest.mark.check(39)
 def test_a_click_that_has_begun_is_made_though_the_client_left(
     prepared: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,6 +126,7 @@ def test_a_click_that_has_begun_is_made_though_the_client_left(
     assert server.predictor.num_forwards == 1
 
 
+@pytest.mark.check(40)
 def test_what_takes_too_long_is_ended_and_gives_its_place_back(
     prepared: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,6 +153,7 @@ def test_what_takes_too_long_is_ended_and_gives_its_place_back(
     assert server.predictor.num_forwards == 2
 
 
+@pytest.mark.check(40)
 def test_a_request_that_the_server_ends_gives_its_turn_up() -> None:
     async def run() -> None:
         turns, go, begun, made = Turns(2, 10), threading.Event(), threading.Event(), []
@@ -164,6 +169,7 @@ def test_a_request_that_the_server_ends_gives_its_turn_up() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.check(39)
 def test_a_cancelled_call_of_a_replica_ends_its_work() -> None:
     async def run() -> None:
         go, begun, ended = threading.Event(), threading.Event(), []
@@ -201,6 +207,7 @@ def test_a_claim_tells_when_it_ends() -> None:
     assert not claim.wanted
 
 
+@pytest.mark.check(39)
 def test_batches_leave_out_who_has_left() -> None:
     seen: list[list[float]] = []
     go, begun = threading.Event(), threading.Event()

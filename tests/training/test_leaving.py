@@ -45,6 +45,7 @@ class TwoWorkers:
         return answers[0]
 
 
+@pytest.mark.check(46)
 def test_all_workers_save_once_for_each_node_at_the_same_step(monkeypatch: pytest.MonkeyPatch) -> None:
     workers = TwoWorkers(monkeypatch)
     saved = []

@@ -108,6 +108,7 @@ def test_a_step_reports_loss_norm_and_rate() -> None:
     assert run.step == 1
 
 
+@pytest.mark.check(46)
 def test_an_interrupted_run_equals_an_uninterrupted_one_bit_for_bit() -> None:
     whole = trainer()
     fit(whole, batches(), nothing, nothing)

@@ -132,6 +132,7 @@ def test_a_run_that_is_asked_to_stop_goes_on_later_and_a_finished_one_stays(ray_
     assert logged_steps(tmp_path) == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.check(46)
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(240)
@@ -208,6 +209,7 @@ def test_a_full_disk_of_others_ends_the_run_with_one_sentence(ray_cluster: None,
     assert not (tmp_path / HISTORY).exists()
 
 
+@pytest.mark.check(46)
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(400)
