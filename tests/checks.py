@@ -21,8 +21,8 @@ CHECKS: dict[int, tuple[str, str]] = {
         "422 `image_too_large`",
     ),
     3: (
-        "Three image formats are accepted, recognised by content, and each decoder is named. CVAT sends original files, "
-        "so TIFF, BMP and GIF are also taken from it and converted to PNG on arrival.",
+        "Three image formats are accepted, recognised by content, and each decoder is named. CVAT sends original "
+        "files, so TIFF, BMP and GIF are also taken from it and converted to PNG on arrival.",
         "415 `unsupported_image`",
     ),
     4: ("A thousand damaged images in a row are refused and leave the server unchanged.", "422 `bad_image`"),
@@ -68,7 +68,7 @@ CHECKS: dict[int, tuple[str, str]] = {
     ),
     25: ("Without tokens the server does not listen beyond this machine, unless `--insecure` is given.", ""),
     26: (
-        "One token's sessions are unknown to another, over HTTP and WebSocket (close code 4404); ids cannot be guessed.",
+        "One token's sessions are unknown to another, over HTTP and WebSocket (close code 4404); ids are unguessable.",
         "404 `session_unknown`",
     ),
     27: ("Requests of foreign origins and to foreign host names are refused.", "403 `bad_origin`, 421 `bad_host`"),
