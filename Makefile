@@ -11,7 +11,7 @@ TEST_ENV := OMP_NUM_THREADS=1 NO_ALBUMENTATIONS_UPDATE=1
 # Two processes, which get tests one by one (loadgroup without groups); those of each that need Ray share one cluster.
 PYTEST := $(TEST_ENV) $(RUN) -m pytest -q -n 2 --dist loadgroup --no-loadscope-reorder
 
-.PHONY: help demo test test-quick test-full test-clients test-label-studio check format serve bench clean
+.PHONY: help demo test test-quick test-full test-clients test-label-studio check docs format serve bench clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -57,6 +57,9 @@ check: $(STAMP)  ## lint, format, types
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m pyright
+
+docs: $(STAMP)  ## the documentation as a site, build/site/index.html; a dead link is an error
+	$(RUN) -m sphinx --quiet --fail-on-warning --keep-going -c docs . build/site
 
 format: $(STAMP)  ## format and sort imports
 	$(RUN) -m ruff check --fix .
