@@ -53,13 +53,14 @@ test-clients: $(STAMP) $(CLIENTS)/.installed  ## the client libraries of Label S
 test-label-studio: $(STAMP) $(STUDIO)/.installed  ## a real Label Studio, from the project to its exports
 	$(TEST_ENV) $(STUDIO)/bin/python -m tests.clients.label_studio_end_to_end
 
-check: $(STAMP)  ## lint, format, types
+check: $(STAMP)  ## lint, format, types, words
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m pyright
+	$(RUN) -m tools.words
 
 docs: $(STAMP)  ## the documentation as a site, build/site/index.html; a dead link is an error
-	$(RUN) -m sphinx --quiet --fail-on-warning --keep-going -c docs . build/site
+	$(RUN) -m sphinx --quiet --fresh-env --fail-on-warning --keep-going -c docs . build/site
 
 format: $(STAMP)  ## format and sort imports
 	$(RUN) -m ruff check --fix .

@@ -22,20 +22,31 @@ def test_readme_commands_exist() -> None:
         assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), module
 
 
-def test_readme_tree_names_existing_paths() -> None:
-    readme = (ROOT / "README.md").read_text()
-    tree = re.search(r"```text\n(.*?)```", readme, re.S)
+def paths_of_the_tree() -> list[str]:
+    """Return the paths that ARCHITECTURE.md's tree names, each from the repository's root."""
+    tree = re.search(r"## The tree\n\n```text\n(.*?)```", (ROOT / "ARCHITECTURE.md").read_text(), re.S)
     assert tree is not None
-    folder, checked = "", 0
+    paths, folder = [], ""
     for line in tree.group(1).splitlines():
-        if not line.strip():
-            continue
         name = line.split()[0]
-        folder = name if not line.startswith(" ") and name.endswith("/") else folder if line.startswith(" ") else ""
-        path = ROOT / (folder + name if line.startswith(" ") else name)
-        assert path.exists(), path
-        checked += 1
-    assert checked > 20
+        paths.append(folder + name if line.startswith(" ") else name)
+        if not line.startswith(" "):
+            folder = name
+    return paths
+
+
+def test_the_tree_names_existing_paths() -> None:
+    assert [path for path in paths_of_the_tree() if not (ROOT / path).exists()] == []
+
+
+def test_the_tree_has_every_folder() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    folders = {
+        "/".join(path.split("/")[:depth]) + "/" for path in listed for depth in (1, 2) if path.count("/") >= depth
+    }
+    of_the_product = ("models/", "pipeline/", "jobs/", "serve/", "deploy/")
+    wanted = {path for path in folders if path.startswith(of_the_product) or path.count("/") == 1}
+    assert {path for path in wanted if path[0] != "."} - set(paths_of_the_tree()) == set()
 
 
 def test_readme_presets_exist() -> None:

@@ -1,0 +1,1 @@
+"""Programs for those who change this repository: checks of its words, pictures of its pages."""
