@@ -16,6 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 ROOMS = "models", "pipeline", "jobs", "serve"
+ERRORS = "InputError", "Problem"
 JOBS = (
     "prepare",
     "augment",
