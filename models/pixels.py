@@ -99,9 +99,7 @@ def _is_deep_colour(image: Image.Image) -> bool:
         return False
     bits = _tag(image, _BITS) if image.format == "TIFF" else 8
     if _tag(image, _PLANES) == 2 and max(bits if isinstance(bits, tuple) else (bits,)) > 8:
-        raise UnreadPixels(
-            "the TIFF stores its 16-bit channels in separate planes: save it with interleaved channels"
-        )
+        raise UnreadPixels("the TIFF stores its 16-bit channels in separate planes: save it with interleaved channels")
     raw_modes = (tile[3] if isinstance(tile[3], str) else tile[3][0] for tile in getattr(image, "tile", ()) if tile[3])
     return any(";16" in str(mode) for mode in raw_modes)
 

@@ -93,7 +93,9 @@ class Focus(Part):
         """Describe the cost for a network with these traits."""
         if traits.prompted:
             return ENCODED
-        return "each close-up runs both halves, which costs a first click several times per click" if traits.split else ""
+        return (
+            "each close-up runs both halves, so a click costs as much as several first clicks" if traits.split else ""
+        )
 
     def simplest(self) -> "Focus":
         """Return it with settings that have no effect at their defaults."""

@@ -69,7 +69,7 @@ def _sum(names: str) -> Refinement:
     for name in names.split("+"):
         own = {key: value for key, value in to_dict(named(name)).items() if value != plain[key]}
         if twice := sorted(key for key in own if total.get(key, own[key]) != own[key]):
-            raise InputError(f"refinement {names!r}: several of its names set {', '.join(twice)}; leave one of them out")
+            raise InputError(f"refinement {names!r}: several of its names set {', '.join(twice)}; leave one out")
         total |= own
     return from_dict(total)
 

@@ -1,4 +1,4 @@
-"""Split: encode a view once and correct the mask at every click (Du et al. 2023; docs/PAPERS.md, EMC-Click: inference)."""
+"""Split: encode a view once and correct at every click (Du et al. 2023; docs/PAPERS.md, EMC-Click: inference)."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
