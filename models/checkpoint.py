@@ -166,7 +166,7 @@ def load(folder: str | Path, expected_network: str | None = None, **options: Any
     description, folder = describe(folder), box.resolve(folder)
     if expected_network is not None and description["network"] != expected_network:
         raise InputError(
-            f"{folder} is a checkpoint of network {description['network']!r}, expected {expected_network!r}"
+            f"{folder} is a checkpoint of network {description['network']!r}: expected {expected_network!r}"
         )
     refuse_lfs_pointer(folder / WEIGHTS)
     try:

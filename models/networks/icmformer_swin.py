@@ -82,7 +82,7 @@ class ICMFormerSwin(Network):
         return self.encode_image(image)
 
     def encode_image(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute the click-independent features: the image's patches (b, h/4, w/4, c), and two stages on (1/16, 4c)."""
+        """Compute the click-independent features of the image: patches (b, h/4, w/4, c) and (b, h/16, w/16, 4c)."""
         patches = self.backbone.patch_embed(self.normalise(image))
         first, second = self.backbone.stage(0), self.backbone.stage(1)
         return patches, second.merge(second(first.merge(first(patches))))
