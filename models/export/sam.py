@@ -1,4 +1,4 @@
-"""The two graphs of SAM's family, with inputs and outputs as in the authors' export, which web pages for SAM can use."""
+"""The two graphs of SAM's family, with the inputs and outputs of the authors' export, which web pages for SAM use."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -148,7 +148,7 @@ class _Decoder(_Low):
         return self._over_image(low_logits, tensors[-1]), quality, self.network.fed_back(low_logits)
 
     def _over_image(self, low_logits: Tensor, size: Tensor) -> Tensor:
-        """Resize logits to (1, 1, *size) by matrix products, since graphs cannot interpolate to a size given as input."""
+        """Resize logits to (1, 1, *size) by matrix products, since graphs cannot interpolate to an input's size."""
         side = self.network.config.side
         if isinstance(self.network.traits.size, LongSide):
             cells = PATCH // 4

@@ -33,7 +33,7 @@ from models.published.sam_onnx import read_pair
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Origin of weights; `published_class` is the class in the file's config, `place` and `prefix` are as in Weights."""
+    """Origin of weights: `published_class` is the class in the file's config, `place` and `prefix` are Weights'."""
 
     file: str
     sha256: str
