@@ -1,7 +1,8 @@
-"""Mean of checkpoints, weight by weight: what fine-tuning gained, with less of what it forgot.
+"""Average the weights of checkpoints, to keep the gain of fine-tuning and forget less of the earlier training.
 
-Wortsman et al. 2022: "Robust fine-tuning of zero-shot models" (the start of a fine-tuning and its end), "Model soups"
-(several fine-tunings of one start). The checkpoints must come from one start: others' means are of no use.
+Wortsman et al. 2022: "Robust fine-tuning of zero-shot models" (averages a model before and after fine-tuning) and
+"Model soups" (averages several fine-tunings of one model). All checkpoints must descend from the same initial weights:
+the mean of unrelated weights is useless.
 """
 
 import math
@@ -18,15 +19,15 @@ from models.networks.base import Network
 
 
 def average(folders: Sequence[str | Path], shares: Sequence[float]) -> tuple[Network, set[int], list[dict[str, Any]]]:
-    """Return the network of the mean weights, the photos that any was trained on, and each one's SHA-256 and share.
+    """Return a network with the mean weights, the fingerprints of all training photos, and each SHA-256 and share.
 
-    `shares` are divided by their sum. What is not a number with a fraction is the first checkpoint's. Raises InputError
-    if the checkpoints are of different networks or configs, or shares do not fit.
+    `shares` are positive and are divided by their sum. Integer tensors are taken from the first checkpoint. Raises
+    InputError if the checkpoints differ in network or config, or if `shares` has another length.
     """
     if len(folders) < 2:
         raise InputError(f"expected at least two checkpoints, got {len(folders)}")
     if len(shares) != len(folders):
-        raise InputError(f"{len(folders)} checkpoints and {len(shares)} shares: expected a share for each")
+        raise InputError(f"{len(folders)} checkpoints and {len(shares)} shares: expected one share per checkpoint")
     if not all(math.isfinite(share) and share > 0 for share in shares):
         raise InputError(f"shares {', '.join(map(str, shares))}: expected numbers above 0")
     first = checkpoint.load(folders[0])[0]
@@ -36,7 +37,7 @@ def average(folders: Sequence[str | Path], shares: Sequence[float]) -> tuple[Net
     for folder, part in zip(folders, shares, strict=True):
         network, described = checkpoint.load(folder, expected_network=first.name)
         if network.config != first.config:
-            raise InputError(f"{folder} has config {described['config']}: expected that of {folders[0]}")
+            raise InputError(f"{folder} has config {described['config']}: expected the config of {folders[0]}")
         share = part / sum(shares)
         for name, weight in network.state_dict().items():
             if weight.is_floating_point():

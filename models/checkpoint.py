@@ -1,8 +1,8 @@
-"""Our checkpoint: a folder with `weights.safetensors` and `checkpoint.json`. No pickle, ever.
+"""Read and write checkpoints: folders with `weights.safetensors` and `checkpoint.json`, never a pickle.
 
-The JSON names the network and its whole config, the refinement to use by default, and where the weights came from;
-evaluate, serve and Predictor take the folder and nothing else. All that reads a checkpoint here also takes
-`maskwright:NAME` or an address (s3://BUCKET/FOLDER) in place of its folder (models/box).
+The JSON holds the network's name and full config, the default refinement and the origin of the weights, so evaluate,
+serve and Predictor need nothing but the folder. Functions that read a checkpoint also accept `maskwright:NAME` or an
+address (s3://BUCKET/FOLDER) in place of a folder (models/box).
 """
 
 import dataclasses
@@ -39,20 +39,20 @@ def save(
     photos: Collection[int] = (),
     **info: Any,
 ) -> Path:
-    """Write a checkpoint folder; `info` (JSON values) is kept beside the network's config.
+    """Write a checkpoint folder; `info` (JSON values) is stored beside the network's config.
 
-    `state`: weights to write in place of the network's own, such as those that FSDP gathered, or `in_half`. `photos`:
-    the fingerprints of those that it was trained on (models/fingerprints.py).
+    `state`: weights to write instead of `network.state_dict()`, such as those gathered by FSDP, or `in_half(network)`.
+    `photos`: fingerprints of the training photos (models/fingerprints.py).
 
-    The weights appear first and the description last, each whole: a folder that has a description is complete. Raises
-    InputError if they cannot be written.
+    Each file is written atomically, the weights first and the description last, so a folder with a description is
+    complete. Raises InputError if the files cannot be written.
     """
     if network.prepared:
-        raise InputError("this network was prepared for inference (models.inference): save it before that")
+        raise InputError("this network was prepared for inference (models.inference): save it before preparing it")
     folder = make_folder(folder)
     tensors = network.state_dict() if state is None else state
     state = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-    # The inner file appears before the outer one.
+    # The inner context exits first, so the weights appear before the description.
     with whole_file(folder / DESCRIPTION) as described, whole_file(folder / WEIGHTS) as weights:
         save_tensors(state, weights)
         description = {
@@ -68,23 +68,23 @@ def save(
 
 
 def in_half(network: Network) -> dict[str, Tensor]:
-    """Return a network's weights for `save`, its matrices and kernels in half precision.
+    """Return a network's weights for `save`, with matrices and kernels in half precision.
 
-    Vectors and buffers (batch norm's statistics, SAM's frequencies) stay as they are: together they are small. Raises
-    InputError if a weight is too large for half precision.
+    Vectors and buffers (batch norm's statistics, SAM's frequencies) keep their type, since together they are small.
+    Raises InputError if a weight is too large for half precision.
     """
     large = {name for name, weight in network.named_parameters(remove_duplicate=False) if weight.ndim > 1}
     state = {name: tensor.half() if name in large else tensor for name, tensor in network.state_dict().items()}
     beyond = [name for name in sorted(large) if not state[name].isfinite().all()]
     if beyond:
         raise InputError(
-            f"{beyond[0]} has weights beyond half precision, which ends at 65504: keep this checkpoint whole"
+            f"{beyond[0]} has weights beyond 65504, the largest half-precision number: keep this checkpoint in float32"
         )
     return state
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write a safetensors file; raises OSError for what the system refuses, as other writers do."""
+    """Write a safetensors file; raises OSError if it cannot be written, as other writers do."""
     try:
         save_file(dict(tensors), path)
     except SafetensorError as error:
@@ -92,14 +92,14 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 
 def copy(source: str | Path, folder: Place) -> Place:
-    """Copy a checkpoint into a folder, over one that is there; either may be at an address. Returns `folder`.
+    """Copy a checkpoint into a folder and return `folder`; either may be an address. Replaces an existing checkpoint.
 
-    Raises FileNotFoundError if `source` is a folder that holds none, InputError if an address cannot be read, or the
-    copy cannot be written.
+    Raises FileNotFoundError if `source` holds no checkpoint, and InputError if an address cannot be read or the copy
+    cannot be written.
     """
     if is_address(source) or is_address(folder):
         given, made = Storage(str(source if is_address(source) else box.resolve(source))), Storage(str(folder))
-        for name in (WEIGHTS, DESCRIPTION):  # the description last: what has one is complete
+        for name in (WEIGHTS, DESCRIPTION):  # the description last: a folder that has one is complete
             if given.state(name) is None:
                 raise FileNotFoundError(given.path(name))
             with given.reading(name) as file, made.writing(name) as copied:
@@ -119,13 +119,13 @@ def copy(source: str | Path, folder: Place) -> Place:
 
 
 def describe(folder: str | Path) -> dict[str, Any]:
-    """Read a checkpoint's description; raises InputError if the folder is no checkpoint of ours."""
+    """Read a checkpoint's description; raises InputError if the folder is not a Maskwright checkpoint."""
     given, folder = without_key(str(folder)), box.resolve(folder)
     path = folder / DESCRIPTION
     if not path.is_file():
         raise InputError(
             f"no checkpoint at {given}: expected a folder with {DESCRIPTION} and {WEIGHTS}, as jobs.train writes it, "
-            f"or a model by name, such as {box.DEFAULT}"
+            f"or the name of a model, such as {box.DEFAULT}"
         )
     try:
         description = json.loads(path.read_text())
@@ -136,15 +136,15 @@ def describe(folder: str | Path) -> dict[str, Any]:
     if version != FORMAT_VERSION:
         raise InputError(f"{path} has format {version}: this version reads format {FORMAT_VERSION}")
     if name not in NETWORKS or not isinstance(config, dict):
-        raise InputError(f"{path} is of network {name!r}, which this version does not know: {', '.join(NETWORKS)}")
+        raise InputError(f"{path} names network {name!r}, which is unknown; known: {', '.join(NETWORKS)}")
     return description
 
 
 def network_of(description: dict[str, Any], **options: Any) -> Network:
-    """Build the network that a description names, with fresh weights; `options` replace parts of its config.
+    """Build the network that a description names, with fresh weights; `options` replace fields of its config.
 
-    A field that the config lacks was added since: it has the default of the config's class, which is how networks were
-    before, not what the registered network has.
+    A field that the config lacks was added after the checkpoint was written. It takes the default of the config's
+    class, which keeps the earlier behaviour, and not the value of the registered network.
     """
     fields = dataclasses.fields(NETWORKS[description["network"]])
     defaults = {each.name: each.default for each in fields if each.default is not dataclasses.MISSING}
@@ -157,11 +157,11 @@ def _sha256(path: Path) -> str:
 
 
 def load(folder: str | Path, expected_network: str | None = None, **options: Any) -> tuple[Network, dict[str, Any]]:
-    """Open a checkpoint: the network in eval mode, and its description.
+    """Load a checkpoint: return the network in eval mode and the description.
 
-    `options` replace parts of the saved config, such as `input_hw` (the positional embedding is resized). Weights in
-    half precision become float32.
-    Raises InputError if the folder is no checkpoint, is damaged, or is of another network than expected.
+    `options` replace fields of the saved config, such as `input_hw` (the positional embedding is resized). Weights in
+    half precision become float32. Raises InputError if the folder is not a checkpoint, is damaged, or holds another
+    network than `expected_network`.
     """
     description, folder = describe(folder), box.resolve(folder)
     if expected_network is not None and description["network"] != expected_network:
@@ -178,15 +178,19 @@ def load(folder: str | Path, expected_network: str | None = None, **options: Any
     state = {name: tensor.float() if tensor.dtype is torch.half else tensor for name, tensor in stored.items()}
     load_strict(network, state, what="checkpoint")
     if given != description.get("sha256"):
-        raise InputError(f"{folder / WEIGHTS} is damaged, or not of this checkpoint: its SHA-256 is {given}")
+        raise InputError(
+            f"{folder / WEIGHTS} is damaged or belongs to another checkpoint: its SHA-256 is {given}, "
+            f"{DESCRIPTION} says {description.get('sha256')}"
+        )
     return network.eval(), description
 
 
 def recommend(folder: str | Path, refinement: dict[str, Any]) -> None:
-    """Let a checkpoint recommend another refinement (its fields as JSON values); its weights stay as they are."""
+    """Change the refinement that a checkpoint recommends (its fields as JSON values); the weights are not touched."""
     if is_address(folder):
         raise InputError(
-            f"the checkpoint at {without_key(str(folder))} cannot be changed there: copy its folder here, and give that"
+            f"the checkpoint at {without_key(str(folder))} cannot be changed in place: copy its folder to a local disk "
+            "and pass the copy"
         )
     description = describe(folder)
     description["info"]["refinement"] = refinement

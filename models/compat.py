@@ -1,4 +1,4 @@
-"""What of torch is used without a documented interface, and why; tests/models/test_compat.py holds the contracts."""
+"""Uses of torch without a documented interface, and the reason for each; tests/models/test_compat.py checks them."""
 
 from functools import cache
 
@@ -19,11 +19,11 @@ def conv2d(
     dilation: tuple[int, ...],
     groups: int,
 ) -> Tensor:
-    """Convolve as `F.conv2d` does, on a CPU always by oneDNN; without gradient.
+    """Convolve as `F.conv2d` does, without gradient, and always with oneDNN on a CPU.
 
-    For one image on one thread `F.conv2d` takes 1x1 convolutions, and small ones, to a plain product instead, which
-    costs a prepared FocusCut .3 and HRNet .1 of its time. There is no public switch for it. Where oneDNN does not
-    apply (another device, another precision, gradients, a graph that is traced) or `works` says no, F.conv2d answers.
+    For one image on one thread, `F.conv2d` computes 1x1 and small convolutions as a plain matrix product instead, which
+    costs a prepared FocusCut .3 and HRNet .1 of its time. There is no public switch for it. Falls back to `F.conv2d`
+    where oneDNN does not apply (another device or precision, gradients, a traced graph) or `works` returns False.
     """
     applies = (
         x.device.type == "cpu"
@@ -40,7 +40,7 @@ def conv2d(
 
 @cache
 def works() -> bool:
-    """Whether torch still has oneDNN's convolution under this name, and it answers as `F.conv2d` does."""
+    """Whether torch still has oneDNN's convolution under this name, with the same result as `F.conv2d`."""
     x, weight, bias = (torch.linspace(-1, 1, n) for n in (4 * 25, 2 * 4 * 9, 2))
     x, weight = x.view(1, 4, 5, 5), weight.view(2, 4, 3, 3)
     expected = F.conv2d(x, weight, bias, 2, 1)

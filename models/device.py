@@ -1,4 +1,4 @@
-"""Where host and device meet: arrays are on the host, tensors are where the network is, and this is the way between."""
+"""Convert between arrays, which are on the host, and tensors, which are on the network's device."""
 
 import numpy as np
 import torch
@@ -6,10 +6,10 @@ from torch import Tensor
 
 
 def to_device(array: np.ndarray, device: torch.device | str) -> Tensor:
-    """Bring an array to where a network is; on the CPU both share memory."""
+    """Copy an array to a device; on the CPU array and tensor share memory."""
     return torch.from_numpy(np.require(array, requirements=["C", "W"])).to(device)
 
 
 def to_host(tensor: Tensor) -> np.ndarray:
-    """Bring a tensor to the host; on the CPU both share memory."""
+    """Copy a tensor to the host; on the CPU tensor and array share memory."""
     return tensor.detach().cpu().numpy()

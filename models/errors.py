@@ -1,4 +1,4 @@
-"""Errors meant for people: what was given, what was expected, what to do. The jobs print them without a traceback."""
+"""Errors for users: what was given, what was expected, what to do. The jobs print them without a traceback."""
 
 import difflib
 import errno
@@ -7,15 +7,15 @@ from typing import TypeVar
 
 T = TypeVar("T")
 FULL = ("No space left on device", "disk is full", "Disk quota exceeded")
-"""What libraries say of a full disk that pass the system's number on as a text, or not at all."""
+"""Messages of libraries about a full disk that give the error number as text or omit it."""
 
 
 class InputError(ValueError):
-    """Tell the user that what was given cannot be used; the message stands alone."""
+    """The user's input cannot be used; the message is complete without a traceback."""
 
 
 def unknown(kind: str, given: str, known: Iterable[str]) -> InputError:
-    """Build the error for a name that is in no registry, with the nearest known name as a suggestion."""
+    """Build the error for an unregistered name, with the nearest known name as a suggestion."""
     names = sorted(known)
     close = difflib.get_close_matches(given, names, n=1)
     hint = f" did you mean {close[0]!r}?" if close else ""
@@ -23,21 +23,21 @@ def unknown(kind: str, given: str, known: Iterable[str]) -> InputError:
 
 
 def lookup(kind: str, name: str, table: Mapping[str, T]) -> T:
-    """Fetch `name` from a registry; raises InputError with a suggestion if it is not there."""
+    """Look `name` up in a registry; raises InputError with a suggestion if it is missing."""
     if name not in table:
         raise unknown(kind, name, table)
     return table[name]
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether an error says that a disk has no room left."""
+    """Whether an error reports a full disk."""
     return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(text in str(error) for text in FULL)
 
 
 def find_input_error(error: BaseException) -> InputError | None:
     """Find the InputError that an error is or was raised from; None if there is none.
 
-    A disk that was full for what others write (MLflow, Ray) counts as one.
+    A full disk that another library reports (MLflow, Ray) becomes an InputError too.
     """
     chain: list[BaseException] = []
     current: BaseException | None = error
@@ -45,7 +45,7 @@ def find_input_error(error: BaseException) -> InputError | None:
         chain.append(current)
         current = current.__cause__
     for each in chain:
-        # A kind of it that a library made to carry ours elsewhere says where it was raised, too.
+        # A library that carries the error to another process wraps it in a subclass whose text adds the origin.
         if type(each) is InputError:
             return each
     full = [str(each) for each in chain if is_full(each)]

@@ -1,4 +1,4 @@
-"""A finished object as an exemplar of what to find (docs/PAPERS.md, iCMFormer++: exemplars), and a batch of them."""
+"""Exemplars, finished objects that show what to find (docs/PAPERS.md, iCMFormer++: exemplars), and batches of them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,9 +15,9 @@ from models.interaction import Clicks, check_click, check_mask
 
 @dataclass(frozen=True, eq=False)
 class Exemplar:
-    """One, in the frame of the view (or of the image, in a State); it stays as it is during a session.
+    """An exemplar in the frame of the view (in a State: of the image); it does not change during a session.
 
-    `mask` (1, h, w) in 0..1. A true negative lies on no other object of the kind sought, a pseudo negative does.
+    `mask` (1, h, w) in 0..1. Pseudo negatives lie on other objects of the category, true negatives do not.
     """
 
     mask: Tensor
@@ -25,16 +25,16 @@ class Exemplar:
     true_negative: Clicks
     pseudo_negative: Clicks
     sorted_by_mask: bool = False
-    """Which negatives are true is not known: those that do not lie in the current mask (ours)."""
+    """Whether true negatives are unknown and derived from the current mask: those that lie outside it (ours)."""
 
     def moved(self, mask: Callable[[Tensor], Tensor], clicks: Callable[[Clicks], Clicks]) -> "Exemplar":
-        """The same in another frame, to which two functions bring mask and clicks."""
+        """Return the exemplar in another frame; `mask` and `clicks` map the mask and the clicks to it."""
         return Exemplar(
             mask(self.mask), clicks(self.positive), clicks(self.true_negative), clicks(self.pseudo_negative)
         )
 
     def sorted_by(self, mask_prob: Tensor) -> "Exemplar":
-        """Take its negative clicks outside a mask (1, h, w) for true ones, those inside it for pseudo ones."""
+        """Return it with the negative clicks outside a mask (1, h, w) as true ones and those inside as pseudo ones."""
         yx = np.concatenate([clicks.yx for clicks in (self.true_negative, self.pseudo_negative)])
         rows, columns = yx.astype(int).T
         inside = to_host(mask_prob[0, rows, columns] > 0.5)
@@ -42,7 +42,7 @@ class Exemplar:
         return replace(self, true_negative=true, pseudo_negative=pseudo)
 
     def shows_the_same(self, other: "Exemplar | None") -> bool:
-        """Whether a network is shown the same; a negative click is a true or a pseudo one by the mask so far."""
+        """Whether a network receives the same input, given that the mask decides which negatives are true."""
         if other is None:
             return False
         ours, theirs = ((one.positive, one.true_negative, one.pseudo_negative) for one in (self, other))
@@ -51,10 +51,10 @@ class Exemplar:
 
 @dataclass(frozen=True, eq=False)
 class ExemplarBatch:
-    """One for each sample, in the frame of its view.
+    """One exemplar per sample, in the frame of the sample's view.
 
-    `mask` (b, 1, h, w) in 0..1; a sample whose mask is empty and that has no clicks has no exemplar. Only an ablation
-    looks at `pseudo_negative` clicks.
+    `mask` (b, 1, h, w) in 0..1; a sample with an empty mask and no clicks has no exemplar. Only an ablation uses
+    `pseudo_negative` clicks.
     """
 
     mask: Tensor
@@ -64,7 +64,7 @@ class ExemplarBatch:
 
     @classmethod
     def of(cls, exemplars: Sequence[Exemplar], device: torch.device) -> "ExemplarBatch":
-        """Stack exemplars of views of one size."""
+        """Stack exemplars whose views have the same size."""
         names = ("positive", "true_negative", "pseudo_negative")
         lists = (collate_clicks([getattr(each, name) for each in exemplars], device) for name in names)
         return cls(torch.stack([each.mask for each in exemplars]), *lists)
@@ -78,15 +78,15 @@ class ExemplarBatch:
 def exemplar_of(
     mask: np.ndarray, clicks: Clicks, others: np.ndarray | None = None, device: torch.device | str = "cpu"
 ) -> Exemplar:
-    """Make an exemplar of an object's mask (bool, h, w) and the clicks that made it, in the frame of the image.
+    """Make an exemplar from an object's mask (bool, h, w) and its clicks, in the frame of the image.
 
-    `others` (bool, h, w): all other objects of the kind sought, where they are known; a negative click on one of them
-    is a pseudo negative. Where they are not, at each click the current mask decides. `device` is that of the
-    image. Raises InputError for an empty mask or a click outside it.
+    `others` (bool, h, w) holds all other objects of the category, if known; a negative click on one of them is a pseudo
+    negative. Without it, the current mask decides at each click. `device` is the image's device. Raises InputError for
+    an empty mask or a click outside the image.
     """
     check_mask(mask, (mask.shape[0], mask.shape[1]))
     if not mask.any():
-        raise InputError("the exemplar's mask is empty: expected a finished object")
+        raise InputError("the exemplar's mask is empty: pass the mask of a finished object")
     for y, x, _ in clicks.rows():
         check_click(y, x, (mask.shape[0], mask.shape[1]))
     positive = clicks.positive

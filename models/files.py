@@ -1,6 +1,7 @@
-"""Write files so that they appear whole or not at all; what a disk refuses is one InputError that says what to do.
+"""Write files atomically, and turn errors of the disk into an InputError that says what to do.
 
-Every file that a job keeps is written by these: into a part beside it, onto the disk, and only then under its name.
+Jobs write every file that they keep with these functions: to a temporary file beside it, which is flushed to disk and
+then renamed.
 """
 
 import errno
@@ -19,11 +20,11 @@ import numpy as np
 from models.errors import InputError, is_full
 
 PART = ".part"
-"""End of the names of files and folders that are being written; those of writers that were killed stay."""
+"""Suffix of temporary files and folders; those of killed writers remain."""
 _ADVICE = {
     errno.EISDIR: "name a file",
-    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY), "name another place"),
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "name a place that you may write to"),
+    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY), "choose another path"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "choose a path that you may write to"),
     errno.ENOSPC: "make room there and run the same command again",
 }
 
@@ -35,12 +36,12 @@ def refusing(path: str | Path) -> Iterator[None]:
         yield
     except OSError as error:
         number = errno.ENOSPC if is_full(error) else error.errno
-        advice = _ADVICE.get(number or 0, "mend that and run the same command again")
+        advice = _ADVICE.get(number or 0, "fix that and run the same command again")
         raise InputError(f"{path} cannot be written: {error.strerror or error}; {advice}") from error
 
 
 def make_folder(path: str | Path) -> Path:
-    """Make a folder and those above it, where they are missing; raises InputError."""
+    """Create a folder and its parents if they are missing; raises InputError."""
     with refusing(path):
         Path(path).mkdir(parents=True, exist_ok=True)
     return Path(path)
@@ -48,9 +49,9 @@ def make_folder(path: str | Path) -> Path:
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
-    """Give the path of a part to write; it becomes `path`, and is on disk, when the block ends well.
+    """Yield a temporary path to write to; it is flushed to disk and renamed to `path` when the block succeeds.
 
-    Raises InputError for what the system refuses, in the block too; then `path` is what it was, and no part is left.
+    Raises InputError for every OSError, also of the block; `path` is then unchanged and the temporary file is removed.
     """
     target = Path(os.path.realpath(path))
     part = target.with_name(f".{secrets.token_hex(8)}{PART}")
@@ -63,7 +64,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
             mode = stat.S_IMODE((target if target.exists() else part).stat().st_mode)
             yield part
             _sync(part)
-            if stat.S_IMODE(part.stat().st_mode) != mode:  # safetensors makes files for their owner alone
+            if stat.S_IMODE(part.stat().st_mode) != mode:  # safetensors creates files that only the owner can read
                 part.chmod(mode)
             part.replace(target)
             _sync(target.parent)
@@ -74,9 +75,9 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Give a folder to fill; it becomes `path`, which may be an empty folder, when the block ends well.
+    """Yield a temporary folder to fill; it is renamed to `path` (absent or an empty folder) when the block succeeds.
 
-    Raises InputError for what the system refuses, in the block too; then nothing is left of it.
+    Raises InputError for every OSError, also of the block; the temporary folder is then removed.
     """
     part = path.with_name(f".{secrets.token_hex(8)}{PART}")
     with refusing(path):
@@ -95,7 +96,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def write(path: str | Path, data: bytes | str) -> None:
-    """Write a whole file, text as UTF-8; raises InputError."""
+    """Write a file atomically, text as UTF-8; raises InputError."""
     with whole_file(path) as part:
         part.write_bytes(data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data)
 
@@ -115,18 +116,18 @@ def encoded(path: str | Path, image: np.ndarray, quality: int = 95) -> bytes:
     import cv2
 
     suffix, pixels = Path(path).suffix, image if image.ndim == 2 else image[..., ::-1]
-    # OpenCV warns on the terminal of an option that a format does not have.
+    # OpenCV prints a warning for an option that a format does not have.
     options = [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix.lower() in (".jpg", ".jpeg") else []
     done, data = cv2.imencode(suffix, pixels, options)
-    if not done:  # a JPEG has sides of 65500 pixels at most
+    if not done:  # the sides of a JPEG have at most 65500 pixels
         raise InputError(f"{path} cannot be written: no {suffix} can hold {image.shape[1]} x {image.shape[0]} pixels")
     return data.tobytes()
 
 
 def append_line(path: Path, entry: Any) -> None:
-    """Append an entry to a file of JSON lines; it is on disk when this returns. Raises InputError, and appends nothing.
+    """Append an entry to a file of JSON lines and flush it to disk; raises InputError, with the file unchanged.
 
-    After half a line that a killed writer has left, it begins on its own.
+    If a killed writer left half a line, the entry starts on a new line.
     """
     with refusing(path):
         number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
@@ -147,7 +148,7 @@ def append_line(path: Path, entry: Any) -> None:
 
 
 def _sync(path: Path) -> None:
-    """See a file, or a folder's names, onto the disk; some filesystems have no such thing for folders."""
+    """Flush a file, or a folder's entries, to disk; some filesystems cannot do this for folders."""
     if path.is_dir() and not os.access(path, os.R_OK):
         return
     number = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)

@@ -1,4 +1,4 @@
-"""Say what of a file's tensors fits a network and what does not, for people."""
+"""Check a file's tensors against a network, with messages that list every mismatch."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ Shape = tuple[int, ...]
 
 
 def check_fit(title: str, wanted: Mapping[str, Shape], given: Mapping[str, Shape]) -> None:
-    """Raise InputError (`title`, then what is missing, left over or of another shape) unless names and shapes agree."""
+    """Raise InputError unless names and shapes agree: `title`, then the missing, unused and misshapen tensors."""
     missing = sorted(wanted.keys() - given.keys())
     left_over = sorted(given.keys() - wanted.keys())
     wrong = [
@@ -29,9 +29,9 @@ def check_fit(title: str, wanted: Mapping[str, Shape], given: Mapping[str, Shape
 
 
 def check_values(title: str, wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
-    """Raise InputError (`title`, then which and why) unless those of `given` that are wanted are weights of that kind.
+    """Raise InputError (`title`, then each tensor and reason) unless the wanted tensors of `given` hold valid weights.
 
-    Weights are finite numbers, with a fraction where such are wanted and whole where not.
+    Weights must be finite, and floating-point or integer as the wanted tensor is.
     """
     common = sorted(wanted.keys() & given.keys())
     wrong = [f"{key} {why}" for key in common if (why := _no_weight(wanted[key], given[key]))]
@@ -42,12 +42,12 @@ def check_values(title: str, wanted: Mapping[str, Tensor], given: Mapping[str, T
 
 def _no_weight(wanted: Tensor, given: Tensor) -> str:
     if given.is_meta or given.layout != torch.strided:
-        return f"is a tensor of {'shape alone' if given.is_meta else str(given.layout)}"
+        return "has a shape but no values" if given.is_meta else f"has layout {given.layout}"
     if wanted.is_floating_point() != given.is_floating_point() or given.is_complex():
-        return f"is {given.dtype} where {wanted.dtype} is expected"
+        return f"is {given.dtype}, expected {wanted.dtype}"
     return "" if bool(given.float().isfinite().all()) else "has values that are not finite"
 
 
 def shapes_of(state: Mapping[str, Tensor]) -> dict[str, Shape]:
-    """Shapes of a state dict's tensors."""
+    """Return the shapes of a state dict's tensors."""
     return {key: tuple(tensor.shape) for key, tensor in state.items()}

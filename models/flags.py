@@ -1,4 +1,4 @@
-"""Typed flags from a dataclass (tyro), whose refusals reach people like all other errors."""
+"""Parse command-line flags into a dataclass with tyro, and report a config's errors as InputError."""
 
 import contextlib
 import io
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def parse(kind: type[T], argv: Sequence[str], *, prog: str, default: T | None = None, description: str = "") -> T:
-    """Parse flags into a dataclass, `default` giving the defaults; raises InputError for what it refuses."""
+    """Parse flags into a dataclass, with defaults from `default`; raises InputError for values that it refuses."""
     import tyro
 
     extra: dict[str, Any] = {} if default is None else {"default": default}
@@ -28,7 +28,7 @@ def parse(kind: type[T], argv: Sequence[str], *, prog: str, default: T | None = 
                 **extra,
             )
     except SystemExit as stop:
-        # tyro frames what a config refuses in a box that breaks lines.
+        # tyro prints a config's error in a box that breaks lines.
         cause: BaseException | None = stop
         while cause is not None and not isinstance(cause, InputError):
             cause = cause.__context__

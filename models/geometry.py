@@ -1,4 +1,4 @@
-"""Boxes, sizes and the coordinate maps between an image and a view of it. NumPy only."""
+"""Boxes, size rules, and maps of coordinates between an image and a view of it. Needs only NumPy."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -8,15 +8,15 @@ import numpy as np
 
 @dataclass(frozen=True)
 class ShortSide:
-    """A size rule: scale to a short side of `side`; then cut both sides down to multiples of `multiple`."""
+    """A size rule: scale to a short side of `side`, then round both sides down to multiples of `multiple`."""
 
     side: int
     multiple: int = 1
     truncate: bool = False
-    """Cut a fractional side off instead of rounding it (FocusCut; EMC-Click rounds)."""
+    """Truncate a fractional side instead of rounding it (FocusCut; EMC-Click rounds)."""
 
     def apply(self, hw: tuple[int, int]) -> tuple[int, int]:
-        """Size (h, w) that an image of `hw` gets."""
+        """Return the size (h, w) for an image of size `hw`."""
         scale = self.side / min(hw)
         sides = [self.side if n == min(hw) else int(n * scale) if self.truncate else round(n * scale) for n in hw]
         height, width = (max(self.multiple, n // self.multiple * self.multiple) for n in sides)
@@ -30,17 +30,17 @@ class LongSide:
     side: int
 
     def apply(self, hw: tuple[int, int]) -> tuple[int, int]:
-        """Size (h, w) that an image of `hw` gets."""
+        """Return the size (h, w) for an image of size `hw`."""
         scale = self.side / max(hw)
         return max(1, int(hw[0] * scale + 0.5)), max(1, int(hw[1] * scale + 0.5))
 
 
 SizeRule = int | tuple[int, int] | ShortSide | LongSide | None
-"""What size a network wants: None = as it is, an int = that longest side, (h, w) = exactly that, or a rule above."""
+"""Size of a view: None = unchanged, an int = the longest side, (h, w) = exactly this size, or a rule above."""
 
 
 class Box(NamedTuple):
-    """An axis-aligned box of pixels; all four ends belong to it."""
+    """An axis-aligned box of pixels; all four ends are inside."""
 
     top: int
     bottom: int
@@ -58,12 +58,12 @@ class Box(NamedTuple):
 
 
 def whole(hw: tuple[int, int]) -> Box:
-    """Box of the whole image."""
+    """Return the box of a whole image of size `hw`."""
     return Box(0, hw[0] - 1, 0, hw[1] - 1)
 
 
 def apply_size_rule(rule: SizeRule, hw: tuple[int, int]) -> tuple[int, int]:
-    """Size (h, w) that an image or crop of `hw` gets; sides are rounded half to even, as in the public code."""
+    """Return the size (h, w) for an image or crop of size `hw`; sides are rounded half to even, as in public code."""
     if rule is None:
         return hw
     if isinstance(rule, ShortSide | LongSide):
@@ -82,7 +82,7 @@ def interval_iou(low_a: int, high_a: int, low_b: int, high_b: int) -> float:
 
 
 def box_iou(a: Box, b: Box) -> float:
-    """Product of the IoUs of the boxes' rows and columns: the public zoom-in's measure, not the IoU of areas."""
+    """Return the product of the IoUs of rows and columns: the public zoom-in's overlap, not the IoU of areas."""
     return interval_iou(a.top, a.bottom, b.top, b.bottom) * interval_iou(a.left, a.right, b.left, b.right)
 
 
@@ -97,15 +97,15 @@ def expand(box: Box, expansion: float, min_side: int, hw: tuple[int, int]) -> Bo
 
 
 def contains(box: Box, yx: np.ndarray) -> bool:
-    """Whether all points (n, 2) lie inside; the far edges count as outside, as in the public code."""
+    """Whether all points (n, 2) lie inside; the bottom and right edges count as outside, as in the public code."""
     inside = (box.top <= yx[:, 0]) & (yx[:, 0] < box.bottom) & (box.left <= yx[:, 1]) & (yx[:, 1] < box.right)
     return bool(inside.all())
 
 
 def to_view(yx: np.ndarray, box: Box, view_hw: tuple[int, int]) -> np.ndarray:
-    """Map points (n, 2) of the image into a crop resized to `view_hw`; fractional, possibly outside.
+    """Map points (n, 2) of the image into a crop resized to `view_hw`; results may be fractional or outside.
 
-    No half-pixel term: the public code's map (docs/PAPERS.md, RITM: zoom-in).
+    There is no half-pixel term, as in the public code (docs/PAPERS.md, RITM: zoom-in).
     """
     height, width = box.hw
     return np.stack([view_hw[0] * (yx[:, 0] - box.top) / height, view_hw[1] * (yx[:, 1] - box.left) / width], axis=1)

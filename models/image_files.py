@@ -1,4 +1,4 @@
-"""Opening image files up to their headers, with one limit of pixels: ours. Pillow has another for the whole process."""
+"""Open image files with a limit of pixels per call, which replaces Pillow's limit for the whole process."""
 
 import io
 import re
@@ -12,16 +12,16 @@ from PIL import Image, TiffImagePlugin
 BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
-# Of gray TIFFs of 16 bits in which 0 is white, Pillow knows those whose lower byte comes first.
+# Pillow reads 16-bit grey TIFFs in which 0 is white only if they are little-endian.
 TiffImagePlugin.OPEN_INFO.setdefault((TiffImagePlugin.MM, 0, (1,), 1, (16,), ()), ("I;16B", "I;16B"))
 
 
 class TooLarge(ValueError):
-    """The header of an image file declares more pixels than are allowed."""
+    """The header of an image file declares more pixels than the limit."""
 
 
 class _Pillow:
-    """Pillow's own limit, which is raised while there are readers that may go beyond it."""
+    """Pillow's limit, which is raised while at least one reader may exceed it."""
 
     lock = threading.Lock()
     num_readers = 0
@@ -30,9 +30,9 @@ class _Pillow:
 
 @contextmanager
 def allowing(num_pixels: int) -> Iterator[None]:
-    """Let Pillow open and decode so many pixels in this block; what it allowed before counts again after the last one.
+    """Let Pillow open and decode `num_pixels` in this block; the previous limit returns after the last such block.
 
-    Nothing is changed for limits that Pillow allows by itself.
+    Limits that Pillow already allows change nothing.
     """
     with _Pillow.lock:
         before = _Pillow.before if _Pillow.num_readers else Image.MAX_IMAGE_PIXELS
@@ -54,7 +54,8 @@ def allowing(num_pixels: int) -> Iterator[None]:
 def opened(source: Path | str | bytes, formats: Sequence[str], max_pixels: int) -> Iterator[Image.Image]:
     """Open an image file, or its bytes, in one of Pillow's `formats`; decode it inside the block.
 
-    Raises TooLarge from the header; what Pillow raises on files that it cannot read; ValueError for an empty image.
+    Raises TooLarge if the header declares more than `max_pixels`, ValueError for an empty image, and Pillow's errors
+    for files that it cannot read.
     """
     with allowing(max_pixels):
         try:
@@ -67,7 +68,7 @@ def opened(source: Path | str | bytes, formats: Sequence[str], max_pixels: int) 
 
 
 def check_size(size: tuple[int, int], max_pixels: int) -> None:
-    """Raise TooLarge for an image of more pixels; `size` is (width, height)."""
+    """Raise TooLarge for an image of more than `max_pixels`; `size` is (width, height)."""
     if size[0] * size[1] > max_pixels:
         raise TooLarge(_refusal(size[0] * size[1], max_pixels, size))
 
@@ -77,19 +78,19 @@ def _stream(source: Path | str | bytes) -> Path | str | io.BytesIO:
 
 
 def _too_large(source: Path | str | bytes, formats: Sequence[str], max_pixels: int, text: str) -> TooLarge:
-    """Name the size of a file that Pillow has refused to open: its format's own class reads the header all the same."""
+    """Build the error with the size of a file that Pillow refused to open, read by the class of its format."""
     for name in formats:
         try:
             with Image.OPEN[name][0](_stream(source), "") as image:  # pyright: ignore[reportArgumentType]
                 return TooLarge(_refusal(image.width * image.height, max_pixels, image.size))
-        except (SyntaxError, *BOMBS):  # not this format; or WebP, which looks at the limit itself
+        except (SyntaxError, *BOMBS):  # not this format, or WebP, which checks the limit itself
             continue
     found = re.search(r"\d+", text)
     return TooLarge(_refusal(int(found[0]) if found else 0, max_pixels))
 
 
 def _refusal(num_pixels: int, max_pixels: int, size: tuple[int, int] | None = None) -> str:
-    # Rounded up, so that an image just above the limit does not read as one that keeps it.
+    # Rounded up, so that an image just above the limit does not seem to be within it.
     has, limit = -(-num_pixels // 100_000) / 10, max_pixels / 1_000_000
     what = f"the image is {size[0]} x {size[1]}" if size else "the image is too large"
     return f"{what}: the limit is {limit:g} megapixels and it has {has:g}; --max-megapixels raises it"

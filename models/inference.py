@@ -1,7 +1,7 @@
-"""Make a network ready to answer clicks and nothing else: batch norms folded, memory laid out for it, half precision.
+"""Prepare a network for inference: fold batch norms, use the channels-last layout and, optionally, bfloat16.
 
-The answers stay what they were, to float rounding; with `bf16` to bfloat16's. The price: the network can no longer be
-trained or saved.
+Outputs are unchanged up to float rounding (with `bf16`, bfloat16 rounding). A prepared network can no longer be trained
+or saved.
 """
 
 from itertools import pairwise
@@ -18,19 +18,19 @@ from models.networks.base import Network
 from timm.layers import BatchNormAct2d  # pyright: ignore[reportPrivateImportUsage]  (after models.networks)
 
 HEAVY = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, nn.MultiheadAttention)
-"""What bfloat16 pays for; norms, positions and small vectors stay float32."""
+"""Layers that gain from bfloat16; norms, positions and small vectors stay float32."""
 
 
 def place(network: Network, device: torch.device | str) -> Network:
-    """Move a network to where it is to answer, as it is; returns it."""
+    """Move a network to a device in eval mode and return it."""
     return network.eval().to(device)
 
 
 def prepare(network: Network, *, bf16: bool = False) -> Network:
-    """Fold and lay out a network, in place, for inference; returns it.
+    """Prepare a network for inference in place and return it.
 
-    `bf16` keeps the weights of its matrix products in bfloat16 and runs them so: worth it where the processor has
-    instructions for it (avx512_bf16, amx_bf16; a GPU from compute capability 8 on).
+    `bf16` stores the weights of matrix products in bfloat16 and computes in it, which is worth it on processors with
+    such instructions (avx512_bf16, amx_bf16) and GPUs of compute capability 8 or higher.
     """
     network.eval().requires_grad_(False)
     fold_batch_norms(network)
@@ -48,10 +48,10 @@ def prepare(network: Network, *, bf16: bool = False) -> Network:
 
 
 def fold_batch_norms(module: nn.Module) -> None:
-    """Merge what follows convolutions into them, in place: batch norms, and what has `fold_into`.
+    """Fold batch norms, and modules with `fold_into`, into the convolution before them, in place.
 
-    Modules name their parts in the order in which they run, ours as timm's: what is named after a convolution follows
-    it, or the first of a sequence does.
+    Modules here and in timm define their parts in the order in which they run, so the part defined after a convolution
+    (or the first part of that sequence) is the one that follows it.
     """
     for child in module.children():
         fold_batch_norms(child)

@@ -1,4 +1,4 @@
-"""The vocabulary of a session: clicks, in image coordinates. NumPy only, so that data workers never load torch."""
+"""Clicks in image coordinates, and checks of a session's input. Needs only NumPy, so data workers never load torch."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from models.errors import InputError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Click:
-    """One click of a user: `y` down, `x` right, in pixels; an integer is the centre of that pixel."""
+    """One click: `y` down, `x` right, in pixels; an integer is the centre of that pixel."""
 
     y: float
     x: float
@@ -19,10 +19,10 @@ class Click:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Clicks:
-    """The clicks on one object in the order they were made; a value, so adding one makes a new record.
+    """The clicks on one object, in the order in which they were made; adding one returns a new record.
 
-    `yx` is float64 (n, 2), rows (y, x), in the frame of the image that travels with it: inside a view they may be
-    fractional or lie outside. `positive` is bool (n,).
+    `yx` is float64 (n, 2), rows (y, x), in the frame of the image or view beside which it is passed; in a view,
+    coordinates may be fractional or lie outside. `positive` is bool (n,).
     """
 
     yx: np.ndarray
@@ -30,12 +30,12 @@ class Clicks:
 
     @classmethod
     def none(cls) -> "Clicks":
-        """No clicks."""
+        """Return an empty list of clicks."""
         return cls(np.zeros((0, 2)), np.zeros(0, bool))
 
     @classmethod
     def of(cls, clicks: Iterable[Click | Sequence[float]]) -> "Clicks":
-        """Collect Click records, or rows (y, x, positive)."""
+        """Collect Click records or rows (y, x, positive)."""
         rows = [(c.y, c.x, c.positive) if isinstance(c, Click) else tuple(c) for c in clicks]
         return cls(
             np.array([row[:2] for row in rows], np.float64).reshape(-1, 2),
@@ -61,7 +61,7 @@ class Clicks:
         return self if num is None else Clicks(self.yx[:num], self.positive[:num])
 
     def rows(self) -> list[tuple[float, float, bool]]:
-        """List (y, x, positive), for JSON and for Parquet."""
+        """Return a list of (y, x, positive), for JSON and Parquet."""
         return [(float(y), float(x), bool(p)) for (y, x), p in zip(self.yx, self.positive, strict=True)]
 
 
@@ -81,7 +81,7 @@ def check_image(image: np.ndarray) -> None:
         given = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
         raise InputError(f"the image is {given}: expected a uint8 array (height, width, 3) in RGB order")
     if 0 in image.shape:
-        raise InputError(f"the image is empty: shape {image.shape}")
+        raise InputError(f"the image is empty: shape {image.shape}, expected at least one pixel")
 
 
 def check_mask(mask: np.ndarray, hw: tuple[int, int]) -> None:
@@ -92,16 +92,16 @@ def check_mask(mask: np.ndarray, hw: tuple[int, int]) -> None:
 
 
 def in_known_order(known: Sequence[Click], positive: Sequence[Click], negative: Sequence[Click]) -> tuple[Click, ...]:
-    """Put clicks into the order `known` from an earlier call, new ones at the end.
+    """Put clicks into the order of an earlier call, `known`, with new clicks at the end.
 
-    Clicks of `known` that are not there any more were taken back. Among new ones, positive clicks come first.
+    Clicks of `known` that are missing now were undone. Among new clicks, positive ones come first.
     """
     rest = {True: list(positive), False: list(negative)}
     order: list[Click] = []
     for click in known:
         if click not in rest[click.positive]:
-            continue  # taken back since
+            continue  # undone since
         if rest[click.positive][0] != click:
-            break  # these are other clicks than those of the earlier call
+            break  # not the clicks of the earlier call
         order.append(rest[click.positive].pop(0))
     return (*order, *rest[True], *rest[False])

@@ -1,8 +1,7 @@
-"""One job at a time writes a folder: the second is refused by name, here and at an address.
+"""Let one job at a time write a folder, on a disk or at an address; the error of a second job names the first.
 
-On a disk it is a lock of the system's, which goes with its process. At an address, where there are none, it is an
-object that its holder renews: one that is not renewed any more, because its holder was killed, counts for `PATIENCE`
-seconds.
+On a disk this is a file lock, which the system releases when the process ends. Object stores have no locks, so there it
+is an object that its holder renews; if the holder was killed, the object expires after `PATIENCE` seconds.
 """
 
 import fcntl
@@ -23,19 +22,19 @@ from models.storage import Storage, is_address
 
 NAME = ".in-use"
 RENEWED, PATIENCE = 5.0, 16.0
-"""Seconds between two renewals, and without one until a holder counts as gone."""
+"""Seconds between two renewals, and seconds without a renewal after which a holder counts as gone."""
 
 
 @contextmanager
 def held(place: str | Path) -> Iterator[None]:
-    """Keep others from writing a folder while the block runs; raises InputError where another job does."""
+    """Hold a folder while the block runs; raises InputError if another job is writing to it."""
     with _held_there(Storage(str(place))) if is_address(place) else _held_here(Path(place)):
         yield
 
 
 def _refusal(place: str, holder: dict[str, Any]) -> InputError:
     who = f"process {holder.get('pid', '?')} on {holder.get('host', 'another machine')}"
-    return InputError(f"{place} is written by {who} just now: wait until that job has ended, or name another folder")
+    return InputError(f"{place} is being written by {who}: wait until that job has ended, or name another folder")
 
 
 def _me() -> dict[str, Any]:
@@ -53,12 +52,12 @@ def _held_here(folder: Path) -> Iterator[None]:
         with suppress(OSError):
             path.unlink(missing_ok=True)
             if made:
-                folder.rmdir()  # where the job has written nothing
+                folder.rmdir()  # succeeds if the job has written nothing
         file.close()
 
 
 def _locked(path: Path) -> IO[str]:
-    """Open a file and lock it, with this process's name in it."""
+    """Open and lock a file, and write this process's name to it."""
     while True:
         with refusing(path):
             file = path.open("a+")
@@ -67,14 +66,14 @@ def _locked(path: Path) -> IO[str]:
         except BlockingIOError:
             file.close()
             raise _refusal(str(path.parent), _holder(path.read_text())) from None
-        except OSError:  # a filesystem that knows no locks
+        except OSError:  # a filesystem without locks
             return file
         if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
             file.truncate(0)
             file.write(json.dumps(_me()))
             file.flush()
             return file
-        file.close()  # its holder has just removed it: lock the next one
+        file.close()  # its holder has just removed it: try again with a new file
 
 
 @contextmanager
@@ -82,7 +81,7 @@ def _held_there(storage: Storage) -> Iterator[None]:
     me = _me()
     _wait(storage, me["host"])
     _renew(storage, me, 0)
-    time.sleep(1.0)  # of two that begin at once, the one that wrote last has it
+    time.sleep(1.0)  # if two jobs begin at once, the last writer holds the folder
     if _read(storage).get("token") != me["token"]:
         raise _refusal(storage.path(), _read(storage))
     ended = threading.Event()
@@ -99,7 +98,7 @@ def _held_there(storage: Storage) -> Iterator[None]:
 
 
 def _wait(storage: Storage, host: str) -> None:
-    """Return when nobody holds the folder; raises InputError where its holder renews."""
+    """Return when the folder is free; raises InputError if its holder renews."""
     found = _read(storage)
     if not found or (found.get("host") == host and not Path(f"/proc/{found.get('pid')}").exists()):
         return
@@ -117,7 +116,7 @@ def _keep(storage: Storage, me: dict[str, Any], ended: threading.Event) -> None:
     beat = 0
     while not ended.wait(RENEWED):
         beat += 1
-        with suppress(InputError):  # the job itself says that the server is gone
+        with suppress(InputError):  # the job itself reports that the server is gone
             _renew(storage, me, beat)
 
 

@@ -1,7 +1,8 @@
-"""A file of JSON lines that grows: on a disk one file; at an address, where nothing can be appended, a row of segments.
+"""Append to and follow files of JSON lines, on a disk or at an address.
 
-There a line is written with those of the next few seconds as one object, FILE/000000001 and so on: a process that is
-killed loses the lines of these seconds, and no other. One process writes at a time; any number may read.
+Object stores cannot append, so at an address the lines of a few seconds are written together as one object
+(FILE/000000001 and so on), and a killed process loses the lines of its last few seconds. One process may write at a
+time; any number may read.
 """
 
 import json
@@ -16,59 +17,59 @@ from models.files import append_line, write
 from models.storage import Storage, is_address, split
 
 SECONDS = 3.0
-"""How long a line waits at most for others that become one object with it."""
+"""Longest time in seconds that a line waits for others before they are written as one object."""
 
 
 def lines_at(place: str | Path) -> "Lines":
-    """The lines at a path or an address; nothing is there before the first is appended."""
+    """Return the lines at a path or an address; the file is created when the first line is appended."""
     return _Segments(str(place)) if is_address(place) or Path(place).is_dir() else _File(Path(place))
 
 
 class Lines(ABC):
-    """Lines of JSON. Every method raises InputError where the filesystem refuses or is gone."""
+    """Lines of JSON. Every method raises InputError if the filesystem refuses or is gone."""
 
     @abstractmethod
     def __str__(self) -> str:
-        """Where they are, for messages."""
+        """Return the path or address, for messages."""
 
     @abstractmethod
     def append(self, entry: Any) -> None:
-        """Append an entry: on disk when this returns, at an address within seconds, or at `flush`.
+        """Append an entry: on a disk it is written when this returns, at an address within seconds or at `flush`.
 
-        Raises InputError for this entry, which is then not appended, or at an address for earlier ones that could not
-        be written: those wait for the next try.
+        On a disk, raises InputError if this entry could not be appended. At an address, raises InputError if earlier
+        entries could not be written; they are written with the next ones.
         """
 
     @abstractmethod
     def replace(self, lines: Sequence[str]) -> None:
-        """Write these lines, which have no ends yet, in place of all that are there."""
+        """Replace all lines with these, which have no line ends."""
 
     @abstractmethod
     def remove(self) -> None:
-        """Remove all lines, if there are some."""
+        """Remove all lines, if there are any."""
 
     @abstractmethod
     def tail(self, *, skip: bool = False) -> "Tail":
-        """Follow the lines from the first on; `skip`: from what will be appended."""
+        """Follow the lines from the first on; with `skip`, only lines that are appended later."""
 
-    def flush(self) -> None:  # noqa: B027  (what is on disk needs none)
-        """See what was appended to where it belongs."""
+    def flush(self) -> None:  # noqa: B027  (a disk needs none)
+        """Write all appended entries now."""
 
     def texts(self) -> list[str]:
-        """Read all lines, with their ends; one that was cut off, which has none, is the last."""
+        """Read all lines with their line ends; the last one may be cut off and have none."""
         tail = self.tail()
         return [*tail.new(), *([tail.torn] if tail.torn else [])]
 
 
 class Tail(ABC):
-    """Lines as they are appended."""
+    """Follows lines as they are appended."""
 
     torn = ""
-    """The beginning of a line whose end was not there yet when `new` looked."""
+    """Beginning of a line that was incomplete at the last call of `new`."""
 
     @abstractmethod
     def new(self) -> list[str]:
-        """Whole lines that were appended since this was last asked."""
+        """Return the complete lines that were appended since the last call."""
 
 
 class _File(Lines):

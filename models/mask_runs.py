@@ -1,4 +1,4 @@
-"""Run lengths of a mask that is where its network is: of a mask on a GPU only the edges come to the host."""
+"""Run lengths of a mask on any device; from a GPU only the edges of the mask are copied to the host."""
 
 import numpy as np
 import torch
@@ -7,11 +7,11 @@ from torch import Tensor
 from models import device, rle
 
 ON_HOST = ("cpu",)
-"""Devices whose memory NumPy reads as it is: it finds edges there in a fifth of the time."""
+"""Devices whose memory NumPy can read directly, where it finds edges in a fifth of torch's time."""
 
 
 def runs_of(mask: Tensor) -> np.ndarray:
-    """Lengths of the runs of a bool mask (h, w) in column-major order, int64, starting with zeros (may be 0)."""
+    """Return the run lengths, int64, of a bool mask (h, w) in column-major order; the first run counts zeros."""
     if mask.device.type in ON_HOST:
         return rle.runs_of(device.to_host(mask))
     height, width = mask.shape

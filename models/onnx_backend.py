@@ -1,6 +1,6 @@
-"""Requests answered by onnxruntime on the CPU: a checkpoint's ONNX files, made once, and an Answer on them.
+"""Answer requests with onnxruntime on the CPU: export a checkpoint to ONNX files once, and run them.
 
-The files lie beside the checkpoint, or where its folder cannot be written in a cache, under a name that holds
+The files are in the checkpoint's folder, or in a cache if that folder cannot be written. Their folder's name holds
 digests of the weights and of the network's config, and onnxruntime's version.
 """
 
@@ -32,16 +32,16 @@ from models.steps import Answer, Correct, Encode, Prompt, Request, Segment, Star
 
 logger = logging.getLogger("maskwright.models")
 GRAPHS, FILES = 1, "files.json"
-"""Version of the graphs that are made, to be raised where they change; and the list of a folder's files, with sizes."""
+"""Version of the exported graphs, to be raised when they change; and the list of a folder's files with their sizes."""
 EXEMPLAR_LISTS = ("positive", "true_negative", "pseudo_negative")
 AT_THE_CLICK: tuple[Tensor, ...] = ()
-"""Answers `Start` of a network whose graph begins with the clicks: all is done with them."""
+"""Answer to `Start` for networks whose graph takes the clicks as input, so that nothing can run before them."""
 
 
 def onnx_files(source: str | Path) -> Path:
-    """Find the folder with a checkpoint's ONNX files; they are made now if there are none.
+    """Return the folder with a checkpoint's ONNX files, which are exported now if they do not exist.
 
-    Raises InputError for a network that cannot be exported, and where there is no place for the files.
+    Raises InputError if the network cannot be exported or no folder for the files can be written.
     """
     folder = resolve(source)
     described = checkpoint.describe(folder)
@@ -52,31 +52,31 @@ def onnx_files(source: str | Path) -> Path:
         if place.is_dir():
             return _whole(place)
     place = _writable(folder, cache) / name
-    logger.warning("making ONNX files of %s in %s: once, it may take minutes", folder, place)
+    logger.warning("exporting %s to ONNX files in %s: happens once and may take minutes", folder, place)
     try:
         with whole_folder(place) as part:
             _make(folder, part)
             write_json(part / FILES, {path.name: path.stat().st_size for path in sorted(part.iterdir())})
     except InputError:
-        if not place.is_dir():  # else another process made them meanwhile
+        if not place.is_dir():  # else another process exported them meanwhile
             raise
     return place
 
 
 def _whole(place: Path) -> Path:
-    """Return a folder with all the files that were made in it; InputError otherwise."""
+    """Return the folder if all its files have their recorded sizes; raises InputError otherwise."""
     try:
         sizes = json.loads((place / FILES).read_text())
         whole = all((place / name).stat().st_size == size for name, size in sizes.items())
     except (OSError, ValueError, AttributeError):
         whole = False
     if not whole:
-        raise InputError(f"{place} is damaged: delete it, and its ONNX files are made again")
+        raise InputError(f"{place} is damaged: delete it and run the same command again, which exports it again")
     return place
 
 
 def _writable(*folders: Path) -> Path:
-    """Find the first folder in which folders can be made, by trying: permissions do not tell of a read-only disk."""
+    """Return the first folder in which folders can be created, by trying: permissions do not show a read-only disk."""
     for folder in folders:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -85,23 +85,23 @@ def _writable(*folders: Path) -> Path:
         except OSError:
             continue
     raise InputError(
-        f"neither {' nor '.join(map(str, folders))} can be written, and ONNX files have to be kept: set "
+        f"neither {' nor '.join(map(str, folders))} can be written, but backend onnx must store its files: set "
         "MASKWRIGHT_CACHE to a folder that you may write to, or leave out --backend"
     )
 
 
 def _make(source: Path, folder: Path) -> None:
     network = swap(checkpoint.load(source)[0])
-    advice = "leave out --backend, and torch answers"
+    advice = "leave out --backend to use torch"
     try:
         for graph in export.graphs(network, low_only=True):
             path = folder / f"{graph.name}.onnx"
             export.write(graph, path)
             if export.disagree(export.check(graph, path)):
-                raise InputError(f"{graph.name}.onnx of network {network.name} answers otherwise than torch: {advice}")
+                raise InputError(f"{graph.name}.onnx of network {network.name} disagrees with torch: {advice}")
     except (InputError, OSError):
         raise
-    except Exception as error:  # torch's exporter has no common class for what it cannot do
+    except Exception as error:  # torch's exporter has no common base class for its errors
         reason = (str(error).strip() or "no reason given").splitlines()[0]
         raise InputError(
             f"network {network.name} cannot be exported to ONNX ({type(error).__name__}: {reason}): {advice}"
@@ -109,10 +109,10 @@ def _make(source: Path, folder: Path) -> None:
 
 
 class OnnxAnswer:
-    """An Answer by the ONNX files of a network, one request after the other.
+    """An Answer that runs the ONNX files of a network, one request after the other.
 
-    `network`, on the CPU, does what is light around the graphs; `otherwise` answers on views of sizes that no file
-    takes.
+    `network`, on the CPU, does the light work around the graphs; `otherwise` answers for views of sizes that no file
+    accepts.
     """
 
     def __init__(self, network: Network, folder: Path, otherwise: Answer) -> None:
@@ -184,7 +184,7 @@ class OnnxAnswer:
             low_logits, fed = embedding.new_zeros(1, 1, 4 * rows, 4 * columns), embedding.new_zeros(1)
         given = dict(zip(self._maps, (embedding, *reversed(coarsest_first)), strict=True))
         given |= {"mask_input": low_logits, "has_mask_input": fed.float()}
-        # A graph of one sample has no rows that only fill a batch up.
+        # A graph for one sample has no padding rows.
         given["point_coords"] = prompts.xy[:, prompts.counts[0]]
         given["point_labels"] = prompts.labels[:, prompts.counts[0]].float()
         (low_logits,) = self._run("low", ["low_logits"], given)
@@ -197,13 +197,13 @@ class OnnxAnswer:
 
 
 def of_clicks(prefix: str, clicks: Clicks) -> dict[str, Tensor]:
-    """Name clicks as inputs."""
+    """Return clicks as named inputs of a graph."""
     batch = collate_clicks([clicks])
     return {f"{prefix}_{part}": getattr(batch, part) for part in ("yx", "positive", "valid", "first")}
 
 
 def of_example(example: Exemplar | None, mask: Tensor) -> dict[str, Tensor]:
-    """Name an exemplar as inputs; without one its mask is empty, of the size of `mask`, and it has no clicks."""
+    """Return an exemplar as named inputs of a graph; None becomes an empty mask of the size of `mask` and no clicks."""
     given = {"exemplar_mask": (torch.zeros_like(mask) if example is None else example.mask)[None]}
     for kind in EXEMPLAR_LISTS:
         given |= of_clicks(f"exemplar_{kind}", Clicks.none() if example is None else getattr(example, kind))
@@ -211,5 +211,5 @@ def of_example(example: Exemplar | None, mask: Tensor) -> dict[str, Tensor]:
 
 
 def unstarted(request: Request) -> Request:
-    """Take out of a request for torch what only a graph can do without."""
+    """Return the request for torch, which cannot use the graphs' empty answer to `Start`."""
     return replace(request, started=None) if getattr(request, "started", None) == AT_THE_CLICK else request

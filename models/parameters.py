@@ -1,6 +1,6 @@
-"""What may vary in a sweep: values to choose from, or a range; each knows its grid and how to be drawn.
+"""Parameters of a sweep: a choice of values or a range, each with a grid and a random draw.
 
-Values are plain JSON: numbers, texts, booleans, lists, None.
+Values are plain JSON: numbers, strings, booleans, lists, None.
 """
 
 import json
@@ -14,17 +14,17 @@ from models.errors import InputError
 
 @dataclass(frozen=True)
 class Choice:
-    """One of some values, each as likely as the others; `grid`: those that a grid tries, all of them if not given."""
+    """One of several equally likely values; `grid` lists the values that a grid tries (empty: all)."""
 
     values: tuple[Any, ...]
     grid: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.values:
-            raise InputError("a parameter without values: expected at least one")
+            raise InputError("the parameter has no values: expected at least one")
 
     def points(self) -> tuple[Any, ...]:
-        """Values that a grid tries."""
+        """Return the values that a grid tries."""
         return self.grid or self.values
 
     def draw(self, rng: np.random.Generator) -> Any:
@@ -32,13 +32,13 @@ class Choice:
         return self.values[rng.integers(len(self.values))]
 
     def suggest(self, trial: Any, name: str) -> Any:
-        """Let an Optuna trial choose; it knows texts alone, so that lists and None may be values."""
+        """Let an Optuna trial choose a value; values are passed as JSON text, since Optuna takes no lists."""
         return json.loads(trial.suggest_categorical(name, [json.dumps(value) for value in self.values]))
 
 
 @dataclass(frozen=True)
 class Range:
-    """A number from `low` to `high`, both included; whole if both are and `whole` is not False; `log`: by magnitude."""
+    """A number from `low` to `high`, both included; an integer if both are. `log` draws on a logarithmic scale."""
 
     low: float
     high: float
@@ -48,16 +48,16 @@ class Range:
     def __post_init__(self) -> None:
         if not self.low <= self.high or (self.log and self.low <= 0):
             raise InputError(
-                f"a range from {self.low} to {self.high}: expected low <= high, and above 0 if logarithmic"
+                f"the range is {self.low} to {self.high}: expected low <= high, and low > 0 if it is logarithmic"
             )
 
     @property
     def whole(self) -> bool:
-        """Whether only whole numbers are meant."""
+        """Whether the range holds integers only."""
         return isinstance(self.low, int) and isinstance(self.high, int)
 
     def points(self) -> tuple[Any, ...]:
-        """Values that a grid tries: its own, all whole numbers of a short range, or three."""
+        """Return the values that a grid tries: `grid`, all integers of a short range, or three evenly spaced values."""
         if self.grid:
             return self.grid
         if self.whole and self.high - self.low <= 8:
@@ -74,7 +74,7 @@ class Range:
         return float(rng.uniform(self.low, self.high))
 
     def suggest(self, trial: Any, name: str) -> Any:
-        """Let an Optuna trial choose."""
+        """Let an Optuna trial choose a value."""
         if self.whole:
             return trial.suggest_int(name, int(self.low), int(self.high), log=self.log)
         return trial.suggest_float(name, self.low, self.high, log=self.log)

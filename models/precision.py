@@ -1,4 +1,4 @@
-"""Precision in which a network answers; apart from models.inference, as naming it needs no torch."""
+"""Precisions for inference, kept apart from models.inference so that using the names does not import torch."""
 
 from typing import Literal
 

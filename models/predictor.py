@@ -1,4 +1,4 @@
-"""Checkpoint + refinement -> masks for a session. State is a value: undo drops the newest one."""
+"""Turn clicks into masks with a checkpoint and a refinement; a session keeps one state per click, for undo."""
 
 import copy
 import hashlib
@@ -29,13 +29,13 @@ from models.refinement.passes import passes, threshold_is_last
 from models.steps import Answer, Encode, Prompt, Segment, Start
 
 NOWHERE = Click(y=0, x=0, positive=False)
-"""Stands in for a click that is not made yet: no box around an object reaches out for a negative one."""
+"""Dummy for a click that is not made yet; negative, because boxes around the object do not extend to those."""
 SESSION_FRAMES = 2
-"""Views of which a session keeps what no click changes: the whole image, to which undo goes back, and the newest."""
+"""Number of views whose click-independent features a session keeps: the whole image, for undo, and the newest."""
 
 
 def answer_with(network: Network) -> Answer:
-    """Answer requests by a network, as `steps` drivers want it; on the network's device, logits float32."""
+    """Return an Answer for the drivers in `steps` that runs `network` on its device; logits are float32."""
     device = next(network.parameters()).device
 
     def answer(requests: list[Any]) -> list[Any]:
@@ -69,7 +69,7 @@ def answer_with(network: Network) -> Answer:
     def of_starts(requests: list[Any]) -> dict[str, Any]:
         if requests[0].started is None:
             return {}
-        if len(requests) == 1:  # as it lies in memory: another layout may round otherwise
+        if len(requests) == 1:  # no copy: another memory layout may round differently
             return {"started": tuple(part[None] for part in requests[0].started)}
         parts = zip(*(request.started for request in requests), strict=True)
         return {"started": tuple(torch.stack(part) for part in parts)}
@@ -88,13 +88,13 @@ def open_state(
     device: torch.device | str = "cpu",
     example: Exemplar | None = None,
 ) -> State:
-    """Start a session's state from a uint8 RGB image and, optionally, a mask to correct (bool) and an exemplar."""
+    """Return a session's first state for a uint8 RGB image, with an optional mask to correct (bool) and exemplar."""
     check_image(image)
     return start_state(to_device(image, device).permute(2, 0, 1).float() / 255, mask, example)
 
 
 def start_state(image: Tensor, mask: np.ndarray | None = None, example: Exemplar | None = None) -> State:
-    """Start a session's state from pixels (3, h, w) in 0..1, where the network is; so is the exemplar's mask."""
+    """Return a session's first state for pixels (3, h, w) in 0..1, which are on the network's device (as `example`)."""
     hw = (image.shape[1], image.shape[2])
     if example is not None and example.mask.shape[1:] != image.shape[1:]:
         raise InputError(
@@ -108,13 +108,13 @@ def start_state(image: Tensor, mask: np.ndarray | None = None, example: Exemplar
 
 
 class Predictor:
-    """A network and a refinement, ready for sessions.
+    """A network with a refinement, which opens sessions.
 
-    `source` is a checkpoint's folder, `maskwright:NAME` or a Network; `refinement` a name, a Refinement, a dict or a
-    JSON file (None: what the checkpoint recommends, else "standard"). A network that is read from a checkpoint is
-    prepared for inference in this `precision` (models.inference); one that is given is used as it is. `backend` onnx
-    answers by ONNX files of the checkpoint, which are made if there are none (models.onnx_backend). Raises InputError
-    if there is no such checkpoint or refinement, or the network cannot be exported.
+    `source` is a checkpoint's folder, `maskwright:NAME` or a Network. `refinement` is a name, a Refinement, a dict or a
+    JSON file (None: the one that the checkpoint recommends, else "standard"). A network from a checkpoint is prepared
+    for inference in `precision` (models.inference); a Network is used unchanged. `backend` "onnx" runs ONNX files of
+    the checkpoint, which are exported if they do not exist (models.onnx_backend). Raises InputError if the checkpoint
+    or refinement does not exist, or the network cannot be exported.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class Predictor:
         files = None
         if isinstance(source, Network):
             if backend == "onnx":
-                raise InputError("backend onnx: expected a checkpoint folder, a network was given: save it first")
+                raise InputError("backend onnx needs a checkpoint folder, got a network: save it first")
             self.network, description = source, {}
         else:
             files = onnx_files(source) if backend == "onnx" else None
@@ -151,7 +151,7 @@ class Predictor:
 
     @property
     def takes_exemplar(self) -> bool:
-        """Whether sessions may begin with an exemplar."""
+        """Whether sessions may start with an exemplar."""
         return self.network.traits.exemplar
 
     @property
@@ -161,15 +161,15 @@ class Predictor:
 
     @property
     def refinements(self) -> tuple[str, ...]:
-        """Names in REFINEMENTS that this network allows."""
+        """Names in REFINEMENTS that this network supports."""
         return tuple(name for name, each in REFINEMENTS.items() if not why_not(each, self.network.traits))
 
     def refined(
         self, refinement: str | Refinement | dict[str, Any] | None = None, mask_threshold: float | None = None
     ) -> "Predictor":
-        """Return a predictor of the same network with another refinement, or threshold (None: as here).
+        """Return a predictor of the same network with another refinement or threshold (None: the current one).
 
-        Raises InputError if the network does not allow it.
+        Raises InputError if the network does not support it.
         """
         other = copy.copy(self)
         other.refinement = self.refinement if refinement is None else named(refinement)
@@ -183,8 +183,8 @@ class Predictor:
     ) -> "Session":
         """Open a session on a uint8 RGB image (h, w, 3), optionally with a mask (bool) to correct.
 
-        `exemplar`, for networks that take one: the mask (bool) and the clicks of a finished object of the kind sought.
-        Raises InputError if this network takes none. Sessions on the same pixels share what no click changes.
+        `exemplar` is the mask (bool) and the clicks of a finished object of the category; raises InputError if the
+        network takes no exemplar. Sessions on the same pixels share click-independent features.
         """
         state = open_state(image, mask, self.device, self._example(exemplar))
         pixels = np.ascontiguousarray(image)
@@ -193,12 +193,12 @@ class Predictor:
     def reopen(
         self, session: "Session", mask: np.ndarray | None = None, exemplar: tuple[np.ndarray, Clicks] | None = None
     ) -> "Session":
-        """Open a session on the image of another one, as `open` does, without decoding or copying it again."""
+        """Open a session as `open` does, on the image of another session, without converting or copying it again."""
         before = session.states[0]
         return self._session(start_state(before.image, mask, self._example(exemplar)), session.content)
 
     def _session(self, state: State, content: str) -> "Session":
-        # What a network makes of an exemplar differs from session to session: they would take it from each other.
+        # Features of an exemplar belong to one session: in the pool, sessions would evict each other's.
         pool = self._pool if state.example is None else None
         return Session(self, replace(state, frames=Frames(SESSION_FRAMES, content, pool)))
 
@@ -206,25 +206,25 @@ class Predictor:
         if exemplar is None:
             return None
         if not self.network.traits.exemplar:
-            raise InputError(f"network {self.network_name} takes no exemplar")
+            raise InputError(f"network {self.network_name} takes no exemplar: leave it out")
         return exemplar_of(*exemplar, device=self.device)
 
     def advance(self, state: State, click: Click) -> State:
-        """Answer one click: a state in, a state out."""
+        """Return the state after one more click."""
         with torch.inference_mode():
             return steps.run(self.step(state.with_click(click)), self.answer)
 
     def look_ahead(self, state: State) -> None:
-        """Do what the next click's first look needs no click for; the state keeps it for that click.
+        """Compute the click-independent features for the next click in advance and keep them in the state.
 
-        Where that look depends on the click after all, the click does it itself: no answer changes.
+        If the view turns out to depend on the click, the click computes them itself; results never change.
         """
         with torch.inference_mode():
             steps.run_starts(self.step(state.with_click(NOWHERE)), self.answer)
 
 
 class Session:
-    """One object in one image; keeps the state after every click, so that undo costs nothing."""
+    """One object in one image; keeps the state after each click, so that undo costs nothing."""
 
     def __init__(self, predictor: Predictor, state: State) -> None:
         self.predictor = predictor
@@ -237,7 +237,7 @@ class Session:
 
     @property
     def content(self) -> str:
-        """Names the pixels of the image."""
+        """Identifier of the image's pixels."""
         return self.states[0].frames.image
 
     @property
@@ -247,33 +247,33 @@ class Session:
 
     @property
     def mask_prob(self) -> np.ndarray | None:
-        """Probability map float32 (h, w), on the host; None before the first mask."""
+        """Probability map on the host, float32 (h, w); None before the first mask."""
         prob = self.states[-1].mask_prob
         return None if prob is None else to_host(prob[0])
 
     @property
     def mask(self) -> np.ndarray:
-        """Mask bool (h, w), on the host; empty before the first click."""
+        """Mask on the host, bool (h, w); empty before the first click."""
         found = self._mask()
         return np.zeros(self.hw, bool) if found is None else to_host(found)
 
     @property
     def runs(self) -> np.ndarray:
-        """Run lengths of the mask (models.mask_runs): of a mask on a GPU, the least that the host can be given."""
+        """Run lengths of the mask (models.mask_runs), the smallest form to copy from a GPU."""
         found = self._mask()
         return np.array([self.hw[0] * self.hw[1]]) if found is None else runs_of(found)
 
     @property
     def levels(self) -> np.ndarray:
-        """Probability map uint8 (h, w): 0 to 255 for 0 to 1; 0 before the first mask."""
+        """Probability map as uint8 (h, w), where 255 is probability 1; 0 before the first mask."""
         prob = self.states[-1].mask_prob
         return np.zeros(self.hw, np.uint8) if prob is None else to_host((prob[0] * 255 + 0.5).byte())
 
     @property
     def finite(self) -> bool:
-        """Whether the probability map holds numbers alone, found where the network is."""
+        """Whether all values of the probability map are finite; computed on the network's device."""
         prob = self.states[-1].mask_prob
-        # One NaN or infinity is enough for a sum that is not finite; testing each value takes 20 times as long.
+        # One NaN or infinity makes the sum non-finite; testing each value takes 20 times as long.
         return prob is None or bool(prob.sum().isfinite())
 
     def _mask(self) -> Tensor | None:
@@ -287,17 +287,19 @@ class Session:
 
     @property
     def memory(self) -> dict[int, int]:
-        """Bytes that are kept for later clicks, beside images and masks, by the id of what they are of.
+        """Bytes kept for later clicks, except images and masks, by the id of the object that keeps them.
 
-        That is this session, whose states share features, and frames, which other sessions may keep as well.
+        These objects are this session, whose states share features, and its frames, which other sessions may share.
         """
         contents = [state.memory.content for state in self.states if state.memory is not None]
         features = sum(tensor.nbytes for tensor in {id(t): t for c in contents for t in _tensors(c)}.values())
         return {id(self): features} | self.states[0].frames.memory
 
     def refined(self, predictor: Predictor) -> "Session":
-        """Return this session as another predictor of the same network sees it; nothing is made again if only the
-        threshold differs, and it decides about nothing but the mask. Else its clicks are yet to be made.
+        """Return this session for another predictor of the same network.
+
+        All states are kept if only the threshold differs and nothing but the mask depends on it. Otherwise the new
+        session has no clicks yet.
         """
         own, other = self.predictor.refinement, predictor.refinement
         same = replace(own, mask_threshold=other.mask_threshold) == other and threshold_is_last(own)
@@ -306,7 +308,7 @@ class Session:
         return session
 
     def passes(self) -> list[tuple[str, np.ndarray]]:
-        """How the newest click's mask came about: (name, mask bool) after each pass; none without clicks."""
+        """Return (name, mask bool) after each pass of the newest click; empty without clicks."""
         if len(self.states) < 2:
             return []
         refinement, traits = self.predictor.refinement, self.predictor.network.traits
@@ -325,22 +327,22 @@ class Session:
         return prob
 
     def add(self, y: float, x: float, positive: bool = True) -> None:
-        """Add a click, and leave what it gave where the network is; raises InputError if it is outside the image."""
+        """Add a click and leave the result on the network's device; raises InputError if it is outside the image."""
         check_click(y, x, self.hw)
         click = Click(y=float(y), x=float(x), positive=bool(positive))
         self.states.append(self.predictor.advance(self.states[-1], click))
 
     def look_ahead(self) -> None:
-        """Do now what the next click needs no click for (Predictor.look_ahead)."""
+        """Compute click-independent features for the next click in advance (Predictor.look_ahead)."""
         self.predictor.look_ahead(self.states[-1])
 
     def undo(self) -> np.ndarray | None:
-        """Drop the newest click and return the probability map before it; without clicks nothing happens."""
+        """Drop the newest click, if any, and return the probability map before it."""
         self.drop()
         return self.mask_prob
 
     def drop(self) -> None:
-        """Drop the newest click; without clicks nothing happens."""
+        """Drop the newest click, if any."""
         if len(self.states) > 1:
             self.states.pop()
 

@@ -1,6 +1,6 @@
-"""Records: frozen dataclasses whose fields declare their types and ranges, checked once and read from plain values.
+"""Records: frozen dataclasses that check the types and ranges of their fields and can be read from plain values.
 
-A record inherits `Record` and annotates what a type cannot say: `steps: Annotated[int, AtLeast(0)] = 4`.
+A record inherits `Record` and annotates ranges: `steps: Annotated[int, AtLeast(0)] = 4`.
 """
 
 import dataclasses
@@ -23,14 +23,14 @@ WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or
 
 @dataclass(frozen=True)
 class Bound:
-    """A limit of a number; NaN is within none."""
+    """A limit of a number; NaN satisfies none."""
 
     limit: float
     sign: typing.ClassVar[str]
     holds: typing.ClassVar[Callable[[Any, float], bool]]
 
     def fits(self, value: Any) -> bool:
-        """Whether a number keeps to it."""
+        """Whether a number satisfies the limit."""
         return type(self).holds(value, self.limit)
 
     def __str__(self) -> str:
@@ -44,7 +44,7 @@ class AtLeast(Bound):
 
 
 class Above(Bound):
-    """The number is more than this."""
+    """The number is greater than this."""
 
     sign, holds = ">", operator.gt
 
@@ -62,10 +62,10 @@ class Below(Bound):
 
 
 class Rising:
-    """The numbers of a tuple do not fall."""
+    """The numbers of a tuple do not decrease."""
 
     def fits(self, value: Any) -> bool:
-        """Whether they do not."""
+        """Whether the numbers do not decrease."""
         return list(value) == sorted(value)
 
     def __str__(self) -> str:
@@ -79,26 +79,26 @@ Factor = Annotated[float, Above(0)]
 
 
 class Record:
-    """Base of a frozen dataclass that checks its fields; one that overrides `__post_init__` calls this one first."""
+    """Base of frozen dataclasses that check their fields; an override of `__post_init__` calls this one first."""
 
     called: typing.ClassVar[str] = ""
-    """What messages call it; by default they name its fields alone."""
+    """Prefix of field names in messages; by default messages name the field alone."""
 
     @classmethod
     def label(cls, field: str) -> str:
-        """What messages call a field."""
+        """Return the name of a field in messages."""
         return f"{cls.called}.{field}" if cls.called else field
 
     def named_parts(self) -> dict[str, Any]:
-        """What it says by name, as it is written; a record of parts may be written otherwise than it is held."""
+        """Return its values by name, as they are serialised; a record of parts may serialise differently."""
         return {name: getattr(self, name) for name in hints_of(type(self))}
 
     def usual_parts(self) -> dict[str, Any]:
-        """What counts where a written one lacks it: the defaults of `named_parts`."""
+        """Return the defaults of `named_parts`, which apply where a serialised record lacks a value."""
         return defaults_of(type(self))
 
     def __post_init__(self) -> None:
-        """Check every field, and take NumPy's numbers for plain ones; raises InputError."""
+        """Check every field and convert NumPy's numbers to plain ones; raises InputError."""
         for name, hint in hints_of(type(self)).items():
             value = getattr(self, name)
             check(hint, value, self.label(name))
@@ -108,13 +108,13 @@ class Record:
 
 @cache
 def hints_of(kind: type[Any]) -> dict[str, Any]:
-    """Type of each field of a dataclass, with its range."""
+    """Return the type of each field of a dataclass, with its range."""
     hints = typing.get_type_hints(kind, include_extras=True)
     return {field.name: hints[field.name] for field in dataclasses.fields(kind) if field.init}
 
 
 def defaults_of(kind: type[Any]) -> dict[str, Any]:
-    """Defaults of a dataclass's fields, those that have one."""
+    """Return the defaults of those fields of a dataclass that have one."""
     found: dict[str, Any] = {}
     for field in dataclasses.fields(kind):
         if field.default_factory is not dataclasses.MISSING:
@@ -125,7 +125,7 @@ def defaults_of(kind: type[Any]) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """A number of NumPy, or a tuple with such, as JSON can hold it; all else as it is."""
+    """Convert NumPy numbers, also inside tuples, to plain ones; return other values unchanged."""
     if isinstance(value, tuple):
         made = tuple(map(plain, value))
         return made if any(new is not old for new, old in zip(made, value, strict=True)) else value
@@ -137,7 +137,7 @@ def plain(value: Any) -> Any:
 
 
 def check(hint: Any, value: Any, path: str) -> None:
-    """Raise InputError for a value that is not of a type: "PATH is GIVEN: expected a whole number >= 0"."""
+    """Raise InputError for a value of another type, as in "PATH is GIVEN: expected a whole number >= 0"."""
     if not fits(hint, value):
         words = [each for each in typing.get_args(hint) if isinstance(each, str)]
         close = difflib.get_close_matches(value, words, n=1) if isinstance(value, str) else []
@@ -146,13 +146,13 @@ def check(hint: Any, value: Any, path: str) -> None:
 
 
 def check_all(record: Any) -> None:
-    """Check every field of a dataclass that is no Record."""
+    """Check every field of a dataclass that is not a Record."""
     for name, hint in hints_of(type(record)).items():
         check(hint, getattr(record, name), name)
 
 
 def fits(hint: Any, value: Any) -> bool:
-    """Whether a value is of a type. A whole number does for a float; a bool is no number."""
+    """Whether a value is of a type. An integer is accepted for a float; a bool is not a number."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         bounds = [each for each in args[1:] if isinstance(each, Bound | Rising)]
@@ -173,7 +173,7 @@ def fits(hint: Any, value: Any) -> bool:
 
 
 def expected(hint: Any) -> str:
-    """In words, what a type with its range takes."""
+    """Describe in words the values that a type with its range accepts."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         bounds = (str(each) for each in args[1:] if isinstance(each, Bound | Rising))
@@ -191,24 +191,24 @@ def expected(hint: Any) -> str:
 
 
 def read(kind: type[T], values: Any, path: str = "") -> T:
-    """Make a record of plain values (JSON: lists for tuples, objects for records); what they lack is the default.
+    """Make a record from plain values (JSON: lists for tuples, objects for records); missing ones take the default.
 
-    Raises InputError for an unknown name, with the nearest known one, and for values that a field does not take.
+    Raises InputError for an unknown name, with the nearest known one, and for values that a field does not accept.
     """
     path = path or getattr(kind, "called", "") or kind.__name__
     if not isinstance(values, Mapping):
-        raise InputError(f"{path}: expected an object with its settings, not {values!r}")
+        raise InputError(f"{path} is {values!r}: expected an object with its settings")
     hints = hints_of(kind)
     for name in values:
         if name not in hints:
             raise unknown(f"setting of {path}", str(name), hints)
     if missing := [name for name in hints if name not in values and name not in defaults_of(kind)]:
-        raise InputError(f"{path} lacks {', '.join(missing)}: expected a value")
+        raise InputError(f"{path} lacks {', '.join(missing)}: add it")
     return kind(**{name: _typed(hints[name], value, f"{path}.{name}") for name, value in values.items()})
 
 
 def _typed(hint: Any, value: Any, path: str) -> Any:
-    """A plain value as its field holds it; what is not of its type is left for the record's own check."""
+    """Convert a plain value to the type of its field; a wrong type is left for the record's check."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         return _typed(args[0], value, path)
@@ -227,7 +227,7 @@ def _typed(hint: Any, value: Any, path: str) -> Any:
 
 
 def _takes(hint: Any, value: Any) -> bool:
-    """Whether a plain value is meant for this one of several types."""
+    """Whether this one of several types is the one for a plain value."""
     if isinstance(value, Mapping):
         return dataclasses.is_dataclass(hint)
     takes_lists = hint is list or typing.get_origin(hint) in (list, tuple)

@@ -1,8 +1,8 @@
-"""COCO run-length encoding of one mask: runs down the columns, the first run counts zeros.
+"""COCO run-length encoding of one mask: runs down the columns, of which the first counts zeros.
 
-The compressed text packs each run, as its difference from the run two before (from the fourth run on), into signed
-groups of five bits, one character each (bit 5: more groups follow; plus 48). NumPy only, and strict: hostile text is
-refused before anything of the mask's size is allocated, which the C library behind pycocotools does not do.
+The compressed text stores each run, from the fourth on as its difference from the run two before, in signed groups of
+five bits, one character per group (bit 5: more groups follow; plus 48). Needs only NumPy. Hostile text is refused
+before anything of the mask's size is allocated, unlike in the C library behind pycocotools.
 """
 
 import json
@@ -13,12 +13,12 @@ import numpy as np
 
 from models.errors import InputError
 
-TILE = 64  # columns that are transposed at once, half the time of all at once
-MAX_GROUPS = 7  # 35 bits hold every difference of two runs of an image below 2**34 pixels
+TILE = 64  # columns to transpose at once: takes half the time of transposing all at once
+MAX_GROUPS = 7  # 35 bits hold every difference of two runs in an image below 2**34 pixels
 
 
 class Rle(TypedDict):
-    """`size` = [height, width]; `counts` the compressed text."""
+    """An encoded mask: `size` is [height, width], `counts` the compressed text."""
 
     size: list[int]
     counts: str
@@ -32,15 +32,15 @@ def encode(mask: np.ndarray) -> Rle:
 
 
 def of_runs(runs: np.ndarray, hw: tuple[int, int]) -> Rle:
-    """Encode the runs of a mask (h, w)."""
+    """Encode a mask of size (h, w) from its runs."""
     return {"size": [int(hw[0]), int(hw[1])], "counts": pack_counts(runs)}
 
 
 def decode(rle: Mapping[str, Any], hw: tuple[int, int] | None = None, max_pixels: int = 1 << 28) -> np.ndarray:
     """Decode to a bool mask (h, w); `counts` may be the compressed text or a plain list of runs.
 
-    Raises InputError if the size is not `hw` (where given) or exceeds `max_pixels`, or if the runs are malformed or do
-    not add up to h * w; nothing larger than the text is allocated before that is known.
+    Raises InputError if the size is not `hw` (if given) or exceeds `max_pixels`, or if the runs are malformed or do not
+    add up to h * w. Nothing larger than the text is allocated before these checks.
     """
     height, width = _checked_size(rle.get("size"), hw, max_pixels)
     runs = _checked_runs(rle.get("counts"), height * width)
@@ -48,20 +48,20 @@ def decode(rle: Mapping[str, Any], hw: tuple[int, int] | None = None, max_pixels
 
 
 def decode_runs(rle: Mapping[str, Any], hw: tuple[int, int], max_pixels: int = 1 << 28) -> np.ndarray:
-    """Decode to the runs, int64, checked as `decode` checks them."""
+    """Decode to the runs, int64, with the checks of `decode`."""
     height, width = _checked_size(rle.get("size"), hw, max_pixels)
     return _checked_runs(rle.get("counts"), height * width)
 
 
 def area_and_box(runs: np.ndarray, height: int) -> tuple[int, list[int]]:
-    """Area and smallest box [x, y, width, height] (zeros for an empty mask) of runs, without the mask itself."""
+    """Return the area and the bounding box [x, y, width, height] (zeros if empty) of runs, without decoding them."""
     ends = np.cumsum(runs)
     keep = runs[1::2] > 0
     starts, lasts = (ends[0::2][: len(keep)])[keep], ends[1::2][keep] - 1  # first and last pixel of each run of ones
     if len(starts) == 0:
         return 0, [0, 0, 0, 0]
     left, right = int(starts[0] // height), int(lasts[-1] // height)
-    # A run that goes on in the next column touches the bottom of its own and the top of that.
+    # A run that continues in the next column touches the bottom of one column and the top of the next.
     spans = starts // height != lasts // height
     top = 0 if spans.any() else int((starts % height).min())
     bottom = height - 1 if spans.any() else int((lasts % height).max())
@@ -74,7 +74,7 @@ def holds(runs: np.ndarray, height: int, y: int, x: int) -> bool:
 
 
 def mask_of(runs: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
-    """Turn runs that add up to h * w into a bool mask (h, w)."""
+    """Convert runs that add up to h * w to a bool mask (h, w)."""
     height, width = hw
     columns = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height)
     mask = np.empty((height, width), bool)
@@ -84,11 +84,11 @@ def mask_of(runs: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
 
 
 def runs_of(mask: np.ndarray) -> np.ndarray:
-    """Lengths of the runs of a bool mask in column-major order, int64, starting with zeros (may be 0)."""
+    """Return the run lengths, int64, of a bool mask in column-major order; the first run counts zeros (may be 0)."""
     if mask.size == 0:
         return np.zeros(0, np.int64)
     height, width = mask.shape
-    # Edges are found along the rows of memory and sorted down the columns: edges are few, and a transposition is slow.
+    # Find edges in row-major memory, then sort them by column: edges are few, and a transposition is slow.
     y, x = np.divmod(np.flatnonzero(mask[1:] != mask[:-1]), width)
     across = np.flatnonzero(mask[0, 1:] != mask[-1, :-1]) + 1
     edges = np.sort(np.concatenate([x * height + y + 1, across * height]))
@@ -114,7 +114,7 @@ def pack_counts(runs: np.ndarray) -> str:
 
 
 def unpack_counts(text: str) -> np.ndarray:
-    """Read the COCO text back into runs (int64); raises InputError if it is not such a text."""
+    """Decompress the COCO text into runs (int64); raises InputError for malformed text."""
     if not text:
         return np.zeros(0, np.int64)
     try:
@@ -154,7 +154,7 @@ def _checked_size(size: Any, hw: tuple[int, int] | None, max_pixels: int) -> tup
 
 
 def _checked_runs(counts: Any, num_pixels: int) -> np.ndarray:
-    # An honest mask has at most one run per pixel and a leading zero, of at most MAX_GROUPS characters each.
+    # A valid mask has at most one run per pixel and a leading zero, of at most MAX_GROUPS characters each.
     if isinstance(counts, bytes):
         counts = counts.decode("ascii", errors="replace")
     if isinstance(counts, str):
@@ -170,9 +170,9 @@ def _checked_runs(counts: Any, num_pixels: int) -> np.ndarray:
         odd = next(v for v in counts if not isinstance(v, int) or isinstance(v, bool))
         raise InputError(f"the RLE counts hold {json.dumps(odd, default=str)[:60]}: expected a list of integers")
     elif counts is None:
-        raise InputError("the RLE counts are missing or null: neither the COCO text nor a list of integers")
+        raise InputError("the RLE counts are missing or null: expected the COCO text or a list of integers")
     else:
-        raise InputError("the RLE counts are neither the COCO text nor a list of integers")
+        raise InputError("the RLE counts are of another type: expected the COCO text or a list of integers")
     if len(runs) and (runs.min() < 0 or runs.max() > num_pixels):
         raise InputError(f"a run of the RLE lies outside 0 to {num_pixels}")
     if len(runs) > 2 * num_pixels + 2 or int(runs.sum()) != num_pixels:
@@ -181,7 +181,7 @@ def _checked_runs(counts: Any, num_pixels: int) -> np.ndarray:
 
 
 def _unquoted(counts: str) -> str:
-    """Undo Python's way to write bytes as text, b'...': some programs store the counts so. Quotes are no COCO text."""
+    """Strip Python's b'...' from counts that a program stored as repr(bytes); COCO text has no quotes."""
     if len(counts) > 2 and counts[0] == "b" and counts[1] in "'\"" and counts[-1] == counts[1]:
         return counts[2:-1].replace("\\\\", "\\")
     return counts

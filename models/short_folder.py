@@ -1,4 +1,4 @@
-"""A temporary folder whose path leaves room for sockets: the system allows them 107 bytes, however long TMPDIR is."""
+"""Choose a temporary folder for Ray whose path is short enough for sockets, which the system limits to 107 bytes."""
 
 import hashlib
 import os
@@ -10,17 +10,17 @@ from models.errors import InputError
 
 MOST = 107
 BELOW = "/ray/session_2000-01-01_00-00-00_000000_4194304/sockets/plasma_store"
-"""What Ray puts below its folder, as long as it gets."""
+"""Longest path that Ray appends to its folder."""
 PLACES = ("/tmp", "/var/tmp", "/dev/shm", "~")
-"""Where a short path may begin, in this order."""
+"""Folders in which a short link may be created, in order of preference."""
 
 
 def prepare_ray_tmpdir(environ: MutableMapping[str, str] = os.environ) -> None:
-    """Name a folder in RAY_TMPDIR that a Ray which starts here can use, if its own choice is none; raises InputError.
+    """Set RAY_TMPDIR to a usable folder if Ray's default folder is not usable; raises InputError if there is none.
 
-    Ray takes RAY_TMPDIR, else TMPDIR, else /tmp. What it writes stays in that folder: one whose path is too long is
-    reached through a link. Where Ray's folder in it belongs to another user, it is one of this user's beside that.
-    TMPDIR is named by its link too: Ray's dashboard makes sockets there, and without them takes a minute to give up.
+    Ray uses RAY_TMPDIR, else TMPDIR, else /tmp. If that path is too long, RAY_TMPDIR becomes a short link to it; if
+    Ray's folder in it belongs to another user, RAY_TMPDIR becomes a private folder beside it. TMPDIR is replaced by its
+    link too, because Ray's dashboard creates sockets there and takes a minute to fail without them.
     """
     name = next((name for name in ("RAY_TMPDIR", "TMPDIR") if environ.get(name)), "TMPDIR")
     wanted = Path(environ.get(name) or "/tmp").expanduser().absolute()
@@ -30,12 +30,12 @@ def prepare_ray_tmpdir(environ: MutableMapping[str, str] = os.environ) -> None:
         usable = wanted if os.access(shared, os.W_OK | os.X_OK) else private_folder(wanted)
     except OSError as error:
         reason = error.strerror or error
-        raise InputError(f"{name}={wanted} cannot be used: {reason}; name a folder that can be written") from error
+        raise InputError(f"{name}={wanted} cannot be used: {reason}; set it to a folder that can be written") from error
     folder = usable if fits(usable) else shortened(usable)
     if folder is None:
         raise InputError(
-            f"{name}={wanted} is too long a path for the sockets of Ray, and no short link to it could be made below "
-            f"{', '.join(PLACES)}: set RAY_TMPDIR to a folder of {MOST - len(BELOW)} bytes at most"
+            f"{name}={wanted} is too long for Ray's sockets, and no short link to it could be created in "
+            f"{', '.join(PLACES)}: set RAY_TMPDIR to a path of at most {MOST - len(BELOW)} bytes"
         )
     if folder != wanted:
         environ["RAY_TMPDIR"] = str(folder)
@@ -44,17 +44,17 @@ def prepare_ray_tmpdir(environ: MutableMapping[str, str] = os.environ) -> None:
 
 
 def fits(folder: Path) -> bool:
-    """Whether a path leaves room for the sockets below it."""
+    """Whether a path is short enough for the sockets below it."""
     return len(os.fsencode(folder)) + len(BELOW) <= MOST
 
 
 def shortened(folder: Path) -> Path | None:
-    """A short link to a folder, always the same, where no other user can put one; None if there is no such place."""
+    """Return a short link to a folder, always the same, in a folder private to this user; None if none can be made."""
     for place in PLACES:
         with suppress(OSError, RuntimeError):
             home = private_folder(Path(place).expanduser())
             for old in home.iterdir():
-                if old.is_symlink() and not old.exists():  # batch systems make a folder for each job, and remove it
+                if old.is_symlink() and not old.exists():  # batch systems create and remove a folder for each job
                     old.unlink(missing_ok=True)
             link = home / hashlib.sha256(os.fsencode(folder)).hexdigest()[:8]
             with suppress(FileExistsError):
@@ -65,7 +65,7 @@ def shortened(folder: Path) -> Path | None:
 
 
 def private_folder(place: Path) -> Path:
-    """A folder in `place` of this user's that others cannot enter; raises OSError if there can be none."""
+    """Return this user's folder in `place`, which others cannot enter; raises OSError if it cannot be created."""
     folder = place / f"maskwright-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()

@@ -1,8 +1,8 @@
-"""The protocol between a refinement (decides what to look at next) and a driver (owns the hardware).
+"""The protocol between a refinement, which decides what to compute next, and a driver, which owns the hardware.
 
-A refinement is a generator. It yields a tuple of requests, which may share a forward, and is sent their answers in the
-same order; what it returns is the session's next state. It never sees a network, a batch, a device or a session id.
-The drivers differ: `run` is one session here and now, `run_many` advances many at once and batches what they ask.
+A refinement is a generator. It yields tuples of requests, which may share a forward, receives their answers in the same
+order, and returns the session's next state. It never sees a network, batch, device or session id. The driver `run`
+advances one session; `run_many` advances many at once and batches their requests.
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -18,37 +18,40 @@ from models.interaction import Clicks
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """The whole network on one view: answered by logits float32 (1, h, w)."""
+    """Run the whole network on one view; the answer is logits float32 (1, h, w)."""
 
     image: Tensor  # (3, h, w) RGB in 0..1, already at the network's size
     prev_mask: Tensor  # (1, h, w) probability
-    clicks: Clicks  # in the view's frame, unpadded: padding is the driver's business and must not change the answer
+    clicks: Clicks  # in the view's frame, unpadded: the driver pads them, which must not change the answer
     focus: bool = False  # a close-up around a click (Network.focus_view)
     example: "Exemplar | None" = None  # for networks that take an exemplar
-    started: Any = None  # what `Start` was answered by for this image and example; None: not asked
+    started: Any = None  # answer to `Start` for this image and example; None: not requested
 
     @property
     def kind(self) -> tuple[Any, ...]:
-        """What requests must have in common to share a forward."""
+        """Key that is equal for requests that may share a forward."""
         return (Segment, self.image.shape, self.focus, self.example is None, self.started is None)
 
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """What no click changes (Network.start): its answer goes back, unread, in later requests on the same view."""
+    """Compute the click-independent features (Network.start); later requests on the same view pass the answer back."""
 
     image: Tensor
     example: "Exemplar | None" = None
 
     @property
     def kind(self) -> tuple[Any, ...]:
-        """What requests must have in common to share a forward."""
+        """Key that is equal for requests that may share a forward."""
         return (Start, self.image.shape, self.example is None)
 
 
 @dataclass(frozen=True, eq=False)
 class Encode:
-    """The heavy half of a split network: answered by (features (c, h/4, w/4), low-resolution logits (1, h/4, w/4))."""
+    """Run the heavy half of a split network.
+
+    The answer is (features (c, h/4, w/4), low-resolution logits (1, h/4, w/4)).
+    """
 
     image: Tensor
     prev_mask: Tensor
@@ -57,13 +60,13 @@ class Encode:
 
     @property
     def kind(self) -> tuple[Any, ...]:
-        """What requests must have in common to share a forward."""
+        """Key that is equal for requests that may share a forward."""
         return (Encode, self.image.shape, self.started is None)
 
 
 @dataclass(frozen=True, eq=False)
 class Correct:
-    """The light half, on what `Encode` left: answered by (logits (1, h, w), new low-resolution logits)."""
+    """Run the light half on the answer to `Encode`; the answer is (logits (1, h, w), new low-resolution logits)."""
 
     image: Tensor
     features: Tensor
@@ -72,27 +75,27 @@ class Correct:
 
     @property
     def kind(self) -> tuple[Any, ...]:
-        """What requests must have in common to share a forward."""
+        """Key that is equal for requests that may share a forward."""
         return (Correct, self.image.shape)
 
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
-    """The light half of a network that takes clicks as prompts, on what `Start` was answered by.
+    """Run the light half of a network that takes clicks as prompts, on the answer to `Start`.
 
-    Answered by (logits (1, *, *) over the view, new low-resolution logits).
+    The answer is (logits (1, *, *) over the view, new low-resolution logits).
     """
 
     started: Any
     hw: tuple[int, int]  # of the view
     clicks: Clicks
-    low_logits: Tensor | None = None  # those of the last answer; None: there was none
-    prev_mask: Tensor | None = None  # (1, h, w) probability, where there is a mask to correct and no such logits
+    low_logits: Tensor | None = None  # those of the last answer; None: there was no answer
+    prev_mask: Tensor | None = None  # (1, h, w) probability of a mask to correct, if there are no such logits
     box: Tensor | None = None  # (4) x0, y0, x1, y1 in the view
 
     @property
     def kind(self) -> tuple[Any, ...]:
-        """What requests must have in common to share a forward."""
+        """Key that is equal for requests that may share a forward."""
         return (Prompt, self.hw, self.low_logits is None, self.prev_mask is None, self.box is None)
 
 
@@ -104,12 +107,12 @@ Answer = Callable[[list[Request]], list[Any]]
 
 
 def ask(request: Request) -> Steps[Any]:
-    """Ask one thing and return its answer."""
+    """Yield one request and return its answer."""
     return (yield (request,))[0]
 
 
 def together(*generators: Steps[Any]) -> Steps[list[Any]]:
-    """Advance several generators in lockstep, so that what they ask may share a forward (flip, several crops)."""
+    """Advance several generators in lockstep, so that their requests may share a forward (flip, several crops)."""
     results: list[Any] = [None] * len(generators)
     replies: dict[int, tuple[Any, ...] | None] = dict.fromkeys(range(len(generators)))
     while True:
@@ -127,7 +130,10 @@ def together(*generators: Steps[Any]) -> Steps[list[Any]]:
 
 
 def advance(generator: Steps[T], reply: tuple[Any, ...] | None) -> tuple[bool, Any]:
-    """Send a reply (None to start): (False, requests) or (True, result). A StopIteration cannot cross a future."""
+    """Send a reply (None to start) and return (False, requests) or (True, result).
+
+    This catches StopIteration, which cannot cross a future.
+    """
     try:
         return False, generator.send(reply)  # pyright: ignore[reportArgumentType]
     except StopIteration as stop:
@@ -135,7 +141,7 @@ def advance(generator: Steps[T], reply: tuple[Any, ...] | None) -> tuple[bool, A
 
 
 def answer_all(requests: tuple[Request, ...], answer: Answer, max_batch: int) -> list[Any]:
-    """Answer requests in order, those of one kind and shape together, at most `max_batch` a call."""
+    """Answer requests in order; those of one kind and shape share calls of at most `max_batch`."""
     groups: dict[Any, list[int]] = {}
     for number, request in enumerate(requests):
         groups.setdefault(request.kind, []).append(number)
@@ -149,7 +155,7 @@ def answer_all(requests: tuple[Request, ...], answer: Answer, max_batch: int) ->
 
 
 def run_starts(generator: Steps[Any], answer: Answer) -> None:
-    """Drive a session as far as it asks for nothing but `Start`, whose answers it keeps, and leave it there."""
+    """Drive a session while it requests nothing but `Start`, whose answers it keeps, then close it."""
     done, out = advance(generator, None)
     while not done and all(isinstance(request, Start) for request in out):
         done, out = advance(generator, tuple(answer_all(out, answer, 1)))
@@ -157,7 +163,7 @@ def run_starts(generator: Steps[Any], answer: Answer) -> None:
 
 
 def run(generator: Steps[T], answer: Answer, max_batch: int = 1) -> T:
-    """Drive one session, here and now."""
+    """Drive one session to its end and return its result."""
     done, out = advance(generator, None)
     while not done:
         done, out = advance(generator, tuple(answer_all(out, answer, max_batch)))
@@ -169,8 +175,8 @@ def run_many(
 ) -> Iterator[tuple[int, T | Exception]]:
     """Drive many sessions in two cohorts: while the requests of one run, the generators of the other advance in `pool`.
 
-    Yields (number of the task, its result) as tasks end. What shares a batch depends on the order of the tasks alone,
-    never on timing. A task that raises is its own result: the others go on.
+    Yields (number of the task, its result) as tasks end. Batches depend on the order of the tasks alone, never on
+    timing. If a task raises, the exception is its result and the others continue.
     """
     source = enumerate(tasks)
     cohorts: tuple[dict[int, tuple[Steps[T], Future[Any]]], ...] = ({}, {})
@@ -180,7 +186,7 @@ def run_many(
             for number, (_, future) in list(cohort.items()):
                 try:
                     done, out = future.result()
-                except Exception as error:  # handed to the caller as that task's result
+                except Exception as error:  # passed to the caller as that task's result
                     del cohort[number]
                     yield number, error
                     continue

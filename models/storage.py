@@ -1,4 +1,4 @@
-"""A folder on any Arrow filesystem: a mounted path, s3://, gs:// or hdfs://. Files appear whole or not at all."""
+"""Folders on any Arrow filesystem (a mounted path, s3://, gs:// or hdfs://), with atomic writes of files."""
 
 import contextlib
 import hashlib
@@ -19,22 +19,22 @@ from urllib.parse import quote
 from models.errors import InputError
 from models.files import PART, make_folder, refusing, whole_file, whole_folder, write
 
-if TYPE_CHECKING:  # where nothing but local files is read, pyarrow is not loaded
+if TYPE_CHECKING:  # pyarrow is loaded on first use, and not at all by code that only needs paths
     import pyarrow.fs as pafs
     import pyarrow.parquet as pq
 
 FORGOTTEN = 24 * 3600.0
 READERS = 16
 RESERVED = "%/:?#[]@!$&'()*+,;=~"
-"""What stays as it is in an address; spaces and letters beyond ASCII are written %20 and so on for Arrow."""
-RETRY = "mend that and run the same command again: what is finished is kept"
+"""Characters of an address that are not escaped; spaces and letters beyond ASCII become %20 and so on for Arrow."""
+RETRY = "fix that and run the same command again: finished work is kept"
 
 
 @dataclass(frozen=True)
 class Storage:
-    """The folder `uri`: a path, or an address such as s3://bucket/folder (how to reach it: see docs/PREPARE.md).
+    """The folder `uri`: a path, or an address such as s3://bucket/folder (docs/PREPARE.md says how to reach it).
 
-    Every method raises InputError, saying what failed and what to do, where the filesystem refuses or is gone.
+    Every method raises InputError, which says what failed and what to do, if the filesystem refuses or is gone.
     """
 
     uri: str
@@ -44,29 +44,29 @@ class Storage:
 
     @property
     def is_local(self) -> bool:
-        """Whether this is a folder of this machine's own file tree."""
+        """Whether this is a folder in this machine's file tree."""
         return "://" not in self.uri or self.uri.startswith("file:")
 
     def path(self, name: str = "") -> str:
-        """Address of the file `name` in the folder, for messages."""
+        """Return the address of the file `name` in the folder, for messages."""
         folder = without_key(self.uri)
         return f"{folder}/{name}" if name else folder
 
     def exists(self, name: str = "") -> bool:
-        """Whether the file or folder is there."""
+        """Whether the file or folder exists."""
         import pyarrow.fs as pafs
 
         return self._info(name).type != pafs.FileType.NotFound
 
     def names(self, folder: str, suffix: str) -> list[str]:
-        """Names (inside the storage) of the files right in `folder` that end in `suffix`, sorted."""
+        """Return the sorted names (inside the storage) of the files directly in `folder` that end in `suffix`."""
         import pyarrow.fs as pafs
 
         names = [info.base_name for info in self._list(folder) if info.type == pafs.FileType.File]
         return sorted(f"{folder}/{name}" if folder else name for name in names if name.endswith(suffix))
 
     def folders(self, folder: str) -> list[str]:
-        """Names (inside the storage) of the folders right in `folder`, sorted."""
+        """Return the sorted names (inside the storage) of the folders directly in `folder`."""
         import pyarrow.fs as pafs
 
         return sorted(
@@ -84,22 +84,22 @@ class Storage:
             raise self._failed("listed", folder, error) from error
 
     def state(self, name: str) -> tuple[int, int] | None:
-        """Bytes of a file and when it was written (nanoseconds), by which a new one is known; None: it is not there."""
+        """Return a file's size in bytes and time of writing (nanoseconds), to detect changes; None if it is missing."""
         info = self._info(name)
         return (int(info.size), int(info.mtime_ns or 0)) if info.is_file else None
 
     @property
     def arrow(self) -> "tuple[pafs.FileSystem, str]":
-        """Arrow's filesystem and the folder's path there, for libraries that take the two."""
+        """Arrow's filesystem and the folder's path in it, for libraries that take both."""
         return _open(self.uri)
 
     def below(self, name: str) -> "Storage":
-        """The folder `name` in this one."""
+        """Return the folder `name` in this one."""
         return Storage(joined(self.uri, name))
 
     @contextlib.contextmanager
     def reading(self, name: str) -> Iterator[Any]:
-        """Give a binary file to read from."""
+        """Yield a binary file to read from."""
         filesystem, root = _open(self.uri)
         try:
             with filesystem.open_input_file(f"{root}/{name}") as file:
@@ -113,7 +113,7 @@ class Storage:
             return file.read()
 
     def states(self) -> dict[str, tuple[int, int]]:
-        """What `state` says of every file in the folder, at any depth, by name."""
+        """Return the `state` of every file in the folder, at any depth, by name."""
         import pyarrow.fs as pafs
 
         root = _open(self.uri)[1]
@@ -125,11 +125,11 @@ class Storage:
         try:
             return json.loads(self.read(name))
         except ValueError as error:
-            raise InputError(f"{self.path(name)} is no JSON: {error}") from error
+            raise InputError(f"{self.path(name)} is not valid JSON: {error}") from error
 
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[Any]:
-        """Give a binary file to write to; it appears under its name when the block ends well, whole, or not at all."""
+        """Yield a binary file to write to; it appears under its name, complete, only if the block succeeds."""
         filesystem, root = _open(self.uri)
         if self.is_local:
             with whole_file(f"{root}/{name}") as part, part.open("wb") as file:
@@ -142,12 +142,12 @@ class Storage:
             raise self._failed("written", name, error) from error
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a whole file; a reader sees the old one or the new one, never a part."""
+        """Write a file atomically: readers see the old one or the new one, never a part."""
         with self.writing(name) as file:
             file.write(data)
 
     def remove(self, folder: str) -> None:
-        """Remove a folder and all in it, if it is there."""
+        """Remove a folder and its contents, if it exists."""
         filesystem, root = _open(self.uri)
         try:
             if self.exists(folder):
@@ -156,7 +156,7 @@ class Storage:
             raise self._failed("removed", folder, error) from error
 
     def remove_file(self, name: str) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file, if it exists."""
         filesystem, root = _open(self.uri)
         try:
             if self.exists(name):
@@ -165,7 +165,7 @@ class Storage:
             raise self._failed("removed", name, error) from error
 
     def tidy(self) -> None:
-        """Remove what writers that were killed have left; no writer may be at work."""
+        """Remove the temporary files of killed writers; call it only while nothing writes to the folder."""
         if self.is_local:
             for part in Path(_open(self.uri)[1]).rglob(f".*{PART}"):
                 with contextlib.suppress(OSError):
@@ -173,7 +173,7 @@ class Storage:
 
     @contextlib.contextmanager
     def tidied(self) -> Iterator[None]:
-        """Tidy after the block if it fails: the workers of a pool that ends are killed in the middle of a file."""
+        """Tidy after the block if it fails: a pool that ends kills its workers in the middle of a file."""
         try:
             yield
         except BaseException:
@@ -185,7 +185,7 @@ class Storage:
         self.write(name, (json.dumps(value, indent=1) + "\n").encode())
 
     def open_parquet(self, name: str) -> "pq.ParquetFile":
-        """Open a Parquet file; only its footer is read. InputError if it is none."""
+        """Open a Parquet file and read only its footer; raises InputError for other files."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -200,7 +200,7 @@ class Storage:
         try:
             return filesystem.get_file_info(f"{root}/{name}" if name else root)
         except OSError as error:
-            raise self._failed("looked at", name, error) from error
+            raise self._failed("accessed", name, error) from error
 
     def _failed(self, verb: str, name: str, error: Exception) -> InputError:
         return InputError(f"{self.path(name)} cannot be {verb}: {error}; {RETRY}")
@@ -208,7 +208,7 @@ class Storage:
 
 @lru_cache(maxsize=16)
 def _open(uri: str) -> "tuple[pafs.FileSystem, str]":
-    """Connect to the filesystem of an address, once per process, and cut the address to its path there."""
+    """Connect to the filesystem of an address, once per process; return it and the path in it."""
     import pyarrow as pa
     import pyarrow.fs as pafs
 
@@ -216,7 +216,7 @@ def _open(uri: str) -> "tuple[pafs.FileSystem, str]":
         uri.encode()
     except UnicodeEncodeError:
         named = uri.encode("utf-8", "backslashreplace").decode()
-        raise InputError(f"{named} is no UTF-8: prepared data sets lie in folders whose names are") from None
+        raise InputError(f"{named} is not valid UTF-8: choose a folder whose name is") from None
     if "://" not in uri:
         return pafs.LocalFileSystem(), str(Path(uri).expanduser().absolute())
     scheme, _, rest = uri.partition("://")
@@ -227,8 +227,8 @@ def _open(uri: str) -> "tuple[pafs.FileSystem, str]":
     except (pa.ArrowInvalid, OSError, NotImplementedError) as error:
         reason = re.sub(r"(?<=://)[^/@\s]+@", "", str(error))
         raise InputError(
-            f"{without_key(uri)} is no address that can be opened: {reason}; expected a path, s3://BUCKET/FOLDER or "
-            "another address that Arrow knows"
+            f"{without_key(uri)} cannot be opened: {reason}; expected a path, s3://BUCKET/FOLDER or another address "
+            "that Arrow supports"
         ) from error
     if not path.strip("/"):
         raise InputError(f"{without_key(uri)} names no folder: expected s3://BUCKET/FOLDER")
@@ -236,7 +236,7 @@ def _open(uri: str) -> "tuple[pafs.FileSystem, str]":
 
 
 def without_key(uri: str) -> str:
-    """An address as people may see it: without the key that it may carry, and without settings; a path as it is."""
+    """Return an address for display, without its key and settings; a path is returned unchanged."""
     if not is_address(uri):
         return uri.rstrip("/") or uri
     scheme, _, rest = uri.split("?")[0].partition("://")
@@ -244,7 +244,7 @@ def without_key(uri: str) -> str:
 
 
 def joined(place: str | Path, name: str) -> str:
-    """The place `name` in a folder, which is a path or an address (s3://BUCKET/FOLDER?SETTINGS)."""
+    """Join a folder, which is a path or an address (s3://BUCKET/FOLDER?SETTINGS), and a name in it."""
     if not is_address(place):
         return str(Path(place) / name)
     folder, mark, settings = str(place).partition("?")
@@ -252,7 +252,7 @@ def joined(place: str | Path, name: str) -> str:
 
 
 def split(place: str | Path) -> tuple[str, str]:
-    """Undo `joined`: the folder that a place lies in, and its name there."""
+    """Split a path or address into its folder and its name there, as the inverse of `joined`."""
     if not is_address(place):
         return str(Path(place).parent), Path(place).name
     plain, mark, settings = str(place).partition("?")
@@ -261,27 +261,25 @@ def split(place: str | Path) -> tuple[str, str]:
 
 
 def is_address(place: str | Path) -> bool:
-    """Whether a place is an address such as s3://bucket/folder, not a path."""
+    """Whether a place is an address such as s3://bucket/folder and not a path."""
     return "://" in str(place)
 
 
 def refuse_key(place: str) -> None:
-    """Raise InputError for an address with a key in it, where others would come to see or keep it."""
+    """Raise InputError for an address with a key in it, which would be displayed or stored with it."""
     if is_address(place) and "@" in place.split("?")[0]:
         raise InputError(
-            f"{without_key(place)} was given with a key, which reports, checkpoints and Ray would keep: give it by the "
-            "environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) or the machine's role"
+            f"{without_key(place)} was given with a key, which reports, checkpoints and Ray would store: pass the key "
+            "in the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY), or use the machine's role"
         )
 
 
 def fetched(uri: str, names: Sequence[str] | None = None) -> Path:
-    """Copy files of a folder at an address to this machine, once for each state that they are in; returns the folder.
+    """Copy the files of a folder at an address to this machine, once per state of the files, and return the copy.
 
-    `names`: which files; none: all of them.
-
-    Copies lie in the folder for temporary files, for this user alone; several processes may ask for one at once. Those
-    that were not asked for in a day are removed. Files that are not there are left out. Raises InputError if the
-    filesystem refuses, for an address with a key in it, and where a file changes meanwhile.
+    `names` selects files; None copies all. Missing files are left out. Copies are in the system's temporary folder,
+    readable by this user only, and are removed after a day without use. Several processes may call this at once.
+    Raises InputError if the filesystem refuses, if the address contains a key, or if a file changes meanwhile.
     """
     refuse_key(uri)
     storage = Storage(uri)
@@ -291,7 +289,7 @@ def fetched(uri: str, names: Sequence[str] | None = None) -> Path:
 
     states = now()
     if not states:
-        raise InputError(f"nothing lies at {storage.path()}")
+        raise InputError(f"there are no files at {storage.path()}: expected a folder with files")
     key = hashlib.sha256(json.dumps([uri, states], sort_keys=True).encode()).hexdigest()[:24]
     home = Path(tempfile.gettempdir()) / f"maskwright-{os.getuid()}"
     folder = home / "fetched" / key
@@ -301,24 +299,24 @@ def fetched(uri: str, names: Sequence[str] | None = None) -> Path:
         return folder
     with refusing(home):
         make_folder(folder.parent)
-        home.chmod(0o700)  # refused where it is another user's
+        home.chmod(0o700)  # fails if it belongs to another user
     try:
         _forget(folder.parent)
         with whole_folder(folder) as part:
             there = [name for name, state in states.items() if state is not None]
-            with ThreadPoolExecutor(READERS) as pool:  # a bucket answers late, and many at once
+            with ThreadPoolExecutor(READERS) as pool:  # a bucket responds slowly, but to many requests at once
                 for _ in pool.map(lambda name: write(part / name, storage.read(name)), there):
                     pass
             if states != now():
-                raise InputError(f"{storage.path()} changed while it was copied: run the same command again")
+                raise InputError(f"{storage.path()} changed while it was being copied: run the same command again")
     except InputError:
-        if not folder.is_dir():  # else another process was sooner
+        if not folder.is_dir():  # else another process was faster
             raise
     return folder
 
 
 def _forget(copies: Path) -> None:
-    """Remove copies that were not asked for in a long time; a training leaves one for each of its validations."""
+    """Remove copies that were not used for a day; a training run leaves one for each of its validations."""
     for copy in copies.iterdir():
         with contextlib.suppress(OSError):
             if time.time() - copy.stat().st_mtime > FORGOTTEN:

@@ -1,9 +1,9 @@
-"""Let torchvision be imported beside a torch build that it was not compiled for.
+"""Make torchvision importable with a torch build for which it was not compiled; import before timm or torchvision.
 
-PyPI's torchvision is built for CUDA; beside a CPU-only torch its compiled operators do not load, and its import then
-fails because it registers shape rules for `torchvision::nms` and `torchvision::qnms`, which do not exist. timm imports
-torchvision. Defining the two *schemas* (no kernels: calling them still fails, as it should) cures the import. Nothing
-here runs where the operators are present. Import this module before timm or torchvision.
+PyPI's torchvision is built for CUDA. With a CPU-only torch its compiled operators do not load, and its import (which
+timm needs) fails because it registers shape rules for the missing `torchvision::nms` and `torchvision::qnms`. Defining
+the two *schemas*, without kernels, fixes the import; calling the operators still fails, as it should. If the operators
+load, this module does nothing.
 """
 
 import torch
@@ -25,7 +25,7 @@ def _importable() -> bool:
 
 
 def define_missing() -> None:
-    """Define the schemas that torchvision's import needs, unless its own operators load."""
+    """Define the schemas that torchvision's import needs, unless its operators load."""
     if _importable():
         return
     import sys

@@ -1,8 +1,8 @@
-"""The folder that a job writes: a path as it is; for an address a folder on this machine whose files are copied there.
+"""Working folders for jobs: for a path the folder itself; for an address a temporary folder that is copied there.
 
-Libraries write to paths, and what they leave half-written must not reach a bucket. `put` copies whole files in the
-order in which they were finished, so that what says that a folder is complete (checkpoint.json, summary.json) comes
-last.
+Libraries can only write to paths, and their half-written files must not reach a bucket. `put` copies finished files in
+the order in which they were finished, so the file that marks a folder as complete (checkpoint.json, summary.json)
+arrives last.
 """
 
 import fcntl
@@ -18,28 +18,28 @@ from models.files import PART, whole_folder, write
 from models.storage import Storage, is_address, joined, refuse_key, split, without_key
 
 _ADDRESS, _PREFIX = ".address", "maskwright-"
-"""In a folder whose files are copied: where to; how such folders begin."""
+"""Name of the file with the target address in a temporary folder, and the prefix of such folders."""
 _NEW_S = 60.0
-"""A folder that is younger may not be locked by its process yet."""
+"""Age in seconds below which a folder may not be locked by its process yet."""
 
 
 @contextmanager
 def working(place: str | Path) -> Iterator[Path]:
-    """Give the folder to write to; what it holds is at the place when the block ends well.
+    """Yield the folder to write to; its files are at `place` when the block succeeds.
 
-    Raises InputError for an address with a key in it, or one that cannot be written to.
+    Raises InputError for an address that contains a key or cannot be written to.
     """
     if not is_address(place):
         yield Path(place)
         return
     refuse_key(str(place))
-    Storage(str(place)).exists()  # a server that is not there is known before the work
+    Storage(str(place)).exists()  # an unreachable server is reported before the work
     _forget()
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
     try:
         write(folder / _ADDRESS, str(place))
         with (folder / _ADDRESS).open() as mine:
-            fcntl.flock(mine, fcntl.LOCK_EX)  # as long as this process lives
+            fcntl.flock(mine, fcntl.LOCK_EX)  # held as long as this process lives
             yield folder
             put(folder)
     finally:
@@ -57,14 +57,14 @@ def _forget() -> None:
 
 @contextmanager
 def whole_place(place: str | Path) -> Iterator[Path]:
-    """Give a folder to fill; it is at `place`, new or an empty folder, when the block ends well, else nothing is."""
+    """Yield a folder to fill; it appears at `place` (absent or an empty folder) only if the block succeeds."""
     with working(place) if is_address(place) else whole_folder(Path(place)) as folder:
         yield folder
 
 
 @contextmanager
 def at_hand(place: str | Path) -> Iterator[Path]:
-    """Give the path of a file to read: its own, or that of a copy of what lies at an address. Raises InputError."""
+    """Yield the path of a file to read, which is a temporary copy for an address; raises InputError."""
     if not is_address(place):
         yield Path(place)
         return
@@ -77,7 +77,7 @@ def at_hand(place: str | Path) -> Iterator[Path]:
 
 
 def place_of(path: Path) -> str:
-    """Where a file or a folder belongs: at an address if it lies in a folder that is copied there, else where it is."""
+    """Return the final place of a file or folder: an address if its folder is copied there, else its path."""
     for folder in (path, *path.parents):
         if (folder / _ADDRESS).is_file():
             address, name = (folder / _ADDRESS).read_text(), path.relative_to(folder).as_posix()
@@ -86,18 +86,18 @@ def place_of(path: Path) -> str:
 
 
 def shown(path: Path) -> str:
-    """Where a file or a folder belongs, for people: without settings of an address."""
+    """Return the final place of a file or folder for display, without an address's settings."""
     return without_key(place_of(path))
 
 
 def put(path: Path) -> None:
-    """Copy a file, or all files of a folder, to where they belong, if that is at an address. Raises InputError."""
+    """Copy a file, or all files of a folder, to their final place if that is an address; raises InputError."""
     place = place_of(path)
     if not is_address(place):
         return
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     kept = [file for file in files if file.name != _ADDRESS and not file.name.endswith(PART)]
-    for file in sorted(kept, key=lambda file: file.stat().st_ctime_ns):  # when it was given its name
+    for file in sorted(kept, key=lambda file: file.stat().st_ctime_ns):  # the time at which it was renamed
         folder, name = Storage(place_of(file.parent)), file.name
         with file.open("rb") as given, folder.writing(name) as made:
             shutil.copyfileobj(given, made, 2**20)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from jobs.doctor.finding import Finding
 from models.errors import InputError
-from models.storage import Storage, refuse_key, without_key
+from models.storage import RETRY, Storage, refuse_key, without_key
 
 SKEW_S = 60.0
 """Beyond it something is wrong; at 15 minutes S3 refuses requests."""
@@ -36,7 +36,7 @@ def storage(place: str) -> Iterator[Finding]:
         yield Finding(
             about,
             "failure",
-            str(error).removesuffix("; mend that and run the same command again: what is finished is kept"),
+            str(error).removesuffix(f"; {RETRY}"),
             do,
         )
         return

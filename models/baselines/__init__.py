@@ -1,4 +1,4 @@
-"""Learning-free predictors, driven by the same clicks: what a network must beat. One file and one line each."""
+"""Learning-free predictors for comparison with networks on the same clicks; each is one file and one line here."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""GrabCut (Rother et al. 2004, OpenCV's) driven by clicks: a step that asks no network."""
+"""GrabCut (Rother et al. 2004, in OpenCV's implementation) driven by clicks: a step without a network."""
 
 from dataclasses import replace
 
@@ -13,17 +13,18 @@ from models.steps import Steps
 def grabcut(
     *, longest_side: int = 256, seed_radius: float = 5.0, guess_radius: float = 0.2, iterations: int = 3
 ) -> Step:
-    """Cut the object out from the colours around the clicks.
+    """Segment the object by the colours around the clicks.
 
-    Disks of `seed_radius` pixels around the clicks are certain. Likely object is what lies within `guess_radius` x the
-    longer side of a positive click and nearer to it than to any negative one; the colour models start from that at
-    every click. Of the result, the parts that hold a positive click are kept. The image is shrunk to `longest_side`
-    first: GrabCut's cost grows with its pixels, its answer hardly changes. The probability is 0 or 1.
+    Disks of `seed_radius` pixels around the clicks are certain. A pixel is likely object if it is within `guess_radius`
+    x the longer side of a positive click and nearer to it than to any negative click; the colour models start from this
+    guess at every click. Only parts of the result that hold a positive click are kept. The image is first shrunk to
+    `longest_side`, since GrabCut's cost grows with the number of pixels and its result hardly changes. The probability
+    is 0 or 1.
     """
 
     def step(state: State) -> Steps[State]:
         return replace(state, mask_prob=_cut(state))
-        yield ()  # a generator that never asks
+        yield ()  # makes this a generator, which requests nothing
 
     def _cut(state: State) -> torch.Tensor:
         scale = min(1.0, longest_side / max(state.hw))

@@ -1,4 +1,4 @@
-"""Models that come with Maskwright: each folder here is a checkpoint, and `maskwright:NAME` names it."""
+"""Models that ship with Maskwright: each folder here is a checkpoint, named `maskwright:NAME`."""
 
 from pathlib import Path
 
@@ -7,27 +7,27 @@ from models.storage import fetched, is_address
 
 SCHEME = "maskwright:"
 DEFAULT = f"{SCHEME}lite_s"
-"""The model that is used where no checkpoint is given."""
+"""The model that is used if no checkpoint is given."""
 FOLDER = Path(__file__).parent
 FILES = ("checkpoint.json", "weights.safetensors")
-"""What a checkpoint is made of."""
+"""The files of a checkpoint."""
 
 
 def models() -> dict[str, Path]:
-    """The models in the box: their folders, by `maskwright:NAME`."""
+    """Return the folders of the included models by `maskwright:NAME`."""
     folders = (path.parent for path in sorted(FOLDER.glob("*/checkpoint.json")))
     return {f"{SCHEME}{folder.name}": folder for folder in folders}
 
 
 def is_name(source: str | Path) -> bool:
-    """Whether a checkpoint is given by name, not by its folder."""
+    """Whether a checkpoint is given as `maskwright:NAME`."""
     return str(source).startswith(SCHEME)
 
 
 def resolve(source: str | Path) -> Path:
-    """Return the folder of a checkpoint that is given by name, by address (s3://BUCKET/FOLDER) or as a folder.
+    """Return the folder of a checkpoint given as `maskwright:NAME`, as an address (s3://BUCKET/FOLDER) or as a folder.
 
-    What lies at an address is copied to this machine once. Raises InputError for an unknown name, or an address that
+    A checkpoint at an address is copied to this machine once. Raises InputError for an unknown name or an address that
     cannot be read.
     """
     if is_name(source):

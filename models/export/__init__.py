@@ -1,6 +1,6 @@
-"""ONNX of any network: which graphs it falls into, writing them, and checking them against torch in onnxruntime.
+"""Export any network to ONNX: split it into graphs, write them, and check them against torch in onnxruntime.
 
-By torch.export, never TorchScript. onnx and onnxruntime are imported when they are used.
+Graphs are exported with torch.export, not TorchScript. onnx and onnxruntime are imported only when they are used.
 """
 
 import models.torchvision_ops  # noqa: F401  (before timm)

@@ -1,4 +1,4 @@
-"""A graph to write: a module over plain tensors, and what its inputs and outputs mean."""
+"""Description of a graph to export: a module over plain tensors, and the meaning of its inputs and outputs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 MIN_SIDE = 64
-"""Smallest side, in pixels, of views of any size: below it some network's smallest map would be a single cell."""
+"""Smallest side, in pixels, of views of free size; below it, the smallest map of some network would be one cell."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Port:
-    """An input or an output; a dimension that is not fixed has a name, or is a quarter of one that has."""
+    """An input or output; dimensions of free size are names, or fractions of names such as "height/4"."""
 
     name: str
     shape: tuple[int | str, ...]
@@ -22,7 +22,7 @@ class Port:
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """What the dimensions without a fixed size are in one case."""
+    """Values of the free dimensions in one case."""
 
     batch: int
     clicks: int
@@ -34,7 +34,7 @@ Draw = Callable[[Sizes, torch.Generator], tuple[Tensor, ...]]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Graph:
-    """One graph to write: a module over plain tensors (`forward(*inputs)`), and what they mean."""
+    """One graph to export: a module over plain tensors (`forward(*inputs)`), and the meaning of the tensors."""
 
     name: str
     module: nn.Module
@@ -43,6 +43,6 @@ class Graph:
     multiple: int
     """Both sides of a view are multiples of this."""
     hw: tuple[int, int] | None
-    """Size of the views, None where it is free."""
+    """Size of the views; None if it is free."""
     draw: Draw
-    """Random inputs."""
+    """Draw random inputs."""

@@ -1,4 +1,4 @@
-"""What a network's graphs take and give: `network`, or `encoder` and `correction` where it is split."""
+"""Split a network into graphs with named inputs and outputs: `network`, or `encoder` and `correction`."""
 
 from dataclasses import replace
 
@@ -15,9 +15,9 @@ from models.networks.sam import Sam
 
 
 def graphs(network: Network, *, low_only: bool = False) -> list[Graph]:
-    """Take a network apart into its graphs; it is put into eval mode, on the CPU, and parts of it are replaced.
+    """Return the graphs of a network, which is moved to the CPU, set to eval mode and partly replaced.
 
-    `low_only`: of SAM's family `low` in place of `decoder`, without masks at the image's size.
+    `low_only`: for SAM's family, return `low` instead of `decoder`, without masks at the image's size.
     """
     network = network.eval().cpu()
     if isinstance(network, SplitNetwork):
@@ -45,7 +45,7 @@ class _WithExemplar(_Whole):
     def forward(self, *tensors: Tensor) -> Tensor:
         image, prev_mask, *clicks = tensors[:6]
         mask, *lists = tensors[6:]
-        # An exemplar's fields say which sign their clicks have: there are no inputs for it.
+        # The fields of an exemplar determine the signs of its clicks, so there are no inputs for them.
         exemplar = ExemplarBatch(mask, *(_all_positive(*lists[i : i + 3]) for i in range(0, len(lists), 3)))
         return self.network(image, prev_mask, ClickBatch(*clicks), exemplar).mask_logits
 
@@ -76,12 +76,12 @@ def _whole(network: Network) -> Graph:
     inputs, draw = [*_view_ports(sides, network), *_click_ports("clicks")], _draw
     module = _Whole(network)
     if network.traits.exemplar:
-        kinds = {"positive": "on the exemplar", "true_negative": "on no object of the kind sought"}
+        kinds = {"positive": "on the exemplar", "true_negative": "on no object of the category"}
         if network.config.exemplar_negative == "pseudo_and_true":
-            kinds["pseudo_negative"] = "on other objects of the kind sought"
+            kinds["pseudo_negative"] = "on other objects of the category"
         inputs.append(Port(
             name="exemplar_mask", shape=("batch", 1, *sides),
-            meaning="0 or 1: the finished object that shows what to find; empty: none",
+            meaning="0 or 1: the finished object that shows what to find; all 0: no exemplar",
         ))  # fmt: skip
         for kind, where in kinds.items():
             yx, _, valid, first = _click_ports(f"exemplar_{kind}")
@@ -106,11 +106,11 @@ def _split(network: SplitNetwork) -> list[Graph]:
     quarter = tuple(f"{side}/4" if isinstance(side, str) else side // 4 for side in sides)
     features = Port(
         name="features", shape=("batch", tried[1].shape[1], *quarter),
-        meaning="what the encoder leaves for all corrections",
+        meaning="features of the encoder for all corrections",
     )  # fmt: skip
     low = Port(
         name="low_logits", shape=("batch", 1, *quarter),
-        meaning="logits at a quarter of the size: the encoder's for the first correction, then the last correction's",
+        meaning="logits at a quarter of the size: the encoder's for the first correction, then those of the last one",
     )  # fmt: skip
     clicks = _click_ports("clicks")
     correction_inputs = (_view_ports(sides, network)[0], features, low, *clicks)
@@ -136,7 +136,7 @@ def _sides(network: Network) -> tuple[tuple[int, int] | None, tuple[int | str, i
 def _view_ports(sides: tuple[int | str, ...], network: Network) -> tuple[Port, Port]:
     last = "probability (sigmoid) of the last answer; zeros at first"
     if network.traits.prev_mask == "binary":
-        last += "; the object is where it is above 0.5"
+        last += "; values above 0.5 are object"
     return (
         Port(name="image", shape=("batch", 3, *sides), meaning="RGB in 0..1; the graph normalises it"),
         Port(name="prev_mask", shape=("batch", 1, *sides), meaning=last),
@@ -144,7 +144,7 @@ def _view_ports(sides: tuple[int | str, ...], network: Network) -> tuple[Port, P
 
 
 def _logits_port(sides: tuple[int | str, ...]) -> Port:
-    return Port(name="mask_logits", shape=("batch", 1, *sides), meaning="the sigmoid of it is the mask's probability")
+    return Port(name="mask_logits", shape=("batch", 1, *sides), meaning="logits: their sigmoid is the mask probability")
 
 
 def _click_ports(prefix: str) -> tuple[Port, Port, Port, Port]:
@@ -152,7 +152,7 @@ def _click_ports(prefix: str) -> tuple[Port, Port, Port, Port]:
     return (
         Port(name=f"{prefix}_yx", shape=(*shape, 2), meaning="row and column in pixels of the view, fractions allowed"),
         Port(name=f"{prefix}_positive", shape=shape, dtype="bool", meaning="true: on the object; false: not on it"),
-        Port(name=f"{prefix}_valid", shape=shape, dtype="bool", meaning="false: padding, whatever else it holds"),
+        Port(name=f"{prefix}_valid", shape=shape, dtype="bool", meaning="false: padding, other inputs are ignored"),
         Port(name=f"{prefix}_first", shape=shape, dtype="bool", meaning="true: the first click on the object"),
     )
 
@@ -163,7 +163,7 @@ def _draw(sizes: Sizes, generator: torch.Generator) -> tuple[Tensor, ...]:
 
 
 def _draw_clicks(sizes: Sizes, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Quarters of pixels, which are exact in float32: no rim of a disk is a matter of rounding."""
+    """Draw clicks at quarters of pixels, which are exact in float32, so that no edge of a disk depends on rounding."""
     shape = (sizes.batch, sizes.clicks)
     yx = torch.rand(*shape, 2, generator=generator) * (torch.tensor(sizes.hw) - 1)
     positive, valid = (torch.rand(*shape, generator=generator) < share for share in (0.5, 0.7))
@@ -185,7 +185,7 @@ def _drawing_exemplars(num_kinds: int) -> Draw:
 
 
 def _draw_boxes(sizes: Sizes, generator: torch.Generator) -> Tensor:
-    """Rectangles of a quarter to three quarters of each side; the last sample of several has none."""
+    """Draw rectangles of a quarter to three quarters of each side; the last of several samples has none."""
     mask = torch.zeros(sizes.batch, 1, *sizes.hw)
     rows, columns = sizes.hw
     ends = torch.rand(max(1, sizes.batch - 1), 4, generator=generator) / 4

@@ -1,4 +1,4 @@
-"""The two graphs of SAM's family, by the names and meanings of the authors' export: web pages for SAM take them."""
+"""The two graphs of SAM's family, with the inputs and outputs of the authors' export, which web pages for SAM use."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,11 +18,11 @@ from models.networks.sam_prompts import BOTTOM_RIGHT, PAD, Prompts
 
 
 def prompt_graphs(network: Sam) -> list[Graph]:
-    """Take a network apart into `encoder`, of a frame, and `decoder`, of prompts for one image."""
+    """Return the graphs `encoder`, which takes a frame, and `decoder`, which takes prompts for one image."""
     side, free = network.config.side, isinstance(network, Lite)
     encoder: Any = network.image_encoder
     for part in encoder.modules():
-        if hasattr(part, "fused_attn"):  # timm's call of three dimensions has no translation
+        if hasattr(part, "fused_attn"):  # timm's call with three dimensions cannot be exported
             part.fused_attn = False
         if isinstance(part, TinyVitBlock):
             part.__class__ = _AnySizeBlock
@@ -33,7 +33,7 @@ def prompt_graphs(network: Sam) -> list[Graph]:
     names = ["image_embeddings", *(f"high_res_{number}" for number in range(len(started) - 1))]
 
     def sides(length: int) -> tuple[int | str, int | str]:
-        """Of a map that has this length over a square frame."""
+        """Return the sides of a map that has this length for a square frame."""
         stride = side // length
         return (f"height/{stride}", f"width/{stride}") if free else (length, length)
 
@@ -41,31 +41,31 @@ def prompt_graphs(network: Sam) -> list[Graph]:
     kept = [
         Port(
             name=name, shape=("batch", started[place].shape[1], *sides(started[place].shape[2])),
-            meaning="what the encoder leaves for all prompts",
+            meaning="features of the encoder for all prompts",
         )
         for name, place in zip(names, order, strict=True)
     ]  # fmt: skip
     how = FRAMES["free" if free else network.traits.resampling].format(side=side)
     frame = Port(
         name="input", shape=("batch", 3, *(("height", "width") if free else (side, side))),
-        meaning=f"a frame: RGB less the ImageNet mean, divided by its deviation, {how}",
+        meaning=f"a frame: RGB minus the ImageNet mean, divided by its standard deviation, {how}",
     )  # fmt: skip
     points = (1, "num_points")
     inputs = (
         *(Port(name=port.name, shape=(1, *port.shape[1:]), meaning=port.meaning) for port in kept),
-        Port(name="point_coords", shape=(*points, 2), meaning="x and y in pixels of the frame, without half a pixel"),
+        Port(name="point_coords", shape=(*points, 2), meaning="x and y in pixels of the frame; the graph adds 0.5"),
         Port(
             name="point_labels", shape=points,
             meaning="1 on the object, 0 not on it, 2 and 3 a box's first and last corner, -1 padding: exactly one "
             + ("always" if network.prompt_encoder.always_pad else "unless there is a box"),
         ),
         Port(name="mask_input", shape=(1, 1, *low_sides), meaning="low_res_masks of the last answer"),
-        Port(name="has_mask_input", shape=(1,), meaning="1 if there is such an answer, 0 if not: mask_input is zeros"),
+        Port(name="has_mask_input", shape=(1,), meaning="1 if there is such an answer; else 0, with mask_input zeros"),
         Port(name="orig_im_size", shape=(2,), meaning="height and width of the image, in pixels"),
     )  # fmt: skip
     outputs = (
-        Port(name="masks", shape=(1, 1, "image_height", "image_width"), meaning="logits: the object is where > 0"),
-        Port(name="iou_predictions", shape=(1, 1), meaning="the IoU that the mask is predicted to have"),
+        Port(name="masks", shape=(1, 1, "image_height", "image_width"), meaning="logits: values above 0 are object"),
+        Port(name="iou_predictions", shape=(1, 1), meaning="predicted IoU of the mask"),
         Port(name="low_res_masks", shape=(1, 1, *low_sides), meaning="mask_input of the next prompt"),
     )
 
@@ -84,7 +84,7 @@ def prompt_graphs(network: Sam) -> list[Graph]:
         return (*maps, xy, labels, low_logits * fed, fed, torch.tensor(sizes.hw, dtype=torch.float32))
 
     def frame_hw(sizes: Sizes) -> tuple[int, int]:
-        """Of the frame around an image of this size."""
+        """Return the size of the frame around an image of this size."""
         return network.padded_hw(network.frame_hw(sizes.hw))
 
     return [
@@ -100,7 +100,7 @@ def prompt_graphs(network: Sam) -> list[Graph]:
 
 
 def low_graph(decoder: Graph) -> Graph:
-    """Cut a `decoder` down to the logits of which it makes a mask at the image's size and `low_res_masks`."""
+    """Return the part of a `decoder` up to the logits from which it makes `masks` and `low_res_masks`."""
     module: Any = decoder.module
     *_, low = decoder.outputs
     return replace(
@@ -132,7 +132,7 @@ class _Low(_Encoder):
         return (self.answer(tensors)[0],)
 
     def answer(self, tensors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Low-resolution logits of the mask that is shown, and its predicted IoU."""
+        """Return the low-resolution logits of the mask to show, and its predicted IoU."""
         *maps, xy, labels, mask_input, has_mask = tensors
         started = tuple(maps[self.order.index(place)] for place in range(len(maps)))
         labels = labels.long().clamp(PAD, BOTTOM_RIGHT)
@@ -148,7 +148,7 @@ class _Decoder(_Low):
         return self._over_image(low_logits, tensors[-1]), quality, self.network.fed_back(low_logits)
 
     def _over_image(self, low_logits: Tensor, size: Tensor) -> Tensor:
-        """Logits (1, 1, *size): by products, for a graph cannot interpolate to a size that its inputs say."""
+        """Resize logits to (1, 1, *size) by matrix products, since graphs cannot interpolate to an input's size."""
         side = self.network.config.side
         if isinstance(self.network.traits.size, LongSide):
             cells = PATCH // 4
@@ -166,7 +166,7 @@ class _Decoder(_Low):
 
 
 class _AnySizeBlock(TinyVitBlock):
-    """timm's block without its questions whether a map needs padding, which a graph of free size cannot ask."""
+    """timm's block without its test whether a map needs padding, which a graph of free size cannot make."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (b, h, w, c) to the same shape."""
@@ -183,7 +183,7 @@ class _AnySizeBlock(TinyVitBlock):
 
 
 def bilinear(num: int, shown: Tensor, length: int) -> Tensor:
-    """Weights (num, length) that make `num` values of the first `shown` of `length`, between pixels' centres."""
+    """Return weights (num, length) that resize the first `shown` of `length` values to `num`, by half-pixel centres."""
     places = (torch.arange(num, dtype=shown.dtype) + 0.5) * (shown / num) - 0.5
     places = places.clamp(min=0).minimum(shown - 1)
     return (1 - (places[:, None] - torch.arange(length, dtype=shown.dtype)).abs()).clamp(min=0)

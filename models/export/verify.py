@@ -1,4 +1,4 @@
-"""Does a written graph answer as torch does? onnxruntime on the CPU, random inputs, several sizes."""
+"""Compare an exported graph with torch, in onnxruntime on the CPU, on random inputs of several sizes."""
 
 import copy
 import statistics
@@ -14,23 +14,23 @@ from torch import Tensor
 from models.export.graph import Graph, Sizes
 
 TOLERANCE = 1e-3
-"""Greatest difference allowed, in standard deviations of the output.
+"""Largest allowed difference, in standard deviations of the output.
 
-Float rounding gives 1e-6 to 7e-4 (fresh weights are worst); an operator of another meaning gives 1e-2 and more. A shift
-of 1e-3 moves fewer than one pixel in 2000 over the threshold, were logits spread normally about it.
+Float rounding gives 1e-6 to 7e-4 (fresh weights are worst); an operator with another meaning gives 1e-2 or more. If
+logits are normally distributed around the threshold, a shift of 1e-3 moves fewer than one pixel in 2000 across it.
 """
 UNDECIDED = 0.05
-"""Where torch's own answer is this far from the one in double precision, rounding has decided between two answers."""
+"""Difference between torch's float32 and double outputs from which on rounding has decided between two results."""
 DRAWS = 6
-"""Inputs tried for a case before rounding is found to decide all of them."""
+"""Number of inputs to try for a case before it counts as not comparable."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One case: greatest difference of any output from torch's, in its standard deviations, and what is allowed.
+    """One case: the largest difference of any output from torch's, in its standard deviations, and the allowed one.
 
-    More than TOLERANCE is allowed where torch itself has greater rounding errors (deep networks of fresh weights):
-    twice those, and the difference is then the one from torch's answer in double precision. None: rounding decides.
+    If torch's rounding errors are larger (deep networks with fresh weights), twice these errors are allowed, and the
+    difference is taken from torch's output in double precision. None: rounding decides, so nothing can be compared.
     """
 
     sizes: Sizes
@@ -39,23 +39,23 @@ class Check:
 
     @property
     def failed(self) -> bool:
-        """Whether the two disagree; not a number does too."""
+        """Whether the outputs disagree, also if the difference is NaN."""
         return self.difference is not None and not self.difference <= self.allowed
 
 
 def check(graph: Graph, path: Path) -> list[Check]:
-    """Compare one sample with one click, several with several clicks, and another size if sizes are free."""
+    """Compare one sample with one click, several samples with several clicks, and another size if sizes are free."""
     session = open_session(path)
     return [_check(graph, session, sizes) for sizes in cases(graph)]
 
 
 def disagree(checks: Sequence[Check]) -> bool:
-    """Whether a graph answers otherwise than torch in any case, or can be compared in none."""
+    """Whether a graph disagrees with torch in any case, or no case could be compared."""
     return any(check.failed for check in checks) or all(check.difference is None for check in checks)
 
 
 def cases(graph: Graph) -> list[Sizes]:
-    """Sizes that are compared; the first is also timed."""
+    """Return the sizes to compare; the first is also timed."""
     hw, other = (
         graph.hw or (rows // graph.multiple * graph.multiple, columns // graph.multiple * graph.multiple)
         for rows, columns in ((384, 512), (331, 262))
@@ -69,7 +69,7 @@ def cases(graph: Graph) -> list[Sizes]:
 
 
 def milliseconds(graph: Graph, path: Path) -> tuple[float, float]:
-    """Time the answer to one click in torch and in onnxruntime, with as many threads: medians of 3 after a first."""
+    """Time one click in torch and in onnxruntime with equal threads: medians of 3 in milliseconds, after a warm-up."""
     session, inputs = open_session(path), graph.draw(cases(graph)[0], torch.Generator().manual_seed(0))
     times: list[list[float]] = [[], []]
     with torch.inference_mode():
@@ -89,13 +89,13 @@ def open_session(path: Path) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    # Threads that wait by turning take the processor from what runs between two graphs.
+    # Spinning threads take the CPU from the work between two graphs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def run(session: Any, graph: Graph, inputs: Sequence[Tensor]) -> list[Tensor]:
-    """Answer by onnxruntime; inputs that the file does not have are left out."""
+    """Run a graph in onnxruntime; inputs that the file does not have are left out."""
     tensors = {port.name: tensor for port, tensor in zip(graph.inputs, inputs, strict=True)}
     given = {value.name: tensors[value.name].numpy() for value in session.get_inputs()}
     return [torch.from_numpy(output) for output in session.run([port.name for port in graph.outputs], given)]
@@ -116,7 +116,7 @@ def _check(graph: Graph, session: Any, sizes: Sizes) -> Check:
 
 
 def _in_double(graph: Graph, inputs: Sequence[Tensor]) -> list[Tensor]:
-    """Torch's answer in double precision, but for a float32 rounding at the end."""
+    """Return torch's outputs in double precision, rounded to float32 at the end."""
     module = copy.deepcopy(graph.module).double()
     with torch.no_grad():
         answer = module(*(x.double() if x.is_floating_point() else x for x in inputs))
@@ -124,13 +124,13 @@ def _in_double(graph: Graph, inputs: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _difference(got: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
-    """Greatest difference of any output, in its standard deviations, or in parts of a single value.
+    """Return the largest difference of any output, in its standard deviations (a single value: relative to it).
 
-    Not a number if an answer holds such.
+    NaN if an output contains NaN.
     """
     spreads = (b.std() if b.numel() > 1 else b.abs().max() for b in expected)
     differences = ((a - b).abs().max() for a, b in zip(got, expected, strict=True))
-    # Fresh convolutions that begin at zero have no deviation to be divided by.
+    # Outputs of convolutions that start at zero have a standard deviation of 0.
     parts = [d if d == 0 else d / spread for d, spread in zip(differences, spreads, strict=True)]
     return torch.stack(parts).max().item()
 

@@ -1,4 +1,4 @@
-"""From a graph's module to an ONNX file."""
+"""Export a graph's module to an ONNX file."""
 
 import io
 import logging
@@ -13,15 +13,15 @@ import torch
 from models.export.graph import MIN_SIDE, Graph, Port, Sizes
 
 OPSET = 20
-"""The default of torch's exporter; onnxruntime has kernels for all of it since 1.17."""
+"""Default opset of torch's exporter; onnxruntime has kernels for all of it since 1.17."""
 
 
 def write(graph: Graph, path: Path) -> list[str]:
-    """Write an ONNX file (weights of more than 1.5 GB into PATH.data); returns the names of its inputs.
+    """Write an ONNX file (weights of more than 1.5 GB into PATH.data) and return the names of its inputs.
 
-    Inputs that nothing in the graph uses are left out.
+    Inputs that the graph does not use are left out.
     """
-    # Neither 1 nor equal to each other: the tracer would take them for constants.
+    # The tracer would treat sizes of 1, or equal sizes, as constants.
     multiple = graph.multiple
     tried = Sizes(batch=2, clicks=3, hw=graph.hw or (224 // multiple * multiple, 288 // multiple * multiple))
     args = graph.draw(tried, torch.Generator().manual_seed(0))
@@ -45,7 +45,7 @@ def write(graph: Graph, path: Path) -> list[str]:
 
 
 def _dims(graph: Graph) -> dict[Any, Any]:
-    """torch.export's dimension for every name in the shape of an input."""
+    """Return torch.export's dimension for every name in the shape of an input."""
     from torch.export import Dim
 
     names = {size for port in graph.inputs for size in port.shape if isinstance(size, str)}
@@ -54,13 +54,13 @@ def _dims(graph: Graph) -> dict[Any, Any]:
     for side in ("height", "width"):
         unit = Dim(f"{side}_units", min=-(-MIN_SIDE // multiple))
         dims[side] = unit if multiple == 1 else multiple * unit
-    # Found out by the tracer: beside dimensions of their own, it would not see that the view's are multiples of them.
+    # Left to the tracer: with separate dimensions it would not infer that the view's sides are multiples of these.
     dims |= dict.fromkeys((name for name in names if "/" in name), Dim.AUTO)
     return dims
 
 
 def _name_dims(graph: Any, inputs: tuple[Port, ...], outputs: tuple[Port, ...]) -> None:
-    """Give the dimensions our names; what the tracer called them inside the graph is dropped."""
+    """Rename the dimensions of inputs and outputs; the tracer's names inside the graph are dropped."""
     import onnx_ir as ir
 
     for node in graph.all_nodes():
@@ -74,7 +74,7 @@ def _name_dims(graph: Any, inputs: tuple[Port, ...], outputs: tuple[Port, ...]) 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporters' notes on their own progress from the terminal."""
+    """Keep the exporters' progress messages from the terminal."""
     loggers = [logging.getLogger(name) for name in ("torch", "torch.__trace", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     try:

@@ -1,7 +1,7 @@
-"""Faster forms of the networks' parts: the same functions, to float rounding, in another order of operations.
+"""Faster forms of the networks' parts: the same functions up to float rounding, in another order of operations.
 
-The files in models/networks read as the papers do. A form is a subclass of one of their parts that differs in
-arithmetic alone: parameters and their names stay, so that it is swapped in by class, in place.
+The files in models/networks follow the papers. A faster form is a subclass of one of their parts that changes only the
+arithmetic and keeps the parameters and their names, so it can be swapped in by class, in place.
 """
 
 from collections.abc import Mapping
@@ -16,15 +16,15 @@ Forms = Mapping[type[nn.Module], type[nn.Module]]
 Part = TypeVar("Part", bound=nn.Module)
 
 COMMUTED: Forms = {**heads.COMMUTED, **hrnet.COMMUTED, **correction.COMMUTED}
-"""By part: forms that pay in training too, and in exported graphs."""
+"""Forms, by part, that are also faster in training and in exported graphs."""
 PREPARED: Forms = {**COMMUTED, **hrnet.PREPARED, nn.Conv2d: Conv2d}
-"""By part: forms of a network that answers and nothing else, with its batch norms folded."""
+"""Forms, by part, for inference with folded batch norms."""
 _WRITTEN = {form: part for part, form in COMMUTED.items()}
-"""By form: the part as its paper reads."""
+"""The part in its paper's form, by faster form."""
 
 
 def swap(network: Part, forms: Forms = COMMUTED) -> Part:
-    """Give a network's parts their faster forms, in place; returns it. Parts of other classes stay as they are."""
+    """Replace a network's parts by their faster forms, in place, and return it; other parts are unchanged."""
     for part in network.modules():
         part.__class__ = forms.get(_WRITTEN.get(type(part), type(part)), type(part))
     return network

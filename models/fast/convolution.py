@@ -1,4 +1,4 @@
-"""Convolutions of a network that answers and nothing else: in the precision of their weights, by oneDNN on a CPU."""
+"""Convolutions for inference, in the precision of their weights and with oneDNN on a CPU."""
 
 import torch
 import torch.nn.functional as F
@@ -17,14 +17,14 @@ def conv2d(
     dilation: tuple[int, ...] = (1, 1),
     groups: int = 1,
 ) -> Tensor:
-    """Convolve as `F.conv2d` does, under autocast too in the precision of `weight`."""
+    """Convolve as `F.conv2d` does, in the precision of `weight` even under autocast."""
     with torch.autocast(x.device.type, enabled=False):
         bias = None if bias is None else bias.to(weight.dtype)
         return compat.conv2d(x.to(weight.dtype), weight, bias, stride, padding, dilation, groups)
 
 
 class Conv2d(nn.Conv2d):
-    """A convolution whose weights say in which precision it runs."""
+    """A convolution that runs in the precision of its weights."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolve."""
@@ -38,7 +38,7 @@ class Conv2d(nn.Conv2d):
 
 
 def to_one(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """A 3x3 convolution to one channel: its nine products for every pixel at once, then their shifted sum."""
+    """Convolve 3x3 to one channel: compute the nine products of every pixel at once, then sum them shifted."""
     h, w = x.shape[2:]
     taps = conv2d(x, weight[0].permute(1, 2, 0).reshape(9, -1, 1, 1))
     taps = F.pad(taps.contiguous(), (1, 1, 1, 1))

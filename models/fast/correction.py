@@ -1,4 +1,4 @@
-"""EMC-Click's mask correction with fewer copies, and products in a cheaper order."""
+"""EMC-Click's mask correction with fewer copies and a cheaper order of matrix products."""
 
 import torch
 import torch.nn.functional as F
@@ -9,10 +9,10 @@ from models.networks.templates import Templates
 
 
 class CommutedMaskCorrection(MaskCorrection):
-    """Queries and keys at the templates alone, and attention without the copies of torch's module."""
+    """Mask correction with queries at the templates alone and attention without the copies of torch's module."""
 
     def correlate(self, x: Tensor, templates: Templates) -> Tensor:
-        """Query the templates only; <q, K x + k> = <K'q, x> + <q, k> spares the keys of all cells."""
+        """Compute queries of the templates only, and no keys, since <q, K x + k> = <K'q, x> + <q, k>."""
         key, bias = self.feature_convk.weight.flatten(1), self.feature_convk.bias
         assert bias is not None
         pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # (b, h * w, c)
@@ -25,7 +25,7 @@ class CommutedMaskCorrection(MaskCorrection):
         return self.corr_fusion(*maps)
 
     def look(self, queries: Tensor, keys: Tensor, ignored: Tensor | None) -> Tensor:
-        """Attend from queries (b, n, c) to keys (b, k, c), which are the values too."""
+        """Attend from queries (b, n, c) to keys (b, k, c), which are also the values."""
         module = self.cross_attention
         assert module.in_proj_weight is not None
         assert module.in_proj_bias is not None
@@ -39,7 +39,7 @@ class CommutedMaskCorrection(MaskCorrection):
 
 
 class Unshuffle(nn.PixelUnshuffle):
-    """Pixel unshuffle whose result lies channels last, as what follows likes it."""
+    """Pixel unshuffle with a channels-last result, which suits the layers that follow."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: D102
         b, c, h, w = input.shape

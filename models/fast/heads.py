@@ -1,7 +1,7 @@
-"""Decoders of SegFormer and SimpleClick whose 1x1 convolutions come before the upsampling.
+"""Decoders of SegFormer and SimpleClick that apply their 1x1 convolutions before upsampling.
 
-Both are linear in each pixel, and so is bilinear upsampling: they commute. Each level meets its slice of the fusion's
-weights at its own size, and the sum alone is of full size: a third of the work, or less.
+A 1x1 convolution and bilinear upsampling are both linear, and they commute. Each level is multiplied by its slice of
+the fusion's weights at its own size, and only the sum has full size, which is a third of the work or less.
 """
 
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ from models.networks.simpleclick import Head
 
 
 class CommutedHead(Head):
-    """SimpleClick's."""
+    """SimpleClick's head."""
 
     def fuse(self, features: Sequence[Tensor]) -> Tensor:
-        """Bring four scales together at the size of the first."""
+        """Fuse four scales at the size of the first."""
         slices = self.fusion_conv.conv.weight.chunk(len(features), dim=1)
         biases = (self.fusion_conv.conv.bias, None, None, None)
         parts = [
@@ -29,10 +29,10 @@ class CommutedHead(Head):
 
 
 class CommutedSegFormerHead(SegFormerHead):
-    """SegFormer's, where two linear maps in a row become their product too."""
+    """SegFormer's head, which also merges two successive linear maps into their product."""
 
     def fuse(self, maps: Sequence[Tensor]) -> Tensor:
-        """Bring four scales together at the size of the first."""
+        """Fuse four scales at the size of the first."""
         slices = self.linear_fuse.conv.weight.flatten(1).chunk(len(maps), dim=1)
         parts = []
         for level, (x, fuse) in enumerate(zip(maps, reversed(slices), strict=True), start=1):

@@ -1,4 +1,4 @@
-"""HRNet's heads, on branches at their own sizes where the paper concatenates them at the size of the largest."""
+"""HRNet's heads on branches at their own sizes; the paper concatenates them at the size of the largest."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,14 +12,14 @@ from models.networks.hrnet import HRNetOCR, ObjectContext, concatenated
 
 
 class CommutedHRNetOCR(HRNetOCR):
-    """The auxiliary head's 1x1 convolution commutes with the upsampling."""
+    """HRNet + OCR whose auxiliary head applies its 1x1 convolution before the upsampling, with which it commutes."""
 
     def heads(self, branches: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Auxiliary logits, and the feature that they describe the object of."""
+        """Return the auxiliary logits and the feature from which they pool the object's context."""
         return self.aux_logits(branches), self.conv3x3_ocr(concatenated(branches))
 
     def aux_logits(self, branches: Sequence[Tensor]) -> Tensor:
-        """Let each branch meet its part of the weights at its own size."""
+        """Multiply each branch by its part of the weights at its own size."""
         conv: Any = self.aux_head[0]
         own: Any = conv.weight.flatten(1).split([y.shape[1] for y in branches], 1)
         biases = (conv.bias, None, None, None)
@@ -28,22 +28,22 @@ class CommutedHRNetOCR(HRNetOCR):
 
 
 class PreparedHRNetOCR(CommutedHRNetOCR):
-    """The 3x3 convolution commutes too, tap by tap: its shifts are those of the resizing matrices."""
+    """Also apply the 3x3 convolution before upsampling, tap by tap, with shifted resizing matrices."""
 
     def heads(self, branches: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Auxiliary logits, and the feature that they describe the object of."""
+        """Return the auxiliary logits and the feature from which they pool the object's context."""
         conv: Any = self.conv3x3_ocr[0]
         merged = conv_upsampled(branches[0], branches[1:], conv.weight, conv.bias)
         return self.aux_logits(branches), self.conv3x3_ocr[1:](merged)
 
 
 class SlicedObjectContext(ObjectContext):
-    """The context is one for all pixels: it is transformed, and meets its half of the weights, once."""
+    """Transform the context, which is the same for all pixels, and multiply it by its half of the weights, once."""
 
     def forward(self, x: Tensor, aux_logits: Tensor) -> Tensor:
-        """`x` (b, c, h, w), weighted by the softmax of `aux_logits` over all pixels."""
+        """Add to `x` (b, c, h, w) its context, weighted by the softmax of `aux_logits` over all pixels."""
         context = self.object_context_block["f_down"](self.gathered(x, aux_logits))
-        if self.training:  # batch statistics are those of the whole map
+        if self.training:  # batch statistics must be those of the whole map
             context = context.expand(-1, -1, x.shape[2], x.shape[3])
         context = self.object_context_block["f_up"](context)
         conv: Any = self.conv_bn_dropout[0]
@@ -52,15 +52,15 @@ class SlicedObjectContext(ObjectContext):
         return self.dropout(self.conv_bn_dropout[1](joined))
 
     def convolve(self, x: Tensor, weight: Tensor) -> Tensor:
-        """Convolve 1x1."""
+        """Apply a 1x1 convolution."""
         return F.conv2d(x, weight)
 
 
 class PreparedObjectContext(SlicedObjectContext):
-    """With the convolution of a prepared network."""
+    """Object context with the convolution of a prepared network."""
 
     def convolve(self, x: Tensor, weight: Tensor) -> Tensor:
-        """Convolve 1x1."""
+        """Apply a 1x1 convolution."""
         return conv2d(x, weight)
 
 

@@ -1,4 +1,4 @@
-"""Bilinear resizing as matrix products: what a decoder adds up at one size, in one pass over the result."""
+"""Bilinear resizing as matrix products, so that a decoder sums maps of several sizes in one pass over the result."""
 
 from collections.abc import Sequence
 
@@ -10,17 +10,17 @@ from models.fast.convolution import conv2d
 
 
 def weights(num_in: int, num_out: int, like: Tensor, align_corners: bool) -> Tensor:
-    """Matrix (num_out, num_in) that resizes an axis linearly, as torch's interpolation does."""
+    """Return the matrix (num_out, num_in) that resizes an axis linearly, as torch's interpolation does."""
     exact = torch.promote_types(like.dtype, torch.float32)
     eye = torch.eye(num_in, device=like.device, dtype=exact)[None]
     return F.interpolate(eye, size=num_out, mode="linear", align_corners=align_corners)[0].T.to(like.dtype)
 
 
 def sum_upsampled(first: Tensor, others: Sequence[Tensor], *, align_corners: bool = False) -> Tensor:
-    """Add maps (b, *, *, c), channels last and bilinearly resized to the size of the first, onto it, in place.
+    """Resize channels-last maps (b, *, *, c) bilinearly to the size of the first and add them to it, in place.
 
-    Resizing is linear along each axis. The columns are done at each map's own height, the rows of all maps together in
-    one product that accumulates onto the first map; on a CPU several times faster than resizing and adding in turn.
+    Resizing is linear along each axis. Columns are resized at each map's own height, and the rows of all maps in one
+    product that accumulates onto the first map. On a CPU this is several times faster than resizing and adding in turn.
     """
     b, height, width, _ = first.shape
     wide = stretched([(weights(x.shape[2], width, x, align_corners), x) for x in others])
@@ -30,11 +30,11 @@ def sum_upsampled(first: Tensor, others: Sequence[Tensor], *, align_corners: boo
 
 
 def stretched(parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """Apply a matrix (w, m) to the columns of each map (b, h, m, c); all maps' rows together: (b, rows, w * c)."""
+    """Apply a matrix (w, m) to the columns of each map (b, h, m, c); return all maps' rows as (b, rows, w * c)."""
     first = parts[0][1]
     if torch.is_grad_enabled() or torch.compiler.is_compiling() or first.shape[0] > 1:
         return torch.cat([torch.matmul(matrix, x).flatten(2) for matrix, x in parts], 1)
-    # One image: each product goes where it belongs, and nothing is copied.
+    # For one image, each product is written to its place in the result without a copy.
     width, channels = parts[0][0].shape[0], first.shape[3]
     out = first.new_empty(sum(x.shape[1] for _, x in parts), width, channels)
     start = 0
@@ -46,11 +46,11 @@ def stretched(parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
 
 
 def conv_upsampled(first: Tensor, others: Sequence[Tensor], weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Convolve the first map (b, c, h, w) and the others, as if resized to it and concatenated, with a 3x3 kernel.
+    """Apply a 3x3 kernel to the first map (b, c, h, w) and the others, as if resized to it and concatenated.
 
-    Corners aligned, zero padding of 1. The kernel's nine parts commute with the resizing: they meet each map at its own
-    size, and the shifts between them are shifts of the resizing matrices. Where most channels are of low resolution, as
-    in HRNet, that is a third of the products and spares the concatenated map.
+    Resizing aligns corners; the zero padding is 1. The kernel's nine taps commute with the resizing, so each map is
+    multiplied at its own size and the taps' shifts become shifts of the resizing matrices. If most channels have low
+    resolution, as in HRNet, this takes a third of the products and avoids the concatenated map.
     """
     h, w = first.shape[2:]
     own = weight.split([first.shape[1], *(x.shape[1] for x in others)], 1)
@@ -69,6 +69,6 @@ def conv_upsampled(first: Tensor, others: Sequence[Tensor], weight: Tensor, bias
 
 
 def shifted(matrix: Tensor) -> Tensor:
-    """A resizing matrix (n, m) as the taps of a 3-wide kernel see it, (n, 3, m): one to the left, itself, one right."""
+    """Stack a resizing matrix (n, m) for the taps of a 3-wide kernel, (n, 3, m): shifted left, unshifted, right."""
     padded = F.pad(matrix, (0, 0, 1, 1))
     return torch.stack([padded[:-2], matrix, padded[2:]], 1)

@@ -1,4 +1,4 @@
-"""The networks by name. To add one: a file with a config that builds it, and a line in NETWORKS."""
+"""The networks by name; to add one, add a file with a config that builds it and a line in NETWORKS."""
 
 import dataclasses
 from typing import Any
@@ -65,7 +65,7 @@ def create(name: str, **overrides: Any) -> Network:
     for key in overrides:
         if key not in fields:
             raise unknown(f"option of network {name}", key, fields)
-    # JSON knows lists only.
+    # JSON has lists but no tuples.
     overrides = {key: tuple(value) if isinstance(value, list) else value for key, value in overrides.items()}
     try:
         network = dataclasses.replace(config, **overrides).build()

@@ -1,4 +1,4 @@
-"""What every network is: image, previous mask and clicks in, mask logits out, and what it wants of its input."""
+"""Interfaces of networks, which map an image, a previous mask and clicks to mask logits, and their traits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,35 +19,35 @@ IMAGE_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True, kw_only=True)
 class Traits:
-    """What a network takes; refinements read this, never a class name."""
+    """Input that a network takes; refinements read these traits and never a class name."""
 
     size: SizeRule
-    """Size of a whole image before it goes in."""
+    """Size of the network's view of a whole image."""
     zoom_size: SizeRule
-    """Size of a zoomed-in crop before it goes in."""
+    """Size of the network's view of a zoomed-in crop."""
     prev_mask: Literal["probability", "binary", "unused"] = "probability"
     multiple: int = 1
     """Both sides of a view must be multiples of this."""
     split: bool = False
-    """Has a heavy first-click half and a light correction half (SplitNetwork)."""
+    """Whether it has a heavy first-click half and a light correction half (SplitNetwork)."""
     exemplar: bool = False
-    """Takes a finished object as an example of what to find."""
+    """Whether it takes a finished object as an example of what to find."""
     starts: bool = False
-    """A part of it that is worth keeping sees neither clicks nor previous mask (`Network.start`)."""
+    """Whether a part that is worth caching needs neither clicks nor previous mask (`Network.start`)."""
     prompted: bool = False
-    """Its heavy half is `start` alone, and its light half takes clicks as prompts (PromptNetwork)."""
+    """Whether its heavy half is `start` alone and its light half takes clicks as prompts (PromptNetwork)."""
     resampling: Resampling = "corners"
-    """How pixels become a view, and logits an image."""
+    """How pixels are resized to a view and logits back to the image."""
 
 
 @dataclass(frozen=True, eq=False)
 class Output:
-    """Logits (b, 1, h, w) at the input's size, before the sigmoid.
+    """Output of a network: `mask_logits` (b, 1, h, w) at the input's size, before the sigmoid.
 
-    `aux_logits` where a network has an aux head; `base_logits`, before correction, where it is split. Of a network that
-    offers several masks, `candidates` are the logits (b, k, h, w) of those that a sample of the batch may be shown,
-    `quality` (b, k) the IoUs that it predicts of them, and `offered` bool (b, k) whether the sample may be shown it.
-    `carry` is what its next look at this view may be given.
+    Networks with an auxiliary head set `aux_logits`; split networks set `base_logits`, the logits before correction.
+    Networks with several masks set `candidates`, the logits (b, k, h, w) of masks that at least one sample may get,
+    `quality`, their predicted IoUs (b, k), and `offered` bool (b, k), whether the sample may get the mask. `carry`
+    holds keyword arguments for the next forward on the same view.
     """
 
     mask_logits: Tensor
@@ -60,11 +60,11 @@ class Output:
 
 
 Started = tuple[Tensor, ...]
-"""What a network made of its views before it was shown a click; each tensor (b, ...)."""
+"""Click-independent features of views, from `Network.start`; each tensor (b, ...)."""
 
 
 class NetworkConfig(Protocol):
-    """A frozen dataclass of everything that decides a network's shape."""
+    """A frozen dataclass of everything that determines a network's shape."""
 
     def build(self) -> "Network":
         """Build the network with fresh weights."""
@@ -72,86 +72,87 @@ class NetworkConfig(Protocol):
 
 
 class Network(nn.Module):
-    """Base of all networks; `config` and `name` travel into the checkpoint.
+    """Base of all networks; `config` and `name` are stored in the checkpoint.
 
-    What trains, shards or prepares a network asks it for its parts (`blocks` to `fresh`) and knows none by name. Only
-    batch norms need no mention: what a module names after a convolution follows it (models.inference folds it).
+    Code that trains, shards or prepares a network gets its parts from the methods `blocks` to `fresh` and knows none by
+    name. Batch norms need no such method: models.inference folds the one that a module defines after a convolution.
     """
 
     entry_points: ClassVar[tuple[str, ...]] = ("start", "focus_view")
-    """Methods beside `forward` that are called from outside: around each FSDP gathers the shards."""
+    """Methods beside `forward` that are called from outside; FSDP gathers the shards around each."""
     traits: Traits
     config: Any
     name: str = ""
     prepared: str = ""
-    """Set by models.inference.prepare: such a network cannot be saved."""
+    """Precision set by models.inference.prepare; a prepared network cannot be saved."""
     image_mean: Tensor
     image_std: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        # Not in the checkpoint: constants.
+        # Constants, which the checkpoint does not store.
         self.register_buffer("image_mean", torch.tensor(IMAGE_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("image_std", torch.tensor(IMAGE_STD).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch) -> Output:
-        """Segment: `image` (b, 3, h, w) RGB in 0..1, `prev_mask` (b, 1, h, w) probability."""
+        """Segment views: `image` (b, 3, h, w) is RGB in 0..1, `prev_mask` (b, 1, h, w) probabilities."""
         raise NotImplementedError
 
     def focus_view(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch) -> Output:
-        """Segment a close-up around a click: `forward`, unless a network has weights of its own for it (FocusCut)."""
+        """Segment a close-up around a click; same as `forward` unless the network has separate weights (FocusCut)."""
         return self(image, prev_mask, clicks)
 
     def start(self, image: Tensor) -> Started:
-        """Run what neither clicks nor previous mask change (`traits.starts`), of the exemplar too where there is one.
+        """Compute the features that depend on neither clicks nor previous mask (if `traits.starts`).
 
-        `forward`, or `encode` of a split network, takes the result as `started` and answers the very same with it.
+        Networks that take an exemplar include its features. `forward`, or `encode` of a split network, accepts the
+        result as `started` and returns the same output with it.
         """
         raise NotImplementedError
 
     def conditional(self) -> Sequence[nn.Module]:
-        """List the parts that not every forward reaches: whose weights a training step may leave without gradient."""
+        """List the parts that some forwards skip, so that a training step may leave their weights without gradient."""
         return ()
 
     def normalise(self, image: Tensor) -> Tensor:
-        """Subtract the ImageNet mean and divide by its deviation: what every network does first with a view.
+        """Normalise a view by ImageNet's mean and standard deviation, the first operation of every network.
 
-        Raises InputError for a view whose sides are no multiples of `traits.multiple`.
+        Raises InputError for a view whose sides are not multiples of `traits.multiple`.
         """
         hw, multiple = (image.shape[2], image.shape[3]), self.traits.multiple
         if multiple > 1 and any(side % multiple for side in hw):
-            raise InputError(f"the view is {hw}: this network takes sides that are multiples of {multiple}")
+            raise InputError(f"the view is {hw}: this network takes only sides that are multiples of {multiple}")
         return (image - self.image_mean) / self.image_std
 
     def blocks(self) -> Sequence[nn.Module]:
-        """List the blocks that a network is a row of, or several: each can be computed again, or sharded, by itself."""
+        """List the blocks, in one or several sequences; each can be recomputed or sharded separately."""
         return ()
 
     def layers(self) -> Sequence[tuple[str, ...]]:
-        """List the layers of a pre-trained backbone from the input on, each by how its parameters' names begin.
+        """List the layers of a pre-trained backbone from the input on, each as prefixes of its parameters' names.
 
-        A parameter is in the first layer that fits. Empty where the backbone is no row of layers.
+        A parameter belongs to the first layer that matches. Empty if the backbone is not a sequence of layers.
         """
         return ()
 
     def positions(self) -> Sequence[nn.Parameter]:
-        """List the positional embeddings of `layers`, which weight decay spares."""
+        """List the positional embeddings of `layers`, which get no weight decay."""
         return ()
 
     def click_embedding(self) -> Sequence[nn.Module]:
-        """List what embeds clicks beside the patches of a pre-trained backbone."""
+        """List the modules that embed clicks, beside the patch embedding of a pre-trained backbone."""
         return ()
 
     def pretrained_parts(self) -> Sequence[nn.Module]:
-        """List a pre-trained backbone that is no row of `layers`: it learns by one part of the rate."""
+        """List the parts of a pre-trained backbone without `layers`; all of it learns with one reduced rate."""
         return ()
 
     def float32_parts(self) -> Sequence[nn.Module]:
-        """List the parts that stay float32 where the rest is prepared in half precision."""
+        """List the parts that stay float32 when the network is prepared in half precision."""
         return ()
 
     def fresh(self) -> Sequence[str]:
-        """List what a network has beside the weights that it starts from, by how its parameters' names begin."""
+        """List the parameters that its initial weights do not contain, as prefixes of their names."""
         return ()
 
     def fit_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -159,19 +160,21 @@ class Network(nn.Module):
         return state
 
     def load_backbone(self, state: dict[str, Tensor]) -> list[str]:
-        """Start from a backbone that was trained for something else; returns the names of our tensors that were set.
+        """Load a backbone that was pre-trained for another task; returns the names of the tensors that were set.
 
-        Raises InputError naming what is missing or of another shape, or that there is no such start: then nothing was
-        copied.
+        Raises InputError, before anything is copied, if tensors are missing or have another shape, or if the network
+        has no such backbone.
         """
-        raise InputError(f"network {self.name or type(self).__name__} has no backbone that starts from others' weights")
+        raise InputError(
+            f"network {self.name or type(self).__name__} has no backbone that can load pre-trained weights"
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """What the heavy half leaves for corrections, in a quarter of the view's size: `features` and `low_logits`.
+    """Output of the heavy half, at a quarter of the view's size: `features` and `low_logits` for corrections.
 
-    The low-resolution logits are replaced by those of each correction; `aux_logits` matter to training only.
+    Each correction replaces the low-resolution logits. `aux_logits` are used in training only.
     """
 
     features: Tensor
@@ -185,15 +188,15 @@ class SplitNetwork(Network):
     entry_points = (*Network.entry_points, "encode", "correct")
 
     def encode(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch) -> Encoded:
-        """Run the heavy half; of `clicks` it sees the first ones only (`ClickBatch.first`)."""
+        """Run the heavy half, which sees only the first of the `clicks` (`ClickBatch.first`)."""
         raise NotImplementedError
 
     def correct(self, image: Tensor, features: Tensor, low_logits: Tensor, clicks: ClickBatch) -> tuple[Tensor, Tensor]:
-        """Run the light half on all clicks so far: (logits (b, 1, h, w), the new low-resolution logits)."""
+        """Run the light half on all clicks so far; returns (logits (b, 1, h, w), the new low-resolution logits)."""
         raise NotImplementedError
 
     def forward(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch, low_logits: Tensor | None = None) -> Output:
-        """Encode and correct once; from `low_logits` of earlier corrections instead of the fresh ones, if given."""
+        """Encode and correct once; `low_logits` of an earlier correction, if given, replace the new ones."""
         return self._corrected(image, self.encode(image, prev_mask, clicks), clicks, low_logits)
 
     def _corrected(self, image: Tensor, encoded: Encoded, clicks: ClickBatch, low_logits: Tensor | None) -> Output:
@@ -205,10 +208,10 @@ class SplitNetwork(Network):
 
 
 class PromptNetwork(Network):
-    """A network whose heavy half, `start`, sees no click, and whose light half answers clicks as prompts (SAM)."""
+    """A network whose heavy half, `start`, sees no click, and whose light half takes clicks as prompts (SAM)."""
 
     def encode_once(self, image: Tensor) -> Started:
-        """Run what `forward` takes as `encoded`, on views (b, 3, h, w); of neighbours that are the same only once."""
+        """Encode views (b, 3, h, w) for `encoded` of `forward`; equal neighbouring views are encoded only once."""
         raise NotImplementedError
 
     def heavy_parts(self) -> Sequence[nn.Module]:
@@ -226,12 +229,12 @@ class PromptNetwork(Network):
     ) -> tuple[Tensor, Tensor]:
         """Answer all clicks so far on a view of size `hw`: (logits (b, 1, *, *) over the view, low-resolution logits).
 
-        The latter go back in as `low_logits` with the next click. Where there are none, the clicks correct `prev_mask`
-        (b, 1, h, w) in 0..1, unless it is empty. `boxes` (b, 4): x0, y0, x1, y1 in the view; NaN for no box.
+        Pass the second result as `low_logits` with the next click. Without `low_logits`, the clicks correct `prev_mask`
+        (b, 1, h, w) in 0..1 unless it is empty. `boxes` (b, 4) are x0, y0, x1, y1 in the view; NaN for no box.
         """
         raise NotImplementedError
 
 
 def upsample(x: Tensor, hw: tuple[int, int]) -> Tensor:
-    """Resize (b, c, h, w) bilinearly, align_corners True, as the published networks resize their logits."""
+    """Resize (b, c, h, w) bilinearly with aligned corners, as the published networks resize their logits."""
     return x if tuple(x.shape[2:]) == tuple(hw) else F.interpolate(x, size=hw, mode="bilinear", align_corners=True)

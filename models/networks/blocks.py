@@ -1,4 +1,4 @@
-"""Which parts of a network are its blocks."""
+"""Find the blocks of a network."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ from torch import nn
 
 
 def outermost(module: nn.Module, is_block: Callable[[nn.Module], bool]) -> list[nn.Module]:
-    """List the parts that are blocks and lie in no other block, from the input on as they are named."""
+    """List the parts that are blocks and lie in no other block, in the order in which they are defined."""
     found: list[nn.Module] = []
     for child in module.children():
         found += [child] if is_block(child) else outermost(child, is_block)
@@ -14,12 +14,12 @@ def outermost(module: nn.Module, is_block: Callable[[nn.Module], bool]) -> list[
 
 
 def residual(part: nn.Module) -> bool:
-    """Whether a part is one of ResNet's blocks, which HRNet has too."""
+    """Whether a part is a residual block of ResNet, which HRNet also uses."""
     from timm.models.resnet import BasicBlock, Bottleneck
 
     return isinstance(part, BasicBlock | Bottleneck)
 
 
 def by_name(part: nn.Module) -> bool:
-    """Whether timm calls a part a block, or a layer: its backbones have no common class of them."""
+    """Whether a part is a block or layer by its class's name; timm's backbones have no common class for them."""
     return type(part).__name__.endswith(("Block", "Layer"))

@@ -1,7 +1,7 @@
-"""EMC-Click's mask-correction network: a new mask from cached features, for a fraction of the first click's price.
+"""EMC-Click's mask-correction network: a new mask from cached features, at a fraction of the first click's cost.
 
-Poster, section 3 (docs/PAPERS.md, EMC-Click); each published ablation is a field of CorrectionConfig. Names are those
-of the published files.
+EMC-Click, section 3 (docs/PAPERS.md, EMC-Click: mask-correction network); each published ablation is a field of
+CorrectionConfig. Names are those of the published files.
 """
 
 from dataclasses import dataclass
@@ -18,23 +18,23 @@ from models.networks.templates import Templates, clicked_templates, select_templ
 
 @dataclass(frozen=True, kw_only=True)
 class CorrectionConfig:
-    """Shape of the mask-correction network, and which of its parts are there."""
+    """Shape of the mask-correction network, and which of its parts are built."""
 
     correction_width: int = 64
-    """Channels (C) and number of templates (K)."""
+    """Number of channels (C) and of templates (K)."""
     click_radius: float = 5.0
     first_click: bool = True
-    """The heavy half sees the first click; False: no click at all."""
+    """Show the first click to the heavy half; False: no click."""
     correlation: bool = True
     """Correlate every cell with the templates."""
     attention: bool = True
     """Let every cell attend to the templates."""
     template_selection: bool = True
-    """Choose templates that look like the clicks; False: the clicked cells themselves (ours)."""
+    """Select cells that are similar to the clicks as templates; False: the clicked cells themselves (ours)."""
     correlation_negatives: bool = True
-    """Correlate with the templates of negative clicks too."""
+    """Also correlate with the templates of negative clicks."""
     attention_negatives: bool = True
-    """Attend to the templates of negative clicks too."""
+    """Also attend to the templates of negative clicks."""
 
     def __post_init__(self) -> None:
         if self.correction_width < 4 or self.correction_width % 4:
@@ -53,7 +53,7 @@ class DepthwiseFusion(nn.Module):
         self.norm2 = nn.BatchNorm2d(dim_out)
 
     def forward(self, *parts: Tensor) -> Tensor:
-        """Fuse maps (b, c, h, w) that are taken as concatenated along their channels."""
+        """Fuse maps (b, c, h, w), which are concatenated along their channels."""
         x = torch.cat(parts, 1) if len(parts) > 1 else next(iter(parts))
         x = self.conv3x3_2(self.norm1(self.conv3x3_1(x)))
         return F.relu(self.norm2(self.conv1x1(x)), inplace=True)
@@ -72,7 +72,7 @@ class ConvNorm(nn.Module):
 
 
 class MaskCorrection(nn.Module):
-    """New low-resolution logits from the image, all clicks, the cached features and the last low-resolution logits."""
+    """Map the image, all clicks, the cached features and the last low-resolution logits to new logits."""
 
     def __init__(self, config: CorrectionConfig, feature_channels: int) -> None:
         super().__init__()
@@ -95,24 +95,29 @@ class MaskCorrection(nn.Module):
         self.refine_pred = nn.Conv2d(c, 1, 3, padding=1)
 
     def float32_parts(self) -> list[nn.Module]:
-        """List what leads to the templates, and what makes the logits.
+        """List the layers before the templates, and those that produce the logits.
 
-        Templates are ranked by scores a millionth apart, and their rank is their channel: what leads to them is always
-        float32 (`forward`). What makes the logits costs little, and would move them by up to .06 of their deviation.
+        Templates are ranked by scores a millionth apart, and the rank is their channel, so the layers before them
+        always run in float32 (`forward`). The layers of the logits are cheap, and half precision would move the logits
+        by up to .06 of their standard deviation.
         """
         leading = [self.image_conv1, self.image_conv2, self.refine_fusion, self.fusion1]
         return [*leading, self.all_fusion, self.refine_fusion1, self.refine_fusion2, self.refine_pred]
 
     def take(self, feature: Tensor, image: Tensor) -> Tensor:
-        """Bring the heavy half's feature to this network's channels and to a quarter of the image's size.
+        """Project the heavy half's feature to this network's channels, at a quarter of the image's size.
 
-        No click has a part in it: done once, and what is cached is a few times smaller.
+        The result does not depend on later clicks, so it is computed once; caching it takes a few times less memory
+        than caching the feature.
         """
         with torch.autocast(image.device.type, enabled=False):
             return upsample(self.refine_fusion(full(feature)), (image.shape[2] // 4, image.shape[3] // 4))
 
     def forward(self, image: Tensor, features: Tensor, low_logits: Tensor, clicks: ClickBatch) -> Tensor:
-        """`image` normalised (b, 3, h, w), sides multiples of 4, `features` of `take`; logits (b, 1, h/4, w/4)."""
+        """Return new low-resolution logits (b, 1, h/4, w/4).
+
+        `image` (b, 3, h, w) is normalised, with sides that are multiples of 4; `features` are those of `take`.
+        """
         hw = (image.shape[2], image.shape[3])
         distances = squared_distances(clicks, hw)
         with torch.autocast(image.device.type, enabled=False):
@@ -125,7 +130,7 @@ class MaskCorrection(nn.Module):
         return self.correct(fused, clicks, distances)
 
     def correct(self, x: Tensor, clicks: ClickBatch, distances: Tensor) -> Tensor:
-        """Compare all cells of the fused feature `x` (b, c, h/4, w/4) with templates, and refine: logits."""
+        """Compare all cells of the fused feature `x` (b, c, h/4, w/4) with the templates and predict logits."""
         config = self.config
         parts: list[Tensor] = []
         if config.correlation or config.attention:
@@ -137,7 +142,7 @@ class MaskCorrection(nn.Module):
         return self.refine_pred(self.refine_fusion2(self.refine_fusion1(x)))
 
     def templates(self, x: Tensor, clicks: ClickBatch, distances: Tensor) -> Templates:
-        """Choose the cells to compare with."""
+        """Select the cells to compare with."""
         num = min(self.config.correction_width, x.shape[2] * x.shape[3])
         if num < self.config.correction_width:
             raise InputError(
@@ -150,7 +155,7 @@ class MaskCorrection(nn.Module):
         return clicked_templates(clicks, (x.shape[2], x.shape[3]), num)
 
     def correlate(self, x: Tensor, templates: Templates) -> Tensor:
-        """Inner product of every cell's key with every template's query, fused to (b, c, h, w)."""
+        """Compute the inner product of every cell's key with every template's query, fused to (b, c, h, w)."""
         query, key = self.feature_convq(x), self.feature_convk(x).flatten(2)
         maps = []
         for cells, valid in self.correlated(templates):
@@ -159,24 +164,24 @@ class MaskCorrection(nn.Module):
         return self.corr_fusion(*maps)
 
     def correlated(self, templates: Templates) -> list[tuple[Tensor, Tensor]]:
-        """List the templates to correlate with, by sign: cells (b, k), and which samples have any (b, k)."""
+        """List the templates to correlate with, by sign: cells (b, k), and whether they are valid, bool (b, k)."""
         groups = [(templates.positive, templates.positive_valid)]
         if self.config.correlation_negatives:
             groups.append((templates.negative, templates.negative_valid))
         return groups
 
     def attend(self, x: Tensor, templates: Templates) -> Tensor:
-        """Add to every cell what it finds among the templates."""
+        """Add to every cell its attention over the templates."""
         cells, valid = [templates.positive], [templates.positive_valid]
         if self.config.attention_negatives:
             cells, valid = [*cells, templates.negative], [*valid, templates.negative_valid]
         keys, usable = gather(x, torch.cat(cells, 1)), torch.cat(valid, 1)
         found = usable.any(1)
         ignored = None
-        # A graph cannot ask whether all are usable; selected templates always are.
+        # A graph cannot test whether all are usable; selected templates always are.
         partly = not self.config.template_selection if torch.compiler.is_compiling() else not bool(usable.all())
         if partly:
-            ignored = ~(usable | ~found[:, None])  # where there is nothing, attend to anything and drop it
+            ignored = ~(usable | ~found[:, None])  # a sample without templates attends to anything; dropped below
         queries = x.flatten(2).transpose(1, 2)
         result = self.look(queries, keys, ignored)
         if ignored is not None:
@@ -184,15 +189,15 @@ class MaskCorrection(nn.Module):
         return x + result.transpose(1, 2).view_as(x)
 
     def look(self, queries: Tensor, keys: Tensor, ignored: Tensor | None) -> Tensor:
-        """Attend from queries (b, n, c) to keys (b, k, c), which are the values too, but for those `ignored` (b, k)."""
+        """Attend from queries (b, n, c) to keys (b, k, c), which are also the values, except those `ignored` (b, k)."""
         return self.cross_attention(queries, keys, keys, key_padding_mask=ignored, need_weights=False)[0]
 
 
 def gather(x: Tensor, cells: Tensor) -> Tensor:
-    """Cells (b, k) of a map (b, c, h, w), as (b, k, c)."""
+    """Return cells (b, k) of a map (b, c, h, w) as (b, k, c)."""
     return x.flatten(2).gather(2, cells[:, None].expand(-1, x.shape[1], -1)).transpose(1, 2)
 
 
 def full(x: Tensor) -> Tensor:
-    """At least float32."""
+    """Convert to float32, or keep a higher precision."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

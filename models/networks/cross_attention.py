@@ -10,7 +10,7 @@ from torch import Tensor, nn
 class CrossAttention(nn.Module):
     """Multi-head attention with queries from one set of tokens, keys and values from another.
 
-    One fused projection as in self-attention: its first third serves the queries, the rest keys and values.
+    There is one fused projection, as in self-attention: its first third is for queries, the rest for keys and values.
     """
 
     def __init__(self, dim: int, heads: int) -> None:
@@ -20,7 +20,7 @@ class CrossAttention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, queries: Tensor, memory: Tensor) -> Tensor:
-        """(b, n, dim) tokens that ask and (b, m, dim) tokens that answer -> (b, n, dim)."""
+        """Attend from `queries` (b, n, dim) to `memory` (b, m, dim); returns (b, n, dim)."""
         dim = queries.shape[-1]
         ask_weight, answer_weight = self.qkv.weight.split((dim, 2 * dim))
         ask_bias, answer_bias = self.qkv.bias.split((dim, 2 * dim))
@@ -31,9 +31,10 @@ class CrossAttention(nn.Module):
 
 
 class CrossBlock(nn.Module):
-    """Click tokens look at themselves, then at the image's tokens, then through an MLP (iCMFormer, Fig. 2).
+    """Self-attention of the click tokens, cross-attention to the image's tokens, and an MLP (iCMFormer, Fig. 2).
 
-    The paper says that the image asks and the clicks answer; the public code, and so its weights, do the opposite.
+    In the paper the queries come from the image and keys and values from the clicks. This block does the opposite, as
+    the public code and therefore its weights do.
     """
 
     def __init__(self, dim: int, heads: int, eps: float) -> None:
@@ -48,17 +49,17 @@ class CrossBlock(nn.Module):
         self.mlp = Mlp(dim, 4 * dim)
 
     def forward(self, clicks: Tensor, image: Tensor) -> Tensor:
-        """(b, n, dim) each -> the click tokens' next state; one norm serves both sides of the second attention."""
+        """Update the click tokens; both inputs are (b, n, dim), and share one norm in the cross-attention."""
         clicks = clicks + self.attn1(self.norm1(clicks))
         clicks = clicks + self.attn2(self.norm2(clicks), self.norm2(image))
         return clicks + self.mlp(self.norm3(clicks))
 
 
 class GuidedCrossBlock(nn.Module):
-    """Recall tokens look at the exemplar's, by queries that a guide may steer, then go through an MLP.
+    """Cross-attention from recall tokens, steered by an optional guide, to the exemplar's tokens, and an MLP.
 
     iCMFormer++. Paper: queries from recall and guide, keys and values from the exemplar, a feed-forward network with
-    ReLU and dropout. Ours: norms before, the guide added before the norm, the dropout's rate.
+    ReLU and dropout. Ours: pre-norm, the guide added before the norm, the dropout's rate.
     """
 
     def __init__(self, dim: int, heads: int, dropout: float) -> None:
@@ -71,7 +72,7 @@ class GuidedCrossBlock(nn.Module):
         self.mlp = Mlp(dim, 4 * dim, act_layer=nn.ReLU, drop=dropout)
 
     def forward(self, recall: Tensor, exemplar: Tensor, guide: Tensor | None) -> Tensor:
-        """(b, n, dim) each -> the recall tokens' next state."""
+        """Update the recall tokens; all inputs are (b, n, dim)."""
         queries = recall if guide is None else recall + guide
         recall = recall + self.attn(self.norm1(queries), self.norm2(exemplar))
         return recall + self.mlp(self.norm3(recall))

@@ -1,7 +1,6 @@
 """Parts of DeepLabV3+ (Chen et al., ECCV 2018) as FocusCut uses them: dilated ResNet, ASPP, decoder.
 
-docs/PAPERS.md, FocusCut: network.
-The names of the parts are those of the published weights.
+See docs/PAPERS.md, FocusCut: network. The names of the parts are those of the published weights.
 """
 
 from collections import OrderedDict
@@ -16,10 +15,10 @@ from models.networks.pooled import PooledNorm
 
 STEM = "layers.0.0.weight"
 MARKS = ("conv1.weight", "layer1.0.conv1.weight")
-"""Tensors by which a file of a ResNet classifier is known."""
+"""Tensors that identify the file of a ResNet classifier."""
 STRIDES = (1, 2, 2, 1)
 MULTI_GRID = (2, 4, 8)
-"""Dilations of the last stage's blocks in turn."""
+"""Dilations of the last stage's blocks, in order."""
 
 
 def conv_norm_relu(dim_in: int, dim_out: int, side: int = 1) -> list[nn.Module]:
@@ -29,9 +28,9 @@ def conv_norm_relu(dim_in: int, dim_out: int, side: int = 1) -> list[nn.Module]:
 
 
 class DilatedResNet(nn.Module):
-    """ResNet of bottlenecks at output stride 16: a dilated last stage instead of a fourth halving.
+    """ResNet of bottlenecks at output stride 16, whose last stage is dilated instead of strided.
 
-    `width` is the stem's; stages have 4, 8, 16 and 32 times as many channels.
+    `width` is the number of channels of the stem; the stages have 4, 8, 16 and 32 times as many.
     """
 
     def __init__(self, channels: int, layers: tuple[int, int, int, int], width: int) -> None:
@@ -56,7 +55,7 @@ class DilatedResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Features of stride 4 (first stage) and of stride 16."""
+        """Return the features of stride 4 (first stage) and of stride 16."""
         side = self.layers[1](self.layers[0](x))
         deep = side
         for stage in self.layers[2:]:
@@ -64,16 +63,16 @@ class DilatedResNet(nn.Module):
         return side, deep
 
     def load_classifier(self, state: Mapping[str, Tensor]) -> list[str]:
-        """Take the weights of a ResNet classifier of the same depth (timm's or torchvision's names), in place.
+        """Load the weights of a ResNet classifier of the same depth (timm's or torchvision's names), in place.
 
-        The stem's filters for the first 3 channels are the classifier's; those for further channels stay as they are.
-        Returns the names of our tensors that were set. Raises InputError naming what does not fit: then nothing was.
+        The stem's filters for the first 3 channels are loaded; those for further channels keep their values. Returns
+        the names of the tensors that were set. Raises InputError, before anything is loaded, if tensors do not fit.
         """
         given = backbone_state(state)
         wanted = self.state_dict()
         expected = shapes_of(wanted)
         expected[STEM] = (expected[STEM][0], 3, *expected[STEM][2:])
-        # Old torchvision files do not count batches; here no forward asks for the count.
+        # Old torchvision files have no batch counts, and no forward here uses them.
         counts = {name: () for name in expected if name.endswith("num_batches_tracked")}
         title = "these weights do not fit the backbone: expected those of a plain ResNet of the same depth"
         check_fit(title, expected, counts | shapes_of(given))
@@ -83,9 +82,9 @@ class DilatedResNet(nn.Module):
 
 
 def backbone_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename a ResNet classifier's tensors (timm, torchvision) to those of a DilatedResNet; the classifier is dropped.
+    """Rename a ResNet classifier's tensors (timm, torchvision) to those of a DilatedResNet, without its last layer.
 
-    Tensors of unknown names keep them.
+    Unknown tensors keep their names.
     """
     names = {"conv1": "layers.0.0", "bn1": "layers.0.1"} | {f"layer{stage}": f"layers.{stage}" for stage in range(1, 5)}
     parts = {key: key.partition(".") for key in state}
@@ -127,7 +126,7 @@ class ASPP(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Merge the ASPP's answer with the features of stride 4, at stride 4."""
+    """Merge the ASPP's output with the features of stride 4, at stride 4."""
 
     def __init__(self, dim_side: int, dim_narrow: int, dim: int) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """EMC-Click: a heavy network at the first click, a light one at every click (Du et al., CVPR 2023).
 
-Three bases: HRNet + OCR and SegFormer as published, and a plain ViT (ours), whose fine-tuned weights then
-run at the first click only.
+There are three base networks: HRNet + OCR and SegFormer as published (docs/PAPERS.md, EMC-Click: base network), and
+ours on a plain ViT, which then runs at the first click only (docs/PAPERS.md, EMC-Click: on a plain ViT).
 """
 
 from collections.abc import Sequence
@@ -64,7 +64,7 @@ class EmcVitConfig(CorrectionConfig, SimpleClickConfig):
 
 @dataclass(frozen=True, eq=False)
 class Base:
-    """What the heavy half alone makes: its feature, which the correction network has not taken yet, and its logits."""
+    """Output of the heavy half alone: its feature, not yet projected for the correction network, and its logits."""
 
     feature: Tensor
     low_logits: Tensor
@@ -72,21 +72,21 @@ class Base:
 
 
 class Emc(SplitNetwork):
-    """What the three have in common: the correction."""
+    """Base of the three networks: the mask correction."""
 
     entry_points = (*SplitNetwork.entry_points, "run_base")
     refiner: MaskCorrection
 
     def float32_parts(self) -> Sequence[nn.Module]:
-        """List the correction network's."""
+        """List those of the correction network."""
         return self.refiner.float32_parts()
 
     def run_base(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch) -> Base:
-        """Run the heavy half, none of the correction network's weights; it sees the first clicks only."""
+        """Run the heavy half, which sees only the first clicks, without weights of the correction network."""
         raise NotImplementedError
 
     def encode(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch) -> Encoded:
-        """Run the heavy half, and bring its feature into the correction network's channels."""
+        """Run the heavy half, and project its feature to the correction network's channels."""
         return self._taken(image, self.run_base(image, prev_mask, clicks))
 
     def _taken(self, image: Tensor, base: Base) -> Encoded:
@@ -100,27 +100,27 @@ class Emc(SplitNetwork):
         low_logits: Tensor | None = None,
         base: Base | None = None,
     ) -> Output:
-        """Encode and correct once; `base` saves running a heavy half that does not learn."""
+        """Encode and correct once; pass `base` to skip a heavy half that is not trained."""
         encoded = self.encode(image, prev_mask, clicks) if base is None else self._taken(image, base)
         return self._corrected(image, encoded, clicks, low_logits)
 
     def correct(self, image: Tensor, features: Tensor, low_logits: Tensor, clicks: ClickBatch) -> tuple[Tensor, Tensor]:
-        """Correct with all clicks so far."""
+        """Correct the mask with all clicks so far."""
         low_logits = self.refiner(self.normalise(image), features, low_logits, clicks)
         return upsample(low_logits, (image.shape[2], image.shape[3])), low_logits
 
     def first_clicks(self, clicks: ClickBatch) -> ClickBatch:
-        """Clicks that the heavy half may see."""
+        """Return the clicks that the heavy half sees."""
         return replace(clicks, valid=clicks.valid & clicks.first & self.config.first_click)
 
     def first_disk(self, clicks: ClickBatch, like: Tensor) -> Tensor:
-        """Disk map (b, 1, h, w) of the first click; blank if that is negative."""
+        """Return the disk map (b, 1, h, w) of the first click, blank if that click is negative."""
         hw = (like.shape[2], like.shape[3])
         return disk_maps(self.first_clicks(clicks), hw, self.config.click_radius)[:, :1].to(like.dtype)
 
 
 class EmcHRNet(Emc):
-    """HRNet + OCR; the previous mask is not used."""
+    """EMC-Click on HRNet + OCR; the previous mask is not used."""
 
     def __init__(self, config: EmcHRNetConfig) -> None:
         super().__init__()
@@ -145,11 +145,11 @@ class EmcHRNet(Emc):
         return self.feature_extractor.pretrained_parts()
 
     def float32_parts(self) -> Sequence[nn.Module]:
-        """List HRNet's and the correction network's."""
+        """List those of HRNet and of the correction network."""
         return (*self.feature_extractor.float32_parts(), *super().float32_parts())
 
     def load_backbone(self, state: dict[str, Tensor]) -> list[str]:
-        """Start from an ImageNet HRNet (timm's or the authors' names); returns the names that were set."""
+        """Load an ImageNet HRNet (timm's or the authors' names); returns the names of the tensors that were set."""
         return load_hrnet_backbone(self, state, "feature_extractor.")
 
 
@@ -161,7 +161,7 @@ class _SegFormer(nn.Module):
 
 
 class EmcSegFormer(Emc):
-    """SegFormer; the previous mask is not used. Its first stage needs no click (`start`)."""
+    """EMC-Click on SegFormer, whose first stage needs no click (`start`); the previous mask is not used."""
 
     def __init__(self, config: EmcSegFormerConfig) -> None:
         super().__init__()
@@ -183,7 +183,7 @@ class EmcSegFormer(Emc):
         (first,) = self.start(image) if started is None else started
         maps = self.feature_extractor.backbone(first, self.first_disk(clicks, image))
         feature, logits = self.feature_extractor.decode_head(maps)
-        # Published: the auxiliary output is the main one.
+        # As published, the auxiliary output is the main one.
         return Base(feature, logits, logits)
 
     def blocks(self) -> Sequence[nn.Module]:
@@ -195,10 +195,10 @@ class EmcSegFormer(Emc):
         return (self.feature_extractor.backbone,)
 
     def load_backbone(self, state: dict[str, Tensor]) -> list[str]:
-        """Start from an ImageNet MiT (the authors' names); returns the names of ours that were set.
+        """Load an ImageNet MiT (the authors' names); returns the names of the tensors that were set.
 
-        The side branch of the first click, which no such file has, keeps its weights. Raises InputError naming what is
-        missing or of another shape: then nothing was copied.
+        The side branch for the first click, which such files do not contain, keeps its weights. Raises InputError,
+        before anything is copied, if tensors are missing or have another shape.
         """
         names = {
             f"feature_extractor.backbone.{name}": name
@@ -209,7 +209,7 @@ class EmcSegFormer(Emc):
 
 
 class EmcVit(Emc):
-    """SimpleClick's network under the mask-correction network; the heavy half takes the previous mask (ours)."""
+    """The mask-correction network on SimpleClick's network; the heavy half takes the previous mask (ours)."""
 
     def __init__(self, config: EmcVitConfig) -> None:
         super().__init__()
@@ -219,43 +219,43 @@ class EmcVit(Emc):
         self.refiner = MaskCorrection(config, config.head_dim)
 
     def run_base(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch) -> Base:
-        """Run the ViT on the image, the previous mask and the first click; all at a quarter of the view's size."""
+        """Run the ViT on image, previous mask and first click; outputs have a quarter of the view's size."""
         feature, logits = self.base.decode(image, prev_mask, self.first_clicks(clicks))
         quarter = (image.shape[2] // 4, image.shape[3] // 4)
         return Base(feature, upsample(logits, quarter))
 
     def blocks(self) -> Sequence[nn.Module]:
-        """List the blocks of the ViT in its base."""
+        """List the blocks of the base's ViT."""
         return self.base.blocks()
 
     def positions(self) -> Sequence[nn.Parameter]:
-        """List those of the ViT in its base."""
+        """List those of the base's ViT."""
         return self.base.positions()
 
     def click_embedding(self) -> Sequence[nn.Module]:
-        """List its base's."""
+        """List that of the base."""
         return self.base.click_embedding()
 
     def layers(self) -> Sequence[tuple[str, ...]]:
-        """List the layers of the ViT in its base."""
+        """List the layers of the base's ViT."""
         return [tuple(f"base.{start}" for start in starts) for starts in self.base.layers()]
 
     def fit_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Resize a positional embedding that was made for another grid."""
+        """Resize a positional embedding that was trained for another grid."""
         own = {key.removeprefix("base."): value for key, value in state.items() if key.startswith("base.")}
         return state | {f"base.{key}": value for key, value in self.base.fit_state(own).items()}
 
     def load_backbone(self, state: dict[str, Tensor]) -> list[str]:
-        """Start from a timm or MAE ViT, as SimpleClick does: returns the names of our tensors that were set."""
+        """Load a timm or MAE ViT, as SimpleClick does; returns the names of the tensors that were set."""
         return [f"base.{name}" for name in self.base.load_backbone(state)]
 
     def load_base(self, state: dict[str, Tensor]) -> list[str]:
-        """Take over a fine-tuned SimpleClick network (our names), in place; returns the names of our tensors set.
+        """Load a fine-tuned SimpleClick network (our names) as the base; returns the names of tensors that were set.
 
-        Raises InputError naming what is missing, left over or of another shape: then nothing was loaded.
+        Raises InputError, before anything is loaded, if tensors are missing, unused or of another shape.
         """
         state = self.base.fit_state(state)
-        title = "these weights are not of the SimpleClick network that this one is built on:"
+        title = "these weights do not fit the SimpleClick network that is the base of this network:"
         check_fit(title, shapes_of(self.base.state_dict()), shapes_of(state))
         self.base.load_state_dict(state)
         return [f"base.{name}" for name in state]

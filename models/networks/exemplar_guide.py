@@ -1,7 +1,7 @@
-"""iCMFormer++'s exemplar-informed module: where in the image does it look like the exemplar?
+"""iCMFormer++'s exemplar-informed module, which finds the places in the image that look like the exemplar.
 
-docs/PAPERS.md, iCMFormer++: exemplar-informed module.
-In the docstrings "paper" marks what the paper says and "ours" what it leaves open.
+See docs/PAPERS.md, iCMFormer++: exemplar-informed module. In the docstrings, "paper" marks choices of the paper and
+"ours" choices that it leaves open.
 """
 
 from typing import Any, Literal
@@ -15,16 +15,16 @@ from models.networks.pretrained import copy_tensors
 
 GuideBackbone = Literal["resnet18", "resnet50", "hrnet_w18"]
 TAPS_SIDE = 7
-"""Ours: an exemplar's features are pooled to at most 7 x 7, or padded to 49 values where they are fewer."""
+"""Ours: an exemplar's features are pooled to at most 7 x 7, or padded to 49 values if there are fewer."""
 
 
 class ExemplarGuide(nn.Module):
     """Convolve the image with crops of the exemplar; the responses become a guide for the queries.
 
     Paper: a CNN on the image and on crops at several scales, the crops' features as convolution kernels, a
-    normalisation against collapse onto the exemplar's own place, a softmax along the exemplar's positions.
-    Ours: crops of `crop_size`, one 3x3 projection for both, one response for each of the kernel's taps, a linear map
-    of those to a token, the mean over scales.
+    normalisation so that the exemplar itself does not dominate, a softmax along the exemplar's positions. Ours: crops
+    of `crop_size`, one 3x3 projection for both, one response for each of the kernel's taps, a linear map of the
+    responses to a token, the mean over scales.
     """
 
     def __init__(self, dim: int, backbone: GuideBackbone, crop_size: int, scales: tuple[float, ...]) -> None:
@@ -32,7 +32,7 @@ class ExemplarGuide(nn.Module):
         import timm
 
         self.crop_size, self.scales = crop_size, scales
-        # The last level only: stride 32. timm's HRNet keeps 0.4 M parameters of its other levels, which nothing uses.
+        # Only the last level, at stride 32. timm's HRNet keeps 0.4 M unused parameters of its other levels.
         self.backbone = timm.create_model(backbone, features_only=True, out_indices=(4,), pretrained=False)
         feature_info: Any = self.backbone.feature_info
         channels = feature_info.channels()[-1]
@@ -41,19 +41,19 @@ class ExemplarGuide(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def features(self, image: Tensor) -> Tensor:
-        """Features of normalised images or crops: (b, 3, h, w) -> (b, dim, h/32, w/32), each position normalised.
+        """Compute features of normalised images or crops: (b, 3, h, w) -> (b, dim, h/32, w/32).
 
-        Ours: a layer norm without weights over the channels, so that no place wins by its features' size.
+        Ours: a layer norm without weights over the channels, so that no position dominates by the size of its features.
         """
         x = self.proj(self.backbone(image)[-1])
         return F.layer_norm(x.permute(0, 2, 3, 1), x.shape[1:2]).permute(0, 3, 1, 2)
 
     def forward(self, features: Tensor, image: Tensor, mask: Tensor, grid_hw: tuple[int, int]) -> Tensor:
-        """Guide for every token: (b, gh, gw, dim), zero for samples without an exemplar (an empty mask).
+        """Compute the guide for every token, (b, gh, gw, dim); it is zero for samples with an empty exemplar mask.
 
         `features` are those of the normalised `image` (b, 3, h, w); `mask` (b, 1, h, w) is the exemplar's.
         """
-        if torch.compiler.is_exporting():  # a graph cannot ask which samples have an exemplar: crop for all
+        if torch.compiler.is_exporting():  # a graph cannot test which samples have an exemplar: crop for all
             crops, found = crop_all(image, mask, self.scales, self.crop_size)
             return self.tokens(features, crops, grid_hw) * found[:, None, None, None]
         guide = features.new_zeros(len(features), *grid_hw, features.shape[1])
@@ -67,7 +67,7 @@ class ExemplarGuide(nn.Module):
         return guide.index_copy(0, rows, tokens.to(guide.dtype))
 
     def tokens(self, features: Tensor, crops: Tensor, grid_hw: tuple[int, int]) -> Tensor:
-        """Guide by crops (b, scales, 3, side, side) for every token: (b, gh, gw, dim)."""
+        """Compute the guide (b, gh, gw, dim) for every token from crops (b, scales, 3, side, side)."""
         kernels = self.features(crops.flatten(0, 1))
         if max(kernels.shape[2:]) > TAPS_SIDE:
             kernels = F.adaptive_max_pool2d(kernels, TAPS_SIDE)
@@ -81,22 +81,22 @@ class ExemplarGuide(nn.Module):
         return F.interpolate(part, size=(self.crop_size,) * 2, mode="bilinear", align_corners=False, antialias=True)[0]
 
     def respond(self, features: Tensor, kernels: Tensor) -> Tensor:
-        """(b, c, h, w) image features and (b, scales, c, kh, kw) kernels -> tokens (b, h, w, dim)."""
+        """Compute tokens (b, h, w, dim) from image features (b, c, h, w) and kernels (b, scales, c, kh, kw)."""
         responses = tap_responses(features, kernels) / features.shape[1] ** 0.5
-        # Without this the exemplar's own place, which fits its crop exactly, outshines every other object.
+        # Without this the exemplar itself, which matches its crop exactly, dominates every other object.
         responses = F.instance_norm(responses.flatten(0, 1)).unflatten(0, responses.shape[:2])
         along_taps = responses.softmax(2).permute(0, 1, 3, 4, 2)
         along_taps = F.pad(along_taps, (0, TAPS_SIDE**2 - along_taps.shape[-1]))
         return self.norm(self.taps(along_taps)).mean(1)
 
     def load_backbone(self, state: dict[str, Tensor]) -> list[str]:
-        """Start from timm's ImageNet weights of the same CNN; returns the names set, within the CNN."""
+        """Load timm's ImageNet weights of the same CNN; returns the names, within the CNN, of the tensors set."""
         wanted = {name: name for name in self.backbone.state_dict()}
         return copy_tensors(self.backbone, state, wanted, what="CNN")
 
 
 def mask_boxes(mask: Tensor) -> list[Box | None]:
-    """Bounding box of each mask of (b, 1, h, w), None where it is empty."""
+    """Return the bounding box of each mask of (b, 1, h, w); None for an empty mask."""
     inside = mask[:, 0] > 0.5
     rows, columns = inside.any(2).int(), inside.any(1).int()
     ends = [rows.any(1).int()]
@@ -106,10 +106,10 @@ def mask_boxes(mask: Tensor) -> list[Box | None]:
 
 
 def crop_all(image: Tensor, mask: Tensor, scales: tuple[float, ...], side: int) -> tuple[Tensor, Tensor]:
-    """Crop every exemplar at every scale without a box that Python sees: what `crop` cuts, to float rounding.
+    """Crop every exemplar at every scale with tensor operations only; same as `crop` up to float rounding.
 
-    Cutting and antialiased resizing are one linear map of the rows and one of the columns. Returns the crops
-    (b, scales, 3, side, side) and whether each sample has an exemplar (b,); without one its crops mean nothing.
+    Cropping and antialiased resizing are one linear map of the rows and one of the columns. Returns the crops
+    (b, scales, 3, side, side) and whether each sample has an exemplar, (b,); other samples' crops are meaningless.
     """
     inside = mask[:, 0] > 0.5
     lines = (inside.any(2), inside.any(1))
@@ -118,9 +118,9 @@ def crop_all(image: Tensor, mask: Tensor, scales: tuple[float, ...], side: int) 
 
 
 def resize_weights(line: Tensor, scales: tuple[float, ...], side: int) -> Tensor:
-    """Weights (b, scales, side, n) that cut from each line (b, n) where it is not 0, scaled, and resize to `side`.
+    """Return weights (b, scales, side, n) that crop each line (b, n) to its scaled nonzero part and resize to `side`.
 
-    The cut is that of `geometry.expand`, the resizing bilinear with antialiasing: a triangle as wide as a target pixel.
+    The crop is that of `geometry.expand`. Resizing is bilinear with antialiasing: a triangle as wide as a target pixel.
     """
     length = line.shape[1]
     low, high = line.argmax(1)[:, None].double(), (length - 1 - line.flip(1).argmax(1))[:, None].double()
@@ -137,7 +137,7 @@ def resize_weights(line: Tensor, scales: tuple[float, ...], side: int) -> Tensor
 
 
 def tap_responses(features: Tensor, kernels: Tensor) -> Tensor:
-    """Convolve, but keep the taps apart: (b, c, h, w) and (b, s, c, kh, kw) -> (b, s, kh * kw, h, w).
+    """Convolve, but keep the taps separate: (b, c, h, w) and (b, s, c, kh, kw) -> (b, s, kh * kw, h, w).
 
     The sum over the taps is an ordinary convolution ("same" zero padding) of image b with kernel (b, s).
     """

@@ -1,7 +1,7 @@
 """FocusCut: DeepLabV3+ on image, click maps and previous mask, for whole objects and for close-ups of their details.
 
-Lin et al., CVPR 2022 (docs/PAPERS.md, FocusCut). One network sees both views: the global one (`forward`) and the focus
-view, a patch around a click (`focus_view`).
+Lin et al., CVPR 2022 (docs/PAPERS.md, FocusCut: network). One network takes both views: the global view (`forward`) and
+the focus view, a patch around a click (`focus_view`).
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from models.networks.blocks import outermost, residual
 from models.networks.deeplab import ASPP, Decoder, DilatedResNet, prediction
 
 REFERENCE_DILATIONS = (6, 12, 18)
-"""Of the ASPP, at a reference size of 512."""
+"""Dilations of the ASPP at a reference size of 512."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,18 +26,18 @@ class FocusCutConfig:
     """Shape of a FocusCut network."""
 
     layers: tuple[int, int, int, int]
-    """Bottlenecks of the ResNet's four stages."""
+    """Number of bottlenecks in the ResNet's four stages."""
     width: int = 64
     """Channels of the ResNet's stem; the stages have 4, 8, 16 and 32 times as many."""
     head_dim: int = 256
     side_dim: int = 48
-    """Channels that the features of stride 4 are narrowed to before the decoder."""
+    """Channels to which the features of stride 4 are narrowed before the decoder."""
     reference_size: int = 384
     """Size of the training views, which sets the ASPP's dilations (5, 9, 14 at 384); views may have any size."""
     click_sigma: float = 10.0
     """Full width at half maximum of a click's Gaussian spot, in pixels."""
     shared_weights: bool = True
-    """One network for both views; False gives the focus view a second one (an ablation of the paper)."""
+    """Use one network for both views; False: a second network for the focus view (an ablation of the paper)."""
 
     def build(self) -> "FocusCut":
         """Build the network with fresh weights."""
@@ -61,7 +61,7 @@ class FocusCut(Network):
         self.focus: FocusCut | None = twin
 
     def forward(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch, close_up: bool = False) -> Output:
-        """Segment a view of any size; the previous mask counts as object where it is above 0.5."""
+        """Segment a view of any size; the previous mask is object where it is above 0.5."""
         if close_up and self.focus is not None:
             return self.focus(image, prev_mask, clicks)
         hw = (image.shape[2], image.shape[3])
@@ -72,22 +72,22 @@ class FocusCut(Network):
         return Output(upsample(self.pred_decoder(features), hw))
 
     def focus_view(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch) -> Output:
-        """Segment a close-up: the same function as `forward`, unless the views do not share their weights."""
+        """Segment a close-up; same as `forward` unless the views have separate weights."""
         return self(image, prev_mask, clicks, close_up=True)
 
     def blocks(self) -> Sequence[nn.Module]:
-        """List the ResNet's bottlenecks, of both views if they do not share them."""
+        """List the ResNet's bottlenecks, for both views if they have separate weights."""
         return outermost(self, residual)
 
     def conditional(self) -> Sequence[nn.Module]:
-        """List everything, if each view has its own weights: a forward shows one view."""
+        """List everything if the views have separate weights, since a forward takes one view."""
         return () if self.focus is None else (self,)
 
     def load_backbone(self, state: Mapping[str, Tensor]) -> list[str]:
-        """Start from a ResNet trained on ImageNet (timm's or torchvision's names); returns our tensors that were set.
+        """Load an ImageNet ResNet (timm's or torchvision's names); returns the names of the tensors that were set.
 
-        The stem's filters for the image are copied, those for clicks and previous mask keep their fresh values. Raises
-        InputError naming what does not fit: then nothing was loaded.
+        The stem's filters for the image are loaded; those for clicks and previous mask keep their initial values.
+        Raises InputError, before anything is loaded, if tensors do not fit.
         """
         names = [f"backbone.{name}" for name in self.backbone.load_classifier(state)]
         return names if self.focus is None else names + [f"focus.{name}" for name in self.focus.load_backbone(state)]

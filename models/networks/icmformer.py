@@ -1,6 +1,6 @@
-"""iCMFormer on a plain ViT: the clicks' tokens look into the image's before both are one (Li et al., ICCVW 2023).
+"""iCMFormer on a plain ViT: click tokens attend to the image's tokens before both are added (Li et al., ICCVW 2023).
 
-Layout and names after the public code (docs/PAPERS.md, iCMFormer); what its files carry and nothing uses is left out.
+Layout and names follow the public code (docs/PAPERS.md, iCMFormer: networks), without the unused tensors of its files.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ class ICMFormerConfig(PlainViTConfig):
 
 
 class Backbone(PlainViT):
-    """The ViT in two halves, and between them the group of cross blocks (`blocks2`, as in the public code)."""
+    """The ViT in two halves, with the cross blocks between them (`blocks2`, as in the public code)."""
 
     def __init__(self, config: ICMFormerConfig) -> None:
         super().__init__(config)
@@ -44,11 +44,11 @@ class Backbone(PlainViT):
         xavier_(self.blocks2)
 
     def first_half(self, tokens: Tensor) -> Tensor:
-        """Run one stream, image or clicks, through the weights that both share: (b, gh, gw, dim) -> the same."""
+        """Run one stream, image or clicks, through the shared weights: (b, gh, gw, dim) -> the same shape."""
         return self.run(self.blocks[: self.num_first], self.add_positions(tokens))
 
     def merge(self, image: Tensor, clicks: Tensor) -> Tensor:
-        """Let the clicks look at the image, within windows, and run the second half on the sum."""
+        """Let the clicks attend to the image, within windows, and run the second half on the sum."""
         grid_hw = (image.shape[1], image.shape[2])
         image, clicks = to_windows(image, self.window_hw), to_windows(clicks, self.window_hw)
         for block in self.blocks2:
@@ -85,12 +85,12 @@ class ICMFormer(PlainViTNetwork):
         return (self.encode_image(image),)
 
     def encode_image(self, image: Tensor) -> Tensor:
-        """Run what no click changes: the image's tokens (b, gh, gw, dim) half way through the ViT."""
+        """Compute the click-independent features: the image's tokens (b, gh, gw, dim) half way through the ViT."""
         self.config.check_view(image)
         return self.backbone.first_half(self.backbone.patch_embed(self.normalise(image)))
 
     def segment(self, encoded: Tensor, prev_mask: Tensor, clicks: ClickBatch) -> Output:
-        """Run the rest, on what `encode_image` returned."""
+        """Run the rest of the network on the result of `encode_image`."""
         coords = coordinate_maps(prev_mask, clicks, self.config.click_radius)
         tokens = self.backbone.merge(encoded, self.backbone.first_half(self.patch_embed_coords(coords)))
         logits = self.head(self.neck(tokens.permute(0, 3, 1, 2).contiguous()))

@@ -1,8 +1,7 @@
-"""iCMFormer on Swin: three streams through the first two stages, image, clicks and their sum.
+"""iCMFormer on Swin: three streams through the first two stages, namely image, clicks and their sum.
 
-docs/PAPERS.md, iCMFormer: networks.
-Layout and names after the public code. Quirk of that code, hence of its weights: the previous mask and the clicks are
-embedded by the *image's* patch embedding.
+See docs/PAPERS.md, iCMFormer: networks. Layout and names follow the public code. In that code, and therefore in its
+weights, the previous mask and the clicks go through the *image's* patch embedding.
 """
 
 from collections.abc import Sequence
@@ -18,12 +17,12 @@ from models.networks.pretrained import copy_tensors
 from models.networks.simpleclick import Head
 
 MARKS = ("patch_embed.proj.weight", "layers.0.blocks.0.attn.qkv.weight")
-"""Tensors by which a file of such a backbone is known."""
+"""Tensors that identify the file of such a backbone."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ICMFormerSwinConfig:
-    """Shape of an iCMFormer network on Swin; the defaults are those of Swin-B (22k, 384)."""
+    """Shape of an iCMFormer network on Swin; the defaults are Swin-B's (22k, 384)."""
 
     dim: int = 128
     depths: tuple[int, int, int, int] = (2, 2, 18, 2)
@@ -34,7 +33,8 @@ class ICMFormerSwinConfig:
     cross_heads: int = 8
     head_dim: int = 256
     input_hw: tuple[int, int] = (448, 448)
-    """Size of the views it is given; it takes any. The published ones were trained at 384 and evaluated at 448."""
+    """Height and width of views in pixels; the network takes any size. The published ones were trained at 384 and
+    evaluated at 448."""
     click_radius: float = 5.0
     dropout: float = 0.1
     drop_path: float = 0.2
@@ -82,17 +82,17 @@ class ICMFormerSwin(Network):
         return self.encode_image(image)
 
     def encode_image(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Run what no click changes: the image's patches (b, h/4, w/4, c), and them after two stages (1/16, 4c)."""
+        """Compute the click-independent features of the image: patches (b, h/4, w/4, c) and (b, h/16, w/16, 4c)."""
         patches = self.backbone.patch_embed(self.normalise(image))
         first, second = self.backbone.stage(0), self.backbone.stage(1)
         return patches, second.merge(second(first.merge(first(patches))))
 
     def segment(self, encoded: tuple[Tensor, Tensor], prev_mask: Tensor, clicks: ClickBatch) -> Output:
-        """Run the rest, on what `encode_image` returned."""
+        """Run the rest of the network on the result of `encode_image`."""
         patches, image_tokens = encoded
         coords = self.backbone.patch_embed(coordinate_maps(prev_mask, clicks, self.config.click_radius))
-        # Clicks and the sum run as one batch; of the sum only the pyramid's first two levels are used. (They are taken
-        # apart by unflatten: chunk would fix the batch of an exported graph.)
+        # Clicks and the sum run as one batch; the sum is used only for the pyramid's first two levels. They are
+        # separated by unflatten, because chunk would fix the batch of an exported graph.
         x = self.backbone.stage(0)(torch.cat([coords, patches + coords]))
         levels = [self.backbone.level(0, x.unflatten(0, (2, -1))[1])]
         x = self.backbone.stage(1)(self.backbone.stage(0).merge(x))
@@ -111,10 +111,10 @@ class ICMFormerSwin(Network):
         return Output(upsample(self.head(levels), (prev_mask.shape[2], prev_mask.shape[3])))
 
     def load_backbone(self, state: dict[str, Tensor]) -> list[str]:
-        """Start from a Swin classifier of timm or of its authors: copy its tensors, return the names of ours set.
+        """Load a Swin classifier of timm or of its authors; returns the names of the tensors that were set.
 
-        The norms of the levels and the cross blocks, which no such file has, keep theirs.
-        Raises InputError naming what is missing or of another shape: then nothing was copied.
+        The norms of the levels and the cross blocks, which such files do not contain, keep their weights. Raises
+        InputError, before anything is copied, if tensors are missing or have another shape.
         """
         from models.networks.swin import swin_names
 

@@ -1,7 +1,7 @@
-"""iCMFormer++: find all objects like a finished one (the exemplar) and correct what was found by clicks.
+"""iCMFormer++: find all objects like a finished one (the exemplar), and correct the result with clicks.
 
-There is no public code (docs/PAPERS.md, iCMFormer++). "Paper" marks what the paper says, "ours" what it leaves open and
-we chose.
+There is no public code (docs/PAPERS.md, iCMFormer++). "Paper" marks choices of the paper, "ours" choices that it leaves
+open.
 """
 
 import dataclasses
@@ -38,22 +38,22 @@ class ICMFormerPPConfig(PlainViTConfig):
     """Shape of an iCMFormer++ network; the switches are the paper's ablations."""
 
     two_stream: bool = True
-    """Off: the exemplar's maps join the image and the recall's maps in one stream (ours)."""
+    """Use two streams; False: add the exemplar's maps to the image and the recall's maps in one stream (ours)."""
     cross_attention: bool = True
-    """Let the recall stream look at the exemplar stream."""
+    """Let the recall stream attend to the exemplar stream."""
     cross_depth: int = 3
     cross_dropout: float = 0.1
     fusion: Literal["channel", "self_attention", "none"] = "channel"
     exemplar_module: bool = True
-    """Guide the queries by where the image looks like the exemplar."""
+    """Guide the queries to places that look like the exemplar (exemplar-informed module)."""
     exemplar_backbone: GuideBackbone = "resnet18"
     crop_scales: tuple[float, ...] = (0.8, 1.0, 1.2)
-    """Crops of the exemplar: its bounding box, scaled."""
+    """Sizes of the exemplar's crops, as multiples of its bounding box."""
     crop_size: int = 128
     exemplar_image: Literal["full", "masked"] = "full"
-    """What the exemplar stream sees of the image."""
+    """Image in the exemplar stream: full, or masked by the exemplar's mask."""
     exemplar_mask: bool = True
-    """Whether the network is shown the exemplar's mask."""
+    """Show the exemplar's mask to the network."""
     exemplar_positive: Literal["all", "first", "none"] = "all"
     exemplar_negative: Literal["true", "pseudo_and_true", "none"] = "true"
 
@@ -67,24 +67,24 @@ class ICMFormerPPConfig(PlainViTConfig):
         check_all(self)
         if not self.two_stream and (self.cross_attention or self.fusion != "none"):
             raise InputError(
-                "two_stream=False leaves one stream: there is nothing to attend to or to fuse. "
-                "Set cross_attention=False, fusion='none' and exemplar_module=False with it"
+                "two_stream=False leaves one stream, so there is nothing to attend to or to fuse: "
+                "set cross_attention=False, fusion='none' and exemplar_module=False as well"
             )
         if self.exemplar_module and not self.cross_attention:
             raise InputError(
                 "the exemplar-informed module guides the queries of the cross-attention: "
-                "set exemplar_module=False where cross_attention=False"
+                "set exemplar_module=False if cross_attention=False"
             )
         if self.exemplar_module and not self.exemplar_mask:
             raise InputError(
                 "the exemplar-informed module crops the exemplar by its mask: "
-                "set exemplar_module=False where exemplar_mask=False"
+                "set exemplar_module=False if exemplar_mask=False"
             )
 
 
 @dataclass(frozen=True, eq=False)
 class EncodedImage:
-    """What neither exemplar nor clicks change: patches (b, gh, gw, dim), the guide's features (b, dim, h/32, w/32)."""
+    """Features of the image alone: patches (b, gh, gw, dim), and features for the guide (b, dim, h/32, w/32)."""
 
     patches: Tensor
     features: Tensor | None
@@ -92,9 +92,9 @@ class EncodedImage:
 
 @dataclass(frozen=True, eq=False)
 class EncodedExemplar:
-    """What no click changes: the exemplar's tokens and its guide to the queries, (b, gh, gw, dim) each.
+    """Click-independent features: the exemplar's tokens and its guide for the queries, (b, gh, gw, dim) each.
 
-    In a network of one stream the tokens are those of the exemplar's maps alone.
+    In a network with one stream, the tokens are those of the exemplar's maps alone.
     """
 
     tokens: Tensor
@@ -102,11 +102,11 @@ class EncodedExemplar:
 
 
 class Backbone(PlainViT):
-    """The ViT's first half for both streams, its second half for recall, and a second one for the exemplar.
+    """The ViT's first half for both streams, its second half for recall, and another second half for the exemplar.
 
-    Paper: two streams with self-attention of their own before the cross-attention, a shared first half as iCMFormer.
-    Ours: where the halves are, that the second half is not shared and runs before the cross-attention, that cross
-    attention is global.
+    Paper: two streams with separate self-attention before the cross-attention, and a shared first half as in iCMFormer.
+    Ours: the position of the split, a second half that is not shared and runs before the cross-attention, and global
+    cross-attention.
     """
 
     def __init__(self, config: ICMFormerPPConfig) -> None:
@@ -133,7 +133,7 @@ class Backbone(PlainViT):
         return self.run(self.exemplar_blocks, shared, start=self.num_first + 1)
 
     def cross(self, recall: Tensor, exemplar: Tensor, guide: Tensor | None) -> Tensor:
-        """Let recall look at the exemplar, if there is cross-attention: (b, gh, gw, dim) each."""
+        """Let recall attend to the exemplar, if there is cross-attention; all inputs are (b, gh, gw, dim)."""
         x, exemplar = recall.flatten(1, 2), exemplar.flatten(1, 2)
         guide = None if guide is None else guide.flatten(1, 2)
         for block in self.cross_blocks or ():
@@ -142,7 +142,7 @@ class Backbone(PlainViT):
 
 
 def no_exemplar(image: Tensor) -> ExemplarBatch:
-    """Stand in for an exemplar where there is none: an empty mask for each of the views, no clicks."""
+    """Return an exemplar with an empty mask and no clicks for each view."""
     none = collate_clicks([Clicks.none()] * len(image)).to(image.device)
     return ExemplarBatch(image.new_zeros(len(image), 1, *image.shape[2:]), none, none)
 
@@ -151,7 +151,7 @@ class ICMFormerPP(PlainViTNetwork):
     """iCMFormer++: a recall stream (previous mask, clicks) and an exemplar stream (its mask and clicks).
 
     Paper: the streams and their inputs, the exemplar-informed module, the cross-attention, the channel fusion, the
-    head. Ours: three patch embeddings and one positional embedding, image and maps joined by addition.
+    head. Ours: three patch embeddings and one positional embedding, and addition of image and maps.
     """
 
     entry_points = (*PlainViTNetwork.entry_points, "encode_image", "encode_exemplar", "segment")
@@ -182,46 +182,46 @@ class ICMFormerPP(PlainViTNetwork):
         exemplar: ExemplarBatch | None = None,
         started: Started | None = None,
     ) -> Output:
-        """Segment views of exactly `config.input_hw`: the union of all objects like the exemplar, and it (ours).
+        """Segment views of size `config.input_hw`: the union of the exemplar (ours) and all objects like it.
 
-        Without an exemplar (ours): its mask is empty, it has no clicks, and nothing guides the queries.
+        Without an exemplar, its mask is empty, it has no clicks, and the queries have no guide (ours).
         """
         patches, tokens, *guide = self.start(image, exemplar) if started is None else started
         of_exemplar = EncodedExemplar(tokens, guide[0] if guide else None)
         return self.segment(EncodedImage(patches, None), of_exemplar, prev_mask, clicks)
 
     def start(self, image: Tensor, exemplar: ExemplarBatch | None = None) -> Started:
-        """Run what depends on image and exemplar: the exemplar's whole stream, and its guide if it has one."""
+        """Compute the features of image and exemplar: the exemplar's whole stream, and its guide if there is one."""
         encoded = self.encode_image(image)
         of_exemplar = self.encode_exemplar(image, encoded, exemplar)
         guide = () if of_exemplar.guide is None else (of_exemplar.guide,)
         return (encoded.patches, of_exemplar.tokens, *guide)
 
     def blocks(self) -> Sequence[nn.Module]:
-        """List the blocks of both streams, those between them and of the fusion, and the guide's."""
+        """List the blocks of both streams, of the cross-attention and the fusion, and of the guide."""
         backbone = self.backbone
         streams = [*backbone.blocks, *(backbone.exemplar_blocks or ()), *(backbone.cross_blocks or ())]
         fusion = self.fusion.blocks if isinstance(self.fusion, SelfAttentionFusion) else ()
         return (*streams, *fusion, *(() if self.guide is None else outermost(self.guide, residual)))
 
     def conditional(self) -> Sequence[nn.Module]:
-        """List the guide: views without an exemplar have none."""
+        """List the guide, which views without an exemplar do not use."""
         return () if self.guide is None else (self.guide,)
 
     def encode_image(self, image: Tensor) -> EncodedImage:
-        """Run what depends on the image alone."""
+        """Compute the features of the image alone."""
         self.config.check_view(image)
         normalised = self.normalise(image)
         patches = self.backbone.add_positions(self.backbone.patch_embed(normalised))
         return EncodedImage(patches, None if self.guide is None else self.guide.features(normalised))
 
     def encode_exemplar(self, image: Tensor, encoded: EncodedImage, exemplar: ExemplarBatch | None) -> EncodedExemplar:
-        """Run what depends on image and exemplar: once for a session, whose exemplar never changes (paper)."""
+        """Compute the features of image and exemplar, once per session, since its exemplar never changes (paper)."""
         exemplar = no_exemplar(image) if exemplar is None else exemplar
         expected = (image.shape[0], 1, *self.config.input_hw)  # not len(), which fixes the batch of an exported graph
         if exemplar.mask.shape != expected:
             raise InputError(
-                f"the exemplar's mask is {tuple(exemplar.mask.shape)}: expected {expected}, one a view and of its size"
+                f"the exemplar's mask is {tuple(exemplar.mask.shape)}: expected {expected}, one per view, of its size"
             )
         tokens, guide = self.backbone.add_positions(self.patch_embed_exemplar(self.exemplar_maps(exemplar))), None
         if self.guide is not None:
@@ -231,19 +231,19 @@ class ICMFormerPP(PlainViTNetwork):
             return EncodedExemplar(tokens, guide)
         patches = encoded.patches
         if self.config.exemplar_image == "masked":
-            # Ours: what is masked out takes the mean colour of ImageNet.
+            # Ours: masked pixels take the mean colour of ImageNet.
             masked = self.normalise(image) * exemplar.mask.to(image.dtype)
             patches = self.backbone.add_positions(self.backbone.patch_embed(masked))
         return EncodedExemplar(self.backbone.exemplar(patches + tokens), guide)
 
     def exemplar_maps(self, exemplar: ExemplarBatch) -> Tensor:
-        """Mask and clicks of the exemplar as far as the config shows them: (b, 3, h, w)."""
+        """Return maps (b, 3, h, w) of the exemplar's mask and clicks, as far as the config includes them."""
         config, hw = self.config, self.config.input_hw
         mask = exemplar.mask.to(self.image_mean.dtype)
         empty = torch.zeros_like(mask)
 
         def disks(clicks: ClickBatch) -> Tensor:
-            # The field says the sign, not the clicks' own flags.
+            # The field determines the sign, not the flags of the clicks.
             return disk_maps(clicks, hw, config.click_radius).amax(1, keepdim=True).to(mask.dtype)
 
         positive = negative = empty
@@ -259,7 +259,7 @@ class ICMFormerPP(PlainViTNetwork):
         return torch.cat([mask if config.exemplar_mask else empty, positive, negative], 1)
 
     def segment(self, image: EncodedImage, exemplar: EncodedExemplar, prev_mask: Tensor, clicks: ClickBatch) -> Output:
-        """Run the rest, on what `encode_image` and `encode_exemplar` returned."""
+        """Run the rest of the network on the results of `encode_image` and `encode_exemplar`."""
         coords = self.patch_embed_coords(coordinate_maps(prev_mask, clicks, self.config.click_radius))
         tokens = image.patches + self.backbone.add_positions(coords)
         if self.config.two_stream:
@@ -271,7 +271,7 @@ class ICMFormerPP(PlainViTNetwork):
         return Output(upsample(logits, self.config.input_hw))
 
     def pretrained_names(self) -> dict[str, str]:
-        """As a plain ViT's; its second half starts both streams' (ours)."""
+        """Return the names as for a plain ViT; its second half initialises that of both streams (ours)."""
         names = super().pretrained_names()
         for name in self.backbone.state_dict():
             stem, _, rest = name.partition(".")
@@ -281,9 +281,9 @@ class ICMFormerPP(PlainViTNetwork):
         return names
 
     def load_exemplar_backbone(self, state: dict[str, Tensor]) -> list[str]:
-        """Start the exemplar-informed module's CNN from timm's ImageNet weights (paper); returns the names set.
+        """Load timm's ImageNet weights into the exemplar-informed module's CNN (paper); returns the names set.
 
-        Raises InputError if there is no such module, or naming what is missing or of another shape.
+        Raises InputError if there is no such module, or if tensors are missing or have another shape.
         """
         if self.guide is None:
             raise InputError("this network has no exemplar-informed module: it was built with exemplar_module=False")

@@ -1,8 +1,9 @@
-"""Small click networks: any backbone of timm encodes an image once, and SAM's decoder answers clicks on three scales.
+"""Small click networks (ours): a timm backbone encodes an image once, and SAM's decoder answers clicks at three scales.
 
-Ours. The decoder, its tokens and rules are SAM's (Kirillov et al. 2023), so that weights of MobileSAM are a start; maps
-of strides 8 and 4 come in where it enlarges, as in SAM 2 (Ravi et al. 2024), through convolutions that begin at zero.
-Frames are as large as the view needs, not square: with MobileSAM's weights the masks are like its, not the same.
+The decoder, its tokens and its rules are SAM's (Kirillov et al. 2023), so training can start from MobileSAM's weights.
+Maps of strides 8 and 4 are added in the decoder's upscaling, as in SAM 2 (Ravi et al. 2024), through convolutions that
+start at zero. Frames are only as large as the view needs, so with MobileSAM's weights the masks are similar to
+MobileSAM's but not equal.
 """
 
 import re
@@ -26,19 +27,21 @@ from models.networks.sam_prompts import DIM, NEGATIVE, POSITIVE, PromptEncoder, 
 from models.resampling import Resampling
 
 CANVAS = 1024
-"""Places are coded as in MobileSAM's frame of this side, in whose upper left corner a smaller frame lies."""
+"""Side of MobileSAM's frame, in which positions are encoded; a smaller frame is in its upper left corner."""
 SPOTS = (2.0, 8.0)
-"""Deviations of a click's spots, in cells of 4 pixels."""
+"""Standard deviations of a click's spots, in cells of 4 pixels."""
 LARGEST = 10.0
-"""Larger logits say no more."""
+"""Magnitude to which the last logits are clamped."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LiteConfig:
-    """`backbone`: a name of timm's whose maps have strides 4, 8 and 16, at least; `side`: long side of a view."""
+    """Shape of a small network."""
 
     backbone: str
+    """Name of a timm model with feature maps of strides 4, 8 and 16 at least."""
     side: int = 896
+    """Long side of views, in pixels."""
 
     def build(self) -> "Lite":
         """Build the network with fresh weights."""
@@ -46,7 +49,7 @@ class LiteConfig:
 
 
 class Pyramid(nn.Module):
-    """A backbone's maps at strides 8 and 4, and SAM's neck on those at stride 16 and below."""
+    """A backbone's maps at strides 8 and 4, and SAM's neck on the maps of stride 16 and coarser."""
 
     def __init__(self, backbone: str) -> None:
         super().__init__()
@@ -54,7 +57,7 @@ class Pyramid(nn.Module):
             self.trunk: Any = timm.create_model(backbone, features_only=True, pretrained=False)
         except (RuntimeError, AttributeError) as error:
             raise InputError(
-                f"backbone {backbone!r}: expected a name of timm's with feature maps (timm.list_models()): {error}"
+                f"backbone {backbone!r}: expected a timm model with feature maps (see timm.list_models()): {error}"
             ) from error
         strides, widths = self.trunk.feature_info.reduction(), self.trunk.feature_info.channels()
         places = {stride: number for number, stride in enumerate(strides)}
@@ -77,7 +80,7 @@ class Pyramid(nn.Module):
             nn.init.zeros_(self.lateral.weight)
 
     def forward(self, frame: Tensor) -> Started:
-        """Encode frames (b, 3, h, w): 256 channels at stride 16, the backbone's own at strides 8 and 4."""
+        """Encode frames (b, 3, h, w) to 256 channels at stride 16 and the backbone's channels at strides 8 and 4."""
         maps = self.trunk(frame)
         narrow, *rest = self.neck
         deepest = narrow(maps[-1])
@@ -90,10 +93,10 @@ class Pyramid(nn.Module):
 
 
 def spots(prompts: Prompts, hw: tuple[int, int]) -> Tensor:
-    """Draw clicks at stride 4: (b, 4, h, w) in 0..1, positive and negative ones, each as small and as wide spots."""
+    """Draw clicks at stride 4 as maps (b, 4, h, w) in 0..1: small and wide spots of each sign, positive first."""
     device = prompts.xy.device
     ys, xs = (torch.arange(num, device=device) for num in hw)
-    # A pixel's place is its index; the centre of a cell of four is at 1.5 of its pixels.
+    # A pixel's coordinate is its index, so the centre of a cell of 4 pixels is at 1.5.
     places = (prompts.xy.float() - 1.5) / 4
     maps = []
     for kind in (POSITIVE, NEGATIVE):
@@ -108,9 +111,10 @@ def spots(prompts: Prompts, hw: tuple[int, int]) -> Tensor:
 
 
 class Details(nn.Module):
-    """Changes the features from which masks are made near clicks; begins by changing nothing.
+    """Change the features from which masks are made, near clicks; with fresh weights the change is zero.
 
-    SAM's clicks are tokens, which say little about single cells: this sees clicks and the last mask where they are.
+    SAM's clicks are tokens, which carry little information about single cells. This module sees clicks and the last
+    mask as maps.
     """
 
     def __init__(self) -> None:
@@ -123,7 +127,7 @@ class Details(nn.Module):
         nn.init.zeros_(self.leave.bias)  # pyright: ignore[reportArgumentType]
 
     def forward(self, features: Tensor, maps: Tensor) -> Tensor:
-        """Take features (b, 32, h, w) and maps (b, 5, h, w); return what to add to the features."""
+        """Return the change to add to features (b, 32, h, w), given maps (b, 5, h, w)."""
         x = self.enter(torch.cat([features, maps.to(features.dtype)], dim=1))
         for block in self.blocks:
             x = block(x)
@@ -131,7 +135,7 @@ class Details(nn.Module):
 
 
 class DetailBlock(nn.Module):
-    """A depthwise convolution of 5 x 5 cells, a norm, and a pointwise one, beside what comes in."""
+    """A residual block: depthwise 5x5 convolution, norm, GELU and 1x1 convolution."""
 
     def __init__(self, width: int, dilation: int) -> None:
         super().__init__()
@@ -145,7 +149,7 @@ class DetailBlock(nn.Module):
 
 
 class Lite(Sam):
-    """SAM's rules on frames that are padded to whole cells alone, with finer maps in the decoder."""
+    """SAM's rules on frames that are padded only to whole cells, with finer maps in the decoder."""
 
     stride = 32
     image_encoder: Pyramid
@@ -153,15 +157,15 @@ class Lite(Sam):
     def __init__(self, config: LiteConfig, image_encoder: Pyramid) -> None:
         super().__init__(config, image_encoder)
         if config.side > CANVAS:
-            raise InputError(f"side {config.side}: expected at most {CANVAS}, the square in which places are coded")
+            raise InputError(f"side {config.side}: expected at most {CANVAS}, the side in which positions are encoded")
         self.canvas = CANVAS
 
     def frame_rule(self, side: int) -> tuple[SizeRule, Resampling]:
-        """Size of views, and how pixels become one."""
+        """Return the size of views and how pixels are resized to it."""
         return LongSide(side), "half_pixel"
 
     def train(self, mode: bool = True) -> "Lite":
-        """Switch modes; the backbone's batch norms keep their statistics, which small batches of crops would spoil."""
+        """Switch modes; the backbone's batch norms stay in eval mode, since small batches spoil their statistics."""
         super().train(mode)
         for part in self.image_encoder.modules():
             if isinstance(part, nn.BatchNorm2d):
@@ -169,11 +173,11 @@ class Lite(Sam):
         return self
 
     def frame_hw(self, hw: tuple[int, int]) -> tuple[int, int]:
-        """Height and width that a view has in the frame: its own, but for a larger one."""
+        """Return the size of a view in the frame, which is its own size unless it is too large."""
         return hw if max(hw) <= self.config.side else super().frame_hw(hw)
 
     def make_halves(self) -> tuple[PromptEncoder, MaskDecoder]:
-        """Build what answers prompts; the convolutions of the finer maps begin at zero."""
+        """Build the prompt encoder and the decoder; the convolutions of the finer maps start at zero."""
         decoder = MaskDecoder(fine_widths=self.image_encoder.widths, details=Details())
         for conv in (decoder.conv_s0, decoder.conv_s1):
             assert conv is not None
@@ -194,21 +198,21 @@ class Lite(Sam):
         return torch.cat([last.clamp(-LARGEST, LARGEST) / LARGEST, spots(prompts, hw)], dim=1)
 
     def padded_hw(self, inside: tuple[int, int]) -> tuple[int, int]:
-        """Size of the frame around a view of size `inside`: the next whole cells."""
+        """Return the size of the frame around a view of size `inside`, rounded up to whole cells."""
         height, width = (-(-side // self.stride) * self.stride for side in inside)
         return height, width
 
     def encode(self, frame: Tensor) -> Started:
-        """Encode frames (b, 3, h, w): the embedding, and the backbone's maps at strides 8 and 4."""
+        """Encode frames (b, 3, h, w) to the embedding and the backbone's maps at strides 8 and 4."""
         return self.image_encoder(frame)
 
     def finish(self, encoded: Started) -> Started:
-        """Narrow the finer maps; these convolutions learn where the encoder does not."""
+        """Narrow the finer maps; these convolutions are trained even if the encoder is frozen."""
         embedding, second, first = encoded
         return embedding, *self.mask_decoder.fine_maps(second, first)
 
     def layers(self) -> Sequence[tuple[str, ...]]:
-        """List the layers: those of the backbone as timm numbers its stages, then the neck."""
+        """List the backbone's stages, as timm numbers them, then the neck."""
         stages = dict.fromkeys(
             ".".join(name.split(".")[:2]) if name.startswith("blocks.") else name.split(".")[0]
             for name, _ in self.image_encoder.trunk.named_parameters()
@@ -216,28 +220,28 @@ class Lite(Sam):
         return [*((f"image_encoder.trunk.{stage}.",) for stage in stages), ("image_encoder.",)]
 
     def fresh(self) -> tuple[str, ...]:
-        """List what MobileSAM has not."""
+        """List the parameters that MobileSAM does not have."""
         return "image_encoder.lateral.", "mask_decoder.conv_s", "mask_decoder.details."
 
     def fit_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Give weights that were saved before there were details those that change nothing."""
+        """Add neutral `details` to weights that were saved before the module existed."""
         details = {name: value for name, value in self.state_dict().items() if name.startswith("mask_decoder.details.")}
         return super().fit_state(state if details.keys() & state.keys() else details | state)
 
     def load_base(self, state: dict[str, Tensor]) -> list[str]:
-        """Start from MobileSAM's weights; returns the names that were set.
+        """Load MobileSAM's weights; returns the names of the tensors that were set.
 
-        Raises InputError naming what is missing or of another shape: then nothing was copied.
+        Raises InputError, before anything is copied, if tensors are missing or have another shape.
         """
         names = {ours: flat(ours) for ours in self.state_dict() if not ours.startswith(self.fresh())}
         return copy_tensors(self, state, names, "network")
 
     def load_backbone(self, state: dict[str, Tensor]) -> list[str]:
-        """Start from the backbone's own weights, by timm's names."""
+        """Load weights of the backbone under timm's names; returns the names of the tensors that were set."""
         names = {f"image_encoder.trunk.{key}": flat(key) for key in self.image_encoder.trunk.state_dict()}
         return copy_tensors(self, state, names, "backbone")
 
 
 def flat(name: str) -> str:
-    """Name a parameter as the whole model of timm does, of which a list of features numbers the stages apart."""
+    """Return a parameter's name in timm's whole model, whose feature extractor names the stages differently."""
     return re.sub(r"\bstages_(\d)\.", r"stages.\1.", name)

@@ -1,6 +1,6 @@
 """Mix Transformer, SegFormer's encoder, with EMC-Click's side input for the first click.
 
-Built from the paper (Xie et al., 2021; docs/PAPERS.md, EMC-Click); names are those of the published files.
+Built from the paper (Xie et al., 2021; docs/PAPERS.md, EMC-Click: base network), with the names of the published files.
 """
 
 import math
@@ -14,11 +14,11 @@ HEADS = (1, 2, 5, 8)
 REDUCTIONS = (8, 4, 2, 1)
 MLP_RATIO = 4
 MARKS = ("patch_embed1.proj.weight", "block1.0.attn.q.weight")
-"""Tensors by which a file of such a backbone is known."""
+"""Tensors that identify the file of such a backbone."""
 
 
 class OverlapPatchEmbed(nn.Module):
-    """Overlapping patches by a strided convolution: (b, c, h, w) -> tokens (b, n, dim) and their (rows, columns)."""
+    """Embed overlapping patches by a strided convolution: (b, c, h, w) -> tokens (b, n, dim) and (rows, columns)."""
 
     def __init__(self, channels: int, dim: int, side: int, stride: int) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class ReducedAttention(nn.Module):
 
 
 class DepthwiseConv(nn.Module):
-    """3x3 convolution of every channel by itself, over tokens laid out as a grid."""
+    """Depthwise 3x3 convolution over tokens laid out as a grid."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class DepthwiseConv(nn.Module):
 
 
 class MixMlp(nn.Module):
-    """MLP that mixes neighbours between its two linear maps: where the encoder learns positions."""
+    """MLP with a depthwise convolution between its linear maps, from which the encoder learns positions."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class MixMlp(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm attention and MLP; `drop_path` skips either with that probability in training (per sample)."""
+    """Pre-norm attention and MLP; in training, each is skipped per sample with probability `drop_path`."""
 
     def __init__(self, dim: int, heads: int, reduction: int, drop_path: float) -> None:
         super().__init__()
@@ -128,13 +128,13 @@ class MixTransformer(nn.Module):
         return [block for stage in (1, 2, 3, 4) for block in self.get_submodule(f"block{stage}").children()]
 
     def first_stage(self, image: Tensor) -> Tensor:
-        """Run what needs no click: the map of stage 1 (b, dim, h/4, w/4) of a normalised image."""
+        """Run stage 1, which needs no click, on a normalised image; returns its map (b, dim, h/4, w/4)."""
         return self._stage(1, image)
 
     def forward(self, first: Tensor, side: Tensor) -> list[Tensor]:
         """Run stages 2-4 on the map of `first_stage` and the click maps `side` (b, side channels, h, w).
 
-        The clicks join after stage 1 was recorded: the first map of the result does not contain them.
+        The clicks are added after stage 1 is recorded, so the first map of the result does not contain them.
         """
         tokens, grid_hw = self.patch_embed_side1(side)
         maps, x = [first], first + tokens.transpose(1, 2).view(first.shape[0], -1, *grid_hw)
@@ -177,7 +177,7 @@ class ConvNorm(nn.Module):
 
 
 class SegFormerHead(nn.Module):
-    """All-MLP decoder: `forward` returns the feature (b, dim, h/4, w/4) and its logits (b, 1, h/4, w/4)."""
+    """All-MLP decoder; `forward` returns the feature (b, dim, h/4, w/4) and its logits (b, 1, h/4, w/4)."""
 
     def __init__(self, dims: tuple[int, ...], dim: int) -> None:
         super().__init__()
@@ -193,7 +193,7 @@ class SegFormerHead(nn.Module):
         return feature, self.linear_pred(feature)
 
     def fuse(self, maps: Sequence[Tensor]) -> Tensor:
-        """Map each level linearly, upsample, concatenate from the coarsest on, and fuse by a 1x1 convolution."""
+        """Map each level linearly, upsample, concatenate from the coarsest on, and fuse with a 1x1 convolution."""
         hw = maps[0].shape[2:]
         parts = [
             F.interpolate(self.linear(level)(x), size=hw, mode="bilinear", align_corners=False)

@@ -1,4 +1,4 @@
-"""What plain-ViT networks share: patches, positions, blocks that attend in windows, weights pre-trained elsewhere."""
+"""Shared parts of plain-ViT networks: patches, positions, windowed blocks, and loading of pre-trained weights."""
 
 import functools
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ from models.networks.pretrained import copy_tensors
 
 WINDOW_PIXELS = 224
 MARKS = ("patch_embed.proj.weight", "blocks.0.attn.qkv.weight")
-"""Tensors by which a file of such a backbone is known."""
+"""Tensors that identify the file of such a backbone."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlainViTConfig:
-    """Shape of a network around a plain ViT; the defaults of all but the first four are those of ViT-B."""
+    """Shape of a network around a plain ViT; the defaults are ViT-B's."""
 
     dim: int
     depth: int
@@ -29,7 +29,7 @@ class PlainViTConfig:
     patch: int = 16
     head_dim: int = 256
     input_hw: tuple[int, int] = (448, 448)
-    """Size of the views it takes; another size than the weights' own resizes the positional embedding."""
+    """Height and width of views in pixels; the positional embedding of weights for another size is resized."""
     click_radius: float = 5.0
     dropout: float = 0.1
 
@@ -39,21 +39,21 @@ class PlainViTConfig:
         return self.input_hw[0] // self.patch, self.input_hw[1] // self.patch
 
     def traits(self) -> Traits:
-        """Traits of a network for views of `input_hw`; raises InputError if they do not divide into patches."""
+        """Return the traits of a network for views of `input_hw`; raises InputError if it does not fit the patches."""
         if any(side % (2 * self.patch) for side in self.input_hw):
             raise InputError(f"input_hw {self.input_hw}: expected multiples of {2 * self.patch} pixels")
         return Traits(size=self.input_hw, zoom_size=self.input_hw)
 
     def check_view(self, image: Tensor) -> tuple[int, int]:
-        """Size (h, w) of a view (b, 3, h, w); raises InputError unless it is `input_hw`."""
+        """Return the size (h, w) of a view (b, 3, h, w); raises InputError unless it is `input_hw`."""
         hw = (image.shape[2], image.shape[3])
         if hw != self.input_hw:
-            raise InputError(f"the view is {hw}: this network takes exactly {self.input_hw}")
+            raise InputError(f"the view is {hw}: this network takes only {self.input_hw}")
         return hw
 
 
 class PatchEmbed(nn.Module):
-    """Cut into patches and project: (b, c, h, w) -> (b, grid h, grid w, dim)."""
+    """Cut maps into patches and project them: (b, c, h, w) -> (b, grid h, grid w, dim)."""
 
     def __init__(self, channels: int, dim: int, patch: int) -> None:
         super().__init__()
@@ -67,33 +67,33 @@ class PatchEmbed(nn.Module):
 
 
 def window_size(grid: int, window_tokens: int) -> int:
-    """Side of an attention window on an axis of `grid` tokens; raises InputError unless it divides."""
+    """Return the side of attention windows on an axis of `grid` tokens; raises InputError unless it divides `grid`."""
     num = max(1, grid // window_tokens)
     if grid % num:
         raise InputError(
-            f"a grid of {grid} tokens does not divide into {num} attention windows: take an input size that is a "
-            f"multiple of {WINDOW_PIXELS} pixels (224, 448, 672, ...)"
+            f"a grid of {grid} tokens does not divide into {num} attention windows: set input_hw to multiples of "
+            f"{WINDOW_PIXELS} pixels (224, 448, 672, ...)"
         )
     return grid // num
 
 
 def to_windows(x: Tensor, window_hw: tuple[int, int]) -> Tensor:
-    """(b, gh, gw, c) -> (b * windows, window tokens, c), both row-major."""
+    """Cut a grid into windows: (b, gh, gw, c) -> (b * windows, window tokens, c), both row-major."""
     b, gh, gw, c = x.shape
     wh, ww = window_hw
     return x.view(b, gh // wh, wh, gw // ww, ww, c).transpose(2, 3).reshape(-1, wh * ww, c)
 
 
 def from_windows(x: Tensor, window_hw: tuple[int, int], grid_hw: tuple[int, int]) -> Tensor:
-    """Undo `to_windows`."""
+    """Join windows to a grid, as the inverse of `to_windows`."""
     (gh, gw), (wh, ww) = grid_hw, window_hw
     return x.view(-1, gh // wh, gw // ww, wh, ww, x.shape[-1]).transpose(2, 3).reshape(-1, gh, gw, x.shape[-1])
 
 
 def sin_cos_grid(grid_height: int, grid_width: int, dim: int) -> Tensor:
-    """Sines and cosines of the rows and the columns, (1, h * w, dim): MAE's positional embedding.
+    """Return MAE's positional embedding (1, h * w, dim): sines and cosines of the rows and the columns.
 
-    A start that knows which tokens are neighbours: from fresh weights it leaves the all-background plateau sooner.
+    It encodes which tokens are neighbours, so training from fresh weights leaves the all-background plateau sooner.
     """
     frequencies = 10_000 ** -(torch.arange(dim // 4) / (dim // 4))
     rows = torch.arange(grid_height)[:, None] * frequencies
@@ -105,10 +105,10 @@ def sin_cos_grid(grid_height: int, grid_width: int, dim: int) -> Tensor:
 
 @torch.no_grad()
 def mimetic_attention_(attention: Any, heads: int) -> None:
-    """Start attention as it ends in trained ViTs: tokens look at tokens like themselves (Trockman & Kolter, 2023).
+    """Initialise attention as in trained ViTs, where tokens attend to similar tokens (Trockman & Kolter, 2023).
 
     Queries times keys is about 0.7 Z + 0.7 I, values times projection about 0.4 Z - 0.4 I, with Z Gaussian of variance
-    1/dim. With few images and steps this matters: a click's mark spreads to similar neighbours from the first step on.
+    1/dim. This matters with few images and steps: a click spreads to similar neighbours from the first step on.
     """
     qkv, proj = attention.qkv.weight, attention.proj.weight
     dim = proj.shape[0]
@@ -126,7 +126,7 @@ def mimetic_attention_(attention: Any, heads: int) -> None:
 
 
 def vit_blocks(dim: int, heads: int, depth: int) -> nn.ModuleList:
-    """Pre-norm blocks as ViT and MAE have them, freshly drawn as MAE draws them."""
+    """Build pre-norm blocks as in ViT and MAE, initialised as in MAE."""
     from timm.models.vision_transformer import Block
 
     norm: Any = functools.partial(nn.LayerNorm, eps=1e-6)
@@ -136,7 +136,7 @@ def vit_blocks(dim: int, heads: int, depth: int) -> nn.ModuleList:
 
 
 def xavier_(module: nn.Module) -> None:
-    """Draw every linear map afresh: Xavier weights, no bias."""
+    """Initialise every linear map with Xavier weights and zero bias."""
     for part in module.modules():
         if isinstance(part, nn.Linear):
             nn.init.xavier_uniform_(part.weight)
@@ -159,11 +159,11 @@ class PlainViT(nn.Module):
             self.pos_embed.copy_(sin_cos_grid(height, width, config.dim))
 
     def add_positions(self, tokens: Tensor) -> Tensor:
-        """(b, gh, gw, dim) -> the same shape."""
+        """Add the positional embedding to tokens (b, gh, gw, dim)."""
         return tokens + self.pos_embed.view(1, *tokens.shape[1:3], -1)
 
     def run(self, blocks: nn.ModuleList, x: Tensor, start: int = 1) -> Tensor:
-        """Run blocks, numbered from `start`, on (b, gh, gw, dim): within windows, but globally every `period`-th."""
+        """Run blocks, numbered from `start`, on (b, gh, gw, dim): in windows, except every `period`-th block."""
         grid_hw = x.shape[1], x.shape[2]
         windowed = False
         for number, block in enumerate(blocks, start):
@@ -179,24 +179,26 @@ class PlainViT(nn.Module):
 
 
 def resize_pos_embed(pos_embed: Tensor, grid_hw: tuple[int, ...]) -> Tensor:
-    """Resize (1, g * g, dim) to another grid: bicubic, align_corners False, no antialiasing."""
+    """Resize a positional embedding (1, g * g, dim) to another grid: bicubic, half-pixel centres, no antialiasing."""
     side = round(pos_embed.shape[1] ** 0.5)
     if side * side != pos_embed.shape[1]:
-        raise InputError(f"a positional embedding of {pos_embed.shape[1]} tokens is not square: cannot resize it")
+        raise InputError(
+            f"the positional embedding has {pos_embed.shape[1]} tokens and cannot be resized: expected a square grid"
+        )
     grid = pos_embed.view(1, side, side, -1).permute(0, 3, 1, 2)
     resized = F.interpolate(grid, size=tuple(grid_hw), mode="bicubic", align_corners=False)
     return resized.permute(0, 2, 3, 1).flatten(1, 2)
 
 
 def fit_positions(state: dict[str, Tensor], key: str, grid_hw: tuple[int, int]) -> dict[str, Tensor]:
-    """Resize tensor `key`, if it is there, from another (square) grid."""
+    """Resize the tensor `key`, if it exists, from another (square) grid."""
     if key in state and state[key].dim() == 3 and state[key].shape[1] not in (0, grid_hw[0] * grid_hw[1]):
         state = {**state, key: resize_pos_embed(state[key], grid_hw)}
     return state
 
 
 def vit_names(backbone: PlainViT, prefix: str = "backbone.") -> dict[str, str]:
-    """Our name, below `prefix`, of every tensor that a timm or MAE ViT has too: its name there."""
+    """Map the names of our tensors, with `prefix`, to their names in a timm or MAE ViT, for all that it contains."""
     known = ("patch_embed.", "pos_embed", "blocks.")
     return {prefix + name: name for name in backbone.state_dict() if name.startswith(known)}
 
@@ -204,10 +206,11 @@ def vit_names(backbone: PlainViT, prefix: str = "backbone.") -> dict[str, str]:
 def load_vit(
     network: nn.Module, state: dict[str, Tensor], names: dict[str, str], grid_hw: tuple[int, int]
 ) -> list[str]:
-    """Copy a timm or MAE ViT's tensors into `network` (`names`: ours -> theirs); returns ours.
+    """Copy a timm or MAE ViT's tensors into `network` (`names`: ours -> theirs); returns our names.
 
-    Their positional embedding loses its class token's slot and is resized. What else the file holds (class token, final
-    norm, head) stays out. Raises InputError naming what is missing or of another shape: then nothing was copied.
+    The positional embedding loses the slot of its class token and is resized. Other tensors of the file (class token,
+    final norm, head) are ignored. Raises InputError, before anything is copied, if tensors are missing or have another
+    shape.
     """
     key = "pos_embed"
     if key in state and state[key].dim() == 3:
@@ -220,13 +223,13 @@ def load_vit(
 
 
 class PlainViTNetwork(Network):
-    """A network around a plain ViT (`backbone`): how its weights come from elsewhere."""
+    """Base of networks around a plain ViT (`backbone`), which can load pre-trained weights."""
 
     backbone: Any
     patch_embed_coords: PatchEmbed
 
     def fit_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Resize a positional embedding that was made for another (square) grid."""
+        """Resize a positional embedding that was trained for another (square) grid."""
         return fit_positions(state, "backbone.pos_embed", self.config.grid_hw)
 
     def blocks(self) -> Sequence[nn.Module]:
@@ -234,7 +237,7 @@ class PlainViTNetwork(Network):
         return self.backbone.blocks
 
     def positions(self) -> Sequence[nn.Parameter]:
-        """List the ViT's."""
+        """List that of the ViT."""
         return (self.backbone.pos_embed,)
 
     def click_embedding(self) -> Sequence[nn.Module]:
@@ -242,18 +245,18 @@ class PlainViTNetwork(Network):
         return (self.patch_embed_coords,)
 
     def layers(self) -> Sequence[tuple[str, ...]]:
-        """List patches and positions, the blocks, and what else the ViT has."""
+        """List patches and positions, the blocks, and the other parts of the ViT."""
         blocks = [(f"backbone.blocks.{number}.",) for number in range(len(self.backbone.blocks))]
         return [("backbone.patch_embed.", "backbone.pos_embed"), *blocks, ("backbone.",)]
 
     def pretrained_names(self) -> dict[str, str]:
-        """Our name of every tensor that a timm or MAE ViT has too: its name there."""
+        """Map the names of our tensors to their names in a timm or MAE ViT, for all that it contains."""
         return vit_names(self.backbone)
 
     def load_backbone(self, state: dict[str, Tensor]) -> list[str]:
-        """Start from a timm or MAE ViT: copy its tensors in place and return the names of ours that were set.
+        """Load a timm or MAE ViT; returns the names of the tensors that were set.
 
-        What no such file has (embeddings of clicks and masks, cross-attention, fusion, decoder) keeps its weights.
-        Raises InputError naming what is missing or of another shape: then nothing was copied.
+        Parts that such files do not contain (embedding of clicks and masks, cross-attention, fusion, decoder) keep
+        their weights. Raises InputError, before anything is copied, if tensors are missing or have another shape.
         """
         return load_vit(self, state, self.pretrained_names(), self.config.grid_hw)

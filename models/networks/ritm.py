@@ -1,4 +1,4 @@
-"""RITM: HRNet + OCR whose stem receives the clicks and the previous mask (Sofiiuk et al., 2021)."""
+"""RITM: HRNet + OCR with the clicks and the previous mask added to its stem (Sofiiuk et al., 2021)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class RitmConfig:
 
 
 class Ritm(Network):
-    """Takes views of any size; trained on crops of about 320 x 480 pixels, zoomed in to a longest side of 400."""
+    """RITM's network for views of any size, trained on crops of 320 x 480 and zoomed in to a longest side of 400."""
 
     def __init__(self, config: RitmConfig) -> None:
         super().__init__()
@@ -51,9 +51,9 @@ class Ritm(Network):
         return self.feature_extractor.pretrained_parts()
 
     def float32_parts(self) -> Sequence[nn.Module]:
-        """List HRNet's."""
+        """List those of HRNet."""
         return self.feature_extractor.float32_parts()
 
     def load_backbone(self, state: dict[str, Tensor]) -> list[str]:
-        """Start from an ImageNet HRNet (timm's or the authors' names); returns the names that were set."""
+        """Load an ImageNet HRNet (timm's or the authors' names); returns the names of the tensors that were set."""
         return load_hrnet_backbone(self, state, "feature_extractor.")

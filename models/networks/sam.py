@@ -1,7 +1,7 @@
 """SAM, MobileSAM and SAM 2 on single images: an image encoder that sees no click, and a light decoder of prompts.
 
-Kirillov et al. 2023 (SAM), Zhang et al. 2023 (MobileSAM), Ravi et al. 2024 (SAM 2). The networks differ in their
-encoders, in how a view becomes the square frame that those take, and in a few rules; the decoder is one.
+Kirillov et al. 2023 (SAM), Zhang et al. 2023 (MobileSAM), Ravi et al. 2024 (SAM 2). The networks share the decoder.
+They differ in their encoders, in how a view becomes the encoder's square frame, and in a few rules.
 """
 
 import re
@@ -24,17 +24,17 @@ from models.networks.sam_prompts import DIM, NEGATIVE, TOP_LEFT, PromptEncoder, 
 from models.resampling import Resampling
 
 CERTAIN = 10.0
-"""A pixel of a given mask has this logit; one beside it, or in the padding, has its negative."""
+"""Logit of a pixel inside a given mask; pixels outside it, or in the padding, have the negative."""
 STABLE, MARGIN = 0.98, 0.05
-"""SAM 2: mask 0 is shown while a threshold raised by `MARGIN` keeps this much of what one lowered by it has."""
+"""SAM 2: mask 0 is stable if its area above `MARGIN` is at least `STABLE` times its area above -`MARGIN`."""
 LEAST_SIDE = 64
 LARGEST_LOGIT = 32.0
-"""SAM 2 feeds back logits of at most this size."""
+"""Magnitude to which SAM 2 clamps the logits that it feeds back."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamConfig:
-    """SAM's ViT. `side`: images are resized to this long side, in pixels, and padded to a square."""
+    """Shape of SAM. Images are resized to a long side of `side` pixels and padded to a square."""
 
     dim: int
     depth: int
@@ -52,7 +52,7 @@ class SamConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class MobileSamConfig:
-    """TinyViT-5M in place of SAM's ViT; the rest, and `side`, as there."""
+    """Shape of MobileSAM: TinyViT-5M instead of SAM's ViT; `side` is as in SAM."""
 
     dims: tuple[int, ...] = (64, 128, 160, 320)
     depths: tuple[int, ...] = (2, 2, 6, 2)
@@ -66,7 +66,7 @@ class MobileSamConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Sam2Config:
-    """SAM 2's Hiera. `side`: images are squeezed to side x side pixels, whatever their shape."""
+    """Shape of SAM 2. Images of any shape are squeezed to `side` x `side` pixels."""
 
     dim: int
     heads: int
@@ -90,11 +90,11 @@ class Sam2Config:
 
 
 class Sam(PromptNetwork):
-    """SAM's rules: the frame is padded at right and bottom, and mask 0 answers all prompts but a single first one."""
+    """SAM's rules: the frame is padded at right and bottom, and mask 0 is shown except for a single first prompt."""
 
     entry_points = (*PromptNetwork.entry_points, "encode")
     stride = PATCH
-    """A frame's side is a multiple of this."""
+    """The side of a frame is a multiple of this."""
 
     def __init__(self, config: Any, image_encoder: nn.Module) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ class Sam(PromptNetwork):
             raise InputError(f"side {config.side}: expected at least {LEAST_SIDE}, a multiple of {self.stride}")
         self.config = config
         self.canvas = config.side
-        """Side, in pixels, of the square in which places are coded."""
+        """Side, in pixels, of the square in which positions are encoded."""
         size, resampling = self.frame_rule(config.side)
         self.traits = Traits(
             size=size,
@@ -117,15 +117,15 @@ class Sam(PromptNetwork):
         self.prompt_encoder, self.mask_decoder = self.make_halves()
 
     def frame_rule(self, side: int) -> tuple[SizeRule, Resampling]:
-        """Size of views, and how pixels become one."""
+        """Return the size of views and how pixels are resized to it."""
         return LongSide(side), "half_pixel_uint8"
 
     def make_halves(self) -> tuple[PromptEncoder, MaskDecoder]:
-        """Build what answers prompts."""
+        """Build the prompt encoder and the mask decoder."""
         return PromptEncoder(), MaskDecoder()
 
     def start(self, image: Tensor) -> Started:
-        """Encode views (b, 3, h, w): the embedding (b, 256, side / 16, side / 16)."""
+        """Encode views (b, 3, h, w) to the embedding (b, 256, side / 16, side / 16)."""
         return self.encode_frame(self.framed(self.normalise(image)))
 
     def encode_frame(self, frame: Tensor) -> Started:
@@ -133,7 +133,7 @@ class Sam(PromptNetwork):
         return self.finish(self.encode(frame))
 
     def encode_once(self, image: Tensor) -> Started:
-        """Encode views (b, 3, h, w), of neighbours that are the same only one."""
+        """Encode views (b, 3, h, w); equal neighbouring views are encoded only once."""
         fresh = torch.cat([image.new_ones(1, dtype=torch.bool), (image[1:] != image[:-1]).flatten(1).any(1)])
         if bool(fresh.all()):
             return self.encode(self.framed(self.normalise(image)))
@@ -141,11 +141,11 @@ class Sam(PromptNetwork):
         return tuple(part[fresh.cumsum(0) - 1] for part in encoded)
 
     def encode(self, frame: Tensor) -> Started:
-        """Run the encoder: what `freeze_encoder` leaves as it is, so that a step of training runs it once."""
+        """Run the encoder, the part that `freeze_encoder` freezes; a training step then runs it once."""
         return (self.image_encoder(frame),)
 
     def finish(self, encoded: Started) -> Started:
-        """Make of the encoder's maps what prompts are answered on."""
+        """Convert the encoder's maps to the features on which prompts are answered."""
         return encoded
 
     def heavy_parts(self) -> Sequence[nn.Module]:
@@ -157,11 +157,11 @@ class Sam(PromptNetwork):
         return outermost(self, by_name)
 
     def positions(self) -> Sequence[nn.Parameter]:
-        """List the encoder's."""
+        """List those of the encoder."""
         return [parameter for name, parameter in self.image_encoder.named_parameters() if "pos_embed" in name]
 
     def layers(self) -> Sequence[tuple[str, ...]]:
-        """List patches and positions, the encoder's blocks (TinyViT's with the merging before them), and its neck."""
+        """List patches and positions, the encoder's blocks (TinyViT's with the merging before), and its neck."""
         trunk = "image_encoder.trunk" if hasattr(self.image_encoder, "trunk") else "image_encoder"
         blocks: dict[str, tuple[str, ...]] = {}
         for name, _ in self.image_encoder.named_parameters(prefix="image_encoder"):
@@ -172,7 +172,7 @@ class Sam(PromptNetwork):
         return [(f"{trunk}.patch_embed.", f"{trunk}.pos_embed"), *blocks.values(), ("image_encoder.",)]
 
     def conditional(self) -> Sequence[nn.Module]:
-        """List what answers one kind of prompts, or makes masks that are not scored."""
+        """List the parts for one kind of prompt, and those of masks that are not scored."""
         prompts, decoder = self.prompt_encoder, self.mask_decoder
         corners = prompts.point_embeddings[2:]
         objects = () if decoder.pred_obj_score_head is None else (decoder.pred_obj_score_head,)
@@ -180,11 +180,11 @@ class Sam(PromptNetwork):
         return (corners, prompts.no_mask_embed, prompts.mask_downscaling, *masks, *objects)
 
     def frame_hw(self, hw: tuple[int, int]) -> tuple[int, int]:
-        """Height and width that a view of `hw` has in the frame, without padding."""
+        """Return the size of a view of size `hw` in the frame, without padding."""
         return LongSide(self.config.side).apply(hw)
 
     def framed(self, x: Tensor) -> Tensor:
-        """Put maps (b, c, h, w) over a view into the frame; views of the network's size are only padded."""
+        """Resize and pad maps (b, c, h, w) over a view to the frame; views of the network's size are only padded."""
         hw = (x.shape[2], x.shape[3])
         inside = self.frame_hw(hw)
         if hw != inside:
@@ -193,7 +193,7 @@ class Sam(PromptNetwork):
         return F.pad(x, (0, width - inside[1], 0, height - inside[0]))
 
     def padded_hw(self, inside: tuple[int, int]) -> tuple[int, int]:
-        """Size of the frame around a view of size `inside`: a square."""
+        """Return the size of the frame around a view of size `inside`, which is a square."""
         return self.config.side, self.config.side
 
     def prompt(
@@ -219,21 +219,21 @@ class Sam(PromptNetwork):
         prev_mask: Tensor | None = None,
         boxes: Tensor | None = None,
     ) -> tuple[Masks, Tensor]:
-        """All four masks of prompts, and the number of the one that is shown, (b)."""
+        """Return all four masks for the prompts, and the index of the mask to show, (b)."""
         low_logits, fed = self.mask_input(low_logits, prev_mask)
         prompts = self.prompts(hw, clicks, boxes)
         masks = self.decode(started, prompts, low_logits, fed)
         return masks, self.choose(masks, is_first(prompts, fed))
 
     def prompts(self, hw: tuple[int, int], clicks: ClickBatch, boxes: Tensor | None = None) -> Prompts:
-        """Clicks and boxes in a view of `hw` as labelled places in the frame."""
+        """Convert clicks and boxes in a view of size `hw` to labelled positions in the frame."""
         scale = torch.tensor(self.frame_hw(hw), dtype=torch.float32) / torch.tensor(hw)
         scale = scale.to(clicks.yx.device)
         boxes = None if boxes is None else boxes * scale.flip(0).repeat(2)
         return self.prompt_encoder.rows(replace(clicks, yx=clicks.yx * scale), boxes)
 
     def mask_input(self, low_logits: Tensor | None, prev_mask: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-        """Logits that go in as a mask, and which samples have one, bool (b); from a mask where there are no logits."""
+        """Return logits for the mask input, made from `prev_mask` if needed, and which samples have one, bool (b)."""
         if low_logits is not None or prev_mask is None:
             return low_logits, None if low_logits is None else low_logits.new_ones(len(low_logits), dtype=torch.bool)
         fed = prev_mask.flatten(1).amax(1) > 0
@@ -246,7 +246,7 @@ class Sam(PromptNetwork):
     def decode(
         self, started: Started, prompts: Prompts, low_logits: Tensor | None = None, fed: Tensor | None = None
     ) -> Masks:
-        """Make all four masks, with `low_logits` going in where `fed` bool (b) says so (None: everywhere)."""
+        """Compute all four masks; `fed` bool (b) selects the samples that use `low_logits` (None: all)."""
         tokens = self.prompt_encoder.tokens(prompts.xy, prompts.labels, self.canvas)
         grid = (started[0].shape[2], started[0].shape[3])
         mask_map = self.prompt_encoder.mask_map(low_logits, grid)
@@ -260,21 +260,21 @@ class Sam(PromptNetwork):
     def detail_maps(
         self, prompts: Prompts, low_logits: Tensor | None, fed: Tensor | None, grid: tuple[int, int]
     ) -> Tensor | None:
-        """Maps (b, k, 4 h, 4 w) of what was asked, for a decoder that has details to change."""
+        """Return maps (b, k, 4 h, 4 w) of the prompts for a decoder with `details`; None for others."""
         return None
 
     def choose(self, masks: Masks, first: Tensor) -> Tensor:
-        """Number of the mask that is shown, (b): for a first prompt the best of three by its predicted IoU."""
+        """Return the index of the mask to show, (b): for a first prompt, the best of three by its predicted IoU."""
         return torch.where(first, best_candidate(masks), 0)
 
     def over_view(self, low_logits: Tensor, hw: tuple[int, int]) -> Tensor:
-        """Logits (b, 1, h, w) over a view of `hw`: by way of the frame, whose padding is cut off."""
+        """Resize logits to the frame and crop its padding, which gives logits over a view of size `hw`."""
         inside = self.frame_hw(hw)
         over_frame = F.interpolate(low_logits, size=self.padded_hw(inside), mode="bilinear")
         return over_frame[:, :, : inside[0], : inside[1]]
 
     def fed_back(self, low_logits: Tensor) -> Tensor:
-        """What goes in again with the next prompt."""
+        """Return the logits to pass with the next prompt."""
         return low_logits
 
     def forward(
@@ -286,9 +286,9 @@ class Sam(PromptNetwork):
         low_logits: Tensor | None = None,
         encoded: Started | None = None,
     ) -> Output:
-        """Encode and answer once; without `low_logits`, a `prev_mask` that is not empty goes in as logits.
+        """Encode and answer once; without `low_logits`, a nonempty `prev_mask` is converted to logits.
 
-        What is carried to the next look: the low-resolution logits, and what an encoder that does not learn has made.
+        `Output.carry` holds the low-resolution logits and, if the encoder is frozen, its output.
         """
         hw = (image.shape[2], image.shape[3])
         if started is None:
@@ -296,7 +296,7 @@ class Sam(PromptNetwork):
             started = self.finish(encoded)
         masks, chosen = self.answer(started, hw, clicks, low_logits, prev_mask)
         first = chosen > 0
-        # As a rule all samples are at the same click: masks that none of them may be shown cost nothing.
+        # Usually all samples are at the same click; masks that no sample may get are not resized.
         some = slice(int(bool(first.all())), None if bool(first.any()) else 1)
         numbers = torch.arange(NUM_MASKS, device=chosen.device)[some]
         candidates = self.over_view(masks.low_logits[:, some], hw)
@@ -315,7 +315,7 @@ class Sam(PromptNetwork):
         )
 
     def fit_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Resize the positions of a ViT that were made for frames of another side."""
+        """Resize the positional embeddings of a ViT that was trained on frames of another size."""
         own = self.state_dict()
         fitted = dict(state)
         for name, tensor in state.items():
@@ -332,7 +332,7 @@ class Sam(PromptNetwork):
 
 
 class Sam2(Sam):
-    """SAM 2's rules: the image is squeezed into the frame, and mask 0 must be stable to be shown."""
+    """SAM 2's rules: the image is squeezed into the frame, and mask 0 is shown only if it is stable."""
 
     stride = 32
 
@@ -341,20 +341,20 @@ class Sam2(Sam):
         self.no_mem_embed = nn.Embedding(1, DIM)
 
     def frame_rule(self, side: int) -> tuple[SizeRule, Resampling]:
-        """Size of views, and how pixels become one."""
+        """Return the size of views and how pixels are resized to it."""
         return (side, side), "half_pixel"
 
     def make_halves(self) -> tuple[PromptEncoder, MaskDecoder]:
-        """Build what answers prompts."""
+        """Build the prompt encoder and the mask decoder."""
         prompts = PromptEncoder(corners_first=True, always_pad=True)
         return prompts, MaskDecoder(fine_widths=(DIM, DIM), object_token=True)
 
     def frame_hw(self, hw: tuple[int, int]) -> tuple[int, int]:
-        """Height and width that a view has in the frame: all of it."""
+        """Return the size of a view in the frame, which is the whole frame."""
         return self.config.side, self.config.side
 
     def encode(self, frame: Tensor) -> Started:
-        """Encode frames: the embedding at stride 16, and maps of 64 and 32 channels at strides 8 and 4."""
+        """Encode frames to the embedding at stride 16 and maps of 64 and 32 channels at strides 8 and 4."""
         embedding, second, first = self.image_encoder(frame)
         embedding = embedding + self.no_mem_embed.weight.view(1, DIM, 1, 1)
         return embedding, *self.mask_decoder.fine_maps(second, first)
@@ -365,7 +365,7 @@ class Sam2(Sam):
         return (self.image_encoder, self.no_mem_embed, *fine)
 
     def choose(self, masks: Masks, first: Tensor) -> Tensor:
-        """Number of the mask that is shown: of three, too, where mask 0 is not stable (in eval mode only)."""
+        """Return the index of the mask to show: in eval mode, the best of three also if mask 0 is not stable."""
         if self.training:
             return super().choose(masks, first)
         area = [(masks.low_logits[:, 0] > margin).flatten(1).sum(1) for margin in (MARGIN, -MARGIN)]
@@ -373,26 +373,26 @@ class Sam2(Sam):
         return super().choose(masks, first | (stability < STABLE))
 
     def over_view(self, low_logits: Tensor, hw: tuple[int, int]) -> Tensor:
-        """The low-resolution logits themselves: they cover the view, and are resized to the image in one step."""
+        """Return the low-resolution logits, which cover the view and are resized to the image in one step."""
         return low_logits
 
     def fed_back(self, low_logits: Tensor) -> Tensor:
-        """What goes in again with the next prompt."""
+        """Return the logits to pass with the next prompt."""
         return low_logits.clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
 
 
 def is_first(prompts: Prompts, fed: Tensor | None) -> Tensor:
-    """Whether a single click or box is all that is given, bool (b): then three masks compete."""
+    """Whether a single click or box is the only prompt, bool (b), so that the best of three masks is shown."""
     given = prompts.counts & (prompts.labels >= NEGATIVE) & (prompts.labels <= TOP_LEFT)
     first = given.sum(1) == 1
     return first if fed is None else first & ~fed
 
 
 def pick(maps: Tensor, chosen: Tensor) -> Tensor:
-    """Take one of the maps (b, k, h, w) of each sample: (b, 1, h, w)."""
+    """Select one of the maps (b, k, h, w) of each sample: (b, 1, h, w)."""
     return maps.gather(1, chosen.view(-1, 1, 1, 1).expand(-1, 1, *maps.shape[2:]))
 
 
 def best_candidate(masks: Masks) -> Tensor:
-    """Number of the candidate, 1 to 3, of the best predicted IoU; the first of equals. Shape (b)."""
+    """Return the index, 1 to 3, of the candidate with the best predicted IoU (the first of equals), (b)."""
     return masks.quality[:, 1:].argmax(1) + 1

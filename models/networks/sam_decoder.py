@@ -1,7 +1,7 @@
 """SAM's mask decoder: a two-way transformer between prompt tokens and an image's embedding (Kirillov et al. 2023, A).
 
-SAM 2 (Ravi et al. 2024) adds a token for whether there is an object, and features of a finer scale. Modules carry
-SAM's names.
+SAM 2 (Ravi et al. 2024) adds a token that predicts whether there is an object, and features of finer scales. Modules
+have SAM's names.
 """
 
 from typing import NamedTuple
@@ -14,22 +14,22 @@ from torch import Tensor, nn
 from models.networks.sam_prompts import DIM
 
 NUM_MASKS = 4
-"""Mask 0 answers several prompts; masks 1 to 3 are the candidates for a single, ambiguous one."""
+"""Mask 0 is for several prompts; masks 1 to 3 are the candidates for a single, ambiguous prompt."""
 HEADS = 8
 
 
 class Masks(NamedTuple):
-    """`low_logits` (b, 4, 4 h, 4 w) of the four masks, and the IoU that each is predicted to have, (b, 4)."""
+    """`low_logits` (b, 4, 4 h, 4 w) of the four masks, and `quality`, their predicted IoUs, (b, 4)."""
 
     low_logits: Tensor
     quality: Tensor
 
 
 class MaskDecoder(nn.Module):
-    """Decodes masks from tokens and an embedding.
+    """Decode masks from prompt tokens and an image's embedding.
 
-    SAM 2's: `fine_widths`, the channels of an encoder's maps at strides 8 and 4, and `object_token`. Ours: `details`,
-    which makes of the features at stride 4 and of `maps` of the clicks a change of those features.
+    `fine_widths`, the channels of an encoder's maps at strides 8 and 4, and `object_token` are SAM 2's. `details` is
+    ours: it computes a change of the features at stride 4 from these features and `maps` of the clicks.
     """
 
     def __init__(
@@ -68,10 +68,10 @@ class MaskDecoder(nn.Module):
         fine: tuple[Tensor, Tensor] | None = None,
         maps: Tensor | None = None,
     ) -> Masks:
-        """Decode four masks: `embedding`, `codes` and `mask_map` (b or 1, 256, h, w).
+        """Decode four masks; `embedding`, `codes` and `mask_map` are (b or 1, 256, h, w).
 
-        `tokens` (b, n, 256), of which those count that `counts` bool (b, n) marks; `fine` (SAM 2): maps of 64 channels
-        at twice and of 32 channels at four times the grid.
+        `tokens` are (b, n, 256); `counts` bool (b, n) is False for padding. `fine` (SAM 2) holds maps of 64 channels at
+        twice and of 32 channels at four times the grid.
         """
         first = [] if self.obj_score_token is None else [self.obj_score_token.weight]
         own = torch.cat([*first, self.iou_token.weight, self.mask_tokens.weight])[None].expand(len(tokens), -1, -1)
@@ -88,7 +88,7 @@ class MaskDecoder(nn.Module):
         return Masks(low_logits, quality)
 
     def fine_maps(self, second: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
-        """Narrow the maps at strides 8 and 4 (SAM 2) to 64 and 32 channels: once an image, not once a prompt."""
+        """Narrow the maps at strides 8 and 4 (SAM 2) to 64 and 32 channels, once per image and not once per prompt."""
         assert self.conv_s0 is not None
         assert self.conv_s1 is not None
         return self.conv_s1(second), self.conv_s0(first)
@@ -101,7 +101,7 @@ class MaskDecoder(nn.Module):
 
 
 class TwoWayTransformer(nn.Module):
-    """Two layers in which tokens look at the image and the image at tokens, then a last look of the tokens."""
+    """Two layers in which tokens attend to the image and the image to tokens, then a last attention of the tokens."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -110,14 +110,14 @@ class TwoWayTransformer(nn.Module):
         self.norm_final_attn = nn.LayerNorm(DIM)
 
     def forward(self, image: Tensor, codes: Tensor, tokens: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the tokens (b, n, 256) and the image (b, 256, g, g) as they come out.
+        """Return the new tokens (b, n, 256) and image (b, 256, g, g).
 
-        What came in, places and output tokens included, is added to queries and keys everywhere; to values nowhere.
+        The inputs (the cells' position codes and all tokens) are added to queries and keys everywhere, never to values.
         """
         hw = image.shape[2:]
         cells, places = (x.flatten(2).transpose(1, 2) for x in (image, codes))
         cells = cells.expand(len(tokens), -1, -1)
-        # A token that only pads a batch is no key; where all count, as in a batch of one, there is nothing to mask.
+        # Padding tokens are masked as keys; without padding, as in a batch of one, there is nothing to mask.
         exporting = torch.compiler.is_compiling() or torch.compiler.is_exporting()
         keys = None if not exporting and bool(counts.all()) else counts[:, None, None, :]
         out = tokens
@@ -128,7 +128,7 @@ class TwoWayTransformer(nn.Module):
 
 
 class TwoWayLayer(nn.Module):
-    """Self-attention, tokens to image, a perceptron, image to tokens; each followed by its norm."""
+    """Self-attention, tokens to image, an MLP, image to tokens; each followed by its norm."""
 
     def __init__(self, *, first: bool) -> None:
         super().__init__()
@@ -145,8 +145,8 @@ class TwoWayLayer(nn.Module):
     def forward(
         self, tokens: Tensor, cells: Tensor, tokens_in: Tensor, places: Tensor, keys: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Take and return tokens and the image's cells; `keys` marks the tokens that are looked at (None: all)."""
-        if self.first:  # neither the tokens' codes nor a residual: they are what comes in
+        """Update tokens and the image's cells; `keys` marks the tokens that may be attended to (None: all)."""
+        if self.first:  # without codes and residual, since the tokens are the inputs themselves
             tokens = self.norm1(self.self_attn(tokens, tokens, tokens, keys))
         else:
             asking = tokens + tokens_in
@@ -158,7 +158,7 @@ class TwoWayLayer(nn.Module):
 
 
 class Attention(nn.Module):
-    """Attention of 8 heads with projections of its inputs to `width` and back."""
+    """Attention with 8 heads, which projects its inputs to `width` and back."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -166,7 +166,7 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(width, DIM)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, keys: Tensor | None = None) -> Tensor:
-        """Attend from q (b, n, 256) to k and v (b, m, 256); `keys` bool (b, 1, 1, m) marks those that may be seen."""
+        """Attend from q (b, n, 256) to k and v (b, m, 256); `keys` bool (b, 1, 1, m) is False for masked keys."""
         q, k, v = (
             project(x).unflatten(2, (HEADS, -1)).transpose(1, 2)
             for project, x in ((self.q_proj, q), (self.k_proj, k), (self.v_proj, v))
@@ -176,7 +176,7 @@ class Attention(nn.Module):
 
 
 class Perceptron(nn.Module):
-    """Three layers with ReLU between them, 256 values wide."""
+    """Three linear layers, 256 wide, with ReLU between them."""
 
     def __init__(self, outputs: int) -> None:
         super().__init__()

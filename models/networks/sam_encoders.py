@@ -1,6 +1,6 @@
-"""The image encoders of the SAM family: timm's ViT, TinyViT and Hiera with the necks that SAM and SAM 2 put on them.
+"""The image encoders of the SAM family: timm's ViT, TinyViT and Hiera with the necks of SAM and SAM 2.
 
-All heavy work on an image, none of which sees a click. Each gives maps of 256 channels at a sixteenth of the frame.
+They do all the heavy work on an image and see no click. Each returns maps of 256 channels at stride 16.
 """
 
 from functools import partial
@@ -19,7 +19,7 @@ PATCH = 16
 
 
 def vit(*, side: int, dim: int, depth: int, heads: int, global_blocks: tuple[int, ...]) -> nn.Module:
-    """Build SAM's ViT (ViTDet's: windows of 14 cells and a few global blocks) for frames of side x side pixels."""
+    """Build SAM's ViT (as ViTDet: windows of 14 cells and a few global blocks) for frames of side x side pixels."""
     return VisionTransformerSAM(
         img_size=side,
         embed_dim=dim,
@@ -35,7 +35,7 @@ def vit(*, side: int, dim: int, depth: int, heads: int, global_blocks: tuple[int
 
 
 class TinyVitWithNeck(nn.Module):
-    """TinyViT whose last stage keeps its size, and SAM's neck on it (MobileSAM); frames may have any size."""
+    """MobileSAM's encoder: TinyViT with an unstrided last stage, and SAM's neck; frames may have any size."""
 
     def __init__(self, *, dims: tuple[int, ...], depths: tuple[int, ...], heads: tuple[int, ...]) -> None:
         super().__init__()
@@ -57,12 +57,12 @@ class TinyVitWithNeck(nn.Module):
         )
 
     def forward(self, frame: Tensor) -> Tensor:
-        """Encode frames (b, 3, side, side): (b, 256, side / 16, side / 16)."""
+        """Encode frames (b, 3, side, side) to (b, 256, side / 16, side / 16)."""
         return self.neck(self.trunk.stages(self.trunk.patch_embed(frame)))
 
 
 class HieraWithPyramid(nn.Module):
-    """Hiera, and SAM 2's pyramid on it."""
+    """SAM 2's encoder: Hiera with a feature pyramid."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class HieraWithPyramid(nn.Module):
         self.laterals = nn.ModuleList([nn.Conv2d(width, DIM, 1) for width in widths])
 
     def forward(self, frame: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Encode frames (b, 3, side, side): maps of 256 channels at strides 16, 8 and 4."""
+        """Encode frames (b, 3, side, side) to maps of 256 channels at strides 16, 8 and 4."""
         _, maps = self.trunk.forward_intermediates(frame)
         deepest, third, second, first = (conv(x) for conv, x in zip(self.laterals, reversed(maps), strict=True))
         return third + F.interpolate(deepest, scale_factor=2.0, mode="nearest"), second, first

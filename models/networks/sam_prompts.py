@@ -1,7 +1,7 @@
 """SAM's prompt encoder: clicks, a box and low-resolution logits as tokens and maps (Kirillov et al. 2023, appendix A).
 
-SAM, MobileSAM and SAM 2 share its arithmetic; they differ in the order of tokens and in when a padding token is added.
-Modules carry the authors' names.
+SAM, MobileSAM and SAM 2 share the arithmetic; they differ in the order of tokens and in when a padding token is added.
+Modules have the authors' names.
 """
 
 import math
@@ -15,13 +15,13 @@ from models.click_maps import ClickBatch
 
 DIM = 256
 PAD, NEGATIVE, POSITIVE, TOP_LEFT, BOTTOM_RIGHT = range(-1, 4)
-"""Labels of places, by which `point_embeddings` are numbered; `PAD` is no place at all."""
+"""Labels of positions, which index `point_embeddings`; `PAD` has no position."""
 
 
 class Prompts(NamedTuple):
-    """Places as tokens are made of them: `xy` (b, n, 2) in pixels, `labels` long (b, n), and which count, bool (b, n).
+    """Positions from which tokens are made: `xy` (b, n, 2) in pixels, `labels` long (b, n), `counts` bool (b, n).
 
-    A row that does not count only fills a batch up.
+    Rows with `counts` False only pad the batch.
     """
 
     xy: Tensor
@@ -30,9 +30,9 @@ class Prompts(NamedTuple):
 
 
 class Places(nn.Module):
-    """Places as codes: the sine and cosine of random Fourier features (Tancik et al. 2020).
+    """Encode positions as the sine and cosine of random Fourier features (Tancik et al. 2020).
 
-    The matrix is drawn once, when a network is first trained, and never changes: decoder and codes belong together.
+    The matrix is drawn once, when a network is first trained, and never changes, since the decoder depends on it.
     """
 
     positional_encoding_gaussian_matrix: Tensor
@@ -42,23 +42,24 @@ class Places(nn.Module):
         self.register_buffer("positional_encoding_gaussian_matrix", torch.randn(2, DIM // 2))
 
     def forward(self, xy: Tensor) -> Tensor:
-        """Code places (..., 2), x and y as parts of the frame's side: (..., 256)."""
-        # In float32 under autocast too: half precision moves logits by a fifth of their deviation.
+        """Encode positions (..., 2), x and y as fractions of the frame's side, to (..., 256)."""
+        # In float32 even under autocast: half precision moves logits by a fifth of their standard deviation.
         with torch.autocast(xy.device.type, enabled=False):
             angles = 2 * math.pi * ((2 * xy.float() - 1) @ self.positional_encoding_gaussian_matrix.float())
             return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
     def grid(self, hw: tuple[int, int], side: float) -> Tensor:
-        """Code the centres of the first h x w of side x side cells: (1, 256, h, w)."""
+        """Encode the centres of the first h x w of side x side cells to (1, 256, h, w)."""
         device = self.positional_encoding_gaussian_matrix.device
         y, x = torch.meshgrid(*((torch.arange(num, device=device) + 0.5) / side for num in hw), indexing="ij")
         return self(torch.stack([x, y], dim=-1)).permute(2, 0, 1)[None]
 
 
 class PromptEncoder(nn.Module):
-    """Makes tokens of clicks and boxes, and a map of low-resolution logits.
+    """Encode clicks and boxes as tokens, and low-resolution logits as a map.
 
-    `corners_first` and `always_pad` are SAM 2's ways: a box before the clicks, and a padding token beside a box too.
+    `corners_first` and `always_pad` are set by SAM 2: a box comes before the clicks, and there is a padding token even
+    beside a box.
     """
 
     def __init__(self, *, corners_first: bool = False, always_pad: bool = False) -> None:
@@ -79,7 +80,7 @@ class PromptEncoder(nn.Module):
         )
 
     def rows(self, clicks: ClickBatch, boxes: Tensor | None = None) -> Prompts:
-        """List clicks and `boxes` (b, 4: x0, y0, x1, y1; NaN: none) as labelled places, in the order of tokens."""
+        """Return clicks and `boxes` (b, 4: x0, y0, x1, y1; NaN: none) as labelled positions, in the order of tokens."""
         labels = torch.where(clicks.positive, POSITIVE, NEGATIVE)
         parts = [Prompts(clicks.yx.flip(-1), labels, clicks.valid)]
         padded = torch.ones_like(clicks.valid[:, :1])
@@ -94,18 +95,18 @@ class PromptEncoder(nn.Module):
         return Prompts(*(torch.cat(column, dim=1) for column in zip(*parts, strict=True)))
 
     def tokens(self, xy: Tensor, labels: Tensor, side: int) -> Tensor:
-        """Make tokens (b, n, 256) of places `xy` (b, n, 2), in pixels of a frame of side x side, and their labels.
+        """Return tokens (b, n, 256) for positions `xy` (b, n, 2), in pixels of a frame of side x side, and labels.
 
-        Half a pixel is added to every place, as the authors do; padding has no place.
+        Half a pixel is added to every position, as in the authors' code; padding has no position.
         """
         kinds = torch.cat([kind.weight for kind in self.point_embeddings])
         placed = self.pe_layer((xy + 0.5) / side) + kinds[labels.clamp(min=0)]
         return torch.where((labels == PAD)[..., None], self.not_a_point_embed.weight, placed)
 
     def mask_map(self, low_logits: Tensor | None, grid: tuple[int, int]) -> Tensor:
-        """Make the map that is added to an image's embedding: (b or 1, 256, *grid).
+        """Return the map (b or 1, 256, *grid) to add to an image's embedding.
 
-        `low_logits` (b, 1, 4 times the grid): those of the last answer; None: there was none.
+        `low_logits` (b, 1, 4 times the grid) are those of the last answer; None if there was no answer.
         """
         if low_logits is None:
             return self.no_mask_embed.weight.view(1, DIM, 1, 1).expand(-1, -1, *grid)

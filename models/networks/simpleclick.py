@@ -1,7 +1,7 @@
 """SimpleClick: a plain ViT that adds the clicks and the previous mask to its tokens (Liu et al., ICCV 2023).
 
-Layout and names after the paper and the published weights; what those files carry but no forward uses (class token,
-its positional embedding, classification head, up-convolutions) is not built.
+Layout and names follow the paper and the published weights. Unused tensors of those files (class token and its
+positional embedding, classification head, up-convolutions) are not built (docs/PAPERS.md, SimpleClick).
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ class SimpleClickConfig(PlainViTConfig):
     """Shape of a SimpleClick network."""
 
     mimetic_start: bool = False
-    """Start fresh attention as trained attention looks like; for small networks that start from nothing."""
+    """Initialise attention as in trained networks (mimetic), for small networks without pre-trained weights."""
 
     def build(self) -> "SimpleClick":
         """Build the network with fresh weights."""
@@ -44,7 +44,7 @@ class Backbone(PlainViT):
                 mimetic_attention_(block.attn, config.heads)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(b, gh, gw, dim) -> the same shape."""
+        """Run the ViT: (b, gh, gw, dim) -> the same shape."""
         return self.run(self.blocks, self.add_positions(tokens))
 
 
@@ -53,7 +53,7 @@ def _norm(channels: int) -> nn.GroupNorm:
 
 
 class Neck(nn.Module):
-    """Four scales (1/4, 1/8, 1/16, 1/32) from the last block's tokens."""
+    """Build four scales (1/4, 1/8, 1/16, 1/32) from the last block's tokens."""
 
     def __init__(self, dim: int, dims: tuple[int, int, int, int]) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class ConvReLU(nn.Module):
 
 
 class Head(nn.Module):
-    """All-MLP decoder (SegFormer's) over the four scales: logits at 1/4."""
+    """All-MLP decoder (SegFormer's) over the four scales, with logits at 1/4."""
 
     def __init__(self, dims: tuple[int, int, int, int], dim: int, dropout: float) -> None:
         super().__init__()
@@ -95,15 +95,15 @@ class Head(nn.Module):
         self.conv_seg = nn.Conv2d(dim, 1, 1)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Fuse and classify."""
+        """Fuse the scales and classify each pixel."""
         return self.classify(self.fuse(features))
 
     def classify(self, fused: Tensor) -> Tensor:
-        """Logits (b, 1, h/4, w/4) of the fused feature."""
+        """Return logits (b, 1, h/4, w/4) of the fused feature."""
         return self.conv_seg(self.dropout(fused))
 
     def fuse(self, features: Sequence[Tensor]) -> Tensor:
-        """Narrow each scale, upsample to 1/4, concatenate, and fuse by a 1x1 convolution."""
+        """Narrow each scale, upsample to 1/4, concatenate, and fuse with a 1x1 convolution."""
         hw = features[0].shape[2:]
         parts = [
             F.interpolate(conv(x), size=hw, mode="bilinear", align_corners=False)
@@ -130,7 +130,7 @@ class SimpleClick(PlainViTNetwork):
         return Output(upsample(logits, self.config.input_hw))
 
     def decode(self, image: Tensor, prev_mask: Tensor, clicks: ClickBatch) -> tuple[Tensor, Tensor]:
-        """Fused feature (b, c, h/4, w/4 for patch 16) and its logits."""
+        """Return the fused feature (b, c, h/4, w/4 for patch 16) and its logits."""
         self.config.check_view(image)
         coords = coordinate_maps(prev_mask, clicks, self.config.click_radius)
         tokens = self.backbone.patch_embed(self.normalise(image)) + self.patch_embed_coords(coords)

@@ -1,4 +1,4 @@
-"""How iCMFormer++ makes one stream of its two: by channels, by self-attention, or by a plain sum."""
+"""Fusion of iCMFormer++'s two streams: by channels, by self-attention, or by a plain sum."""
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from models.networks.plain_vit import vit_blocks
 class ChannelFusion(nn.Module):
     """Channel fusion module: 1x1, depthwise 3x3 and 1x1 convolutions beside a 1x1 shortcut, on both streams' channels.
 
-    Paper: the structure; these layers, with biases, have its 2.96 M parameters exactly. Ours: no norms, a GELU after
+    Paper: the structure; with biases, these layers have exactly its 2.96 M parameters. Ours: no norms, and a GELU after
     the first and after the depthwise convolution.
     """
 
@@ -22,28 +22,28 @@ class ChannelFusion(nn.Module):
         self.shortcut = nn.Conv2d(2 * dim, dim, 1)
 
     def forward(self, recall: Tensor, exemplar: Tensor) -> Tensor:
-        """(b, gh, gw, dim) each -> (b, gh, gw, dim)."""
+        """Fuse two streams (b, gh, gw, dim) to one."""
         both = torch.cat([recall, exemplar], -1).permute(0, 3, 1, 2)
         x = F.gelu(self.depthwise(F.gelu(self.reduce(both))))
         return (self.mix(x) + self.shortcut(both)).permute(0, 2, 3, 1)
 
 
 class SelfAttentionFusion(nn.Module):
-    """The paper's ablation; ours how: one block over the tokens of both streams, then the sum of the streams."""
+    """An ablation of the paper, in our form: one block over the tokens of both streams, then the sum of the streams."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         self.blocks = vit_blocks(dim, heads, 1)
 
     def forward(self, recall: Tensor, exemplar: Tensor) -> Tensor:
-        """(b, gh, gw, dim) each -> (b, gh, gw, dim)."""
+        """Fuse two streams (b, gh, gw, dim) to one."""
         x = torch.cat([recall.flatten(1, 2), exemplar.flatten(1, 2)], 1)
         first, second = self.blocks[0](x).chunk(2, 1)
         return (first + second).view_as(recall)
 
 
 class SumFusion(nn.Module):
-    """No fusion module: the sum, as iCMFormer adds its streams (ours)."""
+    """The sum of the streams, as in iCMFormer, for a network without a fusion module (ours)."""
 
     def forward(self, recall: Tensor, exemplar: Tensor) -> Tensor:  # noqa: D102
         return recall + exemplar

@@ -1,6 +1,6 @@
-"""Swin as segmentation networks carry it: any input size, merging at a stage's end, a norm per level (Liu et al. 2021).
+"""Swin as in segmentation networks: any input size, merging at a stage's end, a norm per level (Liu et al. 2021).
 
-Built of timm's parts; imported by the networks that need it when they are built, because it imports timm.
+It is built from timm's parts. Networks import this module only when they are built, because it imports timm.
 """
 
 from collections.abc import Sequence
@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 
 class Block(SwinTransformerBlock):
-    """timm's block, but padded before it is shifted, as segmentation networks do.
+    """timm's block, but with padding before the shift, as in segmentation networks.
 
-    timm shifts first; the two differ where a side is no multiple of the window. The shift's mask assumes this order.
+    timm shifts first; the results differ if a side is not a multiple of the window. The shift's mask assumes padding
+    first.
     """
 
     def _attn(self, x: Tensor) -> Tensor:
@@ -26,14 +27,14 @@ class Block(SwinTransformerBlock):
 
 
 class Stage(nn.Module):
-    """Blocks of one resolution and, but for the last stage, the merging of their patches two by two."""
+    """Blocks of one resolution and, except in the last stage, the 2 x 2 merging of patches."""
 
     def __init__(self, dim: int, heads: int, window: int, drop_paths: Sequence[float], merge: bool) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
             Block(
                 dim,
-                input_resolution=(window, window),  # unused: with the next two, every size is treated alike
+                input_resolution=(window, window),  # unused, since the next two arguments allow every size
                 always_partition=True,
                 dynamic_mask=True,
                 num_heads=heads,
@@ -46,19 +47,19 @@ class Stage(nn.Module):
         self.downsample = PatchMerging(dim) if merge else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """(b, h, w, dim) -> the same shape, before merging."""
+        """Run the blocks on (b, h, w, dim), without merging."""
         for block in self.blocks:
             x = block(x)
         return x
 
     def merge(self, x: Tensor) -> Tensor:
-        """(b, h, w, dim) -> (b, h/2, w/2, 2 dim), odd sides padded."""
+        """Merge patches: (b, h, w, dim) -> (b, h/2, w/2, 2 dim), with odd sides padded."""
         assert self.downsample is not None
         return self.downsample(x)
 
 
 class Swin(nn.Module):
-    """Patches, stages and the norms of their outputs; how they are run is the networks' business."""
+    """Patches, stages and the norms of their outputs, which the networks run in different orders."""
 
     def __init__(
         self, dim: int, depths: tuple[int, ...], heads: tuple[int, ...], window: int, patch: int, drop_path: float
@@ -86,7 +87,7 @@ class Swin(nn.Module):
         return [block for level in range(len(self.layers)) for block in self.stage(level).blocks]
 
     def stage(self, level: int) -> Stage:
-        """One stage."""
+        """Return one stage."""
         stage = self.layers[level]
         assert isinstance(stage, Stage)
         return stage
@@ -98,16 +99,16 @@ class Swin(nn.Module):
 
 @torch.no_grad()
 def draw_(linear: nn.Linear) -> None:
-    """Draw a linear map as Swin draws it."""
+    """Initialise a linear map as in Swin."""
     nn.init.trunc_normal_(linear.weight, std=0.02)
     if linear.bias is not None:
         nn.init.zeros_(linear.bias)
 
 
 def swin_names(backbone: Swin, state: dict[str, Tensor], prefix: str = "backbone.") -> dict[str, str]:
-    """Our name, below `prefix`, of every tensor that a classifier's Swin has too: its name in `state`.
+    """Map the names of our tensors, with `prefix`, to their names in a classifier's `state`, for all that it contains.
 
-    timm merges at the start of a stage, the authors' files and we at the end of the one before.
+    timm merges at the start of a stage; the authors' files, and this module, at the end of the previous stage.
     """
     timm_layout = "layers.0.downsample.reduction.weight" not in state
     names: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""EMC-Click's template selection: the cells that look most like what was clicked (poster, section 3)."""
+"""EMC-Click's template selection: the cells most similar to the clicked ones (EMC-Click, section 3)."""
 
 import math
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from models.click_maps import ClickBatch
 
 
 class Templates(NamedTuple):
-    """Cells (row-major numbers) by falling score, int64 (b, k); `*_valid` is False where a sign has none."""
+    """Cells (row-major indices) by descending score, int64 (b, k); `*_valid` is False if a sign has none."""
 
     positive: Tensor
     negative: Tensor
@@ -20,9 +20,10 @@ class Templates(NamedTuple):
 
 
 def click_cells(clicks: ClickBatch, grid_hw: tuple[int, int]) -> Tensor:
-    """Number of the cell of a grid at stride 4 that each click falls into, int64 (b, n).
+    """Return the index, int64 (b, n), of each click's cell in a grid at stride 4.
 
-    A quarter of the coordinate, rounded half to even and bounded above; numbers below 0 become 0, as published.
+    A cell is a quarter of the coordinates, rounded half to even and bounded above; negative indices become 0, as
+    published.
     """
     rows = (0.25 * clicks.yx[..., 0]).round().clamp(max=grid_hw[0] - 1)
     columns = (0.25 * clicks.yx[..., 1]).round().clamp(max=grid_hw[1] - 1)
@@ -31,10 +32,10 @@ def click_cells(clicks: ClickBatch, grid_hw: tuple[int, int]) -> Tensor:
 
 @torch.no_grad()
 def select_templates(feature: Tensor, clicks: ClickBatch, distances: Tensor, num: int) -> Templates:
-    """Choose `num` cells for each sign: similar to its clicks, unlike the other sign's, and near.
+    """Select `num` cells for each sign: similar to its clicks, dissimilar to the other sign's, and near.
 
-    `feature` (b, c, h/4, w/4), `distances` (b, 2, h, w) of `squared_distances`. Negative cells are chosen even where
-    there is no negative click.
+    `feature` is (b, c, h/4, w/4), `distances` (b, 2, h, w) from `squared_distances`. Negative cells are selected even
+    if there is no negative click.
     """
     h, w = feature.shape[2:]
     cells = feature.permute(0, 2, 3, 1).flatten(1, 2)  # (b, h * w, c)
@@ -47,8 +48,8 @@ def select_templates(feature: Tensor, clicks: ClickBatch, distances: Tensor, num
     similar = []
     for sign, count in zip((clicks.positive, ~clicks.positive), counts, strict=True):
         chosen = similarity.masked_fill(~(clicks.valid & sign)[..., None], -math.inf).amax(1)
-        # The published lists pad the shorter sign, and padding takes part with similarity 0. A batch's own padding
-        # must not: the floor depends on the sample's counts alone.
+        # The public code pads the list of the sign with fewer clicks, and padding takes part with similarity 0. The
+        # padding of a batch must not, so this floor depends on the sample's counts alone.
         similar.append(torch.where((count < most)[:, None], chosen.clamp(min=0), chosen))
     hw = (distances.shape[2], distances.shape[3])
     diagonal = (hw[0] * hw[0] + hw[1] * hw[1]) ** 0.5  # math.hypot would fix the size of an exported graph
@@ -61,19 +62,20 @@ def select_templates(feature: Tensor, clicks: ClickBatch, distances: Tensor, num
 
 
 def best_cells(scores: Tensor, num: int) -> Tensor:
-    """Cells (b, num) of the highest scores (b, cells) in falling order; of equal ones the first comes first.
+    """Return the cells (b, num) with the highest of the scores (b, cells), in descending order; ties by index.
 
-    Many cells may be equally unlike a click, and `topk` leaves their order to the device. Scores are below 4, where
-    doubles still tell the steps apart that are subtracted; all steps together are less than a step of float32.
+    Many cells may be equally dissimilar to a click, and `topk` leaves their order to the device. A small step per index
+    is subtracted to order them. Scores are below 4, where doubles resolve this step, and all steps together are smaller
+    than a step of float32.
     """
     return (scores.double() - torch.arange(scores.shape[1], device=scores.device) * 2.0**-50).topk(num, dim=1).indices
 
 
 @torch.no_grad()
 def clicked_templates(clicks: ClickBatch, grid_hw: tuple[int, int], num: int) -> Templates:
-    """Take the clicked cells themselves, repeated to `num`: what is left without selection (ours).
+    """Return the clicked cells themselves, repeated to `num`, for networks without selection (ours).
 
-    Cells are sorted, so that neither the order of rows nor padding matters; a sign without clicks has no valid cell.
+    Cells are sorted, so that neither the order of clicks nor padding matters; a sign without clicks has no valid cell.
     """
     index = click_cells(clicks, grid_hw)
     chosen, valid = [], []

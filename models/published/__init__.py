@@ -1,6 +1,6 @@
-"""Read the authors' checkpoints into our networks: key mapping, strict, with a report.
+"""Load the authors' checkpoints into our networks: rename their tensors, load strictly and report.
 
-To add a family: a file with its Family, and a line in FAMILIES.
+To add a family, add a file with its Family and a line in FAMILIES.
 """
 
 import dataclasses
@@ -43,11 +43,11 @@ FAMILIES: tuple[Family, ...] = (
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What came of loading: counts of tensors, and the SHA-256 and shared prefix of a file ("" for a state dict).
+    """Result of loading: counts of tensors, and the SHA-256 and shared prefix of a file ("" for a state dict).
 
-    `num_loaded` of the file's tensors are in the network, `num_dead` are known and used by no forward, `num_aliases`
-    repeat another; `dead_parameters` counts the values of the last two and of unused parts. `missing_dead` names unused
-    tensors that this file lacks: harmless.
+    Of the file's tensors, `num_loaded` were loaded, `num_dead` are known but used by no forward, and `num_aliases`
+    repeat another tensor. `dead_parameters` counts the values of dead tensors, aliases and unused parts of tensors.
+    `missing_dead` names dead tensors that this file lacks, which is harmless.
     """
 
     num_loaded: int
@@ -60,11 +60,11 @@ class Report:
 
 
 def family(network: Network) -> Family:
-    """Family whose published files fit a network; raises InputError if there is none."""
+    """Return the family whose published files fit a network; raises InputError if there is none."""
     fitting = [known for known in FAMILIES if network.name.startswith(known.prefix)]
     if not fitting:
         raise InputError(
-            f"no published checkpoints are known for network {network.name!r}: known are those of "
+            f"no published checkpoints are known for network {network.name!r}: expected one of "
             f"{', '.join(known.prefix + '*' for known in FAMILIES)}"
         )
     return max(fitting, key=lambda known: len(known.prefix))
@@ -73,8 +73,8 @@ def family(network: Network) -> Family:
 def load(network: Network, source: str | Path | Mapping[str, Tensor]) -> Report:
     """Load published weights, in place; `source` is a file or a state dict under the authors' names.
 
-    Raises InputError that names every tensor that is missing, left over, of another shape or kind, or not finite: then
-    nothing was loaded.
+    Raises InputError, before anything is loaded, that names every tensor that is missing, unused, of another shape or
+    type, or not finite.
     """
     if isinstance(source, str | Path):
         weights, digest = read_weights(Path(source)), sha256(Path(source))
@@ -91,10 +91,10 @@ def load(network: Network, source: str | Path | Mapping[str, Tensor]) -> Report:
 
 
 def translate(network: Network, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Report]:
-    """Published tensors under our names, without those that no forward uses; the network is left as it is.
+    """Return published tensors under our names, without those that no forward uses; the network is not changed.
 
-    Raises InputError if an unused tensor has another shape than such files give it, or an alias differs from what it
-    repeats. Tensors on the meta device (shapes alone) are allowed.
+    Raises InputError if an unused tensor has an unexpected shape, or an alias differs from the tensor that it repeats.
+    Tensors may be on the meta device (shapes only).
     """
     known = family(network)
     dead = known.dead(network.config)
@@ -106,7 +106,7 @@ def translate(network: Network, state: Mapping[str, Tensor]) -> tuple[dict[str, 
         if original is not None:
             num_aliases, dead_parameters = num_aliases + 1, dead_parameters + tensor.numel()
             if not _repeats(tensor, state.get(original)):
-                wrong.append(f"{key} differs from {original}, which it repeats in such files")
+                wrong.append(f"{key} differs from {original}, to which it should be equal")
         elif key in dead:
             num_dead, dead_parameters = num_dead + 1, dead_parameters + tensor.numel()
             if tuple(tensor.shape) != dead[key]:
@@ -136,7 +136,7 @@ def _repeats(tensor: Tensor, original: Tensor | None) -> bool:
 
 
 def load_strict(network: Network, state: dict[str, Tensor], what: str) -> None:
-    """Load weights under our names or raise InputError listing what does not fit; then nothing was loaded."""
+    """Load weights under our names; raises InputError, before anything is loaded, listing tensors that do not fit."""
     state = network.fit_state(state)
     title = f"this {what} does not fit network {network.name or type(network).__name__}:"
     check_fit(title, shapes_of(network.state_dict()), shapes_of(state))
@@ -144,10 +144,10 @@ def load_strict(network: Network, state: dict[str, Tensor], what: str) -> None:
 
 
 def pack_clicks(clicks: Clicks, limit: int | None = None) -> Tensor:
-    """Pack clicks the way the authors' networks take them: float32 (1, 2n, 3), rows (y, x, order).
+    """Pack clicks as input of the authors' networks: float32 (1, 2n, 3), rows (y, x, order).
 
-    First the positive clicks, then, from row n on, the negative ones; unused rows are -1. `limit` keeps the first
-    clicks only and bounds n, which otherwise is that of the whole list (docs/PAPERS.md, RITM).
+    Positive clicks come first, negative ones from row n on; unused rows are -1. `limit` keeps only the first clicks and
+    bounds n (docs/PAPERS.md, RITM: clicks as maps).
     """
     num_positive = int(clicks.positive.sum())
     half = max(1, num_positive, len(clicks) - num_positive)

@@ -1,4 +1,7 @@
-"""Published EMC-Click files (docs/PAPERS.md, EMC-Click): their correction network has one block under three names."""
+"""Published EMC-Click files, in which one block of the correction network has three names.
+
+See docs/PAPERS.md, EMC-Click: mask-correction network.
+"""
 
 from typing import Any
 
@@ -7,7 +10,7 @@ from models.published.hrnet import dead_context
 
 
 def alias(key: str) -> str | None:
-    """The shared block of both correlation maps is also listed once for each sign."""
+    """Return the key of the shared block of both correlation maps for its copies, one for each sign."""
     for name in ("corr_conv_pos.", "corr_conv_neg."):
         if key.startswith(f"refiner.{name}"):
             return key.replace(name, "corr_conv.")
@@ -15,7 +18,7 @@ def alias(key: str) -> str | None:
 
 
 def dead_segformer(config: Any) -> Shapes:
-    """A norm of the encoder that nothing calls."""
+    """Return the shapes of the encoder's unused norm."""
     return norm("feature_extractor.backbone.norm_add", config.dims[0])
 
 

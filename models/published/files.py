@@ -1,7 +1,7 @@
-"""Open the authors' files without running what is in them, and say what a file is that holds no weights.
+"""Open the authors' files without running code from them, and explain files that hold no weights.
 
-`.pth` files are read with `weights_only=True` and stand-ins for the few classes that people pickle beside weights;
-there is no fallback to a full unpickle. Weights in `.safetensors` are read as they are.
+`.pth` files are read with `weights_only=True` and stand-ins for the few classes that are often pickled beside weights;
+there is no fallback to a full unpickle. `.safetensors` files are read directly.
 """
 
 import hashlib
@@ -27,29 +27,29 @@ PLACES = (
     *("state_dict", "model_state_dict", "model", "model_state", "module", "net", "network", "weights", "params"),
     "checkpoint",
 )
-"""Names under which files hold their state dict; the first that does counts."""
+"""Names under which files hold their state dict, in order of precedence."""
 AVERAGES = ("state_dict_ema", "ema_state_dict", "model_ema", "ema", "params_ema")
-"""The same of averages beside it, which count if there is nothing else."""
+"""Names of averaged weights, which are used only if there are no others."""
 COUNTER = "n_averaged"
-"""Beside the weights of torch's AveragedModel: of how many it is the average."""
+"""Number of averaged models, beside the weights of torch's AveragedModel."""
 
 OPTIMIZERS = ("optim", "param_groups")
-"""How names begin under which training keeps its own state."""
+"""Prefixes of the names under which training stores the optimiser's state."""
 DEEPEST = 3
-"""Dicts in dicts in which tensors are looked for."""
+"""Depth of nested dicts to which tensors are searched."""
 
 AGAIN = "download it again"
 ARCHIVES = {b"7z\xbc\xaf\x27\x1c": "7z", b"\x1f\x8b": "gzip", b"Rar!": "rar", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def refuse_lfs_pointer(path: Path) -> None:
-    """Raise InputError if Git left a pointer where the weights should be."""
+    """Raise InputError if the file is a Git LFS pointer instead of weights."""
     if path.is_file():
         with path.open("rb") as file:
             if file.read(24).startswith(b"version https://git-lfs"):
@@ -57,9 +57,9 @@ def refuse_lfs_pointer(path: Path) -> None:
 
 
 def read_file(path: Path) -> Any:
-    """Whatever a `.pth` or `.safetensors` holds, on the CPU.
+    """Read the content of a `.pth` or `.safetensors` file, on the CPU.
 
-    Raises InputError if it cannot be read, is something else, or wants to run something: then nothing of it ran.
+    Raises InputError if the file cannot be read, has another format, or would run code (which is then not run).
     """
     start = _start(path)
     if path.suffix == ".safetensors" or start[8:10] == b'{"':
@@ -71,16 +71,16 @@ def read_file(path: Path) -> Any:
         _check_zip(path)
     said: list[warnings.WarningMessage] | None = []
     try:
-        with stand_ins(), warnings.catch_warnings(record=True) as said:  # of torch, about files that it then refuses
+        with stand_ins(), warnings.catch_warnings(record=True) as said:  # torch warns before it refuses some files
             warnings.simplefilter("always")
             return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever the unpickler finds, the file is refused and named
+    except Exception as error:  # the unpickler may raise anything, and the file is refused in every case
         raise _unreadable(path, _reason(error, " ".join(str(warning.message) for warning in said or ()))) from error
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Weights:
-    """State dict of a file; `place`: where in the file it was; `prefix`: what was stripped, as all names had it."""
+    """State dict of a file, its `place` in the file, and the shared `prefix` that was stripped from all names."""
 
     state: dict[str, Tensor]
     place: str = ""
@@ -88,16 +88,16 @@ class Weights:
 
 
 def read_weights(path: Path) -> Weights:
-    """Open a `.pth` or `.safetensors` and find its weights; raises InputError if it holds none."""
+    """Open a `.pth` or `.safetensors` file and find its weights; raises InputError if it holds none."""
     return weights_of(read_file(path), path)
 
 
 def weights_of(content: Any, path: Path) -> Weights:
-    """Find the weights in what `read_file` returned; raises InputError that says what is there instead."""
+    """Find the weights in the result of `read_file`; raises InputError, naming the content, if there are none."""
     if isinstance(content, list | tuple) and content and all(isinstance(part, Mapping) for part in content):
         raise InputError(
-            f"{path} holds a list of {len(content)} checkpoints, the stages of one training: such files are not "
-            "supported; save the stage that you want as a file of its own"
+            f"{path} holds a list of {len(content)} checkpoints, the stages of one training, which is not supported: "
+            "save the stage that you want to a separate file"
         )
     places = [place for depth in range(4) for place in itertools.product((*PLACES, *AVERAGES), repeat=depth)]
     places.sort(key=lambda place: any(name in AVERAGES for name in place))
@@ -118,12 +118,12 @@ def _at(content: Any, place: tuple[str, ...]) -> Any:
 
 
 def _state(content: Any) -> dict[str, Tensor]:
-    """The weights of a state dict without what lies beside them; {} if it is none, as where more of them lie deeper."""
+    """Return the weights of a state dict without other entries; {} if it is none, or if most weights lie deeper."""
     if not isinstance(content, dict):
         return {}
     found = {str(key): tensor for key, value in content.items() if (tensor := _tensor(value)) is not None}
     tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
-    if any(_is_weight(value) for value in tensors.values()):  # arrays beside tensors are no weights
+    if any(_is_weight(value) for value in tensors.values()):  # arrays beside tensors are not weights
         found = {key: tensor for key, tensor in found.items() if key in tensors}
     found.pop(COUNTER, None)
     num = sum(map(_is_weight, found.values()))
@@ -141,7 +141,7 @@ def _is_weight(value: object) -> bool:
 
 
 def _places_of_weights(content: Mapping[Any, Any], depth: int = DEEPEST) -> Iterator[tuple[str, ...]]:
-    """Names on the way to each dict inside `content` that may be weights, and no optimiser's."""
+    """Yield the path to each dict inside `content` that may hold weights and is not an optimiser's."""
     for key, part in content.items():
         if isinstance(part, Mapping) and depth and not str(key).startswith(OPTIMIZERS):
             if any(map(_is_weight, part.values())):
@@ -154,9 +154,9 @@ def _none_in(content: Any) -> str:
     places = list(map(".".join, _places_of_weights(content))) if names and "param_groups" not in names else []
     if places:
         shown = ", ".join(places[:5]) + (" and others" if len(places) > 5 else "")
-        return f"holds tensors in {shown}, which are no known names of weights (save the one that you want alone)"
+        return f"holds tensors in {shown}, which are not known names of weights (save only the one that you want)"
     if any(name.startswith(OPTIMIZERS) for name in names):
-        return "holds no weights but the state of an optimiser"
+        return "holds the state of an optimiser but no weights"
     return "holds no weights"
 
 
@@ -165,11 +165,11 @@ def _unreadable(path: Path, reason: str) -> InputError:
 
 
 def _start(path: Path) -> bytes:
-    """First bytes of a file; raises InputError for what is clearly no weights file."""
+    """Return the first bytes of a file; raises InputError if they show that it holds no weights."""
     if path.is_dir():
         raise InputError(f"{path} is a folder: expected a file, .pth or .safetensors")
     if not path.is_file():
-        raise InputError(f"no checkpoint file at {path}")
+        raise InputError(f"no checkpoint file at {path}: expected a .pth or .safetensors file")
     refuse_lfs_pointer(path)
     try:
         with path.open("rb") as file:
@@ -181,47 +181,48 @@ def _start(path: Path) -> bytes:
     if start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<"):
         raise _unreadable(
             path,
-            "it is a web page, not weights: the download met a login, a question or an error; look at its address",
+            "it is a web page, not weights: the download led to a login, a question or an error; open its address "
+            "in a browser",
         )
     for mark, kind in ARCHIVES.items():
         if start.startswith(mark):
-            raise _unreadable(path, f"it is an archive ({kind}): unpack it, and give the file that is inside")
+            raise _unreadable(path, f"it is an archive ({kind}): unpack it and pass the file inside")
     return start
 
 
 def _check_zip(path: Path) -> None:
-    """Raise InputError if a zip, which modern `.pth` files are, is damaged: torch does not look at its checksums."""
+    """Raise InputError if a zip, the format of modern `.pth` files, is damaged; torch does not verify its checksums."""
     try:
         with zipfile.ZipFile(path) as archive:
             names, broken = archive.namelist(), archive.testzip()
-    except Exception as error:  # zipfile raises half a dozen kinds
+    except Exception as error:  # zipfile raises half a dozen types
         raise _unreadable(path, f"it is truncated or damaged: {AGAIN}") from error
     if broken is not None:
         raise _unreadable(path, f"it is damaged (the checksum of {broken} is wrong): {AGAIN}")
     if not any(name.endswith("/data.pkl") for name in names):
-        raise _unreadable(path, "it is an archive (zip): unpack it, and give the file that is inside")
+        raise _unreadable(path, "it is an archive (zip): unpack it and pass the file inside")
 
 
 def _reason(error: Exception, said: str) -> str:
-    """Why torch refused a file, of which it `said` this, without its advice to read it unsafely."""
+    """Explain why torch refused a file, given its warnings `said`, without its advice to load the file unsafely."""
     text = str(error).strip()
     wanted = re.search(r"GLOBAL ([\w.]+)", text)
     if wanted:
         return (
-            f"it wants to create or run {wanted[1]}, which weights never need; it is refused, nothing of it was run "
-            "(a file with nothing but the state dict is taken)"
+            f"it would create or run {wanted[1]}, which weights never need, so it was refused and nothing was run; "
+            "save the state dict alone"
         )
     protocol = re.search(r"Detected pickle protocol (\d)", said)
     if protocol and "Unsupported operand" in text:
         return (
-            f"it was pickled by protocol {protocol[1]}, and protocol 2 is what can be read without running anything: "
-            "save it by torch.save without pickle_protocol"
+            f"it was pickled with protocol {protocol[1]}, but only protocol 2 can be read without running code: "
+            "save it with torch.save without pickle_protocol"
         )
     if refused := re.search(r"Can only [^,]*?(append|extend|SETITEM|create|build).*but got (.*)", text, re.IGNORECASE):
         return (
-            f"it holds a collection or object of a kind that weights never need ({refused[2].strip()}): save it without"
+            f"it holds a collection or object of a type that weights never need ({refused[2].strip()}): save it without that"
         )
     if isinstance(error, RuntimeError | EOFError | OSError):
         line = text.splitlines()[0] if text else type(error).__name__
         return f"it is truncated or damaged: {AGAIN} ({line})"
-    return "torch.save did not write it, or it is damaged"
+    return "it was not written by torch.save, or is damaged"

@@ -1,4 +1,4 @@
-"""Published FocusCut files: bare state dicts, all used, under our network's names (docs/PAPERS.md, FocusCut)."""
+"""Published FocusCut files: state dicts without unused tensors, under our names (docs/PAPERS.md, FocusCut: network)."""
 
 from models.published.family import Family
 

@@ -1,4 +1,4 @@
-"""Published RITM files (docs/PAPERS.md, RITM): HRNet + OCR; EMC-Click's have the same head."""
+"""Published RITM files with HRNet + OCR (docs/PAPERS.md, RITM: network); EMC-Click's files have the same head."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from models.published.family import Family, Shapes, conv, norm
 
 
 def dead_context(ocr_width: int) -> Shapes:
-    """The two projections of an attention over one class: they cannot change its result."""
+    """Return the shapes of the two projections for an attention over one class, which cannot change its result."""
     shapes: Shapes = {}
     for name in ("f_pixel", "f_object"):
         block = f"feature_extractor.ocr_distri_head.object_context_block.{name}"
@@ -16,7 +16,7 @@ def dead_context(ocr_width: int) -> Shapes:
 
 
 def dead(config: Any) -> Shapes:
-    """What a forward does not use, for a network's config."""
+    """Return the shapes of unused tensors for a network's config."""
     return dead_context(config.ocr_width)
 
 

@@ -1,4 +1,4 @@
-"""Published iCMFormer files (docs/PAPERS.md, iCMFormer): no weights are public, but the code's layout is."""
+"""iCMFormer's files: no weights are public, but their layout follows from the code (docs/PAPERS.md, iCMFormer)."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from models.published.family import Family, Shapes, conv, norm
 
 
 def swin_dead(config: Any) -> Shapes:
-    """A patch embedding for clicks that is never run, each block's index table (we compute it), and up-convolutions."""
+    """Return the shapes of an unused patch embedding for clicks, of computed index tables and of up-convolutions."""
     coords = "backbone.patch_embed_coords"
     shapes = conv(f"{coords}.proj", 3, config.dim, side=config.patch) | norm(f"{coords}.norm", config.dim)
     for level, depth in enumerate(config.depths):
@@ -17,7 +17,7 @@ def swin_dead(config: Any) -> Shapes:
     return shapes | plain_vit.up_convolutions(config.head_dim)
 
 
-LICENCE = "iCMFormer's own: see the LICENSE file of its project"
+LICENCE = "iCMFormer's licence: see the LICENSE file of its project"
 
 MARKS = ("backbone.blocks2.",)
 

@@ -1,4 +1,4 @@
-"""From a file of others to a network of ours: a whole published model, a backbone, or the base of a split network."""
+"""Import a published file into one of our networks, as the whole model, its backbone, or its base network."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +33,7 @@ from models.published.sam_onnx import read_pair
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where weights came from; `published_class` as the file's config names it, `place` and `prefix` of its Weights."""
+    """Origin of weights: `published_class` is the class in the file's config, `place` and `prefix` are Weights'."""
 
     file: str
     sha256: str
@@ -45,10 +45,11 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Imported:
-    """A network with a file's weights: `report` of a whole model; `started`, the names of the tensors set, of a part.
+    """A network with a file's weights.
 
-    `refinement`: the name of the one that the authors evaluate such weights with. `photos`: fingerprints of what the
-    weights were trained on, if they are a checkpoint's of ours.
+    `report` is set for a whole model, and `started`, the names of the tensors that were set, for a part. `refinement`
+    is the name of the one with which the authors evaluate such weights. `photos` holds the fingerprints of the training
+    photos if the weights come from a Maskwright checkpoint.
     """
 
     network: Network
@@ -60,21 +61,21 @@ class Imported:
 
 
 def import_model(path: Path, name: str) -> Imported:
-    """Load a published model into network `name`, strictly.
+    """Load a published model strictly into network `name`.
 
-    Raises InputError if the file is something else; if it is another network, the error names that.
+    Raises InputError if the file holds anything else; the error names the network that it holds, if known.
     """
     return _published(path, name, None)
 
 
 def import_pair(encoder: Path, decoder: Path, name: str) -> Imported:
-    """Load MobileSAM from the two ONNX files in which web pages carry it, strictly; `name` must be its network.
+    """Load MobileSAM strictly from the two ONNX files that web pages use; `name` must be its network.
 
-    Raises InputError if the files are something else.
+    Raises InputError if the files hold anything else.
     """
     lookup("network", name, NETWORKS)
     if name != "mobile_sam":
-        raise InputError(f"--network {name}: two files are MobileSAM's encoder and decoder; say --network mobile_sam")
+        raise InputError(f"--network {name}: two files are MobileSAM's encoder and decoder; pass --network mobile_sam")
     network = fresh(name)
     try:
         report = load(network, read_pair(encoder, decoder))
@@ -88,13 +89,13 @@ def import_pair(encoder: Path, decoder: Path, name: str) -> Imported:
 
 
 def _published(path: Path, name: str, built_on_it: str | None) -> Imported:
-    """Load a whole published model; `built_on_it` names the network that it will be the base of."""
+    """Load a whole published model; `built_on_it` names the network for which it will be the base."""
     lookup("network", name, NETWORKS)
     weights, config = _read(path)
     state = weights.state
     if kind := backbone_kind(state):
         raise InputError(
-            f"{path} holds a backbone ({kind}), not a whole click-to-mask model: say --as backbone to start "
+            f"{path} holds a backbone ({kind}), not a whole click-to-mask model: pass --as backbone to start "
             f"{built_on_it or name} from it"
         )
     names = _other_networks(path, config, name, state)
@@ -112,9 +113,9 @@ def _published(path: Path, name: str, built_on_it: str | None) -> Imported:
 
 
 def import_backbone(path: Path, name: str, seed: int = 0) -> Imported:
-    """Build network `name` with fresh weights by seed, and its backbone from a file of timm, MAE, torchvision, ...
+    """Build network `name` with fresh weights by seed, and load its backbone from a file of timm, MAE, torchvision, ...
 
-    Raises InputError if the file holds no backbone that this network has.
+    Raises InputError if the file does not hold this network's backbone.
     """
     lookup("network", name, NETWORKS)
     weights, config = _read(path)
@@ -122,7 +123,7 @@ def import_backbone(path: Path, name: str, seed: int = 0) -> Imported:
     if is_model(state):
         names = fitting(state)
         which = f" ({names[0]})" if names else ""
-        raise InputError(f"{path} holds a whole click-to-mask model{which}, not a backbone: leave --as backbone out")
+        raise InputError(f"{path} holds a whole click-to-mask model{which}, not a backbone: leave out --as backbone")
     network = fresh(name, seed)
     try:
         started = network.load_backbone({key.removeprefix("backbone."): tensor for key, tensor in state.items()})
@@ -135,14 +136,14 @@ def import_backbone(path: Path, name: str, seed: int = 0) -> Imported:
 
 
 def import_base(path: Path, name: str, seed: int = 0) -> Imported:
-    """Build network `name` with fresh weights by seed, and its base from another network: emc_vit_*, lite_s.
+    """Build network `name` (emc_vit_*, lite_s) with fresh weights by seed, and load its base from another network.
 
-    `path` is a checkpoint folder of ours or a published file. Raises InputError if it holds no such network.
+    `path` is a Maskwright checkpoint or a published file. Raises InputError if it does not hold that network.
     """
     lookup("network", name, NETWORKS)
     wanted = base_name(name)
     if wanted is None:
-        raise InputError(f"network {name} is not built on another: --as base is for emc_vit_* and lite_s")
+        raise InputError(f"network {name} has no base network: use --as base only for emc_vit_* and lite_s")
     if path.is_dir():
         base, description = checkpoint.load(path, expected_network=wanted)
         licence = description.get("info", {}).get("licence", UNKNOWN_LICENCE)
@@ -164,26 +165,26 @@ def import_base(path: Path, name: str, seed: int = 0) -> Imported:
 
 
 def plain(network: Network) -> str:
-    """Name of the refinement that is one look, with the threshold that the network's kind was made for."""
+    """Return the name of the refinement with one look and the mask threshold of this kind of network."""
     return "sam" if network.traits.prompted else "standard"
 
 
 def base_name(name: str) -> str | None:
-    """Name of the network that network `name` is built on, if it is an emc_vit_* or lite_s."""
+    """Return the name of the network that is the base of network `name`, if that is an emc_vit_* or lite_s."""
     if name == "lite_s":
         return "mobile_sam"
     return name.replace("emc_vit", "simpleclick_vit") if name.startswith("emc_vit") else None
 
 
 def fresh(name: str, seed: int = 0) -> Network:
-    """Build a registered network with the fresh weights of a seed; torch's own random state stays as it was."""
+    """Build a registered network with fresh weights by seed; torch's random state does not change."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return create(name)
 
 
 def fresh_groups(network: Network, started: tuple[str, ...]) -> dict[str, int]:
-    """Parts of a network none of whose tensors were set, and their counts of tensors; outermost names."""
+    """Return the outermost parts of a network of which no tensor was set, with their numbers of tensors."""
     groups: dict[str, int] = {}
     for name in network.state_dict().keys() - set(started):
         parts = name.split(".")
@@ -196,11 +197,11 @@ def fresh_groups(network: Network, started: tuple[str, ...]) -> dict[str, int]:
 def _read(path: Path) -> tuple[Weights, PublishedConfig | None]:
     folder = path if path.is_dir() else path.parent
     if (folder / checkpoint.DESCRIPTION).is_file() and (path.is_dir() or path.name == checkpoint.WEIGHTS):
-        raise InputError(f"{folder} is a checkpoint of ours: use the folder as it is, there is nothing to import")
+        raise InputError(f"{folder} is a Maskwright checkpoint already: use the folder itself instead of importing it")
     if path.suffix == ".onnx":
         raise InputError(
-            f"{path} is an ONNX file: MobileSAM's are read in pairs, ENCODER.onnx DECODER.onnx --network mobile_sam; "
-            "those of other networks are not read"
+            f"{path} is an ONNX file: expected MobileSAM's pair, ENCODER.onnx DECODER.onnx --network mobile_sam; ONNX "
+            "files of other networks cannot be read"
         )
     content: Any = read_file(path)
     return weights_of(content, path), config_of(content)
@@ -218,9 +219,9 @@ def _source(path: Path, weights: Weights, config: PublishedConfig | None, licenc
 
 
 def _other_networks(path: Path, config: PublishedConfig | None, name: str, state: dict[str, Tensor]) -> list[str]:
-    """Networks that the file's own config names instead of `name`; [] if that may be right.
+    """Return the networks that the file's config names instead of `name`; [] if `name` may be right.
 
-    Raises InputError if the config names a shape that no registered network has, or other behaviour than ours.
+    Raises InputError if the config has a shape that no registered network has, or a behaviour that ours do not have.
     """
     names = None if config is None else claimed(config)
     if config is None or names is None:
@@ -236,7 +237,7 @@ def _other_networks(path: Path, config: PublishedConfig | None, name: str, state
 
 
 def _misfit(path: Path, names: list[str], name: str, built_on_it: str | None) -> InputError:
-    advice = f"say --network {names[0]}" if built_on_it is None else f"the base of {built_on_it} is {name}"
+    advice = f"pass --network {names[0]}" if built_on_it is None else f"the base of {built_on_it} is {name}"
     if base_name(name) in names:
         advice += f", or --as base to build {name} on it"
     return InputError(f"{path} holds {' or '.join(names)}: {advice}")

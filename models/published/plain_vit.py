@@ -1,4 +1,4 @@
-"""Published plain-ViT files: SimpleClick, CFR-ICL; their dead tensors are iCMFormer's too."""
+"""Published plain-ViT files of SimpleClick and CFR-ICL; iCMFormer's files share their unused tensors."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ CLASS = "PlainVitModel"
 
 
 def up_convolutions(head_dim: int) -> Shapes:
-    """Up-convolutions of the head, of an option that no published network uses."""
+    """Return the shapes of the head's up-convolutions, an option that no published network uses."""
     shapes: Shapes = {}
     for number, dim in ((1, head_dim), (2, head_dim // 2)):
         half, name = dim // 2, f"head.up_conv{number}"
@@ -20,14 +20,14 @@ def up_convolutions(head_dim: int) -> Shapes:
 
 
 def dead(config: Any) -> Shapes:
-    """Class token, the classifier that was pre-trained with, and the head's up-convolutions."""
+    """Return the shapes of the class token, the pre-training's classifier and the head's up-convolutions."""
     shapes: Shapes = {"backbone.cls_token": (1, 1, config.dim)}
     shapes |= norm("backbone.fc_norm", config.dim) | linear("backbone.head", config.dim, 1000)
     return shapes | up_convolutions(config.head_dim)
 
 
 def reshape(key: str, tensor: Tensor) -> Tensor:
-    """Drop the unused class token's slot of the positional embedding."""
+    """Drop the slot of the unused class token from the positional embedding."""
     return tensor[:, 1:] if key == "backbone.pos_embed" and tensor.dim() == 3 else tensor
 
 

@@ -1,16 +1,16 @@
-"""What wrappers put before the names of weights: stripped where all names have it, explained where some do not."""
+"""Prefixes that wrappers add to the names of weights: stripped if all names have one, explained if only some do."""
 
 from collections import Counter
 from collections.abc import Callable, Collection
 
 PREFIXES = ("module.", "model.", "_orig_mod.", "net.", "network.")
-"""What DataParallel, torch.compile and the modules that people train in put before every name."""
+"""Prefixes of DataParallel, torch.compile and common training modules."""
 DEPTH = 3
-"""Parts of a name that may be a prefix in `prefix_note`."""
+"""Largest number of dotted parts in a prefix for `prefix_note`."""
 
 
 def shared_prefix(names: Collection[str]) -> str:
-    """What wrappers put before every name, in the order in which they were put on; "" if there is no such thing."""
+    """Return the wrappers' prefix that all names share, outermost first; "" if there is none."""
     prefix = ""
     while part := next((part for part in PREFIXES if all(name.startswith(prefix + part) for name in names)), ""):
         prefix += part
@@ -18,9 +18,9 @@ def shared_prefix(names: Collection[str]) -> str:
 
 
 def prefix_note(names: Collection[str], wanted: Collection[str], rename: Callable[[str], str] = str) -> str:
-    """Say what stands before most of the names that a network wants, and which names lack it; "" if nothing does.
+    """Explain an unknown prefix of most names that a network needs, and list the names without it; "" if there is none.
 
-    `rename`: from the authors' names to ours.
+    `rename` maps the authors' names to ours.
     """
     known = set(wanted)
     found = Counter(
@@ -35,7 +35,7 @@ def prefix_note(names: Collection[str], wanted: Collection[str], rename: Callabl
         f"{len(names) - len(others)} of {len(names)} names begin with it, but not {shown}" if others else "all have it"
     )
     return (
-        f"\n  the network's names stand behind {prefix!r} ({which}): save the state dict of that part alone, and "
+        f"\n  the network's names have the prefix {prefix!r} ({which}): save the state dict of that part alone, "
         "without the prefix"
     )
 

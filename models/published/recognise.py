@@ -1,4 +1,4 @@
-"""Tell what a file is: which registered network its config or its shapes name, or a backbone without a head."""
+"""Recognise published files: the registered network that a file's config or shapes match, or a backbone."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,10 +22,10 @@ SHAPE = {
     "ocr_width": ("ocr_width",),
     "small": ("small",),
 }
-"""Fields of our configs: where the authors' configs have them."""
+"""Paths in the authors' configs, by field of our configs."""
 
 BEHAVIOUR = {("use_disks",): True, ("norm_radius",): 5}
-"""What all our networks do, as `Family.behaviour`."""
+"""Settings that all our networks implement, as in `Family.behaviour`."""
 
 BACKBONES = {
     "ViT": plain_vit.MARKS,
@@ -34,18 +34,18 @@ BACKBONES = {
     "HRNet": hrnet.MARKS,
     "ResNet": deeplab.MARKS,
 }
-"""Tensors by which the files of timm, torchvision, MAE and the authors' pre-training are known."""
+"""Tensors that identify backbones of timm, torchvision, MAE and the authors' pre-training, by kind."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedConfig:
-    """What a file says of the network that it was saved from: its dotted class, and values by parameter."""
+    """A file's description of its network: the dotted class name, and values by parameter."""
 
     class_name: str
     params: dict[str, Any] = field(default_factory=dict)
 
     def at(self, path: tuple[str, ...]) -> Any:
-        """Value at a path of names; None where the config does not have it."""
+        """Return the value at a path of names; None if the config does not have it."""
         value: Any = self.params
         for name in path:
             value = value.get(name) if isinstance(value, Mapping) else None
@@ -53,7 +53,7 @@ class PublishedConfig:
 
 
 def config_of(content: Any) -> PublishedConfig | None:
-    """Config beside the weights in what `read_file` returned, if it has the authors' form."""
+    """Return the config beside the weights in the result of `read_file`, if it has the authors' form."""
     config = content.get("config") if isinstance(content, Mapping) else None
     if not isinstance(config, Mapping) or not isinstance(config.get("class"), str):
         return None
@@ -64,7 +64,7 @@ def config_of(content: Any) -> PublishedConfig | None:
 
 
 def claimed(config: PublishedConfig) -> list[str] | None:
-    """Registered networks that a config names; None if its class is not known, [] if none has its shape."""
+    """List the registered networks that match a config; None if its class is unknown, [] if none has its shape."""
     starts = tuple(known.prefix for known in FAMILIES if known.class_name == config.class_name.rpartition(".")[2])
     if not starts:
         return None
@@ -76,7 +76,7 @@ def claimed(config: PublishedConfig) -> list[str] | None:
 
 
 def check_behaviour(config: PublishedConfig, name: str) -> None:
-    """Raise InputError if a config sets something that network `name` does otherwise and no shape would show."""
+    """Raise InputError if a config sets a behaviour that network `name` does not have and no shape would show."""
     settings = BEHAVIOUR | {
         path: ours for known in FAMILIES if name.startswith(known.prefix) for path, ours in known.behaviour.items()
     }
@@ -84,13 +84,13 @@ def check_behaviour(config: PublishedConfig, name: str) -> None:
         theirs = config.at(path)
         if theirs is not None and theirs != ours:
             raise InputError(
-                f"the file's config has {'.'.join(path)} = {theirs!r}: network {name} does {ours!r} only, and its "
-                "answers would differ"
+                f"the file's config has {'.'.join(path)} = {theirs!r}: network {name} supports only {ours!r}, so its "
+                "masks would differ"
             )
 
 
 def fits(name: str, state: Mapping[str, Tensor]) -> bool:
-    """Whether every tensor of a published file has its place in network `name`, by names and shapes."""
+    """Whether a published file fits network `name`, by the names and shapes of its tensors."""
     with torch.device("meta"):
         network = create(name)
     try:
@@ -103,7 +103,7 @@ def fits(name: str, state: Mapping[str, Tensor]) -> bool:
 
 
 def fitting(state: Mapping[str, Tensor]) -> list[str]:
-    """Registered networks that a published file fits."""
+    """List the registered networks that a published file fits."""
     starts = tuple(known.prefix for known in FAMILIES if any(key.startswith(known.marks) for key in state))
     return [name for name in NETWORKS if name.startswith(starts) and fits(name, state)]
 
@@ -115,7 +115,7 @@ def is_model(state: Mapping[str, Tensor]) -> bool:
 
 
 def backbone_kind(state: Mapping[str, Tensor]) -> str | None:
-    """Kind of backbone that a state dict is, a key of BACKBONES; None for a whole model or something else."""
+    """Return the kind of backbone in a state dict, a key of BACKBONES; None for a whole model or anything else."""
     if is_model(state):
         return None
     names = {key.removeprefix("backbone.") for key in state}

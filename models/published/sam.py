@@ -1,4 +1,4 @@
-"""Published files of SAM, MobileSAM and SAM 2.1: the names of the authors' code. Code and weights are Apache-2.0."""
+"""Published files of SAM, MobileSAM and SAM 2.1, under the names of the authors' code; all are Apache-2.0."""
 
 import re
 from typing import Any
@@ -13,12 +13,12 @@ STEM = {"image_encoder.patch_embed.seq.0.": "conv1", "image_encoder.patch_embed.
 
 
 def sam_rename(key: str) -> str:
-    """SAM's ViT has timm's names but for its perceptrons."""
+    """Return our name of a tensor: SAM's ViT has timm's names except in its MLPs."""
     return re.sub(r"^(image_encoder\.blocks\.\d+\.mlp)\.lin(\d)\.", r"\1.fc\2.", key)
 
 
 def mobile_sam_rename(key: str) -> str:
-    """TinyViT as timm has it: convolutions and norms by other names, a merging before its stage instead of after."""
+    """Return our name of a tensor: timm's TinyViT renames convolutions and norms, and merges before a stage."""
     if not key.startswith("image_encoder.") or key.startswith("image_encoder.neck."):
         return key
     for start, name in STEM.items():
@@ -31,12 +31,12 @@ def mobile_sam_rename(key: str) -> str:
 
 
 def mobile_sam_dead(config: Any) -> Shapes:
-    """The classifier that TinyViT was made with."""
+    """Return the shapes of TinyViT's classifier."""
     return norm("image_encoder.norm_head", config.dims[-1]) | linear("image_encoder.head", config.dims[-1], 1000)
 
 
 def sam2_rename(key: str) -> str:
-    """SAM 2's halves by SAM's names, Hiera's perceptrons by timm's."""
+    """Return our name of a tensor: SAM's names for the halves of SAM 2, and timm's names for Hiera's MLPs."""
     key = re.sub(r"^sam_(prompt_encoder|mask_decoder)\.", r"\1.", key)
     key = "no_mem_embed.weight" if key == "no_mem_embed" else key
     key = re.sub(r"^image_encoder\.neck\.convs\.(\d)\.conv\.", r"image_encoder.laterals.\1.", key)
@@ -47,12 +47,12 @@ def sam2_rename(key: str) -> str:
 
 
 def sam2_reshape(key: str, tensor: Tensor) -> Tensor:
-    """The token that stands for no memory is an embedding of one row here."""
+    """Reshape the token for an empty memory, which is an embedding with one row here."""
     return tensor[0] if key == "no_mem_embed" else tensor
 
 
 def sam2_dead(config: Any) -> Shapes:
-    """The memory of videos: encoder, attention, pointers and their positions. SAM 2.0's files lack three of these."""
+    """Return the shapes of the memory of videos: encoder, attention, pointers and positions; SAM 2.0 lacks three."""
     shapes: Shapes = {
         "maskmem_tpos_enc": (7, 1, 1, 64),
         "no_mem_pos_enc": (1, 1, 256),

@@ -1,6 +1,6 @@
-"""MobileSAM as web pages carry it, a pair of ONNX files: the weights in them, under the authors' names.
+"""Read MobileSAM's weights from the pair of ONNX files that web pages use, under the authors' names.
 
-An exporter keeps the names of most tensors. Of the others, the node that takes one tells which module it belongs to: a
+The exporter keeps the names of most tensors. For the others, the node that takes a tensor shows its module: a
 convolution has its batch norm folded in, a linear map is transposed, a norm of maps is a product and a sum.
 """
 
@@ -15,13 +15,13 @@ from torch import Tensor
 from models.errors import InputError
 
 EPS = 1e-5
-"""Of TinyViT's batch norms: one with a variance of 1 less this, and a mean of 0, only adds its bias."""
+"""Epsilon of TinyViT's batch norms; with a variance of 1 - EPS and a mean of 0, a batch norm only adds its bias."""
 
 
 def read_pair(encoder: Path, decoder: Path) -> dict[str, Tensor]:
     """Read an encoder and a decoder as the state dict of MobileSAM's authors.
 
-    Raises InputError if a file is no ONNX, or the first holds a decoder; not if the tensors are another network's.
+    Raises InputError if a file is not ONNX or the first holds a decoder; does not check which network they hold.
     """
     state = {f"image_encoder.{name}": array for name, array in _weights(encoder)}
     for name, array in _weights(decoder):
@@ -31,12 +31,12 @@ def read_pair(encoder: Path, decoder: Path) -> dict[str, Tensor]:
             name = f"{half}.{name}"
         state[name] = array
     if any("mask_decoder." in name or ".transformer." in name for name in state if name.startswith("image_encoder.")):
-        raise InputError(f"{encoder} holds a decoder: give the encoder first, then the decoder")
+        raise InputError(f"{encoder} holds a decoder: pass the encoder first, then the decoder")
     return {name: torch.from_numpy(np.array(array)) for name, array in state.items()}
 
 
 def _weights(path: Path) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the weights of an ONNX file, by names below its half of the network."""
+    """Yield the weights of an ONNX file, with names inside its half of the network."""
     import onnx
     from onnx import numpy_helper
 
@@ -44,10 +44,10 @@ def _weights(path: Path) -> Iterator[tuple[str, np.ndarray]]:
         raise InputError(f"no file at {path}: expected an ONNX file")
     try:
         graph: Any = onnx.load(path).graph
-    except Exception as error:  # protobuf has its own kinds of error
+    except Exception as error:  # protobuf raises its own error types
         raise InputError(f"{path} cannot be read as ONNX: {error}") from error
     if graph.name in ("encoder", "decoder"):
-        raise InputError(f"{path} was written by jobs.export: use the checkpoint that it was made of")
+        raise InputError(f"{path} was written by jobs.export: use the checkpoint from which it was exported")
     arrays = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
     named = {name for name in arrays if "." in name and not name.startswith("onnx::")}
     for name in named:
@@ -61,7 +61,7 @@ def _weights(path: Path) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _module(node: str) -> str:
-    """Dotted path of the module that a node belongs to: /seq/seq.0/c/Conv is seq.0.c."""
+    """Return the dotted path of a node's module: /seq/seq.0/c/Conv is in seq.0.c."""
     parts: list[str] = []
     for part in node.strip("/").split("/")[:-1]:
         if parts and part.startswith(f"{parts[-1]}."):
@@ -71,13 +71,13 @@ def _module(node: str) -> str:
 
 
 def _of_node(kind: str, place: int, module: str, array: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    """Weights that a nameless input of a node stands for."""
+    """Yield the weights that an unnamed input of a node holds."""
     if kind == "Conv" and module.endswith(".c"):
         yield from _folded(module, array) if place == 1 else [(f"{module.removesuffix('.c')}.bn.bias", array)]
     elif kind == "MatMul" and array.ndim == 2:
         yield f"{module}.weight", array.T
     elif kind == "Add" and module.endswith(".attn") and array.ndim == 3:
-        yield f"{module}.attention_biases", array[:, 0]  # as seen from the first cell of a window
+        yield f"{module}.attention_biases", array[:, 0]  # the biases for the first cell of a window
     elif kind in ("Mul", "Add") and array.ndim == 3 and array.shape[1:] == (1, 1):
         yield f"{module}.{'weight' if kind == 'Mul' else 'bias'}", array.reshape(-1)
     elif not module and kind == "Mul" and array.ndim == 4:
@@ -88,7 +88,7 @@ def _of_node(kind: str, place: int, module: str, array: np.ndarray) -> Iterator[
 
 
 def _folded(module: str, weight: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    """A convolution whose batch norm was folded into it, beside a norm that only adds the bias."""
+    """Yield a convolution with a folded batch norm, and a batch norm that only adds the bias."""
     norm, size = f"{module.removesuffix('.c')}.bn", len(weight)
     yield f"{module}.weight", weight
     yield f"{norm}.weight", np.ones(size, np.float32)

@@ -1,7 +1,7 @@
-"""What people pickle beside weights, as stand-ins: nothing of the classes and functions that a file names is run.
+"""Stand-ins for classes that are pickled beside weights, so that no class or function named in a file is run.
 
-NumPy's own unpickling is no exception: it takes the size of a value from the file, and crashes on one that lies. Its
-arrays of numbers are read, as some keep weights in them.
+This includes NumPy's unpickling, which takes the size of a value from the file and crashes if it is wrong. Arrays of
+numbers are read, because some files keep weights in them.
 """
 
 import contextlib
@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 CONFIG_LOSS = "isegm.model.modeling.transformer_helper.cross_entropy_loss"
-"""Where the loss in published SimpleClick configs comes from."""
+"""Module of the loss in published SimpleClick configs."""
 
 
 class Inert:
-    """Stands for a class or function that a file names, and for what that would make: it keeps nothing."""
+    """Stand-in for a class or function that a file names, and for its result; it stores nothing."""
 
     def __init__(self, *args: object) -> None:
         pass
@@ -27,7 +27,7 @@ class Inert:
 
 
 class DType:
-    """Stands for a NumPy dtype: `code` such as "<f8", "" for those of other kinds than numbers and text."""
+    """Stand-in for a NumPy dtype: `code` is a text such as "<f8", or "" unless it is for numbers or text."""
 
     def __init__(self, name: object = "", *rest: object) -> None:
         self.code = name if isinstance(name, str) and re.fullmatch(r"[biufcSU]\d{1,6}", name) else ""
@@ -38,7 +38,7 @@ class DType:
 
 
 class Array(Inert):
-    """Stands for a NumPy array: `tensor` if it holds numbers, else None."""
+    """Stand-in for a NumPy array: `tensor` if it holds numbers, else None."""
 
     tensor: Tensor | None = None
 
@@ -48,33 +48,33 @@ class Array(Inert):
         _, shape, dtype, by_columns, data = state
         if not isinstance(dtype, DType) or not isinstance(data, bytes) or not dtype.code:
             return
-        with contextlib.suppress(TypeError, ValueError):  # text, numbers that torch lacks, bytes of another size
+        with contextlib.suppress(TypeError, ValueError):  # text, numbers unknown to torch, bytes of another size
             values = np.frombuffer(data, dtype.code).reshape(shape, order="F" if by_columns else "C")
             self.tensor = torch.from_numpy(np.array(values, values.dtype.newbyteorder("="), order="C"))
 
 
 def array(*made_of: object) -> Array:
-    """An empty array, whose values come with its state."""
+    """Return an empty array; its values are set with its state."""
     return Array()
 
 
 def plain_dict(*made_of: object) -> dict[Any, Any]:
-    """Stands for `defaultdict`: an empty dict, as the unpickler fills no other."""
+    """Stand-in for `defaultdict`: returns an empty dict, since the unpickler fills no other type."""
     return {}
 
 
 def plain_list(*made_of: object) -> list[Any]:
-    """Stands for `deque`."""
+    """Stand-in for `deque`: returns an empty list."""
     return []
 
 
 def no_bytes(*made_of: object) -> bytes:
-    """Stands for `bytes`, by which the oldest form of pickle writes an empty value alone."""
+    """Stand-in for `bytes`, which the oldest pickle protocols call only for an empty value."""
     return b""
 
 
 def scalar(dtype: object = None, data: object = b"", *rest: object) -> Any:
-    """A NumPy number or text of its dtype and bytes; Inert for all else."""
+    """Return a NumPy number or text from its dtype and bytes; Inert for anything else."""
     if not isinstance(dtype, DType) or not dtype.code or not isinstance(data, bytes):
         return Inert()
     try:
@@ -105,7 +105,7 @@ _INERT = (
 
 
 def stand_ins() -> torch.serialization.safe_globals:
-    """Context in which `weights_only` loading takes these names, of NumPy 1 and 2, for their stand-ins."""
+    """Return the context in which `weights_only` loading replaces these names, of NumPy 1 and 2, by their stand-ins."""
     known: dict[str, Any] = dict.fromkeys(_INERT, Inert)
     known |= {"numpy.dtype": DType, "numpy.ndarray": Array}
     known |= {"collections.defaultdict": plain_dict, "collections.deque": plain_list, "builtins.bytes": no_bytes}

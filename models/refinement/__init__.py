@@ -1,4 +1,4 @@
-"""Refinements: what happens at a click. Each part is written once, as a generator; `build` composes them."""
+"""Refinements: the steps that answer a click. Each part is written once, as a generator, and `build` composes them."""
 
 from models.refinement.cascade import Cascade
 from models.refinement.composition import Refinement, build, why_not

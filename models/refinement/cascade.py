@@ -1,6 +1,6 @@
-"""CFR and A-CFR: feed the mask back without a new click (Sun et al., CFR-ICL, Eq. 4-5).
+"""Cascade-forward refinement (CFR, A-CFR): feed the mask back without a new click (Sun et al., CFR-ICL, Eq. 4-5).
 
-docs/PAPERS.md, CFR-ICL: cascade-forward refinement (CFR).
+See docs/PAPERS.md, CFR-ICL: cascade-forward refinement (CFR).
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from models.steps import Steps
 
 @dataclass(frozen=True, kw_only=True)
 class Cascade(Part):
-    """How often to refine, and after which clicks."""
+    """Settings of the cascade: how often to refine, and after which clicks."""
 
     name = "cascade"
     slot = Slot.REPEAT
@@ -30,17 +30,17 @@ class Cascade(Part):
     }
 
     steps: Annotated[int, AtLeast(0)] = 4
-    """Passes after the first (the n of CFR-n); 0 is no refinement."""
+    """Number of passes after the first (the n of CFR-n); 0 disables the cascade."""
     adaptive: bool = False
     """Stop when a pass changes at most `pixels` pixels of the mask (A-CFR)."""
     on_first_clicks: Annotated[int, AtLeast(0)] | None = 1
-    """Refine the first k clicks only: 1 is what the public code does; None, every click, is the paper."""
+    """Refine the first k clicks only: 1 as in the public code; None refines every click, as in the paper."""
     pixels: Annotated[int, AtLeast(0)] = 20
     threshold: Fraction = 0.49
 
     @classmethod
     def names(cls) -> Mapping[str, Self]:
-        """Settings that have a name; names.named reads all of (a_)cfr_N(_all_clicks)."""
+        """Named settings; `names.named` parses every (a_)cfr_N(_all_clicks)."""
         return {
             "cfr_1": cls(steps=1),
             "cfr_4": cls(steps=4),
@@ -50,28 +50,28 @@ class Cascade(Part):
         }
 
     def cost(self, traits: Traits) -> str:
-        """What it costs with such a network."""
+        """Describe the cost for a network with these traits."""
         corrects = traits.split and not traits.prompted
-        return "each pass corrects the last one's mask; the heavy half does not run again" if corrects else ""
+        return "each pass corrects the last mask; the heavy half does not run again" if corrects else ""
 
     def simplest(self) -> "Cascade | None":
-        """The same with settings that have no effect at their defaults; None if it changes nothing."""
+        """Return it with settings that have no effect at their defaults; None if it changes nothing."""
         plain = Cascade()
         if self.steps == 0 or self.on_first_clicks == 0:
             return None
         if not self.adaptive:
             return replace(self, pixels=plain.pixels, threshold=plain.threshold)
-        if self.steps == 1:  # one pass, whatever it changes
+        if self.steps == 1:  # always exactly one pass
             return replace(self, adaptive=False, pixels=plain.pixels)
         return self
 
     def click(self, step: Step, inside: Inside) -> Step:
-        """Repeat it."""
+        """Repeat the step."""
         return cascade(step, self)
 
 
 def cascade(step: Step, config: Cascade) -> Step:
-    """Repeat the whole step with the same clicks; every pass takes the mask and the zoom of the one before."""
+    """Repeat the whole step with the same clicks; each pass starts from the mask and zoom of the last one."""
 
     def refined(state: State) -> Steps[State]:
         limit = config.on_first_clicks
@@ -89,7 +89,7 @@ def cascade(step: Step, config: Cascade) -> Step:
 
 
 def num_changed(before: State, after: State, threshold: float) -> int:
-    """Pixels in which two masks differ, at full resolution."""
+    """Count the pixels in which two masks differ, at full resolution."""
     assert before.mask_prob is not None
     assert after.mask_prob is not None
     return int(((before.mask_prob > threshold) ^ (after.mask_prob > threshold)).sum())

@@ -1,4 +1,4 @@
-"""A refinement: parts in the order of their slots, and settings that are about all of them."""
+"""Compose a refinement from parts, in the order of their slots, and settings for all of them."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -24,60 +24,60 @@ P = TypeVar("P", bound=Part)
 
 @dataclass(frozen=True)
 class Refinement(Record):
-    """What to do at a click. The same parts in another order are the same refinement."""
+    """The steps that answer a click. The order in which parts are given does not matter."""
 
     parts: tuple[Part, ...] = ()
     _: dataclasses.KW_ONLY
     limit_longest_side: Annotated[int, AtLeast(1)] | None = None
-    """Shrink larger images first (whole-image looks of networks that take any size)."""
+    """Shrink images with a longer side than this, in pixels, for networks that take any size; None: do not shrink."""
     max_network_clicks: Annotated[int, AtLeast(0)] | None = None
-    """Show the network the first n clicks only; close-ups show all that lie in them."""
+    """Number of first clicks that the network sees (None: all); close-ups show all clicks inside them."""
     mask_threshold: Annotated[float, Above(0), Below(1)] = 0.49
     """Probability above which a pixel belongs to the mask."""
 
     def __post_init__(self) -> None:
-        """Put the parts in order; raises InputError for parts that exclude each other."""
+        """Sort the parts; raises InputError for parts that exclude each other."""
         super().__post_init__()
         object.__setattr__(self, "parts", tuple(sorted(self.parts, key=lambda part: (part.slot, part.name))))
         names = [part.name for part in self.parts]
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise InputError(f"a refinement with two parts {twice[0]}: expected each part once")
+            raise InputError(f"the refinement has the part {twice[0]} twice: expected each part once")
         places = [part.name for part in self.parts if part.slot is Slot.PLACE]
         places += ["limit_longest_side"] if self.limit_longest_side is not None else []
         if len(places) > 1:
-            raise InputError(f"{' and '.join(places)} exclude each other: each decides where to look and how closely")
+            raise InputError(f"{' and '.join(places)} exclude each other, since each sets the view: leave one out")
 
     def part(self, kind: type[P]) -> P | None:
-        """Find the part of a kind."""
+        """Return the part of a kind, or None."""
         return next((part for part in self.parts if isinstance(part, kind)), None)
 
     def named_parts(self) -> dict[str, Any]:
-        """What it says by name, as it is written: every part or None (a part without settings: whether it is there)."""
+        """Return every part by name, or None if it is off (for a part without settings, a bool), and the settings."""
         on = {part.name: part for part in self.parts}
         parts = {name: on.get(name) if dataclasses.fields(kind) else name in on for name, kind in PARTS.items()}
         settings = (each.name for each in dataclasses.fields(self) if each.name != "parts")
         return parts | {name: getattr(self, name) for name in settings}
 
     def usual_parts(self) -> dict[str, Any]:
-        """The same where every part is off."""
+        """Return the same for a refinement without parts."""
         return Refinement().named_parts()
 
     def why_not(self, traits: Traits) -> Iterator[str]:
-        """Give the reasons for which a network with these traits cannot be refined so."""
+        """Yield the reasons why a network with these traits does not support this refinement."""
         for part in self.parts:
             yield from part.why_not(traits, self.parts)
         decided = isinstance(traits.size, tuple | LongSide) or traits.multiple > 1
         if decided and self.limit_longest_side is not None:
-            yield "limit_longest_side: this network decides the size of its views itself; leave it out"
+            yield "limit_longest_side: this network sets the size of its views itself; leave it out"
 
 
 def why_not(refinement: Refinement, traits: Traits) -> list[str]:
-    """Reasons for which a network with these traits cannot be refined so; none: it can (docs/REFINEMENTS.md)."""
+    """List why a network with these traits does not support a refinement; empty if it does (docs/REFINEMENTS.md)."""
     return list(refinement.why_not(traits))
 
 
 def build(refinement: Refinement, traits: Traits) -> Step:
-    """Compose the step of one click for a network with these traits; raises InputError where they exclude it."""
+    """Compose the step of one click for a network with these traits; raises InputError if it is not supported."""
     if reasons := why_not(refinement, traits):
         raise InputError("; ".join(reasons))
     masking = Masking(threshold=refinement.mask_threshold, binary=traits.prev_mask == "binary")
@@ -93,7 +93,7 @@ def build(refinement: Refinement, traits: Traits) -> Step:
 
 
 def plain_look(traits: Traits) -> Look:
-    """One look at a view by a network with these traits."""
+    """Return the look (one run on one view) for a network with these traits."""
     if traits.prompted:
         return prompted
     if traits.split:

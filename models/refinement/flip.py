@@ -1,4 +1,4 @@
-"""Flip: look at the view and at its mirror image, and average the logits."""
+"""Flip: run the network on the view and on its mirror image, and average the logits."""
 
 from dataclasses import dataclass, replace
 
@@ -18,7 +18,7 @@ class Flip(Part):
     source = "RITM's evaluation"
 
     def cost(self, traits: Traits) -> str:
-        """What it costs with such a network."""
+        """Describe the cost for a network with these traits."""
         return ENCODED if traits.prompted else ""
 
     def looks(self, inside: Inside) -> Inside:
@@ -27,7 +27,7 @@ class Flip(Part):
 
 
 def mirrored(view: View) -> View:
-    """Mirror a view left to right: column c becomes w - 1 - c. What it remembers is the caller's business."""
+    """Mirror a view left to right: column c becomes w - 1 - c. The caller sets its `memory`."""
     width = view.image.shape[-1]
 
     def turned(clicks: Clicks) -> Clicks:
@@ -47,7 +47,7 @@ def mirrored(view: View) -> View:
 
 
 def flip(look: Look) -> Look:
-    """Average the logits of two looks, before the sigmoid, as RITM; both may share a forward, each remembers."""
+    """Average the logits of both looks before the sigmoid, as RITM; they may share a forward and keep two memories."""
 
     def seen(view: View) -> Steps[Seen]:
         memories = view.memory or (None, None)

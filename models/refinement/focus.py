@@ -1,6 +1,6 @@
-"""Focus: close-ups around the clicks that correct details (Lin et al., FocusCut, CVPR 2022, Sec. 3).
+"""Focus: close-ups around clicks that correct details (Lin et al., FocusCut, CVPR 2022, Sec. 3).
 
-docs/PAPERS.md, FocusCut: inference.
+See docs/PAPERS.md, FocusCut: inference.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,16 +23,16 @@ from models.refinement.state import FocusClick, Look, Seen, State, Step, View
 from models.steps import Steps, together
 
 FAST_RATIO = 3.8 % 1
-"""The fast mode's 0.8 as the public code reads it, 0.7999999999999998: some radii are one pixel shorter than by 0.8."""
+"""The fast mode's 0.8 as the public code computes it, 0.7999999999999998, which makes some radii a pixel shorter."""
 MIN_RADIUS = 5
-"""Close-ups of this radius and less are skipped."""
+"""Close-ups with this radius in pixels, or a smaller one, are skipped."""
 Factor = Annotated[float, Above(0)]
 Side = Annotated[int, AtLeast(8)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Focus(Part):
-    """Which clicks get close-ups, and how those progress."""
+    """Settings of close-ups: which clicks get them, and how they progress."""
 
     name = "focus"
     slot = Slot.DETAILS
@@ -52,65 +52,65 @@ class Focus(Part):
     cuts = True
 
     clicks: Literal["all", "newest"] = "all"
-    """Look again, at every click, around all clicks that correct details, as published; or around the newest alone."""
+    """Clicks that get close-ups at every click: all that correct details, as published, or the newest only."""
     from_click: Annotated[int, AtLeast(1)] = 2
-    """First click that may get close-ups; where a session begins with a mask, its first click already may."""
+    """First click that may get close-ups; if a session begins with a mask, its first click may."""
     min_area_ratio: Annotated[float, AtLeast(0), AtMost(1)] = 0.2
-    """A click whose change is smaller than this part of the mask corrects a detail (lambda)."""
+    """A click corrects a detail if its change is smaller than this fraction of the mask (lambda)."""
     margin: Factor = 1.75
-    """The first close-up's radius is this many times the detail's reach (omega)."""
+    """Radius of the first close-up, as a multiple of the detail's reach (omega)."""
     turns: Annotated[int, AtLeast(1)] = 3
-    """Close-ups one after the other around a click, each with a radius of its own (T)."""
+    """Number of successive close-ups around a click, each with a new radius (T)."""
     growth: Factor = 1.1
-    """The next close-up's radius is this many times the reach of what the last one changed (omega hat)."""
+    """Radius of the next close-up, as a multiple of the reach of the last one's change (omega hat)."""
     erosion: Annotated[float, AtLeast(0)] = 2.0
-    """Changes thinner than about twice this do not count, in pixels of a close-up of side 384 (epsilon)."""
+    """Ignore changes thinner than about twice this, in pixels of a close-up of side 384 (epsilon)."""
     smallest: Factor = 0.2
-    """Radii do not fall below this many times the detail's reach."""
+    """Smallest radius, as a multiple of the detail's reach."""
     fixed_ratio: Factor | None = None
-    """Radius of the next close-up as a part of the last one's; None: by what the last one changed."""
+    """Radius of the next close-up as a fraction of the last one's; None: derived from the last one's change."""
     iterative: bool = True
-    """Each close-up sees the mask as the last ones left it; else that of the whole view."""
+    """Show each close-up the mask after the previous ones; False: the mask of the whole view."""
     size: Side | tuple[Side, Side] | None = None
-    """Side (or height and width) of close-ups at the network; None: what it takes, 384 if it takes any."""
+    """Side, or height and width, of close-ups for the network in pixels; None: its fixed size, else 384."""
 
     @classmethod
     def names(cls) -> Mapping[str, Self]:
-        """Settings that have a name."""
+        """Named settings."""
         return {"focus": cls(), "focus_fast": cls(fixed_ratio=FAST_RATIO, iterative=False)}
 
     def why_not(self, traits: Traits, parts: Sequence[Part]) -> Iterator[str]:
-        """Give the reasons for which a network cannot be refined so."""
+        """Yield the reasons why a network does not support this part."""
         hw = view_hw(self, traits)
         if traits.exemplar:
             yield "focus: a close-up does not show the exemplar that this network takes; leave it out"
         if isinstance(traits.size, tuple) and hw != traits.size:
-            yield f"focus.size {hw}: this network takes views of exactly {traits.size}"
+            yield f"focus.size {hw}: this network takes only views of size {traits.size}"
         if any(side % traits.multiple for side in hw):
-            yield f"focus.size {hw}: this network takes sides that are multiples of {traits.multiple}"
+            yield f"focus.size {hw}: this network takes only sides that are multiples of {traits.multiple}"
 
     def cost(self, traits: Traits) -> str:
-        """What it costs with such a network."""
+        """Describe the cost for a network with these traits."""
         if traits.prompted:
             return ENCODED
         return (
-            "each close-up runs both halves: the price of a first click, several times a click" if traits.split else ""
+            "each close-up runs both halves, so a click costs as much as several first clicks" if traits.split else ""
         )
 
     def simplest(self) -> "Focus":
-        """The same with settings that have no effect at their defaults."""
+        """Return it with settings that have no effect at their defaults."""
         if self.turns > 1:
             return self
         plain = Focus()
         return replace(self, growth=plain.growth, smallest=plain.smallest, fixed_ratio=plain.fixed_ratio)
 
     def click(self, step: Step, inside: Inside) -> Step:
-        """Look closely after it."""
+        """Add close-ups after the step."""
         return focus(step, inside.close_look, self, inside.masking, hw=view_hw(self, inside.traits))
 
 
 def view_hw(config: Focus, traits: Traits) -> tuple[int, int]:
-    """Height and width of close-ups at a network with these traits."""
+    """Return the height and width of close-ups for a network with these traits."""
     if config.size is not None:
         return config.size if isinstance(config.size, tuple) else (config.size, config.size)
     if isinstance(traits.size, tuple):
@@ -120,17 +120,17 @@ def view_hw(config: Focus, traits: Traits) -> tuple[int, int]:
 
 
 class Refined(NamedTuple):
-    """Probabilities float32 (h, w) after all close-ups, and how many there were."""
+    """Probabilities float32 (h, w) after all close-ups, and the number of close-ups."""
 
     prob: np.ndarray
     num_views: int
 
 
 def focus(step: Step, look: Look, config: Focus, masking: Masking, *, hw: tuple[int, int]) -> Step:
-    """Answer a click by `step`, then look closely (at size `hw`) around the clicks that correct details.
+    """Answer a click with `step`, then with close-ups of size `hw` around the clicks that correct details.
 
-    Alg. 2 judges the newest click by what `step` changed in the last final mask; the close-ups of Alg. 3 follow, and
-    their answers are averaged where they overlap. The final mask is the next click's previous mask.
+    Alg. 2 judges the newest click by the change that `step` makes to the last final mask. The close-ups of Alg. 3
+    follow, and their answers are averaged where they overlap. The final mask is the next click's previous mask.
     """
 
     def focused(state: State) -> Steps[State]:
@@ -164,7 +164,7 @@ def focus(step: Step, look: Look, config: Focus, masking: Masking, *, hw: tuple[
         unrefined, num_views = prob, 0
         ahead: list[Turn] = []
         if config.fixed_ratio is not None and not config.iterative:
-            # Nothing depends on an answer: all turns may share a forward.
+            # No turn depends on an answer, so all turns may share a forward.
             plan = [_scaled(scales, config.fixed_ratio, turn, config.smallest) for turn in range(config.turns)]
             ahead = yield from look_all([boxes(state, chosen, part) for part in plan], state, unrefined)
         for turn in range(config.turns):
@@ -185,7 +185,7 @@ def focus(step: Step, look: Look, config: Focus, masking: Masking, *, hw: tuple[
     def boxes(state: State, chosen: Sequence[FocusClick], scales: Sequence[float | None]) -> dict[int, Box]:
         found: dict[int, Box] = {}
         for number, (click, scale) in enumerate(zip(chosen, scales, strict=True)):
-            # No wider than to hold the whole image from anywhere (ours): a patch costs memory.
+            # Wide enough to hold the whole image from anywhere, and no wider, to limit memory (ours).
             radius = 0 if scale is None else min(int(click.distance * scale), max(state.hw))
             if radius > MIN_RADIUS:
                 y, x = state.clicks.yx[click.number].astype(int).tolist()
@@ -219,11 +219,11 @@ def focus(step: Step, look: Look, config: Focus, masking: Masking, *, hw: tuple[
 
 
 Turn = dict[int, tuple[Box, View, np.ndarray]]
-"""Close-ups of one turn by the number of their click among those chosen: where, what was shown, what was answered."""
+"""Close-ups of one turn by the index of the chosen click: (box, view, probabilities)."""
 
 
 def _scaled(scales: Sequence[float | None], ratio: float, turn: int, smallest: float) -> list[float | None]:
-    """Scales after `turn` steps of a fixed ratio."""
+    """Return the scales after `turn` steps of a fixed ratio."""
     result = list(scales)
     for _ in range(turn):
         result = [None if scale is None else max(scale * ratio, smallest) for scale in result]

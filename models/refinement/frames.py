@@ -1,4 +1,4 @@
-"""What no click changes: the pixels of a view, and what a network makes of them before it is shown a click."""
+"""Cache of click-independent data: the pixels of a view, and the features that a network computes before any click."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -14,37 +14,37 @@ from models.geometry import Box
 
 @dataclass(eq=False)
 class Frame:
-    """What is kept of a view: its pixels, and what `Start` was answered by for an example (None: for no example)."""
+    """Cached data of a view: its pixels, and the answer to `Start` for an example (None: for no example)."""
 
     image: Tensor | None = None
     started: Any = None
-    """Whoever answered alone can read it."""
+    """Opaque except to the driver that answered."""
     example: Exemplar | None = None
     mirror: "Frame | None" = None
 
     def pixels(self, make: Callable[[], Tensor], worth_keeping: bool) -> Tensor:
-        """The view's pixels: kept ones, or made now; what is no smaller than the image is not worth its memory."""
+        """Return the view's pixels, cached or made now; views as large as the image are not `worth_keeping`."""
         image = make() if self.image is None else self.image
         if worth_keeping:
             self.image = image
         return image
 
     def shows(self, example: Exemplar | None) -> bool:
-        """Whether what is kept was made for this example."""
+        """Whether the cached answer is for this example."""
         return example is self.example or (example is not None and example.shows_the_same(self.example))
 
     def keep(self, started: Any, example: Exemplar | None) -> None:
-        """Keep what `Start` was answered by for an example."""
+        """Cache the answer to `Start` for an example."""
         self.started, self.example = started, example
 
     def mirrored(self) -> "Frame":
-        """What is kept of its mirror image."""
+        """Return the frame of the mirror image."""
         if self.mirror is None:
             self.mirror = Frame()
         return self.mirror
 
     def tensors(self) -> Iterator[Tensor]:
-        """All that is kept in this process."""
+        """Yield all cached tensors in this process."""
         parts = self.started if isinstance(self.started, tuple) else ()
         for part in (self.image, *parts, None if self.example is None else self.example.mask):
             if isinstance(part, Tensor):
@@ -54,24 +54,24 @@ class Frame:
 
 
 Pool = WeakValueDictionary[tuple[str, Box, tuple[int, int], str], Frame]
-"""Frames of all images of one network that some Frames keeps, by image."""
+"""Frames of all images of one network that at least one Frames object keeps."""
 
 
 class Frames:
-    """The newest views of one image, of one network: a cache, which changes no answer and may vanish at any moment.
+    """Cache of the newest views of one image for one network; it may vanish at any time without changing results.
 
-    States of a session share it, so that an undone click, or the next object in the image, finds what the first found.
-    Those of one image and one pool have their frames in common; each frame is kept until the last of them drops it.
+    The states of a session share it, so that undo and the next object in the image reuse its frames. Frames objects of
+    one image and one pool also share frames; a frame is kept until the last of them drops it.
     """
 
     def __init__(self, most: int = 1, image: str = "", pool: Pool | None = None) -> None:
-        """Keep at most this many views. `image` names its content, within the `pool` (None: shared with no other)."""
+        """Keep at most `most` views. `image` identifies the image's content in `pool` (None: share no frames)."""
         self.image, self._most = image, most
         self._pool = Pool() if pool is None else pool
         self._frames: OrderedDict[tuple[Box, tuple[int, int], str], Frame] = OrderedDict()
 
     def at(self, box: Box, hw: tuple[int, int], how: str = "") -> Frame:
-        """What is kept of a box at this size; `how` tells ways of making its pixels apart. An empty one if nothing."""
+        """Return the frame of a box at a size, empty if new; `how` distinguishes ways of computing its pixels."""
         key = (box, hw, how)
         frame = self._frames[key] = self._frames.get(key) or self._pool.setdefault((self.image, *key), Frame())
         self._frames.move_to_end(key)
@@ -81,5 +81,5 @@ class Frames:
 
     @property
     def memory(self) -> dict[int, int]:
-        """Bytes of each frame that is kept in this process, by its id."""
+        """Bytes of each frame in this process, by its id."""
         return {id(frame): sum(tensor.nbytes for tensor in frame.tensors()) for frame in self._frames.values()}

@@ -1,4 +1,4 @@
-"""Which network takes which refinement, as the table of docs/REFINEMENTS.md: `python -m models.refinement.matrix`."""
+"""Print the table in docs/REFINEMENTS.md of networks and refinements: `python -m models.refinement.matrix`."""
 
 import sys
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ COLUMNS = {
     "icmformer_vit": "icmformer", "emc_hrnet": "emc", "emc_segformer": "emc", "sam_vit": "sam, mobile_sam",
     "mobile_sam": "sam, mobile_sam",
 }  # fmt: skip
-"""Columns by how the names of their networks begin, where the beginning up to the first `_` does not do."""
+"""Titles of columns by prefix of the network's name, where the prefix before the first `_` is not the title."""
 OWN = ("icmformer_swin", "emc_vit")
 
 
 def rows() -> dict[str, Refinement]:
-    """Every part alone, and every setting that is about all parts."""
+    """Return a refinement for every part alone and for every setting that concerns all parts."""
     parts = {name: Refinement((part,)) for kind in PARTS.values() for name, part in kind.rows().items()}
     settings = {
         "limit_longest_side": Refinement(limit_longest_side=96),
@@ -29,13 +29,13 @@ def rows() -> dict[str, Refinement]:
 
 
 def column_of(name: str) -> str:
-    """Column of a network, by how its name begins: networks of one column take and refuse the same."""
+    """Return the column of a network by its name; networks in one column support the same refinements."""
     starts = [start for start in (*COLUMNS, *OWN) if name.startswith(start)]
     return COLUMNS.get(starts[0], starts[0]) if starts else name.split("_")[0]
 
 
 def columns() -> dict[str, Traits]:
-    """Traits of one network for each column."""
+    """Return the traits of one network per column."""
     found: dict[str, Traits] = {}
     for name, config in NETWORKS.items():
         if column_of(name) not in found:
@@ -45,7 +45,7 @@ def columns() -> dict[str, Traits]:
 
 
 def table(networks: Mapping[str, Traits]) -> str:
-    """Markdown: yes or no, with notes on what is refused and on what costs more than one would expect."""
+    """Return a Markdown table of yes and no, with notes on the reasons and on unexpected costs."""
     notes: list[str] = []
     lines = [f"| | {' | '.join(networks)} |", "|---" * (len(networks) + 1) + "|"]
     for name, refinement in rows().items():
@@ -57,7 +57,7 @@ def table(networks: Mapping[str, Traits]) -> str:
 
 def _cell(refinement: Refinement, traits: Traits, notes: list[str]) -> str:
     reasons = why_not(refinement, traits)
-    # A reason says what is refused, and after a colon why.
+    # A reason names the refused setting and, after a colon, the cause.
     said = [reason.partition(": ")[2] for reason in reasons] or [part.cost(traits) for part in refinement.parts]
     notes += [note for note in dict.fromkeys(said) if note and note not in notes]
     numbers = [str(notes.index(note) + 1) for note in dict.fromkeys(said) if note]

@@ -1,4 +1,4 @@
-"""Refinements as people and files name them: names, sums of names, and the JSON of checkpoints and best.json."""
+"""Resolve refinements given by users and files: names, sums of names, and the JSON of checkpoints and best.json."""
 
 import dataclasses
 import json
@@ -23,9 +23,9 @@ REFINEMENTS: dict[str, Refinement] = {
     **{name: Refinement((part,)) for kind in PARTS.values() for name, part in kind.names().items()},
     "zoom_in_flip": Refinement((ZoomIn(), Flip())),
     "zoom_in_flip_a_cfr_4": Refinement((ZoomIn(), Flip(), Cascade(steps=4, adaptive=True))),
-    # As published: the mask is where the logits are positive.
+    # As published: the mask consists of positive logits.
     "sam": Refinement(mask_threshold=0.5),
-    # As published for FocusCut's own networks.
+    # As published for FocusCut's networks.
     "focuscut": Refinement((SquareZoom(), Focus()), mask_threshold=0.5),
 }
 
@@ -42,7 +42,7 @@ def named(refinement: "str | Refinement | Mapping[str, Any] | None") -> Refineme
     if isinstance(refinement, Mapping):
         return from_dict(refinement)
     if not isinstance(refinement, str):
-        raise InputError(f"refinement {refinement!r}: expected a name, a JSON file or the fields of one")
+        raise InputError(f"refinement {refinement!r}: expected a name, a JSON file or an object with its settings")
     if refinement in REFINEMENTS:
         return REFINEMENTS[refinement]
     if "+" in refinement:
@@ -50,7 +50,7 @@ def named(refinement: "str | Refinement | Mapping[str, Any] | None") -> Refineme
     if refinement.endswith(".json"):
         path = Path(refinement)
         if not path.is_file():
-            raise InputError(f"no refinement file at {path}")
+            raise InputError(f"no refinement file at {path}: expected a JSON file with a refinement")
         try:
             return from_dict(json.loads(path.read_text()))
         except ValueError as error:
@@ -64,18 +64,18 @@ def named(refinement: "str | Refinement | Mapping[str, Any] | None") -> Refineme
 
 
 def _sum(names: str) -> Refinement:
-    """Everything that the names ask for, together."""
+    """Combine the settings of several names."""
     plain, total = to_dict(Refinement()), dict[str, Any]()
     for name in names.split("+"):
         own = {key: value for key, value in to_dict(named(name)).items() if value != plain[key]}
         if twice := sorted(key for key in own if total.get(key, own[key]) != own[key]):
-            raise InputError(f"refinement {names!r}: more than one of its parts sets {', '.join(twice)}")
+            raise InputError(f"refinement {names!r}: several of its names set {', '.join(twice)}; leave one out")
         total |= own
     return from_dict(total)
 
 
 def to_dict(refinement: Refinement) -> dict[str, Any]:
-    """Plain values, for JSON: each part's settings or None, for a part without settings whether it is there."""
+    """Return plain values for JSON: the settings of each part or None, and a bool for a part without settings."""
     return {
         name: dataclasses.asdict(value) if isinstance(value, Part) else value
         for name, value in refinement.named_parts().items()
@@ -83,9 +83,12 @@ def to_dict(refinement: Refinement) -> dict[str, Any]:
 
 
 def from_dict(values: Mapping[str, Any]) -> Refinement:
-    """Undo `to_dict`; what is missing is off, or at its default. Unknown names raise InputError."""
+    """Read the result of `to_dict`; missing parts are off, and missing settings take their defaults.
+
+    Raises InputError for unknown names.
+    """
     if not isinstance(values, Mapping):
-        raise InputError(f"Refinement: expected an object with its settings, not {values!r}")
+        raise InputError(f"Refinement is {values!r}: expected an object with its settings")
     names = Refinement().named_parts()
     for name in values:
         if name not in names:

@@ -1,4 +1,4 @@
-"""What a refinement is made of: parts, each of which changes what one look is, or what happens at a click."""
+"""Parts of a refinement, each of which changes a look (one run on one view) or the whole step at a click."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,85 +13,85 @@ from models.refinement.state import Look, Step
 
 
 class Slot(IntEnum):
-    """Where a part goes, from the inside out."""
+    """Position of a part in the composition, from the inside out."""
 
     HALVES = 0
-    """What runs in one look."""
+    """Which halves of a network run in one look."""
     LOOK = 1
-    """How one view is looked at."""
+    """How the network runs on one view."""
     PLACE = 2
-    """Where in the image to look, and at which size: one part at most."""
+    """Which box of the image to view, and at which size; at most one part."""
     REPEAT = 3
-    """How often the whole look is repeated at a click."""
+    """How often the step is repeated at a click."""
     DETAILS = 4
     """Further looks at parts of the image."""
     MERGE = 5
-    """What of the answer changes the mask."""
+    """Which changes of the answer are merged into the mask."""
 
 
 class Inside(NamedTuple):
-    """What a part finds inside: the network's traits and its looks, as the parts before it left them."""
+    """What a part wraps: the network's traits and its looks, as changed by the parts inside it."""
 
     traits: Traits
     masking: Masking
     look: Look
     close_look: Look
-    """A look at a close-up: another view each time, of which nothing is remembered."""
+    """A look at a close-up, which is a new view each time and keeps no memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part(Record):
-    """One part of a refinement: its fields are its settings. To add one: a file, and a line in registry.PARTS."""
+    """One part of a refinement; its fields are its settings. To add one, add a file and a line in registry.PARTS."""
 
     name: ClassVar[str]
-    """As in JSON, in `--set refine.NAME.FIELD` and in names of refinements."""
+    """Name in JSON, in `--set refine.NAME.FIELD` and in names of refinements."""
     slot: ClassVar[Slot]
     source: ClassVar[str] = ""
-    """Where it comes from, for docs/REFINEMENTS.md."""
+    """Origin, for docs/REFINEMENTS.md."""
     sweep: ClassVar[Mapping[str, Parameter]] = {}
-    """What a sweep tries, by field."""
+    """Parameters that a sweep tries, by field."""
     last_pass: ClassVar[str] = ""
-    """How its work is called where the passes of a click are shown, if it comes after them."""
+    """Title of its result in the list of a click's passes, if it comes after them."""
     cuts: ClassVar[bool] = False
-    """It depends on the mask threshold, which then is not the very last step."""
+    """Whether it depends on the mask threshold, which is then not only the last step."""
 
     @classmethod
     def label(cls, field: str) -> str:
-        """What messages call a field."""
+        """Return the name of a field in messages."""
         return f"{cls.name}.{field}"
 
     @classmethod
     def names(cls) -> Mapping[str, Self]:
-        """Settings that have a name."""
+        """Named settings."""
         return {cls.name: cls()}
 
     @classmethod
     def rows(cls) -> Mapping[str, Self]:
-        """Rows of the matrix in docs/REFINEMENTS.md: settings that networks take or refuse differently."""
+        """Rows of the table in docs/REFINEMENTS.md: settings that differ in which networks support them."""
         return {cls.name: cls()}
 
     def why_not(self, traits: Traits, parts: "Sequence[Part]") -> Iterator[str]:
-        """Give the reasons for which a network cannot be refined so, beside the `parts` of its refinement."""
+        """Yield the reasons why a network does not support this part beside the other `parts`, as "SETTING: CAUSE"."""
         yield from ()
 
     def cost(self, traits: Traits) -> str:
-        """What it costs with such a network that one would not expect; "" if nothing."""
+        """Describe an unexpected cost for a network with these traits; "" if there is none."""
         return ""
 
     def simplest(self) -> Self | None:
-        """The same with settings that have no effect at their defaults; None if it changes nothing at all."""
+        """Return it with settings that have no effect at their defaults; None if it changes nothing at all."""
         return self
 
     def looks(self, inside: Inside) -> Inside:
-        """Wrap the looks."""
+        """Return the looks, wrapped by this part."""
         return inside
 
     def click(self, step: Step, inside: Inside) -> Step:
-        """Wrap what happens at a click; a part of the slot PLACE replaces `step`, which looks at the whole image."""
+        """Return the step, wrapped by this part; a part in slot PLACE replaces `step`, which views the whole image."""
         return step
 
 
-EXEMPLAR = "the exemplar may lie anywhere in the image, and a network that takes one sees the whole"
-ENCODED = "each view, mirror image or close-up is encoded by itself: the price of opening an image"
-MOVED = "the heavy half runs again where the view changes; as published it runs once"
-"""Reasons and costs that several parts have in common."""
+EXEMPLAR = "the exemplar may be anywhere in the image, so a network that takes one must see the whole image"
+ENCODED = "each view, mirror image or close-up is encoded separately, which costs as much as opening an image"
+MOVED = "the heavy half runs again when the view changes; as published it runs once"
+"""Reasons and costs that several parts share."""

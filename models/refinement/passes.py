@@ -1,4 +1,4 @@
-"""How a mask came about: the state after each pass of a refinement, for people who want to see it."""
+"""Replay a click to show the state after each pass of a refinement."""
 
 import dataclasses
 
@@ -10,10 +10,10 @@ from models.steps import Steps
 
 
 def passes(refinement: Refinement, traits: Traits, before: State, after: State) -> Steps[list[tuple[str, State]]]:
-    """Make the passes of the newest click again: (name, state) of each, the last one `after`.
+    """Repeat the passes of the newest click and return (name, state) for each; the last state is `after`.
 
-    `before`: the state with that click not yet answered; `after`: the answered one, which tells how many passes there
-    were. The cascade's passes are those of its definition; what comes after them (close-ups, merging) is one entry.
+    `before` is the state in which that click is not yet answered. `after` is the answered state, which holds the number
+    of passes. Each pass of the cascade is one entry, and all work after the cascade (close-ups, merging) is one more.
     """
     inner = tuple(part for part in refinement.parts if part.slot < Slot.REPEAT)
     outer = [part.last_pass or part.name for part in refinement.parts if part.slot > Slot.REPEAT]
@@ -30,5 +30,5 @@ def passes(refinement: Refinement, traits: Traits, before: State, after: State) 
 
 
 def threshold_is_last(refinement: Refinement) -> bool:
-    """Whether the mask threshold cuts the probabilities at the very end, and nothing before depends on it."""
+    """Whether the mask threshold is applied only at the very end, and no part depends on it."""
     return not any(part.cuts for part in refinement.parts)

@@ -1,8 +1,8 @@
-"""Patches of an image: cut out, brought to a network's size, and their answers pasted back.
+"""Cut patches from an image, resize them for a network, and paste their answers back (FocusCut).
 
+The arithmetic differs from the other methods: OpenCV resizes images as uint8 and binary masks to the nearest pixel,
+clicks lie on whole pixels, and a patch may extend beyond the image, where it is black and background. See
 docs/PAPERS.md, FocusCut: inference.
-FocusCut's arithmetic, which is not the other pipelines': images are resized as uint8 by OpenCV, binary masks by nearest
-pixel, clicks lie on whole pixels, and a patch may reach beyond the image, where it is black and background.
 """
 
 from collections.abc import Iterable
@@ -28,15 +28,15 @@ class Patch(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Masking:
-    """What counts as mask, and what of it a network sees as its previous mask."""
+    """How probabilities become a mask, and a network's previous mask."""
 
     threshold: float
     """Probability above which a pixel belongs to the mask."""
     binary: bool
-    """The network wants the mask, not its probabilities."""
+    """Whether the network takes the mask instead of probabilities."""
 
     def prev_mask(self, prob: np.ndarray, box: Box, hw: tuple[int, int]) -> np.ndarray:
-        """Previous mask float32 of size `hw`, of a box of the probabilities (h, w)."""
+        """Return the previous mask, float32 of size `hw`, for a box of the probabilities (h, w)."""
         patch = cut(prob, box)
         if self.binary:
             return resized((patch > self.threshold).astype(np.uint8), hw, nearest=True).astype(np.float32)
@@ -44,7 +44,7 @@ class Masking:
 
 
 def cut(array: np.ndarray, box: Box) -> np.ndarray:
-    """Cut a box out of (h, w, ...); zeros where it leaves the array."""
+    """Cut a box out of an array (h, w, ...), with zeros outside the array."""
     patch = np.zeros((*box.hw, *array.shape[2:]), array.dtype)
     target, source = overlap(box, (array.shape[0], array.shape[1]))
     patch[target] = array[source]
@@ -52,7 +52,7 @@ def cut(array: np.ndarray, box: Box) -> np.ndarray:
 
 
 def overlap(box: Box, hw: tuple[int, int]) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Slices of what a box and an image of `hw` share: (of the box, of the image)."""
+    """Return the slices of the intersection of a box and an image of size `hw`: (in the box, in the image)."""
     height, width = hw
     shared = Box(max(box.top, 0), min(box.bottom, height - 1), max(box.left, 0), min(box.right, width - 1))
     top, left = box.top, box.left
@@ -60,13 +60,13 @@ def overlap(box: Box, hw: tuple[int, int]) -> tuple[tuple[slice, slice], tuple[s
 
 
 def resized(array: np.ndarray, hw: tuple[int, int], *, nearest: bool = False) -> np.ndarray:
-    """Resize (h, w) or (h, w, 3) by OpenCV, bilinearly or to the nearest pixel."""
+    """Resize (h, w) or (h, w, 3) with OpenCV, bilinearly or to the nearest pixel."""
     height, width = hw
     return cv2.resize(array, (width, height), interpolation=cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR)
 
 
 def whole_pixels(clicks: Clicks, box: Box, hw: tuple[int, int]) -> Clicks:
-    """Clicks of the image that lie in a box, in the frame of the box at size `hw`: on whole pixels, cut off."""
+    """Return the clicks inside a box, in the frame of the box at size `hw`, truncated to whole pixels."""
     inside = clicks.yx - (box.top, box.left)
     kept = ((inside >= 0) & (inside < box.hw)).all(1)
     yx = np.floor((inside[kept] + 0.5) * hw / box.hw)
@@ -76,7 +76,7 @@ def whole_pixels(clicks: Clicks, box: Box, hw: tuple[int, int]) -> Clicks:
 def view_of(
     image: Tensor, prob: np.ndarray, clicks: Clicks, box: Box, hw: tuple[int, int], masking: Masking, **more: object
 ) -> View:
-    """What a network sees of a box at size `hw`; `image` (3, h, w) in 0..1, `prob` (h, w) the mask so far."""
+    """Return the view of a box at size `hw`; `image` is (3, h, w) in 0..1, `prob` (h, w) the mask so far."""
     _, (rows, columns) = overlap(box, (image.shape[1], image.shape[2]))
     shared = to_host((image[:, rows, columns] * 255).round().byte().permute(1, 2, 0))
     pixels = cut(shared, Box(*(side - start for start, side in zip(_origin(rows, columns), box, strict=True))))
@@ -90,7 +90,7 @@ def _origin(rows: slice, columns: slice) -> tuple[int, int, int, int]:
 
 
 def paste_back(base: np.ndarray, patches: Iterable[Patch]) -> tuple[np.ndarray, np.ndarray]:
-    """Where patches lie, their mean; elsewhere `base` (h, w). Also how many lie on each pixel (float32)."""
+    """Return `base` (h, w) with the mean of the patches where they lie, and the patches per pixel (float32)."""
     hw = (base.shape[0], base.shape[1])
     total, count = np.zeros(hw, np.float32), np.zeros(hw, np.float32)
     for patch in patches:

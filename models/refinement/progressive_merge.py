@@ -1,4 +1,4 @@
-"""Progressive merge: a click changes only its own part of a given mask (Chen et al., FocalClick)."""
+"""Progressive merge: let a click change only the connected part of a given mask around it (Chen et al., FocalClick)."""
 
 from dataclasses import dataclass, replace
 
@@ -15,7 +15,7 @@ from models.steps import Steps
 
 @dataclass(frozen=True, kw_only=True)
 class ProgressiveMerge(Part):
-    """Where the session began with a mask, let a click change only the part that it lies in."""
+    """In sessions that began with a mask, let a click change only the part in which it lies."""
 
     name = "progressive_merge"
     slot = Slot.MERGE
@@ -24,14 +24,14 @@ class ProgressiveMerge(Part):
     cuts = True
 
     def click(self, step: Step, inside: Inside) -> Step:
-        """Keep of its changes the click's own."""
+        """Keep only the change at the click."""
         return progressive_merge(step, inside.masking.threshold)
 
 
 def progressive_merge(step: Step, threshold: float) -> Step:
-    """Of the changes to a given mask keep the connected one (8 neighbours) that holds the click.
+    """Keep, of the changes to a given mask, only the connected one (8 neighbours) that holds the click.
 
-    Sessions that began without a mask are left alone. A click where nothing changes changes nothing.
+    Sessions that began without a mask are unaffected. If the clicked pixel does not change, the mask does not change.
     """
 
     def merged(state: State) -> Steps[State]:
@@ -45,7 +45,7 @@ def progressive_merge(step: Step, threshold: float) -> Step:
 
 
 def own_change(before: Tensor, after: Tensor, yx: np.ndarray, threshold: float) -> Tensor:
-    """Connected change between two probability maps (1, h, w) that holds the pixel `yx`; bool (1, h, w)."""
+    """Return the connected change between two probability maps (1, h, w) at the pixel `yx`, bool (1, h, w)."""
     changed = to_host(((before > threshold) != (after > threshold))[0])
     _, parts = cv2.connectedComponents(changed.astype(np.uint8), connectivity=8)
     y, x = (min(int(place), side - 1) for place, side in zip(yx, changed.shape, strict=True))

@@ -1,4 +1,4 @@
-"""Prompted: encode a view once, before any click; answer all clicks on what that left (SAM)."""
+"""Prompted look (SAM): encode a view once, before any click, and answer all clicks from the encoded view."""
 
 import numpy as np
 import torch
@@ -11,10 +11,10 @@ from models.steps import Prompt, Start, Steps, ask
 
 
 def prompted(view: View) -> Steps[Seen]:
-    """Look with a network whose heavy half sees no click; what is fed back, and a box, are its memory.
+    """Run a network whose heavy half sees no click; the memory holds the logits to feed back and a box, if any.
 
-    A mask that the session began with goes in as logits and as its box, for logits alone do not hold it; the box stays
-    a prompt of all later clicks, and grows with the positive ones (ours).
+    A mask with which the session began is passed as logits and as its box, since logits alone do not preserve it. The
+    box stays a prompt for all later clicks and grows with the positive ones (ours).
     """
     started = (yield from start(view)) or (yield from ask(Start(view.image)))
     low_logits, *boxes = view.memory or (None,)
@@ -27,14 +27,14 @@ def prompted(view: View) -> Steps[Seen]:
 
 
 def grown(box: Tensor, clicks: Clicks) -> Tensor:
-    """Corners of the least box that holds another one and the positive clicks."""
+    """Return the corners of the smallest box that holds another box and the positive clicks."""
     xy = to_device(clicks.yx[clicks.positive][:, ::-1].astype(np.float32), box.device)
     ends = torch.cat([box.view(2, 2), xy])
     return torch.cat([ends.amin(0), ends.amax(0)])
 
 
 def box_around(prob: Tensor) -> Tensor | None:
-    """Corners (x0, y0, x1, y1) of the pixels of a mask (1, h, w); None if it is empty."""
+    """Return the corners (x0, y0, x1, y1) of the bounding box of a mask (1, h, w); None if it is empty."""
     inside = prob[0] > 0.5
     if not inside.any():
         return None

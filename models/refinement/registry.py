@@ -1,4 +1,4 @@
-"""The parts by name. To add one: a file with it, and a line here."""
+"""The parts by name; to add one, add a file with it and a line here."""
 
 from models.refinement.cascade import Cascade
 from models.refinement.flip import Flip
@@ -12,4 +12,4 @@ from models.refinement.zoom_in import ZoomIn
 PARTS: dict[str, type[Part]] = {
     part.name: part for part in (Flip, ZoomIn, SquareZoom, Cascade, Focus, Split, ProgressiveMerge)
 }
-"""In the order of their keys in JSON."""
+"""Parts in the order of their keys in JSON."""

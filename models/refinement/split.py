@@ -1,4 +1,4 @@
-"""Split: encode a view once, correct it at every click (Du et al. 2023; docs/PAPERS.md, EMC-Click: inference)."""
+"""Split: encode a view once and correct at every click (Du et al. 2023; docs/PAPERS.md, EMC-Click: inference)."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from models.resampling import resize
 from models.steps import Correct, Encode, Steps, ask
 
 CERTAIN = 0.99
-"""A given mask counts as so certain, and its background as 1 - this (ours)."""
+"""Probability assigned to the pixels of a given mask; its background gets 1 - this (ours)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Split(Part):
-    """When the heavy half of a split network runs; without this part: once, and again where a zoom changes the view."""
+    """When the heavy half of a split network runs; without this part, once and again when a zoom changes the view."""
 
     name = "split"
     slot = Slot.HALVES
@@ -32,43 +32,44 @@ class Split(Part):
     }
 
     encode: Literal["once", "on_zoom", "every_click"] = "on_zoom"
-    """`once` a session, as published; `on_zoom`: again when zoom_in changes the view (ours); `every_click`: always."""
+    """When the heavy half runs: once per session (published), on_zoom (again when a zoom changes the view; ours) or
+    every_click."""
     base_steps: Annotated[int, AtLeast(0)] = 0
-    """Passes of the heavy half over its own mask before anything is kept (CFR-n on the base alone)."""
+    """Additional passes of the heavy half over its mask before its features are kept (CFR-n on the base alone)."""
 
     @classmethod
     def names(cls) -> Mapping[str, Self]:
-        """Settings that have a name."""
+        """Named settings."""
         return {"every_click_encoded": cls(encode="every_click"), "base_cfr_2": cls(base_steps=2)}
 
     @classmethod
     def rows(cls) -> Mapping[str, Self]:
-        """Rows of the matrix."""
+        """Rows of the table in docs/REFINEMENTS.md."""
         return {"base_cascade": cls(base_steps=1), "split": cls()}
 
     def why_not(self, traits: Traits, parts: Sequence[Part]) -> Iterator[str]:
-        """Give the reasons for which a network cannot be refined so."""
+        """Yield the reasons why a network does not support this part."""
         if traits.prompted:
-            yield "split: the heavy half of this network sees no click, and never has to run again; leave it out"
+            yield "split: the heavy half of this network sees no click and never has to run again; leave it out"
         elif not traits.split:
             yield "split: this network has no heavy and light half; leave it out"
         elif self.base_steps > 0 and traits.prev_mask == "unused":
             yield (
-                "split.base_steps: the heavy half of this network does not look at a previous mask, so that its "
-                "cascade would change nothing; cascade the correction instead"
+                "split.base_steps: the heavy half of this network takes no previous mask, so its cascade would change "
+                "nothing; cascade the correction instead"
             )
         elif self.encode == "once" and any(part.slot is Slot.PLACE for part in parts):
-            yield "split.encode 'once': a zoom changes the view, which has to be encoded again (on_zoom)"
+            yield "split.encode 'once': a zoom changes the view, which must then be encoded again; use on_zoom"
 
     def looks(self, inside: Inside) -> Inside:
-        """Look by halves in this way."""
+        """Run the two halves separately, with these settings."""
         return inside._replace(look=split(self, inside.traits.starts))
 
 
 def split(config: Split, starts: bool = False) -> Look:
-    """Look with a split network: its heavy half at the first look at a frame, its light half at each.
+    """Return the look of a split network: the heavy half runs at the first look at a view, the light half at each.
 
-    `starts`: a part of the heavy half needs no click.
+    `starts`: a part of the heavy half needs no click and runs before it.
     """
 
     def encode(view: View) -> Steps[tuple[Tensor, Tensor]]:
@@ -90,5 +91,5 @@ def split(config: Split, starts: bool = False) -> Look:
 
 
 def certain(prob: Tensor) -> Tensor:
-    """Logits of a mask, its probabilities held away from 0 and 1."""
+    """Return the logits of a mask, with its probabilities clamped away from 0 and 1."""
     return torch.logit(prob.clamp(1 - CERTAIN, CERTAIN))

@@ -1,4 +1,4 @@
-"""Square zoom: the look at the whole object of FocusCut's public code (docs/PAPERS.md, FocusCut: inference)."""
+"""Square zoom: the view of the whole object in FocusCut's public code (docs/PAPERS.md, FocusCut: inference)."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ from models.steps import Steps
 
 @dataclass(frozen=True, kw_only=True)
 class SquareZoom(Part):
-    """How closely to look at the object; the shortest side of the box is half the image's."""
+    """Settings of the square zoom; the box's side is at least half the image's shorter side."""
 
     name = "square_zoom"
     slot = Slot.PLACE
@@ -29,32 +29,35 @@ class SquareZoom(Part):
     cuts = True
 
     expansion: Annotated[float, AtLeast(0)] = 0.4
-    """The box's side is the object's longer side and this much of its shorter one."""
+    """The box's side is the object's longer side plus this multiple of its shorter side."""
     keep_iou: Annotated[float, AtLeast(0), AtMost(1)] = 0.5
     """Keep the box while its overlap with a newly computed one (product of the 1-D IoUs) is at least this."""
 
     @classmethod
     def names(cls) -> Mapping[str, Self]:
-        """No setting has a name: it is a part of `focuscut`."""
+        """Empty: no settings are named, and `focuscut` includes this part."""
         return {}
 
     def why_not(self, traits: Traits, parts: Sequence[Part]) -> Iterator[str]:
-        """Give the reasons for which a network cannot be refined so."""
+        """Yield the reasons why a network does not support this part."""
         if traits.exemplar:
             yield f"square_zoom: {EXEMPLAR}"
 
     def cost(self, traits: Traits) -> str:
-        """What it costs with such a network."""
+        """Describe the cost for a network with these traits."""
         return ENCODED if traits.prompted else MOVED if traits.split else ""
 
     def click(self, step: Step, inside: Inside) -> Step:
-        """Look at the object's square in place of the whole image."""
+        """View the object's square instead of the whole image."""
         traits = inside.traits
         return square_zoom(inside.look, self, inside.masking, size=traits.size, zoom_size=traits.zoom_size)
 
 
 def square_box(mask: np.ndarray, positive_yx: np.ndarray, expansion: float) -> Box | None:
-    """Square around a mask (bool, h, w) and the positive clicks (n, 2), inside the image; None for an empty mask."""
+    """Return a square inside the image that holds a mask (bool, h, w) and the positive clicks (n, 2).
+
+    None for an empty mask.
+    """
     if not mask.any():
         return None
     ranges: list[tuple[int, int]] = []
@@ -74,7 +77,7 @@ def square_box(mask: np.ndarray, positive_yx: np.ndarray, expansion: float) -> B
 
 
 def next_box(config: SquareZoom, state: State, threshold: float) -> Box:
-    """Box to look at: the last one, which begins as the whole image, while it holds the object."""
+    """Return the box to view: the last one (at first the whole image) as long as it still fits the object."""
     assert state.mask_prob is not None
     positive = state.clicks.yx[state.clicks.positive]
     box = square_box(to_host(state.mask_prob[0] > threshold), positive, config.expansion)
@@ -86,10 +89,10 @@ def next_box(config: SquareZoom, state: State, threshold: float) -> Box:
 
 
 def square_zoom(look: Look, config: SquareZoom, masking: Masking, *, size: SizeRule, zoom_size: SizeRule) -> Step:
-    """Look at the object's square; where there is no mask to go by, look at the whole image first, then there.
+    """View the object's square; without a mask, view the whole image first and then the square.
 
-    The probabilities are pasted into zeros. The previous mask is that of the state: with `focus` outside, the refined
-    one of the last click.
+    The probabilities are pasted into zeros. The previous mask is the state's; with `focus` outside, it is the refined
+    mask of the last click.
     """
 
     def one_look(state: State, box: Box) -> Steps[State]:

@@ -1,4 +1,4 @@
-"""One look at the whole image per click."""
+"""The plain step: one look at the whole image per click."""
 
 from models.geometry import SizeRule, apply_size_rule, whole
 from models.refinement.state import Look, State, Step
@@ -6,7 +6,7 @@ from models.steps import Steps
 
 
 def standard(look: Look, size: SizeRule) -> Step:
-    """Resize the whole image to `size`, look, resize the probabilities back (docs/PAPERS.md, RITM: inference)."""
+    """Resize the image to `size`, run the network, resize the probabilities back (docs/PAPERS.md, RITM: inference)."""
 
     def step(state: State) -> Steps[State]:
         hw = apply_size_rule(size, state.hw)
@@ -17,5 +17,5 @@ def standard(look: Look, size: SizeRule) -> Step:
 
 
 def limit_longest_side(longest: int, hw: tuple[int, int]) -> SizeRule:
-    """Size rule that shrinks an image whose longest side exceeds `longest` and leaves others alone."""
+    """Return the size rule that shrinks an image whose longest side exceeds `longest`; others keep their size."""
     return longest if max(hw) > longest else None

@@ -1,4 +1,4 @@
-"""What a session knows (State) and what one look at the image sees (View): values, made anew by every click."""
+"""State (a session after its clicks) and View (the input of one look): values, which every click creates again."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -16,7 +16,7 @@ from models.steps import Segment, Start, Steps, ask
 
 
 class Memory(NamedTuple):
-    """What looks at one frame left for the next look at it (a split network's features); a cache that may vanish."""
+    """Result of a look that the next look at the same view reuses (a split network's features); it may vanish."""
 
     box: Box
     hw: tuple[int, int]
@@ -24,7 +24,7 @@ class Memory(NamedTuple):
 
 
 class FocusClick(NamedTuple):
-    """A click that corrects a detail: its number in the session, and how far the detail reaches, in pixels."""
+    """A click that corrects a detail: its index in the session, and the reach of the detail in pixels."""
 
     number: int
     distance: int
@@ -32,16 +32,16 @@ class FocusClick(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """What refinements did in a session so far, for reports."""
+    """Counts of a session's refinement so far, for reports."""
 
     cascade_passes: int = 0
-    """Passes beyond the first of a click."""
+    """Number of passes after the first, over all clicks."""
     focus_clicks: int = 0
-    """Clicks that were judged to correct a detail."""
+    """Number of clicks that were judged to correct a detail."""
     focus_views: int = 0
-    """Close-ups looked at."""
+    """Number of close-ups."""
     focus_distance: int = 0
-    """Reach of the newest click that was judged, in pixels; 0: none was."""
+    """Reach of the last judged click, in pixels; 0: no click was judged."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -52,18 +52,18 @@ class State:
     clicks: Clicks = field(default_factory=Clicks.none)
     mask_prob: Tensor | None = None
     mask_given: bool = False
-    """The session began with a mask to correct."""
+    """Whether the session began with a mask to correct."""
     zoom_box: Box | None = None
     memory: Memory | None = None
     example: Exemplar | None = None
-    """In the frame of the image; the same during a whole session."""
+    """Exemplar in the frame of the image; it does not change during a session."""
     focus_clicks: tuple[FocusClick, ...] = ()
     """Clicks that get close-ups for the rest of the session."""
     counts: Counts = Counts()
     frames: Frames = field(default_factory=Frames)
-    """A handle on the cache of what no click changes; of the image alone, so that states share it."""
+    """Cache of click-independent data, shared by all states of the image."""
     resampling: Resampling = "corners"
-    """How the network's views are made, and its logits brought back; `build` sets it."""
+    """How views are resized and logits resized back; set by `build`."""
 
     @property
     def hw(self) -> tuple[int, int]:
@@ -71,7 +71,7 @@ class State:
         return self.image.shape[1], self.image.shape[2]
 
     def prev_mask(self) -> Tensor:
-        """Previous mask (1, h, w): zeros at the start."""
+        """Return the previous mask (1, h, w), which is zeros at the start."""
         if self.mask_prob is not None:
             return self.mask_prob
         return torch.zeros(1, *self.hw, device=self.image.device)
@@ -81,7 +81,7 @@ class State:
         return replace(self, clicks=self.clicks.add(click))
 
     def view(self, box: Box, hw: tuple[int, int]) -> "View":
-        """What the network sees of this box at size `hw`."""
+        """Return the network's input for a box at size `hw`."""
         rows, columns = box.slices()
         frame = self.frames.at(box, hw)
         image = frame.pixels(lambda: resize_pixels(self.image[:, rows, columns], hw, self.resampling), hw != box.hw)
@@ -105,7 +105,7 @@ class State:
         return exemplar.moved(lambda mask: resize(mask[:, rows, columns], hw), lambda clicks: moved(clicks, box, hw))
 
     def answered(self, seen: "Seen", box: Box, hw: tuple[int, int]) -> "State":
-        """Return this state with the answer of a look at `box`; what lies outside the box is background."""
+        """Return this state with the answer of a look at `box`; pixels outside the box are background."""
         prob = to_image(seen.logits, box.hw, self.resampling)
         if box.hw != self.hw:
             rows, columns = box.slices()
@@ -116,7 +116,7 @@ class State:
         return replace(self, mask_prob=prob, memory=memory)
 
     def newest_pixel(self) -> tuple[int, int]:
-        """Pixel (y, x) that the newest click lies on."""
+        """Return the pixel (y, x) of the newest click."""
         y, x = (min(int(place), side - 1) for place, side in zip(self.clicks.yx[-1], self.hw, strict=True))
         return y, x
 
@@ -130,57 +130,57 @@ class State:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class View:
-    """A crop or the whole image at the network's size, with the previous mask and the clicks in its frame."""
+    """A crop, or the whole image, at the network's size, with the previous mask and the clicks in its frame."""
 
     image: Tensor
     prev_mask: Tensor
     clicks: Clicks
     masked: bool = False
-    """There is a previous mask; where there is none, `prev_mask` is zeros."""
+    """Whether there is a previous mask; without one, `prev_mask` is zeros."""
     given: bool = False
-    """That mask is one that the session began with."""
+    """Whether that mask is the one with which the session began."""
     focus: bool = False
-    """A close-up around a click."""
+    """Whether this is a close-up around a click."""
     memory: Any = None
-    """What the last look at this very frame left."""
+    """Memory of the last look at the same view."""
     example: Exemplar | None = None
     frame: Frame | None = None
-    """Where to keep what no click changes; None: this view will not come again."""
+    """Cache for click-independent data; None: this view will not be seen again."""
 
 
 class Seen(NamedTuple):
-    """Logits (1, h, w) of a look, and what it leaves for the next look at the same frame."""
+    """Logits (1, h, w) of a look, and its memory for the next look at the same view."""
 
     logits: Tensor
     memory: Any = None
 
 
 Look = Callable[[View], Steps[Seen]]
-"""One look: a view in, logits out."""
+"""One look: runs the network on a view and returns logits."""
 Step = Callable[[State], Steps[State]]
-"""One click: a state whose newest click is unanswered in, the answered state out."""
+"""One click: takes a state whose newest click is unanswered and returns the answered state."""
 
 
 def moved(clicks: Clicks, box: Box, hw: tuple[int, int]) -> Clicks:
-    """Clicks of the image in the frame of a box at size `hw`."""
+    """Map clicks from the image to the frame of a box at size `hw`."""
     return Clicks(to_view(clicks.yx, box, hw), clicks.positive)
 
 
 def segment(view: View) -> Steps[Seen]:
-    """Look once with the whole network."""
+    """Run the whole network on a view."""
     logits = yield from ask(Segment(view.image, view.prev_mask, view.clicks, view.focus, view.example))
     return Seen(logits)
 
 
 def segment_started(view: View) -> Steps[Seen]:
-    """Look once with a network that starts without clicks; where it has started on this frame, with the rest of it."""
+    """Run a network that can start without clicks; its first part is reused if it has run on this view already."""
     started = yield from start(view)
     logits = yield from ask(Segment(view.image, view.prev_mask, view.clicks, view.focus, view.example, started))
     return Seen(logits)
 
 
 def start(view: View) -> Steps[Any]:
-    """Run what no click changes, or find it in the view's frame; None where it would not be kept."""
+    """Return the click-independent features, from the view's cache or computed now; None if the view has no cache."""
     frame = view.frame
     if frame is None:
         return None

@@ -1,6 +1,6 @@
-"""Zoom-in: after the first clicks, look only at a box around the object (Sofiiuk et al., f-BRS / RITM).
+"""Zoom-in: after the first clicks, view only a box around the object (Sofiiuk et al., f-BRS and RITM).
 
-docs/PAPERS.md, RITM: zoom-in.
+See docs/PAPERS.md, RITM: zoom-in.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from models.steps import Steps
 
 @dataclass(frozen=True, kw_only=True)
 class ZoomIn(Part):
-    """When and how closely to look at the object."""
+    """Settings of zoom-in: when, and how closely, to view the object."""
 
     name = "zoom_in"
     slot = Slot.PLACE
@@ -31,45 +31,45 @@ class ZoomIn(Part):
     }
 
     skip_clicks: Annotated[int, AtLeast(-1)] = 1
-    """Clicks that see the whole image; -1: even the first click's view is resized to the zoom size."""
+    """Number of first clicks that view the whole image; -1: also the first click's view is resized to the zoom size."""
     expansion: Annotated[float, Above(0)] = 1.4
-    """The box is this much longer than the object."""
+    """Sides of the box as a multiple of the object's."""
     min_crop_size: Annotated[int, AtLeast(1)] = 200
-    """Shortest side of the box, in pixels."""
+    """Smallest side of the box, in pixels."""
     recompute_iou: Annotated[float, AtLeast(0), AtMost(1)] = 0.5
     """Keep the box while its overlap with a newly computed one (product of the 1-D IoUs) is at least this."""
     threshold: Fraction = 0.5
-    """Probability above which a pixel belongs to the object, for the box alone."""
+    """Probability above which a pixel belongs to the object; used only to find the box."""
     size: Positive | tuple[Positive, Positive] | None = None
-    """Size of the crop: longest side, or (height, width); None: what the network asks for."""
+    """Size of the view in pixels: longest side, or (height, width); None: the network's zoom size."""
 
     @classmethod
     def names(cls) -> Mapping[str, Self]:
-        """Settings that have a name."""
+        """Named settings."""
         return {"zoom_in": cls(), "zoom_in_late": cls(skip_clicks=3)}
 
     def why_not(self, traits: Traits, parts: Sequence[Part]) -> Iterator[str]:
-        """Give the reasons for which a network cannot be refined so."""
+        """Yield the reasons why a network does not support this part."""
         if isinstance(traits.size, tuple) and self.size not in (None, traits.size):
-            yield f"zoom_in.size {self.size}: this network takes views of exactly {traits.size}"
+            yield f"zoom_in.size {self.size}: this network takes only views of size {traits.size}"
         if traits.exemplar:
             yield f"zoom_in: {EXEMPLAR}"
 
     def cost(self, traits: Traits) -> str:
-        """What it costs with such a network."""
+        """Describe the cost for a network with these traits."""
         return ENCODED if traits.prompted else MOVED if traits.split else ""
 
     def click(self, step: Step, inside: Inside) -> Step:
-        """Look at the object's box in place of the whole image."""
+        """View the object's box instead of the whole image."""
         config, traits = self, inside.traits
         if config.skip_clicks > 0 and isinstance(traits.size, tuple):
-            # A network of one fixed size sees every view resized: the published setting is to skip none.
+            # Networks of one fixed size see every view resized, and their published setting skips no click.
             config = replace(config, skip_clicks=-1)
         return zoom_in(inside.look, config, size=traits.size, zoom_size=traits.zoom_size)
 
 
 def object_box(config: ZoomIn, state: State) -> Box | None:
-    """Box around the last mask and the positive clicks, expanded; None if there is no mask to go by."""
+    """Return the expanded box around the last mask and the positive clicks; None without a mask."""
     if state.mask_prob is None:
         return None
     above = state.mask_prob[0] > config.threshold
@@ -87,7 +87,7 @@ def object_box(config: ZoomIn, state: State) -> Box | None:
 
 
 def next_box(config: ZoomIn, state: State) -> tuple[Box | None, Box | None]:
-    """(box to look at now, box to remember); no box to look at: the whole image."""
+    """Return (box to view now, box to remember); None for the first means the whole image."""
     if len(state.clicks) <= config.skip_clicks:
         return None, state.zoom_box
     candidate = object_box(config, state)
@@ -106,7 +106,7 @@ def next_box(config: ZoomIn, state: State) -> tuple[Box | None, Box | None]:
 
 
 def zoom_in(look: Look, config: ZoomIn, *, size: SizeRule, zoom_size: SizeRule) -> Step:
-    """Look at the object's box; probabilities are pasted into zeros: what lies outside the box is background."""
+    """View the object's box and paste the probabilities into zeros, so that pixels outside the box are background."""
     crop_size = zoom_size if config.size is None else config.size
 
     def one_look(state: State, look_at: Box | None = None) -> Steps[State]:
@@ -119,7 +119,7 @@ def zoom_in(look: Look, config: ZoomIn, *, size: SizeRule, zoom_size: SizeRule) 
     def step(state: State) -> Steps[State]:
         answered = yield from one_look(state)
         if needs_second_look(config, answered):
-            # Look again at the object just found, with the previous mask from before this click.
+            # View the object just found, with the previous mask from before this click.
             answered = yield from one_look(state, object_box(config, answered))
         return answered
 
@@ -127,7 +127,7 @@ def zoom_in(look: Look, config: ZoomIn, *, size: SizeRule, zoom_size: SizeRule) 
 
 
 def needs_second_look(config: ZoomIn, answered: State) -> bool:
-    """Whether the first look was at the whole image and the mask asks for a box (only with skip_clicks = 0)."""
+    """Whether the first look was at the whole image but the new mask needs a smaller box (only if skip_clicks is 0)."""
     if config.skip_clicks > 0 or answered.zoom_box is not None:
         return False
     box = object_box(config, answered)

@@ -88,7 +88,7 @@ def test_two_jobs_do_not_write_one_folder(bucket: str, tmp_path: Path, monkeypat
     monkeypatch.setattr("models.lease.RENEWED", 0.2)
     monkeypatch.setattr("models.lease.PATIENCE", 1.0)
     for place in (str(tmp_path / "run"), bucket.format(folder="held")):
-        with held(place), pytest.raises(InputError, match=r"is written by process \d+ on \S+ just now"), held(place):
+        with held(place), pytest.raises(InputError, match=r"is being written by process \d+ on \S+"), held(place):
             pass
         assert not Storage(place).exists(NAME)
         with held(place):

@@ -97,7 +97,7 @@ def test_predict_where_something_else_is(what: str, run: Run, checkpoint: str, s
     status, said = run(predict, argv)
     assert status == 2
     assert said.startswith(f"error: {out} cannot be written: ")
-    assert said.rstrip().endswith("name a file" if what == "folder" else "name another place")
+    assert said.rstrip().endswith("name a file" if what == "folder" else "choose another path")
     assert len(said.splitlines()) == 1
     assert not (tmp_path / "m_overlay.jpg").exists()
 

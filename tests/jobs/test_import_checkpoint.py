@@ -144,15 +144,15 @@ ERRORS: list[tuple[str, Any, list[str], str]] = [
         "another network",
         "emc",
         ["--network", "ritm_hrnet18s"],
-        r"x\.pth holds emc_hrnet18s: say --network emc_hrnet18s",
+        r"x\.pth holds emc_hrnet18s: pass --network emc_hrnet18s",
     ),
     (
         "another by its config",
         {"config": authors_config("is_hrnet_model.HRNetModel", width=32, ocr_width=128, small=False)},
         ["--network", "ritm_hrnet18s"],
-        r"x\.pth holds ritm_hrnet32: say --network ritm_hrnet32",
+        r"x\.pth holds ritm_hrnet32: pass --network ritm_hrnet32",
     ),
-    ("no base", "emc", ["--network", "emc_hrnet18s", "--as", "base"], "--as base is for emc_vit"),
+    ("no base", "emc", ["--network", "emc_hrnet18s", "--as", "base"], "use --as base only for emc_vit"),
     (
         "no backbone",
         "emc",

@@ -49,7 +49,7 @@ def test_what_has_no_mean_is_refused(folders: list[Path], tmp_path: Path) -> Non
         average([folders[0], other], (1, 1))
     for given, shares, said in (
         (folders[:1], (1.0,), "expected at least two checkpoints, got 1"),
-        (folders, (1.0,), "2 checkpoints and 1 shares: expected a share for each"),
+        (folders, (1.0,), "2 checkpoints and 1 shares: expected one share per checkpoint"),
         (folders, (1.0, 0.0), r"shares 1\.0, 0\.0: expected numbers above 0"),
         (folders, (1.0, float("nan")), r"shares 1\.0, nan: expected numbers above 0"),
     ):

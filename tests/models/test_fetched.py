@@ -117,11 +117,11 @@ def test_what_is_not_there_is_said_without_the_key(bucket: str, tmp_path: Path) 
     )
     with pytest.raises(InputError, match=r"weights\.safetensors") as half:
         checkpoint.load(uri)
-    with pytest.raises(InputError, match="cannot be changed there") as fixed:
+    with pytest.raises(InputError, match="cannot be changed in place") as fixed:
         checkpoint.recommend(uri, {})
     with a_bucket() as gone:
         dead = without_login(gone).format(folder="x")
-    with pytest.raises(InputError, match="cannot be looked at") as unanswered:
+    with pytest.raises(InputError, match="cannot be accessed") as unanswered:
         fetched(dead, (checkpoint.DESCRIPTION,))
     for caught in (missing, half, fixed, unanswered):
         assert "secret" not in str(caught.value)

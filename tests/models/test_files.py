@@ -112,9 +112,9 @@ def failing(number: int) -> Callable[..., None]:
 FAULTS = [
     (errno.ENOSPC, "No space left on device; make room there and run the same command again"),
     (errno.EDQUOT, "Disk quota exceeded; make room there and run the same command again"),
-    (errno.EACCES, "Permission denied; name a place that you may write to"),
-    (errno.EROFS, "Read-only file system; name a place that you may write to"),
-    (errno.EIO, "Input/output error; mend that and run the same command again"),
+    (errno.EACCES, "Permission denied; choose a path that you may write to"),
+    (errno.EROFS, "Read-only file system; choose a path that you may write to"),
+    (errno.EIO, "Input/output error; fix that and run the same command again"),
 ]
 
 
@@ -144,9 +144,9 @@ def test_folders_and_files_in_the_way_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"folder cannot be written: Is a directory; name a file$"):
         files.write(tmp_path / "folder", "x")
     for path in (tmp_path / "file" / "x", tmp_path / "file" / "deep" / "x"):
-        with pytest.raises(InputError, match=r"x cannot be written: .*; name another place$"):
+        with pytest.raises(InputError, match=r"x cannot be written: .*; choose another path$"):
             files.write(path, "x")
-    with pytest.raises(InputError, match=r"file cannot be written: File exists; name another place$"):
+    with pytest.raises(InputError, match=r"file cannot be written: File exists; choose another path$"):
         files.make_folder(tmp_path / "file")
     with pytest.raises(InputError, match="File name too long"):
         files.write(tmp_path / ("n" * 300), "x")

@@ -99,7 +99,7 @@ def test_published_files_fit_only_a_network_whose_views_share_their_weights() ->
 
 
 def test_training_on_one_view_is_refused_with_a_reason(network: Network) -> None:
-    with pytest.raises(InputError, match="batch of 1"):
+    with pytest.raises(InputError, match="batch has 1 view"):
         network.train()(*views(1, (64, 64)), some_clicks((64, 64)))
     assert network.eval()(*views(1, (64, 64)), some_clicks((64, 64))).mask_logits.shape == (1, 1, 64, 64)
 

@@ -47,7 +47,7 @@ FILES: list[tuple[str, Callable[[Path], Any], str]] = [
     ("xml", lambda path: path.write_text("\ufeff<?xml version='1.0'?><Error>"), "it is a web page, not weights"),
     ("7z", lambda path: path.write_bytes(b"7z\xbc\xaf\x27\x1c\x00"), r"it is an archive \(7z\): unpack it"),
     ("zip", _zip_of_a_file, r"it is an archive \(zip\): unpack it"),
-    ("text", lambda path: path.write_text("hello there"), "torch.save did not write it, or it is damaged"),
+    ("text", lambda path: path.write_text("hello there"), "it was not written by torch.save, or is damaged"),
     ("cut", lambda path: (torch.save(WEIGHTS, path), _cut(path, 0.6)), "it is truncated or damaged: download it again"),
     ("damaged", lambda path: (torch.save(WEIGHTS, path), _flip_a_byte(path)), r"the checksum of \S+ is wrong"),
     (
@@ -59,7 +59,7 @@ FILES: list[tuple[str, Callable[[Path], Any], str]] = [
     (
         "optimiser",
         lambda path: torch.save(torch.optim.SGD([torch.zeros(1)]).state_dict(), path),
-        "holds no weights but the state of an optimiser",
+        "holds the state of an optimiser but no weights",
     ),
     ("trainer", lambda path: torch.save({"optimizer": {"state": {}}, "epoch": 3}, path), "the state of an optimiser"),
     ("nothing", lambda path: torch.save({"state_dict": {}}, path), "holds no weights: expected"),

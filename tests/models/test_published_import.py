@@ -137,7 +137,7 @@ def test_the_config_in_the_file_is_recorded_and_agrees(tmp_path: Path) -> None:
 )
 def test_another_network_is_named(holds: str, config: Any, asked: str, with_config: bool, tmp_path: Path) -> None:
     content = {"state_dict": published_by(holds)} | ({"config": config} if with_config and config else {})
-    with pytest.raises(InputError, match=f"x.pth holds {holds}: say --network {holds}") as caught:
+    with pytest.raises(InputError, match=f"x.pth holds {holds}: pass --network {holds}") as caught:
         import_model(save(content, tmp_path / "x.pth"), asked)
     assert ("--as base to build emc_vit_a on it" in str(caught.value)) == (asked == "emc_vit_a")
 
@@ -184,10 +184,10 @@ def test_what_fits_nothing_names_its_misfits(tmp_path: Path) -> None:
     [
         (lambda t: t * float("nan"), "has values that are not finite"),
         (lambda t: t + float("inf"), "has values that are not finite"),
-        (lambda t: (100 * t).to(torch.int8), r"is torch\.int8 where torch\.float32 is expected"),
-        (lambda t: t.to(torch.complex64), r"is torch\.complex64 where torch\.float32 is expected"),
-        (lambda t: t.to("meta"), "is a tensor of shape alone"),
-        (lambda t: t.to_sparse(), r"is a tensor of torch\.sparse_coo"),
+        (lambda t: (100 * t).to(torch.int8), r"is torch\.int8, expected torch\.float32"),
+        (lambda t: t.to(torch.complex64), r"is torch\.complex64, expected torch\.float32"),
+        (lambda t: t.to("meta"), "has a shape but no values"),
+        (lambda t: t.to_sparse(), r"has layout torch\.sparse_coo"),
     ],
 )
 def test_tensors_that_hold_no_weights_are_named(spoil: Callable[[Tensor], Tensor], said: str, tmp_path: Path) -> None:
@@ -295,7 +295,7 @@ def test_a_backbone_starts_a_network(
     assert all(torch.equal(state[key], seeded[key]) for key in state.keys() - set(imported.started))
     drawn = [key for key in imported.started if state[key].dim() > 1 and "pos_embed" not in key]
     assert not [key for key in drawn if torch.equal(state[key], seeded[key])]
-    with pytest.raises(InputError, match=rf"x\.pth holds a backbone \({kind}\).*say --as backbone to start {name}"):
+    with pytest.raises(InputError, match=rf"x\.pth holds a backbone \({kind}\).*pass --as backbone to start {name}"):
         import_model(path, name)
 
 
@@ -330,16 +330,16 @@ def test_a_backbone_that_lacks_a_tensor_is_refused(
 
 
 def test_a_backbone_of_another_kind_says_what_it_is(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"holds a ResNet: these weights are not of the ViT"):
+    with pytest.raises(InputError, match=r"holds a ResNet: these weights do not fit the ViT"):
         import_backbone(save(resnet_backbone(), tmp_path / "x.pth"), "simpleclick_vit_a")
-    with pytest.raises(InputError, match=r"holds a ViT: these weights are not of the HRNet"):
+    with pytest.raises(InputError, match=r"holds a ViT: these weights do not fit the HRNet"):
         import_backbone(save(vit_backbone(), tmp_path / "x.pth"), "ritm_hrnet4")
 
 
 @pytest.mark.parametrize("name", ["ritm_hrnet4", "simpleclick_vit_a"])
 def test_a_model_where_a_backbone_was_expected_is_named(name: str, tmp_path: Path) -> None:
     path = save({"state_dict": published_by(name)}, tmp_path / "x.pth")
-    with pytest.raises(InputError, match=rf"whole click-to-mask model \({name}\).*leave --as backbone out"):
+    with pytest.raises(InputError, match=rf"whole click-to-mask model \({name}\).*leave out --as backbone"):
         import_backbone(path, name)
 
 
@@ -347,7 +347,7 @@ def test_a_network_without_a_backbone_says_so(tmp_path: Path, monkeypatch: pytes
     from models.networks.ritm import Ritm
 
     monkeypatch.delattr(Ritm, "load_backbone")
-    with pytest.raises(InputError, match="network ritm_hrnet4 has no backbone that starts from others' weights"):
+    with pytest.raises(InputError, match="network ritm_hrnet4 has no backbone that can load pre-trained weights"):
         import_backbone(save(hrnet_backbone(), tmp_path / "x.pth"), "ritm_hrnet4")
 
 
@@ -371,9 +371,9 @@ def test_what_is_no_base_is_refused(tmp_path: Path) -> None:
     path = save(published_by("simpleclick_vit_b"), tmp_path / "x.pth")
     with pytest.raises(InputError, match=r"holds simpleclick_vit_b: the base of emc_vit_a is simpleclick_vit_a$"):
         import_base(path, "emc_vit_a")
-    with pytest.raises(InputError, match="ritm_hrnet4 is not built on another: --as base is for emc_vit"):
+    with pytest.raises(InputError, match="ritm_hrnet4 has no base network: use --as base only for emc_vit"):
         import_base(path, "ritm_hrnet4")
-    with pytest.raises(InputError, match="say --as backbone to start emc_vit_a from it"):
+    with pytest.raises(InputError, match="pass --as backbone to start emc_vit_a from it"):
         import_base(save(vit_backbone(), tmp_path / "y.pth"), "emc_vit_a")
     folder = checkpoint.save(fresh("ritm_hrnet4"), tmp_path / "ours")
     with pytest.raises(InputError, match="is a checkpoint of network 'ritm_hrnet4': expected 'simpleclick_vit_a'"):
@@ -383,7 +383,7 @@ def test_what_is_no_base_is_refused(tmp_path: Path) -> None:
 def test_a_checkpoint_of_ours_needs_no_import(tmp_path: Path) -> None:
     folder = checkpoint.save(fresh("ritm_hrnet4"), tmp_path / "ours")
     for path in (folder, folder / checkpoint.WEIGHTS):
-        with pytest.raises(InputError, match="ours is a checkpoint of ours: use the folder as it is"):
+        with pytest.raises(InputError, match="ours is a Maskwright checkpoint already: use the folder itself"):
             import_model(path, "ritm_hrnet4")
 
 

@@ -52,10 +52,10 @@ class Outer(Record):
         ({"words": ["a", 3]}, "words is ('a', 3): expected a list (each a text)"),
         ({"inner": {"rate": 0}}, "inner.rate is 0: expected a number > 0"),
         ({"inner": {"size": [1, 2, 3]}}, "inner.size is (1, 2, 3): expected a whole number or a list"),
-        ({"inner": 3}, "Outer.inner: expected an object with its settings, not 3"),
+        ({"inner": 3}, "Outer.inner is 3: expected an object with its settings"),
         ({"inner": {"rates": 3}}, "unknown setting of Outer.inner 'rates'; did you mean 'rate'?"),
         ({"stepz": 3}, "unknown setting of Outer 'stepz'; did you mean 'steps'?"),
-        ([1], "Outer: expected an object with its settings, not [1]"),
+        ([1], "Outer is [1]: expected an object with its settings"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_what_was_expected(plain: Any, message: str) -> None:
@@ -87,7 +87,7 @@ def test_what_has_no_default_must_be_there() -> None:
         out: str
         steps: Count = 1
 
-    with pytest.raises(InputError, match="Needy lacks out: expected a value"):
+    with pytest.raises(InputError, match="Needy lacks out: add it"):
         read(Needy, {"steps": 2})
 
 

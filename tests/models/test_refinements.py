@@ -282,7 +282,7 @@ def test_a_file_that_holds_no_object_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("cfr_1+cfr_4", "more than one of its parts sets cascade"),
+        ("cfr_1+cfr_4", "several of its names set cascade"),
         ("flip+zoom_inn", "did you mean 'zoom_in'"),
         ("zoom_inn", "did you mean 'zoom_in'"),
         ("nowhere.json", "no refinement file"),

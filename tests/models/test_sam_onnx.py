@@ -143,7 +143,7 @@ def test_two_files_are_a_whole_mobile_sam(flags: list[str], said: str, tmp_path:
 
 def test_what_is_no_pair_is_refused_by_name(tmp_path: Path) -> None:
     encoder, decoder = pair(folded(), tmp_path)
-    with pytest.raises(InputError, match=r"decoder.onnx holds a decoder: give the encoder first"):
+    with pytest.raises(InputError, match=r"decoder.onnx holds a decoder: pass the encoder first"):
         import_pair(decoder, encoder, "mobile_sam")
     with pytest.raises(InputError, match=r"encoder.onnx and .*encoder.onnx: this published checkpoint does not fit"):
         import_pair(encoder, encoder, "mobile_sam")
@@ -152,5 +152,5 @@ def test_what_is_no_pair_is_refused_by_name(tmp_path: Path) -> None:
         import_pair(encoder, decoder, "mobile_sam")
     with pytest.raises(InputError, match=r"no file at .*nothing.onnx"):
         import_pair(encoder, tmp_path / "nothing.onnx", "mobile_sam")
-    with pytest.raises(InputError, match=r"read in pairs, ENCODER.onnx DECODER.onnx"):
+    with pytest.raises(InputError, match=r"expected MobileSAM's pair, ENCODER.onnx DECODER.onnx"):
         import_model(encoder, "mobile_sam")

@@ -98,13 +98,13 @@ def test_a_place_that_others_hold_is_passed_over(places: Path, tmp_path: Path, m
     (link,) = (places / mine).iterdir()
     link.unlink()
     link.symlink_to(elsewhere)
-    with pytest.raises(InputError, match=r"TMPDIR=.* is too long a path for the sockets of Ray.*: set RAY_TMPDIR to a"):
+    with pytest.raises(InputError, match=r"TMPDIR=.* is too long for Ray's sockets.*: set RAY_TMPDIR to a path"):
         prepared(TMPDIR=str(tmp_path / LONG))
 
 
 def test_a_folder_that_cannot_be_used_is_named(places: Path) -> None:
     (places / "file").write_text("")
-    with pytest.raises(InputError, match=r"TMPDIR=\S+/file/x cannot be used: Not a directory; name a folder"):
+    with pytest.raises(InputError, match=r"TMPDIR=\S+/file/x cannot be used: Not a directory; set it to a folder"):
         prepared(TMPDIR=str(places / "file" / "x"))
 
 

@@ -103,7 +103,7 @@ def test_the_base_is_cascaded_where_it_looks_at_a_previous_mask() -> None:
     assert kinds[0] == ["Encode"] * 3 + ["Correct"]
     plain, _ = asked(vit, Refinement())
     assert not torch.equal(once.mask_prob, plain.mask_prob)
-    with pytest.raises(InputError, match="does not look at a previous mask"):
+    with pytest.raises(InputError, match="takes no previous mask"):
         build(Refinement((Split(base_steps=1),)), hrnet.traits)
 
 

@@ -79,9 +79,9 @@ def test_eight_bits_stay_as_they_are(decoding: Decoding) -> None:
         (np.array([[-5, 3000]], np.int16), {}, "from -5 to 3000.*--bit-depth"),
         (np.array([[7, 70000]], np.int32), {}, "from 7 to 70000.*--bit-depth"),
         (np.array([[0.25, 0.5]], np.float32), {}, "floating-point"),
-        (values(12, (4, 6, 3)), {"planes": True}, "planes of their own.*interleaved"),
-        (values(12, (4, 6, 4)), {"planes": True, "photometric": 5}, "planes of their own.*interleaved"),
-        (values(12, (4, 6, 4)) & 4095, {"photometric": 5}, "CMYK of 16 bits.* save it as RGB, or say --bit-depth 16"),
+        (values(12, (4, 6, 3)), {"planes": True}, "separate planes.*interleaved"),
+        (values(12, (4, 6, 4)), {"planes": True, "photometric": 5}, "separate planes.*interleaved"),
+        (values(12, (4, 6, 4)) & 4095, {"photometric": 5}, "16-bit CMYK.* save it as RGB, or pass --bit-depth 16"),
         (values(12, (4, 6, 2)), {}, "of a kind that is not read"),
         (np.full((4, 6, 3), 0.5, np.float32), {}, "of a kind that is not read"),
     ],
@@ -159,7 +159,7 @@ def test_a_mask_in_cmyk_of_sixteen_bits_is_read_where_the_depth_is_named(tmp_pat
     inks[5:15, 5:15] = 0
     (tmp_path / "a.tif").write_bytes(tiff_of_cmyk(inks))
     for rule in ("nonzero", "above:100", "ids"):
-        with pytest.raises(ValueError, match="say --bit-depth 16"):
+        with pytest.raises(ValueError, match="pass --bit-depth 16"):
             MaskRule.parse(rule).read(tmp_path / "a.tif", Decoding())
         labels = MaskRule.parse(rule).read(tmp_path / "a.tif", Decoding(bit_depth=16))
         np.testing.assert_array_equal(labels > 0, inks[..., 0] == 0)
@@ -170,7 +170,7 @@ def test_cmyk_of_sixteen_bits_is_read_where_all_of_them_count() -> None:
     np.testing.assert_array_equal(read_image(tiff_of_cmyk(inks)), 255 - (inks >> 8))
     light = read_image(tiff_of_cmyk(inks >> 4), decoding=Decoding(bit_depth=16))
     np.testing.assert_array_equal(light, 255 - (inks >> 12))
-    with pytest.raises(ValueError, match="CMYK of 16 bits"):
+    with pytest.raises(ValueError, match="16-bit CMYK"):
         read_image(tiff_of_cmyk(inks), decoding=Decoding(bit_depth=12))
 
 

@@ -76,7 +76,7 @@ def test_readers_by_name_take_an_address_and_copy_it_once(
         assert again.load(again.items()[0]).image.shape == near.load(near.items()[0]).image.shape
     with pytest.raises(InputError, match="was given with a key"):
         open_reader("coco", uri.replace("s3://", "s3://key:secret@"))
-    with pytest.raises(InputError, match="nothing lies at s3://masks/nothing"):
+    with pytest.raises(InputError, match="there are no files at s3://masks/nothing"):
         open_reader("coco", server.address.format(folder="nothing")).items()
     Storage(server.address.format(folder="other")).write("notes.txt", b"?")
     with pytest.raises(InputError, match=r"'s3://masks/other' holds .*; reader 'coco' expects a COCO JSON"):

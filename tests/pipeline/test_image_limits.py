@@ -104,7 +104,7 @@ def test_what_opencv_does_not_read_is_said_or_read_by_pillow(monkeypatch: pytest
     expected = read_image(plain)
     monkeypatch.setattr("cv2.imdecode", refuse)
     np.testing.assert_array_equal(read_image(plain), expected)
-    with pytest.raises(ValueError, match="16 bits cannot be read by OpenCV"):
+    with pytest.raises(ValueError, match="16-bit colours cannot be read"):
         read_image(deep)
 
 

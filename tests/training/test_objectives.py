@@ -111,7 +111,7 @@ def test_a_forward_of_one_sample_fails_only_where_the_network_says_so(label: str
         assert np.isfinite(float(trainer.train_step(of(objective))["loss"]))
         return
     assert label in ("ritm", "emc hrnet", "focuscut", "focuscut apart")
-    with pytest.raises(InputError, match="at least 2 in a forward"):
+    with pytest.raises(InputError, match="at least 2 per forward"):
         trainer.train_step(of(objective))
 
 
