@@ -58,7 +58,7 @@ TRAIN = [
     (["demo", "--data.split", "vall"], "no split 'vall'"),
     (
         ["demo", "--data.options", "num_images", "3", "--validation.hold-out", "0.01"],
-        "none held out.*--validation.hold",
+        "none to validate on.*--validation.hold",
     ),
     (["demo", "--refine", "cfr"], "unknown refinement 'cfr'"),
     (["demo", "--training.objective", "ic"], "unknown objective 'ic'; did you mean 'icl'"),

@@ -256,7 +256,7 @@ class TestHim2k:
         (alphas / "two people" / "4.png").write_text("no image")
         sample = reader.load(reader.items()[1])
         assert [ref.id for ref in sample.objects] == ["two people/1"]
-        reasons = ("8 x 8", "colours", "is no JPEG", "is empty")
+        reasons = ("8 x 8", "colours", "is not one of JPEG", "is empty")
         assert len(sample.refused) == len(reasons)
         for text, reason in zip(sample.refused, reasons, strict=True):
             assert reason in text

@@ -82,8 +82,8 @@ def test_eight_bits_stay_as_they_are(decoding: Decoding) -> None:
         (values(12, (4, 6, 3)), {"planes": True}, "planes of their own.*interleaved"),
         (values(12, (4, 6, 4)), {"planes": True, "photometric": 5}, "planes of their own.*interleaved"),
         (values(12, (4, 6, 4)) & 4095, {"photometric": 5}, "CMYK of 16 bits.* save it as RGB, or say --bit-depth 16"),
-        (values(12, (4, 6, 2)), {}, "of a kind that is not read"),
-        (np.full((4, 6, 3), 0.5, np.float32), {}, "of a kind that is not read"),
+        (values(12, (4, 6, 2)), {}, "of an unsupported kind"),
+        (np.full((4, 6, 3), 0.5, np.float32), {}, "of an unsupported kind"),
     ],
 )
 def test_values_without_a_known_range_are_refused_with_what_to_do(

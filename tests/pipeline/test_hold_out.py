@@ -47,7 +47,7 @@ def test_chunks_of_a_prepared_data_set_stay_chunks(tmp_path: Path) -> None:
 
 
 def test_nothing_left_is_refused() -> None:
-    with pytest.raises(InputError, match="leaves none held out"):
+    with pytest.raises(InputError, match="leaves none to validate on"):
         HoldOut(reader=FakeReader(num_items=1), fraction=0.001, side="held_out").items()
     with pytest.raises(InputError, match=r"hold_out is 1\.5"):
         HoldOut(reader=READER, fraction=1.5, side="training")

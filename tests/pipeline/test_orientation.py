@@ -100,7 +100,7 @@ class TestPixels:
         upright, _ = scene()
         photo(tmp_path / "a", upright, 6)
         with pytest.raises(
-            ValueError, match=r"exif=stored was given.*30 x 20.*the photo upright \(EXIF orientation 6\)"
+            ValueError, match=r"exif=stored was given.*30 x 20.*fit the photo upright \(EXIF orientation 6\)"
         ):
             read_image(tmp_path / "a", expected_hw=UP, decoding=Decoding(exif="stored"))
         with pytest.raises(ValueError, match=r"exif=upright was given.*20 x 30.*as it is stored"):
@@ -240,7 +240,7 @@ class TestCoco:
         assert [share_on_object(reader.load(item)) for item in reader.items()] == [1, 1]
         (text,) = warnings(caplog)
         assert "1 photos" in text
-        assert "as they are stored, as those are whose masks tell it" in text
+        assert "as they are stored, like those whose masks show it" in text
 
     def test_photos_that_disagree_settle_nothing(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         upright, mask = scene()
@@ -251,7 +251,7 @@ class TestCoco:
         reader = write_coco(tmp_path, images, polygons)
         assert [share_on_object(reader.load(item)) for item in reader.items()] == [1, 1, 1]
         (text,) = warnings(caplog)
-        assert "others tell both: 1 upright, 1 as stored" in text
+        assert "the others disagree: 1 upright, 1 as stored" in text
 
     @pytest.mark.parametrize("published", ["info", "coco_url", "lvis"])
     def test_published_files_mean_stored_pixels(

@@ -35,7 +35,7 @@ class TestMasks:
             assert share_on_object(reader.load(item)) == 1, item.id
         (text,) = warnings(caplog)
         assert "3 photos" in text
-        assert "read upright, as those are" in text
+        assert "read upright, like those" in text
 
     def test_photos_that_tell_settle_it(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         masks_folder(tmp_path, {"quarter": (6, False), "half": (3, False), "plain": (1, True)})

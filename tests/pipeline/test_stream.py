@@ -151,7 +151,7 @@ def test_masks_of_another_size_are_refused_by_name() -> None:
             return replace(sample, image=sample.image[1:]) if item.id == "item0000" else sample
 
     refused = [row["refused"] for row in take(Crooked(num_items=4), CONFIG, 4) if row["refused"]]
-    assert refused == ["item0000: masks of (60, 80) and (60, 80) pixels, expected the image's (59, 80)"]
+    assert refused == ["item0000: the masks have (60, 80) and (60, 80) pixels: expected the image's (59, 80)"]
 
 
 def test_a_window_without_anything_to_use_is_an_error_that_says_why() -> None:
@@ -187,7 +187,7 @@ def test_collate_stacks_and_split_undoes_it() -> None:
         ({"window_size": 0}, "window_size is 0"),
         ({"seed": -1}, "seed is -1"),
         ({"targets_per_view": 0}, "targets_per_view is 0"),
-        ({"targets_per_view": 2, "copy_paste": CopyPasteConfig(recipe="exclusive")}, "expected 'none', for copy-paste"),
+        ({"targets_per_view": 2, "copy_paste": CopyPasteConfig(recipe="exclusive")}, "expected 'none', because copy-paste"),
         ({"keep_background_prob": 2.0}, "keep_background_prob is 2.0"),
     ],
 )
