@@ -210,7 +210,7 @@ def test_columns_that_a_recipe_adds_are_kept(tmp_path: Path, monkeypatch: pytest
 
 def test_faults_are_said_clearly(tmp_path: Path) -> None:
     prepare(READER, Storage(str(tmp_path / "images")), {}, run=run_here(2))
-    with pytest.raises(InputError, match=r"images holds no training rows: expected what jobs.augment writes"):
+    with pytest.raises(InputError, match=r"images holds no training rows: expected the output of jobs.augment"):
         list(read_rows(Storage(str(tmp_path / "images"))))
     with pytest.raises(InputError, match="lists 0 items"):
         plan_epoch(FakeReader(num_items=0), Storage(str(tmp_path / "none")), CONFIG, 0, 1)

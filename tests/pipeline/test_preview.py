@@ -77,7 +77,7 @@ def test_a_rare_mode_is_searched_for_and_its_lack_is_told() -> None:
     assert len(examples.by_mode["union"]) == 2
     never = find(config(recipe="exclusive", union_weight=1e-9), wanted=2, max_windows=4)
     assert (never.num_windows, never.by_mode["union"]) == (4, [])
-    assert never.caption("union") == "0 of 40 samples: none to show in 4 windows, 2 were asked for"
+    assert never.caption("union") == "0 of 40 samples: none found in 4 windows, 2 wanted"
 
 
 def test_a_mode_that_never_comes_alone_is_shown_among_others() -> None:

@@ -187,7 +187,10 @@ def test_collate_stacks_and_split_undoes_it() -> None:
         ({"window_size": 0}, "window_size is 0"),
         ({"seed": -1}, "seed is -1"),
         ({"targets_per_view": 0}, "targets_per_view is 0"),
-        ({"targets_per_view": 2, "copy_paste": CopyPasteConfig(recipe="exclusive")}, "expected 'none', because copy-paste"),
+        (
+            {"targets_per_view": 2, "copy_paste": CopyPasteConfig(recipe="exclusive")},
+            "expected 'none', because copy-paste",
+        ),
         ({"keep_background_prob": 2.0}, "keep_background_prob is 2.0"),
     ],
 )
