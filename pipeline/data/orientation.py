@@ -84,7 +84,7 @@ def no_image(source: Path | str | bytes) -> ValueError:
     if not (len(source) if isinstance(source, bytes) else Path(source).stat().st_size):
         return ValueError("the file is empty (0 bytes): expected an image; copy or download it again")
     return ValueError(
-        f"the file is not one of {', '.join(FORMATS)}, or of an unsupported kind (such as 32-bit colours)"
+        f"the file is not an image ({', '.join(FORMATS)}), or of an unsupported kind (such as 32-bit colours)"
     )
 
 

@@ -125,7 +125,7 @@ def test_what_was_refused_is_grouped_by_reason_with_the_first_examples() -> None
 @pytest.mark.parametrize(
     ("refusal", "kind"),
     [
-        ("train/7: mask 000.png: the file is not a JPEG", "mask ...: the file is no JPEG"),
+        ("train/7: mask 000.png: the file is not a JPEG", "mask ...: the file is not a JPEG"),
         ("a: the image is 20 x 30 (height x width)", "the image is N x N (height x width)"),
         ("a: value 'x: y' is -1.5", "value ... is N"),
         ("nothing told", "nothing told"),

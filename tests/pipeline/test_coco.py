@@ -234,9 +234,9 @@ class TestFinding:
         options = {"annotations": "deep/labels.json", "images": "photos"}
         reader = open_reader("coco", str(tmp_path), options=options)
         assert len(reader.load(reader.items()[0]).objects) == 1
-        with pytest.raises(InputError, match=r"'no\.json' is no file"):
+        with pytest.raises(InputError, match=r"'no\.json' is not a file"):
             open_reader("coco", str(tmp_path), options={"annotations": "no.json"})
-        with pytest.raises(InputError, match="'no' is no folder"):
+        with pytest.raises(InputError, match="'no' is not a folder"):
             open_reader("coco", str(tmp_path), options={**options, "images": "no"}).items()
 
     @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def test_a_set_of_crowds_alone_says_what_to_do(tmp_path: Path, caplog: pytest.Lo
     data["annotations"] = [{**record, "iscrowd": 1, "attributes": {}} for record in data["annotations"]]
     path.write_text(json.dumps(data))
     assert [item.object_ids for item in open_reader("coco", str(tmp_path)).items()] == [(), ()]
-    assert "all 4 annotations are crowds, none is an object; crowds=objects" in caplog.text
+    assert "all 4 annotations are crowds and none is an object; set crowds=objects" in caplog.text
     with pytest.raises(InputError, match="expected auto, ignore or objects"):
         open_reader("coco", str(tmp_path), options={"crowds": "keep"})
 

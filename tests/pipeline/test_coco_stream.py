@@ -190,7 +190,7 @@ class TestErrors:
 
     def test_a_full_disk_is_said(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(coco_tables, "_PRAGMAS", (*coco_tables._PRAGMAS, "max_page_count=3"))
-        with pytest.raises(InputError, match=r"full.*TMPDIR names another place"):
+        with pytest.raises(InputError, match=r"full.*set TMPDIR to use another folder"):
             open_reader("coco", str(write(tmp_path / "set", LARGE))).items()
 
     def test_a_listing_given_up_leaves_nothing(self, tmp_path: Path) -> None:

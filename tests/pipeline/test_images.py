@@ -105,9 +105,9 @@ def test_an_empty_file_is_named_as_such(read: Callable[[Path | bytes], object], 
 def test_files_that_are_no_images_are_said_to_be_none(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="does not exist"):
         read_image(tmp_path / "none.png")
-    with pytest.raises(ValueError, match="is not one of JPEG, PNG"):
+    with pytest.raises(ValueError, match="is not an image"):
         read_image(b"hello")
-    with pytest.raises(ValueError, match="is not one of JPEG, PNG"):
+    with pytest.raises(ValueError, match="is not an image"):
         read_image(encode(Image.fromarray(picture()), "GIF"))
     with pytest.raises(ValueError, match="broken"):
         read_image(tmp_path)

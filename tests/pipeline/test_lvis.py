@@ -103,9 +103,9 @@ class TestCocoLvis:
         layer = encoded_layer(labelled({1: box(0, 0, 9, 9)}))
         for value, reason in (
             ({"a": 1}, "expected the layers"),
-            (([], []), "layers of one size, it has 0"),
+            (([], []), "layers of one size, got"),
             (([layer, encoded_layer(np.zeros((3, 3), np.uint8))], [(0, 1)]), "layers of one size"),
-            (([encoded_layer(labelled({1: box(0, 0, 9, 9)}), "JPEG")], [(0, 1)]), "a layer is no PNG"),
+            (([encoded_layer(labelled({1: box(0, 0, 9, 9)}), "JPEG")], [(0, 1)]), "a layer is not a PNG"),
             (([layer[:60]], [(0, 1)]), "broken"),
             (([encoded_layer(picture())], [(0, 1)]), "colours"),
             (([3], [(0, 1)]), "bytes of a PNG"),

@@ -97,13 +97,13 @@ class TestStems:
         self, image: str, label: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         belongs(masks_folder(tmp_path, {image: label}), {stem(image): 0})
-        (text,) = [text for text in caplog.messages if "1 names are not there as written" in text]
+        (text,) = [text for text in caplog.messages if "1 names match no file exactly" in text]
         assert f"words between dots: 1, such as {stem(label)!r} for {stem(image)!r}" in text
 
     def test_of_several_none_is_taken(self, tmp_path: Path) -> None:
         reader = masks_folder(tmp_path, {"12.png": "12.seg.png", "13.png": "13.png"})
         save(mask(), tmp_path / "masks" / "12.depth.png")
-        belongs(reader, {"12": "'12' may mean '12.depth', '12.seg'", "13": 1})
+        belongs(reader, {"12": "'12' may refer to '12.depth', '12.seg'", "13": 1})
         assert next(iter(reader.items())).object_ids == ("12/unreadable",)
 
     def test_words_of_both_sides_must_be_those_of_the_whole_set(self, tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ class TestForms:
         reader = build(tmp_path, asked, there)
         item = next(item for item in reader.items() if item.object_ids)
         assert len(reader.load(item).objects) == 1
-        texts = [text for text in caplog.messages if "not there as written" in text]
+        texts = [text for text in caplog.messages if "match no file exactly" in text]
         assert len(texts) == (2 if build is voc else 1)  # of its images, and of its masks
         assert f"{way}: 1, such as " in texts[0]
 
@@ -268,7 +268,7 @@ class TestForms:
         reader = open_reader(kind, str(tmp_path))
         (item,) = [item for item in reader.items() if item.id.endswith("x")]
         assert len(reader.load(item).objects) == 1
-        (text,) = [text for text in caplog.messages if "not there as written" in text]
+        (text,) = [text for text in caplog.messages if "match no file exactly" in text]
         assert "a query behind the name: 1, such as 'x" in text
         assert "s=" not in text
 
@@ -287,18 +287,18 @@ class TestForms:
         save(mask(1), tmp_path / "masks" / "b.png")
         belongs(
             open_reader("masks", str(tmp_path)),
-            {"IMG_1": "'IMG_1', 'Img_1' may mean 'img_1'", "Img_1": "rename them", "b": 1},
+            {"IMG_1": "'IMG_1', 'Img_1' may refer to 'img_1'", "Img_1": "rename them", "b": 1},
         )
         write_coco_json(tmp_path, [image_record(1, "img_1.png")], [annotation(1, 1, mask() > 0)])
         reader = open_reader("coco", str(tmp_path))
-        with pytest.raises(BadItem, match=r"'img_1.png' may mean 'IMG_1.png', 'Img_1.png'"):
+        with pytest.raises(BadItem, match=r"'img_1.png' may refer to 'IMG_1.png', 'Img_1.png'"):
             reader.load(reader.items()[0])
 
     def test_a_set_in_which_nothing_is_certain_is_refused_as_a_whole(self, tmp_path: Path) -> None:
         for name in ("IMG_1.png", "Img_1.png"):
             save(picture(), tmp_path / "images" / name)
         save(mask(), tmp_path / "masks" / "img_1.png")
-        with pytest.raises(InputError, match=r"none of the 2 images.*may mean 'img_1'"):
+        with pytest.raises(InputError, match=r"none of the 2 images.*may refer to 'img_1'"):
             open_reader("masks", str(tmp_path)).items()
 
     def test_each_file_is_taken_once(self) -> None:
@@ -309,9 +309,9 @@ class TestForms:
     @pytest.mark.parametrize(
         ("names", "there", "refused"),
         [
-            (["img_1.png", "IMG_1.png"], "IMG_1.png", {0: "'IMG_1.png' means"}),
-            (["x.png?v=1", "x.png?v=2"], "x.png", {0: "'x.png?...' means", 1: "'x.png?...' means"}),
-            (["/a/x.png", "/b/x.png", "x.png"], "x.png", {0: "'x.png' means", 1: "'x.png' means"}),
+            (["img_1.png", "IMG_1.png"], "IMG_1.png", {0: "'IMG_1.png' refers"}),
+            (["x.png?v=1", "x.png?v=2"], "x.png", {0: "'x.png?...' refers", 1: "'x.png?...' refers"}),
+            (["/a/x.png", "/b/x.png", "x.png"], "x.png", {0: "'x.png' refers", 1: "'x.png' refers"}),
             (["x%20y.png", "x%20y.png"], "x y.png", {}),
             (["x.png", "./x.png"], "x.png", {}),
         ],
@@ -338,7 +338,7 @@ class TestForms:
                     reader.load(item)
             else:
                 assert len(reader.load(item).objects) == 1
-        assert not [text for text in caplog.messages if refused and "which is taken" in text]
+        assert not [text for text in caplog.messages if refused and "differ only in form are used" in text]
 
     @pytest.mark.parametrize("build", [voc_list, sbd_list, panoptic_list])
     def test_a_file_belongs_to_one_name_of_a_list(

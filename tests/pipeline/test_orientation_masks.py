@@ -143,7 +143,7 @@ class TestPrepared:
         masks_folder(tmp_path / "source", {"a": (3, True)})
         reader = open_reader("masks", str(tmp_path / "source"))
         prepare(reader, Storage(str(tmp_path / "out")), {"exif": "auto"}, run=run_here())
-        with pytest.raises(InputError, match=r"exif is stored.*\(by auto\): prepare it again with --exif stored"):
+        with pytest.raises(InputError, match=r"exif is stored.* with auto: prepare it again with --exif stored"):
             open_reader("prepared", str(tmp_path / "out"), options={"exif": "stored"})
 
     def test_shards_of_before_are_read_as_they_were_with_one_warning(
@@ -172,4 +172,4 @@ class TestPrepared:
         np.testing.assert_array_equal(samples[0].image, np.rot90(scene()[0], 2))
         np.testing.assert_array_equal(samples[2].image, scene()[0])
         (text,) = warnings(caplog)
-        assert "of 3 photos looked at, 1 carry an EXIF orientation" in text
+        assert "of 3 photos checked, 1 carry an EXIF orientation" in text

@@ -230,7 +230,7 @@ def test_faults_of_the_folder_are_said_clearly(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "a" / "data")
     manifest = tmp_path / "a" / MANIFEST
     newer = manifest.read_text().replace('schema_version": 1', 'schema_version": 9')
-    for text, reason in (("[]", "no manifest"), ("{", "no JSON"), (newer, "version 9")):
+    for text, reason in (("[]", "not the manifest"), ("{", "no JSON"), (newer, "version 9")):
         manifest.write_text(text)
         with pytest.raises(InputError, match=reason):
             open_reader("prepared", str(tmp_path / "a"))

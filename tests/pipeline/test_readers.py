@@ -230,7 +230,7 @@ class TestMasks:
         items = {item.id: item for item in reader.items()}
         assert len(reader.load(items["fine"]).objects) == 1
         assert reader.load(items["black"]).refused == ("black/1: the mask is empty",)
-        for name, reason in (("alone", "no mask file"), ("small", "8 x 8"), ("text", "no JPEG")):
+        for name, reason in (("alone", "no mask file"), ("small", "8 x 8"), ("text", "not an image")):
             with pytest.raises(BadItem, match=reason):
                 reader.load(items[name])
 
@@ -303,15 +303,15 @@ class TestSeveral:
     @pytest.mark.parametrize(
         ("text", "named"),
         [
-            ("{", "no list of data sets"),
+            ("{", "not a list of data sets"),
             ("[]", "at least one"),
-            ('[{"reader": "coco", "root": "photos"}, {"reader": "him2k", "root": "other/photos"}]', "each once"),
+            ('[{"reader": "coco", "root": "photos"}, {"reader": "him2k", "root": "other/photos"}]', "each `name` once"),
             ('[{"reader": "coco", "rot": "photos"}]', "did you mean 'root'"),
             ('[{"reader": "coco", "root": "photos", "every": 0}]', "at least 1"),
             ('[{"reader": "coco", "root": "photos", "every": 2.5}]', "every is 2.5, which must be of type int"),
             ('[{"reader": "coco", "root": "photos", "options": {"categories": ["a"]}}]', "must be text"),
-            ('[{"reader": "several", "root": "."}]', "another one"),
-            ('[{"root": "photos"}]', "another one"),
+            ('[{"reader": "several", "root": "."}]', "another reader"),
+            ('[{"root": "photos"}]', "another reader"),
             ("{}", "it is a dict"),
         ],
     )

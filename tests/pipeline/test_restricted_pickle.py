@@ -122,7 +122,7 @@ DTYPE = b"cnumpy\ndtype\n(S'u1'\nI0\nI1\ntR"
         (RECONSTRUCT + b"(tR(I1\n(I-3\nt" + DTYPE + b"I00\nS'abc'\ntb.", "shape"),
         (RECONSTRUCT + b"(tR}b.", "broken"),
         # Giving attributes or defaults to what may only be called.
-        (RECONSTRUCT + b"}S'__call__'\nI1\nsb.", "a change to what it only may call"),
+        (RECONSTRUCT + b"}S'__call__'\nI1\nsb.", "a change to a name that it may only call"),
         (b"c__builtin__\nset\n(I5\ntR.", "broken"),
         (b"c__builtin__\nbytearray\n(I99999999999\ntR.", "unknown form"),
         (b"c__builtin__\nbytes\n(I99999999999\ntR.", "unknown form"),
