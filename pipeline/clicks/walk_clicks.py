@@ -26,7 +26,7 @@ class WalkClicksConfig(Record):
     called = "clicks.walk"
 
     max_positive: Count = 10
-    """Maximum number of positive clicks after the first; all smaller numbers are equally likely."""
+    """Maximum number of positive clicks after the first; every number up to it is equally likely."""
     max_negative: Count = 10
     """Maximum number of negative clicks."""
     positive_margins: Margins = (5, 10, 15, 20)
