@@ -1,4 +1,4 @@
-"""The click simulation: random clicks of the stream, clicks of the training loop, robot users of evaluation."""
+"""The click simulation: first clicks of the data stream, clicks of the training loop, and robot users of evaluation."""
 
 from collections.abc import Callable
 from functools import partial
@@ -17,9 +17,8 @@ from pipeline.clicks.realistic import Realistic, realistic_click
 Policy = Callable[[np.ndarray, np.ndarray, np.ndarray, Clicks, np.random.Generator], Click]
 """(object_mask, ignore_mask, mask, clicks so far, rng) -> the next click.
 
-All masks bool (h, w). A click lies on a pixel that is wrong and not ignored, and has that error's sign. Whatever is
-random comes from `rng`: equal generators give equal clicks.
-"""
+All masks bool (h, w). A click lies on a wrong pixel that is not ignored, and has the sign of that error. All randomness
+comes from `rng`: equal generators give equal clicks."""
 
 POLICIES: dict[str, Policy] = {
     "oracle": oracle_click,
@@ -32,7 +31,7 @@ POLICIES: dict[str, Policy] = {
 
 
 def make_policy(name: str, realistic: Realistic | None = None) -> Policy:
-    """Fetch a robot user by name, with its settings if it has some; raises InputError for an unknown one."""
+    """Return a robot user by name, with its settings if it has any; raises InputError for an unknown name."""
     policy = lookup("policy", name, POLICIES)
     if policy is realistic_click and realistic is not None:
         return partial(realistic_click, config=realistic)

@@ -1,6 +1,7 @@
 """iCMFormer's click strategy: the centre of the largest error region, or a random point near its border.
 
-The paper names the two kinds; that they come equally often, and what is near, is ours (docs/PAPERS.md, iCMFormer).
+The paper names the two kinds; that both are equally likely, and what counts as near, is ours (docs/PAPERS.md,
+iCMFormer).
 """
 
 import numpy as np
@@ -12,7 +13,8 @@ from pipeline.clicks.regions import largest_regions
 
 BORDER_PROB = 0.5
 NEAR = 0.25
-"""A pixel is near the border if it is at most this part as deep as the region's deepest, or on the border itself."""
+"""A pixel is near the border if its depth is at most this fraction of the region's largest, or if it is on the
+border."""
 
 
 def border_mix_click(
@@ -20,7 +22,7 @@ def border_mix_click(
 ) -> Click:
     """Click the centre of the largest error region or, half the time, a random pixel near its border.
 
-    If no error is left: the object's centre.
+    If no error is left, click the object's centre.
     """
     regions = largest_regions(object_mask, ignore_mask, mask, clicks, 1)
     if not regions:

@@ -7,9 +7,9 @@ from pipeline.clicks.oracle import oracle_click, squared_distances
 
 
 def centre_click(object_mask: np.ndarray, ignore_mask: np.ndarray) -> Click:
-    """Click the pixel of the object farthest from its border, first in row-major order among equals.
+    """Click the pixel of the object that is farthest from its border, the first in row-major order among equals.
 
-    Without an object the click is negative at (0, 0), as the oracle's is when nothing is wrong.
+    Without an object, the click is negative at (0, 0), like the oracle's if nothing is wrong.
     """
     distances = squared_distances(object_mask & ~ignore_mask)
     y, x = np.unravel_index(int(distances.argmax()), distances.shape)
@@ -23,9 +23,9 @@ def first_click_centre(
     clicks: Clicks,
     rng: np.random.Generator | None = None,
 ) -> Click:
-    """Click the centre of the object first, whatever the mask already holds; afterwards as the oracle does.
+    """Click the centre of the object first, whatever the mask shows; afterwards click like the oracle.
 
-    Differs from the oracle only where a session starts from a mask: then the first click need not lie on an error.
+    It differs from the oracle only if a session starts from a mask: then the first click need not lie on an error.
     """
     if len(clicks) == 0 and (object_mask & ~ignore_mask).any():
         return centre_click(object_mask, ignore_mask)

@@ -1,19 +1,19 @@
-"""The arrays that hold the clicks of a training sample, whichever law drew them."""
+"""The arrays of a training sample's clicks, the same for every method that draws them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-RANDOM_ORDER = 100  # RITM's mark for "no order": later clicks, made one by one, count from 1
+RANDOM_ORDER = 100  # RITM's value for "no order": later clicks, added one by one, count from 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingClicks:
     """Clicks of both signs in arrays of fixed size: positive in rows 0..K-1, negative in rows K..2K-1.
 
-    `yx` float32 (2K, 2), `valid` bool (2K,), `order` int16 (2K,). Each half is filled from its start; unused rows
-    hold yx = -1 and order = -1.
+    `yx` float32 (2K, 2), `valid` bool (2K,), `order` int16 (2K,). Each half is filled from its start; unused rows hold
+    yx = -1 and order = -1.
     """
 
     yx: np.ndarray
@@ -28,9 +28,9 @@ def click_rows(
     hw: tuple[int, ...],
     capacity: int,
 ) -> TrainingClicks:
-    """Put clicks, given as row-major numbers of pixels, into rows; at most `capacity` (K) of a sign.
+    """Put clicks, given as row-major pixel numbers, into rows; at most `capacity` (K) of each sign.
 
-    `order` has a number for each click, positive ones first, or one number for all.
+    `order` is a number for each click, positive ones first, or one number for all.
     """
     yx = np.full((2 * capacity, 2), -1, np.float32)
     valid = np.zeros(2 * capacity, bool)

@@ -1,4 +1,4 @@
-"""Exact squared Euclidean distances, batched, on the device that holds the masks, without asking it anything."""
+"""Exact squared Euclidean distances, batched, on the device of the masks and without synchronising with it."""
 
 import functools
 from collections.abc import Callable
@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 CHUNK = {"cpu": 2**24, "cuda": 2**29}
-"""Most sums of one piece of the work: eager code holds them all at once, 4 to 8 bytes each."""
+"""Largest number of sums in one piece of the work: eager code holds them all at once, at 4 to 8 bytes each."""
 
 
 def label_distances(labels: Tensor) -> Tensor:
-    """Squared distance of each pixel to the nearest one of another label; beyond the frame are other labels: int32.
+    """Return each pixel's squared distance to the nearest pixel of another label or beyond the frame, int32.
 
-    `labels` (b, h, w), any integers. Exact (Felzenszwalb & Huttenlocher's two passes, the second one by brute force,
-    which is what a device likes). Two masks that do not overlap cost one transform: label them 1 and 2.
+    `labels` (b, h, w), any integers. Exact: the two passes of Felzenszwalb & Huttenlocher, the second by brute force,
+    which suits a GPU. Two masks that do not overlap cost one transform: label them 1 and 2.
     """
     along = _columns(labels).square()
     width = labels.shape[2]
@@ -33,20 +33,20 @@ def label_distances(labels: Tensor) -> Tensor:
 
 
 def squared_distances(mask: Tensor) -> Tensor:
-    """Squared distance of each pixel of bool masks (b, h, w) to the nearest pixel outside, int32; 0 outside.
+    """Return the squared distance of each pixel of bool masks (b, h, w) to the nearest pixel outside, int32; 0 outside.
 
-    Outside begins beyond the frame.
+    Beyond the frame is outside.
     """
     return label_distances(mask.to(torch.int8)) * mask
 
 
 def _columns(labels: Tensor) -> Tensor:
-    """Distance along the column to the nearest pixel of another label, or beyond the frame: int32 (b, h, w)."""
+    """Return the distance along the column to the nearest pixel of another label or beyond the frame, int32."""
     height = labels.shape[1]
     rows = torch.arange(height, device=labels.device, dtype=torch.int32)[None, :, None].expand(labels.shape)
     changes = labels[:, 1:] != labels[:, :-1]
     no, first = torch.zeros_like(rows), torch.zeros_like(rows[:, :1])
-    # The row in which the run of equal labels begins, and the one in which it ends.
+    # The first and the last row of the run of equal labels.
     begins = torch.cat([first, torch.where(changes, rows[:, 1:], no[:, 1:])], 1).cummax(1).values
     last = torch.full_like(first, height - 1)
     ends = torch.cat([torch.where(changes, rows[:, :-1], no[:, 1:] + height), last], 1)
@@ -55,15 +55,15 @@ def _columns(labels: Tensor) -> Tensor:
 
 
 def _rows(along: Tensor, labels: Tensor, across: Tensor) -> Tensor:
-    """Least sum of the squares along the column and across: (rows, w) -> (rows, w)."""
+    """Return the smallest sum of the squares along the column and across: (rows, w) -> (rows, w)."""
     same = labels[:, :, None] == labels[:, None, :]
     return (torch.where(same, along[:, None, :], 0) + across).amin(2)
 
 
 def _compiled(along: Tensor, labels: Tensor, across: Tensor) -> Tensor:
-    """As one kernel, the sums of a pixel never leave the registers; eager, they would be w times the mask.
+    """Run `_rows` as one kernel: a pixel's sums stay in registers, where eager code needs w times the mask's memory.
 
-    One compilation for each width, whatever the number of rows; beyond dynamo's limit of them it runs eager.
+    It is compiled once for each width, whatever the number of rows; beyond dynamo's limit it runs eagerly.
     """
     for rows in (along, labels):
         torch._dynamo.mark_dynamic(rows, 0)

@@ -1,8 +1,8 @@
-"""Clicks for training as Deep Interactive Object Selection draws them (Xu et al., CVPR 2016, section 3.1).
+"""First clicks as drawn in Deep Interactive Object Selection (Xu et al., CVPR 2016, section 3.1).
 
-Positive clicks keep inside and apart. Negative ones follow one of three strategies: around the object, on other
-objects, or covering the object's surroundings evenly. Where the paper says no more is ours: a sample follows one
-strategy, all as often; pieces of other objects that touch are one object.
+Positive clicks keep away from the object's border and from each other. Negative clicks follow one of three strategies:
+around the object, on other objects, or evenly around the object. Ours, because the paper does not say: a sample uses
+one strategy, all equally likely, and pieces of other objects that touch count as one object.
 """
 
 from dataclasses import dataclass
@@ -18,39 +18,40 @@ from pipeline.clicks.spaced import draw_spaced, pixels_around, pixels_inside, sq
 
 @dataclass(frozen=True, kw_only=True)
 class DiosClicksConfig(Record):
-    """How many clicks each strategy draws, and the distances they keep."""
+    """Numbers and distances of DIOS's clicks, by strategy."""
 
     called = "clicks.dios"
 
     max_positive: Positive = 5
-    """Most positive clicks; at least 1."""
+    """Maximum number of positive clicks; the minimum is 1."""
     margin: Annotated[float, AtLeast(0)] = 5
-    """Least distance of a click from the border of the object it is on or beside, in pixels."""
+    """Minimum distance of a click from the border of the object that it is on or beside, in pixels."""
     spacing: Annotated[float, AtLeast(1)] = 10
-    """Least distance between clicks of one strategy."""
+    """Minimum distance between clicks of one strategy, in pixels."""
     reach: Annotated[float, AtLeast(1)] = 40
-    """Largest distance of negative clicks from the object, where they are not on another one."""
+    """Maximum distance of negative clicks from the object, in pixels, except for those on other objects."""
     max_around: Count = 10
-    """Most negative clicks of the first strategy, drawn around the object."""
+    """Maximum number of negative clicks of the first strategy, which lie around the object."""
     max_on_other: Count = 5
-    """Most negative clicks of the second strategy on each other object."""
+    """Maximum number of negative clicks of the second strategy, on each other object."""
     num_covering: Count = 10
-    """Negative clicks of the third strategy, each as far from the object and from those before it as can be."""
+    """Number of negative clicks of the third strategy, each as far as possible from the object and the clicks before
+    it."""
 
     def __post_init__(self) -> None:
         """Check the fields together."""
         super().__post_init__()
         if self.reach < self.margin:
-            raise InputError(f"clicks.dios.reach is {self.reach}: expected a number >= margin, {self.margin}")
+            raise InputError(f"clicks.dios.reach is {self.reach}: expected a number >= margin, which is {self.margin}")
 
 
 def dios_clicks(
     target: np.ndarray, others: np.ndarray, rng: np.random.Generator, config: DiosClicksConfig
 ) -> tuple[list[int], list[int]]:
-    """Draw positive and negative clicks, as row-major numbers of pixels, no pixel twice; masks bool (h, w).
+    """Draw positive and negative clicks, as row-major pixel numbers, no pixel twice; masks bool (h, w).
 
-    A target without pixels inside the margin has it halved until one is left. An empty target gets negative clicks
-    only, anywhere or on other objects. Both come in random order, so that a caller may cut them off.
+    If no pixel of the target is inside the margin, the margin is halved until one is. An empty target gets only
+    negative clicks, anywhere or on other objects. Both lists are in random order, so that a caller may truncate them.
     """
     positive = _positive(target, rng, config)
     negative = _negative(target, others & ~target, rng, config)
@@ -65,7 +66,7 @@ def _positive(target: np.ndarray, rng: np.random.Generator, config: DiosClicksCo
 
 
 def _deep_pixels(mask: np.ndarray, margin: float) -> np.ndarray:
-    """List the pixels at least `margin` inside a mask that is not empty, or half of it and so on, until there are."""
+    """Return the pixels at least `margin` inside a mask that is not empty; `margin` is halved until there are any."""
     while not len(pixels := pixels_inside(mask, margin)):
         margin /= 2
     return pixels
@@ -95,7 +96,7 @@ def _on_others(others: np.ndarray, rng: np.random.Generator, config: DiosClicksC
 
 
 def _covering(target: np.ndarray, rng: np.random.Generator, config: DiosClicksConfig) -> list[int]:
-    """Begin with any pixel around; then take, again and again, the one farthest from the object and those taken."""
+    """Start with a random pixel around; then add, in turn, the pixel farthest from the object and those taken."""
     width = target.shape[1]
     pixels = pixels_around(target, config.margin, config.reach)
     if not len(pixels) or config.num_covering == 0:

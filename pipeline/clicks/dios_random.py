@@ -1,6 +1,6 @@
-"""Random clicks as Deep Interactive Object Selection draws them (Xu et al., 2016), on the largest error region.
+"""Random clicks as in Deep Interactive Object Selection (Xu et al., CVPR 2016), but on the largest error region.
 
-There they are drawn on the object before training; here the same distances hold inside an error.
+The paper draws them on the object before training; here the same distances apply inside an error.
 """
 
 import numpy as np
@@ -20,7 +20,8 @@ def dios_random_click(
 ) -> Click:
     """Click a uniformly random pixel of the largest error region, 20 px from its border and 40 px from other clicks.
 
-    Where that leaves no pixel both distances are halved until one is left. If no error is left: the object's centre.
+    If that leaves no pixel, both distances are halved until one is left. If no error is left, click the object's
+    centre.
     """
     regions = largest_regions(object_mask, ignore_mask, mask, clicks, 1)
     if not regions:

@@ -1,4 +1,4 @@
-"""Clicks that might have made a finished object, for exemplars: DIOS's strategies and distances.
+"""Clicks that could have made a finished object, for exemplars: DIOS's strategies and distances.
 
 docs/PAPERS.md, iCMFormer++: COCO-MOIS.
 """
@@ -17,12 +17,12 @@ MAX_CLICKS = 20
 def exemplar_clicks(
     mask: np.ndarray, others: np.ndarray, rng: np.random.Generator, ignore_mask: np.ndarray | None = None
 ) -> Clicks:
-    """Draw 1 to 20 clicks on and around an object; `others`: the other objects of its kind; masks bool (h, w).
+    """Draw 1 to 20 clicks on and around an object; `others`: the other objects of its category; masks bool (h, w).
 
-    The first is positive, at the object's centre; positive ones lie 20 px from its border and 40 px apart. Negative
-    ones, by a strategy drawn for each: in the band around the object, on other objects, or where the band is farthest
-    from all negative clicks. Distances are halved until a pixel is left; an area whose pixels are all clicked gets no
-    more. Ours: the strategies come equally often, the band is 40 px wide.
+    The first click is positive, at the object's centre; further positive ones lie 20 px from its border and 40 px
+    apart. Negative clicks follow a strategy drawn for each: in the band around the object, on other objects, or where
+    the band is farthest from all negative clicks. Distances are halved until a pixel is left; an area whose pixels are
+    all clicked gets no more. Ours: the strategies are equally likely, and the band is 40 px wide.
     """
     num = int(rng.integers(1, MAX_CLICKS + 1))
     num_positive = 1 + int(rng.binomial(num - 1, 0.5))
@@ -60,7 +60,7 @@ def _negative(
 class _Area:
     """Pixels that may be clicked, in row-major order, with their squared distances from a border: `depths`.
 
-    A place is an index of them. The clicks that the methods are given must be one list that only grows.
+    A place is an index into them. All calls must pass the same list of clicks, which may only grow.
     """
 
     def __init__(self, part: np.ndarray, depths: np.ndarray, box: tuple[slice, slice]) -> None:
@@ -76,13 +76,13 @@ class _Area:
 
     @classmethod
     def within(cls, mask: np.ndarray, countable: np.ndarray) -> "_Area":
-        """Take the countable pixels of a mask."""
+        """Return the countable pixels of a mask."""
         box = bounds(mask, 0) if mask.any() else (slice(0, 1), slice(0, 1))
         return cls((mask & countable)[box], squared_distances(mask[box]), box)
 
     @classmethod
     def around(cls, mask: np.ndarray, countable: np.ndarray) -> "_Area":
-        """Take the countable pixels up to SPACING from a mask that is not empty, but not of it."""
+        """Return the countable pixels outside a mask that is not empty, at most SPACING from it."""
         box = bounds(mask, int(SPACING))
         distances = cv2.distanceTransform((~mask[box]).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
         depths = np.rint(distances.astype(np.float64) ** 2).astype(np.int64)
@@ -92,7 +92,7 @@ class _Area:
         return Click(y=int(self.rows[place]), x=int(self.columns[place]), positive=positive)
 
     def far_from(self, clicks: list[Click], rng: np.random.Generator) -> int | None:
-        """Draw a place by DIOS's distances, as much of them as leaves one; None if all are clicked."""
+        """Draw a place at DIOS's distances, halved until there is one; None if all places are clicked."""
         gaps = self._measured(clicks)
         part, allowed = 1.0, np.zeros(0, int)
         while gaps.any() and not len(allowed):
@@ -102,7 +102,7 @@ class _Area:
         return int(rng.choice(allowed)) if len(allowed) else None
 
     def farthest(self, clicks: list[Click]) -> int | None:
-        """Find the place that is farthest from all clicks, and as far from the border as leaves one."""
+        """Return the place farthest from all clicks, at DIOS's distance from the border, halved until there is one."""
         gaps = self._measured(clicks)
         if not gaps.any():
             return None
@@ -112,7 +112,7 @@ class _Area:
         return int(np.where(self.depths >= margin**2, gaps, 0).argmax())
 
     def _measured(self, clicks: list[Click]) -> np.ndarray:
-        """Squared distance of each place to the nearest click, int64; 0 where it is clicked."""
+        """Return the squared distance of each place to the nearest click, int64; 0 for clicked places."""
         for click in clicks[self.num_measured :]:
             away = (self.rows - int(click.y)) ** 2 + (self.columns - int(click.x)) ** 2
             self.gaps = np.minimum(self.gaps, away)

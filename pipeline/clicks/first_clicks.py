@@ -1,4 +1,4 @@
-"""EMC-Click's first clicks: one deep inside each object, no others (docs/PAPERS.md, EMC-Click: training)."""
+"""EMC-Click's first clicks: one deep inside each object, and no others (docs/PAPERS.md, EMC-Click: training)."""
 
 from collections.abc import Sequence
 
@@ -7,11 +7,11 @@ import numpy as np
 from pipeline.clicks.oracle import squared_distances
 
 DEPTH = 1.7
-"""A first click lies more than the object's depth divided by this from its border."""
+"""A first click lies more than the object's depth divided by this inside its border."""
 
 
 def first_clicks(object_masks: Sequence[np.ndarray], rng: np.random.Generator) -> tuple[list[int], list[int]]:
-    """Draw a click in each of some masks, bool (h, w): row-major numbers of pixels, positive ones, and no negative."""
+    """Draw a positive click in each of some masks, bool (h, w), as row-major pixel numbers; no negative clicks."""
     drawn: list[int] = []
     for mask in object_masks:
         depths = squared_distances(mask)

@@ -1,8 +1,7 @@
-"""FocusCut's robot user: the oracle, but with something to say when nothing is wrong.
+"""FocusCut's robot user: the oracle, but with a click on the object's centre if nothing is wrong.
 
-docs/PAPERS.md, FocusCut: robot user and metrics.
-The public code compares float64 distances of an exact transform: the order of exact squared integers, which the
-oracle uses, is the same.
+docs/PAPERS.md, FocusCut: robot user and metrics. The public code compares float64 distances of an exact transform,
+which have the same order as the oracle's exact squared integers.
 """
 
 import numpy as np
@@ -19,7 +18,7 @@ def focuscut_click(
     clicks: Clicks,
     rng: np.random.Generator | None = None,
 ) -> Click:
-    """Click as the oracle; if no error is left, or each of its pixels is clicked, the object's centre once more."""
+    """Click like the oracle; if no error is left, or all its pixels are clicked, click the object's centre again."""
     left = (object_mask ^ mask) & ~ignore_mask
     done = clicks.yx.astype(int)
     left[done[:, 0], done[:, 1]] = False

@@ -1,7 +1,8 @@
-"""The clicks a training sample starts with, drawn from the object's mask alone, by one of CLICK_LAWS.
+"""The first clicks of a training sample, drawn from the object's mask alone by one of the methods in CLICK_LAWS.
 
-The one written here is RITM's (section 3.2; CFR-ICL's order): positive clicks fall on the object, most often away from
-its border; negative ones beside it, on other objects, or anywhere outside. Counts follow a geometric law.
+RITM's method is in this file (docs/PAPERS.md, RITM: training). Positive clicks fall on the object, mostly away from its
+border; negative ones fall beside it, on other objects, or anywhere outside. Their numbers are geometrically
+distributed.
 """
 
 import math
@@ -23,37 +24,37 @@ from pipeline.clicks.walk_clicks import WalkClicksConfig, walk_clicks
 
 @dataclass(frozen=True, kw_only=True)
 class RandomClicksConfig(Record):
-    """How many first clicks a sample gets and where they fall."""
+    """Numbers and places of a sample's first clicks."""
 
     called = "clicks"
 
     law: str = "ritm"
-    """Who draws: ritm, dios (Xu et al., 2016), walk (FocusCut) or first (EMC-Click: first clicks only). dios and walk
-    heed max_clicks, the merging, the order and their own settings alone."""
+    """Method that draws the clicks: ritm, dios (Xu et al., 2016), walk (FocusCut) or first (EMC-Click: first clicks
+    only). dios and walk use only max_clicks, the merging, the order and their own group of settings."""
     max_clicks: Positive = 24
-    """Most clicks of one sign (K)."""
+    """Maximum number of clicks of one sign (K)."""
     prob_gamma: Annotated[float, Above(0), AtMost(1)] = 0.8
-    """How fast the odds fall with every further click, in (0, 1]."""
+    """Ratio of the probabilities of n + 1 and n clicks, in (0, 1]."""
     merge_objects_prob: Fraction = 0.15
-    """How often several objects are taken for one."""
+    """Probability of segmenting several objects as one."""
     max_merged: Positive = 2
-    """Most objects taken for one."""
+    """Maximum number of objects segmented as one."""
     erode_prob: Fraction = 0.9
-    """How often positive clicks keep away from the object's border."""
+    """Probability that positive clicks keep away from the object's border."""
     erode_iterations: Count = 3
-    """How far they then keep away, in pixels."""
+    """Distance that they then keep from the border, in pixels."""
     min_eroded_area: Count = 10
-    """An object that erodes to this many pixels or fewer is left whole."""
+    """An object with at most this many pixels left after erosion is not eroded."""
     background_weight: Annotated[float, AtLeast(0)] = 0.1
-    """Odds of a negative click anywhere outside the object."""
+    """Relative weight of negative clicks anywhere outside the object."""
     others_weight: Annotated[float, AtLeast(0)] = 0.4
-    """Odds of a negative click on another object."""
+    """Relative weight of negative clicks on other objects."""
     border_weight: Annotated[float, AtLeast(0)] = 0.5
-    """Odds of a negative click in a ring around the object."""
+    """Relative weight of negative clicks in a ring around the object."""
     expand_ratio: Annotated[float, AtLeast(0)] = 0.1
-    """Width of that ring, as a part of the square root of the object's area."""
+    """Width of that ring, as a fraction of the square root of the object's area."""
     permute_order: bool = False
-    """Number the clicks 2, 3, ... at random (CFR-ICL) rather than all 100."""
+    """Number the clicks 2, 3, ... at random (CFR-ICL) instead of all 100."""
     dios: DiosClicksConfig = field(default_factory=DiosClicksConfig)
     walk: WalkClicksConfig = field(default_factory=WalkClicksConfig)
 
@@ -70,7 +71,7 @@ class RandomClicksConfig(Record):
 
 
 class _Areas:
-    """Where negative clicks may fall, each area found when it is first asked for."""
+    """The areas of negative clicks, each computed when it is first used."""
 
     def __init__(self, target: np.ndarray, others: np.ndarray, config: RandomClicksConfig) -> None:
         self.target, self.other_mask, self.config = target, others, config
@@ -90,7 +91,7 @@ class _Areas:
 
 
 def border_ring(mask: np.ndarray, expand_ratio: float) -> np.ndarray:
-    """Mark the pixels outside a bool mask, at most ceil(`expand_ratio` * sqrt(area)) rows and columns from it."""
+    """Return the pixels outside a bool mask, at most ceil(`expand_ratio` * sqrt(area)) rows and columns from it."""
     ring = np.zeros(mask.shape, bool)
     area = int(np.count_nonzero(mask))
     reach = math.ceil(expand_ratio * math.sqrt(area))
@@ -110,7 +111,7 @@ def _count_law(first: int, last: int, gamma: float) -> np.ndarray:
 
 
 def draw_count(first: int, last: int, gamma: float, rng: np.random.Generator) -> int:
-    """Draw a number in `first`..`last`, each next one `gamma` times as likely as the one before."""
+    """Draw a number in `first`..`last`, each `gamma` times as likely as the one before."""
     return min(last, first + int(np.searchsorted(_count_law(first, last, gamma), rng.random(), side="right")))
 
 
@@ -118,7 +119,7 @@ def _positive_area(mask: np.ndarray, config: RandomClicksConfig, rng: np.random.
     if rng.random() < config.erode_prob and config.erode_iterations:
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         if len(rows):
-            margin = config.erode_iterations  # keeps the cut's edge from being taken for the image's edge
+            margin = config.erode_iterations  # so that the edge of the cut does not count as the image's edge
             box = np.s_[max(0, rows[0] - margin) : rows[-1] + margin + 1]
             box = (box, np.s_[max(0, columns[0] - margin) : columns[-1] + margin + 1])
             eroded = np.zeros(mask.shape, bool)
@@ -137,7 +138,7 @@ def _positive(masks: Sequence[np.ndarray], config: RandomClicksConfig, rng: np.r
     areas = [_positive_area(mask, config, rng) for mask in masks]
     if len(areas) == 1:
         return _draw(np.flatnonzero(areas[0]), draw_count(1, config.max_clicks, config.prob_gamma, rng), rng)
-    # Objects taken for one: each must be clicked, further clicks fall anywhere on them.
+    # Several objects as one: each must be clicked, and further clicks fall anywhere on them.
     firsts = [pixel for area in areas for pixel in _draw(np.flatnonzero(area), 1, rng)]
     num_more = draw_count(0, config.max_clicks, config.prob_gamma, rng)
     return (firsts + _draw(np.flatnonzero(np.logical_or.reduce(areas)), num_more, rng))[: config.max_clicks]
@@ -159,7 +160,7 @@ def _negative(
 def ritm_clicks(
     object_masks: Sequence[np.ndarray], others: np.ndarray, rng: np.random.Generator, config: RandomClicksConfig
 ) -> tuple[list[int], list[int]]:
-    """Draw clicks as RITM does; one whose area is empty is left out, and a pixel may be clicked twice."""
+    """Draw clicks like RITM; a click whose area is empty is left out, and a pixel may be clicked twice."""
     target = _union(object_masks, others)
     positive = _positive(object_masks, config, rng) if target.any() else []
     return positive, _negative(target, others, config, rng)
@@ -174,9 +175,8 @@ ClickLaw = Callable[
 ]
 """(masks of the target's objects, other objects, rng, config) -> positive and negative clicks.
 
-Masks bool (h, w); clicks as row-major numbers of pixels, positive ones on the target, negative ones outside it. More
-than `config.max_clicks` of a sign are cut off.
-"""
+Masks bool (h, w); clicks as row-major pixel numbers, positive ones on the target, negative ones outside it. Clicks
+beyond `config.max_clicks` of a sign are dropped."""
 
 CLICK_LAWS: dict[str, ClickLaw] = {
     "ritm": ritm_clicks,
@@ -185,15 +185,15 @@ CLICK_LAWS: dict[str, ClickLaw] = {
     "first": lambda masks, others, rng, config: first_clicks([_positive_area(m, config, rng) for m in masks], rng),
 }
 FIRST_LAWS = ("first",)
-"""Laws whose clicks are first ones, numbered 0: one for each of the objects that count as one."""
+"""Methods whose clicks are first clicks, numbered 0: one for each of the objects that count as one."""
 
 
 def random_clicks(
     object_masks: Sequence[np.ndarray], others: np.ndarray, rng: np.random.Generator, config: RandomClicksConfig
 ) -> TrainingClicks:
-    """Draw the first clicks on the union of `object_masks` by the config's law; `others` marks other objects.
+    """Draw the first clicks on the union of `object_masks` with the config's method; `others` marks other objects.
 
-    All masks bool (h, w). Without any object (`object_masks` empty) only negative clicks are drawn, anywhere. Ignored
+    All masks bool (h, w). Without an object (`object_masks` empty), only negative clicks are drawn, anywhere. Ignored
     pixels count as background, as in RITM.
     """
     drawn = lookup("click law", config.law, CLICK_LAWS)(object_masks, others, rng, config)

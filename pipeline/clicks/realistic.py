@@ -1,4 +1,4 @@
-"""A robot user nearer to people: most often at the worst error, towards its middle, but never exactly there."""
+"""A robot user closer to people: it mostly clicks the largest error, near its middle but rarely exactly there."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -16,16 +16,16 @@ TRIES = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Realistic(Record):
-    """How a person clicks; ours, measured on nobody."""
+    """Click behaviour of a simulated person; the values are ours and not measured on people."""
 
     called = "protocol.realistic"
 
     power: Annotated[float, AtLeast(0), AtMost(100)] = 2.0
-    """A pixel is chosen with odds of its distance to the region's border to this power; 0: anywhere in it."""
+    """A pixel's probability is proportional to its distance from the region's border to this power; 0: uniform."""
     jitter: Annotated[float, AtLeast(0), AtMost(10)] = 0.05
-    """How far the hand misses: standard deviation, as a part of the square root of the region's area."""
+    """Standard deviation of the click's displacement, as a fraction of the square root of the region's area."""
     second_region: Fraction = 0.1
-    """How often the second-largest region is taken, where there is one."""
+    """Probability of choosing the second-largest region, if there is one."""
 
 
 DEFAULTS = Realistic()
@@ -39,9 +39,9 @@ def realistic_click(
     rng: np.random.Generator,
     config: Realistic = DEFAULTS,
 ) -> Click:
-    """Click a random pixel of the largest error region, or sometimes of the second, rather in its middle.
+    """Click a random pixel, preferably in the middle, of the largest error region, or sometimes of the second largest.
 
-    If no error is left: the object's centre.
+    If no error is left, click the object's centre.
     """
     regions = largest_regions(object_mask, ignore_mask, mask, clicks, 2)
     if not regions:
@@ -50,12 +50,12 @@ def realistic_click(
     region = regions[1] if second and len(regions) > 1 else regions[0]
     flat = np.flatnonzero(region.free)
     depths = np.sqrt(squared_distances(region.pixels).ravel()[flat])
-    odds = (depths / depths.max()) ** config.power  # the deepest has odds 1: no power lets all of them vanish
+    odds = (depths / depths.max()) ** config.power  # the deepest has odds 1, so that no power makes all of them vanish
     return region.click(_missed(region, int(rng.choice(flat, p=odds / odds.sum())), rng, config.jitter))
 
 
 def _missed(region: Region, flat: int, rng: np.random.Generator, jitter: float) -> int:
-    """Move a pixel by a normal distance that does not leave the region's free pixels; keep it if none is found."""
+    """Move a pixel by a normal distance to another free pixel of the region; keep it if none is found."""
     height, width = region.free.shape
     y, x = divmod(flat, width)
     sigma = jitter * float(np.sqrt(np.count_nonzero(region.pixels)))

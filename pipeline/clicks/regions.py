@@ -1,4 +1,4 @@
-"""The connected pieces in which a mask is wrong, largest first: where the random robot users choose."""
+"""The connected error regions of a mask, largest first, from which the random robot users choose."""
 
 from dataclasses import dataclass
 
@@ -10,14 +10,14 @@ from models.interaction import Click, Clicks
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Region:
-    """One 8-connected piece of an error of one sign; `free` marks its pixels that no click has hit, at least one."""
+    """One 8-connected piece of an error of one sign; `free` marks its pixels without a click, at least one."""
 
     pixels: np.ndarray
     free: np.ndarray
     positive: bool
 
     def click(self, flat: int) -> Click:
-        """Click the pixel of row-major number `flat`."""
+        """Return the click on the pixel with the row-major number `flat`."""
         y, x = divmod(flat, self.pixels.shape[1])
         return Click(y=y, x=x, positive=self.positive)
 
@@ -25,9 +25,9 @@ class Region:
 def largest_regions(
     object_mask: np.ndarray, ignore_mask: np.ndarray, mask: np.ndarray, clicks: Clicks, num: int
 ) -> list[Region]:
-    """Find the `num` error regions of most pixels, or fewer; one whose pixels are all clicked is no choice.
+    """Return the `num` largest error regions, or fewer; regions whose pixels are all clicked are left out.
 
-    Equal ones: false alarms first, as the oracle decides ties, then in row-major order of their first pixels.
+    Ties: false alarms first, as in the oracle, then the row-major order of the first pixels.
     """
     unclicked = np.ones(mask.shape, bool)
     done = clicks.yx.astype(int)

@@ -1,7 +1,7 @@
-"""Pixels so far inside or outside a mask, and draws among them that keep apart: what DIOS's and FocusCut's laws share.
+"""Pixels within given distances of a mask, and random draws among them that keep apart, as in DIOS and FocusCut.
 
-Pixels are row-major numbers, int64. Distances between clicks are exact; those to a mask are OpenCV's of 5x5 steps, as
-in RITM's training clicks: within 2 % of the Euclidean ones, in a quarter of the time.
+Pixels are row-major numbers, int64. Distances between clicks are exact. Distances to a mask are OpenCV's with the 5x5
+kernel, as in RITM's training clicks: within 2 % of the Euclidean ones, in a quarter of the time.
 """
 
 from collections.abc import Sequence
@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 
 TRIES = 16
-"""Draws by trial before the pixels that are still far enough are listed: a matter of time, not of what is drawn."""
+"""Draws by trial before the pixels that are far enough are listed; affects only the time, not the result."""
 
 
 def bounds(mask: np.ndarray, margin: int) -> tuple[slice, slice]:
-    """Rows and columns of the box around a bool mask that is not empty, `margin` wider, within the image."""
+    """Return the rows and columns of a box `margin` larger than a bool mask that is not empty, clipped to the image."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return (
         slice(max(0, int(rows[0]) - margin), int(rows[-1]) + margin + 1),
@@ -23,15 +23,15 @@ def bounds(mask: np.ndarray, margin: int) -> tuple[slice, slice]:
 
 
 def _numbers(part: np.ndarray, box: tuple[slice, slice], width: int) -> np.ndarray:
-    """Row-major numbers, in the whole image, of the pixels that are set in a box of it."""
+    """Return the row-major numbers, in the whole image, of the pixels that are set in a box of it."""
     rows, columns = np.divmod(np.flatnonzero(part), part.shape[1])
     return (rows + box[0].start) * width + columns + box[1].start
 
 
 def pixels_inside(mask: np.ndarray, margin: float) -> np.ndarray:
-    """List the pixels of a bool mask (h, w) at least `margin` from the nearest pixel outside.
+    """Return the pixels of a bool mask (h, w) at least `margin` from the nearest pixel outside.
 
-    Outside begins beyond the image's edge.
+    Beyond the image's edge is outside.
     """
     if not mask.any():
         return np.zeros(0, np.int64)
@@ -42,7 +42,7 @@ def pixels_inside(mask: np.ndarray, margin: float) -> np.ndarray:
 
 
 def pixels_around(mask: np.ndarray, margin: float, reach: float) -> np.ndarray:
-    """List the pixels outside a bool mask (h, w), `margin` to `reach` from its nearest pixel; all if it is empty."""
+    """Return the pixels outside a bool mask (h, w), `margin` to `reach` from its nearest pixel; all if it is empty."""
     if not mask.any():
         return np.arange(mask.size)
     box = bounds(mask, int(reach) + 1)
@@ -52,7 +52,7 @@ def pixels_around(mask: np.ndarray, margin: float, reach: float) -> np.ndarray:
 
 
 def squared_gaps(pixels: np.ndarray, pixel: int, width: int) -> np.ndarray:
-    """Squared distances of pixels to one pixel."""
+    """Return the squared distances of pixels to one pixel."""
     rows, columns = np.divmod(pixels, width)
     y, x = divmod(pixel, width)
     return (rows - y) ** 2 + (columns - x) ** 2
@@ -66,9 +66,9 @@ def draw_spaced(
     rng: np.random.Generator,
     taken: Sequence[int] = (),
 ) -> list[int]:
-    """Draw `num` pixels one after the other, each alike among those `spacing` > 0 from all before and from `taken`.
+    """Draw `num` pixels in turn, each uniformly among those at least `spacing` > 0 from all before it and from `taken`.
 
-    Fewer if none is left. `width` is the image's.
+    Returns fewer if none is left. `width` is the image's.
     """
     done, drawn = list(taken), []
     while len(drawn) < num and len(pixels):
@@ -85,7 +85,7 @@ def draw_spaced(
 def _by_trial(
     pixels: np.ndarray, done: Sequence[int], spacing: float, width: int, rng: np.random.Generator
 ) -> int | None:
-    """Draw pixels until one is far enough from those that are done: it is distributed as a draw among all such."""
+    """Draw pixels until one is far enough from `done`; its distribution is that of a draw among all such pixels."""
     for pixel in pixels[rng.integers(len(pixels), size=TRIES)].tolist():
         y, x = divmod(pixel, width)
         if all((y - other // width) ** 2 + (x - other % width) ** 2 >= spacing**2 for other in done):

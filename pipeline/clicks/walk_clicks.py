@@ -1,7 +1,7 @@
-"""FocusCut's clicks for training: walks over the pixels that lie right, each click some way from those before it.
+"""FocusCut's clicks for training: walks over the pixels of a sign, each click at some distance from earlier ones.
 
-The published text names the sets of margins and spacings; that each walk draws one of each, and that all counts are
-equally likely, is ours (docs/PAPERS.md, FocusCut: training).
+The published text names the sets of margins and spacings. Ours: each walk draws one of each, and all numbers of clicks
+are equally likely (docs/PAPERS.md, FocusCut: training).
 """
 
 from collections.abc import Sequence
@@ -21,24 +21,24 @@ Spacings = tuple[Annotated[float, AtLeast(1)], ...]
 
 @dataclass(frozen=True, kw_only=True)
 class WalkClicksConfig(Record):
-    """How many clicks follow the first, and how far they keep from the object's border and from each other."""
+    """Number of clicks after the first, and their distances from the object's border and from each other."""
 
     called = "clicks.walk"
 
     max_positive: Count = 10
-    """Most positive clicks beside the first; fewer come as often."""
+    """Maximum number of positive clicks after the first; every number up to it is equally likely."""
     max_negative: Count = 10
-    """Most negative clicks."""
+    """Maximum number of negative clicks."""
     positive_margins: Margins = (5, 10, 15, 20)
-    """Least distances of positive clicks from the border, of which one is drawn, in pixels."""
+    """Minimum distances of positive clicks from the border, in pixels, one of which is drawn."""
     positive_spacings: Spacings = (7, 10, 20)
-    """Least distances between them, of which one is drawn."""
+    """Minimum distances between positive clicks, in pixels, one of which is drawn."""
     negative_margins: Margins = (15, 40, 60)
-    """Least distances of negative clicks from the object."""
+    """Minimum distances of negative clicks from the object, in pixels, one of which is drawn."""
     negative_spacings: Spacings = (10, 15, 25)
-    """Least distances between them."""
+    """Minimum distances between negative clicks, in pixels, one of which is drawn."""
     reach: Factor = 80
-    """Largest distance of negative clicks from the object."""
+    """Maximum distance of negative clicks from the object, in pixels."""
 
     def __post_init__(self) -> None:
         """Check the fields together."""
@@ -55,10 +55,10 @@ def walk(
     rng: np.random.Generator,
     config: WalkClicksConfig,
 ) -> tuple[list[int], list[int]]:
-    """Draw positive and negative clicks on a bool mask (h, w), as row-major numbers of pixels, away from `taken`.
+    """Draw positive and negative clicks on a bool mask (h, w), as row-major pixel numbers, away from `taken`.
 
-    Only where `allowed` (bool (h, w); None: everywhere). Fewer than drawn if the distances leave no pixel, none of a
-    sign whose margin leaves none. Without an object, negative clicks fall anywhere.
+    Clicks fall only where `allowed` (bool (h, w); None: everywhere). There are fewer if the distances leave no pixel,
+    and none of a sign whose margin leaves none. Without an object, negative clicks fall anywhere.
     """
     found: list[list[int]] = []
     for positive, most in ((True, config.max_positive), (False, config.max_negative)):
@@ -77,9 +77,10 @@ def walk(
 
 
 def walk_clicks(target: np.ndarray, rng: np.random.Generator, config: WalkClicksConfig) -> tuple[list[int], list[int]]:
-    """Draw the first clicks on a target, bool (h, w), as FocusCut's global view does: the centre, then walks.
+    """Draw the first clicks on a target, bool (h, w), as in FocusCut's global view: the centre, then walks.
 
-    Positive and negative ones, as row-major numbers of pixels, no pixel twice. An empty target gets negative ones only.
+    Returns positive and negative clicks as row-major pixel numbers, no pixel twice. An empty target gets only negative
+    ones.
     """
     first: list[int] = []
     if target.any():

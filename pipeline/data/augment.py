@@ -1,8 +1,8 @@
-"""Augmentation of a sample: image and masks together, to a fixed size, with the rules of what remains of its objects.
+"""Augment a sample: image and masks together, to a fixed size, and remove the objects that no longer show.
 
-The recipes are those of RITM, which SimpleClick and CFR-ICL train with too. Albumentations makes colours and turns.
-Where nothing is turned the resize, the mirror and the crop are ours (crop.py), so that only what the crop will show is
-resized; the order does not change what comes out.
+The recipes are those of RITM, which SimpleClick and CFR-ICL also train with. Albumentations provides colours and
+rotations. Recipes without rotation use the resize, mirror and crop of crop.py, which resize only the pixels that the
+crop shows; the order of these steps does not change the result.
 """
 
 import os
@@ -24,37 +24,41 @@ from pipeline.data.sample import Sample
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig(Record):
-    """Which augmentation, and when to try again."""
+    """Augmentation recipe, and when to redraw an augmentation."""
 
     called = "augment"
 
     recipe: str = "coco_lvis"
-    """coco_lvis, sbd (training), coco_lvis_val, sbd_val (no colour, no flip), focuscut (a square about one object),
-    plain (as coco_lvis, with colours of our own: needs no albumentations)."""
+    """Augmentation recipe: coco_lvis or sbd (training), coco_lvis_val or sbd_val (no colour changes, no flips),
+    focuscut (a square around one object), or plain (coco_lvis with built-in colour changes, which do not need
+    albumentations)."""
     scale: Annotated[tuple[Factor, Factor], Rising()] | None = None
-    """Range of the random resize in front; none: the recipe's own. Small crops want small images: a crop of 224
-    pixels sees what the whole image will look like at 224 when photos of 640 are scaled by 0.35 to 0.8."""
+    """Range of the random resize before the crop; none: the recipe's range. Small crops need small images: at 0.35 to
+    0.8, crops of 224 pixels show photos of 640 pixels at about the scale of the whole image resized to 224."""
     fit: bool = False
-    """Count `scale` from the size at which an image just fits into the crop, whatever size it has: at 1 all of it is
-    shown, as a network sees it that resizes every image to a frame (SAM)."""
+    """Measure `scale` relative to the size at which the image just fits into the crop: at 1 the whole image is shown,
+    as in a network that resizes every image to a fixed frame (SAM)."""
     max_redraws: Count = 20
-    """How often an augmentation that lost every object is drawn anew before the empty sample is used."""
+    """How often to redraw an augmentation that lost every object before the empty sample is used."""
 
     def __post_init__(self) -> None:
         """Check the fields together."""
         super().__post_init__()
         lookup("augmentation recipe", self.recipe, AUGMENT_RECIPES)
         if self.fit and AUGMENT_RECIPES[self.recipe].around:
-            raise InputError(f"augment.fit: recipe {self.recipe} cuts a square about an object; leave it out")
+            raise InputError(
+                f"augment.fit is set, but recipe {self.recipe} crops a square around an object: leave augment.fit out"
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class _Recipe:
-    """Range of the resize in front (None: no resize), how the image is turned, and the colours.
+    """Steps of an augmentation recipe.
 
-    `turn` lists the albumentations steps before the crop; None: nothing but, with `mirror`, a mirror image half the
-    time. `around`: no resize and no random crop, but a square about one object, the only one that is kept. `shade`:
-    colours without albumentations.
+    `scale`: range of the resize before the crop (None: no resize). `mirror`: mirror half of the samples. `around`:
+    replace the resize and the random crop by a square around one object, the only one that is kept. `turn`:
+    albumentations steps before the crop (None: no rotation). `colour`: albumentations steps after the crop. `shade`:
+    colour changes without albumentations.
     """
 
     scale: tuple[float, float] | None
@@ -82,13 +86,16 @@ def _colour(lib: Any) -> list[Any]:
 
 
 def shaded(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Change brightness and contrast, and shift the channels: the ranges of coco_lvis, each three times in four."""
+    """Return the image with random brightness, contrast and channel shifts, each with probability 0.75.
+
+    The ranges are those of the recipe coco_lvis.
+    """
     bright, contrast, *shifts = rng.uniform((-0.25, -0.15, -10, -10, -10), (0.25, 0.4, 10, 10, 10))
     toned, shifted = rng.random(2) < 0.75
     values = np.arange(256.0)
     if toned:
         values = values * (1 + contrast) + 255 * bright
-    # A channel's values after the first change are whole and in range, as those of an image are.
+    # Rounded and clipped after the first step too, as if the image were stored in between.
     values = np.clip(np.rint(values), 0, 255)[:, None] + np.array(shifts if shifted else [0.0, 0.0, 0.0])
     table = np.clip(np.rint(values), 0, 255).astype(np.uint8)
     return cv2.LUT(image, table[:, None, :])
@@ -103,14 +110,14 @@ AUGMENT_RECIPES: dict[str, _Recipe] = {
     "focuscut": _Recipe(None, mirror=True, around=True),
 }
 
-_built = threading.local()  # a transform holds the generator of its current call: one per thread
+_built = threading.local()  # one transform per thread: it stores the generator of its current call
 
 
 def _transform(name: str, crop_hw: tuple[int, int]) -> Any:
-    """Build the albumentations part of a recipe, once per thread; None if it has none."""
+    """Return the albumentations part of a recipe, built once per thread; None if it has none."""
     known = _built.__dict__.setdefault("known", {})
     if (name, crop_hw) not in known:
-        os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it looks for a newer version on the net otherwise
+        os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise it looks for updates online
         import albumentations
 
         height, width = crop_hw
@@ -129,7 +136,7 @@ def _transform(name: str, crop_hw: tuple[int, int]) -> Any:
 
 
 def _scales(hw: tuple[int, ...], config: AugmentConfig, crop_hw: tuple[int, int]) -> tuple[float, float] | None:
-    """Range of the resize of an image of `hw`; None: it stays as large as it is."""
+    """Return the range of the resize of an image of `hw`; None: no resize."""
     limits = config.scale or AUGMENT_RECIPES[config.recipe].scale
     if not config.fit:
         return limits
@@ -139,7 +146,7 @@ def _scales(hw: tuple[int, ...], config: AugmentConfig, crop_hw: tuple[int, int]
 
 
 def _draw(sample: Sample, config: AugmentConfig, crop_hw: tuple[int, int], rng: np.random.Generator) -> Sample:
-    """Augment once, whatever remains of the objects."""
+    """Augment once, even if no object is left."""
     recipe = AUGMENT_RECIPES[config.recipe]
     if recipe.around and sample.objects:
         return _draw_around(sample, crop_hw, rng, mirror=recipe.mirror)
@@ -154,7 +161,7 @@ def _draw(sample: Sample, config: AugmentConfig, crop_hw: tuple[int, int], rng: 
         arrays[0] = recipe.shade(arrays[0], rng)
     transform = _transform(config.recipe, crop_hw)
     if transform is not None:
-        # Not set_random_seed: that gives every step the same seed, and turn, crop and colour would move together.
+        # set_random_seed would give every step the same seed, and so correlate rotation, crop and colour.
         transform.set_random_state(rng, random.Random(int(rng.integers(2**63))))
         if recipe.turn is None:
             arrays[0] = transform(image=arrays[0])["image"]
@@ -170,7 +177,7 @@ def _draw(sample: Sample, config: AugmentConfig, crop_hw: tuple[int, int], rng: 
 
 
 def _draw_around(sample: Sample, crop_hw: tuple[int, int], rng: np.random.Generator, *, mirror: bool) -> Sample:
-    """Crop about one of the objects, whichever; the others become background."""
+    """Crop around a random object; the others become background."""
     number = int(rng.integers(len(sample.objects)))
     mask = sample.object_mask(sample.objects[number])
     if not mask.any():
@@ -188,7 +195,7 @@ def object_areas(sample: Sample) -> np.ndarray:
     if not sample.objects:
         return np.zeros(0, np.int64)
     bins = 1 + max(o.value for o in sample.objects)
-    # OpenCV counts uint16 as they are, faster than bincount; its float32 is exact for 16 million pixels.
+    # OpenCV counts uint16 directly, faster than bincount; its float32 counts are exact up to 16 million pixels.
     counts = [cv2.calcHist([layer], [0], None, [bins], [0, bins]).ravel() for layer in sample.instance_masks]
     return np.array([counts[o.layer][o.value] for o in sample.objects], np.int64)
 
@@ -196,9 +203,9 @@ def object_areas(sample: Sample) -> np.ndarray:
 def whole_areas(
     sample: Sample, config: AugmentConfig, crop_hw: tuple[int, int], rng: np.random.Generator
 ) -> np.ndarray:
-    """Areas that the objects would have in crops that cut nothing of them, float (objects,).
+    """Return the areas that the objects would have in crops that cut off nothing of them, float (objects,).
 
-    Each at a scale that is drawn for it as augmentation draws one.
+    Each object gets a random scale, drawn as augmentation draws it.
     """
     areas, recipe = object_areas(sample).astype(float), AUGMENT_RECIPES[config.recipe]
     if recipe.around:
@@ -212,7 +219,7 @@ def whole_areas(
 def keep_objects(sample: Sample, keep: np.ndarray, areas: np.ndarray | None = None) -> Sample:
     """Keep the objects where `keep` (bool, one per object) is true; the pixels of the others become background.
 
-    `areas` (as `object_areas` gives them) saves looking for objects that have no pixel.
+    With `areas` (from `object_areas`), objects without pixels are not searched for.
     """
     if keep.all():
         return sample
@@ -228,7 +235,7 @@ def keep_objects(sample: Sample, keep: np.ndarray, areas: np.ndarray | None = No
 
 
 def without_small_pieces(sample: Sample, min_area: int) -> Sample:
-    """Take connected pieces (8 neighbours) of fewer pixels away from every object."""
+    """Remove connected pieces (8 neighbours) of fewer than `min_area` pixels from every object."""
     layers = sample.instance_masks.copy()
     for ref in sample.objects:
         num, pieces, stats, _ = cv2.connectedComponentsWithStats(
@@ -252,12 +259,12 @@ def augment(
     min_piece_area: int = 0,
     max_object_share: float = 1.0,
 ) -> Sample:
-    """Augment a sample to `crop_hw`; what its objects lost is lost (RITM, section 3.1).
+    """Augment a sample to `crop_hw`, with the recipes of docs/PAPERS.md, RITM; padding is black background.
 
-    While no object is left the augmentation is drawn anew, except with `keep_background_prob`. Then objects of fewer
-    than `min_object_area` pixels are taken away, which may leave none too: RITM does it in this order; before that
-    connected pieces of objects of fewer than `min_piece_area` pixels, and with them objects that cover more than
-    `max_object_share` of the crop (EMC-Click). Padding is black background.
+    While no object is left, the augmentation is redrawn, at most `config.max_redraws` times; with probability
+    `keep_background_prob` the empty crop is kept instead. Then objects of fewer than `min_object_area` pixels are
+    removed, which may leave none: this order is RITM's. EMC-Click first removes connected pieces of fewer than
+    `min_piece_area` pixels, and then also objects that cover more than `max_object_share` of the crop.
     """
     lookup("augmentation recipe", config.recipe, AUGMENT_RECIPES)
     for redraw in range(config.max_redraws + 1):

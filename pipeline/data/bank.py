@@ -1,6 +1,6 @@
-"""What a data set holds, in numbers: sizes, objects, categories, licences, and what was refused and why.
+"""Statistics of a data set: sizes, objects, categories, licences, and refusals with their reasons.
 
-Everything is summed as it comes by, so that a data set of any size can be counted. Of a prepared one only its small
+They are summed image by image, so that a data set of any size can be counted. From a prepared data set only the small
 columns are read.
 """
 
@@ -18,9 +18,9 @@ from pipeline.data.prepared.manifest import read_manifest
 from pipeline.data.sample import Sample
 
 MIN_OBJECT_AREA = 1000
-"""Objects of fewer pixels are counted apart; that of the training recipes for COCO and LVIS."""
+"""Objects of fewer pixels are counted separately; the value of the training recipes for COCO and LVIS."""
 AREA_EDGES = np.logspace(-6, 0, 25)
-"""Borders of the histogram of relative areas: four bins to a power of ten. What is smaller falls into the first."""
+"""Edges of the histogram of relative areas: four bins per power of ten. Smaller areas fall into the first bin."""
 MAX_EXAMPLES = 3
 
 Progress = Callable[[int, int], None]
@@ -28,7 +28,10 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Described:
-    """Some images without their pixels; objects are listed image by image, `num_objects` of each."""
+    """Some images without their pixels.
+
+    Objects are listed image by image; `num_objects` says how many belong to each image.
+    """
 
     heights: np.ndarray
     widths: np.ndarray
@@ -52,7 +55,7 @@ class Described:
 
 @dataclass
 class Reason:
-    """A kind of refusal: how often it came, and the first of them in full."""
+    """A kind of refusal: its count, and the first examples in full."""
 
     count: int = 0
     examples: list[str] = field(default_factory=list)
@@ -60,41 +63,42 @@ class Reason:
 
 @dataclass(kw_only=True)
 class Bank:
-    """The sums over a data set; "" stands for objects without a category and images without a known licence.
+    """The sums over a data set.
 
-    An image that is made of several has several licences, joined by "; ": it counts for each.
+    The category "" counts objects without a category, the licence "" images without a known licence. An image made of
+    several others has several licences, joined by "; ", and counts for each.
     """
 
     min_object_area: int = MIN_OBJECT_AREA
     num_small: int = 0
-    """Objects of fewer pixels than that."""
+    """Objects of fewer than `min_object_area` pixels."""
     objects_per_image: Counter[int] = field(default_factory=Counter)
     categories: Counter[str] = field(default_factory=Counter)
     licences: Counter[str] = field(default_factory=Counter)
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     """Images by (height, width)."""
     areas: np.ndarray = field(default_factory=lambda: np.zeros(len(AREA_EDGES) - 1, np.int64))
-    """Objects by their part of the image, in the bins of AREA_EDGES."""
+    """Objects by their share of the image, in the bins of AREA_EDGES."""
     refused: dict[str, Reason] = field(default_factory=dict)
-    """Refused items and objects by reason."""
+    """Refused items and objects, by kind of reason."""
 
     @property
     def num_images(self) -> int:
-        """How many images were counted."""
+        """Number of images counted."""
         return self.objects_per_image.total()
 
     @property
     def num_objects(self) -> int:
-        """How many objects were counted."""
+        """Number of objects counted."""
         return self.categories.total()
 
     @property
     def num_refused(self) -> int:
-        """How many items and objects were refused."""
+        """Number of refused items and objects."""
         return sum(reason.count for reason in self.refused.values())
 
     def add(self, images: Described) -> None:
-        """Count some images."""
+        """Add some images to the counts."""
         self.objects_per_image.update(images.num_objects.tolist())
         self.categories.update(images.categories)
         for licence in images.licences:
@@ -102,25 +106,25 @@ class Bank:
         self.sizes.update(zip(images.heights.tolist(), images.widths.tolist(), strict=True))
         self.num_small += int(np.count_nonzero(images.areas < self.min_object_area))
         pixels = np.repeat(images.heights.astype(np.int64) * images.widths, images.num_objects)
-        # An object may fill its image, so the last bin has its upper border too, as in numpy.histogram.
+        # An object may fill its image, so the last bin includes its upper edge, as in numpy.histogram.
         bins = np.searchsorted(AREA_EDGES, images.areas / pixels, side="right") - 1
         np.add.at(self.areas, np.clip(bins, 0, len(self.areas) - 1), 1)
 
     def add_refused(self, text: str) -> None:
-        """Count one refusal, "id: reason"."""
+        """Add a refusal, "id: reason", to the counts."""
         reason = self.refused.setdefault(kind_of(text), Reason())
         reason.count += 1
         if len(reason.examples) < MAX_EXAMPLES:
             reason.examples.append(text)
 
     def top_categories(self, num: int = 30) -> tuple[list[tuple[str, int]], int, int]:
-        """List the `num` most frequent categories with their objects, and count the other categories and theirs."""
+        """Return the `num` most frequent categories with their objects, the number of other categories, and theirs."""
         ranked = sorted(self.categories.items(), key=lambda entry: (-entry[1], entry[0]))
         return ranked[:num], len(ranked[num:]), sum(count for _, count in ranked[num:])
 
 
 def kind_of(refusal: str) -> str:
-    """What refusals of a kind have in common: the reason without the item's name, file names, quotes and numbers."""
+    """Return what refusals of a kind share: the reason without the item's name, file names, quotes and numbers."""
     _, colon, reason = refusal.partition(": ")
     kind = reason if colon else refusal
     kind = re.sub(r"'[^']*'|\"[^\"]*\"", "...", kind)
@@ -141,7 +145,10 @@ def count(images: Iterable[Described], refused: Iterable[str] = (), min_object_a
 def bank_of_prepared(
     storage: Storage, min_object_area: int = MIN_OBJECT_AREA, progress: Progress = lambda done, total: None
 ) -> Bank:
-    """Sum up a prepared data set; `progress` is called with shards done and in all. InputError if it is damaged."""
+    """Sum up a prepared data set; raises InputError if it is damaged.
+
+    `progress` is called with the number of shards done and the total.
+    """
     refused = storage.read("refused.txt").decode().splitlines() if storage.exists("refused.txt") else []
     return count(_described(storage, progress), refused, min_object_area)
 

@@ -1,6 +1,6 @@
-"""Bad masks made of good ones, as CascadePSP makes them (Cheng et al., CVPR 2020): what a refinement starts from.
+"""Coarse masks made from good ones, as in CascadePSP (Cheng et al., CVPR 2020): the input of a refinement.
 
-Parts of the mask are dilated and eroded at random until too little of it agrees with the object.
+Parts of the mask are dilated and eroded at random until its IoU with the object is low enough.
 """
 
 from dataclasses import dataclass
@@ -13,30 +13,30 @@ import numpy as np
 from models.records import AtLeast, Count, Fraction, Positive, Record, Rising
 
 CHUNK = 16
-"""Rounds whose random numbers are drawn at once, for speed."""
+"""Rounds whose random numbers are drawn together, for speed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CoarseMaskConfig(Record):
-    """How bad a mask becomes, and by what."""
+    """How coarse a mask becomes, and how it is changed."""
 
     called = "coarse"
 
     max_iou: Fraction = 0.6
-    """The mask is bad enough when its IoU with the object is below this."""
+    """The mask is coarse enough when its IoU with the object is below this."""
     max_rounds: Count = 250
-    """Rounds after which it is left as it is."""
+    """Maximum number of rounds; after that the mask is used as it is."""
     num_rectangles: Positive = 4
-    """Random rectangles of a round, each dilated or eroded."""
+    """Random rectangles per round, each dilated or eroded."""
     kernels: Annotated[tuple[Annotated[int, AtLeast(2)], int], Rising()] = (3, 9)
     """Smallest and largest side of the structuring element, in pixels."""
     dot_prob: Fraction = 0.25
-    """How often a rectangle's middle pixel is set or cleared first: a seed of holes and of islands."""
+    """Probability of setting or clearing a rectangle's centre pixel first, which seeds holes and islands."""
 
 
 @cache
 def _elements(side: int) -> tuple[np.ndarray, ...]:
-    """Structuring elements of a side: a square, a disk, and two ellipses half as high or half as wide."""
+    """Return the structuring elements of a side: a square, a disk, and two ellipses half as high or half as wide."""
     shapes = (cv2.MORPH_RECT, (side, side)), (cv2.MORPH_ELLIPSE, (side, side))
     flat = (cv2.MORPH_ELLIPSE, (side, side // 2)), (cv2.MORPH_ELLIPSE, (side // 2, side))
     return tuple(cv2.getStructuringElement(shape, size) for shape, size in shapes + flat)
@@ -45,9 +45,9 @@ def _elements(side: int) -> tuple[np.ndarray, ...]:
 def coarse_mask(
     mask: np.ndarray, rng: np.random.Generator, config: CoarseMaskConfig, within: np.ndarray | None = None
 ) -> np.ndarray:
-    """Make a bad mask of a good one, both bool (h, w), that stays `within` (bool (h, w); None: everywhere).
+    """Make a coarse mask from a good one, both bool (h, w), inside `within` (bool (h, w); None: everywhere).
 
-    The edges of a rectangle, and of the image, hold nothing back and push nothing in.
+    Pixels outside a rectangle, or outside the image, do not influence its dilation or erosion.
     """
     good = mask.astype(np.uint8)
     room = None if within is None or within.all() else within.astype(np.uint8)
@@ -69,7 +69,7 @@ def coarse_mask(
 def _draw_rounds(
     num: int, hw: tuple[int, ...], rng: np.random.Generator, config: CoarseMaskConfig
 ) -> list[tuple[int, int, int, int, int, bool, int, int]]:
-    """Draw the rectangles of `num` rounds, what is done in each, and with which element."""
+    """Draw the rectangles of `num` rounds, the operation on each, and its structuring element."""
     uniform = rng.random((8, num * config.num_rectangles))
     least, most = config.kernels
     top, left = (uniform[0] * hw[0]).astype(int), (uniform[1] * hw[1]).astype(int)
@@ -84,9 +84,9 @@ def _draw_rounds(
 def _change(
     made: np.ndarray, top: int, bottom: int, left: int, right: int, dot: int, grow: bool, side: int, shape: int
 ) -> None:
-    """Dilate (`grow`) or erode a rectangle of a uint8 mask in place, after setting its middle to `dot` (-1: not)."""
+    """Dilate (`grow`) or erode a rectangle of a uint8 mask in place; first set its centre to `dot` (-1: leave it)."""
     part = made[top:bottom, left:right]
     if dot >= 0:
         part[(bottom - top) // 2, (right - left) // 2] = dot
-    if 0 < cv2.countNonZero(part) < part.size:  # a third of the rectangles hold nothing to change
+    if 0 < cv2.countNonZero(part) < part.size:  # a third of the rectangles have nothing to change
         part[...] = (cv2.dilate if grow else cv2.erode)(part, _elements(side)[shape])

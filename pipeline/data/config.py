@@ -1,4 +1,4 @@
-"""Everything the training stream is made from: which data, which size, how augmented, pasted and clicked."""
+"""Settings of the training stream: data set, crop size, augmentation, copy-paste and clicks."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -17,45 +17,48 @@ AUTO = "auto"
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig(Decoding):
-    """The training stream; with a seed it says every pixel and click of every sample."""
+    """Settings of the training stream; they determine every pixel and click of every sample."""
 
     reader: str = "scenes"
-    """The data set's format, by its name in READERS."""
+    """Format of the data set: the name of a reader (docs/DATASETS.md)."""
     root: str | None = None
-    """Where the data set lies; nothing for generated ones."""
+    """Folder or address of the data set; none for generated data."""
     split: str = ""
-    """Which part of it; "" for the reader's own choice."""
+    """Split to read; empty: the reader's default."""
     options: dict[str, str] = field(default_factory=dict)
-    """What else the reader is told."""
+    """Further options of the reader (docs/DATASETS.md)."""
     leave_out: tuple[str, ...] = ()
-    """Data sets, READER=ROOT or READER/SPLIT=ROOT each, whose photos are not trained on: those to measure on."""
+    """Data sets whose photos are left out of training because they are used for evaluation, each as READER=ROOT or
+    READER/SPLIT=ROOT."""
     coarse: tuple[str, ...] = ()
-    """How the ids of images begin whose masks are coarse, such as polygons: what `training.ignore_border` leaves out
-    are their borders alone. None: nothing is known, and all borders are left out."""
+    """Prefixes of the ids of images whose masks are coarse, such as polygons: `training.ignore_border` then applies to
+    these images only. None: it applies to all images."""
     crop_hw: tuple[Positive, Positive] = (448, 448)
-    """Height and width of a training image."""
+    """Height and width of a training image, in pixels."""
     window_size: Positive = 64
-    """How many samples are made together: decoded once, each other's copy-paste partners."""
+    """Number of samples made together: each image is decoded once, and the samples are each other's copy-paste
+    partners."""
     targets_per_view: Positive = 1
-    """Samples in a row that show the same augmented image, each with a target and clicks drawn for it: networks that
-    encode an image before any click (SAM) encode it once where they share a forward (a divisor of batch_size /
-    accumulate / workers). Of the window's images the others are not shown: an epoch shows one of so many."""
+    """Number of consecutive samples that show the same augmented image, each with its own target and clicks: networks
+    that encode an image before any click (SAM) encode it once for samples that share a forward. Choose a divisor of
+    batch_size / accumulate / workers. The other images of the window are not shown: an epoch shows one image in this
+    many."""
     seed: Count = 0
-    """Another seed gives another stream."""
+    """Random seed of the stream."""
     min_object_area: Count | Literal["auto"] = 1000
-    """Objects of fewer pixels after augmentation are no targets (COCO+LVIS 1000; SBD 80, in CFR-ICL 20). auto: the 10th
-    percentile of the objects' areas as training scales them, at least 20 (pipeline/data/targets.py)."""
+    """Objects of fewer pixels after augmentation are not used as targets (COCO+LVIS 1000; SBD 80, in CFR-ICL 20). auto:
+    the 10th percentile of the objects' areas at the scale of training, at least 20."""
     max_auto_area: Count = 1000
-    """Most that auto comes to."""
+    """Upper limit of `min_object_area` auto, in pixels."""
     min_piece_area: Count = 0
-    """Connected pieces of objects of fewer pixels are taken away from them (EMC-Click 900)."""
+    """Connected pieces of fewer pixels are removed from objects (EMC-Click 900)."""
     max_object_share: Annotated[float, Above(0), AtMost(1)] = 1.0
-    """Objects that cover a larger part of the crop are no targets (EMC-Click .85)."""
+    """Objects that cover a larger fraction of the crop are not used as targets (EMC-Click 0.85)."""
     keep_background_prob: Fraction = 0.05
-    """How often a crop without any object is kept (COCO+LVIS .05, SBD .01)."""
+    """Probability of keeping a crop without any object (COCO+LVIS 0.05, SBD 0.01)."""
     fresh_partners: bool = False
-    """Augment a copy-paste partner anew for every paste (CFR-ICL's code) rather than once: more variety within a
-    window, for half as much time again."""
+    """Augment a copy-paste partner again for every paste (CFR-ICL's code) instead of once: more variety within a
+    window, in one and a half times the time."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     copy_paste: CopyPasteConfig = field(default_factory=CopyPasteConfig)
     clicks: RandomClicksConfig = field(default_factory=RandomClicksConfig)
@@ -64,8 +67,8 @@ class DataConfig(Decoding):
 
     @property
     def floor(self) -> int:
-        """`min_object_area`, once it is a number (pipeline/data/targets.py)."""
-        assert isinstance(self.min_object_area, int), "the floor of areas is not settled"
+        """`min_object_area` as a number; "auto" has been resolved before (pipeline/data/targets.py)."""
+        assert isinstance(self.min_object_area, int), "min_object_area is still auto"
         return self.min_object_area
 
     def __post_init__(self) -> None:
@@ -73,20 +76,20 @@ class DataConfig(Decoding):
         super().__post_init__()
         if self.targets_per_view > self.window_size:
             raise InputError(
-                f"targets_per_view is {self.targets_per_view}: expected at most window_size, {self.window_size}"
+                f"targets_per_view is {self.targets_per_view}: expected at most window_size ({self.window_size})"
             )
         if self.targets_per_view > 1 and self.copy_paste.recipe != "none":
             raise InputError(
                 f"targets_per_view {self.targets_per_view} with copy_paste.recipe {self.copy_paste.recipe!r}: expected "
-                "'none', for copy-paste changes the image for each target"
+                "'none', because copy-paste changes the image for each target"
             )
         if self.exemplar.enabled and self.copy_paste.recipe != "none":
             raise InputError(
-                f"exemplar.enabled with copy_paste.recipe {self.copy_paste.recipe!r}: expected 'none', for copy-paste "
-                "changes what the objects of a kind are"
+                f"exemplar.enabled with copy_paste.recipe {self.copy_paste.recipe!r}: expected 'none', because "
+                "copy-paste changes the objects of a category"
             )
         if self.focus.enabled and self.copy_paste.recipe != "none":
             raise InputError(
-                f"focus.enabled with copy_paste.recipe {self.copy_paste.recipe!r}: expected 'none', for copy-paste "
-                "changes the target, and a close-up shows it as it was"
+                f"focus.enabled with copy_paste.recipe {self.copy_paste.recipe!r}: expected 'none', because "
+                "copy-paste changes the target but not its close-up"
             )

@@ -1,7 +1,8 @@
-"""SUEM copy-paste (CFR-ICL, section 3.4): simple, union, exclusion and mixing of two samples of one size.
+"""SUEM copy-paste: simple, union, exclusion and mixing of two samples of one size.
 
-The modes are functions of (image, mask) pairs; a recipe says which of them a sample meets. Images are uint8
-(h, w, 3), masks bool (h, w). Nothing is moved or scaled: an object is pasted where it lay.
+docs/PAPERS.md, CFR-ICL: SUEM copy-paste. Each mode is a function of (image, mask) pairs; a recipe chooses the modes for
+a sample. Images are uint8 (h, w, 3), masks bool (h, w). Nothing is moved or scaled: objects are pasted at their
+original position.
 """
 
 from collections.abc import Callable
@@ -19,28 +20,28 @@ from pipeline.data.sample import ObjectRef, Sample
 
 @dataclass(frozen=True, kw_only=True)
 class CopyPasteConfig(Record):
-    """Which copy-paste a sample meets, and how often."""
+    """Copy-paste recipe and its probabilities."""
 
     called = "copy_paste"
 
     recipe: str = "none"
-    """none, three_gates (as CFR-ICL's public code runs) or exclusive (one of its paper's four modes at most)."""
+    """none, three_gates (as in CFR-ICL's public code) or exclusive (at most one of the paper's four modes)."""
     prob: Fraction = 0.5
-    """exclusive: how often any mode is used; three_gates: how often each of the first two gates opens."""
+    """exclusive: probability of using a mode; three_gates: probability of each of the first two gates."""
     mix_prob: Fraction = 0.5
-    """three_gates: how often the third gate (mixing) opens."""
+    """three_gates: probability of the third gate (mixing)."""
     simple_weight: Annotated[float, AtLeast(0)] = 1.0
-    """exclusive: odds of pasting the object onto the partner's image."""
+    """exclusive: relative weight of pasting the object onto the partner's image."""
     union_weight: Annotated[float, AtLeast(0)] = 1.0
-    """exclusive: odds of pasting a foreign object that then belongs to the target."""
+    """exclusive: relative weight of pasting a foreign object that joins the target."""
     exclusion_weight: Annotated[float, AtLeast(0)] = 1.0
-    """exclusive: odds of pasting a foreign object that covers a part of the target."""
+    """exclusive: relative weight of pasting a foreign object that covers part of the target."""
     mixing_weight: Annotated[float, AtLeast(0)] = 1.0
-    """exclusive: odds of blending the two images as wholes."""
+    """exclusive: relative weight of blending the two whole images."""
     min_left: Count = 20
-    """A foreign object that leaves this many target pixels or fewer uncovered is refused."""
+    """A foreign object that leaves at most this many target pixels uncovered is refused."""
     max_partners: Positive = 5
-    """How many partners are tried before copy-paste gives up."""
+    """Number of partners to try before the paste is skipped."""
 
     def __post_init__(self) -> None:
         """Check the fields together."""
@@ -55,7 +56,7 @@ class CopyPasteConfig(Record):
 
 
 class Draws(Protocol):
-    """What a recipe asks of a random generator; numpy's Generator is one, a test may script another."""
+    """The part of a random generator that recipes use: numpy's Generator has it, and a test may script one."""
 
     def random(self) -> float:
         """Draw from [0, 1)."""
@@ -72,7 +73,7 @@ Select = Callable[[Sample], Selection]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pasted:
-    """A sample after copy-paste, the modes that were used and the ids of the partners that gave pixels."""
+    """A sample after copy-paste, with the modes used and the ids of the partners whose pixels it shows."""
 
     sample: Sample
     modes: tuple[str, ...] = ()
@@ -80,7 +81,7 @@ class Pasted:
 
 
 def blend(a: np.ndarray, b: np.ndarray, alpha: float) -> np.ndarray:
-    """Mix two images, `alpha` of the first, rounded half to even and clipped to 0..255."""
+    """Blend two images, the first with weight `alpha`, rounded half to even and clipped to 0..255."""
     return cv2.addWeighted(a, alpha, b, 1 - alpha, 0)
 
 
@@ -89,35 +90,35 @@ def _inside(mask: np.ndarray, image: np.ndarray, elsewhere: np.ndarray) -> np.nd
 
 
 def simple(image: np.ndarray, target: np.ndarray, partner: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
-    """Blend the target object onto the partner's image; the target stays what it is."""
+    """Blend the target object onto the partner's image; the target mask is unchanged."""
     return _inside(target, blend(image, partner, alpha), partner), target
 
 
 def union(
     image: np.ndarray, target: np.ndarray, partner: np.ndarray, foreign: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Paste the partner's `foreign` object and count it to the target."""
+    """Paste the partner's `foreign` object and add it to the target."""
     return _inside(foreign, partner, image), target | foreign
 
 
 def exclusion(
     image: np.ndarray, target: np.ndarray, partner: np.ndarray, foreign: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Paste the partner's `foreign` object over the target, which loses what is covered."""
+    """Paste the partner's `foreign` object over the target, which loses the covered pixels."""
     return _inside(foreign, partner, image), target & ~foreign
 
 
 def mixing(image: np.ndarray, target: np.ndarray, partner: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
-    """Blend the whole images; the target stays what it is."""
+    """Blend the whole images; the target mask is unchanged."""
     return blend(image, partner, alpha), target
 
 
 def distract(
     image: np.ndarray, target: np.ndarray, partner: np.ndarray, foreign: np.ndarray, alpha: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Blend the partner's `foreign` object in as a distraction; the target stays what it is.
+    """Blend in the partner's `foreign` object as a distraction; the target mask is unchanged.
 
-    The mode of CFR-ICL's public code that its paper does not name.
+    This mode is in CFR-ICL's public code but not in its paper.
     """
     return _inside(foreign, blend(image, partner, alpha), image), target
 
@@ -127,7 +128,7 @@ def _alpha(rng: Draws) -> float:
 
 
 def _single(sample: Sample, image: np.ndarray, target: np.ndarray, foreign: np.ndarray | None = None) -> Sample:
-    """Make the sample whose only object is `target`; a pasted pixel is certain, so it is never ignored."""
+    """Make the sample whose only object is `target`; pasted pixels are certain, so they are never ignored."""
     ignore = sample.ignore_mask if foreign is None else sample.ignore_mask & ~foreign
     return replace(
         sample,
@@ -145,7 +146,7 @@ def _paste_simple(pasted: Pasted, draw_partner: DrawPartner, select: Select, rng
     partner = draw_partner()
     target = select(sample).target
     image, target = simple(sample.image, target, partner.image, _alpha(rng))
-    # All around the object is known not to be it, so only what was unsure within it stays unsure.
+    # Everything around the object is known background, so only ignored pixels inside it stay ignored.
     return Pasted(_single(sample, image, target, ~target), (*pasted.modes, "simple"), (*pasted.partners, partner.id))
 
 
@@ -157,7 +158,7 @@ def _paste_foreign(
     config: CopyPasteConfig,
     choose: Callable[[], str],
 ) -> Pasted:
-    """Union, exclusion or distract, as `choose` says once a partner with a fitting object is found."""
+    """Paste by union, exclusion or distract, as `choose` returns once a partner with a fitting object is found."""
     sample = pasted.sample
     if not sample.objects:
         return pasted
@@ -189,9 +190,10 @@ def _paste_mixing(pasted: Pasted, draw_partner: DrawPartner, rng: Draws) -> Past
 def three_gates(
     sample: Sample, draw_partner: DrawPartner, select: Select, rng: Draws, config: CopyPasteConfig
 ) -> Pasted:
-    """Run a sample through three gates, one after the other, as CFR-ICL's public code does.
+    """Pass a sample through three gates in turn, as CFR-ICL's public code does.
 
-    Gate one: simple. Gate two, on its result: exclusion, union or distract, alike. Gate three: mixing.
+    Gate one is simple. Gate two applies exclusion, union or distract to its result, with equal probability. Gate three
+    is mixing.
     """
     pasted = Pasted(sample)
     if rng.random() < config.prob:
@@ -205,7 +207,7 @@ def three_gates(
 
 
 def exclusive(sample: Sample, draw_partner: DrawPartner, select: Select, rng: Draws, config: CopyPasteConfig) -> Pasted:
-    """Use one of the paper's four modes, or none (ours: the paper gives no probabilities)."""
+    """Apply one of the paper's four modes, or none (ours: the paper gives no probabilities)."""
     pasted = Pasted(sample)
     if rng.random() >= config.prob:
         return pasted
@@ -221,7 +223,7 @@ def exclusive(sample: Sample, draw_partner: DrawPartner, select: Select, rng: Dr
 
 
 def none(sample: Sample, draw_partner: DrawPartner, select: Select, rng: Draws, config: CopyPasteConfig) -> Pasted:
-    """Leave the sample as it is."""
+    """Return the sample unchanged."""
     return Pasted(sample)
 
 
@@ -233,11 +235,11 @@ COPY_PASTE_RECIPES: dict[str, Callable[[Sample, DrawPartner, Select, Draws, Copy
 
 
 SEVERAL = "several"
-"""Stands for samples that met more than one mode."""
+"""Stands for samples with more than one mode."""
 
 
 def modes_of(config: CopyPasteConfig) -> tuple[str, ...]:
-    """Name what samples of these settings may meet: "none", the modes, and SEVERAL where they may come together."""
+    """List the modes that samples may have: "none", the single modes, and SEVERAL if they can be combined."""
     if config.recipe == "none" or (config.prob == 0 and (config.recipe == "exclusive" or config.mix_prob == 0)):
         return ("none",)
     untouched = ("none",) if config.prob < 1 and (config.recipe == "exclusive" or config.mix_prob < 1) else ()

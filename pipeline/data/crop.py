@@ -1,4 +1,4 @@
-"""Resize, mirror and crop of an image and its masks in one step: only pixels that the crop will show are resized."""
+"""Resize, mirror and crop an image and its masks in one step; only pixels that the crop shows are resized."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ import numpy as np
 
 
 def resized(arrays: Sequence[np.ndarray], scale: float) -> list[np.ndarray]:
-    """Resize an image (first, bilinear) and masks (nearest), all of one size, to the rounded `scale`-fold size."""
+    """Resize an image (first, bilinear) and masks (nearest), all of one size, by `scale`; sides are rounded."""
     height, width = arrays[0].shape[:2]
     return _resize(arrays, _scaled(height, scale), _scaled(width, scale))
 
@@ -15,11 +15,10 @@ def resized(arrays: Sequence[np.ndarray], scale: float) -> list[np.ndarray]:
 def resized_crop(
     arrays: Sequence[np.ndarray], scale: float, crop_hw: tuple[int, int], rng: np.random.Generator, *, mirror: bool
 ) -> list[np.ndarray]:
-    """Resize by `scale`, pad to `crop_hw` (black, centred) where that is larger, and crop at a random place.
+    """Resize by `scale`, pad (black, centred) to `crop_hw` if that is larger, and crop at a random place.
 
-    With `mirror` the result is a mirror image half the time. The first array is the image, the others are masks. A
-    crop shows whole pixels of the source, so that its scale may differ from the one asked for by half a pixel in the
-    crop's width.
+    With `mirror`, half of the results are mirrored. The first array is the image, the others are masks. A crop shows
+    whole source pixels, so its scale may differ from `scale` by half a pixel over the crop's width.
     """
     rows, columns = (_Axis.draw(n, scale, c, rng) for n, c in zip(arrays[0].shape[:2], crop_hw, strict=True))
     cut = _resize([array[rows.source, columns.source] for array in arrays], rows.length, columns.length)
@@ -34,7 +33,7 @@ def resized_crop(
 
 
 class _Axis:
-    """What of one axis of the source is shown (`source`), how long that becomes, and where in the crop it starts."""
+    """One axis of a crop: the `source` slice that it shows, its `length` once resized, and its `start` in the crop."""
 
     def __init__(self, source: slice, length: int, start: int) -> None:
         self.source, self.length, self.start = source, length, start
@@ -58,7 +57,7 @@ def _resize(arrays: Sequence[np.ndarray], height: int, width: int) -> list[np.nd
     image, *masks = arrays
     out = [cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)]
     for mask in masks:
-        # Most images have nothing to ignore: nothing to look at.
+        # Most images have no ignored pixels, and zeros need no resize.
         if mask.dtype == np.uint8 and not mask.any():
             out.append(np.zeros((height, width), np.uint8))
         else:

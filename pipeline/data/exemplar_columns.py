@@ -1,7 +1,7 @@
-"""Training rows for exemplars: the target is all objects of a kind, one of them is given.
+"""Exemplar columns of training rows: the target is all objects of a category, and one of them is given.
 
-docs/PAPERS.md, iCMFormer++: training.
-Any data set with categories will do; what `jobs.prepare --stage mois` wrote has only images that show several of one.
+docs/PAPERS.md, iCMFormer++: training. Any data set with categories works; the output of `jobs.prepare --stage mois`
+contains only images with several objects of a category.
 """
 
 from collections.abc import Sequence
@@ -17,17 +17,18 @@ from pipeline.data.sample import ObjectRef, Sample
 
 @dataclass(frozen=True, kw_only=True)
 class ExemplarColumnsConfig:
-    """Whether a sample asks for all objects of a kind."""
+    """Whether samples come with an exemplar."""
 
     enabled: bool = False
-    """Add the exemplar columns to each row; needs copy-paste to be "none"."""
+    """Add the exemplar columns to each row, with all objects of a category as the target; requires copy_paste.recipe
+    none."""
 
 
 def select_kind(sample: Sample, rng: np.random.Generator) -> tuple[Selection, ObjectRef | None]:
-    """Choose a kind, and which of its objects is the exemplar; no object at all: an empty target, no exemplar.
+    """Choose a category as the target and one of its objects as the exemplar; an empty target and None without objects.
 
-    Kinds of two objects or more are preferred, all alike; objects without a category are of one kind. The exemplar
-    that a prepared sample has stays it, if augmentation left it in the image.
+    Categories with two objects or more are preferred, with equal probability; objects without a category form one. The
+    exemplar of a prepared sample is kept if augmentation left it in the image.
     """
     kinds: dict[str, list[ObjectRef]] = {}
     for ref in sample.objects:
@@ -39,14 +40,14 @@ def select_kind(sample: Sample, rng: np.random.Generator) -> tuple[Selection, Ob
     given = [ref for ref in refs if sample.exemplar is not None and ref.id == sample.exemplar.object_id]
     chosen = given[0] if given else refs[int(rng.integers(len(refs)))]
     union = np.logical_or.reduce([sample.object_mask(ref) for ref in refs])
-    # One mask: the clicks of a user who corrects fall anywhere on what is sought, not on each object.
+    # One mask: a user who corrects clicks anywhere on the union, not on each object.
     return Selection((union,), union, tuple(ref.id for ref in refs)), chosen
 
 
 def exemplar_columns(
     sample: Sample, target: np.ndarray, chosen: ObjectRef | None, rng: np.random.Generator
 ) -> dict[str, Any]:
-    """Make the exemplar columns of a row (pipeline/data/rows.py); clicks are drawn anew for what the crop shows."""
+    """Make the exemplar columns of a row (pipeline/data/rows.py), with clicks drawn for what the crop shows."""
     mask = np.zeros(target.shape, bool) if chosen is None else sample.object_mask(chosen)
     others = target & ~mask
     clicks = exemplar_clicks(mask, others, rng, sample.ignore_mask)

@@ -1,8 +1,8 @@
 """Close-ups for training: FocusCut's simulation of a user who corrects a detail (Lin et al., CVPR 2022, Alg. 1).
 
-A patch lies at a random place of an object's border, of a random size. It comes with a click at its centre, some more,
-and a coarse mask of what it shows. It is cut from the image as it was read, before any augmentation
-(docs/PAPERS.md, FocusCut: training).
+A close-up lies at a random place of an object's border and has a random size. It comes with a click at its centre,
+further clicks, and a coarse mask of what it shows. It is cut from the image before any augmentation (docs/PAPERS.md,
+FocusCut: training).
 """
 
 from collections.abc import Sequence
@@ -30,29 +30,30 @@ class FocusPatchConfig(Record):
     called = "focus"
 
     enabled: bool = False
-    """Add the focus columns to each row; needs copy-paste to be "none"."""
+    """Add the focus columns to each row; requires copy_paste.recipe none."""
     size: Annotated[int, AtLeast(8)] = 384
-    """Side of the patch as the network sees it."""
+    """Side of the close-up in the network's input, in pixels."""
     scale: Annotated[tuple[Factor, Factor], Rising()] = (0.2, 0.8)
-    """Range of the patch's radius, as a part of the square root of the object's area (alpha)."""
+    """Range of the close-up's radius, as a fraction of the square root of the object's area (alpha)."""
     min_radius: Positive = 5
-    """Least radius, in pixels of the image."""
+    """Smallest radius, in image pixels."""
     shift: Annotated[float, AtLeast(0), Below(1)] = 0.3
-    """How far the centre may lie from the object's border, by rows and by columns, as a part of the radius (beta)."""
+    """Largest distance of the centre from the object's border, by rows and by columns, as a fraction of the radius
+    (beta)."""
     clicks: WalkClicksConfig = field(default_factory=lambda: WalkClicksConfig(max_positive=3, max_negative=3))
-    """The clicks beside the centre's; distances in pixels of the resized patch."""
+    """Clicks besides the one at the centre; distances are in pixels of the resized close-up."""
     coarse_size: Annotated[int, AtLeast(8)] = 192
-    """Side at which the previous mask is made coarse, before it is resized to `size`. Ours: at 384 half of the masks
-    never get as bad as they shall."""
+    """Side at which the previous mask is made coarse, before it is resized to `size`. The value is ours: at 384, half
+    of the masks never reach coarse.max_iou."""
     coarse: CoarseMaskConfig = field(default_factory=CoarseMaskConfig)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FocusPatch:
-    """A close-up of side s: `box` says where it lies in the image, beyond which it is black and background.
+    """A close-up of side s, at `box` in the image; beyond the image it is black and background.
 
-    `image` uint8 (s, s, 3) RGB; `mask`, `ignore_mask` and the coarse `prev_mask` bool (s, s). Of the clicks the one at
-    the centre, (s // 2, s // 2), is the first of its sign and has order 0; the others are numbered from 1 at random.
+    `image` uint8 (s, s, 3) RGB; `mask`, `ignore_mask` and the coarse `prev_mask` bool (s, s). The click at the centre,
+    (s // 2, s // 2), is the first of its sign and has order 0; the others are numbered from 1 in random order.
     """
 
     box: Box
@@ -64,9 +65,9 @@ class FocusPatch:
 
 
 def border_pixels(mask: np.ndarray) -> np.ndarray:
-    """List the pixels (row, column) of a bool mask's border, also around holes: those with a 4-neighbour outside.
+    """Return the pixels (row, column) on the border of a bool mask, also around holes, as int64 (n, 2).
 
-    Outside begins beyond the image's edge. int64 (n, 2).
+    A border pixel has a 4-neighbour outside the mask; beyond the image's edge is outside.
     """
     box = bounds(mask, 0)
     part = mask[box].astype(np.uint8)
@@ -75,15 +76,15 @@ def border_pixels(mask: np.ndarray) -> np.ndarray:
 
 
 def draw_box(mask: np.ndarray, rng: np.random.Generator, config: FocusPatchConfig) -> Box:
-    """Draw a place on the border of an object, bool (h, w) with at least a pixel, and a radius.
+    """Draw a place on the border of an object, bool (h, w) with at least one pixel, and a radius.
 
-    The centre lies in the image; the box, of side 2 radius + 1, may leave it.
+    The centre is inside the image; the box, of side 2 radius + 1, may extend beyond it.
     """
     height, width = mask.shape
     radius = max(config.min_radius, int(rng.uniform(*config.scale) * np.sqrt(np.count_nonzero(mask))))
     border = border_pixels(mask)
     place = border[rng.integers(len(border))] + radius * rng.uniform(-config.shift, config.shift, 2)
-    y, x = np.clip(place.astype(int), 0, (height - 1, width - 1)).tolist()  # astype cuts off, as published
+    y, x = np.clip(place.astype(int), 0, (height - 1, width - 1)).tolist()  # astype truncates, as published
     return Box(y - radius, y + radius, x - radius, x + radius)
 
 
@@ -97,10 +98,10 @@ def focus_patch(
 ) -> FocusPatch:
     """Draw a close-up of an object with at least one pixel; image uint8 (h, w, 3), masks bool (h, w).
 
-    The centre is clicked by what is there; `max_clicks` is K of TrainingClicks. Published: the box, the centre click,
-    0-3 further clicks of each sign, the coarse mask. Ours: those clicks keep their distances in the resized patch,
-    whose edge counts as the object's border, and fall on no ignored pixel; nor they nor the coarse mask leave the
-    image, as they cannot when the network is used.
+    The sign of the centre click is that of its pixel; `max_clicks` is K of TrainingClicks. As published: the box, the
+    centre click, 0 to 3 further clicks of each sign, and the coarse mask. Ours: the further clicks keep their distances
+    in the resized close-up, whose edge counts as the object's border, and avoid ignored pixels; neither they nor the
+    coarse mask leave the image, as is the case in inference.
     """
     box, size = draw_box(mask, rng, config), config.size
     cut = _cut(mask, box)
@@ -135,7 +136,7 @@ def _clicks(
 
 
 def _cut(array: np.ndarray, box: Box) -> np.ndarray:
-    """Cut a box out of (h, w, ...); zeros where it leaves the array."""
+    """Cut a box out of (h, w, ...), with zeros beyond the array."""
     height, width = array.shape[:2]
     inside = array[max(0, box.top) : box.bottom + 1, max(0, box.left) : box.right + 1]
     before = max(0, -box.top), max(0, -box.left)
@@ -145,17 +146,17 @@ def _cut(array: np.ndarray, box: Box) -> np.ndarray:
 
 
 def _mask_resized(mask: np.ndarray, size: int) -> np.ndarray:
-    """Resize a bool mask to the nearest pixel."""
+    """Resize a bool mask by nearest neighbour."""
     return cv2.resize(mask.astype(np.uint8), (size, size), interpolation=cv2.INTER_NEAREST) > 0
 
 
 def focus_columns(
     sample: Sample, object_ids: Sequence[str], rng: np.random.Generator, config: FocusPatchConfig, max_clicks: int
 ) -> dict[str, Any]:
-    """Make the focus columns of a row (pipeline/data/rows.py) for the row's target; none if they are not enabled.
+    """Make the focus columns of a row (pipeline/data/rows.py) for the row's target; none if they are disabled.
 
-    `sample` is as it was read, `object_ids` say which of its objects are the target. If they are none, because the
-    row shows no object, the close-up is of any: there is no close-up of nothing.
+    `sample` is the sample before augmentation, and `object_ids` name its objects that form the target. If the row shows
+    no object, the close-up is of a random one, since every row needs a close-up.
     """
     if not config.enabled:
         return {}

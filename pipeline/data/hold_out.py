@@ -1,6 +1,6 @@
-"""Hold a part of a data set's images out of training: which, follows from their ids alone.
+"""Hold a fraction of a data set's images out of training, chosen by their ids alone.
 
-So the same images are held out in every run, and an image does not change sides when others are added.
+The same images are held out in every run, and an image does not change sides when others are added.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from pipeline.data.sample import Item, Reader, Sample
 
 @dataclass(frozen=True, kw_only=True)
 class HoldOut:
-    """The images of `reader` that are held out (`side` "held_out"), a fraction of about `fraction`, or the others."""
+    """One side of a split of `reader`: about `fraction` of its images ("held_out"), or the others ("training")."""
 
     reader: Reader
     fraction: float
@@ -24,20 +24,20 @@ class HoldOut:
 
     def __post_init__(self) -> None:
         if not 0 < self.fraction < 1:
-            raise InputError(f"hold_out is {self.fraction}: expected a fraction of the images, such as 0.1")
+            raise InputError(f"hold_out is {self.fraction}: expected a fraction between 0 and 1, such as 0.1")
 
     def items(self) -> Sequence[Item]:
-        """List the images of this side; InputError if there is none."""
+        """List the images of this side; raises InputError if there are none."""
         return self.of(self.reader.items())
 
     def of(self, items: Sequence[Item]) -> Sequence[Item]:
-        """Choose this side of the reader's whole list; InputError if there is none."""
+        """Select this side from the reader's whole list; raises InputError if it is empty."""
         held = np.array([is_held_out(item.id, self.fraction) for item in items], bool)
         chosen = np.flatnonzero(held == (self.side == "held_out"))
         if not len(chosen):
             raise InputError(
                 f"holding out {self.fraction} of {len(held)} images leaves none "
-                f"{'held out' if self.side == 'held_out' else 'to train on'}: give another hold_out "
+                f"{'to validate on' if self.side == 'held_out' else 'to train on'}: use another hold_out "
                 "(--validation.hold-out of jobs.train), or more images"
             )
         return _Chosen(items, chosen)
@@ -48,13 +48,13 @@ class HoldOut:
 
 
 def is_held_out(item_id: str, fraction: float) -> bool:
-    """Whether an image belongs to the held-out `fraction`; a larger fraction holds all of a smaller one."""
+    """Whether an image belongs to the held-out `fraction`; a larger fraction contains every smaller one."""
     number = int.from_bytes(hashlib.sha256(item_id.encode()).digest()[:8])
     return number < fraction * 2**64
 
 
 class _Chosen(Sequence[Item]):
-    """Some items of a list, in its order; chunks of the list are chunks of these too, smaller ones."""
+    """Some items of a list, in its order, with the chunks of the list reduced to these items."""
 
     def __init__(self, items: Sequence[Item], numbers: np.ndarray) -> None:
         self.all, self.numbers = items, numbers

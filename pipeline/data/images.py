@@ -1,4 +1,4 @@
-"""Opening image files: formats people use, pixels as uint8 RGB, and one kind of error for everything else."""
+"""Read image files as uint8 RGB and mask files as raw values; whatever is wrong with a file becomes a ValueError."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,9 +17,9 @@ T = TypeVar("T")
 
 
 def decode_file(source: Path | str | bytes, decoding: Decoding, decode: Callable[[Image.Image], T]) -> T:
-    """Open a file, checking its size on the header before any pixel is allocated, and `decode` it to the end.
+    """Open a file, check its size in the header before any pixel is allocated, and `decode` it completely.
 
-    Raises ValueError for everything that may be wrong with it.
+    Raises ValueError if the file is missing, empty, too large, not an image or broken.
     """
     try:
         with opened(source, FORMATS, decoding.max_pixels) as image:
@@ -30,31 +30,31 @@ def decode_file(source: Path | str | bytes, decoding: Decoding, decode: Callable
         raise no_image(source) from error
     except ValueError:
         raise
-    # On broken bytes the decoders raise many kinds, from OSError to struct.error; all mean the same to a caller.
+    # On broken bytes the decoders raise many types, from OSError to struct.error; to a caller all mean the same.
     except Exception as error:
         raise ValueError(f"the image file is broken or cut short ({error})") from error
 
 
 def _open(source: Path | str | bytes, decoding: Decoding) -> Image.Image:
-    """Open and fully decode a picture, to eight bits a channel at most."""
+    """Open and fully decode an image, to at most eight bits per channel."""
     return decode_file(source, decoding, lambda image: eight_bit(image, source, decoding.bit_depth))
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:
-    """Convert any pixel mode of eight bits to uint8 (h, w, 3); alpha is dropped."""
+    """Convert an image of any 8-bit mode to uint8 (h, w, 3); alpha is dropped."""
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
-    # A copy: asarray would be a read-only view of Pillow's memory, and torch refuses those.
+    # A copy: asarray would return a read-only view of Pillow's memory, which torch refuses.
     return np.array(image.convert("RGB"))
 
 
 def _read_plain_jpeg(
     source: Path | str | bytes, expected_hw: tuple[int, int] | None, decoding: Decoding = AS_IT_COMES
 ) -> np.ndarray | None:
-    """Decode by OpenCV what needs nothing but decoding: whole JPEGs in RGB, of the expected size; None for all else.
+    """Decode with OpenCV an image that needs nothing else: a whole RGB JPEG of the expected size; None for all others.
 
-    Both libraries decode by libjpeg-turbo to the same pixels; this way costs a quarter less. Pillow reads the header
-    and so decides what is allowed. OpenCV does not refuse a file that is cut short: such a one lacks its end marker.
+    Both libraries decode with libjpeg-turbo to the same pixels, and OpenCV takes a quarter less time. Pillow reads the
+    header, so its limits apply. OpenCV does not refuse a truncated file, which lacks its end marker.
     """
     try:
         data = source if isinstance(source, bytes) else Path(source).read_bytes()
@@ -65,7 +65,7 @@ def _read_plain_jpeg(
             if header.mode != "RGB" or (expected_hw is not None and hw != tuple(expected_hw)):
                 return None
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
-    except Exception:  # what is wrong is said by Pillow, which looks at it next; OpenCV's limits are others
+    except Exception:  # Pillow reads the file next and reports what is wrong; OpenCV has other limits
         return None
     return image if image is not None and image.shape[:2] == hw else None
 
@@ -77,11 +77,11 @@ def read_image(
     upright: bool = False,
     decoding: Decoding = AS_IT_COMES,
 ) -> np.ndarray:
-    """Read a file or its bytes as uint8 RGB (h, w, 3); ValueError if that cannot be done.
+    """Read an image file or its bytes as uint8 RGB (h, w, 3); raises ValueError if that fails.
 
-    `decoding.exif` says which way up. For auto, a photo is read upright or as it is stored so that it has the size
-    `expected_hw`, which its annotations declare; `upright` decides where both do, or no size is declared. ValueError if
-    neither has that size, or not the one that `decoding.exif` asks for.
+    `decoding.exif` says whether a photo is read upright or as it is stored. With auto it is read so that it has the
+    size `expected_hw`, which its annotations declare; if both orientations have it, or no size is declared, `upright`
+    decides. Raises ValueError if neither has that size, or if the one that `decoding.exif` requires does not.
     """
     data = _bytes(source)
     pixels = _read_plain_jpeg(data, None, decoding)
@@ -106,20 +106,20 @@ def read_labels(
 ) -> np.ndarray:
     """Read a mask file's raw values: integer (h, w), or uint8 (h, w, 3) for a colour mask; ValueError if unreadable.
 
-    A palette file gives its indices, or its colours with `palette_index` False. Alpha is dropped.
+    A palette file returns its indices, or its colours if `palette_index` is False. Alpha is dropped.
     """
     image = decode_file(source, decoding, loaded)
     return label_values(image, palette_index)
 
 
 def loaded(image: Image.Image) -> Image.Image:
-    """Decode an opened file as it is."""
+    """Decode an opened file without converting it."""
     image.load()
     return image
 
 
 def label_values(image: Image.Image, palette_index: bool = True) -> np.ndarray:
-    """The values of a decoded mask file, as `read_labels` gives them."""
+    """Return the values of a decoded mask file, as `read_labels` does."""
     if image.mode == "P":
         return np.array(image) if palette_index else _to_rgb(image)
     if image.mode == "1" or image.mode == "LA":

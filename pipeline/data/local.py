@@ -1,4 +1,4 @@
-"""The training stream in this process, without Ray: for laptops, tests and as the measure of the Ray one."""
+"""The training stream in this process, without Ray: for laptops, for tests, and as the reference for the Ray stream."""
 
 from collections.abc import Iterator, Sequence
 
@@ -13,9 +13,10 @@ from pipeline.data.windows import make_window
 def stream(
     reader: Reader, config: DataConfig, start_index: int = 0, *, items: Sequence[Item] | None = None
 ) -> Iterator[Row]:
-    """Yield rows without end, from the sample `start_index` on, a window at a time.
+    """Yield rows endlessly, from the sample `start_index` on, one window at a time.
 
-    `items` saves listing the data set again. Raises InputError at the first row if a window has nothing to use.
+    Pass `items` to avoid listing the data set again. Raises InputError at the first row of a window without usable
+    items.
     """
     items = reader.items() if items is None else items
     config = settled(config, reader, items)

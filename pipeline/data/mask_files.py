@@ -1,4 +1,4 @@
-"""Mask files: their values, from the alpha channel where that alone holds a mask, and whether they were compressed."""
+"""Read mask files: their values, from the alpha channel if that alone holds a mask, and how they were stored."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,18 +12,19 @@ from pipeline.data.images import decode_file, label_values
 
 LOSSY_TIFF = ("jpeg", "tiff_jpeg", "webp", "jp2k")
 NOISE = 16
-"""Lossy compression leaves what was one value within less than so many of 255."""
+"""Lossy compression spreads a single value over a range smaller than this, of 255."""
 NEAR_GRAY = 2
-"""The channels of a gray in a palette differ by so many of 255 at most."""
+"""Palette colours whose channels differ by at most this much, of 255, are gray."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class MaskFile:
-    """The values of a mask file, integer (h, w), or (h, w, 3) RGB; uint16 where a channel has more than eight bits.
+    """The values of a mask file, integer (h, w), or (h, w, 3) RGB; uint16 if a channel has more than eight bits.
 
-    `is_lossy`: compression has changed them; `is_palette`: they are numbers of colours; `in_alpha`: they are its alpha;
-    `is_negative`: as the file shows them, which stores 0 for white; `lacks_black`: of such a file, no pixel is black;
-    `of_grays`: as a palette of grays shows them; `is_ambiguous`: its numbers tell other objects than its grays do.
+    `is_lossy`: compression has changed the values. `is_palette`: they are palette indices. `in_alpha`: they are the
+    alpha channel. `is_negative`: the file stores 0 for white, and the values are as it is displayed. `lacks_black`:
+    such a file has no black pixel. `of_grays`: the values are the grays of a palette. `is_ambiguous`: its indices show
+    other objects than its grays do.
     """
 
     values: np.ndarray
@@ -39,12 +40,12 @@ class MaskFile:
 def read_mask_file(
     source: Path | str | bytes, *, palette_index: bool = True, decoding: Decoding = AS_IT_COMES
 ) -> MaskFile:
-    """Read a mask file or its bytes; ValueError if it is unreadable.
+    """Read a mask file or its bytes; raises ValueError if it is unreadable.
 
-    Where the colours are the same everywhere and the alpha is not, the alpha is the mask; otherwise it is dropped. A
-    palette file gives its indices, or its colours with `palette_index` False. Where the colours that occur are grays
-    that do not rise with their indices, it is a picture and gives its grays: 0 and 1 if the mask has two. Not so where
-    index 0 alone is transparent.
+    If the colours are the same everywhere and the alpha is not, the alpha is the mask; otherwise alpha is dropped. A
+    palette file returns its indices, or its colours if `palette_index` is False. If the colours that occur are grays
+    that do not rise with their indices, the file is a picture and returns its grays, as 0 and 1 if there are two. This
+    does not apply if only index 0 is transparent.
     """
     return decode_file(source, decoding, lambda image: _read(image, source, palette_index, decoding.bit_depth))
 
@@ -55,7 +56,7 @@ def _read(image: Image.Image, source: Path | str | bytes, palette_index: bool, b
     if deep is not None and deep.ndim == 2:
         return _negative(deep) if is_negative(image) else MaskFile(values=deep)
     if deep is not None and not (deep % 257).any():
-        deep = (deep // 257).astype(np.uint8)  # eight bits that were written as sixteen
+        deep = (deep // 257).astype(np.uint8)  # 8-bit values that were written as 16-bit
     rgba = deep
     if deep is None and (image.mode in ("RGBA", "LA", "PA") or (image.mode == "P" and "transparency" in image.info)):
         rgba = np.array(image.convert("RGBA"))
@@ -76,27 +77,28 @@ def _read(image: Image.Image, source: Path | str | bytes, palette_index: bool, b
 
 
 def _negative(shown: np.ndarray, lossy: bool = False, *, one_bit: bool = False) -> MaskFile:
-    """What a TIFF in which 0 is white shows. One bit has no room for numbers: it may be white alone."""
+    """Return the mask of a TIFF in which 0 is white. A 1-bit file cannot hold numbers, so it may be all white."""
     lacks_black = not one_bit and int(shown.min()) >= (NOISE if lossy else 1)
     return MaskFile(values=shown, is_lossy=lossy, is_negative=True, lacks_black=lacks_black)
 
 
 def _hides_zero(image: Image.Image) -> bool:
-    """Whether of a palette number 0 alone is transparent."""
+    """Whether index 0 of a palette, and no other, is transparent."""
     alpha = image.info.get("transparency") if image.mode == "P" else None
     return alpha == 0 or (isinstance(alpha, bytes) and alpha[:1] < b"\xff" and set(alpha[1:]) <= {255})
 
 
 def _is_numbered(image: Image.Image) -> bool:
-    """Whether a palette tells more than its alpha: its 0 alone is transparent, and the rest is not all 1."""
+    """Whether a palette holds more than its alpha: only its index 0 is transparent, and the others are not all 1."""
     return _hides_zero(image) and int(np.array(image).max()) > 1
 
 
 def _pictured_grays(image: Image.Image) -> MaskFile | None:
-    """What a palette shows whose colours that occur are grays that do not rise with their numbers; None for all else.
+    """Return the mask of a palette whose occurring colours are grays that do not rise with their indices, or None.
 
-    Programs that reduce colours number them as they come, often from white on. Beside colours that do not occur, grays
-    are a picture only if white comes first: label palettes, such as PASCAL VOC's, hold some grays as well.
+    Programs that reduce colours number them as they occur, often starting with white. If the palette also has colours
+    that do not occur, its grays are a picture only if white comes first: label palettes, such as PASCAL VOC's, hold
+    some grays as well.
     """
     if _hides_zero(image):
         return None
@@ -123,9 +125,9 @@ def _pictured_grays(image: Image.Image) -> MaskFile | None:
 
 
 def _is_bright_first(grays: np.ndarray, is_gray: np.ndarray) -> bool:
-    """Whether a palette's grays up to its first colour begin with their brightest, which is one of two or stands alone.
+    """Whether a palette begins with its brightest gray, above 127, and holds it alone or darker grays after it.
 
-    A mask of that gray alone is an object as large as the image.
+    Only grays before the first colour count. A mask of that gray alone is an object as large as the image.
     """
     leading = grays if is_gray.all() else grays[: int(np.argmin(is_gray))]
     if not len(leading) or leading[0] != leading.max() or leading[0] <= 127:
@@ -140,11 +142,11 @@ def _is_lossy(image: Image.Image, source: Path | str | bytes) -> bool:
 
 
 def _is_lossy_webp(data: bytes) -> bool:
-    """Look for the first chunk of pixels: VP8 is lossy, VP8L is not."""
+    """Read the type of the first pixel chunk: VP8 is lossy, VP8L is not."""
     at = 12
     while at + 8 <= len(data):
         name, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
         if name in (b"VP8 ", b"VP8L"):
             return name == b"VP8 "
-        at += 24 if name == b"ANMF" else 8 + size + size % 2  # a frame begins with 16 bytes more
+        at += 24 if name == b"ANMF" else 8 + size + size % 2  # an animation frame has 16 more bytes of header
     return False

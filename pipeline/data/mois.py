@@ -1,8 +1,8 @@
-"""Multi-object samples for exemplars, made of any data set with categories.
+"""Multi-object samples with exemplars, made from any data set with categories.
 
-docs/PAPERS.md, iCMFormer++: COCO-MOIS.
-A triplet is an image, all its objects of one category, and one of them as the finished exemplar with the clicks that
-might have made it. Which one, and which clicks, follows from the seed and the ids alone.
+docs/PAPERS.md, iCMFormer++: COCO-MOIS. A triplet is an image, all its objects of one category, and one of them as the
+finished exemplar, with clicks that could have made it. The choice of exemplar and clicks follows from the seed and the
+ids alone.
 """
 
 import hashlib
@@ -21,21 +21,22 @@ MIN_OBJECTS = 2
 
 @dataclass(frozen=True, kw_only=True)
 class MoisConfig(Record):
-    """Which objects make triplets."""
+    """Which objects form triplets."""
 
     called = "mois"
 
     seed: Count = 0
-    """Another seed draws other exemplars and clicks."""
+    """Random seed of the choice of exemplars and clicks."""
     min_object_area: Count = 0
-    """Objects of fewer pixels are no part of a triplet; their pixels count for nobody. The paper does not say."""
+    """Objects of fewer pixels are left out of triplets, and their pixels are ignored. The default, 0, is ours: the
+    paper gives none."""
     max_objects: Annotated[int, AtLeast(MIN_OBJECTS)] | None = None
-    """Categories with more objects in an image are left out; none: none are."""
+    """Categories with more objects in an image are left out; none: no limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoisCounts:
-    """What came out of some samples, and what was left out; counts of parts add up to those of the whole."""
+    """Counts of triplets and of what was left out; the counts of parts add up to those of the whole."""
 
     images: int = 0
     """Images with at least one triplet."""
@@ -43,13 +44,13 @@ class MoisCounts:
     objects: int = 0
     """Objects in all triplets."""
     small_objects: int = 0
-    """Objects left out: too few pixels that count."""
+    """Objects left out because too few of their pixels count."""
     lone_objects: int = 0
-    """Objects left out: the only one of its category that is left."""
+    """Objects left out because no other of their category is left."""
     nameless_objects: int = 0
-    """Objects left out: no category."""
+    """Objects left out because they have no category."""
     crowded: int = 0
-    """Categories of images left out: too many objects."""
+    """Categories of an image left out because they have too many objects."""
 
     def __add__(self, other: "MoisCounts") -> "MoisCounts":
         return MoisCounts(**{name: getattr(self, name) + getattr(other, name) for name in self.__slots__})
@@ -58,8 +59,8 @@ class MoisCounts:
 def make_triplets(sample: Sample, config: MoisConfig) -> tuple[list[Sample], MoisCounts]:
     """Make a sample of each category with two objects or more, in the order of their names; count what was left out.
 
-    Its id is "<sample id>/<category>", its objects are those of the category alone, its exemplar is one of them, drawn
-    with equal odds. An object without category is of no kind.
+    Its id is "<sample id>/<category>", its objects are those of the category, and its exemplar is one of them, drawn
+    uniformly. Objects without a category are left out.
     """
     groups: dict[str, list[ObjectRef]] = {}
     for ref in sample.objects:
@@ -102,6 +103,6 @@ def _triplet(
 
 
 def _rng(seed: int, *names: str) -> np.random.Generator:
-    """Make the generator of a seed and some names, the same on every machine and in every process."""
+    """Return the generator of a seed and some names, the same on every machine and in every process."""
     text = "\0".join((str(seed), *names)).encode()
     return np.random.default_rng(int.from_bytes(hashlib.sha256(text).digest()))

@@ -1,4 +1,4 @@
-"""What there is to say of a data set is said once, however often a job lists it."""
+"""Log a warning about a data set once, however often a job lists it."""
 
 import logging
 from functools import lru_cache

@@ -1,4 +1,4 @@
-"""FocusCut's crop: a square about one object, the only target left (docs/PAPERS.md, FocusCut: training)."""
+"""FocusCut's crop: a square around one object, the only target (docs/PAPERS.md, FocusCut: training)."""
 
 from collections.abc import Sequence
 
@@ -6,14 +6,14 @@ import cv2
 import numpy as np
 
 RELAX = (0.1, 0.3)
-"""Of the box's shorter side, added at each side."""
+"""Range of the margin at each side, as a fraction of the box's shorter side."""
 
 
 def object_square(mask: np.ndarray, rng: np.random.Generator) -> tuple[int, int, int]:
-    """Draw a square (top, left, side) for an object, bool (h, w) with a pixel; it may reach beyond the image.
+    """Draw a square (top, left, side) for an object, bool (h, w) with a pixel; it may extend beyond the image.
 
-    Half the time as large as the image's short side, anywhere where it shows a random pixel of the object; else about
-    the object's box, relaxed, and at least half the short side.
+    Half of the squares have the image's short side and lie at a random place that shows a random pixel of the object.
+    The others surround the object's box with a margin, and have at least half the short side.
     """
     height, width = mask.shape
     short = min(height, width)
@@ -30,12 +30,12 @@ def object_square(mask: np.ndarray, rng: np.random.Generator) -> tuple[int, int,
 
 
 def _start(pixel: int, side: int, length: int, rng: np.random.Generator) -> int:
-    """Draw where a side that shows `pixel` begins, inside the image."""
+    """Draw the start of a side that shows `pixel` and lies inside the image."""
     return int(rng.integers(max(0, pixel - side + 1), min(pixel, length - side) + 1))
 
 
 def _inside(start: int, side: int, length: int) -> int:
-    """Move a side into the image if it fits there; else centre it."""
+    """Move a side into the image if it fits; else centre it."""
     return min(max(start, 0), length - side) if side <= length else (length - side) // 2
 
 

@@ -1,4 +1,4 @@
-"""Choose the object of a sample that the clicks are for (RITM's rule: any object alike, sometimes two as one)."""
+"""Choose the target of a sample: any of its objects with equal probability, sometimes several as one (RITM)."""
 
 from dataclasses import dataclass
 
@@ -17,9 +17,9 @@ class Selection:
 
 
 def select_object(sample: Sample, rng: np.random.Generator, merge_prob: float, max_merged: int) -> Selection:
-    """Choose one object uniformly, or with `merge_prob` 2..`max_merged` of them, to be segmented as one.
+    """Choose one object uniformly or, with probability `merge_prob`, 2..`max_merged` objects to segment as one.
 
-    A sample without objects gives an empty target: a lesson in clicking nothing.
+    A sample without objects returns an empty target, so the network also learns to predict nothing.
     """
     num_objects = len(sample.objects)
     if num_objects == 0:
@@ -34,5 +34,5 @@ def select_object(sample: Sample, rng: np.random.Generator, merge_prob: float, m
 
 
 def other_objects(sample: Sample, target: np.ndarray) -> np.ndarray:
-    """Mark the pixels of all objects outside `target`, bool (h, w)."""
+    """Return the pixels of all objects outside `target`, bool (h, w)."""
     return (sample.instance_masks > 0).any(axis=0) & ~target

@@ -1,4 +1,4 @@
-"""How far training has come in its stream, sample by sample, whichever worker saw which."""
+"""Progress of training through its sample stream, counted by sample and independent of which worker used which."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -11,13 +11,13 @@ from pipeline.data.rows import Batch
 
 @dataclass(frozen=True)
 class StreamPosition:
-    """The samples that were used: all indices below `below`, and those in `beyond` (other workers may be ahead)."""
+    """The samples used so far: all indices less than `below`, and those in `beyond` (some workers may be ahead)."""
 
     below: int = 0
     beyond: frozenset[int] = field(default_factory=frozenset)
 
     def add(self, indices: Iterable[int]) -> "StreamPosition":
-        """Return the position after these samples as well."""
+        """Return the position after these samples were used as well."""
         seen = set(self.beyond) | {int(index) for index in indices if index >= self.below}
         below = self.below
         while below in seen:
@@ -26,11 +26,11 @@ class StreamPosition:
         return StreamPosition(below, frozenset(seen))
 
     def unused(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Tell which samples were not used yet: bool, one per index."""
+        """Return which samples were not used yet: bool, one per index."""
         return np.array([index >= self.below and int(index) not in self.beyond for index in indices], bool)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values for JSON."""
         return {"below": self.below, "beyond": sorted(self.beyond)}
 
     @classmethod
@@ -40,9 +40,9 @@ class StreamPosition:
 
 
 def rebatch(blocks: Iterable[Batch], start: StreamPosition, batch_size: int) -> Iterable[Batch]:
-    """Cut blocks of rows into batches of `batch_size`, without the samples that `start` says were used.
+    """Cut blocks of rows into batches of `batch_size`, skipping the samples that `start` counts as used.
 
-    A last short batch is dropped: workers must make equal numbers of steps.
+    A short last batch is dropped, because all workers must take the same number of steps.
     """
     waiting: list[Batch] = []
     num_waiting = 0

@@ -1,4 +1,4 @@
-"""Choose samples to look at: some of each copy-paste mode, as the training stream makes them."""
+"""Choose samples for a preview: some of each copy-paste mode, as the training stream makes them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,28 +16,28 @@ MAX_WINDOWS = 8
 
 @dataclass
 class Examples:
-    """Samples by mode: "none", the single modes, and "several" for more than one at a time (only three_gates).
+    """Samples by mode: "none", the single modes, and "several" for combined modes (three_gates only).
 
-    A mode that came too rarely alone has samples where it met others after those.
+    If a mode rarely occurs alone, samples that combine it with others follow.
     """
 
     wanted: int
     by_mode: dict[str, list[Row]]
     num_rows: int = 0
-    """Samples that were made to find these."""
+    """Samples made to find these."""
     num_empty: int = 0
-    """How many of them show no object."""
+    """How many of the samples made show no object."""
     num_windows: int = 0
     counts: dict[str, int] = field(default_factory=dict)
-    """How many of them had the mode, alone or among others."""
+    """How many of the samples made have each mode, alone or combined."""
 
     def caption(self, mode: str) -> str:
-        """How often a mode came, and whether that was too rarely."""
+        """Return how often a mode occurred, and whether that was too rarely."""
         text = f"{self.counts.get(mode, 0)} of {self.num_rows} samples"
         found = len(self.by_mode[mode])
         if found < self.wanted:
             windows = f"{self.num_windows} window{'s' if self.num_windows > 1 else ''}"
-            text += f": {found or 'none'} to show in {windows}, {self.wanted} were asked for"
+            text += f": {found or 'none'} found in {windows}, {self.wanted} wanted"
         return text
 
 
@@ -51,9 +51,9 @@ def find_examples(
     max_windows: int = MAX_WINDOWS,
     progress: Callable[[int, int], None] = lambda done, most: None,
 ) -> Examples:
-    """Make windows, from the epoch's first on, until each mode has `wanted` samples, or `max_windows` are made.
+    """Make windows, from the epoch's first on, until each mode has `wanted` samples or `max_windows` are made.
 
-    Raises InputError if nothing in a window can be used.
+    Raises InputError if no item of a window can be used.
     """
     config = settled(config, reader, items)
     order = Order.of(items, config.window_size, config.seed)

@@ -1,7 +1,7 @@
-"""The training stream on Ray Data: a block per window, made by a pool of actors; rows equal those of local.py.
+"""The training stream on Ray Data: a block per window, made by a pool of actors; its rows equal those of local.py.
 
 `dataset` runs in the driver (or in Ray Train's controller, which calls it at every start of its workers); `_Windows`
-runs in the actors. The source lists window numbers in memory: a source with a read task could wait for ever for a CPU
+runs in the actors. The source lists window numbers in memory: a source with a read task could wait forever for a CPU
 that the actors hold.
 """
 
@@ -23,7 +23,7 @@ from pipeline.data.windows import make_window
 from pipeline.ray_refusals import UNCOLLECTED, Refusals
 
 RESTARTS = 3
-"""Times that Ray brings back an actor that died; it does not count those whose node was preempted."""
+"""How often Ray restarts an actor that died; restarts after its node was preempted do not count."""
 MAX_TASKS = 2000  # Ray Data plans tasks one by one: 10,000 of them delayed the first batch by 8 seconds
 
 
@@ -46,10 +46,10 @@ class _Windows:
 
 
 def ordered_options(memory_bytes: int = 0) -> ray.data.ExecutionOptions:
-    """Copy this process's execution options with the order of rows preserved.
+    """Return a copy of this process's execution options that preserves the order of rows.
 
-    `memory_bytes` is what finished windows may take of the object store while they wait: above it the actors pause
-    (0: Ray's own share). Ray Train replaces the options of every Dataset it is given, so a trainer needs them too:
+    `memory_bytes` limits the object store memory of finished windows that wait; above it the actors pause (0: Ray's
+    default). Ray Train replaces the options of every Dataset it is given, so a trainer needs them too:
     `dataset_config=ray.train.DataConfig(execution_options=ordered_options())`.
     """
     options = copy.deepcopy(ray.data.DataContext.get_current().execution_options)
@@ -60,7 +60,7 @@ def ordered_options(memory_bytes: int = 0) -> ray.data.ExecutionOptions:
 
 
 def actor_pool(actors: int | tuple[int, int]) -> ray.data.ActorPoolStrategy:
-    """Make a pool of a fixed size, or one that grows and shrinks between (least, most); InputError for other sizes."""
+    """Return a pool of a fixed size, or one that scales between (least, most); raises InputError for other sizes."""
     least, most = (actors, actors) if isinstance(actors, int) else actors
     if not 1 <= least <= most:
         raise InputError(f"actors is {actors}: expected a number >= 1, or (least, most) with 1 <= least <= most")
@@ -83,12 +83,13 @@ def dataset(
 ) -> ray.data.Dataset:
     """Build the stream of `windows` (numbers as in sampling.Order) as a lazy Dataset of rows in index order.
 
-    `num_cpus` is what one actor reserves: keep the pool's sum below the CPUs that the training workers leave free, or
-    nothing moves. `actors` is the pool's size or its (least, most): it grows while windows are asked for faster than
-    they come. `items` saves listing the data set again; `memory_bytes` as in `ordered_options`. A long stream has at
-    most 2000 tasks, of several windows each. `refusals` is where actors leave their InputErrors, which Ray wraps;
-    `options` are more of Ray's options of the actors.
-    Raises InputError for no windows.
+    `num_cpus` is what one actor reserves. Keep the pool's sum below the CPUs that the training workers leave free, or
+    the stream stalls. `actors` is the pool's size or its (least, most): it grows while windows are requested faster
+    than they are made. Pass `items` to avoid listing the data set again; `memory_bytes` is that of `ordered_options`.
+    The actors leave their InputErrors, which Ray wraps, in `refusals`; `options` are further Ray options of the actors.
+    A long stream has at most 2000 tasks, of several windows each.
+
+    Raises InputError if `windows` is empty, or num_cpus is not positive.
     """
     if len(windows) == 0:
         raise InputError("the stream was given no windows: expected at least 1")
@@ -98,7 +99,7 @@ def dataset(
     items = reader.items() if items is None else items
     config = settled(config, reader, items)
     source = ray.put((reader, items))
-    # A Dataset keeps the context it was made in: a copy leaves the caller's own settings alone.
+    # A Dataset keeps the context it was made in: a copy leaves the caller's settings unchanged.
     context = copy.deepcopy(ray.data.DataContext.get_current())
     context.execution_options = ordered_options(memory_bytes)
     with ray.data.DataContext.current(context):

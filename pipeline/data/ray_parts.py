@@ -1,4 +1,4 @@
-"""Parts of a data set made by a pool of actors on Ray Data: `run_parts` runs in the driver, `_Parts` in the actors."""
+"""Make the parts of a data set with actors on Ray Data: `run_parts` runs in the driver, `_Parts` in the actors."""
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ class _Parts:
             try:
                 shard = write_part(self.maker, self.storage, part, self.rows_per_group)
                 made = {"rows": shard.num_rows, "objects": shard.num_objects, "refused": len(shard.refused)}
-            except InputError as refusal:  # told, not raised: Ray would print where, and people need what
+            except InputError as refusal:  # returned, not raised: Ray would wrap the message in a traceback
                 error = str(refusal)
             yield {"error": np.array([error]), **{name: np.array([count]) for name, count in made.items()}}
 
@@ -47,15 +47,15 @@ def run_parts(
 ) -> Iterator[dict[str, int]]:
     """Make parts on all actors and yield {"rows", "objects", "refused"} of each as it is written.
 
-    A part whose actor dies is made again. `options`: more of Ray's options of the actors. Raises InputError for what
-    cannot be mended by trying again: a full disk, a bucket that is gone, actors that go on dying; the parts with a
-    record stay.
+    A part whose actor dies is made again. `options` are further Ray options of the actors. Raises InputError for
+    failures that a retry cannot fix, such as a full disk, a missing bucket or actors that keep dying; parts with a
+    record are kept.
     """
     if not parts:
         return
     context = copy.deepcopy(ray.data.DataContext.get_current())
     with ray.data.DataContext.current(context):
-        # From memory: a source with a read task could wait for ever for a CPU that the actors hold.
+        # From memory: a source with a read task could wait forever for a CPU that the actors hold.
         numbers = ray.data.from_items([{"part": int(part)} for part in parts], override_num_blocks=len(parts))
         made = numbers.map_batches(
             _Parts,

@@ -1,4 +1,4 @@
-"""Masks as run lengths (COCO's: down the columns, zeros first), put on layers without a mask ever being made."""
+"""Masks as run lengths (COCO's: down the columns, zeros first), packed into layers without decoding any mask."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,12 +12,12 @@ MAX_VALUE = int(np.iinfo(np.uint16).max)
 
 
 def paint(objects: Sequence[tuple[np.ndarray, int]], hw: tuple[int, int]) -> np.ndarray:
-    """Paint objects that do not overlap, given by (runs, value), as uint16 (h, w); ValueError if runs do not fit.
+    """Paint objects that do not overlap, given as (runs, value), as uint16 (h, w); ValueError if runs do not fit.
 
-    Where an object begins its value is added, where it ends taken away; one running sum paints them all.
+    A value is added where its object begins and subtracted where it ends, so one cumulative sum paints all objects.
     """
     num_pixels = hw[0] * hw[1]
-    steps = np.zeros(num_pixels + 1, np.uint16)  # the sum wraps, which taking away undoes
+    steps = np.zeros(num_pixels + 1, np.uint16)  # the sum may wrap, which the subtraction undoes
     for runs, value in objects:
         if len(runs) == 0 or runs.min() < 0 or int(runs.sum(dtype=np.int64)) != num_pixels:
             raise ValueError(f"the runs of a mask do not add up to {num_pixels} pixels")
@@ -33,14 +33,14 @@ def paint(objects: Sequence[tuple[np.ndarray, int]], hw: tuple[int, int]) -> np.
 
 @dataclass
 class _Layer:
-    """Objects that do not overlap; `starts` and `ends` of all their runs of ones, in order."""
+    """Objects that do not overlap, with the sorted `starts` and `ends` of all their runs of ones."""
 
     starts: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     ends: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     objects: list[tuple[np.ndarray, int]] = field(default_factory=list)
 
     def has_room(self, starts: np.ndarray, ends: np.ndarray) -> bool:
-        """Whether runs of ones meet none of the layer's."""
+        """Whether runs of ones overlap none of the layer's."""
         if not len(self.starts):
             return True
         after = np.searchsorted(self.starts, starts, side="right")
@@ -49,7 +49,7 @@ class _Layer:
         return bool((before_is_over & (ends <= next_start)).all())
 
     def add(self, runs: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> int:
-        """Take an object in and return its value."""
+        """Add an object and return its value."""
         order = np.argsort(np.concatenate([self.starts, starts]), kind="stable")
         self.starts = np.concatenate([self.starts, starts])[order]
         self.ends = np.concatenate([self.ends, ends])[order]

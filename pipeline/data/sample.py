@@ -1,6 +1,6 @@
-"""The record that flows through the data pipeline: an image with its objects, and what a reader must offer.
+"""The record that flows through the data pipeline, an image with its objects, and the interface of readers.
 
-NumPy only. A reader lists `Item`s (light, picklable, cheap to list) and loads one into a `Sample`.
+NumPy only. A reader lists `Item`s (light, picklable, cheap to list) and loads one as a `Sample`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,16 +13,16 @@ from models.interaction import Clicks
 
 
 def printable(text: str) -> str:
-    """Spell out what no UTF-8 text can hold: bytes of file names that are none, and halves of characters from JSON.
+    """Escape what UTF-8 text cannot hold: undecodable bytes of file names, and lone surrogates from JSON.
 
-    Ids and categories pass through here on their way into items and samples, so that Parquet, CSV, pages and terminals
-    take them. Payloads keep names as they are, to open files by.
+    Ids and categories pass through here on their way into items and samples, so that Parquet, CSV, HTML and terminals
+    accept them. Payloads keep names unchanged, because files are opened by them.
     """
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 class BadItem(Exception):
-    """One item cannot be used: counted, named in a report and skipped; never fatal by itself."""
+    """One item cannot be used: it is counted, named in a report and skipped; this never ends a job by itself."""
 
     def __init__(self, item_id: str, reason: str) -> None:
         item_id, reason = printable(item_id), printable(reason)
@@ -35,7 +35,7 @@ class BadItem(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """One image as a reader lists it, not yet opened; `payload` is whatever the reader needs to load it."""
+    """One image as a reader lists it, not yet opened; `payload` holds what the reader needs to load it."""
 
     id: str
     object_ids: tuple[str, ...]
@@ -49,7 +49,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectRef:
-    """Where one object lies in a Sample: pixels of layer `layer` that hold `value` (> 0)."""
+    """Place of one object in a Sample: the pixels of layer `layer` with the value `value` (> 0)."""
 
     id: str
     layer: int
@@ -64,9 +64,9 @@ class ObjectRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Where an image comes from: its file ("" if made), its licence and its source.
+    """Origin of an image: its file ("" if it was generated), its licence and its source.
 
-    `licence` and `source` (an address, a data set's name) are as the data set tells them, "" if it does not.
+    `licence` and `source` (an address or a data set's name) are as the data set states them, "" if it does not.
     """
 
     file: str = ""
@@ -80,7 +80,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exemplar:
-    """The finished object of a sample that the others are to be like, and the clicks that made it."""
+    """A finished object that shows what the other objects of a sample are like, and the clicks that made it."""
 
     object_id: str
     clicks: Clicks
@@ -91,8 +91,8 @@ class Sample:
     """An image and its objects.
 
     `image` uint8 (h, w, 3) RGB; `instance_masks` uint16 (layers, h, w), 0 = no object, objects of one layer do not
-    overlap; `ignore_mask` bool (h, w), pixels that count for nobody. `refused` names the objects of this item that
-    could not be used, each with its reason: "object id: reason". With an `exemplar` all objects are of its kind.
+    overlap; `ignore_mask` bool (h, w), pixels that training and metrics ignore. `refused` lists the objects of this
+    item that could not be used, as "object id: reason". With an `exemplar`, all objects are of its category.
     """
 
     id: str
@@ -109,26 +109,26 @@ class Sample:
         object.__setattr__(self, "refused", tuple(map(printable, self.refused)))
 
     def object_mask(self, ref: ObjectRef) -> np.ndarray:
-        """Mask of one object, bool (h, w)."""
+        """Return the mask of one object, bool (h, w)."""
         return self.instance_masks[ref.layer] == ref.value
 
 
 class Reader(Protocol):
-    """A data set on disk (or generated): a frozen dataclass of where it is and how to read it."""
+    """A data set on disk (or generated): a frozen dataclass of its location and how to read it."""
 
     def items(self) -> Sequence[Item]:
-        """List every image, sorted, in an order that never changes; raises InputError if this is no such data set."""
+        """List every image, sorted, in an order that never changes; raises InputError if there is no such data set."""
         ...
 
     def load(self, item: Item) -> Sample:
-        """Open one image; raises BadItem naming what is wrong with it."""
+        """Open one image; raises BadItem with the reason if it cannot be used."""
         ...
 
 
 def stream_items(reader: Reader) -> Iterable[Item]:
-    """List a reader's items one after the other, in the order of `items()`.
+    """Iterate over a reader's items in the order of `items()`.
 
-    A reader of files that may outgrow memory offers the same as `stream()`; the others list what they can hold.
+    Readers of files that may exceed the memory implement this as `stream()`; the others list all items at once.
     """
     stream = getattr(reader, "stream", None)
     return reader.items() if stream is None else stream()
@@ -142,9 +142,9 @@ def pack_objects(
     refused: Sequence[str] = (),
     origin: Origin | None = None,
 ) -> Sample:
-    """Build a Sample from (object id, category, bool mask) triples, largest first, each on the first layer it fits.
+    """Build a Sample from (object id, category, bool mask) triples, largest first, each on the first layer with room.
 
-    An empty mask is refused, by name.
+    An empty mask is refused by name.
     """
     refused = [*refused, *(f"{object_id}: the mask is empty" for object_id, _, mask in masks if not mask.any())]
     masks = [entry for entry in masks if entry[2].any()]

@@ -1,4 +1,4 @@
-"""Masks whose values are no labels, because edges were smoothed or the file was compressed: where to cut them.
+"""Find the threshold of masks whose values are not labels, because edges were smoothed or the file was compressed.
 
 Arrays in, arrays out.
 """
@@ -9,26 +9,26 @@ import numpy as np
 from pipeline.data.mask_files import NOISE
 
 _NEAR = np.ones((5, 5), np.uint8)
-"""What is within two pixels."""
+"""Neighbourhood of two pixels."""
 _NEXT = np.ones((3, 3), np.uint8)
 
 
 def soft_threshold(values: np.ndarray, *, lossy: bool) -> float | None:
-    """Find where to cut a mask whose values are no labels; None if they are. `values`: whole numbers >= 0, (h, w).
+    """Return the threshold of a mask whose values are not labels; None if they are. `values`: integers >= 0, (h, w).
 
-    Up to two values are labels. More are none in a file of lossy compression, if those between the smallest and the
-    largest occur only within two pixels of both, or if most values occur on slopes alone. The cut is halfway between
-    the lowest value and the next one around which the mask is flat: the middle, where it shows one object.
+    One or two values are labels. More are not if the file is lossy, if those between the smallest and the largest occur
+    only within two pixels of both, or if most values occur on slopes alone. The threshold is halfway between the lowest
+    value and the next one around which the mask is flat, which is the middle if the mask shows one object.
     """
     lowest, highest = int(values.min()), int(values.max())
     between = (values > lowest) & (values < highest)
     if not between.any():
         return None
-    if lossy and highest - lowest < NOISE:  # one value, and black if it is as dark as that
+    if lossy and highest - lowest < NOISE:  # a single value, which is black if it is below NOISE
         return NOISE - 0.5
     if not lossy and not (_near(values == lowest) & _near(values == highest))[between].all() and not _is_slopes(values):
         return None
-    # Of labels that were smoothed, neighbours may be close; in eight bits both are 16.
+    # Neighbouring labels that were smoothed may be close; for eight bits both limits are 16.
     cut = _above_lowest_level(values.astype(np.float32), NOISE if lossy else (highest - lowest) / NOISE)
     return (lowest + highest) / 2 if cut is None else cut
 
@@ -38,7 +38,7 @@ def _near(mask: np.ndarray) -> np.ndarray:
 
 
 def _above_lowest_level(values: np.ndarray, noise: float) -> float | None:
-    """Halfway between the two lowest levels at which a mask is flat, but for noise; None if it is so at one."""
+    """Return the middle of the two lowest levels at which a mask is flat up to noise; None if there is only one."""
     flat = values[cv2.dilate(values, _NEAR) - cv2.erode(values, _NEAR) < noise]
     found = np.unique(flat)
     levels = np.split(found, np.flatnonzero(np.diff(found) > noise / 2) + 1)
@@ -48,11 +48,11 @@ def _above_lowest_level(values: np.ndarray, noise: float) -> float | None:
 
 
 def _is_slopes(values: np.ndarray) -> bool:
-    """Whether most values occur only between lower and higher ones, and nowhere on 3 x 3 pixels, in a flat image.
+    """Whether, in a flat image, most values occur only between lower and higher ones, and nowhere on 3 x 3 pixels.
 
-    Objects of a pixel or two that touch their neighbours look so, too: but they are few, or the image is not flat.
+    Objects of one or two pixels that touch their neighbours look the same, but they are few, or the image is not flat.
     """
-    if values.max() >= 1 << 16:  # of colours, the order will do
+    if values.max() >= 1 << 16:  # for colours, their order is enough
         values = np.unique(values, return_inverse=True)[1].reshape(values.shape)
     order, num = values.astype(np.float32), int(values.max()) + 1
     flat = cv2.erode(order, _NEXT) == cv2.dilate(order, _NEXT)

@@ -1,7 +1,7 @@
-"""Whether training has something to learn: how small an object may be, and what to say where no sample shows any.
+"""Whether training has something to learn: the smallest area of a target, and the error if no sample shows any.
 
-Objects that are too small after augmentation are no targets (`min_object_area`), and nothing is drawn again for them:
-where all of an image's are, its sample is empty.
+Objects that are too small after augmentation are not targets (`min_object_area`), and nothing is redrawn for them: if
+all objects of an image are too small, its sample is empty.
 """
 
 from collections.abc import Sequence
@@ -19,14 +19,15 @@ from pipeline.data.windows import augmented_by
 
 PERCENTILE, LEAST_AREA, NUM_IMAGES = 10, 20, 64
 STRETCH, TRIES = 64, 4
-"""So many empty samples in a row from the start, and training is refused; times as many images are opened for that."""
+"""Training is refused if it begins with STRETCH empty samples; at most TRIES times as many images are opened for
+this."""
 MOST_EMPTY, TIMES = 0.2, 3
-"""Share of empty samples that is too much, and times the configured one."""
+"""Training warns above this share of empty samples, or above TIMES the configured one if that is more."""
 
 
 @dataclass(frozen=True)
 class Floor:
-    """The least area of a target in pixels, and how many objects of how many images it was taken from."""
+    """The smallest area of a target in pixels, and how many objects of how many images it was computed from."""
 
     area: int
     num_objects: int
@@ -34,11 +35,11 @@ class Floor:
 
 
 def floor_of(reader: Reader, items: Sequence[Item], config: DataConfig) -> Floor:
-    """Take the least area of a target from the data: the 10th percentile of its objects' as training scales them.
+    """Compute the smallest area of a target: the 10th percentile of the objects' areas at the scale of training.
 
-    Looks at some 64 images, which the seed chooses. An object counts as whole, at a scale that its augmentation may
-    draw: area times the square of it. The floor is at least 20 pixels and at most `config.max_auto_area`, which it
-    also is where no image can be used.
+    It is computed from about 64 images, which the seed chooses. An object counts as whole, at a scale that augmentation
+    may draw: its area times the square of that. The result is at least 20 pixels and at most `config.max_auto_area`,
+    which is also the result if no image can be used.
     """
     window = Order.of(items, NUM_IMAGES, config.seed).window(0)
     rng = rng_for(config.seed, Purpose.FLOOR)
@@ -50,20 +51,20 @@ def floor_of(reader: Reader, items: Sequence[Item], config: DataConfig) -> Floor
 
 
 def with_floor(config: DataConfig, area: int) -> DataConfig:
-    """Settle an "auto" floor."""
-    # What bounded it has no meaning any more: configs that say the same are the same.
+    """Return the config with `min_object_area` set to `area`."""
+    # The upper limit no longer matters: equal streams have equal configs.
     return replace(config, min_object_area=area, max_auto_area=DataConfig.max_auto_area)
 
 
 def settled(config: DataConfig, reader: Reader, items: Sequence[Item]) -> DataConfig:
-    """Settle the floor by the data, if it is "auto"."""
+    """Return the config with `min_object_area` as a number, which is computed from the data if it is "auto"."""
     return config if config.min_object_area != AUTO else with_floor(config, floor_of(reader, items, config).area)
 
 
 def check_targets(reader: Reader, items: Sequence[Item], config: DataConfig, num: int = STRETCH) -> None:
-    """Raise InputError if all of the stream's first `num` samples are empty; images that cannot be used are no samples.
+    """Raise InputError if the stream's first `num` samples are all empty; images that cannot be used do not count.
 
-    As a rule the first image ends the search. The floor is settled.
+    Usually the first image ends the search. `min_object_area` must be a number already.
     """
     order = Order.of(items, config.window_size, config.seed)
     without_floor = replace(config, min_object_area=0)
@@ -74,7 +75,7 @@ def check_targets(reader: Reader, items: Sequence[Item], config: DataConfig, num
             if seen == num:
                 raise _nothing_to_learn(num, areas, config)
             if tried == TRIES * num:
-                return  # there are other things wrong here, and others say so
+                return  # most images cannot be used, which is reported elsewhere
             tried += 1
             sample, _ = load_or_refuse(reader, items[number])
             if sample is None:
@@ -90,15 +91,15 @@ def _nothing_to_learn(num: int, areas: Sequence[int], config: DataConfig) -> Inp
     start = f"none of the first {num} samples shows an object: "
     if not areas:
         return InputError(
-            f"{start}none is left in crops of {config.crop_hw[0]} x {config.crop_hw[1]} pixels after augmentation: "
-            "give another --data.crop-hw or --data.augment.scale"
+            f"{start}none is left in crops of {config.crop_hw[0]} x {config.crop_hw[1]} pixels after augmentation; "
+            "change --data.crop-hw or --data.augment.scale"
         )
     return InputError(
         f"{start}after augmentation they have {min(areas)} to {max(areas)} pixels, and --data.min-object-area is "
-        f"{config.min_object_area}: lower it (auto takes it from the data), or scale images up by --data.augment.scale"
+        f"{config.min_object_area}; lower it (auto computes it from the data) or enlarge images by --data.augment.scale"
     )
 
 
 def most_empty(keep_background_prob: float) -> float:
-    """Share of empty samples from which on training should say so."""
+    """Return the share of empty samples above which training warns."""
     return max(MOST_EMPTY, TIMES * keep_background_prob)

@@ -1,7 +1,7 @@
-"""Make the samples of one window: the one path from items to training rows, whoever runs it and where.
+"""Make the samples of one window: the only path from items to training rows, in every process.
 
-Every item of the window is decoded once. Each slot of the window always gives one row: where its own item cannot be
-used, another one of the window stands in and the row says why.
+Every item of the window is decoded once. Each slot of the window gives exactly one row: if its item cannot be used,
+another one of the window replaces it, and the row gives the reason.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ REASONS_SHOWN = 3
 
 
 def augmented_by(sample: Sample, config: DataConfig, rng: np.random.Generator) -> Sample:
-    """Augment a sample as the config says, which has settled its floor of areas."""
+    """Augment a sample with the settings of a config whose `min_object_area` is a number."""
     return augment(
         sample,
         config.augment,
@@ -40,7 +40,7 @@ def augmented_by(sample: Sample, config: DataConfig, rng: np.random.Generator) -
 
 
 class _Shared:
-    """What the slots of a window share: its samples, and each sample as its own slot has augmented it."""
+    """State shared by the slots of a window: its samples, and each sample as its slot has augmented it."""
 
     def __init__(self, config: DataConfig, window: Window, samples: Sequence[Sample | None]) -> None:
         self.config, self.window, self.samples = config, window, samples
@@ -61,7 +61,7 @@ class _Shared:
         return self.augmented[place]
 
     def photos(self, *samples: str) -> str:
-        """Fingerprints of some of the window's samples, by their ids."""
+        """Return the fingerprints of some of the window's samples, by their ids."""
         for sample in self.samples:
             if sample is not None and sample.id in samples and sample.id not in self.fingerprints:
                 self.fingerprints[sample.id] = fingerprint(sample.image)
@@ -69,9 +69,9 @@ class _Shared:
 
 
 class _Slot:
-    """One sample in the making: its place in the window, and its own generators.
+    """One sample in the making: its place in the window, and its generators.
 
-    It shows what the first of its view's samples (`lead`) shows.
+    It shows the image of `lead`, the first slot of its view.
     """
 
     def __init__(self, shared: _Shared, slot: int) -> None:
@@ -93,7 +93,7 @@ class _Slot:
         return augmented_by(self.shared.sample_at(self.place), self.config, rng)
 
     def draw_partner(self) -> Sample:
-        """Draw another sample of the window (the slot's own one if it is alone), as its slot has augmented it."""
+        """Draw another sample of the window (the slot's sample if it is alone), as its slot has augmented it."""
         rng = self.rng(Purpose.PARTNER, self.num_partners)
         self.num_partners += 1
         others = [i for i in self.usable if i != self.place] or [self.place]
@@ -142,7 +142,7 @@ class _Slot:
 
 
 def lead_of(slot: int, config: DataConfig) -> int:
-    """First of the slots that show the same view."""
+    """Return the first of the slots that show the same view."""
     return slot - slot % config.targets_per_view
 
 
@@ -151,7 +151,7 @@ def make_window(items: Sequence[Item], reader: Reader, config: DataConfig, windo
 
     `items` is the reader's whole list. Raises InputError if no item of the window can be used.
     """
-    # In the order of storage, whatever the window's own: items of a chunk are read as one.
+    # In the order of storage, not of the window: items of a chunk are read together.
     shown = window.item_numbers[:: config.targets_per_view]
     found = {number: load_or_refuse(reader, items[number]) for number in sorted(shown)}
     loaded: list[tuple[Sample | None, Sequence[str]]] = [

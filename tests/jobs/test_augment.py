@@ -62,7 +62,7 @@ def test_an_epoch_is_written_as_training_would_see_it(
     shards = {path: path.stat().st_mtime_ns for path in (tmp_path / "epoch" / "data").iterdir()}
     assert augment.main(argv) == 0
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "epoch" / "data").iterdir()} == shards
-    with pytest.raises(InputError, match="tells of other settings"):
+    with pytest.raises(InputError, match="has other settings"):
         augment.main([*argv, "--image-format", "jpg"])
 
     # and it is a data set for the other jobs

@@ -43,7 +43,7 @@ class FakeReader:
 def fake_sample(
     sample_id: str, seed: int, hw: tuple[int, int] = (60, 80), *, empty: bool = False, refused: tuple[str, ...] = ()
 ) -> Sample:
-    """Rectangles a, b (apart) and c (over a) on noise; b's value differs with the seed, so images tell themselves."""
+    """Rectangles a, b (apart) and c (over a) on noise; b's value differs with the seed, so that images differ."""
     rng = np.random.default_rng(seed)
     height, width = hw
     image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""The published laws of training clicks in the words of their code."""
+"""The published rules of training clicks, written like their code."""
 
 import numpy as np
 import torch
@@ -9,10 +9,10 @@ from pipeline.clicks.training_clicks import TRAINING_CLICKS, allowed_pixels, dep
 
 
 def admissible(mask_prob: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Pixels (bool, h, w) where the next click may land, and its sign; no pixel if nothing is wrong.
+    """Return the pixels (bool, h, w) where the next click may fall, and its sign; no pixel if nothing is wrong.
 
-    The deeper error's pixels more than half as deep as its deepest, by the 5x5 approximate distance transform of the
-    public code.
+    These are the deeper error's pixels that are more than half as deep as its deepest, by the 5x5 approximate distance
+    transform of the public code.
     """
     labels = error_labels(torch.from_numpy(mask_prob)[None], torch.from_numpy(target)[None])
     allowed, positive = allowed_pixels(labels, depths_5x5(labels), TRAINING_CLICKS["cfr"], torch.zeros(1))

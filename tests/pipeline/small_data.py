@@ -102,7 +102,7 @@ def lvis(root: Path) -> Reader:
 
 
 def encoded_layer(labels: np.ndarray, file_format: str = "PNG") -> np.ndarray:
-    """Labels as OpenCV's imencode gives them: the bytes of a file in an array."""
+    """Labels as OpenCV's imencode returns them: the bytes of a file in an array."""
     buffer = io.BytesIO()
     Image.fromarray(labels).save(buffer, file_format)
     return np.frombuffer(buffer.getvalue(), np.uint8)
@@ -115,7 +115,7 @@ def save_pickle(value: Any, path: Path, protocol: int = 4) -> Path:
 
 
 def coco_lvis(root: Path) -> Reader:
-    """Two images: three objects of which one is a part of another, and stuff; then one object in a file of its own."""
+    """Two images: three objects, of which one is a part of another, and stuff; then one object in a separate file."""
     names = "000000000030", "000000000009"
     objects = labelled({1: box(0, 0, 9, 9), 2: box(10, 10, 9, 9), 3: box(0, 20, 5, 10)})
     layers = [objects, labelled({1: box(2, 2, 3, 3)})]
@@ -222,7 +222,7 @@ def save_mat(path: Path, **variables: Any) -> Path:
 
 
 def save_palette(labels: np.ndarray, path: Path) -> Path:
-    """Save labels as Pascal VOC does: indices into its palette, whose colours spell the bits of the index."""
+    """Save labels like Pascal VOC: as indices into its palette, whose colours encode the bits of the index."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(labels.astype(np.uint8)).convert("P")
     image.putpalette([sum((n >> 3 * j + c & 1) << 7 - j for j in range(3)) for n in range(256) for c in range(3)])

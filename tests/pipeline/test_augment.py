@@ -78,8 +78,8 @@ def test_masks_move_with_the_image(recipe: str) -> None:
             assert red[out.ignore_mask & ~found].mean() > 0.85
 
 
-def test_steps_do_not_share_their_luck() -> None:
-    """Seeding every step alike would tie the flip to the colour: flipped ones would always be recoloured."""
+def test_augmentation_steps_draw_independently() -> None:
+    """With one seed for every step, the flip would be tied to the colour: flipped images would always be recoloured."""
     image = np.zeros((40, 40, 3), np.uint8)
     image[:, :20], image[:, 20:] = 60, 180
     sample = pack_objects("s", image, [("o", "", np.ones((40, 40), bool))])
@@ -102,7 +102,7 @@ def test_padding_is_black_background_and_not_ignored() -> None:
     assert not out.ignore_mask.any()
 
 
-def test_lost_objects_are_redrawn_but_for_some() -> None:
+def test_crops_without_objects_are_redrawn_except_some() -> None:
     sample, rng = corner_sample(), np.random.default_rng(0)
     patient = replace(VAL, max_redraws=500)
     assert all(augment(sample, patient, (40, 40), rng).objects for _ in range(20))
@@ -113,7 +113,7 @@ def test_lost_objects_are_redrawn_but_for_some() -> None:
     assert not any(out.instance_masks.any() for out in empty)
 
 
-def test_small_objects_go_after_the_redraw_and_leave_no_pixels() -> None:
+def test_small_objects_are_removed_after_the_redraw() -> None:
     sample = fake_sample("s", 1)
     areas = dict(zip([o.id for o in sample.objects], object_areas(sample), strict=True))
     limit = sorted(areas.values())[1]
@@ -150,7 +150,7 @@ def test_no_update_check_is_made() -> None:
     assert os.environ["NO_ALBUMENTATIONS_UPDATE"] == "1"
 
 
-def test_shades_keep_an_image_as_it_is_or_move_whole_channels() -> None:
+def test_shading_changes_whole_channels_or_nothing() -> None:
     image = np.tile(np.arange(256, dtype=np.uint8)[None, :, None], (2, 1, 3))
     kept, spread = 0, []
     for seed in range(200):

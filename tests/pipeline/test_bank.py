@@ -1,4 +1,4 @@
-"""Numbers of a data set, against counts by hand."""
+"""Statistics of a data set, against counts by hand."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -81,7 +81,7 @@ def test_areas_below_the_first_border_are_counted_in_the_first_bin() -> None:
     assert count([described([1], [""], hw=(20_000, 20_000))]).areas.tolist() == [1] + [0] * 23
 
 
-def test_a_reader_and_what_is_prepared_of_it_have_the_same_numbers(tmp_path: Path) -> None:
+def test_a_prepared_data_set_has_the_numbers_of_its_reader(tmp_path: Path) -> None:
     reader = SMALL["coco_panoptic"](tmp_path / "source")
     storage = Storage(str(tmp_path / "out"))
     prepare(reader, storage, {}, run=run_here(1), items_per_part=1)
@@ -106,10 +106,10 @@ def test_only_small_columns_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert seen == {"height", "width", "licence", "objects"}
 
 
-def test_what_was_refused_is_grouped_by_reason_with_the_first_examples() -> None:
+def test_refusals_are_grouped_by_reason_with_the_first_examples() -> None:
     reader = FakeReader(num_items=12, bad=(1, 5, 6, 7), empty=(2,), broken=(3,), with_refused=(4,))
-    told: list[int] = []
-    bank = bank_of_reader(reader, progress=told.append)
+    counts: list[int] = []
+    bank = bank_of_reader(reader, progress=counts.append)
     assert {kind: reason.count for kind, reason in bank.refused.items()} == {
         "the file is cut short": 4,
         "no object in it can be used": 1,
@@ -119,19 +119,19 @@ def test_what_was_refused_is_grouped_by_reason_with_the_first_examples() -> None
     names = [f"item{number:04d}: the file is cut short" for number in (1, 5, 6)]
     assert bank.refused["the file is cut short"].examples == names
     assert (bank.num_images, bank.num_objects, bank.num_refused) == (6, 18, 7)
-    assert told == list(range(1, 13))
+    assert counts == list(range(1, 13))
 
 
 @pytest.mark.parametrize(
     ("refusal", "kind"),
     [
-        ("train/7: mask 000.png: the file is no JPEG", "mask ...: the file is no JPEG"),
+        ("train/7: mask 000.png: the file is not a JPEG", "mask ...: the file is not a JPEG"),
         ("a: the image is 20 x 30 (height x width)", "the image is N x N (height x width)"),
         ("a: value 'x: y' is -1.5", "value ... is N"),
-        ("nothing told", "nothing told"),
+        ("no colon here", "no colon here"),
     ],
 )
-def test_kinds_leave_out_what_differs(refusal: str, kind: str) -> None:
+def test_kinds_of_refusals_leave_out_names_and_numbers(refusal: str, kind: str) -> None:
     assert kind_of(refusal) == kind
 
 

@@ -1,6 +1,6 @@
-"""The sets that papers evaluate on: each reader's rules, and the counts of objects on copies of the full layouts.
+"""The data sets that papers evaluate on: each reader's rules, and the counts of objects on copies of the full layouts.
 
-The copies have the published numbers of files, a few pixels each. Real folders are counted in test_readers.py.
+The copies have the published numbers of files, with a few pixels each. Real folders are counted in test_readers.py.
 """
 
 from collections.abc import Callable
@@ -56,7 +56,7 @@ def full_sbd(root: Path) -> list[int]:
 
 
 def full_voc(root: Path) -> list[int]:
-    """Ten images with 16 objects, of which two have the same gray: as many merge as the published counts differ."""
+    """Ten images with 16 objects, two of which have the same gray: as many merge as the published counts differ."""
     objects = [16] * 10 + spread(3427 - 160, 1439)
     (root / "JPEGImages").mkdir()
     masks = root / "SegmentationObject"
@@ -128,7 +128,7 @@ class TestSbd:
             "a struct": {"GTinst": np.ones((2, 2))},
             r"the shape \(2, 3, 4\)": {"GTinst": {**good, "Segmentation": np.ones((2, 3, 4))}},
             "0 to 65535": {"GTinst": {**good, "Segmentation": np.full((20, 30), 0.5)}},
-            "it holds complex128": {"GTinst": {**good, "Segmentation": np.full((20, 30), 1j)}},
+            "got complex128": {"GTinst": {**good, "Segmentation": np.full((20, 30), 1j)}},
         }
         for reason, variables in contents.items():
             save_mat(path, **variables)
@@ -144,7 +144,7 @@ class TestSbd:
         with pytest.raises(BadItem, match="does not exist"):
             reader.load(reader.items()[0])
 
-    def test_a_list_must_be_there_hold_names_and_stay_inside(self, tmp_path: Path) -> None:
+    def test_a_list_must_exist_and_hold_names_inside_the_folder(self, tmp_path: Path) -> None:
         reader = SMALL["sbd"](tmp_path)
         (tmp_path / "val.txt").write_text("../2008_000001\n")
         with pytest.raises(BadItem, match="leads out"):
@@ -158,7 +158,7 @@ class TestSbd:
 
 
 class TestPascalVoc:
-    def test_palette_keeps_apart_what_gray_merges_and_both_ignore_the_border(self, tmp_path: Path) -> None:
+    def test_gray_reading_merges_objects_that_palette_reading_separates(self, tmp_path: Path) -> None:
         SMALL["pascal_voc"](tmp_path / "VOCdevkit" / "VOC2012")
         palette = open_reader("pascal_voc", str(tmp_path))
         gray = open_reader("pascal_voc", str(tmp_path), options={"reading": "gray"})
@@ -177,7 +177,7 @@ class TestPascalVoc:
         with Image.open(masks / "2007_000033.png") as image:
             image.convert("RGB").save(masks / "2007_000033.png")
         save(labelled({1: box(0, 0, 5, 6)}), masks / "2007_000042.png")
-        for reading, number, reason in (("palette", 0, "a PNG with a palette"), ("gray", 1, "this one is gray")):
+        for reading, number, reason in (("palette", 0, "a PNG with a palette"), ("gray", 1, "got grays")):
             reader = open_reader("pascal_voc", str(tmp_path), options={"reading": reading})
             assert [item.object_ids[0].endswith("/unreadable") for item in reader.items()] == [not number, bool(number)]
             with pytest.raises(BadItem, match=reason):
@@ -187,7 +187,7 @@ class TestPascalVoc:
 
 
 class TestBsds500:
-    def test_an_object_is_a_region_that_two_people_drew_alike(self, tmp_path: Path) -> None:
+    def test_an_object_is_a_region_on_which_two_people_agree(self, tmp_path: Path) -> None:
         reader = SMALL["bsds500"](tmp_path)
         item = reader.items()[0]
         # The boxes of 10 x 10 and 10 x 11 agree and overlap, so one stays; the corner is too small, the rest differs.
@@ -198,7 +198,7 @@ class TestBsds500:
         small = open_reader("bsds500", str(tmp_path), split="val", options={"min_area_fraction": "0"})
         assert small.items()[0].object_ids == ("val/101085/0.5", "val/101085/0.3")
 
-    def test_the_region_that_most_people_drew_stays(self, tmp_path: Path) -> None:
+    def test_of_overlapping_regions_the_one_that_most_people_drew_is_kept(self, tmp_path: Path) -> None:
         SMALL["bsds500"](tmp_path)
         wide, narrow = labelled({1: box(0, 0, 10, 12)}), labelled({1: box(0, 0, 10, 10)})
         truth = bsds_truth(wide, narrow, labelled({1: box(0, 0, 10, 11)}))
@@ -220,7 +220,7 @@ class TestBsds500:
         save(picture(hw=(8, 8)), tmp_path / "images" / "val" / "101085.jpg")
         with pytest.raises(BadItem, match="8 x 8"):
             reader.load(reader.items()[1])
-        with pytest.raises(InputError, match=r"expected less than max_area_fraction, 0\.0"):
+        with pytest.raises(InputError, match=r"expected less than max_area_fraction, which is 0\.0"):
             open_reader("bsds500", str(tmp_path), options={"max_area_fraction": "0"})
 
 
@@ -237,7 +237,7 @@ class TestHim2k:
         with pytest.raises(InputError, match="expected a whole number >= 0 and <= 254"):
             open_reader("him2k", str(tmp_path), options={"alpha_above": "255"})
 
-    def test_mattes_of_sixteen_bits_and_of_three_channels_read_alike(self, tmp_path: Path) -> None:
+    def test_mattes_of_sixteen_bits_or_three_channels_equal_plain_ones(self, tmp_path: Path) -> None:
         reader = SMALL["him2k"](tmp_path)
         folder = tmp_path / "alphas" / "natural" / "two people"
         alpha = (box(2, 3, 9, 9) * 127 + box(4, 4, 6, 6) * 128).astype(np.uint8)
@@ -256,7 +256,7 @@ class TestHim2k:
         (alphas / "two people" / "4.png").write_text("no image")
         sample = reader.load(reader.items()[1])
         assert [ref.id for ref in sample.objects] == ["two people/1"]
-        reasons = ("8 x 8", "colours", "is no JPEG", "is empty")
+        reasons = ("8 x 8", "colours", "is not an image", "is empty")
         assert len(sample.refused) == len(reasons)
         for text, reason in zip(sample.refused, reasons, strict=True):
             assert reason in text

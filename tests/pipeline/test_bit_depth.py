@@ -1,4 +1,4 @@
-"""Images of 10, 12, 14 and 16 bits: shown in full, or refused with what to do."""
+"""Images of 10, 12, 14 and 16 bits: shown in full, or refused with advice."""
 
 import json
 from pathlib import Path
@@ -25,14 +25,14 @@ SHAPES = [(20, 30), (20, 30, 3), (20, 30, 4)]
 
 
 def shown(pixels: np.ndarray, bits: int) -> np.ndarray:
-    """The picture of values that use so many bits."""
+    """Return the image of values that use this many bits."""
     eight = (np.minimum(pixels.astype(int), (1 << bits) - 1) >> (bits - 8)).astype(np.uint8)
     return np.repeat(eight[..., None], 3, axis=2) if eight.ndim == 2 else eight[..., :3]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
-def test_the_bits_that_a_file_uses_are_its_picture(bits: int, shape: tuple[int, ...], tmp_path: Path) -> None:
+def test_images_show_the_bits_that_their_file_uses(bits: int, shape: tuple[int, ...], tmp_path: Path) -> None:
     pixels = values(bits, shape)
     (tmp_path / "a.png").write_bytes(png16(pixels))
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), shown(pixels, bits))
@@ -48,7 +48,7 @@ def test_data_of_twelve_bits_are_not_black() -> None:
 
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_the_option_fixes_the_bits_and_what_is_beyond_is_white(bits: int, shape: tuple[int, ...]) -> None:
+def test_a_given_depth_makes_larger_values_white(bits: int, shape: tuple[int, ...]) -> None:
     for used in (8, 12, 16):
         pixels = values(used, shape)
         for data in (png16(pixels), tiff(pixels)):
@@ -82,18 +82,18 @@ def test_eight_bits_stay_as_they_are(decoding: Decoding) -> None:
         (values(12, (4, 6, 3)), {"planes": True}, "separate planes.*interleaved"),
         (values(12, (4, 6, 4)), {"planes": True, "photometric": 5}, "separate planes.*interleaved"),
         (values(12, (4, 6, 4)) & 4095, {"photometric": 5}, "16-bit CMYK.* save it as RGB, or pass --bit-depth 16"),
-        (values(12, (4, 6, 2)), {}, "of a kind that is not read"),
-        (np.full((4, 6, 3), 0.5, np.float32), {}, "of a kind that is not read"),
+        (values(12, (4, 6, 2)), {}, "of an unsupported kind"),
+        (np.full((4, 6, 3), 0.5, np.float32), {}, "of an unsupported kind"),
     ],
 )
-def test_values_without_a_known_range_are_refused_with_what_to_do(
+def test_values_without_a_known_range_are_refused_with_advice(
     pixels: np.ndarray, options: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(ValueError, match=words):
         read_image(tiff(pixels, **options))
 
 
-def test_signed_and_long_numbers_are_read_where_their_range_is_known() -> None:
+def test_signed_and_long_numbers_are_read_if_their_range_is_known() -> None:
     for kind in (np.int16, np.int32, np.uint32):
         pixels = values(12).astype(kind)
         np.testing.assert_array_equal(read_image(tiff(pixels)), shown(pixels, 12))
@@ -101,12 +101,12 @@ def test_signed_and_long_numbers_are_read_where_their_range_is_known() -> None:
     assert read_image(tiff(below), decoding=Decoding(bit_depth=12))[0, :, 0].tolist() == [0, 0, 255, 255]
 
 
-def test_where_zero_is_white_the_picture_is_no_negative() -> None:
+def test_images_where_zero_is_white_are_not_inverted() -> None:
     np.testing.assert_array_equal(read_image(tiff(values(12), photometric=0)), 255 - shown(values(12), 12))
 
 
-def test_a_mask_where_zero_is_white_is_what_it_shows(tmp_path: Path) -> None:
-    """In files of 16 bits as in those of eight, of which Pillow sees to it."""
+def test_masks_where_zero_is_white_are_read_as_displayed(tmp_path: Path) -> None:
+    """For 16-bit files the result is the same as for 8-bit files, which Pillow inverts."""
     mask = np.full((20, 30), 255, np.uint8)
     mask[5:15, 5:15] = 0
     for kind in (np.uint8, np.uint16):
@@ -125,15 +125,15 @@ def test_a_mask_where_zero_is_white_is_what_it_shows(tmp_path: Path) -> None:
 def test_numbers_where_zero_is_white_are_refused_by_every_rule(
     stored: list[int], kind: type[np.unsignedinteger[Any]], tmp_path: Path
 ) -> None:
-    """Read as they show, the background and the objects would be one object as large as the image."""
+    """Read as displayed, the background and the objects would be one object as large as the image."""
     mask = np.kron(np.minimum(stored, np.iinfo(kind).max - 1), np.ones((20, 10))).astype(kind)
     (tmp_path / "a.tif").write_bytes(tiff(mask, photometric=0))
     for rule in ("nonzero", "above:0", "above:100", "ids"):
-        with pytest.raises(ValueError, match=r"0 is white, and no pixel is black.*PhotometricInterpretation 1"):
+        with pytest.raises(ValueError, match=r"0 is white and no pixel is black.*PhotometricInterpretation 1"):
             MaskRule.parse(rule).read(tmp_path / "a.tif", Decoding())
 
 
-def test_one_bit_where_zero_is_white_may_be_white_alone(tmp_path: Path) -> None:
+def test_one_bit_masks_where_zero_is_white_may_be_all_white(tmp_path: Path) -> None:
     Image.new("1", (30, 20), 255).save(tmp_path / "a.tif", tiffinfo={262: 0})
     with Image.open(tmp_path / "a.tif") as image:
         assert is_negative(image)
@@ -142,7 +142,7 @@ def test_one_bit_where_zero_is_white_may_be_white_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("bits", [8, 12, 16])
 def test_the_order_of_bytes_makes_no_difference_where_zero_is_white(bits: int, tmp_path: Path) -> None:
-    """Pillow by itself does not know gray of 16 bits, higher byte first, in which 0 is white."""
+    """Pillow alone does not support big-endian 16-bit gray in which 0 is white."""
     pixels = values(bits)
     for photometric in (0, 1):
         one, other = (tiff(pixels, photometric=photometric, big=big) for big in (False, True))
@@ -154,7 +154,7 @@ def test_the_order_of_bytes_makes_no_difference_where_zero_is_white(bits: int, t
             np.testing.assert_array_equal(labels, pixels if photometric else (1 << bits) - 1 - pixels.astype(int))
 
 
-def test_a_mask_in_cmyk_of_sixteen_bits_is_read_where_the_depth_is_named(tmp_path: Path) -> None:
+def test_sixteen_bit_cmyk_masks_are_read_if_the_depth_is_given(tmp_path: Path) -> None:
     inks = np.full((20, 30, 3), 65535, np.uint16)
     inks[5:15, 5:15] = 0
     (tmp_path / "a.tif").write_bytes(tiff_of_cmyk(inks))
@@ -165,7 +165,7 @@ def test_a_mask_in_cmyk_of_sixteen_bits_is_read_where_the_depth_is_named(tmp_pat
         np.testing.assert_array_equal(labels > 0, inks[..., 0] == 0)
 
 
-def test_cmyk_of_sixteen_bits_is_read_where_all_of_them_count() -> None:
+def test_sixteen_bit_cmyk_is_read_if_all_bits_count() -> None:
     inks = values(16, (20, 30, 3))
     np.testing.assert_array_equal(read_image(tiff_of_cmyk(inks)), 255 - (inks >> 8))
     light = read_image(tiff_of_cmyk(inks >> 4), decoding=Decoding(bit_depth=16))
@@ -174,7 +174,7 @@ def test_cmyk_of_sixteen_bits_is_read_where_all_of_them_count() -> None:
         read_image(tiff_of_cmyk(inks), decoding=Decoding(bit_depth=12))
 
 
-def test_a_turned_photo_of_sixteen_bits_is_turned() -> None:
+def test_rotated_sixteen_bit_photos_are_rotated_upright() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     stored = shown(values(12), 12)
@@ -183,13 +183,13 @@ def test_a_turned_photo_of_sixteen_bits_is_turned() -> None:
     np.testing.assert_array_equal(read_image(data, expected_hw=(30, 20)), np.rot90(stored, -1))
 
 
-def test_a_depth_that_no_file_has_is_refused() -> None:
+def test_invalid_depths_are_refused() -> None:
     with pytest.raises(InputError, match="bit_depth is 9: expected 8, 10, 12, 14, 16"):
         Decoding(bit_depth=9)
 
 
 def folder_of(tmp_path: Path, pixels: dict[str, np.ndarray]) -> Path:
-    """Images of 16 bits with a mask each, for the reader `masks`."""
+    """Write 16-bit images with a mask each, for the reader `masks`."""
     for name in ("images", "masks"):
         (tmp_path / "source" / name).mkdir(parents=True)
     for name, found in pixels.items():
@@ -200,7 +200,7 @@ def folder_of(tmp_path: Path, pixels: dict[str, np.ndarray]) -> Path:
     return tmp_path / "source"
 
 
-def test_prepared_images_are_those_of_the_reader_and_keep_their_bytes_where_they_can(tmp_path: Path) -> None:
+def test_prepared_images_equal_the_readers_and_keep_their_bytes_if_possible(tmp_path: Path) -> None:
     source = folder_of(tmp_path, {"deep": values(12), "whole": values(16), "colours": values(12, (20, 30, 3))})
     reader = open_reader("masks", str(source))
     prepare(reader, Storage(str(tmp_path / "out")), {}, run=run_here())
@@ -210,19 +210,19 @@ def test_prepared_images_are_those_of_the_reader_and_keep_their_bytes_where_they
         assert reader.load(item).image.max() == 255
 
 
-def test_shards_of_before_are_decoded_as_before(tmp_path: Path) -> None:
+def test_shards_of_earlier_versions_are_decoded_as_before(tmp_path: Path) -> None:
     source = folder_of(tmp_path, {"deep": values(12)})
     reader = open_reader("masks", str(source), decoding=Decoding(bit_depth=16))
     dark = reader.load(reader.items()[0]).image
     assert dark.max() == 15
-    # Until now the file's own bytes were stored, and the manifest said nothing.
+    # Earlier versions stored the file's bytes, and nothing in the manifest.
     prepare(reader, Storage(str(tmp_path / "out")), {"reader": "masks"}, run=run_here())
     shards = open_reader("prepared", str(tmp_path / "out"))
     np.testing.assert_array_equal(shards.load(shards.items()[0]).image, dark)
     assert (source / "images/deep.png").read_bytes() in (tmp_path / "out/data/part-000000.parquet").read_bytes()
 
 
-def test_a_prepared_set_says_how_it_was_read_and_takes_no_other_depth(tmp_path: Path) -> None:
+def test_prepared_data_records_its_depth_and_refuses_others(tmp_path: Path) -> None:
     source = folder_of(tmp_path, {"deep": values(12)})
     decoding = Decoding(bit_depth=14)
     reader = open_reader("masks", str(source), decoding=decoding)
@@ -231,11 +231,11 @@ def test_a_prepared_set_says_how_it_was_read_and_takes_no_other_depth(tmp_path: 
     assert json.loads((tmp_path / "out" / MANIFEST).read_text())["settings"] == settings
     shards = open_reader("prepared", str(tmp_path / "out"), decoding=decoding)
     assert shards.load(shards.items()[0]).image.max() == 63
-    with pytest.raises(InputError, match=r"bit_depth is 12, and .* was prepared with 14"):
+    with pytest.raises(InputError, match=r"bit_depth is 12, but .* with bit_depth 14: .* with --bit-depth 12"):
         open_reader("prepared", str(tmp_path / "out"), options={"bit_depth": "12"})
 
 
-def test_a_preparation_of_before_goes_on(tmp_path: Path) -> None:
+def test_a_preparation_of_an_earlier_version_resumes(tmp_path: Path) -> None:
     source = folder_of(tmp_path, {"deep": values(12)})
     reader, storage = open_reader("masks", str(source)), Storage(str(tmp_path / "out"))
     (tmp_path / "out").mkdir()

@@ -1,4 +1,4 @@
-"""Boundary IoU and surface distance against counting, and in the cases where definitions part."""
+"""Boundary IoU and surface distance, against counting and in cases where definitions differ."""
 
 import math
 
@@ -47,7 +47,7 @@ def test_two_empty_masks_have_no_borders_to_compare(measure) -> None:
     assert math.isnan(measure(NOTHING, NOTHING))
 
 
-def test_one_empty_mask_is_as_bad_as_can_be() -> None:
+def test_one_empty_mask_gets_the_worst_values() -> None:
     for pair in ((NOTHING, box(5, 5, 9, 9)), (box(5, 5, 9, 9), NOTHING)):
         assert biou(*pair) == 0
         assert assd(*pair) == 100  # the diagonal
@@ -58,7 +58,7 @@ def test_assd_of_shifted_rows() -> None:
     assert assd(box(10, 10, 11, 12), box(10, 12, 11, 13)) == pytest.approx((2 + 1 + 1) / 3)  # by pixel, not by mask
 
 
-def test_assd_knows_no_holes() -> None:
+def test_assd_ignores_holes() -> None:
     ring, filled = frame(10, 10, 40, 50, 5), box(10, 10, 40, 50)
     assert assd(ring, filled) == 0
     assert biou(ring, filled) < 1
@@ -71,7 +71,7 @@ def brute_force_assd(mask: np.ndarray, object_mask: np.ndarray) -> float:
     for each in (mask, object_mask):
         padded = np.pad(each, 1).astype(np.uint8)
         _, outside = cv2.connectedComponents(1 - padded, connectivity=4)
-        reached = outside == outside[0, 0]  # what the outside reaches without crossing the mask: holes are not
+        reached = outside == outside[0, 0]  # pixels that the outside reaches without crossing the mask, so no holes
         near = [reached[1 + dy : 1 + dy + each.shape[0], 1 + dx : 1 + dx + each.shape[1]] for dy, dx in AROUND]
         borders.append(np.argwhere(each & np.logical_or.reduce(near)))
     apart = np.hypot(*(borders[0][:, None] - borders[1][None]).transpose(2, 0, 1))

@@ -1,4 +1,4 @@
-"""What every law of first clicks keeps, and the distances that DIOS's and FocusCut's keep."""
+"""Properties of all methods that draw first clicks, and the distances of DIOS's and FocusCut's."""
 
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ NEAR = 0.02
 
 
 def blobs(seed: int, hw: tuple[int, int], amount: float) -> np.ndarray:
-    """Mark smooth patches that cover about that part of the image; many seeds touch its edge."""
+    """Return smooth patches that cover about this fraction of the image; with many seeds they touch its edge."""
     noise = ndimage.gaussian_filter(np.random.default_rng(seed).random(hw), 4, mode="wrap")
     return noise > np.quantile(noise, 1 - amount) if amount else np.zeros(hw, bool)
 
@@ -58,7 +58,7 @@ def test_clicks_lie_on_their_side_and_fit_the_rows(
     assert (clicks.yx[~clicks.valid] == -1).all()
     assert (clicks.order[~clicks.valid] == -1).all()
     used = clicks.order[clicks.valid].tolist()
-    # First clicks are all the first: one of each object, which may overlap.
+    # Each click is a first click: one per object, and objects may overlap.
     unordered = [0 if law in FIRST_LAWS else 100] * len(used)
     assert sorted(used) == (list(range(2, 2 + len(used))) if permute and law not in FIRST_LAWS else unordered)
     target = np.logical_or.reduce(masks) if masks else np.zeros(hw, bool)
@@ -75,7 +75,7 @@ def test_clicks_lie_on_their_side_and_fit_the_rows(
 
 
 @LAWS
-def test_other_draws_give_other_clicks_and_both_signs_come(law: str) -> None:
+def test_draws_differ_and_have_both_signs(law: str) -> None:
     mask, others = np.zeros((300, 300), bool), np.zeros((300, 300), bool)
     mask[80:200, 60:190], others[40:260, 220:280] = True, True
     config = RandomClicksConfig(law=law)
@@ -120,7 +120,7 @@ def test_pixels_inside_and_around_are_those_of_the_distance(seed: int, amount: f
         assert not (found & ~maybe).any()
 
 
-def test_spaced_draws_stop_when_nothing_is_far_enough_and_are_alike_among_what_is() -> None:
+def test_spaced_draws_are_uniform_and_stop_if_no_pixel_is_far_enough() -> None:
     line = np.arange(30)
     for seed in range(30):
         drawn = draw_spaced(line, 50, 10, 100, np.random.default_rng(seed), taken=[0])
@@ -159,14 +159,14 @@ def test_dios_keeps_its_distances_by_strategy() -> None:
         assert (outside[negative] >= config.margin * (1 - NEAR)).all()
         assert (outside[negative] <= config.reach * (1 + NEAR)).all()
         assert len(negative) <= 10
-        # The third strategy's are as even as can be: no two of ten are near.
+        # The third strategy spreads clicks evenly: no two of ten are near each other.
         even = len(negative) == config.num_covering and gaps(negative, hw[1]).min() > 30
         seen.add("covering" if even else "around")
         assert apart or even
     assert seen == {"others", "covering", "around"}
 
 
-def test_dios_covers_all_around_where_plain_draws_leave_gaps() -> None:
+def test_dios_covers_the_surroundings_where_plain_draws_leave_gaps() -> None:
     target = np.zeros((160, 160), bool)
     target[70:90, 70:90] = True
     config = DiosClicksConfig(max_around=0)
@@ -205,7 +205,7 @@ def test_walks_begin_at_the_centre_and_keep_their_distances() -> None:
     assert min(map(min, counts)) == 0
 
 
-def test_walks_stay_where_they_may() -> None:
+def test_walks_stay_on_allowed_pixels() -> None:
     mask, allowed = np.zeros((200, 200), bool), np.zeros((200, 200), bool)
     mask[40:160, 40:160], allowed[:, 100:] = True, True
     numbers = [walk(mask, allowed, [], np.random.default_rng(seed), WalkClicksConfig()) for seed in range(30)]

@@ -17,7 +17,7 @@ from tests.pipeline.published_clicks import add_clicks, admissible
 
 
 def brute_force_distances(region: np.ndarray) -> np.ndarray:
-    """Squared distance of each pixel to the nearest one outside the region; outside begins beyond the edge."""
+    """Return the squared distance of each pixel to the nearest one outside the region; beyond the edge is outside."""
     outside = np.argwhere(~np.pad(region, 1)) - 1
     result = np.zeros(region.shape, np.int64)
     for y, x in np.argwhere(region):
@@ -52,7 +52,7 @@ def test_squared_distances_are_exact_far_from_the_border() -> None:
 
 @settings(deadline=None, max_examples=200)
 @given(scenes())
-def test_the_robot_user_against_brute_force(scene: tuple[np.ndarray, np.ndarray, np.ndarray, Clicks]) -> None:
+def test_the_robot_user_equals_brute_force(scene: tuple[np.ndarray, np.ndarray, np.ndarray, Clicks]) -> None:
     object_mask, ignore, mask, clicks = scene
     missed = brute_force_distances(object_mask & ~mask & ~ignore)
     false_alarm = brute_force_distances(mask & ~object_mask & ~ignore)
@@ -83,7 +83,7 @@ def test_equal_errors_give_a_negative_click() -> None:
     assert (click.y, click.x, click.positive) == (10, 30, False)
 
 
-def test_ignored_errors_are_no_errors() -> None:
+def test_ignored_pixels_are_no_errors() -> None:
     object_mask = disks(HW, (10, 10), (10, 30))
     ignore = disks(HW, (10, 10), radius=6)
     click = oracle_click(object_mask, ignore, NOTHING, Clicks.none())
@@ -102,7 +102,7 @@ def test_a_pixel_is_not_clicked_twice() -> None:
     assert (click.y, click.x, click.positive) == (0, 0, False)
 
 
-def test_nothing_wrong_is_a_negative_click_at_the_corner() -> None:
+def test_without_errors_the_click_is_negative_at_the_corner() -> None:
     mask = disks(HW, (10, 10))
     click = oracle_click(mask, NOTHING, mask, Clicks.none())
     assert (click.y, click.x, click.positive) == (0, 0, False)
@@ -136,7 +136,7 @@ def as_batch(*maps: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.stack(maps).astype(np.float32))[:, None]
 
 
-def test_clicks_may_land_in_the_deeper_half_of_the_larger_error() -> None:
+def test_clicks_fall_in_the_deeper_half_of_the_larger_error() -> None:
     target = disks(HW, (10, 12), radius=6).astype(np.float32)
     allowed, positive = admissible(np.zeros(HW, np.float32), target)
     assert positive
@@ -165,7 +165,7 @@ def test_ignored_pixels_count_as_background() -> None:
 
 @settings(deadline=None, max_examples=40)
 @given(st.integers(0, 2**31), st.sampled_from([None, 1, 2, 3]))
-def test_added_clicks_land_where_they_may_and_touch_one_row(seed: int, number: int | None) -> None:
+def test_added_clicks_fall_on_allowed_pixels_and_change_one_row(seed: int, number: int | None) -> None:
     rng = np.random.default_rng(seed)
     targets = [disks(HW, (10, 12)), np.zeros(HW), disks(HW, (9, 25))]
     probs = [rng.random(HW), np.zeros(HW), targets[2].astype(float)]
@@ -181,7 +181,7 @@ def test_added_clicks_land_where_they_may_and_touch_one_row(seed: int, number: i
     assert (after.yx[~after.valid] == -1).all()
 
 
-def test_every_admissible_pixel_is_drawn() -> None:
+def test_every_allowed_pixel_is_drawn() -> None:
     rng, target = np.random.default_rng(0), disks(HW, (10, 12), radius=2)
     allowed, _ = admissible(np.zeros(HW, np.float32), target.astype(np.float32))
     drawn = np.zeros(HW, bool)
@@ -192,7 +192,7 @@ def test_every_admissible_pixel_is_drawn() -> None:
 
 
 def row_of(law: str, valid: list[bool], positive: bool, number: int | None = None) -> int | None:
-    """The row that a click takes, None if it may take none."""
+    """Return the row that a click takes, None if it may not take one."""
     row, may = click_row(torch.tensor([valid]), torch.tensor([positive]), TRAINING_CLICKS[law], number)
     return int(row) if bool(may) else None
 

@@ -1,4 +1,4 @@
-"""COCO instances: the three encodings, the quirks of exports, and RLE that lies."""
+"""COCO instances: the three encodings, the quirks of exports, and invalid RLE."""
 
 import json
 import logging
@@ -72,7 +72,7 @@ class TestEncodings:
             np.testing.assert_array_equal(rle.from_segmentation(form, HW), both)
 
     def test_counts_may_be_bytes_written_as_text(self) -> None:
-        """As str() writes them: every backslash of the COCO text is there twice."""
+        """As str() writes them, with every backslash of the COCO text doubled."""
         mask = np.random.default_rng(0).random(HW) < 0.3
         encoded = rle.encode(mask)
         assert "\\" in encoded["counts"]
@@ -171,7 +171,7 @@ class TestQuirks:
         for number, item in enumerate(reader.items()):
             np.testing.assert_array_equal(reader.load(item).image, picture(number))
 
-    def test_lvis_gives_only_a_url(self, tmp_path: Path) -> None:
+    def test_lvis_images_have_only_a_url(self, tmp_path: Path) -> None:
         save(picture(), tmp_path / "train2017" / "7.png")
         record = {"id": 7, "coco_url": "http://images.example.org/train2017/7.png", "height": 20, "width": 30}
         write_coco_json(tmp_path, [record], [annotation(1, 7, box(1, 1, 3, 3))])
@@ -234,9 +234,9 @@ class TestFinding:
         options = {"annotations": "deep/labels.json", "images": "photos"}
         reader = open_reader("coco", str(tmp_path), options=options)
         assert len(reader.load(reader.items()[0]).objects) == 1
-        with pytest.raises(InputError, match=r"'no\.json' is no file"):
+        with pytest.raises(InputError, match=r"'no\.json' is not a file"):
             open_reader("coco", str(tmp_path), options={"annotations": "no.json"})
-        with pytest.raises(InputError, match="'no' is no folder"):
+        with pytest.raises(InputError, match="'no' is not a folder"):
             open_reader("coco", str(tmp_path), options={**options, "images": "no"}).items()
 
     @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ class TestFinding:
             ('{"images": [{"id": 1}, {"id": 1}], "annotations": []}', "two images have the id 1"),
         ],
     )
-    def test_what_is_no_coco_file_is_said(self, text: str, reason: str, tmp_path: Path) -> None:
+    def test_files_that_are_not_coco_are_refused(self, text: str, reason: str, tmp_path: Path) -> None:
         (tmp_path / "annotations.json").write_text(text)
         with pytest.raises(InputError, match=reason):
             open_reader("coco", str(tmp_path)).items()
@@ -258,7 +258,7 @@ class TestFinding:
 class TestRle:
     @given(mask=arrays(np.bool_, st.tuples(st.integers(1, 40), st.integers(1, 40))))
     @settings(max_examples=80, deadline=None)
-    def test_encoding_agrees_with_pycocotools_and_returns(self, mask: np.ndarray) -> None:
+    def test_encoding_equals_pycocotools_and_round_trips(self, mask: np.ndarray) -> None:
         encoded = rle.encode(mask)
         assert encoded["counts"].encode() == coco_mask.encode(np.asfortranarray(mask, np.uint8))["counts"]
         np.testing.assert_array_equal(rle.decode(encoded, mask.shape), mask)
@@ -278,7 +278,7 @@ class TestRle:
         assert decoded.dtype == np.bool_
         assert decoded.shape == (9, 11)
         assert set(np.unique(decoded.view(np.uint8))) <= {0, 1}
-        # What passes is what the COCO library, too, can read without leaving its buffer.
+        # The COCO library can also read what passes without leaving its buffer.
         theirs = coco_mask.decode({"size": [9, 11], "counts": bytes(counts)})
         np.testing.assert_array_equal(theirs.astype(bool), decoded)
 
@@ -295,7 +295,7 @@ class TestRle:
             assert decoded.sum() == sum(counts[1::2])
 
 
-def test_objects_of_some_categories_alone(tmp_path: Path) -> None:
+def test_categories_select_objects(tmp_path: Path) -> None:
     save(picture(1), tmp_path / "images" / "1.png")
     annotations = [
         annotation(5, 1, box(0, 0, 5, 6), category_id=1),

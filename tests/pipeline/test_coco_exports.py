@@ -1,4 +1,4 @@
-"""COCO instances as CVAT, Label Studio and Roboflow write them: twelve small files, read whole.
+"""COCO instances as CVAT, Label Studio and Roboflow write them: twelve small files, read completely.
 
 Images are made here, in the sizes (and EXIF orientations) that expected.json lists; everything else is in the files.
 """
@@ -76,7 +76,7 @@ def _shared(text: str, wanted: dict[str, Any], key: str) -> str:
     return part if part in text else text
 
 
-def test_there_are_twelve() -> None:
+def test_there_are_twelve_exports() -> None:
     assert sorted(EXPECTED) == sorted(path.stem for path in FOLDER.glob("*.json") if path.stem != "expected")
     assert len(EXPECTED) == 12
 
@@ -96,7 +96,7 @@ def test_an_export_reads_as_expected(
     assert not missing
 
 
-def test_a_painted_mask_may_be_told_to_be_a_crowd(tmp_path: Path) -> None:
+def test_painted_masks_can_be_read_as_crowds(tmp_path: Path) -> None:
     write("cvat_painted", tmp_path)
     for crowds, objects in (("ignore", ["1/2"]), ("objects", ["1/1", "1/2", "2/3", "2/4"]), ("auto", None)):
         items = open_reader("coco", str(tmp_path), options={"crowds": crowds}).items()
@@ -104,20 +104,20 @@ def test_a_painted_mask_may_be_told_to_be_a_crowd(tmp_path: Path) -> None:
         assert listed == (objects or ["1/1", "1/2", "2/3", "2/4"])
 
 
-def test_a_set_of_crowds_alone_says_what_to_do(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_data_set_of_crowds_warns_and_names_the_option(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write("cvat_painted", tmp_path)
     path = tmp_path / EXPECTED["cvat_painted"]["json"]
     data = json.loads(path.read_text())
     data["annotations"] = [{**record, "iscrowd": 1, "attributes": {}} for record in data["annotations"]]
     path.write_text(json.dumps(data))
     assert [item.object_ids for item in open_reader("coco", str(tmp_path)).items()] == [(), ()]
-    assert "all 4 annotations are crowds, none is an object; crowds=objects" in caplog.text
+    assert "all 4 annotations are crowds and none is an object; set crowds=objects" in caplog.text
     with pytest.raises(InputError, match="expected auto, ignore or objects"):
         open_reader("coco", str(tmp_path), options={"crowds": "keep"})
 
 
 def test_names_may_begin_with_the_images_folder(tmp_path: Path) -> None:
-    """As Label Studio writes them, with the folder named by an option; the name of another folder stays."""
+    """As Label Studio writes them, with the folder named by an option; the name of another folder is kept."""
     write("label_studio_polygons", tmp_path)
     for name in ("images", "photos"):
         (tmp_path / "images").rename(tmp_path / name)
@@ -129,7 +129,7 @@ def test_names_may_begin_with_the_images_folder(tmp_path: Path) -> None:
         reader.load(reader.items()[0])
 
 
-def test_turned_photos_are_turned_to_fit(tmp_path: Path) -> None:
+def test_rotated_photos_are_rotated_to_fit(tmp_path: Path) -> None:
     stored = write("cvat_rotated", tmp_path)
     reader = open_reader("coco", str(tmp_path))
     turned, kept, _ = reader.items()

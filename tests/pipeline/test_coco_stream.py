@@ -1,4 +1,4 @@
-"""A COCO file of any size: the items that come through the temporary database are those of a file read whole."""
+"""A COCO file of any size: items listed through the temporary database equal those of a file read as a whole."""
 
 import io
 import json
@@ -59,7 +59,7 @@ files = st.fixed_dictionaries(
 
 
 def outcome(root: Path, limit: int, caplog: pytest.LogCaptureFixture) -> tuple[list[Item] | str, list[str]]:
-    """What listing gives, an error's text among it, and what it warns of; `limit` decides which path is taken."""
+    """Return the listed items, the text of an error and the warnings; `limit` decides which path is used."""
     caplog.clear()
     with pytest.MonkeyPatch.context() as patch, caplog.at_level(logging.WARNING):
         patch.setattr(coco_tables, "STREAM_ABOVE", limit)
@@ -92,8 +92,8 @@ json_values = st.recursive(
 @pytest.mark.networks
 @given(value=json_values, piece=st.integers(1, 40), data=st.data())
 @settings(max_examples=300, deadline=None)
-def test_json_is_read_as_the_library_reads_it(value: Any, piece: int, data: st.DataObject) -> None:
-    """Any text, whole or damaged, cut into pieces of any size: the same members, or an error where it has one."""
+def test_json_is_read_like_the_standard_library(value: Any, piece: int, data: st.DataObject) -> None:
+    """Any text, intact or damaged, in pieces of any size: the same members as json, or an error where it raises one."""
     written = bytearray(json.dumps(value, indent=data.draw(st.sampled_from([None, 2]))).encode())
     for _ in range(data.draw(st.integers(0, 2))):
         where = data.draw(st.integers(0, len(written)))
@@ -117,7 +117,7 @@ def test_json_is_read_as_the_library_reads_it(value: Any, piece: int, data: st.D
             assert wanted is ValueError
             return
     if isinstance(read, str):
-        # Only objects are read to their end: what follows another value is not looked at.
+        # Only objects are read to their end: text after another value is not checked.
         assert wanted is ValueError or read == type(wanted).__name__
     else:
         assert repr(read) == repr(wanted)
@@ -135,7 +135,7 @@ def test_readers_list_the_same_both_ways(name: str, tmp_path: Path, monkeypatch:
 
 @pytest.fixture
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The folder that the databases lie in, which must be empty again afterwards."""
+    """The folder of the databases, which must be empty again afterwards."""
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
@@ -184,16 +184,16 @@ class TestErrors:
             ('{"images": [], "annotations": [' + "[" * 100_000 + "]" * 100_000 + "]}", "cannot be read as JSON"),
         ],
     )
-    def test_what_is_no_coco_file_is_said(self, text: str | bytes, reason: str, tmp_path: Path) -> None:
+    def test_files_that_are_not_coco_are_refused(self, text: str | bytes, reason: str, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=reason):
             open_reader("coco", str(write(tmp_path / "set", text))).items()
 
-    def test_a_full_disk_is_said(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_full_disk_is_one_error(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(coco_tables, "_PRAGMAS", (*coco_tables._PRAGMAS, "max_page_count=3"))
-        with pytest.raises(InputError, match=r"full.*TMPDIR names another place"):
+        with pytest.raises(InputError, match=r"full.*set TMPDIR to use another folder"):
             open_reader("coco", str(write(tmp_path / "set", LARGE))).items()
 
-    def test_a_listing_given_up_leaves_nothing(self, tmp_path: Path) -> None:
+    def test_an_abandoned_listing_leaves_no_files(self, tmp_path: Path) -> None:
         listing = iter(stream_items(open_reader("coco", str(write(tmp_path / "set", LARGE)))))
         assert next(listing).id == "0"
         del listing
@@ -208,9 +208,7 @@ def test_encodings_are_those_of_json(encoding: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("limit", [0, 1 << 30])
-def test_a_member_that_is_there_twice_counts_the_second_time(
-    limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_repeated_members_the_last_one_counts(limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coco_tables, "STREAM_ABOVE", limit)
     text = '{"images": [{"id": 1}], "annotations": [{"image_id": 2}], "images": [{"id": 2}], "annotations": []}'
     assert [(item.id, item.object_ids) for item in open_reader("coco", str(write(tmp_path, text))).items()] == [
@@ -218,7 +216,7 @@ def test_a_member_that_is_there_twice_counts_the_second_time(
     ]
 
 
-def test_a_made_up_id_never_meets_a_given_one(tmp_path: Path) -> None:
+def test_generated_ids_differ_from_given_ones(tmp_path: Path) -> None:
     records = [{"id": name, "image_id": 1, "segmentation": []} for name in ("3~2", "3", "3", None, "n3")]
     write(tmp_path, json.dumps({"images": [image_record(1, "a.png")], "annotations": records}))
     (item,) = open_reader("coco", str(tmp_path)).items()
@@ -226,8 +224,8 @@ def test_a_made_up_id_never_meets_a_given_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.check(13)
-def test_an_image_with_many_equal_ids_is_listed_in_no_time(tmp_path: Path) -> None:
-    """Twenty thousand annotations of one image, all with one id: naming them is not quadratic."""
+def test_many_equal_ids_are_listed_quickly(tmp_path: Path) -> None:
+    """Twenty thousand annotations of one image, all with the same id: naming them is not quadratic."""
     same = [{"id": 1, "image_id": 1, "segmentation": []} for _ in range(20_000)]
     write(tmp_path, json.dumps({"images": [image_record(1, "a.png")], "annotations": same}))
     (item,) = open_reader("coco", str(tmp_path)).items()

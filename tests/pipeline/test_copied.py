@@ -1,4 +1,4 @@
-"""A data set of files in a bucket is read as the folder is: by a copy on each machine, made once."""
+"""A data set of files in a bucket is read like its folder: through a copy on each machine, made once."""
 
 import dataclasses
 import functools
@@ -43,7 +43,7 @@ def over(reader: Any, folder: str) -> Any:
 
 
 @pytest.mark.parametrize("name", OF_FILES)
-def test_it_lists_and_opens_what_the_folder_holds(
+def test_a_copy_lists_and_opens_the_images_of_its_folder(
     name: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     near: Any = SMALL[name](tmp_path / "here")
@@ -62,7 +62,7 @@ def test_it_lists_and_opens_what_the_folder_holds(
         assert [o.id for o in here.objects] == [o.id for o in there.objects]
 
 
-def test_readers_by_name_take_an_address_and_copy_it_once(
+def test_readers_copy_an_address_once(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     near: Any = SMALL["coco"](tmp_path / "here")

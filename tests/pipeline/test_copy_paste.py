@@ -35,21 +35,21 @@ def values(image: np.ndarray, mask: np.ndarray) -> set[int]:
     return set(image[mask].ravel().tolist())
 
 
-def test_simple_puts_the_object_half_seen_on_the_partner() -> None:
+def test_simple_blends_the_object_onto_the_partner() -> None:
     image, target = simple(flat(200), TARGET, flat(40), 0.75)
     assert values(image, TARGET) == {160}
     assert values(image, ~TARGET) == {40}
     assert np.array_equal(target, TARGET)
 
 
-def test_union_pastes_and_counts_the_foreign_object() -> None:
+def test_union_adds_the_foreign_object_to_the_target() -> None:
     image, target = union(flat(200), TARGET, flat(40), FOREIGN)
     assert values(image, FOREIGN) == {40}
     assert values(image, ~FOREIGN) == {200}
     assert np.array_equal(target, TARGET | FOREIGN)
 
 
-def test_exclusion_pastes_and_takes_what_it_covers() -> None:
+def test_exclusion_removes_covered_pixels_from_the_target() -> None:
     image, target = exclusion(flat(200), TARGET, flat(40), FOREIGN)
     assert values(image, FOREIGN) == {40}
     assert values(image, ~FOREIGN) == {200}
@@ -82,7 +82,7 @@ def run(config: CopyPasteConfig, seed: int, sample: Sample, partner: Sample) -> 
 
 
 @pytest.mark.parametrize("recipe", sorted(COPY_PASTE_RECIPES))
-def test_recipes_keep_shapes_and_name_what_they_did(recipe: str) -> None:
+def test_recipes_keep_shapes_and_name_their_modes(recipe: str) -> None:
     sample, partner = fake_sample("own", 1), fake_sample("partner", 2)
     config = CopyPasteConfig(recipe=recipe)
     for seed in range(40):
@@ -124,7 +124,7 @@ def test_three_gates_open_independently() -> None:
     assert any(len(m) == 3 for m in modes)
 
 
-def test_a_partner_that_covers_all_or_shows_nothing_is_refused_five_times() -> None:
+def test_unusable_partners_are_refused_five_times() -> None:
     full = pack_objects("full", flat(9), [("o", "", np.ones(HW, bool))])
     nothing = pack_objects("nothing", flat(9), [])
     sample = pack_objects("own", flat(200), [("o", "", TARGET)])
@@ -143,7 +143,7 @@ def test_a_partner_that_covers_all_or_shows_nothing_is_refused_five_times() -> N
         assert (len(calls), out.modes, out.sample) == (5, (), sample)
 
 
-def test_the_limit_of_what_must_stay_uncovered_is_strict() -> None:
+def test_the_limit_of_uncovered_pixels_is_strict() -> None:
     sample = pack_objects("own", flat(200), [("o", "", TARGET)])
     partner = pack_objects("p", flat(9), [("o", "", FOREIGN)])  # leaves 4 of 6 pixels
     for min_left, used in ((4, ()), (3, ("exclusion",))):

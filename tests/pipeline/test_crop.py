@@ -10,14 +10,14 @@ sizes = st.integers(1, 90)
 
 
 def gradient(hw: tuple[int, int]) -> np.ndarray:
-    """A smooth image whose colours tell where a pixel was: red its row, green its column."""
+    """A smooth image whose colours show where a pixel was: red its row, green its column."""
     rows, columns = np.meshgrid(np.linspace(1, 255, hw[0]), np.linspace(1, 255, hw[1]), indexing="ij")
     return np.stack([rows, columns, np.full(hw, 255)], axis=2).astype(np.uint8)
 
 
 @given(height=sizes, width=sizes, crop=st.tuples(sizes, sizes), scale=st.floats(0.3, 2), seed=st.integers(0, 99))
 @settings(max_examples=150, deadline=None)
-def test_any_size_fits_and_masks_stay_on_their_image(
+def test_images_of_any_size_fit_and_masks_stay_aligned(
     height: int, width: int, crop: tuple[int, int], scale: float, seed: int
 ) -> None:
     image = np.full((height, width, 3), 255, np.uint8)

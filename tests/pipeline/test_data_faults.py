@@ -1,4 +1,4 @@
-"""What happens to the data when a worker, a node, a disk or a bucket goes: they really do."""
+"""Faults of the data stream when a worker, a node, a disk or a bucket really disappears."""
 
 import os
 import signal
@@ -50,7 +50,7 @@ def environment(**more: str) -> dict[str, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Telling(FakeReader):
-    """A reader that tells in which processes it reads: by a file of that name in `folder`."""
+    """A reader that records the processes in which it reads, as a file per process in `folder`."""
 
     folder: str
 
@@ -61,7 +61,7 @@ class Telling(FakeReader):
 
 @dataclass(frozen=True, kw_only=True)
 class Counting(FakeReader):
-    """A reader that leaves a file for every image it has opened."""
+    """A reader that writes a file for every image it opens."""
 
     folder: str
 
@@ -85,13 +85,13 @@ def test_a_worker_killed_in_the_middle_of_an_epoch_changes_no_row(
             os.kill(victim, signal.SIGKILL)
             killed.add(victim)
     assert len(killed) == 2
-    assert len(list(tmp_path.iterdir())) > 2  # others took their place
+    assert len(list(tmp_path.iterdir())) > 2  # other workers replaced them
     assert found == expected
 
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_samples_that_wait_take_no_more_than_they_may(ray_cluster: None, tmp_path: Path) -> None:
+def test_waiting_samples_stay_within_their_memory(ray_cluster: None, tmp_path: Path) -> None:
     config = DataConfig(crop_hw=(448, 448), window_size=4, min_object_area=20)  # 4 MB a window
     made = {}
     for limit in (0, 24 * 2**20):
@@ -100,7 +100,7 @@ def test_samples_that_wait_take_no_more_than_they_may(ray_cluster: None, tmp_pat
         stream = ray_data.dataset(reader, config, range(60), actors=2, memory_bytes=limit)
         batches = iter(stream.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0))
         next(batches)
-        time.sleep(8)  # a training that has stopped asking
+        time.sleep(8)  # a training that has stopped requesting batches
         made[limit] = len(list(folder.iterdir())) / 4
         del batches, stream
     assert made[24 * 2**20] <= 12
@@ -144,7 +144,7 @@ def run_prepare(out: str, num_images: int) -> "subprocess.CompletedProcess[str]"
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_one_clear_error_and_the_run_goes_on_when_there_is_room(small_disk: SmallDisk) -> None:
+def test_a_full_disk_is_one_clear_error_and_the_run_resumes_when_there_is_room(small_disk: SmallDisk) -> None:
     disk = small_disk.path
     stopped = run_prepare(str(disk), 96)
     assert stopped.returncode == 2, stopped.stderr[-3000:]
@@ -168,7 +168,7 @@ def test_a_full_disk_is_one_clear_error_and_the_run_goes_on_when_there_is_room(s
 
 @pytest.fixture
 def s3_server() -> Iterator[tuple[int, "subprocess.Popen[bytes]"]]:
-    """A real S3 server in a process of its own, with the bucket `masks`."""
+    """A real S3 server in a separate process, with the bucket `masks`."""
     import boto3
 
     with socket.socket() as probe:
@@ -232,17 +232,17 @@ def test_a_bucket_that_vanishes_is_one_clear_error(s3_server: tuple[int, Any]) -
 
 
 @pytest.mark.slow
-def test_an_unreachable_bucket_is_said_at_once() -> None:
+def test_an_unreachable_bucket_is_an_error_at_once() -> None:
     uri = "s3://key:secret@masks/set?endpoint_override=127.0.0.1:9&scheme=http&region=us-east-1"
     with pytest.raises(InputError, match="s3://masks/set"):
         open_reader("prepared", uri)
 
 
-def test_digests_tell_rows_apart() -> None:
+def test_digests_distinguish_rows() -> None:
     row: Row = {"index": np.int64(3), "image": np.zeros((2, 2), np.uint8)}
     assert digest(row) != digest({**row, "image": np.eye(2, dtype=np.uint8)})
     assert digest(row) == digest({"image": np.zeros((2, 2), np.uint8), "index": np.int64(3)})
 
 
-def test_copy_paste_is_part_of_what_is_compared() -> None:
+def test_the_compared_stream_has_copy_paste() -> None:
     assert CONFIG.copy_paste == CopyPasteConfig(recipe="three_gates")

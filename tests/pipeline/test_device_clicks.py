@@ -13,14 +13,14 @@ from pipeline.clicks.training_clicks import TRAINING_CLICKS, error_labels, next_
 
 
 def precise(mask: np.ndarray) -> np.ndarray:
-    """Integer squared distances by OpenCV's precise transform."""
+    """Return integer squared distances by OpenCV's precise transform."""
     padded = np.pad(mask, 1).astype(np.uint8)
     depth = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1].astype(np.float64)
     return np.rint(depth * depth).astype(np.int64)
 
 
 def blobs(rng: np.random.Generator, hw: tuple[int, int], grain: int = 8, level: float = 0.5) -> np.ndarray:
-    """Smooth noise in 0..1, of pieces about `grain` pixels wide."""
+    """Return smooth noise in 0..1, in pieces about `grain` pixels wide."""
     small = rng.random((max(2, hw[0] // grain), max(2, hw[1] // grain))).astype(np.float32)
     return np.clip(cv2.resize(small, hw[::-1], interpolation=cv2.INTER_CUBIC) + 0.5 - level, 0, 1)
 
@@ -47,7 +47,7 @@ def test_distances_equal_the_precise_transform(seed: int, height: int, width: in
     assert np.array_equal(found, np.stack([precise(mask) for mask in masks]))
 
 
-def test_distances_of_a_photo_s_size_in_chunks() -> None:
+def test_distances_on_a_large_mask_are_exact() -> None:
     mask = blobs(np.random.default_rng(3), (448, 400), grain=60) > 0.5
     assert precise(mask).max() > 900
     assert np.array_equal(squared_distances(torch.from_numpy(mask)[None])[0].numpy(), precise(mask))
@@ -64,7 +64,7 @@ def test_two_labels_cost_one_transform() -> None:
 
 
 @pytest.mark.parametrize("law", TRAINING_CLICKS)
-def test_clicks_land_where_the_precise_transform_lets_them(law: str) -> None:
+def test_clicks_fall_where_the_precise_transform_allows(law: str) -> None:
     rng = np.random.default_rng(1)
     sizes, hits = [], 0
     for _ in range(12):
@@ -109,7 +109,7 @@ def test_signs_are_drawn_by_depth() -> None:
     assert after.valid.any(1).all()
 
 
-def test_every_allowed_pixel_comes_equally_often() -> None:
+def test_every_allowed_pixel_is_equally_likely() -> None:
     target = np.zeros((12, 14), np.float32)
     target[2:9, 3:10] = 1
     allowed = 4 * precise(target > 0) > 16
@@ -123,7 +123,7 @@ def test_every_allowed_pixel_comes_equally_often() -> None:
     assert chi2 < allowed.sum() + 4 * np.sqrt(2 * allowed.sum())
 
 
-def test_what_is_right_keeps_its_clicks() -> None:
+def test_samples_without_errors_keep_their_clicks() -> None:
     target = (blobs(np.random.default_rng(2), (30, 30)) > 0.5).astype(np.float32)
     before = rows(3)
     after = next_clicks(before, *tensors(target, target, 3), np.random.default_rng(0), exact=True)
@@ -131,7 +131,7 @@ def test_what_is_right_keeps_its_clicks() -> None:
     assert torch.equal(after.yx, before.yx)
 
 
-def test_the_same_numbers_give_the_same_clicks_compiled() -> None:
+def test_compiled_clicks_equal_eager_ones() -> None:
     rng = np.random.default_rng(5)
     labels = torch.from_numpy(np.stack([(blobs(rng, (24, 20)) * 3).astype(np.int8) for _ in range(3)]))
     compiled = torch.compile(label_distances, fullgraph=True, backend="aot_eager")
@@ -145,8 +145,8 @@ def test_the_distances_compile_to_a_kernel() -> None:
     assert torch.equal(torch.compile(label_distances, fullgraph=True)(labels), label_distances(labels))
 
 
-def test_how_far_the_two_transforms_differ() -> None:
-    """What the docstring of training_clicks says: mostly the same click, not always."""
+def test_the_two_transforms_differ_as_documented() -> None:
+    """As the docstring of training_clicks says: mostly the same click, but not always."""
     rng = np.random.default_rng(7)
     signs = pixels = 0
     num = 150

@@ -1,4 +1,4 @@
-"""Written epochs: the rows of the stream come back, whoever makes them and however often that is interrupted."""
+"""Written epochs: the rows of the stream come back, independent of the worker and of interruptions."""
 
 import json
 from collections import Counter
@@ -65,7 +65,7 @@ def expected(reader: Reader, epoch: int, config: DataConfig = CONFIG) -> list[Ro
 
 
 @pytest.mark.parametrize("epoch", [0, 3])
-def test_the_rows_of_an_epoch_are_the_streams(tmp_path: Path, epoch: int) -> None:
+def test_rows_of_an_epoch_equal_those_of_the_stream(tmp_path: Path, epoch: int) -> None:
     storage = write(READER, tmp_path, epoch=epoch)
     found, wanted = list(read_rows(storage)), expected(READER, epoch)
     assert len(found) == len(wanted) == 21
@@ -125,7 +125,7 @@ def test_counts_are_those_of_the_rows_and_each_refusal_is_named_once(tmp_path: P
     assert manifest["num_refused"] == 7
 
 
-def test_an_interrupted_epoch_goes_on_without_listing_again(tmp_path: Path) -> None:
+def test_an_interrupted_epoch_resumes_without_listing_again(tmp_path: Path) -> None:
     made: list[int] = []
 
     def stopping(after: int) -> Any:
@@ -166,7 +166,7 @@ def test_a_written_epoch_is_a_data_set_of_crops(tmp_path: Path) -> None:
     assert is_epoch(again)
 
 
-def test_where_the_pixels_come_from_is_told_for_item_and_partners(tmp_path: Path) -> None:
+def test_rows_name_the_origin_of_item_and_partners(tmp_path: Path) -> None:
     @dataclass(frozen=True, kw_only=True)
     class Licensed(FakeReader):
         def load(self, item: Item) -> Sample:
@@ -208,9 +208,9 @@ def test_columns_that_a_recipe_adds_are_kept(tmp_path: Path, monkeypatch: pytest
             assert np.asarray(row[name]).dtype == np.asarray(other[name]).dtype
 
 
-def test_faults_are_said_clearly(tmp_path: Path) -> None:
+def test_faults_are_clear_errors(tmp_path: Path) -> None:
     prepare(READER, Storage(str(tmp_path / "images")), {}, run=run_here(2))
-    with pytest.raises(InputError, match=r"images holds no training rows: expected what jobs.augment writes"):
+    with pytest.raises(InputError, match=r"images holds no training rows: expected the output of jobs.augment"):
         list(read_rows(Storage(str(tmp_path / "images"))))
     with pytest.raises(InputError, match="lists 0 items"):
         plan_epoch(FakeReader(num_items=0), Storage(str(tmp_path / "none")), CONFIG, 0, 1)
@@ -225,17 +225,17 @@ def test_faults_are_said_clearly(tmp_path: Path) -> None:
         list(read_rows(storage))
 
 
-def test_a_listing_tells_how_far_it_is() -> None:
+def test_a_listing_reports_its_progress() -> None:
     @dataclass(frozen=True, kw_only=True)
     class Streaming(FakeReader):
         def stream(self) -> Iterator[Item]:
             return iter(self.items())
 
-    told: list[int] = []
-    assert list_items(Streaming(num_items=3), told.append) == FakeReader(num_items=3).items()
-    assert told == [1, 2, 3]
-    assert list_items(FakeReader(num_items=3), told.append) == FakeReader(num_items=3).items()
-    assert told == [1, 2, 3]
+    reported: list[int] = []
+    assert list_items(Streaming(num_items=3), reported.append) == FakeReader(num_items=3).items()
+    assert reported == [1, 2, 3]
+    assert list_items(FakeReader(num_items=3), reported.append) == FakeReader(num_items=3).items()
+    assert reported == [1, 2, 3]
 
 
 def test_ids_are_in_the_order_of_indices() -> None:

@@ -80,7 +80,7 @@ GOLDEN = [
 
 
 @pytest.mark.parametrize(("mask", "seed", "positive", "negative"), GOLDEN)
-def test_the_clicks_of_a_seed_stay_what_they_are(mask: np.ndarray, seed: int, positive: str, negative: str) -> None:
-    """Evaluations with exemplars draw these: other clicks would be other results."""
+def test_clicks_of_a_seed_equal_stored_ones(mask: np.ndarray, seed: int, positive: str, negative: str) -> None:
+    """Evaluations with exemplars draw these clicks: other clicks would give other results."""
     found = [" ".join(f"{y},{x}" for y, x in part) for part in drawn(mask, OTHER, seed)]
     assert found == [positive, negative]

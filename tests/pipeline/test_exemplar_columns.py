@@ -31,7 +31,7 @@ def zoo(*categories: str, exemplar: str = "") -> Sample:
     return sample
 
 
-def test_kinds_of_several_objects_are_preferred() -> None:
+def test_categories_of_several_objects_are_preferred() -> None:
     sample = zoo("cat", "dog", "cat", "cow", "cow", "cow")
     drawn = [select_kind(sample, np.random.default_rng(seed)) for seed in range(40)]
     assert {chosen.ids for chosen, _ in drawn} == {("o0", "o2"), ("o3", "o4", "o5")}
@@ -40,7 +40,7 @@ def test_kinds_of_several_objects_are_preferred() -> None:
         assert chosen.target.sum() == 400 * len(chosen.ids)
 
 
-def test_the_stored_exemplar_stays_it_if_it_is_left() -> None:
+def test_the_stored_exemplar_is_kept_if_it_is_left() -> None:
     assert {select_kind(zoo("a", "a", "a", exemplar="o1"), np.random.default_rng(s))[1].id for s in range(9)} == {"o1"}  # pyright: ignore
     lost = {select_kind(zoo("a", "a", exemplar="gone"), np.random.default_rng(s))[1].id for s in range(20)}  # pyright: ignore
     assert lost == {"o0", "o1"}
@@ -55,7 +55,7 @@ def test_no_object_gives_an_empty_target_and_no_exemplar() -> None:
     assert not columns["exemplar_clicks_valid"].any()
 
 
-def test_clicks_say_truly_what_they_lie_on() -> None:
+def test_true_negatives_lie_on_no_other_object() -> None:
     sample = zoo("a", "a", "a")
     seen = set()
     for seed in range(30):

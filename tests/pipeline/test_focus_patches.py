@@ -107,7 +107,7 @@ def test_the_centre_is_clicked_first_and_clicks_have_their_sign() -> None:
     assert signs == {True, False}
 
 
-def test_few_rows_hold_the_centre_and_what_else_fits() -> None:
+def test_few_rows_hold_the_centre_and_the_clicks_that_fit() -> None:
     for seed in range(40):
         clicks = focus_patch(IMAGE, ring(), NOTHING, np.random.default_rng(seed), CONFIG, 1).clicks
         assert clicks.valid.shape == (2,)
@@ -115,7 +115,7 @@ def test_few_rows_hold_the_centre_and_what_else_fits() -> None:
         assert (48.0, 48.0) in map(tuple, clicks.yx[clicks.valid].tolist())
 
 
-def test_coarse_masks_are_just_bad_enough_and_differ() -> None:
+def test_coarse_masks_just_reach_the_limit_and_differ() -> None:
     mask = cv2.resize(ring().astype(np.uint8), (96, 96)) > 0
     made = [coarse_mask(mask, np.random.default_rng(seed), CoarseMaskConfig()) for seed in range(20)]
     assert all(each.dtype == np.bool_ and each.shape == mask.shape for each in made)
@@ -156,7 +156,7 @@ def equal(a: Row, b: Row) -> bool:
     return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
 
 
-def test_the_stream_adds_its_columns_and_leaves_all_others_as_they_are() -> None:
+def test_the_stream_adds_focus_columns_and_keeps_all_others() -> None:
     for plain, row in zip(take(STREAM, 16), take(WITH_FOCUS, 16), strict=True):
         added = {name: (row[name].shape, row[name].dtype) for name in row.keys() - plain.keys()}
         mask = ((96, 96), np.uint8)

@@ -26,7 +26,7 @@ def test_every_image_is_on_one_side_and_stays_there() -> None:
 
 
 @given(st.text(), st.floats(0.01, 0.9), st.floats(0.01, 0.9))
-def test_a_larger_fraction_holds_all_of_a_smaller(name: str, a: float, b: float) -> None:
+def test_a_larger_fraction_contains_every_smaller_one(name: str, a: float, b: float) -> None:
     assert is_held_out(name, min(a, b)) <= is_held_out(name, max(a, b))
 
 
@@ -46,8 +46,8 @@ def test_chunks_of_a_prepared_data_set_stay_chunks(tmp_path: Path) -> None:
     assert all(reader.load(item).id == item.id for item in window)
 
 
-def test_nothing_left_is_refused() -> None:
-    with pytest.raises(InputError, match="leaves none held out"):
+def test_an_empty_side_is_refused() -> None:
+    with pytest.raises(InputError, match="leaves none to validate on"):
         HoldOut(reader=FakeReader(num_items=1), fraction=0.001, side="held_out").items()
     with pytest.raises(InputError, match=r"hold_out is 1\.5"):
         HoldOut(reader=READER, fraction=1.5, side="training")

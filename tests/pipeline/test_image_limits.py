@@ -1,4 +1,4 @@
-"""One limit of pixels, which an option raises beyond Pillow's own; what is beyond it is no broken file."""
+"""One limit of pixels, which an option raises beyond Pillow's; a larger image is too large, not broken."""
 
 import threading
 import warnings
@@ -35,7 +35,7 @@ def test_a_huge_image_is_too_large_and_not_broken(file_format: str, size: tuple[
     words = f"{size[0]} x {size[1]}: the limit is 64 megapixels and it has {has}; --max-megapixels raises it"
     for read in (read_image, read_labels):
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # a warning of Pillow's is no broken file either
+            warnings.simplefilter("error")  # nor is a file broken for which Pillow warns
             with pytest.raises(ValueError, match=words):
                 read(huge)
 
@@ -46,7 +46,7 @@ def test_the_limit_may_be_higher_than_pillows(file_format: str, monkeypatch: pyt
         Image.fromarray(picture(hw=(60, 80))), file_format, **({"lossless": True} if file_format == "WEBP" else {})
     )
     expected = read_image(data)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # it warns beyond, and refuses beyond twice as many
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # Pillow warns above this and refuses above twice as many
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         np.testing.assert_array_equal(read_image(data, decoding=Decoding(max_megapixels=1)), expected)

@@ -1,4 +1,4 @@
-"""Opening image files of every kind people have."""
+"""Reading image files of all supported formats and modes."""
 
 import io
 from collections.abc import Callable
@@ -54,17 +54,17 @@ def test_every_mode_becomes_rgb(mode: str) -> None:
     [{}, {"progressive": True}, {"subsampling": 0}, {"subsampling": 1}, {"quality": 30}, {"exif": b"Exif\0\0"}],
     ids=str,
 )
-def test_the_quick_way_through_a_jpeg_gives_the_pixels_of_the_slow_one(options: dict[str, object]) -> None:
+def test_opencv_reads_jpegs_like_pillow(options: dict[str, object]) -> None:
     for hw in ((20, 30), (33, 47)):
         data = encode(Image.fromarray(picture(1, hw)), "JPEG", **options)
         assert images._read_plain_jpeg(data, hw) is not None
         np.testing.assert_array_equal(read_image(data), np.array(Image.open(io.BytesIO(data)).convert("RGB")))
-        # What follows the end marker sends it the slow way.
+        # Bytes after the end marker make Pillow read it.
         assert images._read_plain_jpeg(data + b"\0", hw) is None
         np.testing.assert_array_equal(read_image(data + b"\0"), read_image(data))
 
 
-def test_sixteen_bits_keep_their_upper_eight() -> None:
+def test_sixteen_bit_images_keep_their_upper_eight_bits() -> None:
     deep = np.array([[0, 255, 256], [32768, 65279, 65535]], np.uint16)
     assert read_image(encode(Image.fromarray(deep)))[..., 0].tolist() == [[0, 0, 1], [128, 254, 255]]
 
@@ -77,7 +77,7 @@ def test_a_palette_with_transparency_becomes_rgb() -> None:
 
 
 def rotated(hw: tuple[int, int] = (20, 30)) -> bytes:
-    """A photo that asks to be turned by a quarter (EXIF orientation 6)."""
+    """A photo to be rotated by 90 degrees (EXIF orientation 6)."""
     exif = Image.Exif()
     exif[0x0112] = 6
     return encode(Image.fromarray(picture(hw=hw)), exif=exif)
@@ -102,12 +102,12 @@ def test_an_empty_file_is_named_as_such(read: Callable[[Path | bytes], object], 
             read(source)
 
 
-def test_files_that_are_no_images_are_said_to_be_none(tmp_path: Path) -> None:
+def test_files_that_are_not_images_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="does not exist"):
         read_image(tmp_path / "none.png")
-    with pytest.raises(ValueError, match="is no JPEG, PNG"):
+    with pytest.raises(ValueError, match="is not an image"):
         read_image(b"hello")
-    with pytest.raises(ValueError, match="is no JPEG, PNG"):
+    with pytest.raises(ValueError, match="is not an image"):
         read_image(encode(Image.fromarray(picture()), "GIF"))
     with pytest.raises(ValueError, match="broken"):
         read_image(tmp_path)
@@ -115,7 +115,7 @@ def test_files_that_are_no_images_are_said_to_be_none(tmp_path: Path) -> None:
         read_image(encode(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"))
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow grumbles about half a TIFF header before it gives up
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow warns about half a TIFF header before it raises
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "BMP", "TIFF"])
 def test_a_file_cut_anywhere_is_a_value_error(file_format: str) -> None:
     whole = encode(Image.fromarray(picture()), file_format)

@@ -1,4 +1,4 @@
-"""What is measured on stays out of training, by content; rows name the photos that they show."""
+"""Evaluation photos stay out of training, by content; rows name the photos that they show."""
 
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -20,7 +20,7 @@ from tests.pipeline.test_stream import CONFIG
 
 @dataclass(frozen=True, kw_only=True)
 class Renamed(FakeReader):
-    """Photos `first`, first + 1, ... of the others, by other names."""
+    """Photos `first`, first + 1, ... of another reader, under other names."""
 
     first: int = 0
 
@@ -33,7 +33,7 @@ def prints(reader: FakeReader) -> dict[str, int]:
     return {item.id: fingerprint(reader.load(item).image) for item in reader.items()}
 
 
-def test_photos_of_another_set_are_refused_and_others_stand_in() -> None:
+def test_left_out_photos_are_refused_and_replaced() -> None:
     reader = FakeReader(num_items=10)
     held = Renamed(num_items=4, first=7)
     left = LeaveOut(reader=reader, fingerprints=fingerprints_of([held, FakeReader(num_items=1)]))
@@ -51,7 +51,7 @@ def test_a_prepared_photo_is_the_same_photo(tmp_path: Path) -> None:
     assert fingerprints_of([prepared(reader, tmp_path)]) == fingerprints_of([reader])
 
 
-def test_what_cannot_be_opened_leaves_nothing_out() -> None:
+def test_broken_images_leave_nothing_out() -> None:
     assert fingerprints_of([FakeReader(num_items=3, bad=(0,), broken=(1,))]) == {
         prints(FakeReader(num_items=3))["item0002"]
     }
@@ -84,7 +84,7 @@ def test_the_record_counts_what_all_workers_used(tmp_path: Path) -> None:
     assert record.fingerprints >= {1, *record.photos.values()}
     record.write(tmp_path)
     assert Record.read(tmp_path, record.fingerprints) == record
-    # A checkpoint of before counted nothing and named no photo.
+    # A checkpoint of an earlier version counted nothing and named no photo.
     (tmp_path / "photos.json").unlink()
     (tmp_path / "progress.json").write_text('{"step": 4, "position": {"below": 8, "beyond": []}, "refused": {"a": 2}}')
     old = Record.read(tmp_path, set())

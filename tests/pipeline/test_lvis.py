@@ -1,4 +1,4 @@
-"""LVIS, and COCO+LVIS as RITM packed it: their habits, their faults, and pickles that want to run."""
+"""LVIS, and COCO+LVIS as RITM packed it: their formats, their faults, and hostile pickles."""
 
 import json
 import os
@@ -25,7 +25,7 @@ class TestLvis:
             assert (sample.origin.licence, sample.origin.source) == ("http://by-nc", f"http://flickr/{item.id}")
         assert [ref.category for ref in reader.load(items[1]).objects] == ["fork", "fork"]
 
-    def test_what_is_not_labelled_is_named(self, tmp_path: Path) -> None:
+    def test_payloads_name_unlabelled_categories(self, tmp_path: Path) -> None:
         items = SMALL["lvis"](tmp_path).items()
         assert [item.payload["negative"] for item in items] == [["cup", "7"], ["cup", "7"]]
         assert [item.payload["not_exhaustive"] for item in items] == [[], ["fork"]]
@@ -37,7 +37,7 @@ class TestLvis:
             (tmp_path / folder).rename(tmp_path / "images" / folder)
         assert [len(reader.load(item).objects) for item in reader.items()] == [1, 2]
 
-    def test_a_split_is_asked_for_where_there_are_two(self, tmp_path: Path) -> None:
+    def test_a_split_is_required_if_there_are_two(self, tmp_path: Path) -> None:
         SMALL["lvis"](tmp_path)
         data = {"images": [], "annotations": [], "categories": []}
         (tmp_path / "lvis_v1_train.json").write_text(json.dumps(data))
@@ -103,9 +103,9 @@ class TestCocoLvis:
         layer = encoded_layer(labelled({1: box(0, 0, 9, 9)}))
         for value, reason in (
             ({"a": 1}, "expected the layers"),
-            (([], []), "layers of one size, it has 0"),
+            (([], []), "layers of one size, got"),
             (([layer, encoded_layer(np.zeros((3, 3), np.uint8))], [(0, 1)]), "layers of one size"),
-            (([encoded_layer(labelled({1: box(0, 0, 9, 9)}), "JPEG")], [(0, 1)]), "a layer is no PNG"),
+            (([encoded_layer(labelled({1: box(0, 0, 9, 9)}), "JPEG")], [(0, 1)]), "a layer is not a PNG"),
             (([layer[:60]], [(0, 1)]), "broken"),
             (([encoded_layer(picture())], [(0, 1)]), "colours"),
             (([3], [(0, 1)]), "bytes of a PNG"),
@@ -151,13 +151,13 @@ class TestCocoLvis:
         with pytest.raises(InputError, match=reason):
             reader.items()
 
-    def test_names_do_not_lead_out(self, tmp_path: Path) -> None:
+    def test_names_outside_the_folder_are_refused(self, tmp_path: Path) -> None:
         reader = SMALL["coco_lvis"](tmp_path)
         save_pickle({"../../secret": {"hierarchy": {0: None}}}, tmp_path / "val" / "hannotation.pickle")
         with pytest.raises(BadItem, match="leads out"):
             reader.load(reader.items()[0])
 
-    def test_splits_are_found_and_asked_for(self, tmp_path: Path) -> None:
+    def test_splits_are_found_and_required(self, tmp_path: Path) -> None:
         SMALL["coco_lvis"](tmp_path)
         assert len(open_reader("coco_lvis", str(tmp_path / "val")).items()) == 2
         save_pickle({"7": {"hierarchy": {}}}, tmp_path / "train" / "hannotation.pickle")

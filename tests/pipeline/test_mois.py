@@ -1,4 +1,4 @@
-"""COCO-MOIS's construction: what a triplet is, and what it depends on."""
+"""The construction of COCO-MOIS: what a triplet is, and what it depends on."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ DEFAULT = MoisConfig()
 
 
 def scene(seed: int, categories: Sequence[str], *, shift: int = 0) -> Sample:
-    """Boxes at random places, some over others; the box of number i does not depend on the other categories."""
+    """Boxes at random places, some over others; the box of number i is independent of the other categories."""
     masks = []
     for number, category in enumerate(categories):
         rng = np.random.default_rng([seed, number])
@@ -38,7 +38,7 @@ def scene(seed: int, categories: Sequence[str], *, shift: int = 0) -> Sample:
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 500), st.lists(st.sampled_from(CATEGORIES), max_size=9), st.integers(0, 3))
-def test_a_triplet_is_all_of_a_kind_and_one_of_them_clicked(seed: int, categories: list[str], draw: int) -> None:
+def test_a_triplet_is_all_objects_of_a_category_and_one_exemplar(seed: int, categories: list[str], draw: int) -> None:
     sample, config = scene(seed, categories), MoisConfig(seed=draw)
     triplets, counts = make_triplets(sample, config)
     assert [t.id for t in make_triplets(sample, config)[0]] == [t.id for t in triplets]
@@ -84,7 +84,7 @@ def test_a_triplet_does_not_depend_on_other_categories(seed: int, categories: li
             assert all(same(t, whole[t.id]) for t in make_triplets(other, DEFAULT)[0])
 
 
-def test_seed_image_and_category_decide() -> None:
+def test_exemplars_follow_from_seed_image_and_category() -> None:
     sample = scene(0, ["cat"] * 8)
     (first,) = make_triplets(sample, DEFAULT)[0]
     by_seed = [make_triplets(sample, MoisConfig(seed=seed))[0][0].exemplar for seed in range(30)]
@@ -96,14 +96,14 @@ def test_seed_image_and_category_decide() -> None:
     assert dogs.exemplar != first.exemplar
 
 
-def told(samples: Sequence[Sample]) -> str:
+def described(samples: Sequence[Sample]) -> str:
     return str([(s.id, s.exemplar.object_id, s.exemplar.clicks.rows()) for s in samples if s.exemplar])
 
 
 @pytest.mark.networks
 def test_another_process_draws_the_same() -> None:
-    code = "from tests.pipeline.test_mois import *; print(told(make_triplets(scene(3, 'aabb'), DEFAULT)[0]))"
-    here = told(make_triplets(scene(3, "aabb"), DEFAULT)[0])
+    code = "from tests.pipeline.test_mois import *; print(described(make_triplets(scene(3, 'aabb'), DEFAULT)[0]))"
+    here = described(make_triplets(scene(3, "aabb"), DEFAULT)[0])
     root = Path(__file__).parents[2]
     environment = {"PYTHONHASHSEED": "17", "PYTHONPATH": str(root)}
     command = [sys.executable, "-c", code]
@@ -112,7 +112,7 @@ def test_another_process_draws_the_same() -> None:
     assert "image 3/a" in here
 
 
-def test_small_objects_count_for_nobody() -> None:
+def test_small_objects_are_left_out_and_ignored() -> None:
     masks = []
     for number, (top, left, side) in enumerate([(10, 10, 20), (40, 40, 20), (12, 12, 3), (60, 5, 3), (0, 60, 4)]):
         mask = np.zeros(HW, bool)
@@ -131,7 +131,7 @@ def test_small_objects_count_for_nobody() -> None:
     assert counts == MoisCounts(images=1, triplets=1, objects=4, small_objects=1)
 
 
-def test_lone_and_crowded_kinds_are_left_out_and_counted() -> None:
+def test_lone_and_crowded_categories_are_left_out_and_counted() -> None:
     sample = scene(1, ["cat", "dog", "dog", "cup", "cup", "cup", ""])
     triplets, counts = make_triplets(sample, MoisConfig(max_objects=2))
     assert [t.id for t in triplets] == ["image 1/dog"]
@@ -159,7 +159,7 @@ def test_wrong_settings_say_what_is_wrong(values: dict[str, int], message: str) 
 
 
 @pytest.mark.networks
-def test_real_photos_give_the_counts_that_were_looked_at() -> None:
+def test_real_photos_give_the_verified_counts() -> None:
     root = REAL / "coco_panoptic200"
     if not root.is_dir():
         pytest.skip("coco_panoptic200 is not in MASKWRIGHT_DATA")

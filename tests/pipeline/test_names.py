@@ -1,4 +1,4 @@
-"""Names: whole stems, names that differ from a file's in form alone, and texts that no UTF-8 can hold."""
+"""Names: whole stems, names that differ from a file's only in form, and texts that are not UTF-8."""
 
 import json
 import os
@@ -86,7 +86,7 @@ class TestStems:
         names = ("shot_0.10.png", "shot_0.15.png", "plain.png")
         belongs(masks_folder(tmp_path, {name: name for name in names}), {stem(name): n for n, name in enumerate(names)})
 
-    def test_a_name_is_not_paired_with_another_that_begins_alike(self, tmp_path: Path) -> None:
+    def test_names_are_not_paired_by_their_beginning(self, tmp_path: Path) -> None:
         reader = masks_folder(tmp_path, {"LIDC_1.3.6.1.png": "LIDC_1.9.9.7.png", "fine.png": "fine.png"})
         belongs(reader, {"LIDC_1.3.6.1": "no mask file", "fine": 1})
 
@@ -97,22 +97,22 @@ class TestStems:
         self, image: str, label: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         belongs(masks_folder(tmp_path, {image: label}), {stem(image): 0})
-        (text,) = [text for text in caplog.messages if "1 names are not there as written" in text]
+        (text,) = [text for text in caplog.messages if "1 names match no file exactly" in text]
         assert f"words between dots: 1, such as {stem(label)!r} for {stem(image)!r}" in text
 
-    def test_of_several_none_is_taken(self, tmp_path: Path) -> None:
+    def test_ambiguous_masks_are_refused(self, tmp_path: Path) -> None:
         reader = masks_folder(tmp_path, {"12.png": "12.seg.png", "13.png": "13.png"})
         save(mask(), tmp_path / "masks" / "12.depth.png")
-        belongs(reader, {"12": "'12' may mean '12.depth', '12.seg'", "13": 1})
+        belongs(reader, {"12": "'12' may refer to '12.depth', '12.seg'", "13": 1})
         assert next(iter(reader.items())).object_ids == ("12/unreadable",)
 
-    def test_words_of_both_sides_must_be_those_of_the_whole_set(self, tmp_path: Path) -> None:
+    def test_words_on_both_sides_must_be_the_same_in_the_whole_data_set(self, tmp_path: Path) -> None:
         reader = masks_folder(tmp_path / "a", {f"{n}.rgb.png": f"{n}.seg.png" for n in (1, 2, 3)})
         belongs(reader, {"1.rgb": 0, "2.rgb": 1, "3.rgb": 2})
         reader = masks_folder(tmp_path / "b", {"a.one.png": "a.two.png", "c.png": "c.png"})
         belongs(reader, {"a.one": "no mask file", "c": 1})
 
-    def test_ids_that_have_changed_are_said_once(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def test_changed_ids_are_reported_once(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         reader = masks_folder(tmp_path, {"12.rgb.png": "12.png", "b.png": "b.png"})
         assert [item.id for item in [*reader.items(), *reader.items()]] == ["12.rgb", "b"] * 2
         (text,) = [text for text in caplog.messages if "earlier versions" in text]
@@ -163,7 +163,7 @@ def him2k(root: Path, image: str, label: str) -> Reader:
 
 
 def coco(root: Path, image: str, label: str) -> Reader:
-    """Here the annotation file is what asks, and the image what is there."""
+    """Here the annotation file holds the requested name, and the image has the existing one."""
     save(picture(), root / "images" / "deep" / f"{label}.png")
     write_coco_json(root, [image_record(1, f"deep/{image}.png")], [annotation(1, 1, mask() > 0)])
     return open_reader("coco", str(root))
@@ -174,7 +174,7 @@ def voc(root: Path, image: str, label: str) -> Reader:
 
 
 def voc_list(root: Path, names: list[str], there: str) -> Reader:
-    """A list of names, and the one image that is there."""
+    """A list of names, and the only existing image."""
     save(picture(), root / "JPEGImages" / f"{there}.jpg")
     labels = Image.fromarray(mask() // 255).convert("P")
     (root / "SegmentationObject").mkdir(exist_ok=True)
@@ -209,7 +209,7 @@ def panoptic_list(root: Path, names: list[str], there: str) -> Reader:
 class TestForms:
     @pytest.mark.parametrize(("asked", "there", "way"), FORMS)
     @pytest.mark.parametrize("build", [yolo, masks, nuclei, him2k, coco, voc])
-    def test_a_name_of_another_form_is_found_and_told_in_one_line(
+    def test_a_name_of_another_form_is_found_and_reported_once(
         self,
         build: Callable[[Path, str, str], Reader],
         asked: str,
@@ -221,7 +221,7 @@ class TestForms:
         reader = build(tmp_path, asked, there)
         item = next(item for item in reader.items() if item.object_ids)
         assert len(reader.load(item).objects) == 1
-        texts = [text for text in caplog.messages if "not there as written" in text]
+        texts = [text for text in caplog.messages if "match no file exactly" in text]
         assert len(texts) == (2 if build is voc else 1)  # of its images, and of its masks
         assert f"{way}: 1, such as " in texts[0]
 
@@ -239,7 +239,7 @@ class TestForms:
         assert "a query behind the name: 3" in text
 
     def test_a_download_may_have_kept_its_query(self, tmp_path: Path) -> None:
-        """Images are images, whatever follows their suffix, and their id is without it."""
+        """A suffix with a query behind it still marks an image, and the id does not contain the query."""
         names = {"x.png?X-Amz-Signature=0.1": "x.png", "y.png": "y.png?sig=ab", "z.PNG?a": "Z.png"}
         for number, (image, label) in enumerate(names.items()):
             for folder, name, array in (("images", image, picture()), ("masks", label, mask(number))):
@@ -268,18 +268,18 @@ class TestForms:
         reader = open_reader(kind, str(tmp_path))
         (item,) = [item for item in reader.items() if item.id.endswith("x")]
         assert len(reader.load(item).objects) == 1
-        (text,) = [text for text in caplog.messages if "not there as written" in text]
+        (text,) = [text for text in caplog.messages if "match no file exactly" in text]
         assert "a query behind the name: 1, such as 'x" in text
         assert "s=" not in text
 
-    def test_the_very_name_comes_first(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def test_exact_names_come_first(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         names = {
             f"{name}.png": f"{name}.png" for name in ("A", "a", "a%20b", "a b", "é", unicodedata.normalize("NFD", "é"))
         }
         belongs(masks_folder(tmp_path, names), {stem(name): number for number, name in enumerate(names)})
         assert not caplog.messages
 
-    def test_two_that_fit_are_refused_by_name(self, tmp_path: Path) -> None:
+    def test_ambiguous_names_are_refused(self, tmp_path: Path) -> None:
         for name in ("IMG_1.png", "Img_1.png"):
             save(picture(), tmp_path / "images" / name)
         save(mask(), tmp_path / "masks" / "img_1.png")
@@ -287,21 +287,21 @@ class TestForms:
         save(mask(1), tmp_path / "masks" / "b.png")
         belongs(
             open_reader("masks", str(tmp_path)),
-            {"IMG_1": "'IMG_1', 'Img_1' may mean 'img_1'", "Img_1": "rename them", "b": 1},
+            {"IMG_1": "'IMG_1', 'Img_1' may refer to 'img_1'", "Img_1": "rename them", "b": 1},
         )
         write_coco_json(tmp_path, [image_record(1, "img_1.png")], [annotation(1, 1, mask() > 0)])
         reader = open_reader("coco", str(tmp_path))
-        with pytest.raises(BadItem, match=r"'img_1.png' may mean 'IMG_1.png', 'Img_1.png'"):
+        with pytest.raises(BadItem, match=r"'img_1.png' may refer to 'IMG_1.png', 'Img_1.png'"):
             reader.load(reader.items()[0])
 
-    def test_a_set_in_which_nothing_is_certain_is_refused_as_a_whole(self, tmp_path: Path) -> None:
+    def test_a_data_set_of_ambiguous_names_is_refused(self, tmp_path: Path) -> None:
         for name in ("IMG_1.png", "Img_1.png"):
             save(picture(), tmp_path / "images" / name)
         save(mask(), tmp_path / "masks" / "img_1.png")
-        with pytest.raises(InputError, match=r"none of the 2 images.*may mean 'img_1'"):
+        with pytest.raises(InputError, match=r"none of the 2 images.*may refer to 'img_1'"):
             open_reader("masks", str(tmp_path)).items()
 
-    def test_each_file_is_taken_once(self) -> None:
+    def test_each_file_is_paired_once(self) -> None:
         pairs = pair(["IMG_1", "img_1"], ["IMG_1"])
         assert (pairs.of, pairs.faults) == ({"IMG_1": "IMG_1"}, {})
 
@@ -309,9 +309,9 @@ class TestForms:
     @pytest.mark.parametrize(
         ("names", "there", "refused"),
         [
-            (["img_1.png", "IMG_1.png"], "IMG_1.png", {0: "'IMG_1.png' means"}),
-            (["x.png?v=1", "x.png?v=2"], "x.png", {0: "'x.png?...' means", 1: "'x.png?...' means"}),
-            (["/a/x.png", "/b/x.png", "x.png"], "x.png", {0: "'x.png' means", 1: "'x.png' means"}),
+            (["img_1.png", "IMG_1.png"], "IMG_1.png", {0: "'IMG_1.png' refers"}),
+            (["x.png?v=1", "x.png?v=2"], "x.png", {0: "'x.png?...' refers", 1: "'x.png?...' refers"}),
+            (["/a/x.png", "/b/x.png", "x.png"], "x.png", {0: "'x.png' refers", 1: "'x.png' refers"}),
             (["x%20y.png", "x%20y.png"], "x y.png", {}),
             (["x.png", "./x.png"], "x.png", {}),
         ],
@@ -326,7 +326,7 @@ class TestForms:
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        """The one that is its own; of several that are not, none. A name that is there twice is one."""
+        """The exact name gets the file; of several other names, none does. A repeated name counts as one."""
         monkeypatch.setattr(coco_tables, "STREAM_ABOVE", 0 if streamed else 1 << 30)
         save(picture(), tmp_path / "images" / there)
         records = [image_record(n, name) for n, name in enumerate(names)]
@@ -338,7 +338,7 @@ class TestForms:
                     reader.load(item)
             else:
                 assert len(reader.load(item).objects) == 1
-        assert not [text for text in caplog.messages if refused and "which is taken" in text]
+        assert not [text for text in caplog.messages if refused and "differ only in form are used" in text]
 
     @pytest.mark.parametrize("build", [voc_list, sbd_list, panoptic_list])
     def test_a_file_belongs_to_one_name_of_a_list(
@@ -369,7 +369,7 @@ class TestForms:
 
     @given(names=st.lists(st.text(min_size=1, max_size=8), max_size=8), asked=st.text(max_size=8))
     @settings(max_examples=200, deadline=None)
-    def test_what_is_found_is_there(self, names: list[str], asked: str) -> None:
+    def test_only_existing_names_are_found(self, names: list[str], asked: str) -> None:
         try:
             found = Names(names).find(asked)
         except ValueError:
@@ -385,7 +385,7 @@ class TestForms:
 
 
 class TestPrintable:
-    def test_only_what_utf8_cannot_hold_is_spelled_out(self) -> None:
+    def test_only_text_that_is_not_utf8_is_escaped(self) -> None:
         assert printable("été 图 a/1") == "été 图 a/1"
         assert (printable(BYTES), printable("\ud800x")) == ("caf\\udce9", "\\ud800x")
         item = Item(id=BYTES, object_ids=(f"{BYTES}/1",), payload={"name": BYTES})
@@ -394,7 +394,7 @@ class TestPrintable:
 
     @pytest.mark.networks
     @pytest.mark.parametrize("build", [yolo, masks, nuclei, him2k, coco])
-    def test_a_name_that_is_no_utf8_is_used_from_end_to_end(
+    def test_names_that_are_not_utf8_work_end_to_end(
         self, build: Callable[[Path, str, str], Reader], tmp_path: Path
     ) -> None:
         reader = build(tmp_path / BYTES, BYTES, BYTES)
@@ -407,8 +407,8 @@ class TestPrintable:
         assert [entry.id for entry in found.items()] == [item.id]
         evaluated(tmp_path, reader, item)
 
-    def test_halves_of_characters_in_json(self, tmp_path: Path) -> None:
-        """Ids and categories are spelled out; a file name is refused by name, as no file can have it."""
+    def test_half_surrogate_pairs_of_json_are_escaped_or_refused(self, tmp_path: Path) -> None:
+        """Ids and categories are escaped; a file name is refused by name, because no file can have it."""
         save(picture(), tmp_path / "images" / "a.png")
         data = {
             "images": [image_record("\ud800i", "a.png"), image_record("b", "\ud800.png")],
@@ -434,7 +434,7 @@ class TestPrintable:
         assert "b: image '\\ud800.png'" in (tmp_path / "out" / "refused.txt").read_text(encoding="utf-8")
         evaluated(tmp_path, reader, items[1])
 
-    def test_a_terminal_that_cannot_show_a_name_gets_it_spelled_out(self) -> None:
+    def test_a_terminal_that_cannot_show_a_name_gets_it_escaped(self) -> None:
         code = "from jobs.cli import run_job; run_job(lambda argv: print('caf\\udce9 \\u56fe'))"
         result = subprocess.run(
             [sys.executable, "-c", code],
@@ -451,13 +451,13 @@ class TestPrintable:
         with pytest.raises(InputError, match=r"caf\\udce9 is no UTF-8: rename the folder"), connected():
             pass
 
-    def test_a_folder_to_write_to_is_utf8(self, tmp_path: Path) -> None:
+    def test_output_folders_must_be_utf8(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"caf\\udce9 is no UTF-8"):
             Storage(str(tmp_path / BYTES))
 
 
 def evaluated(root: Path, reader: Reader, item: Item) -> None:
-    """Write all that an evaluation writes of an item."""
+    """Write everything that an evaluation writes of an item."""
     played = row(item.object_ids[0], [0.5, 0.75], category=reader.load(item).objects[0].category)
     rows = [replace(played, item=item.id, height=HW[0], width=HW[1], mask=rle.encode(mask() > 0)["counts"])]
     summaries = [results.summarize(rows, EvaluationConfig(max_clicks=2), 1.0)]

@@ -1,4 +1,4 @@
-"""FocusCut's crop about an object, and EMC-Click's rules of what is a target."""
+"""FocusCut's crop around an object, and EMC-Click's rules for targets."""
 
 from dataclasses import replace
 
@@ -27,7 +27,7 @@ def test_squares_show_their_object(seed: int, height: int, width: int) -> None:
     assert cut.any()
     short = min(height, width)
     assert side >= short // 2
-    if side == short:  # the large square, or a box of its very size
+    if side == short:  # the large square, or a box of exactly its size
         return
     assert cut.sum() == mask.sum(), "the square about the box shows all of it"
     if side <= short:
@@ -36,7 +36,7 @@ def test_squares_show_their_object(seed: int, height: int, width: int) -> None:
         assert max(y + side - height, x + side - width) <= 0
 
 
-def test_one_object_is_left_and_all_are_chosen() -> None:
+def test_one_object_is_kept_and_each_may_be_chosen() -> None:
     sample, rng = fake_sample("a", 3), np.random.default_rng(0)
     seen = set()
     for _ in range(40):
@@ -60,7 +60,7 @@ def test_pixels_and_masks_stay_together() -> None:
     assert found > 3
 
 
-def test_small_pieces_are_taken_away() -> None:
+def test_small_pieces_are_removed() -> None:
     sample = fake_sample("a", 3)
     ref = sample.objects[1]
     layers = sample.instance_masks.copy()
@@ -83,6 +83,6 @@ def test_objects_that_fill_the_crop_are_no_targets() -> None:
 
 
 @pytest.mark.parametrize("fields", [{"min_piece_area": -1}, {"max_object_share": 0.0}, {"max_object_share": 1.5}])
-def test_rules_that_mean_nothing_are_refused(fields: dict[str, float]) -> None:
+def test_invalid_settings_are_refused(fields: dict[str, float]) -> None:
     with pytest.raises(InputError, match=f"{next(iter(fields))} is"):
         DataConfig(**fields)  # pyright: ignore[reportArgumentType]

@@ -1,4 +1,4 @@
-"""Photos with an EXIF orientation: how each kind of data set means them, and that masks lie on their objects."""
+"""Photos with an EXIF orientation: each kind of data set is read as it means them, and masks lie on their objects."""
 
 import io
 from pathlib import Path
@@ -47,7 +47,7 @@ class TestPixels:
         assert (header.hw, header.upright_hw, header.orientation) == (stored.shape[:2], UP, orientation)
 
     @pytest.mark.parametrize("orientation", TURNS)
-    def test_a_jpeg_too(self, orientation: int, tmp_path: Path) -> None:
+    def test_jpegs_are_read_upright_or_as_stored(self, orientation: int, tmp_path: Path) -> None:
         upright, _ = scene((32, 48))
         photo(tmp_path / "a", upright, orientation, "JPEG")
         with Image.open(tmp_path / "a") as image:
@@ -55,7 +55,7 @@ class TestPixels:
             expected = np.array(ImageOps.exif_transpose(image))
         np.testing.assert_array_equal(read_image((tmp_path / "a").read_bytes(), upright=True), expected)
 
-    def test_labels_of_any_depth_turn_like_pictures(self) -> None:
+    def test_labels_of_any_depth_rotate_like_images(self) -> None:
         labels = np.arange(6, dtype=np.int64).reshape(2, 3)
         for orientation in TURNS:
             there = turned(labels, Header(hw=(2, 3), orientation=orientation), True)
@@ -63,7 +63,7 @@ class TestPixels:
             np.testing.assert_array_equal(back, labels)
             assert there.dtype == np.int64
 
-    def test_a_png_may_tell_it_in_front_behind_or_not_at_all(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_png_orientations_are_found_before_and_after_the_pixels(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def chunks(data: bytes) -> list[bytes]:
             found, at = [], 8
             while at < len(data):
@@ -87,7 +87,7 @@ class TestPixels:
         assert read_header(data).orientation == 6
 
     @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
-    def test_an_orientation_that_is_none_or_broken_changes_nothing(self, tmp_path: Path) -> None:
+    def test_invalid_orientations_are_ignored(self, tmp_path: Path) -> None:
         for number in (0, 9, 77):
             exif = Image.Exif()
             exif[0x0112] = number
@@ -96,11 +96,11 @@ class TestPixels:
         Image.fromarray(picture()).save(tmp_path / "a.jpg", exif=b"Exif\0\0MM\0*\0\0\0\x08\0")
         assert read_image(tmp_path / "a.jpg", upright=True).shape == (20, 30, 3)
 
-    def test_a_choice_that_its_annotations_contradict_is_refused_with_the_reason(self, tmp_path: Path) -> None:
+    def test_a_choice_that_annotations_contradict_is_refused(self, tmp_path: Path) -> None:
         upright, _ = scene()
         photo(tmp_path / "a", upright, 6)
         with pytest.raises(
-            ValueError, match=r"exif=stored was given.*30 x 20.*the photo upright \(EXIF orientation 6\)"
+            ValueError, match=r"exif=stored was given.*30 x 20.*fit the photo upright \(EXIF orientation 6\)"
         ):
             read_image(tmp_path / "a", expected_hw=UP, decoding=Decoding(exif="stored"))
         with pytest.raises(ValueError, match=r"exif=upright was given.*20 x 30.*as it is stored"):
@@ -133,10 +133,8 @@ class TestLabelStudio:
         assert not warnings(caplog)
 
     @pytest.mark.parametrize("contributor", ["Label Studio", "Label Studio Converter"])
-    def test_the_upright_size_is_declared_where_it_could_not_open_the_file(
-        self, contributor: str, tmp_path: Path
-    ) -> None:
-        """And always by its export of brushes, which are contours in pixels of the upright photo."""
+    def test_a_declared_upright_size_fits_too(self, contributor: str, tmp_path: Path) -> None:
+        """It is declared if Label Studio could not open the file, and always in exports of brushes."""
         upright, mask = scene()
         photo(tmp_path / "images" / "a.png", upright, 6)
         record = image_record(0, "a.png", UP)
@@ -145,7 +143,7 @@ class TestLabelStudio:
         assert share_on_object(sample) == 1
         np.testing.assert_array_equal(sample.image, upright)
 
-    def test_run_lengths_have_a_size_of_their_own(self, tmp_path: Path) -> None:
+    def test_run_lengths_must_have_the_upright_size(self, tmp_path: Path) -> None:
         upright, mask = scene()
         photo(tmp_path / "images" / "a.png", upright, 6)
         record = image_record(0, "a.png", (20, 30))
@@ -157,15 +155,15 @@ class TestLabelStudio:
             else:
                 np.testing.assert_array_equal(sample.object_mask(sample.objects[0]), mask)
 
-    def test_a_size_of_neither_is_refused(self, tmp_path: Path) -> None:
+    def test_a_size_that_fits_neither_way_is_refused(self, tmp_path: Path) -> None:
         photo(tmp_path / "images" / "a.png", scene()[0], 6)
         reader = write_coco(tmp_path, [image_record(0, "a.png", (20, 31))], [[polygon(scene()[1])]], LABEL_STUDIO)
         with pytest.raises(BadItem, match="its annotations are 20 x 31"):
             reader.load(reader.items()[0])
 
     @pytest.mark.parametrize("orientation", [1, *TURNS])
-    def test_turned_photos_are_refused_as_they_are_stored(self, orientation: int, tmp_path: Path) -> None:
-        """Whatever size is declared: the polygons are of the upright photo."""
+    def test_rotated_photos_are_refused_with_exif_stored(self, orientation: int, tmp_path: Path) -> None:
+        """This holds for every declared size, because the polygons fit the upright photo."""
         upright, mask = scene()
         stored = photo(tmp_path / "images" / "a.png", upright, orientation)
         scale_xy = (stored.shape[1] / UP[1], stored.shape[0] / UP[0])
@@ -182,7 +180,7 @@ class TestLabelStudio:
             ):
                 reader.load(reader.items()[0])
 
-    def test_upright_is_what_it_means_anyway(self, tmp_path: Path) -> None:
+    def test_exif_upright_changes_nothing(self, tmp_path: Path) -> None:
         upright, mask = scene()
         photo(tmp_path / "images" / "a.png", upright, 6)
         write_coco(tmp_path, [image_record(0, "a.png", (20, 30))], [[polygon(mask, (1.5, 2 / 3))]], LABEL_STUDIO)
@@ -190,8 +188,8 @@ class TestLabelStudio:
         np.testing.assert_array_equal(reader.load(reader.items()[0]).image, upright)
 
     @pytest.mark.parametrize("orientation", [1, *TURNS])
-    def test_polygons_without_a_size_are_refused_where_it_matters(self, orientation: int, tmp_path: Path) -> None:
-        """Of a photo turned by a quarter, the size that they are times may be that of either way up."""
+    def test_ambiguous_polygons_without_a_size_are_refused(self, orientation: int, tmp_path: Path) -> None:
+        """For a photo rotated by 90 degrees, the missing size may be that of either way up."""
         upright, mask = scene()
         stored = photo(tmp_path / "images" / "a.png", upright, orientation)
         record = {"id": 0, "file_name": "a.png"}
@@ -209,10 +207,10 @@ class TestLabelStudio:
 
 class TestCoco:
     @pytest.mark.parametrize("streamed", [False, True])
-    def test_where_nothing_tells_photos_are_upright_and_one_line_says_so(
+    def test_undecided_photos_are_read_upright_with_one_warning(
         self, streamed: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """As CVAT means them: mirrored ones, those turned by half, and square ones."""
+        """As CVAT means them: mirrored photos, photos rotated by 180 degrees, and square ones."""
         monkeypatch.setattr(coco_tables, "STREAM_ABOVE", 0 if streamed else 1 << 30)
         images, polygons = [], []
         for orientation in (1, *TURNS):
@@ -229,8 +227,8 @@ class TestCoco:
         assert "read upright" in text
         assert "--exif" in text
 
-    def test_photos_that_tell_settle_it_for_their_file(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-        """One of the file is turned by a quarter, and declared as it is stored."""
+    def test_decided_photos_decide_for_their_file(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """One photo of the file is rotated by 90 degrees and declared as it is stored."""
         upright, mask = scene()
         for name, orientation in (("quarter", 6), ("half", 3)):
             photo(tmp_path / "images" / f"{name}.png", upright, orientation)
@@ -240,9 +238,9 @@ class TestCoco:
         assert [share_on_object(reader.load(item)) for item in reader.items()] == [1, 1]
         (text,) = warnings(caplog)
         assert "1 photos" in text
-        assert "as they are stored, as those are whose masks tell it" in text
+        assert "as they are stored, like those whose masks show it" in text
 
-    def test_photos_that_disagree_settle_nothing(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def test_photos_that_disagree_decide_nothing(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         upright, mask = scene()
         for name, orientation in (("a", 6), ("b", 8), ("half", 3)):
             photo(tmp_path / "images" / f"{name}.png", upright, orientation)
@@ -251,7 +249,7 @@ class TestCoco:
         reader = write_coco(tmp_path, images, polygons)
         assert [share_on_object(reader.load(item)) for item in reader.items()] == [1, 1, 1]
         (text,) = warnings(caplog)
-        assert "others tell both: 1 upright, 1 as stored" in text
+        assert "the others disagree: 1 upright, 1 as stored" in text
 
     @pytest.mark.parametrize("published", ["info", "coco_url", "lvis"])
     def test_published_files_mean_stored_pixels(
@@ -270,10 +268,10 @@ class TestCoco:
         sample = reader.load(reader.items()[0])
         np.testing.assert_array_equal(sample.image, stored)
         assert share_on_object(sample) == 1
-        # Anyone may have copied COCO's info, so that the photos are looked at.
+        # Other tools may have copied COCO's info, so the photos are checked.
         assert ["1 photos" in text for text in warnings(caplog)] == [True] * (published == "info")
 
-    def test_a_choice_wins_and_is_not_warned_of(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def test_an_explicit_choice_wins_without_a_warning(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         upright, mask = scene()
         stored = photo(tmp_path / "images" / "a.png", upright, 3)
         photo(tmp_path / "images" / "b.png", upright, 6)

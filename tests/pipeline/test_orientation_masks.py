@@ -1,4 +1,4 @@
-"""Turned photos in folders of masks and in prepared data sets: masks lie on their objects."""
+"""Rotated photos in folders of masks and in prepared data sets: masks lie on their objects."""
 
 import json
 import logging
@@ -19,7 +19,7 @@ from tests.pipeline.turned import KEEP_SIZE, TURNS, UP, photo, save_mask, scene,
 
 
 def masks_folder(root: Path, photos: dict[str, tuple[int, bool]], file_format: str = "PNG") -> None:
-    """Photos by name, with their orientation and whether their mask is of the upright photo."""
+    """Photos by name, with their orientation and whether their mask fits the upright photo."""
     upright, mask = scene()
     for name, (orientation, of_upright) in photos.items():
         stored = photo(root / "images" / f"{name}.png", upright, orientation, file_format)
@@ -28,16 +28,16 @@ def masks_folder(root: Path, photos: dict[str, tuple[int, bool]], file_format: s
 
 
 class TestMasks:
-    def test_folders_of_masks_are_of_upright_photos(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def test_folders_of_masks_fit_upright_photos(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         masks_folder(tmp_path, {f"o{n}": (n, True) for n in (1, *TURNS)})
         reader = open_reader("masks", str(tmp_path))
         for item in reader.items():
             assert share_on_object(reader.load(item)) == 1, item.id
         (text,) = warnings(caplog)
         assert "3 photos" in text
-        assert "read upright, as those are" in text
+        assert "read upright, like those" in text
 
-    def test_photos_that_tell_settle_it(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def test_decided_photos_decide_for_their_folder(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         masks_folder(tmp_path, {"quarter": (6, False), "half": (3, False), "plain": (1, True)})
         reader = open_reader("masks", str(tmp_path))
         assert [share_on_object(reader.load(item)) for item in reader.items()] == [1, 1, 1]
@@ -51,7 +51,7 @@ class TestMasks:
         assert [share_on_object(reader.load(item)) for item in reader.items()] == [1, 1]
         assert not warnings(caplog)
 
-    def test_a_choice_wins(self, tmp_path: Path) -> None:
+    def test_an_explicit_choice_wins(self, tmp_path: Path) -> None:
         masks_folder(tmp_path, {"half": (3, True), "quarter": (6, True)})
         reader = open_reader("masks", str(tmp_path), options={"exif": "stored"})
         half, quarter = reader.items()
@@ -60,8 +60,8 @@ class TestMasks:
             reader.load(quarter)
 
     @pytest.mark.parametrize("orientation", [3, 6])
-    def test_a_mask_may_have_an_orientation_of_its_own(self, orientation: int, tmp_path: Path) -> None:
-        """As the photo has, whose pixels it was copied from."""
+    def test_a_mask_may_carry_an_orientation(self, orientation: int, tmp_path: Path) -> None:
+        """It is that of the photo from whose pixels the mask was copied."""
         upright, mask = scene()
         photo(tmp_path / "images" / "a.png", upright, orientation)
         photo(tmp_path / "masks" / "a.png", mask.astype(np.uint8) * 255, orientation)
@@ -80,14 +80,16 @@ def mask_per_object(root: Path, orientation: int, upright_masks: bool = True, fo
 class TestMaskFolders:
     @pytest.mark.parametrize("name", ["nuclei", "mask_folders"])
     @pytest.mark.parametrize("orientation", TURNS)
-    def test_turned_photos_are_read(self, orientation: int, name: str, tmp_path: Path) -> None:
+    def test_rotated_photos_are_read(self, orientation: int, name: str, tmp_path: Path) -> None:
         mask_per_object(tmp_path, orientation)
         reader = open_reader(name, str(tmp_path))
         sample = reader.load(reader.items()[0])
         assert sample.refused == ()
         assert share_on_object(sample) == 1
 
-    def test_masks_of_stored_pixels_settle_it(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def test_masks_of_stored_pixels_decide_for_their_folder(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
         mask_per_object(tmp_path, 6, False)
         mask_per_object(tmp_path, 3, False, "b")
         reader = open_reader("nuclei", str(tmp_path))
@@ -109,8 +111,8 @@ class TestMaskFolders:
         assert "exif=stored was given" in sample.refused[0]
 
     @pytest.mark.parametrize("orientation", TURNS)
-    def test_mattes_too(self, orientation: int, tmp_path: Path) -> None:
-        """HIM2K is published: where nothing tells, as it is stored."""
+    def test_rotated_photos_of_mattes_are_read(self, orientation: int, tmp_path: Path) -> None:
+        """HIM2K is a published data set: undecided photos are read as they are stored."""
         upright, mask = scene()
         stored = photo(tmp_path / "images" / "natural" / "a.png", upright, orientation)
         label = np.all(stored > 200, axis=2) if orientation in KEEP_SIZE else mask
@@ -123,7 +125,7 @@ class TestMaskFolders:
 
 class TestPrepared:
     @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "TIFF"])
-    def test_what_was_turned_comes_back_turned(self, file_format: str, tmp_path: Path) -> None:
+    def test_rotated_photos_come_back_rotated(self, file_format: str, tmp_path: Path) -> None:
         masks_folder(tmp_path / "source", {f"o{n}": (n, True) for n in (1, *TURNS)}, file_format)
         for exif in ("auto", "upright", "stored"):
             reader = open_reader("masks", str(tmp_path / "source"), options={"exif": exif})
@@ -139,14 +141,14 @@ class TestPrepared:
                 np.testing.assert_array_equal(sample.image, expected.image)
                 np.testing.assert_array_equal(sample.instance_masks, expected.instance_masks)
 
-    def test_a_choice_made_too_late_is_refused(self, tmp_path: Path) -> None:
+    def test_another_exif_is_refused_after_preparing(self, tmp_path: Path) -> None:
         masks_folder(tmp_path / "source", {"a": (3, True)})
         reader = open_reader("masks", str(tmp_path / "source"))
         prepare(reader, Storage(str(tmp_path / "out")), {"exif": "auto"}, run=run_here())
-        with pytest.raises(InputError, match=r"exif is stored.*\(by auto\): prepare it again with --exif stored"):
+        with pytest.raises(InputError, match=r"exif is stored.* with auto: prepare it again with --exif stored"):
             open_reader("prepared", str(tmp_path / "out"), options={"exif": "stored"})
 
-    def test_shards_of_before_are_read_as_they_were_with_one_warning(
+    def test_shards_of_earlier_versions_are_read_as_stored_with_one_warning(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         masks_folder(tmp_path / "source", {"half": (3, True), "plain": (1, True), "quarter": (6, True)})
@@ -156,7 +158,7 @@ class TestPrepared:
             del item.payload["upright"]
 
         class Before:
-            """Lists what a plan of before holds."""
+            """Lists the items of an earlier version's plan."""
 
             def items(self) -> Any:
                 return items
@@ -172,4 +174,4 @@ class TestPrepared:
         np.testing.assert_array_equal(samples[0].image, np.rot90(scene()[0], 2))
         np.testing.assert_array_equal(samples[2].image, scene()[0])
         (text,) = warnings(caplog)
-        assert "of 3 photos looked at, 1 carry an EXIF orientation" in text
+        assert "of 3 photos checked, 1 carry an EXIF orientation" in text

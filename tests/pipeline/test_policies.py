@@ -1,4 +1,4 @@
-"""What every robot user promises, and what each of the random ones is."""
+"""Properties of all robot users, and the distributions of the random ones."""
 
 from collections import Counter
 from functools import partial
@@ -58,7 +58,7 @@ def at(mask: np.ndarray, click: Click) -> bool:
 
 @st.composite
 def scenes(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray, Clicks]:
-    """Masks of any kind; the clicks so far (at least one, so that no policy is at its first) may repeat."""
+    """Masks of any kind; the clicks so far (at least one, so that no policy is at its first click) may repeat."""
     hw = draw(st.tuples(st.integers(1, 9), st.integers(1, 9)))
     object_mask, mask = draw(hnp.arrays(bool, hw)), draw(hnp.arrays(bool, hw))
     ignore = draw(hnp.arrays(bool, hw, fill=st.just(False)))
@@ -115,7 +115,7 @@ def test_one_pixel_is_clicked_wherever_it_is(name: str, pixel: tuple[int, int]) 
 
 
 @every_policy
-def test_an_image_that_is_all_object(name: str) -> None:
+def test_an_object_may_fill_its_image(name: str) -> None:
     for seed in range(10):
         assert ask(name, ~NOTHING, seed=seed).positive
         false_alarm = ask(name, NOTHING, ~NOTHING, seed=seed)
@@ -124,7 +124,7 @@ def test_an_image_that_is_all_object(name: str) -> None:
 
 
 @every_policy
-def test_clicking_on_when_nothing_helps_ends_with_every_error_clicked(name: str) -> None:
+def test_repeated_clicks_cover_every_error(name: str) -> None:
     object_mask, clicks = box(3, 4, 6, 9), Clicks.none()
     for number in range(15):
         clicks = clicks.add(ask(name, object_mask, clicks=clicks, seed=number))
@@ -133,11 +133,11 @@ def test_clicking_on_when_nothing_helps_ends_with_every_error_clicked(name: str)
 
 
 @every_policy
-def test_with_no_error_and_no_object_the_click_is_the_oracles(name: str) -> None:
+def test_without_error_and_object_the_click_is_the_oracles(name: str) -> None:
     assert ask(name, NOTHING) == Click(y=0, x=0, positive=False)
 
 
-def test_focuscut_is_scipys_exact_transform() -> None:
+def test_focuscut_equals_scipys_exact_transform() -> None:
     rng = np.random.default_rng(5)
     for _ in range(20):
         object_mask, mask = (ndimage.gaussian_filter(rng.standard_normal(HW), 4) > 0 for _ in range(2))
@@ -180,7 +180,7 @@ def test_border_mix_is_the_centre_half_the_time_and_else_near_the_border() -> No
     assert all(depths[int(y), int(x)] <= depths.max() / 4 for y, x in counts)
 
 
-def test_dios_clicks_keep_their_distances_where_they_can() -> None:
+def test_dios_clicks_keep_their_distances_if_they_can() -> None:
     hw = (140, 200)
     object_mask, nothing = box(0, 0, 120, 180, hw), np.zeros(hw, bool)
     depths, rng, clicks = np.sqrt(squared_distances(object_mask)), np.random.default_rng(3), Clicks.none()
@@ -194,7 +194,7 @@ def test_dios_clicks_keep_their_distances_where_they_can() -> None:
         clicks = clicks.add(click)
 
 
-def test_dios_clicks_are_uniform_where_no_distance_can_be_kept() -> None:
+def test_dios_clicks_are_uniform_if_no_distance_can_be_kept() -> None:
     clicks = many(POLICIES["dios_random"], box(4, 4, 5, 12), 1600)
     counts = Counter(click.x for click in clicks)
     assert len(counts) == 8
@@ -205,7 +205,7 @@ def test_dios_clicks_are_uniform_where_no_distance_can_be_kept() -> None:
 TWO = box(5, 5, 30, 30) | box(15, 40, 30, 55)
 
 
-def test_the_realistic_user_takes_the_second_region_now_and_then() -> None:
+def test_the_realistic_user_sometimes_chooses_the_second_region() -> None:
     clicks = many(POLICIES["realistic"], TWO | box(35, 57, 37, 59), 2000)
     assert 0.075 < sum(click.x >= 35 for click in clicks) / 2000 < 0.125
     assert not any(click.y >= 35 for click in clicks), "the third region is never taken"
@@ -215,7 +215,7 @@ def test_the_realistic_user_takes_the_second_region_now_and_then() -> None:
     assert all(click.x >= 35 for click in many(always, TWO))
 
 
-def test_the_realistic_user_keeps_to_the_middle_but_is_never_sure() -> None:
+def test_the_realistic_user_prefers_the_middle() -> None:
     object_mask = box(5, 5, 35, 45)
     depths = np.sqrt(squared_distances(object_mask))
     uniform = depths[object_mask].mean()
@@ -231,9 +231,9 @@ def test_the_realistic_user_keeps_to_the_middle_but_is_never_sure() -> None:
     assert len({(click.y, click.x) for click in many(POLICIES["realistic"], object_mask)}) > 200
 
 
-def test_the_realistic_users_hand_misses_by_its_part_of_the_region() -> None:
+def test_the_realistic_user_misses_in_proportion_to_the_region() -> None:
     object_mask = box(0, 0, 40, 40)
-    centre = Realistic(power=100, second_region=0)  # so keen that only the deepest pixels are chosen
+    centre = Realistic(power=100, second_region=0)  # so large that only the deepest pixels are chosen
     spread = {}
     for jitter in (0.0, 0.05):
         config = Realistic(power=centre.power, jitter=jitter, second_region=0)
@@ -258,12 +258,12 @@ def test_settings_reach_the_realistic_user() -> None:
         ({"second_region": 1.5}, r"realistic\.second_region is 1\.5"),
     ],
 )
-def test_settings_of_the_realistic_user_that_mean_nothing_are_refused(values: dict[str, float], message: str) -> None:
+def test_invalid_settings_of_the_realistic_user_are_refused(values: dict[str, float], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Realistic(**values)
 
 
-def test_regions_come_by_size_and_equal_ones_in_a_fixed_order() -> None:
+def test_regions_are_sorted_by_size_and_ties_are_fixed() -> None:
     object_mask, mask = box(1, 1, 4, 4) | box(20, 20, 30, 30), box(1, 50, 4, 53) | box(10, 1, 13, 4)
     regions = largest_regions(object_mask, NOTHING, mask, Clicks.none(), 9)
     places = [tuple(np.argwhere(region.pixels)[0].tolist()) for region in regions]

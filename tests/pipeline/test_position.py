@@ -13,7 +13,7 @@ INDICES = st.lists(st.integers(0, 40), max_size=30)
 
 
 def blocks_of(indices: list[int], sizes: list[int]) -> Iterator[Batch]:
-    """Blocks of the given sizes, repeated until all indices are in one; each row tells its own index in an image."""
+    """Blocks of the given sizes, repeated until they hold all indices; each row shows its index in an image."""
     start, number = 0, 0
     while start < len(indices):
         part = np.array(indices[start : start + sizes[number % len(sizes)]])

@@ -1,4 +1,4 @@
-"""Prepared data sets: what comes back equals what went in, an interrupted one goes on, and faults are named."""
+"""Prepared data sets: the result equals the source, interrupted preparations resume, and faults are named."""
 
 import io
 import json
@@ -62,7 +62,7 @@ def test_every_reader_comes_back_pixel_for_pixel(name: str, tmp_path: Path) -> N
 
 
 @pytest.mark.check(13)
-def test_what_cannot_be_used_is_counted_and_named(tmp_path: Path) -> None:
+def test_refusals_are_counted_and_named(tmp_path: Path) -> None:
     reader = prepared(READER, tmp_path)
     manifest = json.loads((tmp_path / MANIFEST).read_text())
     assert (manifest["num_rows"], manifest["num_objects"], manifest["num_refused"]) == (7, 21, 4)
@@ -88,7 +88,7 @@ def test_shards_are_plain_parquet_with_cocos_run_lengths(tmp_path: Path) -> None
         np.testing.assert_array_equal(np.repeat(values, entry["runs"]).reshape(mask.shape[::-1]).T, mask)
 
 
-def test_files_keep_their_bytes_unless_the_pixels_were_made_otherwise(tmp_path: Path) -> None:
+def test_files_keep_their_bytes_unless_the_reader_changed_pixels(tmp_path: Path) -> None:
     reader = SMALL["coco"](tmp_path / "source")
     sample = reader.load(reader.items()[0])
     assert schema.encode_image(sample) == Path(sample.origin.file).read_bytes()
@@ -100,7 +100,7 @@ def test_files_keep_their_bytes_unless_the_pixels_were_made_otherwise(tmp_path: 
     assert Image.open(io.BytesIO(kept)).format == "PNG"
 
 
-def test_an_exemplar_comes_back(tmp_path: Path) -> None:
+def test_exemplars_round_trip(tmp_path: Path) -> None:
     sample = fake_sample("s", 1)
     clicks = Clicks.of([(3, 4.5, True), (1, 0, False)])
     row = schema.to_row(replace(sample, exemplar=Exemplar(object_id="b", clicks=clicks)))
@@ -133,7 +133,7 @@ def stopping(after: int, made: list[int]) -> Any:
     return run
 
 
-def test_an_interrupted_preparation_goes_on_and_ends_the_same(tmp_path: Path) -> None:
+def test_an_interrupted_preparation_resumes_and_ends_the_same(tmp_path: Path) -> None:
     storage, made = Storage(str(tmp_path / "out")), list[int]()
     with pytest.raises(KeyboardInterrupt):
         prepare(READER, storage, {"a": 1}, run=stopping(2, made), items_per_part=2)
@@ -142,7 +142,7 @@ def test_an_interrupted_preparation_goes_on_and_ends_the_same(tmp_path: Path) ->
     assert missing_parts(storage, 5) == [2, 3, 4]
     with pytest.raises(InputError, match="other settings"):
         prepare(READER, storage, {"a": 2}, run=run_here(), items_per_part=2)
-    # What is listed is not listed again: the reader may be gone by now, but for its images.
+    # The listing is not repeated: only the reader's images are still needed.
     prepare(replace(READER, num_items=0), storage, {"a": 1}, run=stopping(9, made), items_per_part=2)
     assert made == [0, 1, 2, 3, 4]
     whole = Storage(str(tmp_path / "whole"))
@@ -176,7 +176,7 @@ def test_a_part_that_stopped_halfway_leaves_no_shard(tmp_path: Path, monkeypatch
     assert prepare(READER, storage, {}, run=run_here(), items_per_part=20)["num_rows"] == 7
 
 
-def test_what_killed_writers_left_is_removed(tmp_path: Path) -> None:
+def test_files_of_killed_writers_are_removed(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path))
     (tmp_path / "data").mkdir()
     for name in ("data/.a1.part", "b.part"):
@@ -189,7 +189,7 @@ def test_what_killed_writers_left_is_removed(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob(".*.part"))
 
 
-def test_items_are_a_sequence_that_holds_nothing(tmp_path: Path) -> None:
+def test_items_are_a_lazy_sequence(tmp_path: Path) -> None:
     items = prepared(READER, tmp_path).items()
     assert isinstance(items, PreparedItems)
     listed = list(items)
@@ -220,7 +220,7 @@ def test_a_window_reads_each_row_group_once(tmp_path: Path, monkeypatch: pytest.
     assert len(read) - len(list(items)) // 3 <= len(items.chunk_sizes) + 2
 
 
-def test_faults_of_the_folder_are_said_clearly(tmp_path: Path) -> None:
+def test_faults_of_the_folder_are_clear_errors(tmp_path: Path) -> None:
     reader = prepared(READER, tmp_path / "a")
     item = Item(id="item0008", object_ids=(), payload={"shard": "data/part-000002.parquet", "group": 0, "row": 0})
     damaged = tmp_path / "a" / "data" / "part-000002.parquet"
@@ -230,13 +230,13 @@ def test_faults_of_the_folder_are_said_clearly(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "a" / "data")
     manifest = tmp_path / "a" / MANIFEST
     newer = manifest.read_text().replace('schema_version": 1', 'schema_version": 9')
-    for text, reason in (("[]", "no manifest"), ("{", "no JSON"), (newer, "version 9")):
+    for text, reason in (("[]", "not the manifest"), ("{", "no JSON"), (newer, "version 9")):
         manifest.write_text(text)
         with pytest.raises(InputError, match=reason):
             open_reader("prepared", str(tmp_path / "a"))
 
 
-def test_addresses_that_mean_nothing_are_refused() -> None:
+def test_invalid_addresses_are_refused() -> None:
     for uri in ("s4://bucket/folder", "s3://"):
         with pytest.raises(InputError, match=r"no address|no folder"):
             Storage(uri)

@@ -1,4 +1,4 @@
-"""Prepared data sets in a bucket: a real S3 server on loopback, real requests, and what happens when it goes away."""
+"""Prepared data sets in a bucket: a real S3 server on loopback, real requests, and the loss of the server."""
 
 import json
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ def test_a_bucket_holds_what_a_folder_holds(bucket: str, tmp_path: Path) -> None
         open_reader("prepared", uri, split="val")
 
 
-def test_an_interrupted_upload_goes_on(bucket: str) -> None:
+def test_an_interrupted_upload_resumes(bucket: str) -> None:
     storage = Storage(bucket.format(folder="later"))
     run = run_here(2)
 

@@ -1,4 +1,4 @@
-"""The preview: every mode is found and shown, and what is drawn is where it should be."""
+"""The preview: every mode is found and shown, and drawings are in their place."""
 
 from pathlib import Path
 
@@ -45,12 +45,12 @@ def find(data: DataConfig, wanted: int = 3, max_windows: int = 40) -> Examples:
         ({"recipe": "three_gates", "prob": 0.0, "mix_prob": 0.0}, "none"),
     ],
 )
-def test_the_modes_that_settings_can_give_are_found_and_no_others(given: dict[str, float | str], expected: str) -> None:
+def test_exactly_the_possible_modes_are_found(given: dict[str, float | str], expected: str) -> None:
     data = config(**given)
     assert sorted(modes_of(data.copy_paste)) == sorted(expected.split())
     examples = find(data)
     assert set(expected.split()) <= set(examples.by_mode)
-    # "none" also stands where no partner had a fitting object.
+    # "none" also counts samples for which no partner had a fitting object.
     assert set(examples.by_mode) - {"none"} <= set(expected.split())
     for mode in expected.split():
         rows = examples.by_mode[mode]
@@ -70,17 +70,17 @@ def test_examples_are_rows_of_the_stream_from_the_epoch_on() -> None:
     assert examples.caption("simple") == f"{simple} of {len(rows)} samples"
 
 
-def test_a_rare_mode_is_searched_for_and_its_lack_is_told() -> None:
+def test_rare_modes_are_searched_for_and_missing_ones_reported() -> None:
     rare = config(recipe="exclusive", union_weight=0.02)
     examples = find(rare, wanted=2, max_windows=60)
     assert examples.num_windows > 5
     assert len(examples.by_mode["union"]) == 2
     never = find(config(recipe="exclusive", union_weight=1e-9), wanted=2, max_windows=4)
     assert (never.num_windows, never.by_mode["union"]) == (4, [])
-    assert never.caption("union") == "0 of 40 samples: none to show in 4 windows, 2 were asked for"
+    assert never.caption("union") == "0 of 40 samples: none found in 4 windows, 2 wanted"
 
 
-def test_a_mode_that_never_comes_alone_is_shown_among_others() -> None:
+def test_a_mode_that_is_never_alone_is_shown_in_combinations() -> None:
     examples = find(config(recipe="three_gates", prob=1.0, mix_prob=1.0), wanted=2, max_windows=6)
     assert all(row["mode"] == "simple+distract+mixing" for row in examples.by_mode["distract"])
     assert len(examples.by_mode["distract"]) == 2
@@ -158,5 +158,5 @@ def test_sheet_and_page_show_each_mode(tmp_path: Path) -> None:
     assert "Fakes &amp; more" in page
     sheet = cv2.imread(str(tmp_path / "preview.jpg"), cv2.IMREAD_COLOR_RGB)
     assert sheet is not None
-    # 21 pictures, outlined but for those without an object.
+    # 21 pictures, outlined except for those without an object.
     assert near(sheet, TARGET, 60).sum() > 20 * 21

@@ -57,7 +57,7 @@ def drawn(request: pytest.FixtureRequest) -> tuple[RandomClicksConfig, Statistic
 
 
 def laws(config: RandomClicksConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Expected shares of the numbers of positive and negative clicks, written from the specification."""
+    """Return the expected shares of the numbers of positive and negative clicks (docs/PAPERS.md, RITM: training)."""
     most = config.max_clicks
     one_or_more = config.prob_gamma ** np.arange(most)
     positive = np.append(0, one_or_more / one_or_more.sum()) * (1 - config.merge_objects_prob)
@@ -82,7 +82,7 @@ def assert_same_law(counts: np.ndarray, shares: np.ndarray) -> None:
     assert chi_square < freedom + 4 * np.sqrt(2 * freedom)
 
 
-def test_counts_follow_the_law(drawn: tuple[RandomClicksConfig, Statistics]) -> None:
+def test_counts_follow_the_distribution(drawn: tuple[RandomClicksConfig, Statistics]) -> None:
     config, found = drawn
     positive, negative = laws(config)
     assert_same_law(found.positive, positive)
@@ -135,7 +135,7 @@ def test_erosion_keeps_clicks_inside_but_spares_small_objects() -> None:
     assert seen_at_border
 
 
-def test_objects_taken_for_one_are_each_clicked() -> None:
+def test_merged_objects_are_each_clicked() -> None:
     a, b = rectangle((40, 40), 2, 2, 15, 15), rectangle((40, 40), 20, 20, 8, 8)
     for seed in range(40):
         clicks = draw(DEFAULT, seed, [a, b], np.zeros_like(a))
@@ -144,14 +144,14 @@ def test_objects_taken_for_one_are_each_clicked() -> None:
         assert b[yb, xb]
 
 
-def test_an_empty_target_gets_negative_clicks_only_and_keeps_their_law() -> None:
+def test_an_empty_target_gets_only_negative_clicks_in_the_same_distribution() -> None:
     clicks = [draw(DEFAULT, seed, [], np.zeros((30, 30), bool)) for seed in range(1500)]
     assert not any(c.valid[: DEFAULT.max_clicks].any() for c in clicks)
     counts = np.bincount([c.valid.sum() for c in clicks], minlength=DEFAULT.max_clicks + 1)
     assert_same_law(counts, laws(DEFAULT)[1])
 
 
-def test_a_target_that_fills_the_image_leaves_no_room_for_negative_clicks() -> None:
+def test_a_target_that_fills_the_image_gets_no_negative_clicks() -> None:
     full = np.ones((20, 20), bool)
     assert not any(draw(DEFAULT, s, [full], ~full).valid[DEFAULT.max_clicks :].any() for s in range(20))
 

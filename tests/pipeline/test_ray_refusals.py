@@ -1,4 +1,4 @@
-"""What workers of a real Ray could not use reaches the process that waits as the sentence that it was."""
+"""Refusals of real Ray workers reach the waiting process as their original message."""
 
 import errno
 import os
@@ -38,7 +38,7 @@ def work(function: Callable[..., None], refusals: Refusals, *, final: bool = Fal
 
 @pytest.mark.ray
 @pytest.mark.timeout(120)
-def test_a_final_refusal_is_raised_in_place_of_what_ray_raised(ray_cluster: None) -> None:
+def test_a_final_refusal_replaces_rays_error(ray_cluster: None) -> None:
     with pytest.raises(InputError) as raised, collecting() as refusals:
         work(refuse, refusals, final=True)
     assert type(raised.value) is InputError
@@ -50,7 +50,7 @@ def test_a_final_refusal_is_raised_in_place_of_what_ray_raised(ray_cluster: None
 
 @pytest.mark.ray
 @pytest.mark.timeout(120)
-def test_other_refusals_wait_to_be_asked_for(ray_cluster: None) -> None:
+def test_other_refusals_are_collected(ray_cluster: None) -> None:
     with collecting() as refusals:
         assert refusals.newest() is None
         with pytest.raises(ray.exceptions.RayTaskError, match="ours"):
@@ -68,7 +68,7 @@ def test_other_refusals_wait_to_be_asked_for(ray_cluster: None) -> None:
 
 @pytest.mark.ray
 @pytest.mark.timeout(120)
-def test_a_disk_that_was_full_for_a_worker_is_one_sentence(ray_cluster: None) -> None:
+def test_a_workers_full_disk_is_one_message(ray_cluster: None) -> None:
     with pytest.raises(ray.exceptions.RayTaskError) as raised:
         work(fill, UNCOLLECTED)
     found = str(find_input_error(raised.value))
@@ -78,7 +78,7 @@ def test_a_disk_that_was_full_for_a_worker_is_one_sentence(ray_cluster: None) ->
 
 @pytest.mark.ray
 @pytest.mark.timeout(120)
-def test_actors_that_make_windows_leave_theirs(ray_cluster: None) -> None:
+def test_window_actors_leave_their_refusals(ray_cluster: None) -> None:
     reader = FakeReader(num_items=3, bad=(0, 1, 2))
     config = DataConfig(crop_hw=(32, 32), window_size=3)
     with collecting() as refusals:
@@ -86,4 +86,4 @@ def test_actors_that_make_windows_leave_theirs(ray_cluster: None) -> None:
         with pytest.raises(ray.exceptions.RayError):
             list(stream.iter_rows())
         assert str(refusals.newest()).startswith("none of the 3 items of window ")
-        assert "\n" not in str(refusals.newest())  # Ray's advice on its own settings is not ours
+        assert "\n" not in str(refusals.newest())  # without Ray's advice on its settings

@@ -1,4 +1,4 @@
-"""What every reader promises, then folders of masks and COCO panoptic; COCO instances are in test_coco.py."""
+"""Properties of all readers, then folders of masks and COCO panoptic; COCO instances are in test_coco.py."""
 
 import csv
 import json
@@ -85,7 +85,7 @@ class TestContract:
             assert (first.id, first.objects, first.refused) == (second.id, second.objects, second.refused)
             assert first.origin == second.origin
 
-    def test_its_origin_holds_the_pixels(self, reader: Reader) -> None:
+    def test_the_origin_file_holds_the_pixels(self, reader: Reader) -> None:
         for item in reader.items():
             sample = reader.load(item)
             assert bool(sample.origin.file) == (not isinstance(reader, Scenes | Prepared))
@@ -98,7 +98,7 @@ class TestContract:
 
 
 class TestOpening:
-    def test_unknown_reader_is_answered_with_the_nearest(self) -> None:
+    def test_an_unknown_reader_suggests_the_nearest(self) -> None:
         with pytest.raises(InputError, match="did you mean 'davis'"):
             open_reader("daviss", "/")
 
@@ -230,7 +230,7 @@ class TestMasks:
         items = {item.id: item for item in reader.items()}
         assert len(reader.load(items["fine"]).objects) == 1
         assert reader.load(items["black"]).refused == ("black/1: the mask is empty",)
-        for name, reason in (("alone", "no mask file"), ("small", "8 x 8"), ("text", "no JPEG")):
+        for name, reason in (("alone", "no mask file"), ("small", "8 x 8"), ("text", "not an image")):
             with pytest.raises(BadItem, match=reason):
                 reader.load(items[name])
 
@@ -245,7 +245,7 @@ class TestMasks:
             open_reader("masks", str(tmp_path)).items()
 
     @pytest.mark.parametrize("rule", ["", "above", "above:x", "ids:3", "nonzero,ignore:1", "ids,skip:2", "rgb"])
-    def test_rules_that_make_no_sense_are_refused(self, rule: str, tmp_path: Path) -> None:
+    def test_invalid_rules_are_refused(self, rule: str, tmp_path: Path) -> None:
         SMALL["masks"](tmp_path)
         with pytest.raises(InputError, match="expected nonzero, above:N"):
             open_reader("masks", str(tmp_path), options={"rule": rule})
@@ -290,32 +290,32 @@ def test_real_bsds_objects_are_those_of_its_table(split: str) -> None:
 
 
 class TestSeveral:
-    def test_of_every_images_one_is_listed_and_options_reach_the_reader(self, tmp_path: Path) -> None:
+    def test_one_of_every_images_is_listed_and_options_reach_the_reader(self, tmp_path: Path) -> None:
         SMALL["several"](tmp_path)
         photos = [item.id for item in open_reader("several", str(tmp_path)).items() if item.id.startswith("a/")]
         parts = [{"reader": "coco", "root": "photos", "every": 2, "options": {"crowds": "objects"}}]
         (tmp_path / "several.json").write_text(json.dumps(parts))
         some = open_reader("several", str(tmp_path))
         assert [item.id for item in some.items()] == [f"photos/{name[2:]}" for name in photos[::2]]
-        # A crowd, which the reader takes for an object where it is asked to.
+        # A crowd, which the reader can read as an object by an option.
         assert "photos/12/8" in [name for item in some.items() for name in item.object_ids]
 
     @pytest.mark.parametrize(
         ("text", "named"),
         [
-            ("{", "no list of data sets"),
+            ("{", "not a list of data sets"),
             ("[]", "at least one"),
-            ('[{"reader": "coco", "root": "photos"}, {"reader": "him2k", "root": "other/photos"}]', "each once"),
+            ('[{"reader": "coco", "root": "photos"}, {"reader": "him2k", "root": "other/photos"}]', "each `name` once"),
             ('[{"reader": "coco", "rot": "photos"}]', "did you mean 'root'"),
             ('[{"reader": "coco", "root": "photos", "every": 0}]', "at least 1"),
             ('[{"reader": "coco", "root": "photos", "every": 2.5}]', "every is 2.5, which must be of type int"),
             ('[{"reader": "coco", "root": "photos", "options": {"categories": ["a"]}}]', "must be text"),
-            ('[{"reader": "several", "root": "."}]', "another one"),
-            ('[{"root": "photos"}]', "another one"),
+            ('[{"reader": "several", "root": "."}]', "another reader"),
+            ('[{"root": "photos"}]', "another reader"),
             ("{}", "it is a dict"),
         ],
     )
-    def test_a_list_that_is_none_is_refused(self, text: str, named: str, tmp_path: Path) -> None:
+    def test_invalid_lists_are_refused(self, text: str, named: str, tmp_path: Path) -> None:
         SMALL["several"](tmp_path)
         (tmp_path / "several.json").write_text(text)
         with pytest.raises(InputError, match=named):

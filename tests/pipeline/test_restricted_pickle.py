@@ -1,4 +1,4 @@
-"""Pickles are read as data: whatever else they hold is refused by name, and nothing in them runs."""
+"""Pickles are read as data: everything else in them is refused by name, and nothing in them runs."""
 
 import os
 import pickle
@@ -36,13 +36,13 @@ DTYPES = ["u1", "i2", "<u4", ">i8", "f2", "f4", ">f8", "?"]
 
 @given(value=plain, protocol=st.integers(0, pickle.HIGHEST_PROTOCOL))
 @settings(max_examples=200, deadline=None)
-def test_plain_data_comes_back(value: Any, protocol: int) -> None:
+def test_plain_data_round_trips(value: Any, protocol: int) -> None:
     assert load_pickle(pickle.dumps(value, protocol)) == value
 
 
 @given(data=st.data(), protocol=st.integers(0, pickle.HIGHEST_PROTOCOL), dtype=st.sampled_from(DTYPES))
 @settings(max_examples=200, deadline=None)
-def test_arrays_and_scalars_come_back(data: st.DataObject, protocol: int, dtype: str) -> None:
+def test_arrays_and_scalars_round_trip(data: st.DataObject, protocol: int, dtype: str) -> None:
     shape = data.draw(st.lists(st.integers(0, 4), max_size=3).map(tuple))
     array = data.draw(arrays(np.dtype(dtype), shape))
     if data.draw(st.booleans()):
@@ -55,7 +55,7 @@ def test_arrays_and_scalars_come_back(data: st.DataObject, protocol: int, dtype:
 
 
 class Call:
-    """Pickles as a call of `function`."""
+    """An object that pickles as a call of `function`."""
 
     def __init__(self, function: Callable[..., Any], *args: Any) -> None:
         self.call = function, args
@@ -65,7 +65,7 @@ class Call:
 
 
 def hostile(mark: Path) -> dict[str, bytes]:
-    """Pickles that would leave the file `mark` if anything in them ran, by the name they are refused for."""
+    """Return pickles that would write the file `mark` if anything in them ran, by the name that is refused."""
     touch = f"open({str(mark)!r}, 'w').close()"
     calls = {
         "posix.system": Call(os.system, f"touch {mark}"),
@@ -100,12 +100,12 @@ def test_hostile_pickles_are_refused_and_nothing_runs(tmp_path: Path) -> None:
             assert name in str(caught.value)
             assert "not plain data" in str(caught.value)
     assert not mark.exists()
-    # They would have run: the same bytes, read by Python.
+    # Python's unpickler does run the same bytes.
     pickle.loads(pickles["posix.system"])
     assert mark.exists()
 
 
-# GLOBAL of a name that may be called, for hand-written pickles.
+# GLOBAL of a name that may be called, for hand-written pickles
 RECONSTRUCT = b"cnumpy.core.multiarray\n_reconstruct\n"
 DTYPE = b"cnumpy\ndtype\n(S'u1'\nI0\nI1\ntR"
 
@@ -116,13 +116,13 @@ DTYPE = b"cnumpy\ndtype\n(S'u1'\nI0\nI1\ntR"
         (pickle.dumps(np.array([print], object)), "not plain data|unknown type|'O8'"),
         (pickle.dumps(np.array(["text"])), "'U4'"),
         (pickle.dumps(np.datetime64("2020")), "'M8'"),
-        # An array of 16 numbers that brings 3, and one of a shape that no memory holds.
+        # An array of 16 numbers that has 3, and one of a shape that exceeds any memory.
         (RECONSTRUCT + b"(tR(I1\n(I16\nt" + DTYPE + b"I00\nS'abc'\ntb.", "shape"),
         (RECONSTRUCT + b"(tR(I1\n(L99999999999999999999L\nt" + DTYPE + b"I00\nS'abc'\ntb.", "shape"),
         (RECONSTRUCT + b"(tR(I1\n(I-3\nt" + DTYPE + b"I00\nS'abc'\ntb.", "shape"),
         (RECONSTRUCT + b"(tR}b.", "broken"),
-        # Giving attributes or defaults to what may only be called.
-        (RECONSTRUCT + b"}S'__call__'\nI1\nsb.", "a change to what it only may call"),
+        # Setting attributes or defaults of a name that may only be called.
+        (RECONSTRUCT + b"}S'__call__'\nI1\nsb.", "a change to a name that it may only call"),
         (b"c__builtin__\nset\n(I5\ntR.", "broken"),
         (b"c__builtin__\nbytearray\n(I99999999999\ntR.", "unknown form"),
         (b"c__builtin__\nbytes\n(I99999999999\ntR.", "unknown form"),
@@ -134,18 +134,18 @@ DTYPE = b"cnumpy\ndtype\n(S'u1'\nI0\nI1\ntR"
         (b"\x80\x04\x8e" + struct.pack("<Q", 1 << 60) + b"abc.", "broken"),
     ],
 )
-def test_broken_and_cunning_pickles_are_one_error(data: bytes, reason: str) -> None:
+def test_broken_and_crafted_pickles_are_one_error(data: bytes, reason: str) -> None:
     with pytest.raises(InputError, match=reason):
         load_pickle(data)
 
 
 def test_a_large_memo_number_costs_nothing() -> None:
-    """LONG_BINPUT of 2**32 - 1: the unpickler in C makes room for as many."""
+    """LONG_BINPUT of 2**32 - 1, for which the unpickler in C allocates that many entries."""
     assert load_pickle(b"]r\xff\xff\xff\xff.") == []
 
 
-def test_messages_never_show_what_has_no_end() -> None:
-    """A tuple of a tuple ... twice each: its text would be 2**60 long."""
+def test_messages_never_show_endless_values() -> None:
+    """A tuple of a tuple ... twice each: its text would have a length of 2**60."""
     nested = b"(t" + b"q\x00h\x00\x86" * 60
     for data in (
         RECONSTRUCT + b"(tR(I1\n" + nested + DTYPE + b"I00\nS''\ntb.",
@@ -160,7 +160,7 @@ def test_messages_never_show_what_has_no_end() -> None:
 
 @given(data=st.data())
 @settings(max_examples=300, deadline=None)
-def test_damaged_pickles_never_do_more_than_fail(data: st.DataObject) -> None:
+def test_damaged_pickles_only_fail(data: st.DataObject) -> None:
     value = ([np.arange(6, dtype=np.uint8)], {0: (0, 1), 1: None}, {"a"}, b"xyz", "text")
     damaged = bytearray(pickle.dumps(value, data.draw(st.integers(0, 5))))
     for _ in range(data.draw(st.integers(1, 4))):

@@ -22,14 +22,14 @@ def test_painting_undoes_run_lengths(labels: np.ndarray) -> None:
     ("runs", "value", "reason"),
     [([3, 2], 1, "add up to 6"), ([], 1, "add up"), ([7, -1], 1, "add up"), ([0, 6], 0, "value 0")],
 )
-def test_runs_that_lie_are_refused(runs: list[int], value: int, reason: str) -> None:
+def test_runs_that_do_not_fit_are_refused(runs: list[int], value: int, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         paint([(np.array(runs, np.int32), value)], (2, 3))
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(arrays(np.bool_, HW, elements=st.booleans()) | st.just(np.zeros(HW, bool)), max_size=6))
-def test_packing_runs_is_packing_masks(masks: list[np.ndarray]) -> None:
+def test_packing_runs_equals_packing_masks(masks: list[np.ndarray]) -> None:
     image, ignore = np.zeros((*HW, 3), np.uint8), np.eye(*HW, dtype=bool)
     named = [(f"o{n}", f"c{n % 2}", mask) for n, mask in enumerate(masks)]
     expected = pack_objects("s", image, named, ignore, ["z: gone"])

@@ -27,7 +27,7 @@ def test_every_epoch_visits_each_item_once(order: Order) -> None:
 
 @settings(max_examples=80, deadline=None)
 @given(ORDERS)
-def test_a_window_takes_whole_chunks_as_many_as_the_others(order: Order) -> None:
+def test_windows_take_equal_numbers_of_whole_chunks(order: Order) -> None:
     chunk_of = np.repeat(np.arange(len(order.chunk_sizes)), order.chunk_sizes)
     counts = []
     for number in range(2 * order.windows_per_epoch):
@@ -64,13 +64,13 @@ def test_starting_anywhere_equals_the_tail(order: Order, start_index: int) -> No
     assert whole[first] == order.window(first)
 
 
-def test_epochs_and_seeds_have_their_own_order() -> None:
+def test_orders_differ_between_epochs_and_seeds() -> None:
     for sizes in ([1] * 50, [5] * 10):
         orders = {Order(sizes, 50, seed).window(number).item_numbers for number in range(3) for seed in range(3)}
         assert len(orders) == 9
 
 
-def test_any_two_items_of_different_chunks_meet_and_rows_of_a_chunk_do_not_stay_in_line() -> None:
+def test_items_of_different_chunks_meet_and_chunks_are_shuffled() -> None:
     order = Order([4] * 6, 8, 0)
     met = np.zeros((24, 24), bool)
     for number in range(60 * order.windows_per_epoch):

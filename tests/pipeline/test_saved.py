@@ -1,4 +1,4 @@
-"""A stored config beside the one at hand: what it lacks is its default, and what differs has a name."""
+"""A stored config compared with the current one: missing fields have their defaults, and differences are named."""
 
 import dataclasses
 import json
@@ -32,7 +32,7 @@ class Whole:
 
 @dataclass(frozen=True, kw_only=True)
 class LaterPart(Part):
-    """Part as a later version has it."""
+    """Part in a later version."""
 
     novelty: int = 7
 
@@ -50,7 +50,7 @@ def without(saved: dict[str, Any], path: str) -> dict[str, Any]:
     return copy
 
 
-def test_what_is_stored_agrees_with_itself() -> None:
+def test_a_stored_config_equals_itself() -> None:
     assert differences(as_dict(GIVEN), GIVEN) == ""
     assert differences(json.loads(json.dumps(as_dict(GIVEN))), GIVEN) == ""
 
@@ -89,7 +89,7 @@ def test_a_field_that_is_unknown_here_is_named() -> None:
     assert differences(saved, GIVEN) == "part.novelty: saved 1, unknown to this version"
 
 
-def test_all_differences_are_named_but_not_more_than_people_read() -> None:
+def test_differences_are_named_up_to_a_limit() -> None:
     saved = as_dict(dataclasses.replace(GIVEN, steps=4, part=Part(rate=0.1)))
     assert differences(saved, GIVEN) == "steps: given 3, saved 4; part.rate: given 0.5, saved 0.1"
     many = {f"n{k}": k for k in range(9)}
@@ -118,19 +118,19 @@ def test_settings_leave_out_what_may_change_and_add_what_follows() -> None:
     assert differences(saved, pickle.loads(pickle.dumps(given))) == ""
 
 
-def test_parts_that_came_on_or_went_off_are_named() -> None:
+def test_added_and_removed_parts_are_named() -> None:
     cascade = as_dict(Refinement((Cascade(steps=2),)))
     assert differences(cascade, Refinement()).startswith("cascade: given null, saved {")
     assert differences(as_dict(Refinement()), Refinement((Cascade(steps=2),))).startswith("cascade: given {")
     assert differences(cascade, Refinement((Cascade(steps=3),))) == "cascade.steps: given 3, saved 2"
 
 
-def test_what_is_no_config_is_compared_as_a_whole() -> None:
+def test_values_that_are_not_configs_are_compared_as_a_whole() -> None:
     assert differences(None, {}) == "all: given {}, saved null"
     assert differences(["a"], ("a",)) == ""
 
 
-def test_nothing_of_a_key_is_stored_or_named() -> None:
+def test_keys_are_neither_stored_nor_named() -> None:
     secret = dataclasses.replace(GIVEN, root="s3://key:hush@bucket/set")
     assert as_dict(secret)["root"] == "s3://bucket/set"
     assert differences(as_dict(secret), secret) == ""

@@ -46,7 +46,7 @@ def test_objects_are_visible_and_differ_from_what_surrounds_them() -> None:
             assert np.abs(inside.mean(axis=0) - background.mean(axis=0)).max() > 5
 
 
-def test_size_and_number_of_objects_are_as_asked() -> None:
+def test_size_and_number_of_objects_follow_the_settings() -> None:
     options = {"num_images": "2", "height": "100", "width": "90", "num_objects": "1"}
     reader = open_reader("scenes", options=options)
     for item in reader.items():

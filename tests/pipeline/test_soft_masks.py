@@ -1,4 +1,4 @@
-"""Masks whose values are no labels: in an alpha channel, compressed with loss, or with smoothed edges."""
+"""Masks whose values are not labels: in an alpha channel, with lossy compression, or with smoothed edges."""
 
 import logging
 from collections import Counter
@@ -86,7 +86,7 @@ SOFT = {
 
 
 @pytest.mark.parametrize("kind", SOFT)
-def test_a_soft_mask_is_cut_in_the_middle_and_said_to_be_soft(kind: str, tmp_path: Path) -> None:
+def test_soft_masks_get_the_middle_as_threshold_and_a_warning(kind: str, tmp_path: Path) -> None:
     notes = Counter[str]()
     (found,) = read(tmp_path, "nonzero", SOFT[kind](), notes)
     assert iou(found, discs(255, 255) > 0) > 0.985
@@ -94,12 +94,12 @@ def test_a_soft_mask_is_cut_in_the_middle_and_said_to_be_soft(kind: str, tmp_pat
 
 
 @pytest.mark.parametrize("kind", SOFT)
-def test_the_values_of_a_soft_mask_are_no_object_numbers(kind: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"values are no object numbers: .* PNG .* nonzero or above:N"):
+def test_values_of_a_soft_mask_are_not_object_numbers(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"values are not object numbers: .* PNG .* nonzero or above:N"):
         read(tmp_path, "ids", SOFT[kind]())
 
 
-def test_a_threshold_of_ones_own_stands(tmp_path: Path) -> None:
+def test_an_explicit_threshold_is_kept(tmp_path: Path) -> None:
     soft, notes = smoothed(255), Counter[str]()
     (found,) = read(tmp_path, "above:200", encode(Image.fromarray(soft)), notes)
     np.testing.assert_array_equal(found, soft > 200)
@@ -147,7 +147,7 @@ LABELS = {
 
 @pytest.mark.parametrize("write_as", ["png", "palette", "tiff", "bmp", "webp", "16 bits", "16 bits in colour"])
 @pytest.mark.parametrize("kind", LABELS)
-def test_labels_are_never_cut(kind: str, write_as: str, tmp_path: Path) -> None:
+def test_labels_get_no_threshold(kind: str, write_as: str, tmp_path: Path) -> None:
     labels = LABELS[kind]()
     data = {
         "png": lambda: encode(Image.fromarray(labels)),
@@ -168,7 +168,7 @@ def test_labels_are_never_cut(kind: str, write_as: str, tmp_path: Path) -> None:
     assert not +notes
 
 
-def test_palettes_and_one_bit_are_labels_whatever_they_hold(tmp_path: Path) -> None:
+def test_palettes_and_one_bit_masks_are_always_labels(tmp_path: Path) -> None:
     assert len(read(tmp_path, "ids", encode(palette_of(smoothed(255))))) == len(np.unique(smoothed(255))) - 1
     (found,) = read(tmp_path, "nonzero", encode(palette_of(smoothed(255))))
     np.testing.assert_array_equal(found, smoothed(255) > 0)
@@ -176,7 +176,7 @@ def test_palettes_and_one_bit_are_labels_whatever_they_hold(tmp_path: Path) -> N
         read(tmp_path, "ids", data)
 
 
-def test_a_value_to_ignore_is_no_edge(tmp_path: Path) -> None:
+def test_an_ignored_value_is_not_a_smoothed_edge(tmp_path: Path) -> None:
     mask = discs(255)
     band = cv2.dilate(mask, np.ones((3, 3), np.uint8)) - mask > 0
     mask[band] = 128
@@ -210,7 +210,7 @@ def black_palette() -> Image.Image:
 
 
 @pytest.mark.parametrize("kind", ALPHA)
-def test_a_mask_in_the_alpha_channel_alone_is_the_mask(kind: str, tmp_path: Path) -> None:
+def test_a_mask_only_in_the_alpha_channel_is_read(kind: str, tmp_path: Path) -> None:
     for rule in ("nonzero", "ids", "above:100"):
         notes = Counter[str]()
         (found,) = read(tmp_path, rule, ALPHA[kind](), notes)
@@ -220,7 +220,7 @@ def test_a_mask_in_the_alpha_channel_alone_is_the_mask(kind: str, tmp_path: Path
 
 @pytest.mark.parametrize("transparency", [0, bytes([0]), bytes([0] + [255] * 255)])
 @pytest.mark.parametrize("levels", [(1, 2), (5, 5), (3, 200)])
-def test_numbers_of_a_black_palette_stay_where_0_is_transparent(
+def test_black_palettes_keep_their_numbers_if_0_is_transparent(
     levels: tuple[int, int], transparency: int | bytes, tmp_path: Path
 ) -> None:
     image = Image.fromarray(discs(*levels)).convert("P")
@@ -238,7 +238,7 @@ def test_numbers_of_a_black_palette_stay_where_0_is_transparent(
 
 
 def reduced(mask: np.ndarray, colors: int = 2) -> Image.Image:
-    """A palette file as Pillow makes it of a picture, in which white comes first."""
+    """A palette file as Pillow makes it from a picture, in which white comes first."""
     image = Image.fromarray(mask).convert("RGB").quantize(colors)
     assert (image.getpalette() or [0])[0] > 127
     return image
@@ -265,7 +265,7 @@ def test_a_picture_of_many_grays_is_soft_and_no_list_of_objects(tmp_path: Path) 
     image = reduced(smoothed(255, 255), 256)
     (found,) = read(tmp_path, "nonzero", encode(image))
     assert iou(found, discs(255, 255) > 0) > 0.985
-    with pytest.raises(ValueError, match="no object numbers"):
+    with pytest.raises(ValueError, match="not object numbers"):
         read(tmp_path, "ids", encode(image))
 
 
@@ -307,7 +307,7 @@ def with_palette(mask: np.ndarray, *colours: int | tuple[int, int, int]) -> Imag
 
 @pytest.mark.parametrize("transparency", [0, bytes([0]), bytes([0, 255, 255])])
 @pytest.mark.parametrize("levels", [(1, 2), (1, 1)])
-def test_a_palette_of_grays_keeps_its_numbers_where_0_is_transparent(
+def test_gray_palettes_keep_their_numbers_if_0_is_transparent(
     levels: tuple[int, int], transparency: int | bytes, tmp_path: Path
 ) -> None:
     data = encode(with_palette(discs(*levels), 255, 0, 128), transparency=transparency)
@@ -320,16 +320,14 @@ def test_a_palette_of_grays_keeps_its_numbers_where_0_is_transparent(
 
 
 @pytest.mark.parametrize("grays", [(255, 0, 128), (255, 0, 0), (40, 0, 128), (0, 128, 0)])
-def test_grays_that_tell_other_objects_than_their_numbers_are_no_object_numbers(
-    grays: tuple[int, int, int], tmp_path: Path
-) -> None:
+def test_gray_palettes_that_contradict_their_numbers_are_refused(grays: tuple[int, int, int], tmp_path: Path) -> None:
     data = encode(with_palette(discs(1, 2), *grays))
     with pytest.raises(ValueError, match=r"does not rise with its numbers.*save the numbers as gray values"):
         read(tmp_path, "ids", data)
     read(tmp_path, "nonzero", data)
 
 
-def test_grays_that_tell_the_same_objects_as_their_numbers_are_read(tmp_path: Path) -> None:
+def test_gray_palettes_that_agree_with_their_numbers_are_read(tmp_path: Path) -> None:
     parts = read(tmp_path, "ids", encode(with_palette(discs(1, 2), 0, 200, 100)))
     np.testing.assert_array_equal(np.stack(parts), [discs(0, 2) > 0, discs(1) > 0])
 
@@ -339,7 +337,7 @@ def test_grays_that_tell_the_same_objects_as_their_numbers_are_read(tmp_path: Pa
     [(255, 0, (255, 0, 0)), ((255, 255, 254), 0), ((253, 255, 254), (0, 2, 1), (9, 200, 0))],
     ids=str,
 )
-def test_colours_that_do_not_occur_and_grays_that_are_slightly_off_make_no_difference(
+def test_unused_colours_and_near_grays_make_no_difference(
     colours: tuple[int | tuple[int, int, int], ...], tmp_path: Path
 ) -> None:
     for mask in (discs(255, 255) > 0, np.ones(HW, bool)):
@@ -361,7 +359,7 @@ def test_colours_that_do_not_occur_and_grays_that_are_slightly_off_make_no_diffe
     ],
     ids=str,
 )
-def test_colours_that_occur_and_grays_among_colours_are_numbers(
+def test_used_colours_and_grays_among_colours_are_numbers(
     levels: tuple[int, int], colours: tuple[int | tuple[int, int, int], ...], tmp_path: Path
 ) -> None:
     (tmp_path / "mask").write_bytes(encode(with_palette(discs(*levels), *colours)))
@@ -375,7 +373,7 @@ def test_numbers_in_the_alpha_channel_are_objects(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.stack(parts), [discs(1) == 1, discs(0, 2) == 2])
 
 
-def test_where_colours_vary_they_count_and_one_alpha_for_all_does_not(tmp_path: Path) -> None:
+def test_varying_colours_count_and_a_constant_alpha_does_not(tmp_path: Path) -> None:
     colours, alpha = discs(255, 0), discs(0, 255)
     for channel in (alpha, np.full(HW, 255, np.uint8), np.zeros(HW, np.uint8)):
         notes = Counter[str]()
@@ -398,7 +396,7 @@ def folders_reader(root: Path) -> Reader:
 
 
 @pytest.mark.parametrize("opened", [masks_reader, folders_reader])
-def test_a_data_set_says_once_how_its_masks_are_read(
+def test_a_data_set_reports_once_how_its_masks_are_read(
     opened: Callable[[Path], Reader], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     root = write(
@@ -417,13 +415,11 @@ def test_a_data_set_says_once_how_its_masks_are_read(
     assert all(sample is not None and len(sample.objects) == 1 for sample in samples)
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 2
-    assert any("1 of 4 masks hold their mask in the alpha channel" in text for text in said)
+    assert any("1 of 4 masks have the same colour everywhere, so their alpha channel" in text for text in said)
     assert any("2 of 4 masks are soft" in text and "above:N" in text for text in said)
 
 
-def test_soft_masks_are_refused_by_name_where_their_values_should_be_objects(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_soft_masks_are_refused_by_name_for_ids(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     root = write(
         tmp_path, {f"{name}.jpg": SOFT["jpeg"]() for name in "abc"} | {"d.png": encode(palette_of(discs(1, 2)))}
     )
@@ -432,7 +428,7 @@ def test_soft_masks_are_refused_by_name_where_their_values_should_be_objects(
     assert [item.object_ids for item in items] == [*((f"{name}/unreadable",) for name in "abc"), ("d/1", "d/2")]
     (said,) = [record.getMessage() for record in caplog.records]
     assert "3 masks cannot be listed, the first is a.jpg: its " in said
-    with pytest.raises(BadItem, match=r"a: mask a.jpg: its .* values are no object numbers: .*compressed"):
+    with pytest.raises(BadItem, match=r"a: mask a.jpg: its .* values are not object numbers: its compression"):
         masks_reader(root, "ids").load(items[0])
 
 

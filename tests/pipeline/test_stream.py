@@ -53,7 +53,7 @@ def test_rows_have_the_promised_shapes_and_types() -> None:
         assert np.array_equal(row["object_mask"][y, x] == 1, positive)
 
 
-def test_every_epoch_shows_each_item_once_and_never_the_same_way() -> None:
+def test_every_epoch_shows_each_item_once_with_new_augmentation() -> None:
     rows = take(READER, CONFIG, 30)
     assert [int(row["index"]) for row in rows] == list(range(30))
     assert [int(row["window"]) for row in rows] == [w for e in range(3) for w in [2 * e] * 4 + [2 * e + 1] * 6]
@@ -106,7 +106,7 @@ def test_each_item_is_decoded_once_an_epoch() -> None:
 
 
 @pytest.mark.parametrize("bad", [(), (1, 3)])
-def test_samples_of_one_view_show_it_with_targets_and_clicks_of_their_own(bad: tuple[int, ...]) -> None:
+def test_samples_of_one_view_have_separate_targets_and_clicks(bad: tuple[int, ...]) -> None:
     reader = CountingReader(num_items=10, bad=bad)
     rows = take(reader, replace(CONFIG, window_size=5, targets_per_view=2, copy_paste=CopyPasteConfig()), 40)
     assert [int(row["index"]) for row in rows] == list(range(40))
@@ -120,10 +120,10 @@ def test_samples_of_one_view_show_it_with_targets_and_clicks_of_their_own(bad: t
     assert len({view[0]["image"].tobytes() for view in views}) == len(views) == 24
     assert targets > 5
     assert clicks > 12
-    assert sum(reader.loads.values()) == len(views), "what no sample shows is not decoded"
+    assert sum(reader.loads.values()) == len(views), "images that no sample shows are not decoded"
 
 
-def test_a_bad_item_is_named_and_another_of_its_window_stands_in() -> None:
+def test_a_bad_item_is_named_and_replaced_from_its_window() -> None:
     reader = FakeReader(num_items=10, bad=(1,), empty=(2,), broken=(3,), with_refused=(4,))
     rows = take(reader, CONFIG, 20)
     usual = take(READER, CONFIG, 20)
@@ -151,10 +151,10 @@ def test_masks_of_another_size_are_refused_by_name() -> None:
             return replace(sample, image=sample.image[1:]) if item.id == "item0000" else sample
 
     refused = [row["refused"] for row in take(Crooked(num_items=4), CONFIG, 4) if row["refused"]]
-    assert refused == ["item0000: masks of (60, 80) and (60, 80) pixels, expected the image's (59, 80)"]
+    assert refused == ["item0000: the masks have (60, 80) and (60, 80) pixels: expected the image's (59, 80)"]
 
 
-def test_a_window_without_anything_to_use_is_an_error_that_says_why() -> None:
+def test_a_window_without_usable_items_is_an_error_with_reasons() -> None:
     with pytest.raises(InputError, match=r"none of the 3 items of window 0 .* item000\d: the file is cut short"):
         take(FakeReader(num_items=3, bad=(0, 1, 2)), CONFIG, 1)
 
@@ -164,7 +164,7 @@ def test_a_lone_item_is_its_own_partner() -> None:
     assert {row["partner"] for row in rows if row["mode"]} >= {"item0000"}
 
 
-def test_crops_without_objects_ask_for_no_positive_click() -> None:
+def test_crops_without_objects_get_no_positive_click() -> None:
     config = replace(CONFIG, min_object_area=10**6, copy_paste=CopyPasteConfig())
     for row in take(READER, config, 10):
         assert not row["object_mask"].any()
@@ -187,7 +187,10 @@ def test_collate_stacks_and_split_undoes_it() -> None:
         ({"window_size": 0}, "window_size is 0"),
         ({"seed": -1}, "seed is -1"),
         ({"targets_per_view": 0}, "targets_per_view is 0"),
-        ({"targets_per_view": 2, "copy_paste": CopyPasteConfig(recipe="exclusive")}, "expected 'none', for copy-paste"),
+        (
+            {"targets_per_view": 2, "copy_paste": CopyPasteConfig(recipe="exclusive")},
+            "expected 'none', because copy-paste",
+        ),
         ({"keep_background_prob": 2.0}, "keep_background_prob is 2.0"),
     ],
 )

@@ -1,4 +1,4 @@
-"""How small an object may be, taken from the data, and data that shows training nothing."""
+"""The smallest area of a target, computed from the data, and data without any targets."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -22,7 +22,7 @@ OWN = ("cpu_xtiny", "finetune")
 
 @dataclass(frozen=True)
 class Squares:
-    """Images of noise, each with three squares of a side that `sides` gives in turn; `opened` notes what is loaded."""
+    """Images of noise with three squares each, whose sides cycle through `sides`; `opened` records loaded images."""
 
     sides: tuple[int, ...]
     num_items: int = 40
@@ -84,7 +84,7 @@ def test_the_floor_is_the_tenth_percentile_at_the_training_scale(
     assert floor(reader, data) == pytest.approx(np.clip(wanted, 20, 1000), rel=0.0 if scale[0] == scale[1] else 0.15)
 
 
-def test_it_is_bounded_and_follows_from_the_seed() -> None:
+def test_the_floor_is_bounded_and_follows_from_the_seed() -> None:
     small, large = Squares(sides=(4,)), Squares(sides=(70,))
     data = data_of("finetune")
     assert floor(small, data) == 20
@@ -99,7 +99,7 @@ def test_it_is_bounded_and_follows_from_the_seed() -> None:
     assert set(many.opened) != seen
 
 
-def test_where_nothing_can_be_read_the_bound_stands() -> None:
+def test_without_readable_images_the_floor_is_its_bound() -> None:
     assert floor(Squares(sides=(9,), broken=True), data_of("cpu_xtiny")) == 300
 
 
@@ -115,7 +115,7 @@ def test_areas_of_images_that_fit_the_crop_do_not_depend_on_their_size() -> None
 
 
 @pytest.mark.parametrize("recipe", AUGMENT_RECIPES)
-def test_whole_areas_are_those_that_augmentation_gives(recipe: str) -> None:
+def test_whole_areas_equal_those_after_augmentation(recipe: str) -> None:
     reader = Squares(sides=(40,))
     sample = reader.load(reader.items()[0])
     rng = np.random.default_rng(0)
@@ -128,7 +128,7 @@ def test_whole_areas_are_those_that_augmentation_gives(recipe: str) -> None:
         assert 1600 * low**2 <= found.min() <= found.max() <= 1600 * high**2
 
 
-def test_a_floor_that_is_settled_says_the_same_whatever_bounded_it() -> None:
+def test_resolved_configs_do_not_keep_their_bound() -> None:
     reader = Squares(sides=(20,))
     data = data_of("cpu_xtiny")
     known = settled(data, reader, reader.items())
@@ -144,7 +144,7 @@ def test_published_runs_keep_their_floors(preset: str) -> None:
 
 
 @pytest.mark.networks
-def test_data_that_shows_training_nothing_is_refused() -> None:
+def test_data_without_targets_is_refused() -> None:
     reader = Squares(sides=(7,))
     data = data_of("finetune", min_object_area=1000, max_auto_area=1000)
     with pytest.raises(
@@ -156,21 +156,21 @@ def test_data_that_shows_training_nothing_is_refused() -> None:
         check_targets(reader, reader.items(), replace(data, augment=AugmentConfig(scale=(0.001, 0.001))))
 
 
-def test_looking_for_an_object_ends_with_the_first() -> None:
+def test_the_search_for_an_object_ends_with_the_first() -> None:
     reader = Squares(sides=(60,))
     check_targets(reader, reader.items(), data_of("finetune", min_object_area=1000))
     assert len(reader.opened) == 1
-    # One in forty has a large object: it is found, however late it comes.
+    # One image in forty has a large object, which is found however late it comes.
     mixed = Squares(sides=(7,) * 39 + (60,))
     check_targets(mixed, mixed.items(), data_of("finetune", min_object_area=1000))
 
 
-def test_images_that_cannot_be_used_are_others_business() -> None:
+def test_unusable_images_end_the_check_without_an_error() -> None:
     reader = Squares(sides=(7,), broken=True, num_items=3)
     check_targets(reader, reader.items(), data_of("finetune", min_object_area=1000))
     assert len(reader.opened) == 4 * STRETCH
 
 
 @pytest.mark.parametrize(("keep", "limit"), [(0.0, 0.2), (0.05, 0.2), (0.1, 0.3), (1.0, 3.0)])
-def test_how_many_empty_samples_are_too_many(keep: float, limit: float) -> None:
+def test_the_share_of_empty_samples_that_warns(keep: float, limit: float) -> None:
     assert most_empty(keep) == pytest.approx(limit)

@@ -1,4 +1,4 @@
-"""YOLO segmentation labels and folders of a mask per object: rules, refusals and real sets."""
+"""YOLO segmentation labels, and folders of a mask per object: rules, refusals and real data sets."""
 
 import logging
 from pathlib import Path
@@ -105,7 +105,7 @@ class TestYolo:
             _, read = yolo._polygon(yolo_line(0, *pixels), HW, corners)
             np.testing.assert_array_equal(read, expected)
 
-    def test_the_corners_say_what_they_are(self) -> None:
+    def test_whole_corners_are_pixels_and_others_are_edges(self) -> None:
         traced = "0 0.1 0.2 0.5 0.2 0.5 0.6"
         for drawn in ("0 0.1 0.2 0.51 0.2 0.5 0.6", "0 0.1 0.2 1 0.2 0.5 0.6"):
             by_rule = {
@@ -137,7 +137,7 @@ class TestYolo:
     def test_a_box_may_count_the_pixels_of_a_small_image(
         self, side: int, orientation: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """As OpenCV's boundingRect does around a traced contour: max - min + 1, in an image `side` wide."""
+        """Like OpenCV's boundingRect around a traced contour: max - min + 1, in an image `side` wide."""
         hw = (side * 2, side)
         save(picture(0, hw if orientation == 1 else (side, side * 2)), tmp_path / "images" / "a.png")
         with Image.open(tmp_path / "images" / "a.png") as image:
@@ -162,7 +162,7 @@ class TestYolo:
         assert len(open_reader("yolo", str(tmp_path)).items()) == 1
 
     def test_a_polygon_whose_first_corners_are_no_box_keeps_them(self) -> None:
-        """The centre and the size lie among the corners of an object near the origin; both must be its box's."""
+        """Centre and size lie among the corners of an object near the origin; both must be those of its box."""
         rest = [0.02, 0.02, 0.1, 0.02, 0.1, 0.1, 0.02, 0.1]
         for x, y, width, height in ((0.06, 0.06, 0.09, 0.08), (0.05, 0.06, 0.08, 0.08), (0.06, 0.06, 0.08, 0.09)):
             texts = [f"{value:.6f}" for value in (x, y, width, height, *rest)]
@@ -181,7 +181,7 @@ class TestYolo:
     def test_boxes_as_tools_write_them_are_recognised(
         self, hw: tuple[int, int], corners: list[tuple[float, float]], decimals: int, in_pixels: bool
     ) -> None:
-        """Exact, or the box of whole pixels that OpenCV draws around a traced contour, which is a pixel larger."""
+        """Exact boxes, or boxes of whole pixels as OpenCV draws around a traced contour, which are a pixel larger."""
         xy = np.array(corners)
         low, high = xy.min(axis=0), xy.max(axis=0)
         if in_pixels:
@@ -202,7 +202,7 @@ class TestYolo:
     def test_boxes_of_whole_pixels_around_corners_between_them_are_recognised(
         self, hw: tuple[int, int], seed: int, made: str
     ) -> None:
-        """As COCO's boxes become when they are kept as integers, also of an object a few pixels wide."""
+        """Like COCO's boxes when they are stored as integers, also around objects a few pixels wide."""
         rng = np.random.default_rng(seed)
         size = np.array([hw[1], hw[0]])
         span = rng.uniform(1, np.minimum(size, rng.choice([4, 40, 3000])))
@@ -241,8 +241,8 @@ class TestYolo:
         with pytest.raises(InputError, match="expected auto, pixels or edges"):
             open_reader("yolo", str(tmp_path), options={"corners": "middle"})
 
-    def test_labels_of_detection_alone_are_refused_as_a_whole(self, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match="boxes of detection"):
+    def test_detection_labels_are_refused_as_a_whole(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match="are detection boxes"):
             one(tmp_path, "0 0.5 0.5 0.2 0.2\n1 0.1 0.1 0.1 0.1\n")
 
     def test_an_unreadable_label_file_is_a_bad_item(self, tmp_path: Path) -> None:
@@ -355,13 +355,13 @@ class TestMaskFolders:
         reasons = dict(text.split(": ", 1) for text in sample.refused)
         assert reasons["b7/small"] == "the mask is 4 x 4, its image 20 x 30"
         assert reasons["b7/void"] == "the mask is empty"
-        assert "no JPEG" in reasons["b7/text"]
+        assert "not an image" in reasons["b7/text"]
         with pytest.raises(BadItem, match=r"no mask: expected alone/masks/\*\.png"):
             reader.load(items["alone"])
-        with pytest.raises(BadItem, match="expected one image, there are 2"):
+        with pytest.raises(BadItem, match="expected one image, found 2"):
             reader.load(items["twice"])
 
-    def test_patterns_say_where_things_lie(self, tmp_path: Path) -> None:
+    def test_patterns_find_images_and_masks(self, tmp_path: Path) -> None:
         save(picture(), tmp_path / "rgb" / "x.1.jpg")
         for name in ("p", "q"):
             save((box(1, 1, 5, 5) * 200).astype(np.uint8), tmp_path / "rgb_parts" / f"x.1_{name}.png")
@@ -383,7 +383,7 @@ class TestMaskFolders:
             {"rule": "what"},
         ],
     )
-    def test_options_that_make_no_sense_are_refused(self, options: dict[str, str], tmp_path: Path) -> None:
+    def test_invalid_options_are_refused(self, options: dict[str, str], tmp_path: Path) -> None:
         SMALL["nuclei"](tmp_path)
         with pytest.raises(InputError, match="expected"):
             open_reader("mask_folders", str(tmp_path), options=options)

@@ -1,4 +1,4 @@
-"""Photos that are stored turned, data sets of them, and how much of a mask lies on its object."""
+"""Photos that are stored rotated, data sets of them, and how much of a mask lies on its object."""
 
 import json
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ COCO = {"description": "COCO 2017 Dataset", "url": "http://cocodataset.org", "co
 
 
 def scene(hw: tuple[int, int] = UP) -> tuple[np.ndarray, np.ndarray]:
-    """An upright photo, noise with a bright object that lies in one corner, and its mask."""
+    """Return an upright photo, noise with a bright object in one corner, and its mask."""
     mask = np.zeros(hw, bool)
     mask[2 : hw[0] // 3, 3 : hw[1] // 2] = True
     image = picture(1, hw) // 4
@@ -31,7 +31,7 @@ def scene(hw: tuple[int, int] = UP) -> tuple[np.ndarray, np.ndarray]:
 
 
 def photo(path: Path, upright: np.ndarray, orientation: int, file_format: str = "PNG") -> np.ndarray:
-    """Save a photo as a camera does: its pixels as they are stored, which are returned, and how to turn them."""
+    """Save a photo like a camera, with stored pixels, which are returned, and the orientation."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     kept = np.asarray(upright)
@@ -51,7 +51,7 @@ def save_mask(mask: np.ndarray, path: Path) -> None:
 
 
 def share_on_object(sample: Sample) -> float:
-    """How much of the mask lies on the bright object."""
+    """Return the fraction of the mask that lies on the bright object."""
     mask = sample.object_mask(sample.objects[0])
     return float((sample.image[mask].min(axis=1) > 200).mean())
 
@@ -65,7 +65,7 @@ def polygon(mask: np.ndarray, scale_xy: tuple[float, float] = (1, 1)) -> list[fl
 def write_coco(
     root: Path, images: Sequence[dict[str, Any]], segmentations: Sequence[Any], info: Any = None, **more: Any
 ) -> Reader:
-    """One annotation an image; `info` stands at the end of the file, as Label Studio puts it."""
+    """Write one annotation per image; `info` is at the end of the file, as in Label Studio's files."""
     annotations = [
         {"id": n, "image_id": image["id"], "category_id": 0, "segmentation": segmentation, **more}
         for n, (image, segmentation) in enumerate(zip(images, segmentations, strict=True))

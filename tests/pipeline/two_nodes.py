@@ -1,4 +1,4 @@
-"""Run by test_data_faults: the stream on a cluster of two nodes, one of which dies halfway; prints what came.
+"""Run by test_data_faults: the stream on a cluster of two nodes, one of which dies halfway; prints the rows.
 
 `python -m tests.pipeline.two_nodes kill|keep`: a digest of every row, in the order of arrival.
 """
@@ -24,13 +24,13 @@ NUM_WINDOWS = 28
 
 
 def digest(row: Row) -> str:
-    """A text that differs if any value of the row does."""
+    """Return a text that differs if any value of the row does."""
     parts = [f"{name}={np.asarray(row[name]).tolist()}" for name in sorted(row)]
     return f"{int(row['index'])} {hashlib.sha256(' '.join(parts).encode()).hexdigest()}"
 
 
 def main(kill: bool) -> None:
-    """Stream through two nodes of one CPU each beside a head that has none for the actors."""
+    """Stream through two nodes of one CPU each, beside a head without CPUs for the actors."""
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 200 * 2**20})
     other = cluster.add_node(num_cpus=2, object_store_memory=200 * 2**20)
     cluster.wait_for_nodes()

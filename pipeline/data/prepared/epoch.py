@@ -1,7 +1,7 @@
 """Training rows as rows of a prepared data set, and back.
 
-The shards of an epoch (epoch_plan.py makes them) hold a prepared data set of crops, each with one object, and beside
-its columns what else a training row has (the table in rows.py).
+The shards of an epoch (made by epoch_plan.py) form a prepared data set of crops, each with one object. They also have
+the remaining columns of a training row (the table in rows.py).
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ IMAGE_FORMATS: dict[str, tuple[str, list[int]]] = {
         [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444],
     ),
 }
-"""Name: file ending and OpenCV's settings. PNG keeps every value; JPEG takes a third of its bytes."""
+"""Name: file extension and OpenCV's settings. PNG keeps every value; JPEG takes a third of its bytes."""
 
 _ARRAY = pa.struct({"name": pa.string(), "dtype": pa.string(), "shape": pa.list_(pa.int32()), "data": pa.binary()})
 EPOCH_SCHEMA = pa.schema(
@@ -42,7 +42,7 @@ EPOCH_SCHEMA = pa.schema(
         pa.field("clicks_yx", pa.list_(pa.list_(pa.float32(), 2))),
         pa.field("clicks_valid", pa.list_(pa.bool_())),
         pa.field("clicks_order", pa.list_(pa.int16())),
-        # Columns that some recipe adds to its rows, as they are.
+        # Columns that only some recipes add to their rows, unchanged.
         pa.field("more", pa.list_(_ARRAY)),
     ],
     metadata={**SCHEMA.metadata, b"maskwright.epoch": b"1"},
@@ -54,7 +54,7 @@ _KNOWN = {"index", "window", *_TEXTS, "image", "object_mask", "ignore_mask"} | {
 
 
 def to_row(row: Row, image_format: str = "png", origin: Origin | None = None) -> dict[str, Any]:
-    """Describe a training row by one of EPOCH_SCHEMA; its id begins with its index, so that ids are in order."""
+    """Convert a training row to a row of EPOCH_SCHEMA; its id begins with its index, so that ids are in order."""
     target = row["object_mask"] > 0
     row_id = f"{int(row['index']):010d}/{row['item']}"
     found = {
@@ -110,12 +110,13 @@ def is_epoch(storage: Storage) -> bool:
 
 
 def read_rows(storage: Storage, shards: Sequence[str] | None = None) -> Iterator[Row]:
-    """Read training rows in the order of their indices: those of the stream, if their images were kept as PNG.
+    """Yield training rows in the order of their indices; they equal the stream's if their images were stored as PNG.
 
-    `shards` names the files to read (none: all). Raises InputError for a folder that holds none, or is damaged.
+    `shards` names the files to read (none: all). Raises InputError for a folder that holds no training rows or is
+    damaged.
     """
     if not is_epoch(storage):
-        raise InputError(f"{storage.path()} holds no training rows: expected what jobs.augment writes")
+        raise InputError(f"{storage.path()} holds no training rows: expected the output of jobs.augment")
     for name in shards or [shard["name"] for shard in read_manifest(storage)["shards"] if shard["name"]]:
         file = storage.open_parquet(name)
         for number in range(file.num_row_groups):

@@ -1,7 +1,7 @@
-"""An epoch of the training stream in parts of some whole windows: what each has to do, and the making of its rows.
+"""An epoch of the training stream in parts of whole windows: the work of each part, and how its rows are made.
 
-The plan names the items of every window, so that a worker needs no list of the data set, and an interrupted run goes on
-without listing it again.
+The stored work lists the items of every window, so that a worker needs no list of the data set, and an interrupted run
+resumes without listing it again.
 """
 
 from collections import Counter
@@ -23,7 +23,7 @@ from pipeline.data.windows import make_window
 
 
 def list_items(reader: Reader, progress: Callable[[int], None] = lambda num_items: None) -> Sequence[Item]:
-    """List a data set, telling the number of items so far where the reader lists them one by one."""
+    """List a data set; `progress` gets the number of items so far if the reader lists them one by one."""
     if not hasattr(reader, "stream"):
         return reader.items()
     items = list[Item]()
@@ -41,15 +41,15 @@ def plan_epoch(
     windows_per_part: int,
     progress: Callable[[int], None] = lambda num_items: None,
 ) -> int:
-    """Write what each part has to do into the storage and return their number; a finished plan is used again.
+    """Write the work of each part into the storage and return the number of parts; work that is stored already is kept.
 
-    Holds the list of items in memory, as training does. InputError if there are none.
+    Holds the list of items in memory, as training does. Raises InputError if there are none.
     """
     if storage.exists(PLANNED):
         return int(storage.read_json(PLANNED)["num_parts"])
     items = list_items(reader, progress)
     order = Order.of(items, config.window_size, config.seed)
-    # The items of a prepared data set lie in row groups, which are read as a whole: they are left to the worker.
+    # The items of a prepared data set lie in row groups, which are read as a whole: the worker lists them.
     in_chunks = hasattr(items, "chunk_sizes")
     num_windows = order.windows_per_epoch
     num_parts = -(-num_windows // windows_per_part)
@@ -66,7 +66,7 @@ def plan_epoch(
 
 @dataclass(frozen=True, kw_only=True)
 class EpochRows:
-    """Makes the rows of an epoch's parts, as the training stream makes them."""
+    """Makes the rows of an epoch's parts exactly as the training stream makes them."""
 
     reader: Reader
     storage: Storage
@@ -80,7 +80,7 @@ class EpochRows:
         return EPOCH_SCHEMA
 
     def rows(self, part: int) -> Iterator[Made]:
-        """Yield the rows of a part in the order of their indices, and what was refused of their items."""
+        """Yield the rows of a part in the order of their indices, and the refusals of their items."""
         for items, window in self._windows(read_plan(self.storage, part)):
             noting = _Noting(self.reader)
             for row in make_window(items, noting, self.config, window):
@@ -90,7 +90,7 @@ class EpochRows:
                 yield Counter(_kinds(stored))
 
     def _windows(self, plan: dict[str, Any]) -> Iterator[tuple[Sequence[Item], Window]]:
-        """Windows and the lists that their numbers belong to: the reader's own, or one of the window's items alone."""
+        """Yield windows, each with the list that its numbers refer to: the reader's, or one of the window's items."""
         for number, first_index, named in plan["windows"]:
             if plan["in_chunks"]:
                 items, numbers = self.reader.items(), tuple(named)
@@ -100,7 +100,7 @@ class EpochRows:
 
 
 def _kinds(row: dict[str, Any]) -> Iterator[str]:
-    """What a row counts as: its mode, whether it has no object, and whether something of its item was refused."""
+    """Yield what a row counts as: its mode, whether it has no object, and whether part of its item was refused."""
     yield f"mode {row['mode'] or 'none'}"
     if not row["objects"]:
         yield "without object"
@@ -110,7 +110,7 @@ def _kinds(row: dict[str, Any]) -> Iterator[str]:
 
 @dataclass
 class _Noting:
-    """A reader that notes of what it has read where it comes from, and what of it was refused: rows do not carry it."""
+    """A reader that records the origin and the refusals of what it reads, which rows do not carry."""
 
     reader: Reader
     origins: dict[str, Origin] = field(default_factory=dict)
@@ -127,13 +127,13 @@ class _Noting:
         return sample
 
     def origin(self, row: Row) -> Origin:
-        """Where the pixels of a row come from: its item and its partners, each licence and source once."""
+        """Return the origin of a row's pixels, from its item and its partners, with each licence and source once."""
         ids = [row["item"], *(row["partner"].split("; ") if row["partner"] else [])]
         origins = [self.origins.get(item_id, Origin()) for item_id in ids]
         return Origin(licence=_joined(o.licence for o in origins), source=_joined(o.source for o in origins))
 
     def refusals(self, text: str) -> list[str]:
-        """Take a row's `refused` apart again."""
+        """Split a row's `refused` into single refusals."""
         for refused in self.refused:
             joined = "; ".join(refused)
             if text == joined or text.startswith(f"{joined}; "):

@@ -1,4 +1,4 @@
-"""What a prepared data set says of itself: manifest.json, written last, and a record beside each shard."""
+"""The records of a prepared data set: manifest.json, which is written last, and one record beside each shard."""
 
 import dataclasses
 import hashlib
@@ -16,7 +16,7 @@ KIND = "maskwright.prepared"
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """One Parquet file: its row groups' sizes, and what went into it and what did not."""
+    """One Parquet file: the sizes of its row groups, its contents in numbers, and what was refused."""
 
     name: str
     group_rows: list[int]
@@ -24,24 +24,24 @@ class Shard:
     num_bytes: int
     sha256: str
     refused: list[str]
-    """Items and objects that were not used, "id: reason" each."""
+    """Items and objects that were not used, as "id: reason"."""
     counts: dict[str, int] = field(default_factory=dict)
-    """What else the maker of the shard counted."""
+    """Further counts of the shard's maker."""
 
     @property
     def num_rows(self) -> int:
-        """How many images (or samples) the shard holds."""
+        """Number of images (or samples) in the shard."""
         return sum(self.group_rows)
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> "Shard":
-        """Read one from a record's JSON; what an older one lacks has its default."""
+        """Read a shard from its record's JSON; fields that an older record lacks get their defaults."""
         return cls(**{f.name: values[f.name] for f in dataclasses.fields(cls) if f.name in values})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """The whole data set: shards in their order, and the settings that made them."""
+    """The whole data set: its shards in order, and the settings that made them."""
 
     settings: dict[str, Any]
     shards: list[Shard]
@@ -64,20 +64,20 @@ class Manifest:
                 "counts": counts,
                 "sha256": hashlib.sha256("".join(shard.sha256 for shard in self.shards).encode()).hexdigest(),
                 "settings": self.settings,
-                # Reasons stand in refused.jsonl; here they would make a manifest of every mistake of a data set.
+                # Reasons are in refused.txt; a data set with many of them would make a huge manifest.
                 "shards": [{**dataclasses.asdict(shard), "refused": len(shard.refused)} for shard in self.shards],
             },
         )
 
 
 def read_manifest(storage: Storage) -> dict[str, Any]:
-    """Read and check manifest.json; InputError if the folder is no finished prepared data set."""
+    """Read and check manifest.json; raises InputError if the folder is not a finished prepared data set."""
     if not storage.exists(MANIFEST):
         unfinished = " (its preparation has not finished: run the same command again)" if storage.exists("plan") else ""
-        raise InputError(f"{storage.path()} holds no {MANIFEST}{unfinished}; expected what jobs.prepare writes")
+        raise InputError(f"{storage.path()} holds no {MANIFEST}{unfinished}; expected the output of jobs.prepare")
     manifest = storage.read_json(MANIFEST)
     if not isinstance(manifest, dict) or manifest.get("kind") != KIND:
-        raise InputError(f"{storage.path(MANIFEST)} is no manifest of a prepared data set (kind {KIND!r})")
+        raise InputError(f"{storage.path(MANIFEST)} is not the manifest of a prepared data set (kind {KIND!r})")
     if manifest["schema_version"] != VERSION:
         raise InputError(
             f"{storage.path()} has schema version {manifest['schema_version']}, this program reads {VERSION}: "
@@ -87,17 +87,17 @@ def read_manifest(storage: Storage) -> dict[str, Any]:
 
 
 def decoding_of(manifest: dict[str, Any]) -> Decoding:
-    """How image files were read when the data set was made; of before that was recorded, 16 bits counted."""
+    """Return how image files were decoded when the data set was made; before this was recorded, bit_depth was 16."""
     return Decoding(**{"bit_depth": 16, **_decoding(manifest)})
 
 
 def exif_of(manifest: dict[str, Any]) -> str:
-    """By which rule photos were turned when the data set was made; "" of before there was one."""
+    """Return the `exif` setting with which the data set was made, or "" if that was before there was one."""
     return str(_decoding(manifest).get("exif", ""))
 
 
 def _decoding(manifest: dict[str, Any]) -> dict[str, Any]:
-    # An epoch's settings are those of a training stream.
+    # The settings of an epoch are those of a training stream.
     settings = manifest["settings"].get("data") or manifest["settings"]
     names = (field.name for field in dataclasses.fields(Decoding))
     return {name: settings[name] for name in names if name in settings}

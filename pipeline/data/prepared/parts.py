@@ -1,7 +1,7 @@
-"""Write rows as shards, part by part: a part that has its record is finished and is not made again.
+"""Write rows as shards, part by part: a part that has a record is finished and is not made again.
 
-A folder being made holds data/part-N.parquet and, written after it, records/part-N.json; manifest.json comes last.
-Whoever makes a part (jobs.prepare, jobs.augment) yields rows, and a text "id: reason" for what it had to refuse.
+An unfinished folder holds data/part-N.parquet and, written after it, records/part-N.json; manifest.json comes last. The
+maker of a part (for jobs.prepare or jobs.augment) yields rows, and a text "id: reason" for each refusal.
 """
 
 import dataclasses
@@ -19,14 +19,14 @@ from pipeline.data.prepared.manifest import MANIFEST, Manifest, Shard
 from pipeline.saved import differences
 
 GROUP_BYTES = 32 * 2**20
-"""A row group is closed at this many bytes of images even if it has few rows: one is held in memory at a time."""
+"""A row group is closed at this many bytes of images even if it has few rows, because readers hold one in memory."""
 
 Made = dict[str, Any] | str | Counter[str]
-"""A row, a refusal, or counts to add to the manifest's."""
+"""A row, a refusal, or counts to add to those of the manifest."""
 
 
 class PartMaker(Protocol):
-    """Makes the rows of a part, always the same ones; travels to the workers, so it holds little."""
+    """Makes the rows of a part, always the same ones; it is sent to the workers, so it holds little."""
 
     @property
     def schema(self) -> pa.Schema:
@@ -39,7 +39,7 @@ class PartMaker(Protocol):
 
 
 def write_part(maker: PartMaker, storage: Storage, part: int, rows_per_group: int) -> Shard:
-    """Make a part, write its shard and then its record; InputError if the storage is full or gone."""
+    """Make a part, write its shard and then its record; raises InputError if the storage is full or gone."""
     name = f"data/part-{part:06d}.parquet"
     rows = _Rows(maker.rows(part))
     sizes: list[int] = []
@@ -52,7 +52,7 @@ def write_part(maker: PartMaker, storage: Storage, part: int, rows_per_group: in
             group: list[dict[str, Any]] = first
             with pq.ParquetWriter(pa.PythonFile(sink, mode="w"), maker.schema, compression="zstd") as writer:
                 while group:
-                    # Images are compressed already, and dictionaries of them would double the memory.
+                    # Images are already compressed, and a dictionary of them would double the memory.
                     writer.write_table(pa.Table.from_pylist(group, schema=maker.schema))
                     sizes.append(len(group))
                     num_objects += sum(len(row["objects"]) for row in group)
@@ -72,22 +72,22 @@ def write_part(maker: PartMaker, storage: Storage, part: int, rows_per_group: in
 
 
 def missing_parts(storage: Storage, num_parts: int) -> list[int]:
-    """Numbers of the parts that have no record yet."""
+    """Return the numbers of the parts that have no record yet."""
     done = set(storage.names("records", ".json"))
     return [part for part in range(num_parts) if _record(part) not in done]
 
 
 def finished(storage: Storage, settings: dict[str, Any]) -> bool:
-    """Whether the folder is finished; InputError if it was begun or finished with other settings.
+    """Whether the folder is finished; raises InputError if it was started or finished with other settings.
 
-    `settings`: as `pipeline.saved.differences` takes them.
+    `settings` are as in `pipeline.saved.differences`.
     """
     for name in (MANIFEST, "settings.json"):
         if storage.exists(name):
             found = storage.read_json(name)
             if other := differences(found.get("settings") if isinstance(found, dict) else None, settings):
                 raise InputError(
-                    f"{storage.path(name)} tells of other settings ({other}): give those again, or name another --out"
+                    f"{storage.path(name)} has other settings ({other}): use those again, or another --out"
                 )
             if name == MANIFEST:
                 return True
@@ -97,7 +97,7 @@ def finished(storage: Storage, settings: dict[str, Any]) -> bool:
 
 
 def finish(storage: Storage, settings: dict[str, Any], num_parts: int) -> Manifest:
-    """Join the records: refused.jsonl, then manifest.json, then what was only needed on the way is removed."""
+    """Join the records: write refused.txt, then manifest.json, then remove what only the run needed."""
     records = [Shard.of(storage.read_json(_record(part))) for part in range(num_parts)]
     storage.write("refused.txt", "".join(f"{text}\n" for shard in records for text in shard.refused).encode())
     manifest = Manifest(settings=settings, shards=records)
@@ -111,13 +111,13 @@ def _record(part: int) -> str:
 
 
 class _Rows:
-    """Rows in groups; refusals and counts are put aside on the way."""
+    """Rows in groups; refusals and counts are collected on the way."""
 
     def __init__(self, made: Iterator[Made]) -> None:
         self.made, self.refused, self.counts = made, list[str](), Counter[str]()
 
     def group(self, num_rows: int) -> list[dict[str, Any]]:
-        """Take the next rows, `num_rows` at most and fewer where they are large; none at the end."""
+        """Return the next rows, at most `num_rows` and fewer if they are large; none at the end."""
         group: list[dict[str, Any]] = []
         size = 0
         for made in self.made:
@@ -166,7 +166,7 @@ class _Hashing:
 
 
 def total(shards: Sequence[Shard]) -> tuple[int, int, int]:
-    """Rows, objects and refusals of some shards."""
+    """Return the numbers of rows, objects and refusals of some shards."""
     return (
         sum(shard.num_rows for shard in shards),
         sum(shard.num_objects for shard in shards),

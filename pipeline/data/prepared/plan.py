@@ -1,4 +1,4 @@
-"""What a preparation has to do: the reader's items, listed once and cut into parts that workers read one by one.
+"""The work of a preparation: the reader's items, listed once and cut into parts that workers read one by one.
 
 The list is stored because it may be larger than memory (ten million annotations are gigabytes) and because listing may
 take longer than the rest of an interrupted run.
@@ -23,13 +23,13 @@ from pipeline.data.prepared.stages import AsRead, Stage
 from pipeline.data.sample import Item, Reader, stream_items
 
 PLANNED = "plan/plan.json"
-"""Written when the plan is whole."""
+"""Written when all parts are stored."""
 
 
 def make_plan(
     reader: Reader, storage: Storage, items_per_part: int, progress: Callable[[int], None] = lambda num_items: None
 ) -> int:
-    """List the reader's items into the storage and return the number of parts; a finished list is used again.
+    """List the reader's items into the storage and return the number of parts; a list that is stored already is kept.
 
     Holds one part in memory. `progress` is called with the number of items listed so far.
     """
@@ -54,17 +54,17 @@ def read_part(storage: Storage, part: int) -> list[Item]:
 
 
 def write_plan(storage: Storage, part: int, value: Any) -> None:
-    """Write what there is to do for a part, a value for JSON."""
+    """Write the work of a part, a value for JSON."""
     storage.write(_part(part), gzip.compress(json.dumps(value).encode(), compresslevel=1))
 
 
 def read_plan(storage: Storage, part: int) -> Any:
-    """Read what there is to do for a part."""
+    """Read the work of a part."""
     return json.loads(gzip.decompress(storage.read(_part(part))))
 
 
 def pack_item(item: Item) -> list[Any]:
-    """Describe an item by values for JSON."""
+    """Convert an item to values for JSON."""
     return [item.id, item.object_ids, item.payload]
 
 
@@ -80,7 +80,7 @@ def _part(number: int) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedRows:
-    """Makes the rows of a plan's parts: reads each item, passes it through the stage, describes what comes out."""
+    """Makes the rows of the stored parts: reads each item, passes it through the stage and converts the result."""
 
     reader: Reader
     storage: Storage
@@ -92,7 +92,7 @@ class PlannedRows:
         return SCHEMA
 
     def rows(self, part: int) -> Iterator[Made]:
-        """Yield the rows of a part, and what was refused of its items."""
+        """Yield the rows of a part, and the refusals of its items."""
         for item in read_part(self.storage, part):
             sample, refused = load_or_refuse(self.reader, item)
             yield from refused
@@ -102,5 +102,5 @@ class PlannedRows:
                 stored, counts = self.stage(sample)
                 yield from (to_row(one) for one in stored)
                 yield Counter(counts)
-            except OSError as error:  # its file was there a moment ago
+            except OSError as error:  # its file is gone since it was read
                 yield f"{item.id}: {error}"

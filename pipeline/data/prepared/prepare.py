@@ -1,4 +1,4 @@
-"""Prepare a data set: list it, make its shards, tell what came out. Whoever runs the parts is passed in."""
+"""Prepare a data set: list it, make its shards, and write its manifest. The caller passes in how parts are run."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -23,9 +23,10 @@ def make_parts(
     run: RunParts,
     progress: Callable[[int, int, dict[str, int]], None] = lambda done, total, sums: None,
 ) -> dict[str, Any]:
-    """Make the parts that are missing and finish the folder; returns its manifest.
+    """Make the missing parts, finish the folder and return its manifest.
 
-    `progress` is called with parts done, parts in all, and the sums of what this run has made.
+    `progress` is called with the parts done, the number of parts, and the sums of what this run has made. Raises
+    InputError if no image could be used.
     """
     missing = missing_parts(storage, num_parts)
     sums = {"rows": 0, "objects": 0, "refused": 0}
@@ -50,9 +51,9 @@ def prepare(
     listed: Callable[[int], None] = lambda num_items: None,
     progress: Callable[[int, int, dict[str, int]], None] = lambda done, total, sums: None,
 ) -> dict[str, Any]:
-    """Write the reader's data set into the storage, or go on where that stopped; returns the manifest.
+    """Write the reader's data set into the storage, or resume an interrupted run; returns the manifest.
 
-    `settings` must be equal at a restart: InputError otherwise, and nothing is touched.
+    On a restart `settings` must be the same: otherwise raises InputError and changes nothing.
     """
     if finished(storage, settings):
         return storage.read_json(MANIFEST)
@@ -62,7 +63,7 @@ def prepare(
 
 
 def run_here(rows_per_group: int = 16) -> RunParts:
-    """Run parts in this process, one after the other."""
+    """Return a function that runs parts in this process, one after the other."""
 
     def run(maker: PartMaker, storage: Storage, parts: Sequence[int]) -> Iterator[dict[str, int]]:
         for part in parts:

@@ -1,7 +1,7 @@
-"""The rows of a prepared data set: an image as its file's bytes, its objects as run lengths, and where it comes from.
+"""The rows of a prepared data set: an image as its file's bytes, its objects as run lengths, and its origin.
 
-Runs are COCO's uncompressed counts: down the columns, the first run counts zeros. `layer` and `value` say where an
-object lies in `Sample.instance_masks`, so that reading paints a layer at once instead of an object at a time.
+Runs are COCO's uncompressed counts: down the columns, the first run counts zeros. `layer` and `value` give an object's
+place in `Sample.instance_masks`, so that a whole layer is painted at once instead of one object at a time.
 """
 
 import dataclasses
@@ -54,37 +54,37 @@ SCHEMA = pa.schema(
 
 
 def in_shards(decoding: Decoding = AS_IT_COMES) -> Decoding:
-    """How images in shards are decoded, whatever was asked for when they were made: of 16 bits the upper eight count,
-    and a photo lies as its size says.
+    """Return how images in shards are decoded, independent of the decoding with which the shards were made.
 
-    A file whose pixels come out otherwise is stored as a PNG of them, so that old shards and new ones mean the same.
+    The upper eight of 16 bits count, and a photo is rotated as its size says. A file whose pixels come out differently
+    is stored as a PNG of the pixels, so that old and new shards mean the same.
     """
     return dataclasses.replace(decoding.decoding(), bit_depth=16, exif="auto")
 
 
 def encode_image(sample: Sample) -> bytes:
-    """The bytes of the sample's own file if they decode to its very pixels, else a PNG.
+    """Return the bytes of the sample's file if they decode to exactly its pixels, else a PNG.
 
-    Formats that browsers and data tools do not all read (TIFF, BMP) become PNG too.
+    Formats that not all browsers and data tools read (TIFF, BMP) become PNG too.
     """
     if sample.origin.file:
         data = Path(sample.origin.file).read_bytes()
         hw = (sample.image.shape[0], sample.image.shape[1])
-        no_limit = Decoding(max_megapixels=math.ceil(hw[0] * hw[1] / 1_000_000))  # what was read is of an allowed size
+        no_limit = Decoding(max_megapixels=math.ceil(hw[0] * hw[1] / 1_000_000))  # it was read: its size is allowed
         try:
             kept = decode_file(data, no_limit, lambda image: image.format in KEPT_FORMATS)
-            # A photo that was turned where its size does not show it would come back as it is stored: it becomes PNG.
+            # A photo whose rotation does not show in its size would be read as stored, so it becomes PNG.
             if kept and np.array_equal(read_image(data, expected_hw=hw, decoding=in_shards(no_limit)), sample.image):
                 return data
         except ValueError:
-            pass  # the reader made the pixels in its own way: the PNG below has them
+            pass  # the reader made the pixels in another way: the PNG below holds them
     buffer = io.BytesIO()
     Image.fromarray(sample.image).save(buffer, "PNG", compress_level=3)
     return buffer.getvalue()
 
 
 def to_row(sample: Sample) -> dict[str, Any]:
-    """Describe a sample by one row of SCHEMA; raises OSError if its file is gone by now."""
+    """Convert a sample to a row of SCHEMA; raises OSError if its file has disappeared."""
     objects = []
     for ref in sample.objects:
         mask = sample.object_mask(ref)
@@ -117,5 +117,5 @@ def to_row(sample: Sample) -> dict[str, Any]:
 
 
 def to_table(rows: Sequence[dict[str, Any]], schema: pa.Schema = SCHEMA) -> pa.Table:
-    """Build a table; images must come to less than 2 GB."""
+    """Build a table; its images must total less than 2 GB."""
     return pa.Table.from_pylist(list(rows), schema=schema)

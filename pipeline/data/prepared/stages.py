@@ -1,4 +1,4 @@
-"""What may happen to a sample between reading and storing; a stage is a value that travels to the workers."""
+"""Stages between reading and storing a sample; a stage is a value that is sent to the workers."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -10,16 +10,16 @@ from pipeline.data.sample import Sample
 
 
 class Stage(Protocol):
-    """Makes the samples to store of one that was read, and counts what it did; the same for the same sample."""
+    """Makes the samples to store from one that was read, and counts what it did; equal for equal samples."""
 
     def __call__(self, sample: Sample) -> tuple[Sequence[Sample], Mapping[str, int]]:
-        """Return the samples, none if there is nothing to store, and counts by name, for the manifest's sums."""
+        """Return the samples, none if there is nothing to store, and counts by name, which the manifest sums up."""
         ...
 
 
 @dataclass(frozen=True)
 class AsRead:
-    """Store what was read."""
+    """Store each sample as it was read."""
 
     def __call__(self, sample: Sample) -> tuple[Sequence[Sample], Mapping[str, int]]:
         """Return the sample."""
@@ -28,7 +28,7 @@ class AsRead:
 
 @dataclass(frozen=True)
 class Mois:
-    """Store a sample for each category of at least two objects, with an exemplar (iCMFormer++, COCO-MOIS)."""
+    """Store a sample with an exemplar for each category of several objects (docs/PAPERS.md, iCMFormer++: COCO-MOIS)."""
 
     config: MoisConfig = field(default_factory=MoisConfig)
 

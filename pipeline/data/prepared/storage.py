@@ -1,3 +1,3 @@
-"""Where `Storage` was before it moved to models/storage.py; scripts of users import it from here."""
+"""Former place of `Storage`, which is now in models/storage.py; users' scripts import it from here."""
 
 from models.storage import Storage as Storage

@@ -1,4 +1,4 @@
-"""From a row group of a prepared data set back to Samples: a layer of masks is painted at once."""
+"""Read the Samples of a row group of a prepared data set; a layer of masks is painted at once."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from pipeline.data.sample import BadItem, Exemplar, ObjectRef, Origin, Sample
 
 
 class RowGroup:
-    """The rows of one row group, its columns taken apart once."""
+    """The rows of one row group, with its columns unpacked once."""
 
     def __init__(self, table: pa.Table) -> None:
         self.table = table.combine_chunks()
@@ -23,7 +23,7 @@ class RowGroup:
         self.widths = self.table.column("width").to_numpy()
         objects = _only_chunk(self.table.column("objects"))
         self.first_object = objects.offsets.to_numpy()
-        # `flatten` honours the slice that a list array may be of its values; `values` would not.
+        # A list array may be a slice of its values: `flatten` respects that, `values` does not.
         fields = objects.flatten()
         start = int(self.first_object[0])
         self.first_object = self.first_object - start
@@ -38,11 +38,11 @@ class RowGroup:
         return len(self.ids)
 
     def objects_of(self, row: int) -> range:
-        """Numbers of a row's objects among the group's."""
+        """Return the numbers of a row's objects among those of the group."""
         return range(int(self.first_object[row]), int(self.first_object[row + 1]))
 
     def sample(self, row: int, decoding: Decoding = AS_IT_COMES) -> Sample:
-        """Decode a row; BadItem if its image is broken, or runs do not fit its size."""
+        """Decode a row; raises BadItem if its image is broken or its runs do not fit its size."""
         item_id, hw = self.ids[row], (int(self.heights[row]), int(self.widths[row]))
         columns: dict[str, Any] = {
             name: self.table.column(name)[row].as_py() for name in ("image", "exemplar", "licence", "source")
@@ -87,7 +87,7 @@ class RowGroup:
 
 
 class _Lists:
-    """A list column as NumPy views: `[i]` gives the values of row i."""
+    """A list column as NumPy views: `[i]` returns the values of row i."""
 
     def __init__(self, column: pa.ListArray) -> None:
         offsets = column.offsets.to_numpy()

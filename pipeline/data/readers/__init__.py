@@ -1,4 +1,4 @@
-"""Readers: one per format of data set. `open_reader("coco", root=..., options=...)` makes one from text alone."""
+"""Readers, one per data set format. `open_reader("coco", root=..., options=...)` makes one from text alone."""
 
 import dataclasses
 import functools
@@ -29,7 +29,7 @@ from pipeline.data.sample import Reader
 
 @dataclasses.dataclass(frozen=True)
 class ReaderFactory:
-    """A reader's class and the option values that its preset starts from; `root` says whether it reads a folder."""
+    """A reader's class and the option values of its preset; `root` says whether it reads a folder."""
 
     cls: type[Any]
     preset: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -68,11 +68,10 @@ def open_reader(
     options: Mapping[str, str] | None = None,
     decoding: Decoding = AS_IT_COMES,
 ) -> Reader:
-    """Make the reader `name` over the folder `root`; InputError if the name, folder, split or an option is wrong.
+    """Make the reader `name` for the folder `root`; raises InputError for a wrong name, folder, split or option.
 
-    Of a folder at an address (s3://BUCKET/FOLDER) prepared data is read in place, the others by a copy.
-
-    `decoding` says how image files are read; its fields may be given among `options` too, which win.
+    In a folder at an address (s3://BUCKET/FOLDER), prepared data is read in place; all other formats are copied first.
+    `decoding` says how image files are read; its fields may also be given in `options`, which take precedence.
     """
     factory = lookup("reader", name, READERS)
     of_files = {field.name for field in dataclasses.fields(Decoding)} if factory.root else set()
@@ -90,5 +89,5 @@ def open_reader(
 
 
 def _at(cls: type[Any], fields: Mapping[str, Any], folder: str) -> Reader:
-    """Make a reader over another folder."""
+    """Make a reader for another folder."""
     return cls(**{**fields, "root": folder})

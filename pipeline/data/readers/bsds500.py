@@ -1,4 +1,4 @@
-"""BSDS500: photos cut into regions by several people; the regions that two of them drew alike serve as objects."""
+"""BSDS500: photos segmented into regions by several people; regions on which two of them agree serve as objects."""
 
 import logging
 from collections.abc import Sequence
@@ -26,12 +26,12 @@ _SAME_IOU = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Bsds500(Record):
-    """BSDS500 under `root` or `root`/data; an empty `split` reads train, val and test, as far as they are there.
+    """BSDS500 under `root` or `root`/data; an empty `split` reads those of train, val and test that exist.
 
-    BSDS has regions, no objects. A region counts as an object if it covers `min_area_fraction` to `max_area_fraction`
-    of the image and another person drew it with an IoU of `min_agreement` or more; of regions that overlap each other
-    (IoU of 0.5) the one that most people drew stays, then the one drawn most alike. No published count exists: this
-    choice is ours. Listing opens every MATLAB file (some 30 ms each) and no image.
+    BSDS has regions, not objects. A region counts as an object if it covers `min_area_fraction` to `max_area_fraction`
+    of the image and another person drew it with an IoU of at least `min_agreement`. Of regions that overlap with an IoU
+    of 0.5 or more, the one that most people drew is kept, then the one with the highest agreement. No published count
+    exists: this choice is ours. Listing opens every MATLAB file (about 30 ms each) and no image.
     """
 
     root: str = ""
@@ -46,12 +46,12 @@ class Bsds500(Record):
         if self.min_area_fraction >= self.max_area_fraction:
             raise InputError(
                 f"min_area_fraction is {self.min_area_fraction}: expected less than max_area_fraction, "
-                f"{self.max_area_fraction}"
+                f"which is {self.max_area_fraction}"
             )
         self._splits()
 
     def _splits(self) -> dict[str, tuple[Path, Path]]:
-        """Folders (images, groundTruth) of each chosen split."""
+        """Return the folders (images, groundTruth) of each chosen split."""
         root = require_root("bsds500", self.root, _EXPECTED)
         base = next((folder for folder in (root, root / "data") if (folder / "groundTruth").is_dir()), None)
         if base is None or not (base / "images").is_dir():
@@ -89,7 +89,7 @@ class Bsds500(Record):
         return Item(id=item_id, object_ids=object_ids, payload=payload)
 
     def _choose(self, maps: Sequence[np.ndarray]) -> list[tuple[int, int]]:
-        """List (annotator, label) of the regions that are objects, the most agreed first."""
+        """Return (annotator, label) of the regions that count as objects, those with the most agreement first."""
         counts = [np.bincount(labels.ravel()) for labels in maps]
         limits = self.min_area_fraction * maps[0].size, self.max_area_fraction * maps[0].size
         ranked: list[tuple[int, float, int, int]] = []
@@ -99,7 +99,7 @@ class Bsds500(Record):
                 continue
             ious = np.stack([_best_ious(labels, maps[n], counts[annotator], counts[n]) for n in others])
             best, agreeing = ious.max(axis=0), (ious >= self.min_agreement).sum(axis=0)
-            # Rounded, so that a tie is decided by the order of annotators and not by the last digit.
+            # Rounded, so that ties are resolved by the order of annotators and not by the last digit.
             ranked += [
                 (-int(agreeing[label]), -round(float(best[label]), 3), annotator, label)
                 for label in range(1, len(counts[annotator]))
@@ -115,7 +115,7 @@ class Bsds500(Record):
         return chosen
 
     def load(self, item: Item) -> Sample:
-        """Read one image and its regions; BadItem if either is missing or broken or their sizes differ."""
+        """Read one image and its regions; raises BadItem if either is missing or broken or their sizes differ."""
         truth, image_path = Path(item.payload["truth"]), Path(item.payload["image"])
         try:
             maps = _read_segmentations(truth, self.decoding)
@@ -135,16 +135,16 @@ class Bsds500(Record):
 
 
 def _read_segmentations(path: Path, decoding: Decoding) -> list[np.ndarray]:
-    """Label map int64 (h, w) of each annotator; ValueError if there is none or their sizes differ."""
+    """Return the label map of each annotator, int64 (h, w); ValueError if there is none or their sizes differ."""
     cells = read_variable(path, "groundTruth")
     maps = [label_map(field(cell, "Segmentation"), decoding) for cell in cells.ravel()]
     if not maps or len({labels.shape for labels in maps}) > 1:
-        raise ValueError(f"expected segmentations of one size, they have {[labels.shape for labels in maps]}")
+        raise ValueError(f"expected segmentations of one size, got {[labels.shape for labels in maps]}")
     return maps
 
 
 def _best_ious(labels: np.ndarray, other: np.ndarray, sizes: np.ndarray, other_sizes: np.ndarray) -> np.ndarray:
-    """IoU of each region of `labels` with the region of `other` that fits it best; float (labels,)."""
+    """Return the IoU of each region of `labels` with the region of `other` that fits it best; float (labels,)."""
     num = len(other_sizes)
     shared = np.bincount((labels * num + other).ravel(), minlength=len(sizes) * num).reshape(-1, num)
     union = sizes[:, None] + other_sizes[None] - shared

@@ -1,4 +1,4 @@
-"""COCO instances JSON with the quirks of the tools that write it; masks as polygons or as either kind of RLE."""
+"""COCO instances JSON, with the quirks of the tools that write it; masks as polygons or as either kind of RLE."""
 
 import logging
 from collections import Counter
@@ -40,20 +40,21 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Coco(Record):
-    """COCO instances under `root`. `annotations` and `images` name the JSON and the folder where the usual places fail.
+    """COCO instances under `root`; `annotations` and `images` name the JSON and the image folder of other layouts.
 
-    Item ids are image ids, object ids "<image id>/<annotation id>". Each item carries its own annotations, so a worker
-    never reads the JSON again. `crowds` says what an annotation with iscrowd is: `ignore` puts it into the ignore mask,
-    `objects` takes it for an object, and `auto` does the second where CVAT wrote it, which marks every painted mask so.
-    `categories` names those that are read, separated by commas, from images that show one of them; "": all.
+    Item ids are image ids, object ids "<image id>/<annotation id>". Each item carries its annotations, so a worker
+    never reads the JSON again. `crowds` says how annotations with iscrowd are read: `ignore` adds them to the ignore
+    mask, `objects` reads them as objects, and `auto` reads them as objects if CVAT wrote them, which marks every
+    painted mask this way. `categories` lists the categories to read, separated by commas, and skips images without any;
+    "": all.
 
-    With exif auto, a photo of which the declared size tells nothing is read as it is stored in COCO's own files, else
-    upright, unless the others of the file tell it (orientation.py). In Label Studio's files, all are read upright, and
-    with exif stored those that are turned are refused.
+    With exif auto, a photo whose declared size does not show how it lies is read like the other photos of the file; if
+    they do not show it either, it is read as stored in COCO's own files and upright in others (orientation.py). All
+    photos in Label Studio's files are read upright; with exif stored, the rotated ones are refused.
     """
 
     PUBLISHED: ClassVar[bool] = False
-    """Whether every such file is a published one."""
+    """Whether all files of this format are published ones."""
 
     root: str = ""
     split: str = ""
@@ -71,11 +72,11 @@ class Coco(Record):
         return find_annotations(require_root("coco", self.root, EXPECTED), self.split, self.annotations)
 
     def items(self) -> Sequence[Item]:
-        """List the images, sorted by id; InputError if the JSON is no COCO file or two images share an id."""
+        """List the images, sorted by id; raises InputError if the JSON is not a COCO file or two images share an id."""
         return list(self.stream())
 
     def stream(self) -> Iterator[Item]:
-        """Yield what `items()` lists, one by one and in memory that does not grow with the file."""
+        """Yield the items of `items()` one by one, in memory that does not grow with the file."""
         path = self._annotations_path()
         num_crowds = num_objects = 0
         with open_tables(path) as tables:
@@ -95,16 +96,16 @@ class Coco(Record):
                 yield Item(id=image_id, object_ids=object_ids, payload=payload)
         if num_crowds and not num_objects:
             _logger.warning(
-                "%s: all %d annotations are crowds, none is an object; crowds=objects reads them as such",
+                "%s: all %d annotations are crowds and none is an object; set crowds=objects to read them as objects",
                 path,
                 num_crowds,
             )
 
     def _look_at_photos(self, path: Path, tables: Tables, folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
-        """Settle how photos are read of which nothing tells: {"upright", "percent"} of every payload.
+        """Decide how the photos are read whose sizes do not show it: {"upright", "percent"} for every payload.
 
-        Returns also why some names have no file, as another name has it. Looks at the files of all images before the
-        first is listed, also to say which have another name.
+        Also returns, by name, why some names have no file: another name refers to it too. Looks at the files of all
+        images before the first is listed, also to report files with other names.
         """
         auto, percent = self.decoding.exif == "auto", drawn_in_percent(tables.info)
         published = self.PUBLISHED or lists_coco_photos(tables.first_images)
@@ -115,7 +116,7 @@ class Coco(Record):
             names, hw = file_names(record), _declared_hw(record)
             try:
                 hit = locate(folder, names)
-            except ValueError:  # several files fit: said when it is loaded
+            except ValueError:  # several files fit, which is reported when it is loaded
                 return None
             if hit is None:
                 return None
@@ -166,7 +167,7 @@ class Coco(Record):
         return kept
 
     def _wanted(self, tables: Tables) -> set[str]:
-        """Names of the categories to read, none: all; InputError for one that the file does not have."""
+        """Return the names of the categories to read, none for all; InputError for one that the file does not have."""
         wanted = {name.strip() for name in self.categories.split(",") if name.strip()}
         known = set(tables.categories.values())
         if missing := sorted(wanted - known):
@@ -187,7 +188,7 @@ class Coco(Record):
         }
 
     def load(self, item: Item) -> Sample:
-        """Read one image and paint its masks; BadItem if the file is missing, broken or of another size."""
+        """Read one image and paint its masks; raises BadItem if the file is missing, broken or of another size."""
         path, image, scale_xy = self._read(item)
         hw = (image.shape[0], image.shape[1])
         ignore_mask = np.zeros(hw, bool)
@@ -198,7 +199,7 @@ class Coco(Record):
             try:
                 runs = _runs(annotation["segmentation"], hw, scale_xy)
             except ValueError as error:
-                # A crowd is no object, so its name is not among the item's: nothing is lost but an ignored region.
+                # A crowd is not an object, so its id is not listed by the item: only an ignored region is lost.
                 if annotation["crowd"]:
                     _logger.warning("crowd %s skipped: %s", object_id, error)
                 else:
@@ -212,9 +213,9 @@ class Coco(Record):
         return pack_runs(item.id, image, masks, ignore_mask, refused, origin)
 
     def _read(self, item: Item) -> tuple[Path, np.ndarray, tuple[float, float] | None]:
-        """Find and read the image as its annotations refer to it; returns also the scale (x, y) of their polygons.
+        """Find and read the image in the orientation of its annotations; return it with the scale (x, y) of polygons.
 
-        The scale is None where nothing tells it.
+        The scale is None if the annotations do not give it.
         """
         payload, names = item.payload, item.payload["names"]
         if not names:
@@ -234,13 +235,13 @@ class Coco(Record):
             header = read_header(path)
             if self.decoding.exif == "stored" and header.orientation != 1:
                 raise ValueError(
-                    "exif=stored was given, but Label Studio's annotations are of the upright photo (EXIF orientation "
+                    "exif=stored was given, but Label Studio's annotations fit the upright photo (EXIF orientation "
                     f"{header.orientation}): expected exif=upright or auto"
                 )
             image = read_image(path, upright=True, decoding=self.decoding)
             if declared_hw is None:
                 return path, image, (1.0, 1.0) if header.hw == header.upright_hw else None
-            fits_upright(header, Header(hw=tuple(declared_hw)))  # ValueError if it is of neither size
+            fits_upright(header, Header(hw=tuple(declared_hw)))  # ValueError if neither size fits
             return path, image, (image.shape[1] / declared_hw[1], image.shape[0] / declared_hw[0])
         except ValueError as error:
             raise BadItem(item.id, f"image {names[0]!r}: {error}") from error
@@ -249,14 +250,14 @@ class Coco(Record):
 def _runs(segmentation: Any, hw: tuple[int, int], scale_xy: tuple[float, float] | None) -> np.ndarray:
     if scale_xy is None and isinstance(segmentation, list):
         raise ValueError(
-            "the image record has no width and height, and Label Studio's polygons are percent times these: of a photo "
-            "that is turned by a quarter they may be those of either way up; write them into the record"
+            "the image record has no width and height, which Label Studio's polygons are multiplied by; they are "
+            "ambiguous for a photo that is rotated by 90 degrees: add them to the record"
         )
     return rle.runs_from_segmentation(segmentation, hw, scale_xy or (1.0, 1.0))
 
 
 def _declared_hw(image: dict[str, Any]) -> tuple[int, int] | None:
-    """Height and width of an image record, also if written as text or with a decimal point; None without both."""
+    """Return height and width of an image record, also from text or numbers with a decimal point; None without both."""
     try:
         height, width = (int(float(image.get(key) or 0)) for key in ("height", "width"))
     except (TypeError, ValueError, OverflowError):

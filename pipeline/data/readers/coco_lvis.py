@@ -1,4 +1,4 @@
-"""COCO+LVIS, the combination that RITM was trained on: packed layers of labels per image, and a hierarchy."""
+"""COCO+LVIS, the combined data set of RITM: packed layers of labels per image, and a hierarchy of objects."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from pipeline.data.sample import BadItem, Item, Origin, Sample, pack_objects
 
 _INDEX = "hannotation.pickle"
 _EXPECTED = f"<split>/{_INDEX}, <split>/masks/*.pickle and <split>/images/*.jpg"
-# The published index of 100,000 images takes some tens of MB, the masks of an image some tens of KB.
+# The published index of 100,000 images takes tens of MB, the masks of an image tens of KB.
 _MAX_INDEX_BYTES = 1 << 30
 _MAX_MASKS_BYTES = 64 << 20
 _MAX_LABELS = 1 << 29
@@ -25,12 +25,12 @@ _PNG = b"\x89PNG"
 
 @dataclass(frozen=True, kw_only=True)
 class CocoLvis:
-    """COCO+LVIS under `root`; `split` is train or val and may be left out where only one lies there.
+    """COCO+LVIS under `root`; `split` is train or val, and is not needed if only one exists.
 
-    `hannotation.pickle` maps an image's name to its objects, of which those without a parent are listed, as published
-    training takes them: parts of an object belong to it. `masks/<name>.pickle` holds layers of labels as PNG and, by
-    object number, the layer and the value. Numbers that the hierarchy does not name are stuff, and no objects. The
-    pickles are read without running anything in them (restricted_pickle.py).
+    `hannotation.pickle` maps an image's name to its objects. Those without a parent are listed, as in published
+    training: the parts of an object belong to it. `masks/<name>.pickle` holds layers of labels as PNG and, by object
+    number, the layer and the value. Numbers that are not in the hierarchy are stuff, not objects. The pickles are read
+    without running anything in them (restricted_pickle.py).
     """
 
     root: str = ""
@@ -74,7 +74,7 @@ class CocoLvis:
         return sorted(items, key=lambda item: item.id)
 
     def load(self, item: Item) -> Sample:
-        """Read one image and its packed masks; BadItem if either is missing or broken or their sizes differ."""
+        """Read one image and its packed masks; raises BadItem if either is missing or broken or their sizes differ."""
         folder = Path(item.payload["folder"])
         try:
             layers, places = _read_masks(file_inside(folder / "masks", f"{item.id}.pickle"), self.decoding)
@@ -97,7 +97,7 @@ class CocoLvis:
 
 
 def _root_numbers(entry: Any) -> list[int] | None:
-    """List the objects without a parent; None if the entry is no such hierarchy."""
+    """Return the objects without a parent; None if the entry is not such a hierarchy."""
     hierarchy = entry.get("hierarchy") if isinstance(entry, dict) else None
     if not isinstance(hierarchy, dict):
         return None
@@ -107,9 +107,9 @@ def _root_numbers(entry: Any) -> list[int] | None:
 
 
 def _read_masks(path: Path, decoding: Decoding) -> tuple[np.ndarray, Mapping[int, tuple[int, int]]]:
-    """Layers of labels (layers, h, w) and, by object number, the layer and the label; ValueError if it is no such file.
+    """Return layers of labels (layers, h, w) and, by object number, layer and label; ValueError for other files.
 
-    The places are a list in the published files and a dict in some that others made.
+    The places are a list in the published files and a dict in some files of other makers.
     """
     packed = read_pickle(path, _MAX_MASKS_BYTES)
     if not isinstance(packed, list | tuple) or len(packed) < 2 or not isinstance(packed[0], list | tuple):
@@ -120,7 +120,7 @@ def _read_masks(path: Path, decoding: Decoding) -> tuple[np.ndarray, Mapping[int
         if layers[0].size * len(layers) > _MAX_LABELS:
             raise ValueError(f"the layers hold more than {_MAX_LABELS} labels")
     if not layers or len({layer.shape for layer in layers}) > 1:
-        raise ValueError(f"expected layers of one size, it has {len(layers)}")
+        raise ValueError(f"expected layers of one size, got {sorted({layer.shape for layer in layers})}")
     places = dict(enumerate(packed[1])) if isinstance(packed[1], list | tuple) else packed[1]
     if not isinstance(places, dict) or not all(_is_place(place) for place in places.values()):
         raise ValueError("expected a layer and a label for each object")
@@ -132,7 +132,7 @@ def _is_place(place: Any) -> bool:
 
 
 def _decode(layer: Any, decoding: Decoding) -> np.ndarray:
-    """Decode a PNG of labels; other formats are refused, as JPEG's blur would invent labels."""
+    """Decode a PNG of labels; other formats are refused, because JPEG artefacts would invent labels."""
     if isinstance(layer, PickledArray):
         data = layer.array().tobytes()
     elif isinstance(layer, bytes | bytearray):
@@ -140,8 +140,8 @@ def _decode(layer: Any, decoding: Decoding) -> np.ndarray:
     else:
         raise ValueError("expected each layer as the bytes of a PNG")
     if not data.startswith(_PNG):
-        raise ValueError("a layer is no PNG")
+        raise ValueError("a layer is not a PNG")
     labels = read_labels(data, decoding=decoding)
     if labels.ndim != 2:
-        raise ValueError("a layer has colours, expected one channel of labels")
+        raise ValueError("a layer has colours: expected one channel of labels")
     return labels

@@ -1,4 +1,4 @@
-"""COCO panoptic: one PNG per image whose colours are segment numbers, and a JSON that says what each segment is."""
+"""COCO panoptic: one PNG per image whose colours are segment numbers, and a JSON that describes the segments."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,8 +23,9 @@ _EXPECTED = "annotations/panoptic_<split>.json, annotations/panoptic_<split>/*.p
 class CocoPanoptic(Record):
     """COCO panoptic under `root`; an empty `split` reads every split found there.
 
-    `things_only` leaves out stuff (sky, grass); `min_area_fraction` leaves out segments smaller than that part of the
-    image. Both choose what is listed and refuse nothing. Crowd segments go to the ignore mask.
+    `things_only` leaves out stuff (sky, grass); `min_area_fraction` leaves out segments that cover a smaller fraction
+    of the image. Segments that are left out are not listed and do not count as refused. Crowd segments go to the ignore
+    mask.
     """
 
     root: str = ""
@@ -45,7 +46,7 @@ class CocoPanoptic(Record):
         if self.split and self.split not in found:
             raise missing_split("coco_panoptic", self.split, found, f"{root}/annotations/panoptic_{self.split}.json")
         if not found:
-            raise InputError(f"{str(root)!r} is no COCO panoptic data set; expected {_EXPECTED}")
+            raise InputError(f"{str(root)!r} is not a COCO panoptic data set; expected {_EXPECTED}")
         return {self.split: found[self.split]} if self.split else found
 
     def items(self) -> Sequence[Item]:
@@ -55,7 +56,7 @@ class CocoPanoptic(Record):
             try:
                 items += self._split_items(split, path)
             except (KeyError, TypeError) as error:
-                raise InputError(f"{path} is no COCO panoptic file: an entry lacks {error}") from error
+                raise InputError(f"{path} is not a COCO panoptic file: an entry lacks {error}") from error
         return sorted(items, key=lambda item: item.id)
 
     def _split_items(self, split: str, path: Path) -> list[Item]:
@@ -93,7 +94,7 @@ class CocoPanoptic(Record):
     def _choose(
         self, segments: list[dict[str, Any]], categories: dict[int, dict[str, Any]], num_pixels: int
     ) -> list[tuple[int, str]]:
-        """List (segment id, category name) of the segments that count as objects."""
+        """Return (segment id, category name) of the segments that count as objects."""
         chosen = []
         for segment in segments:
             category = categories.get(segment["category_id"], {})
@@ -104,14 +105,14 @@ class CocoPanoptic(Record):
         return chosen
 
     def load(self, item: Item) -> Sample:
-        """Read one image and its PNG; BadItem if either is missing or broken or their sizes differ."""
+        """Read one image and its PNG; raises BadItem if either is missing or broken or their sizes differ."""
         payload = item.payload
         try:
             colours = read_labels(find_file(Path(payload["masks_dir"]), payload["mask"]), decoding=self.decoding)
         except ValueError as error:
             raise BadItem(item.id, f"mask {payload['mask']}: {error}") from error
         if colours.ndim != 3:
-            raise BadItem(item.id, f"mask {payload['mask']}: expected a colour PNG, it has one channel")
+            raise BadItem(item.id, f"mask {payload['mask']}: expected a colour PNG, got one channel")
         try:
             path = find_file(Path(payload["images_dir"]), payload["image"])
             image = read_image(path, expected_hw=(colours.shape[0], colours.shape[1]), decoding=self.decoding)

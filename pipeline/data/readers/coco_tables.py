@@ -1,8 +1,8 @@
-"""The lists of a COCO file, sorted by image: in memory, or for a large file through a temporary database.
+"""The lists of a COCO file, sorted by image: in memory, or in a temporary database if the file is large.
 
-A file above STREAM_ABOVE is parsed piece by piece, and SQLite sorts its records, as their order in the file is free. It
-spills to disk: memory stays near 130 MB whatever the file's size, and the temporary folder (TMPDIR) holds up to three
-times the file until the listing ends.
+A file above STREAM_ABOVE is parsed piece by piece, and SQLite sorts its records, because their order in the file is
+free. SQLite uses the disk: memory stays near 130 MB whatever the file's size, and the temporary folder (TMPDIR) holds
+up to three times the file until listing ends.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from pipeline.data.readers.json_lists import JsonObject
 
 _logger = logging.getLogger(__name__)
 
-STREAM_ABOVE = 64 << 20  # bytes; read whole, a file takes some eight times its size of memory
+STREAM_ABOVE = 64 << 20  # bytes; read as a whole, a file takes about eight times its size of memory
 _PRAGMAS = ("journal_mode=OFF", "synchronous=OFF", "temp_store=FILE", "cache_size=-16384")
 _TABLES = {"images": "(id BLOB, record TEXT)", "annotations": "(image BLOB, position INTEGER, record TEXT)"}
 _REQUIRED = ("images", "annotations")
@@ -31,9 +31,9 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """What is kept of an annotation; `position` counts within the file, and "" or None stand for what is not there.
+    """The parts of an annotation that are kept; `position` counts within the file, and "" or None replace missing ones.
 
-    `painted` marks what CVAT writes: there iscrowd says that the mask was painted, not that it is a crowd.
+    `painted` marks the annotations of CVAT, whose iscrowd means that the mask was painted, not that it is a crowd.
     """
 
     position: int
@@ -48,8 +48,8 @@ class Annotation:
 class Tables:
     """A COCO file: `images` as (id, record) and `annotations` as (image id, annotation), each sorted by that id.
 
-    Both can be read once; `records` gives the images' records alone, in any order and as often as it is called.
-    `first_images` are the first of the file, whose files show where the images lie. `info` tells who wrote the file.
+    Both can be read once; `records` returns the images' records alone, in any order and any number of times.
+    `first_images` are the first of the file, used to find the images folder. `info` says who wrote the file.
     """
 
     info: dict[str, Any]
@@ -63,25 +63,25 @@ class Tables:
 
 @contextlib.contextmanager
 def open_tables(path: Path) -> Iterator[Tables]:
-    """Open a COCO file; InputError, before anything is yielded, if it is none or two images share an id."""
+    """Open a COCO file; raises InputError, before it yields, if it is not one or if two images share an id."""
     if path.stat().st_size <= STREAM_ABOVE:
         yield _in_memory(path)
         return
     with tempfile.TemporaryDirectory(prefix="maskwright-") as folder:
-        # A generator that lists items may be taken up by another thread, one after the other.
+        # A generator that lists items may be continued by another thread, but never by two at once.
         database = sqlite3.connect(Path(folder) / "tables.sqlite", isolation_level=None, check_same_thread=False)
         with contextlib.closing(database):
             try:
                 yield _on_disk(path, database)
             except sqlite3.Error as error:
                 raise InputError(
-                    f"{path} is sorted in {folder}, which failed ({error}): it takes up to three times the file's "
-                    "size there; TMPDIR names another place"
+                    f"{path} could not be sorted in {folder} ({error}): this takes up to three times the "
+                    "file's size there; set TMPDIR to use another folder"
                 ) from error
 
 
 def join(path: Path, tables: Tables) -> Iterator[tuple[str, dict[str, Any], list[Annotation]]]:
-    """Give each image its annotations, in the file's order; those of unknown images are counted in a warning."""
+    """Yield each image with its annotations, in the file's order; a warning counts annotations of unknown images."""
     num_unknown = 0
     waiting = next(tables.annotations, None)
     for image_id, image in tables.images:
@@ -148,7 +148,7 @@ def _on_disk(path: Path, database: sqlite3.Connection) -> Tables:
 
 
 def _fill(path: Path, database: sqlite3.Connection) -> dict[str, Any]:
-    """Put images and annotations into the database; returns the small members: categories, licences and info."""
+    """Fill the database with images and annotations; returns the small members: categories, licences and info."""
     others: dict[str, Any] = {}
     members: dict[str, bool] = {}
     try:
@@ -156,7 +156,7 @@ def _fill(path: Path, database: sqlite3.Connection) -> dict[str, Any]:
             top = JsonObject(file)
             for name, is_list, values in top.members() if top.kind == "dict" else ():
                 members[name] = is_list
-                if name in _TABLES:  # a name that is there twice counts the second time, as for json.load
+                if name in _TABLES:  # of a repeated name the last one counts, as for json.load
                     database.execute(f"DROP TABLE IF EXISTS {name}")
                     database.execute(f"CREATE TABLE {name} {_TABLES[name]}")
                 if name == "images" and is_list:
@@ -188,7 +188,7 @@ def _images(path: Path, records: Iterable[Any]) -> Iterator[tuple[str, dict[str,
 
 
 def _annotations(records: Iterable[Any]) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """Yield (image id, fields of Annotation); an annotation without an image goes to the image "", which nobody has."""
+    """Yield (image id, fields of Annotation); without an image, an annotation gets the id "", which no image has."""
     for position, record in enumerate(records):
         if not isinstance(record, dict):
             yield "", (position, "", "", False, False, None)
@@ -213,7 +213,7 @@ def _names(categories: Any) -> dict[str, str]:
 
 
 def _key(image_id: str) -> bytes:
-    """Bytes that sort as the text does, also where it holds half a surrogate pair, which JSON allows."""
+    """Return bytes that sort as the text does, also if it holds half a surrogate pair, which JSON allows."""
     return image_id.encode("utf-8", "surrogatepass")
 
 

@@ -1,4 +1,4 @@
-"""Finding a data set's folders and files, and saying clearly what was not found."""
+"""Find the folders and files of a data set, and build clear errors for those that are missing."""
 
 import os
 import re
@@ -12,7 +12,7 @@ _QUERY = re.compile(r"(\.[A-Za-z]\w{1,4})\?.*", re.DOTALL)
 
 
 def require_root(reader: str, root: str, expected: str) -> Path:
-    """Return the existing folder `root`; InputError telling what the reader expects to find there."""
+    """Return the existing folder `root`; raises InputError that says what the reader expects there."""
     if not root:
         raise InputError(f"reader {reader!r} needs a root folder and got none; expected {expected}")
     path = Path(root).expanduser()
@@ -23,48 +23,48 @@ def require_root(reader: str, root: str, expected: str) -> Path:
 
 
 def missing_split(reader: str, split: str, known: Iterable[str], expected: str) -> InputError:
-    """Build the error for a split that is not there, with the ones that are."""
+    """Build the error for a missing split, with a list of the existing ones."""
     names = sorted(known)
     there = f"splits found: {', '.join(names)}" if names else "no splits were found"
     return InputError(f"reader {reader!r} found no split {split!r}: expected {expected}; {there}")
 
 
 def list_names(folder: Path) -> list[str]:
-    """Name what lies in a folder, for a message: at most 12 names."""
+    """List the names in a folder for a message, at most 12."""
     names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
     return names[:12] + (["..."] if len(names) > 12 else [])
 
 
 def list_images(folder: Path) -> list[Path]:
-    """List the image files right inside a folder, sorted by name; hidden files are left out."""
+    """List the image files directly in a folder, sorted by name; hidden files are left out."""
     return sorted(path for path in folder.iterdir() if is_image(path.name))
 
 
 def is_image(name: str) -> bool:
-    """Whether a file is an image by its name; hidden files are none."""
+    """Whether a file is an image, judged by its name; hidden files are not."""
     return PurePosixPath(without_query(name)).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
 
 
 def stem(name: str) -> str:
-    """A file's name without its suffix, what follows the last dot: `shot_0.10.jpg` is shot_0.10."""
+    """Return a file's name without its suffix, which follows the last dot: `shot_0.10.jpg` becomes shot_0.10."""
     return PurePosixPath(without_query(name)).stem
 
 
 def without_query(name: str) -> str:
-    """Cut what a download may leave behind a name: `x.png?X-Amz-Signature=...` is x.png."""
+    """Remove the query that a download may leave behind a name: `x.png?X-Amz-Signature=...` becomes x.png."""
     return _QUERY.sub(r"\1", name)
 
 
 def file_inside(folder: Path, name: str) -> Path:
-    """Join a file name found in an annotation file; ValueError if it leads out of the folder.
+    """Join a file name from an annotation file to a folder; raises ValueError if it leads out of the folder.
 
-    Lexical on purpose: data sets made of symbolic links stay usable.
+    Only the text is checked, so that data sets of symbolic links stay usable.
     """
     normal = Path(os.path.normpath(name))
     try:
         os.fsencode(name)
     except UnicodeEncodeError as error:
-        raise ValueError(f"the file name {name!r} holds half a character: no file can have it") from error
+        raise ValueError(f"the file name {name!r} holds half a surrogate pair: no file can have it") from error
     if "\0" in name:
         raise ValueError(f"the file name {name!r} holds a zero byte: no file can have it")
     if not name or normal.is_absolute() or normal.parts[0:1] == ("..",):
@@ -73,7 +73,7 @@ def file_inside(folder: Path, name: str) -> Path:
 
 
 def read_name_list(path: Path) -> list[str]:
-    """Read a split's list, one name per line, each once and in order; InputError if it is no text or is empty."""
+    """Read a split's list, one name per line, each once and in order; InputError if it is not text or is empty."""
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
@@ -85,5 +85,5 @@ def read_name_list(path: Path) -> list[str]:
 
 
 def stand_in(item_id: str) -> tuple[str, ...]:
-    """Object ids of an item whose objects cannot be listed: one, so that an evaluation loads it and names the fault."""
+    """Return one object id for an item whose objects cannot be listed: an evaluation then loads it and reports why."""
     return (f"{item_id}/unreadable",)

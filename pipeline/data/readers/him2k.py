@@ -23,9 +23,9 @@ _EXPECTED = "images/<split>/<name>.jpg and alphas/<split>/<name>/*.png, with the
 
 @dataclass(frozen=True, kw_only=True)
 class Him2k(Record):
-    """HIM2K under `root`; `split` names the subset, natural when empty: 320 images of 830 people.
+    """HIM2K under `root`; `split` names the subset, by default natural, with 320 images of 830 people.
 
-    A pixel is a person where the matte is above `alpha_above`, of 255: a matte has no edge of its own, so a result is
+    A pixel belongs to a person if the matte is above `alpha_above`, of 255. A matte has no edge, so results are
     comparable only with the same threshold. Every matte is an object. Listing opens no file.
     """
 
@@ -50,7 +50,7 @@ class Him2k(Record):
         return folders
 
     def items(self) -> Sequence[Item]:
-        """List the images, sorted by id, the file name less its suffix; object ids add "/<matte's name>"."""
+        """List the images, sorted by id, the file name without its suffix; object ids add "/<matte's name>"."""
         images_dir, alphas_dir = self._folders()
         images = list_images(images_dir)
         twice = [name for name, count in Counter(stem(path.name) for path in images).items() if count > 1]
@@ -70,7 +70,7 @@ class Him2k(Record):
         return items
 
     def load(self, item: Item) -> Sample:
-        """Read one image and its mattes; BadItem without them or if the image is missing or broken.
+        """Read one image and its mattes; raises BadItem if it has none or the image is missing or broken.
 
         A matte that cannot be read or has another size is refused alone.
         """
@@ -107,11 +107,11 @@ def _item(image: Path, alphas_dir: Path, folders: Mapping[str, str], fault: str)
 
 
 def _read_alpha(path: Path, hw: tuple[int, int], decoding: Decoding) -> np.ndarray:
-    """Read a matte as values from 0 to 255, also where it has 16 bits or three equal channels, or is a file's alpha."""
+    """Read a matte as values from 0 to 255, also if it has 16 bits or three equal channels, or is a file's alpha."""
     alpha = read_mask_file(path, palette_index=False, decoding=decoding).values
     if alpha.ndim == 3:
         if (alpha != alpha[..., :1]).any():
-            raise ValueError("the matte holds colours, expected gray values")
+            raise ValueError("the matte holds colours: expected gray values")
         alpha = alpha[..., 0]
     if alpha.shape != hw:
         raise ValueError(

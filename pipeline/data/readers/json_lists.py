@@ -1,7 +1,7 @@
-"""Reading a JSON object of any size: what its members are, and those that are lists element by element.
+"""Read a JSON object of any size: its members one by one, and members that are lists element by element.
 
-It accepts and refuses what `json.load` does, and gives the same values, NaN and half surrogate pairs among them: the
-elements are read by its own decoder. Memory holds a piece of the file and the largest single element.
+It accepts and refuses the same files as `json.load` and returns the same values, including NaN and half surrogate
+pairs, because json's decoder reads the elements. Memory holds a piece of the file and the largest single element.
 """
 
 import io
@@ -12,12 +12,12 @@ from typing import Any, BinaryIO
 
 _PIECE = 1 << 20
 _SPACE = re.compile(r"[ \t\n\r]*")
-# What ends this near to the end of a piece may have been cut by it: 1.5 at the point, -Infinity or \u00e9 anywhere.
+# A value that ends this close to the end of a piece may be cut: 1.5 at the point, -Infinity or \u00e9 anywhere.
 _MARGIN = 16
 
 
 class JsonObject:
-    """The top of a JSON file: `kind` names its Python type, `members()` reads it if that is a dict."""
+    """The top of a JSON file: `kind` names its Python type, and `members()` reads it if that is a dict."""
 
     def __init__(self, file: BinaryIO) -> None:
         encoding = json.detect_encoding(file.read(4))
@@ -28,9 +28,10 @@ class JsonObject:
         self.kind = "dict" if self._peek() == "{" else type(self._value()).__name__
 
     def members(self) -> Iterator[tuple[str, bool, Iterator[Any]]]:
-        """Yield (name, whether it is a list, its elements or the value itself), in the file's order and once.
+        """Yield (name, whether it is a list, its elements or the value itself), once and in the file's order.
 
-        Elements that are not taken are read over. ValueError, perhaps only after the last one, if the file is no JSON.
+        Elements that are not read are skipped. Raises ValueError, perhaps only after the last member, if the file is
+        not JSON.
         """
         self._take("{")
         ended = self._peek() == "}" and self._take("}") == "}"
@@ -71,7 +72,7 @@ class JsonObject:
             return value
 
     def _peek(self) -> str:
-        """Show the next character that is no space, "" at the end of the file."""
+        """Return the next character that is not a space, "" at the end of the file."""
         while True:
             match = _SPACE.match(self._text, self._at)
             self._at = match.end() if match else self._at
@@ -88,7 +89,7 @@ class JsonObject:
         return character
 
     def _more(self) -> bool:
-        """Read as much again as is waiting, so that a large element is tried few times; False at the end."""
+        """Read at least as much again as is buffered, so that a large element is parsed few times; False at the end."""
         rest = self._text[self._at :]
         piece = self._file.read(max(_PIECE, len(rest)))
         if piece:

@@ -1,4 +1,4 @@
-"""LVIS v1: instances of 1203 categories on COCO's photos, in COCO's format with habits of its own."""
+"""LVIS v1: instances of 1203 categories on COCO's photos, in COCO's format with some differences."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +15,11 @@ _EXPECTED = "lvis_v1_<split>.json (or in annotations/) and the photos in train20
 
 @dataclass(frozen=True, kw_only=True)
 class Lvis(Coco):
-    """LVIS v1 under `root`, read as `Coco` is; `split` is train or val and may be left out where only one lies there.
+    """LVIS v1 under `root`, read like `Coco`; `split` is train or val, and is not needed if only one exists.
 
-    An image has no file name: the end of its `coco_url` says in which of COCO's folders it lies, and a split draws on
-    both. LVIS labels only some categories of an image: `payload` names those of which it surely holds no object
-    (`negative`) and those of which it may hold unlabelled ones (`not_exhaustive`).
+    An image has no file name: the end of its `coco_url` names its folder among COCO's, and a split may use both. LVIS
+    labels only some categories of an image: `payload` names those that are surely absent (`negative`) and those that
+    may have unlabelled objects (`not_exhaustive`).
     """
 
     PUBLISHED = True

@@ -1,4 +1,4 @@
-"""A folder of masks per image, each mask file one object: nuclei of DSB2018, and sets built alike."""
+"""A folder of masks per image, in which each mask file is one object: nuclei of DSB2018 and similar data sets."""
 
 import logging
 import re
@@ -35,13 +35,13 @@ _NAME = "{name}"
 
 @dataclass(frozen=True, kw_only=True)
 class MaskFolders:
-    """Images under `root` or `root`/`split` whose objects are mask files of their own.
+    """Images under `root` or `root`/`split` whose objects are separate mask files.
 
-    `images` and `masks` are patterns of paths in which {name} stands for the image's name and * for anything within
-    one name: `{name}/images/*` with `{name}/masks/*` (DSB2018, the default) or `images/{name}.*` with
-    `masks/{name}/*.png`. Names that differ in form alone are one (readers/names.py). `rule` says which values of
-    a mask are the object: nonzero or above:N. With no split named, the only folder that fits is read. Listing opens the
-    headers of images, and of the masks of turned ones (orientation.py), and a few masks, to say what their values are.
+    `images` and `masks` are path patterns in which {name} is the image's name and * is anything within one name:
+    `{name}/images/*` with `{name}/masks/*` (DSB2018, the default), or `images/{name}.*` with `masks/{name}/*.png`.
+    Names that differ only in form are the same (readers/names.py). `rule` says which values of a mask are the object:
+    nonzero or above:N. Without a split, the only folder that fits is read. Listing opens the headers of images, the
+    headers of masks of rotated images (orientation.py), and a few masks, to report the kind of their values.
     """
 
     root: str = ""
@@ -85,7 +85,7 @@ class MaskFolders:
         images: dict[str, list[Path]] = {}
         before: dict[str, str] = {}
         for names, path in _matches(base, self.images):
-            # What follows a dot belongs to the name as far as it can, as in shot_0.10.jpg.
+            # A name extends over as many dots as it can, as in shot_0.10.jpg.
             name = names[0] if f"{_NAME}." in self.images else names[-1]
             images.setdefault(name, []).append(path)
             before.setdefault(name, names[-1])
@@ -113,20 +113,20 @@ class MaskFolders:
         ]
 
     def _undecided_upright(self, base: Path, pairs: Sequence[tuple[Path, Sequence[Path]]]) -> bool:
-        """Whether photos are read upright of which the sizes of their masks tell nothing."""
+        """Whether to read upright the photos whose masks' sizes do not show how they lie."""
         if self.decoding.exif != "auto":
             return self.decoding.exif == "upright"
         votes = map_files(pairs, lambda pair: tell(pair[0], read_headers(pair[1])))
         return settle(base, Counter(votes), usual=True)
 
     def load(self, item: Item) -> Sample:
-        """Read one image and its masks; BadItem if it has no mask or not one image, or if that cannot be read.
+        """Read one image and its masks; raises BadItem without exactly one readable image, or without masks.
 
         A mask that cannot be read or has another size is refused alone.
         """
         base, images = Path(item.payload["base"]), item.payload["images"]
         if len(images) != 1:
-            raise BadItem(item.id, f"expected one image, there are {len(images)}: {', '.join(images[:4])}")
+            raise BadItem(item.id, f"expected one image, found {len(images)}: {', '.join(images[:4])}")
         if item.payload.get("fault"):
             raise BadItem(item.id, item.payload["fault"])
         if not item.payload["masks"]:
@@ -147,7 +147,7 @@ class MaskFolders:
                 labels = rule.read(path, self.decoding)
                 if is_turned:
                     header = read_header(path)
-                    reads_upright(photo, header, self.decoding.exif, upright)  # ValueError if it fits neither way
+                    reads_upright(photo, header, self.decoding.exif, upright)  # ValueError if neither way fits
                     labels = turned(labels, header, upright)
                 if labels.shape != hw:
                     raise ValueError(f"the mask is {labels.shape[0]} x {labels.shape[1]}, its image {hw[0]} x {hw[1]}")
@@ -172,7 +172,7 @@ def _item(name: str, base: Path, images: Sequence[Path], masks: Sequence[Path], 
 
 
 def _matches(base: Path, pattern: str) -> Iterator[tuple[list[str], Path]]:
-    """Yield (what {name} may stand for, the longest first, and the path) of the image files that fit, sorted."""
+    """Yield the image files that fit, sorted, each with the possible values of {name}, the longest first."""
     for path in sorted(base.glob(pattern.replace(_NAME, "*"))):
         names = list(_names(pattern, path.relative_to(base).as_posix()))
         if names and is_image(path.name):

@@ -1,4 +1,4 @@
-"""Folders of masks: an image folder, a mask folder, and a rule that says which mask values are an object."""
+"""An image folder and a mask folder, and a rule that says which mask values are an object."""
 
 import logging
 from collections import Counter
@@ -25,14 +25,14 @@ _FOLDER_PAIRS = (("images", "masks"), ("img", "gt"), ("data_GT", "boundary_GT"))
 class Masks:
     """An image folder and a mask folder whose files share their stem, the name without its suffix.
 
-    Where no mask has an image's stem, one whose name differs in form alone is its mask (readers/names.py), and so is
-    `12.seg.png` of `12.jpg`, if no other fits. `images` and `masks` name the folders under root (or under root/split);
-    left empty, the first pair that exists of images + masks, img + gt, data_GT + boundary_GT. With the rule `ids`
-    listing opens every mask, and with exif auto the headers of all images (orientation.py).
+    If no mask has an image's stem, a mask whose name differs only in form belongs to it (readers/names.py), and so does
+    `12.seg.png` to `12.jpg` if no other fits. `images` and `masks` name the folders under root (or under root/split);
+    by default the first existing pair of images + masks, img + gt, data_GT + boundary_GT. With the rule `ids`, listing
+    opens every mask; with exif auto, it opens the headers of all images (orientation.py).
     """
 
     PUBLISHED: ClassVar[bool] = False
-    """Whether it is a published set, whose masks are of the photos as they are stored."""
+    """Whether this is a published set, whose masks fit the photos as they are stored."""
 
     root: str = ""
     split: str = ""
@@ -59,7 +59,7 @@ class Masks:
         raise InputError(f"{str(base)!r} holds {list_names(base)}; expected the folders {expected}")
 
     def items(self) -> Sequence[Item]:
-        """List the images, sorted by id, the stem; InputError if no image has a mask or two share a stem."""
+        """List the images, sorted by id, the stem; raises InputError if no image has a mask or two share a stem."""
         images_dir, masks_dir = self._folders()
         images, masks = (_by_stem(list_images(folder), folder) for folder in (images_dir, masks_dir))
         pairs = pair(images, masks, words=True)
@@ -73,7 +73,7 @@ class Masks:
         upright = self._undecided_upright(images_dir, [(images[one], masks[other]) for one, other in pairs.of.items()])
         report_new_ids(__name__, images_dir, ((path.name.split(".", 1)[0], name) for name, path in images.items()))
         if len(pairs.of) < len(masks):
-            _logger.warning("%d masks in %s belong to no image", len(masks) - len(pairs.of), masks_dir)
+            _logger.warning("%d masks in %s have no image", len(masks) - len(pairs.of), masks_dir)
         values = self._values({name: masks[other] for name, other in sorted(pairs.of.items())}, masks_dir)
         return [
             _item(name, path, masks.get(pairs.of.get(name, "")), values.get(name), pairs.faults.get(name, ""), upright)
@@ -81,7 +81,7 @@ class Masks:
         ]
 
     def _values(self, mask_of: Mapping[str, Path], masks_dir: Path) -> dict[str, list[int]]:
-        """Object numbers by image; none of a mask that cannot be listed. What there is to say of masks is said once."""
+        """Return the object numbers by image, without masks that cannot be listed; warns once about the masks."""
         rule, notes, unlisted = MaskRule.parse(self.rule), Counter[str](), list[str]()
         if rule.kind != "ids":
             look_at_masks(masks_dir, list(mask_of.values()), rule, self.decoding)
@@ -98,14 +98,14 @@ class Masks:
         return values
 
     def _undecided_upright(self, images_dir: Path, pairs: Sequence[tuple[Path, Path]]) -> bool:
-        """Whether photos are read upright of which the size of their mask tells nothing."""
+        """Whether to read upright the photos whose mask's size does not show how they lie."""
         if self.PUBLISHED or self.decoding.exif != "auto":
             return self.decoding.exif == "upright"
         votes = map_files(pairs, lambda pair: tell(pair[0], read_headers([pair[1]])))
         return settle(images_dir, Counter(votes), usual=True)
 
     def load(self, item: Item) -> Sample:
-        """Read one image and its mask; BadItem if either is missing or broken or their sizes differ."""
+        """Read one image and its mask; raises BadItem if either is missing or broken or their sizes differ."""
         rule = MaskRule.parse(self.rule)
         image_path, mask = Path(item.payload["image"]), Path(item.payload["mask"])
         if not item.payload["mask"]:
@@ -142,7 +142,7 @@ def _item(
 
 
 def _by_stem(paths: Sequence[Path], folder: Path) -> dict[str, Path]:
-    """Sort files by their stem; InputError if two share one."""
+    """Map stems to files; raises InputError if two share one."""
     stems = [stem(path.name) for path in paths]
     twice = [name for name, count in Counter(stems).items() if count > 1]
     if twice:

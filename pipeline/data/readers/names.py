@@ -1,7 +1,7 @@
-"""Look-ups of names that differ from those of files in form alone, as people and programs write them.
+"""Find files whose names differ from the given ones only in form, as people and programs write them.
 
-A name is looked for as it is written. Only where no file has it, the forms in WAYS are tried in turn, and a file is
-taken if it is the only one that fits: two that fit are refused by name. What was found so is reported in one line.
+The exact name is tried first. Only if no file has it, the forms in WAYS are tried in turn, and a file is used if it is
+the only one that fits; if two fit, the name is refused. The names found this way are reported in one line.
 """
 
 import os
@@ -48,56 +48,56 @@ WAYS: dict[str, Callable[[str], str]] = {
     "letter case": _lower,
     "composed letters": _composed,
 }
-"""Forms that make names equal, by what they overlook; each overlooks what those before it do, too."""
+"""Forms under which names are equal, by what they ignore; each also ignores what those before it do."""
 WORDS = "words between dots"
 
 
 @dataclass
 class Found:
-    """What was found by another name than the one that was looked for."""
+    """Names that were found under another form."""
 
     counts: Counter[str] = field(default_factory=Counter)
-    """By way."""
+    """Number of names, by way."""
     examples: dict[str, tuple[str, str]] = field(default_factory=dict)
     """The first (name, file's name) of each way."""
 
     def add(self, way: str, name: str, there: str) -> None:
-        """Count one; nothing if the name is the file's own (`way` "")."""
+        """Count one name; an exact one (`way` "") does not count."""
         if way:
             self.counts[way] += 1
             self.examples.setdefault(way, (name, there))
 
     def add_queries(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Count the files, by the names of both, that are pairs because a query behind one of them was cut off."""
+        """Count pairs of files, given by both names, that match because a query was removed from one of them."""
         for name, there in pairs:
             if _query(name) != _query(there):
                 self.add(QUERY, name, there)
 
     def report(self, logger: str, where: object) -> None:
-        """Say once what was found so; nothing if all names are as they are written."""
+        """Warn once about the names found; silent if all names are exact."""
         if self.counts:
             ways = (
                 f"{way}: {count}, such as {_shown(self.examples[way][1])} for {_shown(self.examples[way][0])}"
                 for way, count in self.counts.items()
             )
-            text = f"{self.counts.total()} names are not there as written, but differ from a file in form alone"
-            warn_once(logger, f"{where}: {text}, which is taken ({'; '.join(ways)})")
+            text = f"{self.counts.total()} names match no file exactly; files whose names differ only in form are used"
+            warn_once(logger, f"{where}: {text} ({'; '.join(ways)})")
 
 
 def _shown(name: str) -> str:
-    """A name for people: a query may be a key."""
+    """Return a name for messages, without its query, which may be a key."""
     return repr(f"{bare}?..." if (bare := without_query(name)) != name else name)
 
 
 class Names:
-    """Names that are there, such as those in a folder, to be found in any of the forms in WAYS."""
+    """Existing names, such as those in a folder, that can be found in any of the forms in WAYS."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names = frozenset(names)
         self._by_form: dict[str, dict[str, list[str]]] = {}
 
     def find(self, name: str) -> tuple[str, str] | None:
-        """Find (the name that is there, the way that led to it, "" as it is written); ValueError if several fit."""
+        """Return the existing name and the way that led to it ("" if exact), or None; ValueError if several fit."""
         if name in self._names:
             return name, ""
         for way, form in WAYS.items():
@@ -105,7 +105,7 @@ class Names:
                 found: dict[str, list[str]] = {}
                 for there in self._names:
                     found.setdefault(form(there), []).append(there)
-                self._by_form[way] = found  # whole, as threads may look at once
+                self._by_form[way] = found  # assigned when complete, as threads may read it
             fitting = self._by_form[way].get(form(name), [])
             if len(fitting) > 1:
                 raise several([name], fitting)
@@ -115,16 +115,16 @@ class Names:
 
 
 def several(names: Collection[str], there: Collection[str]) -> ValueError:
-    """Build the error for names that fit several files, or files that fit several names."""
+    """Build the error for names that fit several files, or for files that fit several names."""
     wanted, found = (", ".join(map(repr, sorted(some)[:4])) for some in (names, there))
-    return ValueError(f"{wanted} may mean {found}, and nothing says which: rename them to match exactly")
+    return ValueError(f"{wanted} may refer to {found}: rename them to match exactly")
 
 
 def names_in(folder: Path) -> Names:
-    """The names in a folder, listed once as long as it does not change; none if it is no folder."""
+    """Return the names in a folder, listed once until it changes; none if it is not a folder."""
     try:
         return _listed(str(folder), folder.stat().st_mtime_ns)
-    except (OSError, ValueError):  # it is gone, or its name is no name that a file can have
+    except (OSError, ValueError):  # it is gone, or no file can have its name
         return Names(())
 
 
@@ -134,15 +134,15 @@ def _listed(folder: str, stamp: int) -> Names:
 
 
 def seek(folder: Path, name: str) -> tuple[Path, str] | None:
-    """Find (the file, the way that led to it) that a name or relative path means inside a folder; None without one.
+    """Return the file that a name or relative path refers to inside a folder, and the way that led to it, or None.
 
-    ValueError if several fit, or if the name leads out of the folder.
+    Raises ValueError if several fit, or if the name leads out of the folder.
     """
     path = file_inside(folder, name)
-    # It says False of a name that is too long, where Path.is_file raises.
+    # It returns False for a name that is too long, where Path.is_file raises.
     if os.path.isfile(path):  # noqa: PTH113
         return path, ""
-    # A query may hold slashes, and a decoded name may.
+    # A query may hold slashes, and so may a decoded name.
     for form in dict.fromkeys((name, _bare(name))):
         here, way = folder, ""
         for part in file_inside(Path(), form).parts:
@@ -157,15 +157,15 @@ def seek(folder: Path, name: str) -> tuple[Path, str] | None:
 
 
 def find_file(folder: Path, name: str) -> Path:
-    """Find the file that a name means inside a folder, its own place if there is none; raises as `seek` does."""
+    """Return the file that a name refers to inside a folder, else its exact path; raises ValueError as `seek` does."""
     found = seek(folder, name)
     return found[0] if found else file_inside(folder, name)
 
 
 def report_names(logger: str, folder: Path, names: Iterable[str]) -> None:
-    """Say once which of the names are in a folder under another form; those of several are left to `find_file`.
+    """Warn once about the names that are in a folder under another form; ambiguous ones are left to `find_file`.
 
-    InputError if a name means a file in another form that a second name means, too.
+    Raises InputError if two names refer to one file and one of them only in another form.
     """
     wanted, there, found = list(names), names_in(folder), Found()
     repaired: dict[str, str] = {}
@@ -183,9 +183,10 @@ def report_names(logger: str, folder: Path, names: Iterable[str]) -> None:
 
 
 def rivals(repaired: Iterable[tuple[str, str]], literal: Iterable[str]) -> dict[str, str]:
-    """Why names that are not as their file's, (name, file) each, do not get it: it is another's, too. By name.
+    """Return, by name, why names do not get the files to which they refer in another form: others refer to them.
 
-    A file belongs to the name that it has, of `literal`; otherwise to the only name that means it.
+    `repaired` holds (name, file) of each of these names. A file belongs to its exact name if that is in `literal`,
+    otherwise to the only name that refers to it.
     """
     names: dict[str, dict[str, None]] = {}
     for name, file in repaired:
@@ -199,29 +200,29 @@ def rivals(repaired: Iterable[tuple[str, str]], literal: Iterable[str]) -> dict[
             for name in group:
                 other = _shown(next(each for each in others if each != name))
                 reasons[name] = (
-                    f"no file has this very name, and {here!r} differs from it in form alone, but {other} means that "
-                    "file, too: rename them to match exactly"
+                    f"no file has exactly this name; {here!r} differs from it only in form, but {other} refers to that "
+                    "file too: rename them to match exactly"
                 )
     return reasons
 
 
 @dataclass
 class Pairs:
-    """Which name belongs to which: `of` maps names to those there, `faults` names to why several fit."""
+    """Names that belong together: `of` maps names to existing ones, `faults` maps names to why several fit."""
 
     of: dict[str, str] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
     found: Found = field(default_factory=Found)
 
     def first_fault(self) -> str:
-        """End of a message: why the first of them has none, if several fit it."""
+        """Return the end of a message: why the first ambiguous name has no partner, "" if there is none."""
         return next((f"; {reason}" for reason in self.faults.values()), "")
 
 
 def pair(names: Iterable[str], there: Iterable[str], *, words: bool = False) -> Pairs:
-    """Give each name the one there that is its own: the same, or the only one of a form in WAYS, each taken once.
+    """Pair each name with an existing one: the same, or the only one that is equal in a form of WAYS, each used once.
 
-    With `words`, `12` and `12.seg` are a pair too, if no other fits; so are all `N.rgb` and `N.seg` of a set.
+    With `words`, `12` and `12.seg` are also a pair if no other fits, and so are all `N.rgb` and `N.seg` of a data set.
     """
     left, right = dict.fromkeys(names), dict.fromkeys(there)
     pairs = Pairs(of={name: name for name in left if name in right})
@@ -246,7 +247,7 @@ def pair(names: Iterable[str], there: Iterable[str], *, words: bool = False) -> 
 def _groups(
     left: Iterable[str], right: Iterable[str], form: Callable[[str], str]
 ) -> Iterator[tuple[list[str], list[str]]]:
-    """Yield the names of both sides that have one form."""
+    """Return the names of both sides that have the same form."""
     groups: dict[str, tuple[list[str], list[str]]] = {}
     for side, names in enumerate((left, right)):
         for name in names:
@@ -255,13 +256,13 @@ def _groups(
 
 
 def _without_words(name: str) -> str:
-    """Cut the parts behind dots that are no numbers: those of 12.seg, not that of shot_0.10."""
+    """Remove the parts after dots that are not numbers: seg of 12.seg, but not 10 of shot_0.10."""
     match = _WORDS.fullmatch(name)
     return _composed(match[1] if match else name)
 
 
 def _belong(ours: list[str], theirs: list[str], left: Collection[str], right: Collection[str]) -> bool:
-    """Whether names that are one without their words mean the same: one has none, or all of each side's are equal."""
+    """Whether names that are equal without their words match: one has none, or all names of each side have the same."""
     if any(_without_words(name) == _composed(name) for name in (*ours, *theirs)):
         return True
     words = [{_composed(name).removeprefix(_without_words(name)) for name in side} for side in (left, right)]
@@ -269,9 +270,9 @@ def _belong(ours: list[str], theirs: list[str], left: Collection[str], right: Co
 
 
 def report_new_ids(logger: str, where: object, ids: Iterable[tuple[str, str]]) -> None:
-    """Say once if the ids (of earlier versions, now) of a data set have changed: results of before name the others.
+    """Warn once if the ids of a data set, given as (earlier versions', current), have changed since earlier versions.
 
-    Nothing is said where the ids of before were not unique, as such a set was refused.
+    Silent if the earlier ids were not unique, because such a data set was refused.
     """
     pairs = list(ids)
     changed = [(before, now) for before, now in pairs if before != now]
@@ -279,6 +280,6 @@ def report_new_ids(logger: str, where: object, ids: Iterable[tuple[str, str]]) -
         before, now = changed[0]
         warn_once(
             logger,
-            f"{where}: {len(changed)} names hold a dot; they are ids as a whole ({now!r}), of which earlier versions "
-            f"took the part before it ({before!r}), so results of before name these images otherwise",
+            f"{where}: {len(changed)} names hold a dot; their ids are now the whole names ({now!r}) instead of the "
+            f"part before the dot ({before!r}), so results of earlier versions have other ids for these images",
         )

@@ -1,4 +1,4 @@
-"""From `--option name=text` on a command line to the typed fields of a reader."""
+"""Convert `--option name=text` of a command line to the typed fields of a reader."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ def _to_range(text: str) -> tuple[int, int]:
     return int(first), int(last or first)
 
 
-# How the text of a field is read, by its annotation.
+# How the text of a field is converted, by its annotation.
 _CONVERTERS: dict[Any, Callable[[str], Any]] = {
     str: str,
     int: int,
@@ -46,7 +46,7 @@ def option_fields(cls: type[Any]) -> dict[str, Any]:
 
 
 def convert_options(reader: str, cls: type[Any], options: Mapping[str, str]) -> dict[str, Any]:
-    """Convert option texts by the types of the fields; InputError on an unknown name or a text that does not fit."""
+    """Convert option texts to the types of the fields; InputError for an unknown name or a text that does not fit."""
     hints = option_fields(cls)
     converted: dict[str, Any] = {}
     for name, text in options.items():

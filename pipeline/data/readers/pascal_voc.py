@@ -1,4 +1,4 @@
-"""Pascal VOC segmentation: a palette PNG of numbered objects per photo, read as it is or as published code reads it."""
+"""Pascal VOC segmentation: a palette PNG of numbered objects per photo, read as stored or as in published code."""
 
 import logging
 from collections.abc import Sequence
@@ -24,18 +24,18 @@ _EXPECTED = (
     "(or these in VOC2012/ or VOCdevkit/VOC2012/)"
 )
 
-# The value of the border between objects, by reading; (224, 224, 192), the colour of palette index 255, is gray 220.
+# Value of the border between objects, by reading; (224, 224, 192), the colour of palette index 255, is gray 220.
 _BORDER = {"palette": 255, "gray": 220}
 
 
 @dataclass(frozen=True, kw_only=True)
 class PascalVoc(Record):
-    """Objects of a Pascal VOC segmentation list; `split` names the list, and is val when empty.
+    """Objects of a Pascal VOC segmentation list; `split` names the list, by default val.
 
-    `reading` says what an object's number is. `palette`: the index that the PNG stores; VOC 2012 val has 3427 such
-    objects on 1449 images. `gray`: the index's colour turned to gray, as RITM and its descendants read it, which
-    gives 3417: indices 1 and 16, 3 and 18, 6 and 21, 9 and 24 (and three pairs above 38) have one gray, so that those
-    objects become one. The border (index 255) is ignored in both. Listing opens every mask and no image.
+    `reading` says what an object's number is. `palette`: the index in the PNG; VOC 2012 val has 3427 such objects on
+    1449 images. `gray`: the index's colour converted to gray, as in RITM and code derived from it, which gives 3417:
+    indices 1 and 16, 3 and 18, 6 and 21, 9 and 24 (and three pairs above 38) have the same gray, so these objects
+    become one. The border (index 255) is ignored in both. Listing opens every mask and no image.
     """
 
     root: str = ""
@@ -76,7 +76,7 @@ class PascalVoc(Record):
         return Item(id=name, object_ids=object_ids, payload={"base": str(base)})
 
     def load(self, item: Item) -> Sample:
-        """Read one image and its mask; BadItem if either is missing or broken or their sizes differ."""
+        """Read one image and its mask; raises BadItem if either is missing or broken or their sizes differ."""
         base = Path(item.payload["base"])
         try:
             labels = self._read_labels(base, item.id)
@@ -91,15 +91,15 @@ class PascalVoc(Record):
         return pack_objects(item.id, image, masks, labels == _BORDER[self.reading], origin=Origin(file=str(path)))
 
     def _read_labels(self, base: Path, name: str) -> np.ndarray:
-        """Object numbers, integer (h, w); ValueError if the file does not hold what the reading needs."""
+        """Return the object numbers, integer (h, w); raises ValueError if the file does not suit the reading."""
         path = find_file(base / "SegmentationObject", f"{name}.png")
         labels = read_labels(path, palette_index=self.reading == "palette", decoding=self.decoding)
         if self.reading == "palette":
             if labels.ndim != 2:
-                raise ValueError("expected a PNG with a palette, this one holds colours (reading=gray can read it)")
+                raise ValueError("expected a PNG with a palette, got colours (reading=gray can read them)")
             return labels
         if labels.ndim != 3:
-            raise ValueError("expected a PNG with colours or a palette, this one is gray (use reading=palette)")
+            raise ValueError("expected a PNG with colours or a palette, got grays (use reading=palette)")
         return cv2.cvtColor(labels, cv2.COLOR_RGB2GRAY)
 
     def _values(self, labels: np.ndarray) -> list[int]:

@@ -1,4 +1,4 @@
-"""A data set that jobs.prepare has written: Parquet shards, local or in a bucket."""
+"""A data set written by jobs.prepare: Parquet shards, local or in a bucket."""
 
 import contextlib
 import logging
@@ -29,8 +29,8 @@ _LOOKED_GROUPS = 16
 class Prepared:
     """The prepared data set in the folder or at the address `root`; a `split` is a folder in it.
 
-    Items come in the order of the data set that was prepared. They lie in chunks, the row groups, which are read as a
-    whole: whoever wants items in any order should want a chunk's items one after the other.
+    Items have the order of the original data set. They lie in chunks, the row groups, which are read as a whole, so
+    readers in any order should request the items of a chunk one after the other.
     """
 
     root: str = ""
@@ -39,24 +39,24 @@ class Prepared:
 
     def __post_init__(self) -> None:
         if not self.root:
-            raise InputError("reader 'prepared' needs a root folder and got none; expected what jobs.prepare writes")
+            raise InputError("reader 'prepared' needs a root folder and got none; expected the output of jobs.prepare")
         storage = Storage(self.root)
         if not storage.exists():
-            raise InputError(f"root {self.root!r} does not exist; reader 'prepared' expects what jobs.prepare writes")
+            raise InputError(f"root {self.root!r} does not exist; reader 'prepared' expects the output of jobs.prepare")
         if self.split and not storage.exists(self.split):
-            expected = f"a folder {self.split!r} with what jobs.prepare writes"
+            expected = f"a folder {self.split!r} with the output of jobs.prepare"
             raise missing_split("prepared", self.split, [], expected)
         manifest = read_manifest(Storage(self._uri))
         made_with, taken = decoding_of(manifest).bit_depth, exif_of(manifest)
         if self.decoding.bit_depth not in (0, made_with):
             raise InputError(
-                f"bit_depth is {self.decoding.bit_depth}, and {self.root!r} was prepared with {made_with}: its images "
-                "have eight bits by now; prepare it again with the other one"
+                f"bit_depth is {self.decoding.bit_depth}, but the images of {self.root!r} were reduced to eight bits "
+                f"with bit_depth {made_with}: prepare it again with --bit-depth {self.decoding.bit_depth}"
             )
         if self.decoding.exif not in ("auto", taken):
             raise InputError(
-                f"exif is {self.decoding.exif}, but photos of a prepared data set lie as jobs.prepare has read them "
-                f"(by {taken or 'the rule of an earlier version'}): prepare it again with --exif {self.decoding.exif}"
+                f"exif is {self.decoding.exif}, but jobs.prepare has read the photos of {self.root!r} with "
+                f"{taken or 'the rule of an earlier version'}: prepare it again with --exif {self.decoding.exif}"
             )
 
     @property
@@ -64,7 +64,7 @@ class Prepared:
         return _inside(self.root, self.split) if self.split else self.root
 
     def items(self) -> "PreparedItems":
-        """List the images; reads the manifest only. InputError if the preparation has not finished."""
+        """List the images; reads only the manifest. Raises InputError if the preparation has not finished."""
         manifest = read_manifest(Storage(self._uri))
         shards = [shard for shard in manifest["shards"] if shard["group_rows"]]
         if not exif_of(manifest):
@@ -77,15 +77,15 @@ class Prepared:
         )
 
     def load(self, item: Item) -> Sample:
-        """Decode one image and its masks; BadItem if they are broken, InputError if the shard is gone."""
+        """Decode one image and its masks; raises BadItem if they are broken, InputError if the shard is gone."""
         payload = item.payload
         return _group(self._uri, payload["shard"], payload["group"]).sample(payload["row"], self.decoding)
 
 
 class PreparedItems(Sequence[Item]):
-    """The items of a prepared data set; none is held in memory, so that a million cost what a thousand cost.
+    """The items of a prepared data set; none is held in memory, so a million cost as much as a thousand.
 
-    `items[n]` reads the whole row group, as it will be loaded next; a loop over all reads their names only.
+    `items[n]` reads the whole row group, which is usually loaded next; a loop over all items reads only their names.
     """
 
     def __init__(self, uri: str, shards: list[str], group_rows: list[list[int]], num_objects: int) -> None:
@@ -131,9 +131,9 @@ class PreparedItems(Sequence[Item]):
 
 @lru_cache(maxsize=16)
 def _report_turned(uri: str, shards: tuple[tuple[str, int], ...]) -> None:
-    """Say once if shards of before hold photos that were left as they are stored: nothing decided that then.
+    """Warn once if shards of an earlier version hold rotated photos as they were stored, which no setting decided then.
 
-    Looks at the photos of a few row groups, evenly spread; to see all would be to read all.
+    Checks the photos of a few row groups, evenly spread, because checking all means reading all.
     """
     groups = [(name, group) for name, num_groups in shards for group in range(num_groups)]
     chosen: dict[str, list[int]] = {}
@@ -141,7 +141,7 @@ def _report_turned(uri: str, shards: tuple[tuple[str, int], ...]) -> None:
         chosen.setdefault(name, []).append(group)
     num_turned = num_looked = 0
     for name, numbers in chosen.items():
-        with contextlib.suppress(InputError, OSError, pa.ArrowException):  # said when the shard is read
+        with contextlib.suppress(InputError, OSError, pa.ArrowException):  # reported when the shard is read
             file = _file(uri, name)
             for batch in file.iter_batches(batch_size=16, row_groups=numbers, columns=["height", "width", "image"]):
                 for row in batch.to_pylist():
@@ -149,9 +149,8 @@ def _report_turned(uri: str, shards: tuple[tuple[str, int], ...]) -> None:
                     num_turned += _left_as_stored(row["image"], (row["height"], row["width"]))
     if num_turned:
         _logger.warning(
-            "%s: of %d photos looked at, %d carry an EXIF orientation and were prepared as they are stored, by an "
-            "earlier version; if their masks are of the upright photos, prepare the data set again (--exif auto or "
-            "upright)",
+            "%s: of %d photos checked, %d carry an EXIF orientation and were stored as they are by an earlier version; "
+            "if their masks fit the upright photos, prepare the data set again (--exif auto or upright)",
             Storage(uri).path(),
             num_looked,
             num_turned,
@@ -180,7 +179,7 @@ def _file(uri: str, shard: str) -> pq.ParquetFile:
     return Storage(uri).open_parquet(shard)
 
 
-@lru_cache(maxsize=2)  # a window is read group by group; two serve loops that look back
+@lru_cache(maxsize=2)  # a window is read group by group; the second is for loops that look back
 def _group(uri: str, shard: str, group: int) -> RowGroup:
     storage = Storage(uri)
     try:

@@ -1,7 +1,8 @@
-"""Reading pickles of plain data without running anything in them.
+"""Read pickles of plain data without running anything in them.
 
-A pickle is a program that may call whatever it names. Here it may name a handful of stand-ins that build sets, bytes
-and NumPy arrays, and nothing of Python or NumPy itself: not even NumPy's own rebuilding, which trusts what it is given.
+A pickle is a program that may call anything it names. Here it may name only a few replacements that build sets, bytes
+and NumPy arrays, and nothing of Python or NumPy itself, not even NumPy's function that rebuilds arrays, which trusts
+its input.
 """
 
 import io
@@ -35,10 +36,10 @@ class PickledArray:
         if isinstance(raw, str):  # bytes written by Python 2
             raw = raw.encode("latin-1")
         if not isinstance(dtype, _Dtype) or not isinstance(raw, bytes | bytearray) or not isinstance(shape, tuple):
-            raise pickle.UnpicklingError("an array of Python objects, or none at all")
-        # Messages show nothing that came from the file unchecked: nested tuples can be longer than any memory.
+            raise pickle.UnpicklingError("an array of Python objects, or something that is not an array")
+        # Messages never show unchecked values of the file: nested tuples may not fit into memory as text.
         if len(shape) > 8 or not all(isinstance(n, int) and 0 <= n < 1 << 32 for n in shape):
-            raise pickle.UnpicklingError("an array whose shape is wrong")
+            raise pickle.UnpicklingError("an array with an invalid shape")
         if math.prod(shape) * np.dtype(dtype.text).itemsize != len(raw):
             raise pickle.UnpicklingError(f"an array of the shape {shape} with {len(raw)} bytes")
         self._dtype, self._shape, self._fortran, self._raw = dtype.text, shape, fortran, bytes(raw)
@@ -71,7 +72,7 @@ class _Dtype:
 
 
 class _Global:
-    """Stands for what a pickle names. A fresh object each time and no class: nothing of ours can be changed by it."""
+    """Replacement for a name in a pickle; each is a new object and not a class, so nothing of ours can be changed."""
 
     __slots__ = ("_call",)
 
@@ -82,7 +83,7 @@ class _Global:
         return self._call(*args)
 
     def __setstate__(self, state: Any) -> None:
-        raise pickle.UnpicklingError("a change to what it only may call")
+        raise pickle.UnpicklingError("a change to a name that it may only call")
 
 
 def _to_bytes(text: Any = "", encoding: Any = "latin1") -> bytes:
@@ -129,10 +130,10 @@ _PYTHON_CALLS: dict[str, Callable[..., Any]] = {
 
 
 class _Unpickler(pickle._Unpickler):
-    """The unpickler that Python's library has in Python: the one in C zeroes 32 GiB if four bytes ask for it."""
+    """Python's unpickler written in Python: the one in C allocates 32 GiB of zeros if four bytes demand it."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Give the stand-in for a name; UnpicklingError if it has none."""
+        """Return the replacement for a name; raises UnpicklingError if there is none."""
         call: Callable[..., Any] | None = None
         if module in _NUMPY:
             call = _NUMPY_CALLS.get(name)
@@ -146,9 +147,9 @@ class _Unpickler(pickle._Unpickler):
 
 
 def read_pickle(path: Path, max_bytes: int) -> Any:
-    """Read dicts, lists, tuples, sets, numbers, text, bytes and arrays (as `PickledArray`); InputError for all else.
+    """Read dicts, lists, tuples, sets, numbers, text, bytes and arrays (as `PickledArray`); InputError for others.
 
-    Nothing that the file names is imported or called. Raises InputError also for a broken file or one above
+    Nothing that the file names is imported or called. Also raises InputError for a broken file or one above
     `max_bytes`.
     """
     try:
@@ -162,11 +163,11 @@ def read_pickle(path: Path, max_bytes: int) -> Any:
 
 
 def load_pickle(data: bytes) -> Any:
-    """Read the bytes of a pickle as `read_pickle` does; InputError for what is refused or broken."""
+    """Read the bytes of a pickle as `read_pickle` does; raises InputError for what is refused or broken."""
     try:
         return _Unpickler(io.BytesIO(data), encoding="latin1").load()
     except pickle.UnpicklingError as error:
         raise InputError(f"the pickle is refused or broken: it holds {error}") from error
-    # On broken bytes the unpickler raises nearly anything, MemoryError among it; all mean the same to a caller.
+    # On broken bytes the unpickler raises nearly anything, even MemoryError; to a caller all mean the same.
     except Exception as error:
         raise InputError(f"the pickle is broken ({type(error).__name__}: {str(error)[:200]})") from error

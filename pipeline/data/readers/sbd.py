@@ -22,11 +22,11 @@ _EXPECTED = "img/*.jpg, inst/*.mat and <split>.txt (or these in a folder dataset
 
 @dataclass(frozen=True, kw_only=True)
 class Sbd:
-    """SBD under `root` or `root`/dataset; `split` names a list such as val.txt, and is val when empty.
+    """SBD under `root` or `root`/dataset; `split` names a list such as val.txt, by default val.
 
-    Every number above 0 of `GTinst.Segmentation` is an object; nothing is ignored or filtered. The published lists
-    give: val 6671 objects (val.txt names 2857 images; several papers print 2820), train 20172 objects on 8498 images.
-    Listing opens every MATLAB file and no image.
+    Every number above 0 in `GTinst.Segmentation` is an object; nothing is ignored or filtered. The published lists give
+    6671 objects for val (val.txt names 2857 images; several papers print 2820) and 20172 objects on 8498 images for
+    train. Listing opens every MATLAB file and no image.
     """
 
     root: str = ""
@@ -56,7 +56,7 @@ class Sbd:
         return [_item(name, path.parent, self.decoding) for name in names]
 
     def load(self, item: Item) -> Sample:
-        """Read one image and its instances; BadItem if either is missing or broken or their sizes differ."""
+        """Read one image and its instances; raises BadItem if either is missing or broken or their sizes differ."""
         base = Path(item.payload["base"])
         try:
             labels = _read_instances(base, item.id, self.decoding)

@@ -1,4 +1,4 @@
-"""Generated scenes: where the objects lie (cheap, gives the masks) and how they look (the picture)."""
+"""Generated scenes: the places of the objects (cheap, gives the masks) and their appearance (the picture)."""
 
 from dataclasses import dataclass
 
@@ -8,15 +8,15 @@ import numpy as np
 from pipeline.data.readers.scene_shapes import SHAPES, place, rasterise
 from pipeline.data.readers.scene_textures import paint, pick_colour, value_noise
 
-MIN_VISIBLE = 80  # pixels; an object with less left of it after occlusion is not drawn at all
+MIN_VISIBLE = 80  # pixels; an object of which less is visible is not drawn at all
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Layout:
     """The objects of a scene, the farthest first.
 
-    `coverage` holds one uint8 (h, w) per object, whole, with soft edges; `labels` uint16 (h, w) is what remains to be
-    seen: n for object n - 1, 0 for the background.
+    `coverage` holds one uint8 (h, w) per object, unoccluded and with soft edges; `labels` uint16 (h, w) is the visible
+    part: n for object n - 1, 0 for the background.
     """
 
     families: tuple[str, ...]
@@ -25,10 +25,10 @@ class Layout:
 
 
 def lay_out(rng: np.random.Generator, hw: tuple[int, int], num_objects: tuple[int, int]) -> Layout:
-    """Place a number of objects drawn from the inclusive range `num_objects`; at least one remains visible."""
+    """Place a random number of objects from the inclusive range `num_objects`; at least one remains visible."""
     while True:
         drawn = _scatter(rng, hw, int(rng.integers(num_objects[0], num_objects[1] + 1)))
-        # From the nearest to the farthest, each keeps what nobody before it has claimed.
+        # From the nearest to the farthest, each keeps the pixels that no nearer one has taken.
         taken = np.zeros(hw, bool)
         kept: list[tuple[str, np.ndarray, np.ndarray]] = []
         for family, coverage in reversed(drawn):
@@ -47,7 +47,7 @@ def lay_out(rng: np.random.Generator, hw: tuple[int, int], num_objects: tuple[in
 
 
 def _scatter(rng: np.random.Generator, hw: tuple[int, int], num: int) -> list[tuple[str, np.ndarray]]:
-    """Draw `num` outlines, mostly large before small; every second one or so leans on an earlier one."""
+    """Draw `num` outlines, mostly large before small; about every second one adjoins an earlier one."""
     names = list(SHAPES)
     size, side = np.array(hw, float), float(min(hw))
     radii = side * np.exp(rng.uniform(np.log(0.1), np.log(0.38), num))
@@ -55,7 +55,7 @@ def _scatter(rng: np.random.Generator, hw: tuple[int, int], num: int) -> list[tu
     centres: list[np.ndarray] = []
     drawn = []
     for radius in radii:
-        # The farthest from the others of a few random places: spread out, yet not on a grid.
+        # Of a few random places the farthest from the others: spread out, but not on a grid.
         places = rng.uniform(0.12, 0.88, (6, 2)) * size
         gaps = [min((float(np.hypot(*(spot - c))) for c in centres), default=0.0) for spot in places]
         centre = places[int(np.argmax(gaps))]
@@ -114,7 +114,7 @@ def draw(rng: np.random.Generator, layout: Layout) -> np.ndarray:
 
 
 def _develop(rng: np.random.Generator, canvas: np.ndarray) -> np.ndarray:
-    """Add what a camera adds: uneven light, a little blur, sensor noise."""
+    """Add the effects of a camera: uneven light, a little blur, sensor noise."""
     hw = canvas.shape[:2]
     canvas *= (0.86 + 0.24 * value_noise(rng, hw, 0.8 * max(hw), octaves=1))[..., None]
     canvas = cv2.GaussianBlur(canvas, (0, 0), rng.uniform(0.35, 0.75))

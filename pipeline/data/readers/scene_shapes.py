@@ -1,6 +1,6 @@
 """Outlines of generated objects: families of closed contours, filled by the even-odd rule, so that a second is a hole.
 
-Every family maps a Generator to contours float64 (n, 2), rows (x, y), centred on the origin with a radius near 1.
+Every family maps a Generator to contours, float64 (n, 2) in rows (x, y), centred on the origin with a radius near 1.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def _smooth(corners: np.ndarray, rounds: int) -> np.ndarray:
 
 
 def _ribbon(centre: np.ndarray, half_width: np.ndarray) -> np.ndarray:
-    """Thicken an open line (n, 2) by `half_width` (n,) to both sides."""
+    """Widen an open line (n, 2) by `half_width` (n,) on both sides."""
     along = np.gradient(centre, axis=0)
     along /= np.linalg.norm(along, axis=1, keepdims=True)
     across = along[:, ::-1] * [-1, 1] * half_width[:, None]
@@ -52,7 +52,7 @@ def _polygon(rng: np.random.Generator) -> Contours:
 
 
 def _ellipse(rng: np.random.Generator) -> Contours:
-    """Superellipse: from a plain ellipse to a rounded box."""
+    """Draw a superellipse, from a plain ellipse to a rounded box."""
     power = 2 / rng.uniform(2, 5)
     cos, sin = np.cos(_TURN), np.sin(_TURN)
     outline = np.stack([np.sign(cos) * np.abs(cos) ** power, np.sign(sin) * np.abs(sin) ** power], axis=1)
@@ -84,7 +84,7 @@ def _flower(rng: np.random.Generator) -> Contours:
 
 
 def _crescent(rng: np.random.Generator) -> Contours:
-    """Moon: an outer arc and a flatter inner arc between the same two tips."""
+    """Draw a crescent: an outer arc and a flatter inner arc between the same two tips."""
     opening = rng.uniform(0.4, 0.9)
     outer = np.linspace(opening, 2 * np.pi - opening, 64)
     tips_x, tips_y = np.cos(opening), np.sin(opening)
@@ -126,13 +126,13 @@ SHAPES: dict[str, Callable[[np.random.Generator], Contours]] = {
 
 
 def place(contours: Contours, centre_yx: np.ndarray, radius: float, angle: float) -> Contours:
-    """Scale by `radius` pixels, turn by `angle` radians and move to `centre_yx`."""
+    """Scale by `radius` pixels, rotate by `angle` radians and move to `centre_yx`."""
     turn = radius * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     return [contour @ turn + centre_yx[::-1] for contour in contours]
 
 
 def rasterise(contours: Contours, hw: tuple[int, int]) -> np.ndarray:
-    """Fill contours with smooth edges: uint8 (h, w) coverage, 128 and more is inside."""
+    """Fill contours with smooth edges: uint8 (h, w) coverage, of which 128 and more is inside."""
     coverage = np.zeros(hw, np.uint8)
     scale = 1 << _SUBPIXEL_BITS
     fixed = [np.rint(contour * scale).astype(np.int32) for contour in contours]

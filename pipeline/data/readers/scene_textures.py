@@ -10,7 +10,7 @@ Surface = Callable[[np.random.Generator, tuple[int, int], float], np.ndarray]
 
 
 def value_noise(rng: np.random.Generator, hw: tuple[int, int], scale: float, octaves: int = 3) -> np.ndarray:
-    """Sum smooth random fields, each twice as fine and half as strong: float32 `hw` in 0..1."""
+    """Return the sum of smooth random fields, each twice as fine and half as strong: float32 `hw` in 0..1."""
     total = np.zeros(hw, np.float32)
     for octave in range(octaves):
         cell = max(scale / 2**octave, 1.5)
@@ -26,7 +26,7 @@ def value_noise(rng: np.random.Generator, hw: tuple[int, int], scale: float, oct
 
 
 def _axis(rng: np.random.Generator, hw: tuple[int, int], bend: float) -> tuple[np.ndarray, np.ndarray]:
-    """Pixel coordinates (u, v) in a randomly turned and slightly bent frame."""
+    """Return pixel coordinates (u, v) in a randomly rotated and slightly bent frame."""
     angle = rng.uniform(0, np.pi)
     rows, columns = np.arange(hw[0], dtype=np.float32)[:, None], np.arange(hw[1], dtype=np.float32)[None]
     cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
@@ -93,7 +93,7 @@ def lab_to_rgb(lab: np.ndarray) -> np.ndarray:
 
 
 def pick_colour(rng: np.random.Generator, away_from: Sequence[np.ndarray], chroma: tuple[float, float]) -> np.ndarray:
-    """Pick a Lab colour that stands apart from others: the best of a few random ones, so not always far."""
+    """Pick a Lab colour that differs from others: the best of a few random ones, so it is not always far away."""
     num = 5
     hue, strength = rng.uniform(0, 2 * np.pi, num), rng.uniform(*chroma, num)
     candidates = np.stack([rng.uniform(28, 88, num), strength * np.cos(hue), strength * np.sin(hue)], axis=1)
@@ -104,13 +104,13 @@ def pick_colour(rng: np.random.Generator, away_from: Sequence[np.ndarray], chrom
 
 
 def paint(rng: np.random.Generator, hw: tuple[int, int], base: np.ndarray, scale: float, contrast: float) -> np.ndarray:
-    """Fill `hw` with a random texture around the Lab colour `base`: float32 RGB (h, w, 3).
+    """Return a random texture around the Lab colour `base`: float32 RGB (h, w, 3).
 
-    `contrast` is how far the other two colours may lie from the base, in units of Lab.
+    `contrast` is the largest distance of the other two colours from the base, in Lab units.
     """
     names = list(TEXTURES)
     surface = TEXTURES[names[int(rng.integers(len(names)))]](rng, hw, scale).astype(np.float32)
-    # The two partners leave in opposite directions of lightness, so that the average stays near the base.
+    # The two other colours differ in opposite directions of lightness, so that the average stays near the base.
     step = np.array([contrast, 0.7 * contrast, 0.7 * contrast]) * rng.uniform(0.5, 1, 3) * rng.choice([-1, 1], 3)
     low, mid, high = lab_to_rgb(np.stack([base - step, base, base + step * [1, -1, 1]]))
     blend = surface[..., None]

@@ -11,16 +11,16 @@ from pipeline.data.readers.folders import missing_split
 from pipeline.data.readers.scene_drawing import Layout, draw, lay_out
 from pipeline.data.sample import Item, ObjectRef, Sample
 
-# A split is a far-away range of indices, so that training scenes never come back in validation.
+# A split is a distant range of indices, so that training scenes never recur in validation.
 _FIRST_INDEX = {"": 0, "train": 0, "val": 100_000_000, "test": 200_000_000}
 Side = Annotated[int, AtLeast(64), AtMost(4096)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scenes(Record):
-    """`num_images` scenes of `height` x `width` pixels, each made with a number of objects from `num_objects`.
+    """`num_images` scenes of `height` x `width` pixels, each made with a random number of objects from `num_objects`.
 
-    Objects hidden by others are left out of the scene, so it may show fewer. Splits: train (or none), val, test.
+    Objects that others hide are left out, so a scene may show fewer. Splits: train (the default), val, test.
     """
 
     split: str = ""
@@ -33,14 +33,14 @@ class Scenes(Record):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.split not in _FIRST_INDEX:
-            raise missing_split("scenes", self.split, filter(None, _FIRST_INDEX), "a name of its three splits, or none")
+            raise missing_split("scenes", self.split, filter(None, _FIRST_INDEX), "one of its three splits, or none")
 
     def _layout(self, index: int) -> Layout:
         rng = np.random.default_rng([self.seed, index, 0])
         return lay_out(rng, (self.height, self.width), self.num_objects)
 
     def items(self) -> Sequence[Item]:
-        """List the scenes in order of their index; lays each one out, about a millisecond, without painting it."""
+        """List the scenes in order of their index; lays out each one (about a millisecond) without painting it."""
         first = _FIRST_INDEX[self.split]
         return [self._item(index) for index in range(first, first + self.num_images)]
 

@@ -1,4 +1,4 @@
-"""Several data sets as one: a file in their folder lists them, each with its own reader."""
+"""Several data sets as one: a file in their folder lists them, each with its reader."""
 
 import json
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ EXPECTED = f'{LIST}: [{{"reader": "coco", "root": "photos", "options": {{"catego
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One of the data sets. `root` is relative to the list's folder; of `every` images one is listed."""
+    """One of the data sets. `root` is relative to the list's folder; one of `every` images is read."""
 
     reader: str
     root: str = ""
@@ -26,7 +26,7 @@ class Part:
     options: dict[str, str] = field(default_factory=dict)
     every: int = 1
     name: str = ""
-    """What its ids begin with; "": the last folder of its root."""
+    """Prefix of its ids; empty: the last folder of its root."""
 
 
 KINDS: dict[str, type[Any]] = {
@@ -36,7 +36,7 @@ KINDS: dict[str, type[Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Several:
-    """The data sets that several.json in the folder `root` lists; ids begin with the data set's name."""
+    """The data sets listed in several.json in the folder `root`; ids begin with the data set's name."""
 
     root: str = ""
     split: str = ""
@@ -46,10 +46,10 @@ class Several:
         self.parts()
 
     def parts(self) -> list[Part]:
-        """Read the list; InputError if it is none, or two data sets have one name."""
+        """Read the list; raises InputError if it is not one, or if two data sets have the same name."""
         path = require_root("several", self.root, EXPECTED) / LIST
         if self.split:
-            raise missing_split("several", self.split, (), "none, for each data set of the list has its own")
+            raise missing_split("several", self.split, (), "none, because each data set in the list has its own")
         if not path.is_file():
             raise InputError(f"{self.root!r} holds {list_names(path.parent)}; reader 'several' expects {EXPECTED}")
         try:
@@ -58,15 +58,15 @@ class Several:
                 raise TypeError(f"it is a {type(listed).__name__}")
             parts = [_part(path, values) for values in listed]
         except (ValueError, TypeError) as error:
-            raise InputError(f"{path} is no list of data sets: {error}; expected {EXPECTED}") from error
+            raise InputError(f"{path} is not a list of data sets: {error}; expected {EXPECTED}") from error
         names = [part.name for part in parts]
         if not parts or len(set(names)) < len(names):
-            raise InputError(f"{path} lists data sets of the names {names}: expected at least one, each once (`name`)")
+            raise InputError(f"{path} lists data sets named {names}: expected at least one, each `name` once")
         return parts
 
     @cached_property
     def readers(self) -> dict[str, Reader]:
-        """The data sets' own readers, by name."""
+        """The readers of the data sets, by name."""
         from pipeline.data.readers import open_reader
 
         return {
@@ -84,7 +84,7 @@ class Several:
         return self.readers[part.name].items()[:: part.every]
 
     def load(self, item: Item) -> Sample:
-        """Open one image by its own reader."""
+        """Open one image with the reader of its data set."""
         name = item.payload["data_set"]
         own = Item(id=item.payload["id"], object_ids=tuple(item.payload["object_ids"]), payload=item.payload["payload"])
         try:
@@ -104,14 +104,14 @@ def _listed(name: str, item: Item) -> Item:
 
 def _part(path: Path, values: Any) -> Part:
     if not isinstance(values, dict):
-        raise TypeError(f"{values!r} is no object")
+        raise TypeError(f"{values!r} is not an object")
     for key, value in values.items():
         if key not in KINDS:
             raise unknown(f"field of a data set in {path}", key, KINDS)
         if not isinstance(value, KINDS[key]) or isinstance(value, bool):
             raise TypeError(f"{key} is {value!r}, which must be of type {KINDS[key].__name__}")
     if values.get("reader") in (None, "several"):
-        raise ValueError(f"reader is {values.get('reader')!r}, which must be another one, by its name")
+        raise ValueError(f"reader is {values.get('reader')!r}, which must be the name of another reader")
     part = Part(**values)
     if part.every < 1:
         raise ValueError(f"every is {part.every}, which must be at least 1")

@@ -35,26 +35,26 @@ _EXPECTED = "images/<split> + labels/<split>, <split>/images + <split>/labels, o
 _LINE = "class x1 y1 x2 y2 x3 y3 ..."
 _MAX_BYTES = 64 << 20
 _WHOLE = 0.05  # pixels from a whole number; files have 6 decimals
-_FAR = 0.5  # a corner may lie this many image sizes outside before the line is called broken
-_BOX_SLACK = 0.002  # a box fits its corners to this part of the image, or to a pixel, as tools round
+_FAR = 0.5  # a corner may lie this many image sizes outside before the line counts as broken
+_BOX_SLACK = 0.002  # a box fits its corners to this fraction of the image, or to a pixel, because tools round
 _MAX_ROUNDING = 0.01
-_ONE_OFF = 1.1  # pixels that a side of a box made whole may be off
-_MIN_HW = (16, 16)  # a line that is no box and polygon in an image of this size is none in a larger one
+_ONE_OFF = 1.1  # pixels by which a side of a box of whole pixels may be off
+_MIN_HW = (16, 16)  # a line that is not a box and its polygon in an image of this size is not one in a larger image
 
 
 @dataclass(frozen=True, kw_only=True)
 class Yolo(Record):
-    """YOLO segmentation labels under `root`; with no `split` named, all that lie below images and labels are read.
+    """YOLO segmentation labels under `root`; without a `split`, all files below images and labels are read.
 
     A label file has its image's path with images replaced by labels, and lines of `class x1 y1 x2 y2 ...`; an image
-    without one has no objects. Lines of five numbers are boxes, which hold no mask: they are refused by name. Where the
-    first four numbers are the box of the corners that follow, they are left out. `images` and `labels` name the two
-    folders where they are called otherwise; class names come from data.yaml. Sizes are those of the upright image
-    (EXIF), as training code for this format reads it. Listing opens every label file, and the headers of the images of
-    which a line may begin with a box.
+    without a label file has no objects. Lines of five numbers are boxes, which hold no mask: they are refused by name.
+    If the first four numbers are the box of the corners that follow, they are skipped. `images` and `labels` name the
+    two folders if they have other names; class names come from data.yaml. Sizes are those of the upright image (EXIF),
+    as in training code for this format. Listing opens every label file, and the headers of images with a line that may
+    begin with a box.
 
-    `corners` says what a corner is: `pixels`, a pixel of the object (traced contours), `edges`, a point on its outline
-    (drawn polygons), or `auto`: pixels where all corners of a line are whole numbers of pixels inside the image.
+    `corners` says what a corner is: `pixels`, a pixel of the object (traced contours); `edges`, a point on its outline
+    (drawn polygons); or `auto`: pixels if all corners of a line are whole numbers of pixels inside the image.
     """
 
     root: str = ""
@@ -92,9 +92,9 @@ class Yolo(Record):
         return sorted(names | {path.parent.name for path in root.glob(f"*/{self.labels}") if path.is_dir()})
 
     def items(self) -> Sequence[Item]:
-        """List the images, sorted by id: the path below the images folder, less its suffix; object ids add "/<line>".
+        """List the images, sorted by id: the path below the images folder without its suffix; object ids add "/<line>".
 
-        InputError if two images share an id or if all lines are boxes.
+        Raises InputError if two images share an id or if all lines are boxes.
         """
         images_dir, labels_dir = self._folders()
         names = _class_names(Path(self.root).expanduser())
@@ -122,13 +122,13 @@ class Yolo(Record):
         _report_boxes(items, labels_dir, self.decoding.exif)
         lines = [line for item in items for line in item.payload["lines"]]
         if lines and all(_num_values(text) == 5 for _, text in lines):
-            raise InputError(f"the labels below {str(labels_dir)!r} are boxes of detection: there is no mask in them")
+            raise InputError(f"the labels below {str(labels_dir)!r} are detection boxes: expected lines {_LINE}")
         return items
 
     def load(self, item: Item) -> Sample:
-        """Read one image and fill its polygons; BadItem if the image or its label file cannot be read.
+        """Read one image and fill its polygons; raises BadItem if the image or its label file cannot be read.
 
-        A line that is no polygon is refused alone.
+        A line that is not a polygon is refused alone.
         """
         if item.payload["unreadable"]:
             raise BadItem(item.id, f"labels: {item.payload['unreadable']}")
@@ -160,7 +160,7 @@ def _is_label(name: str) -> bool:
 
 
 def _label_name(path: Path, folder: Path) -> str:
-    """What an image and its label file share: the path below their folder, less the suffix."""
+    """Return the common name of an image and its label file: the path below their folder, without the suffix."""
     return (path.relative_to(folder).parent / stem(path.name)).as_posix()
 
 
@@ -180,7 +180,7 @@ def _item(item_id: str, image: Path, label: Path | None, names: dict[str, str], 
 
 
 def _read_lines(path: Path) -> list[tuple[int, str]]:
-    """List (line number from 1, text) of the lines that hold anything; ValueError if the file is no text."""
+    """Return (line number from 1, text) of the lines that are not blank; raises ValueError if the file is not text."""
     if path.stat().st_size > _MAX_BYTES:
         raise ValueError(f"the file is larger than {_MAX_BYTES >> 20} MiB")
     try:
@@ -195,7 +195,7 @@ def _num_values(line: str) -> int:
 
 
 def _polygon(line: str, hw: tuple[int, int], corners: str) -> tuple[str, np.ndarray]:
-    """Read a line as (class, mask of `hw`); ValueError if it is a box or no polygon."""
+    """Convert a line to (class, mask of `hw`); raises ValueError if it is a box or not a polygon."""
     label, *texts = line.split()
     if "," in line:
         raise ValueError(f"the line holds commas: expected {_LINE}, with spaces between numbers and points in them")
@@ -226,7 +226,8 @@ def _polygon(line: str, hw: tuple[int, int], corners: str) -> tuple[str, np.ndar
 def _starts_with_box(texts: Sequence[str], hw: tuple[int, int], *, loosely: bool = False) -> bool:
     """Whether a line without its class is x y w h x1 y1 x2 y2 ...: a box by centre and size, and the corners in it.
 
-    `hw` is the size of the image, as a box may count pixels. `loosely` asks only that the box fits to two pixels.
+    `hw` is the size of the image, because a box may count pixels. With `loosely`, the box only has to fit to two
+    pixels.
     """
     if len(texts) < 8 or len(texts) % 2:
         return False
@@ -253,16 +254,16 @@ def _starts_with_box(texts: Sequence[str], hw: tuple[int, int], *, loosely: bool
         return True
     if max(high - low for _, low, high, _ in spans) <= rounding:  # a single point, whose corners are all the same
         return False
-    # As a corner, a size among the other corners is no surprise (an object near the origin): it has to fit closely.
+    # If the size could be one more corner (an object near the origin), the box has to fit closely.
     if all(low <= side <= high for side, low, high, _ in spans):
         return all(off <= rounding + (high - low) / 20 for _, low, high, off in spans)
     return True
 
 
 def _is_made_whole(centre: float, side: float, along: Sequence[float], num_pixels: int, rounding: float) -> bool:
-    """Whether a box is whole pixels along one axis, and each of its sides a pixel off the corners in it at most.
+    """Whether a box consists of whole pixels along one axis, with each side at most a pixel off the corners in it.
 
-    So are boxes of COCO that were made whole (x, y, width and height, or the sides) around corners that were not.
+    COCO's boxes are like this if they were rounded (x, y, width and height, or the sides) around corners that were not.
     """
     start, size = (centre - side / 2) * num_pixels, side * num_pixels
     low, high = min(along) * num_pixels, max(along) * num_pixels
@@ -286,15 +287,15 @@ def _off_whole(value: float) -> float:
 
 
 def _off_box(centre: float, side: float, low: float, high: float, pixel: float) -> float:
-    """How far a box is from the corners in it along one axis, as their span or as the pixels there: max - min + 1."""
+    """Return how far a box is from its corners along one axis, as their span or as their pixels: max - min + 1."""
     shift, growth = centre - (low + high) / 2, side - (high - low)
     return max(min(abs(shift), abs(shift - pixel / 2)), min(abs(growth), abs(growth - pixel)))
 
 
 def _report_boxes(items: Sequence[Item], labels_dir: Path, exif: Exif) -> None:
-    """Say once how many lines of a data set begin with the box of their polygon.
+    """Warn once how many lines of a data set begin with the box of their polygon.
 
-    Opens the headers of those images alone of which a line looks like it.
+    Opens only the headers of images with a line that looks like this.
     """
     maybe = [item for item in items if _num_boxes(item, _MIN_HW, loosely=True)]
     nums = map_files(maybe, lambda item: _boxes_in(item, exif))
@@ -323,7 +324,7 @@ def _num_boxes(item: Item, hw: tuple[int, int], *, loosely: bool = False) -> int
 
 
 def _class_names(root: Path) -> dict[str, str]:
-    """Read the class names of data.yaml, by number as text; none without such a file; InputError if it is broken."""
+    """Read the class names of data.yaml by number (as text), {} without such a file; InputError if it is broken."""
     files = (root / name for name in ("data.yaml", "data.yml", "dataset.yaml"))
     path = next((path for path in files if path.is_file()), None)
     if path is None:
