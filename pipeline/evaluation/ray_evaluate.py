@@ -238,7 +238,7 @@ def _pull(actors: list[Any], work: Sequence[tuple[int, int, Piece]]) -> Iterator
         number, piece, actor = running.pop(done[0])
         give(actor)
         try:
-            with outliving("an actor that evaluates"):
+            with outliving("an evaluation actor"):
                 result = ray.get(done[0])
         except ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, InputError):

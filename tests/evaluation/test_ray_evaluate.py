@@ -113,7 +113,7 @@ def test_an_actor_that_goes_on_dying_ends_it_with_one_sentence(
 ) -> None:
     monkeypatch.setattr(ray_evaluate, "RESTARTS", 0)
     reader = DyingReader(reader=READER, item_id=READER.items()[0].id, marker=str(tmp_path / "died"))
-    with pytest.raises(InputError, match=r"^an actor that evaluates died again and again[^\n]*to go on$"):
+    with pytest.raises(InputError, match=r"^an evaluation actor died repeatedly[^\n]*to resume$"):
         evaluate_on_ray(
             checkpoint=None,
             refinements={},

@@ -36,7 +36,7 @@ def test_the_public_codes_frozen_click_embedding_is_an_option() -> None:
 
 
 def test_layer_decay_wants_a_row_of_layers() -> None:
-    with pytest.raises(InputError, match="layer_decay: expected a network whose backbone is a row of layers"):
+    with pytest.raises(InputError, match=r"layer_decay .*: expected a network whose backbone is a sequence of layers"):
         layerwise_groups(toy("ritm_hrnet18s"), 1.0, 0.0, 0.75)
 
 
