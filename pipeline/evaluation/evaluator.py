@@ -1,4 +1,4 @@
-"""Evaluate many objects with one predictor: the robot's sessions are driven side by side and share forwards."""
+"""Evaluate many objects with one predictor: the robot's sessions run side by side and share forwards."""
 
 import dataclasses
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -22,10 +22,10 @@ from pipeline.evaluation.tasks import TASKS, Game
 
 
 def choose_objects(items: Sequence[Item], config: EvaluationConfig) -> list[tuple[Item, tuple[str, ...]]]:
-    """Pick the objects to evaluate, by item: all, or `max_objects` in an order drawn by the seed."""
+    """Choose the objects to evaluate, by item: all of them, or `max_objects` drawn by the seed."""
     pairs = [(number, object_id) for number, item in enumerate(items) for object_id in item.object_ids]
     if not pairs:
-        raise InputError("there is nothing to evaluate: the data set lists no objects")
+        raise InputError("there is nothing to evaluate: the data set lists no objects, expected at least one")
     if config.max_objects is not None and config.max_objects < len(pairs):
         order = rng_for(config.seed, 0).permutation(len(pairs))[: config.max_objects]
         pairs = [pairs[k] for k in sorted(order.tolist())]
@@ -42,7 +42,7 @@ def evaluate(
     config: EvaluationConfig,
     dataset: str,
 ) -> Iterator[ObjectRow | str]:
-    """Play every object; yields rows as they end, and for what could not be used its name and reason (a str)."""
+    """Evaluate every object; yields rows as sessions end, then a str with name and reason per object left out."""
     task = lookup("task", config.task, TASKS)
     lookup("policy", config.policy, POLICIES)
     refused: list[str] = []
@@ -74,7 +74,7 @@ def evaluate(
 
 
 def known_photos(opened: Mapping[str, Sample | BadItem], trained_on: Collection[int]) -> dict[str, int]:
-    """Find the items whose photo a network was trained on, and its fingerprint."""
+    """Return the items whose photo a network was trained on, with the photo's fingerprint."""
     if not trained_on:
         return {}
     photos = {item: fingerprint(sample.image) for item, sample in opened.items() if isinstance(sample, Sample)}

@@ -87,7 +87,7 @@ def test_bad_items_are_named_once_and_nothing_left_is_an_error(ray_cluster: None
     (result,) = baseline(FakeReader(num_items=3, bad=(1,)))
     assert {row.item for row in result.rows["grabcut"]} == {"item0000", "item0002"}
     assert result.refused == ["item0001: the file is cut short"]
-    with pytest.raises(InputError, match="fake: no object could be evaluated; refused: item0000: the file"):
+    with pytest.raises(InputError, match="fake: no object could be evaluated; reasons: item0000: the file"):
         baseline(FakeReader(num_items=1, bad=(0,)))
 
 

@@ -146,7 +146,7 @@ def test_what_has_no_kind_is_named(task: str) -> None:
     rows, left_out = run(task, fake.contestant(takes_exemplar=True), max_clicks=1)
     assert sorted(row.category for row in rows) == ["cup", "hat"]
     assert sorted(left_out) == [
-        " 1: its category is not known, but those of other objects are",
+        " 1: it has no category, but other objects of the image have one",
         "dog 1: the only object of category 'dog' in its image",
     ]
     rows, left_out = run(task, fake.contestant(takes_exemplar=True), Kinds(categories=False), max_clicks=1)

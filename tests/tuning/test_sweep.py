@@ -73,7 +73,7 @@ def test_a_journal_of_other_images_is_refused_before_anything_is_started(
     path = tmp_path / "journal.jsonl"
     result = PieceResult(rows={"a": [row("shot_0/1", [0.5])]}, seconds={"a": 1.0}, refused=[])
     Journal(path, json.loads(path.read_text())["settings"]).add(77, 0, result)
-    with pytest.raises(InputError, match="'shot_0', which is not at that place of the data set"):
+    with pytest.raises(InputError, match="'shot_0', which is not at this place of the data set"):
         sweep_main(flags(checkpoint, tmp_path))
 
 

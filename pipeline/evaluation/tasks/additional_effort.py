@@ -1,7 +1,7 @@
-"""All objects of a category at once, with a golden exemplar given free: what else has to be clicked (MOIS).
+"""Task: segment all objects of a category, given a golden exemplar for free; only further clicks count (MOIS).
 
-Networks that take no exemplar start from its mask and its clicks, those on the other objects too (docs/PAPERS.md,
-iCMFormer++).
+Networks that take no exemplar start from its mask and its clicks, including those on the other objects (docs/PAPERS.md,
+iCMFormer++: protocols).
 """
 
 from collections.abc import Iterator
@@ -24,9 +24,9 @@ from pipeline.evaluation.tasks.kinds import Kind, find_kinds
 def additional_effort(
     sample: Sample, object_ids: tuple[str, ...], contestant: Contestant, config: EvaluationConfig
 ) -> Iterator[Game | str]:
-    """Play the union of each category of at least two objects whose exemplar is in `object_ids`.
+    """Yield a session for the union of each category with at least two objects whose exemplar is in `object_ids`.
 
-    The exemplar is a part of the union. Only further clicks count.
+    The exemplar is part of the union.
     """
     kinds, left_out = find_kinds(sample, object_ids, config)
     yield from (f"{object_id}: {reason}" for object_id, reason in left_out.items())
@@ -45,7 +45,7 @@ def additional_effort(
 
 
 def given_exemplar(image: np.ndarray, kind: Kind, clicks: Clicks, contestant: Contestant) -> State:
-    """Start a session from a finished object in the way that this contestant can take."""
+    """Start a session from a finished object: as an exemplar if the method takes one, otherwise as mask and clicks."""
     if contestant.takes_exemplar:
         example = exemplar_of(kind.exemplar_mask, clicks, kind.others, contestant.device)
         return open_state(image, device=contestant.device, example=example)

@@ -1,6 +1,7 @@
-"""All objects of a category, every click counted, those on the exemplar too (MOIS; docs/PAPERS.md, iCMFormer++).
+"""Task: segment all objects of a category, where clicks on the exemplar count as well (MOIS).
 
-Ours: one network plays both stages (the paper makes exemplars with a frozen network for single objects).
+docs/PAPERS.md, iCMFormer++: protocols. One network runs both stages (ours: the paper makes exemplars with a frozen
+network for single objects).
 """
 
 import dataclasses
@@ -30,9 +31,10 @@ MIN_GAIN = 0.01
 def collective_effort(
     sample: Sample, object_ids: tuple[str, ...], contestant: Contestant, config: EvaluationConfig
 ) -> Iterator[Game | str]:
-    """Play each category of at least two objects: as a whole, or, without exemplars, its objects one by one.
+    """Yield the sessions of each category with at least two objects.
 
-    As a whole, where its exemplar is in `object_ids`: a row per sample and category. One by one: a row per object.
+    A method that takes exemplars has one session per sample and category, yielded if the category's exemplar is in
+    `object_ids`. Any other method has one session per object.
     """
     kinds, left_out = find_kinds(sample, object_ids, config)
     yield from (f"{object_id}: {reason}" for object_id, reason in left_out.items())
@@ -47,10 +49,10 @@ def collective_effort(
 
 
 def two_stages(sample: Sample, kind: Kind, contestant: Contestant, config: EvaluationConfig) -> Steps[Played]:
-    """Play the exemplar alone, then the union with what came out as its exemplar; `config.max_clicks` in all.
+    """Segment the exemplar, then the union with the resulting exemplar; at most `config.max_clicks` clicks in all.
 
-    Stage 1 ends after 5 clicks, or after one that gains less than 1 % IoU (which counts). What is measured of it is the
-    exemplar's mask against the union. If it left no mask, stage 2 goes on without an exemplar.
+    Stage 1 ends after 5 clicks, or after a click that gains less than 1 % IoU (which counts). Its measures compare the
+    exemplar's mask with the union. If stage 1 leaves an empty mask, stage 2 has no exemplar.
     """
     union, ignore = kind.union, sample.ignore_mask
     rng = rng_of(config.seed, sample.id, kind.category, "union")
@@ -83,7 +85,7 @@ def two_stages(sample: Sample, kind: Kind, contestant: Contestant, config: Evalu
 
 
 def _watched(contestant: Contestant, masks: list[np.ndarray]) -> Step:
-    """The contestant's step, whose masks are kept."""
+    """Wrap the method's step so that each of its masks is appended to `masks`."""
 
     def step(state: State) -> Steps[State]:
         answered = yield from contestant.step(state)
@@ -96,7 +98,7 @@ def _watched(contestant: Contestant, masks: list[np.ndarray]) -> Step:
 
 def _joined(first: Played, second: Played) -> Played:
     counts = {name: value + getattr(second.counts, name) for name, value in dataclasses.asdict(first.counts).items()}
-    counts["focus_distance"] = second.counts.focus_distance  # that of the newest click, no sum
+    counts["focus_distance"] = second.counts.focus_distance  # a value of the newest click, not a sum
     return Played(
         clicks=Clicks.of([*first.clicks.rows(), *second.clicks.rows()]),
         measured={name: values + second.measured[name] for name, values in first.measured.items()},

@@ -1,4 +1,4 @@
-"""One session of the robot user, ready to be driven."""
+"""Sessions of the robot user, prepared as generators that an evaluator drives."""
 
 import zlib
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from pipeline.evaluation.play import Played, play
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Game:
-    """What is segmented, and the generator that plays it."""
+    """A session to run: the name and category of what is segmented, and the generator of its steps."""
 
     object: str
     category: str
@@ -25,7 +25,7 @@ class Game:
 
 
 def rng_of(seed: int, *names: str) -> np.random.Generator:
-    """Make the generator of what these ids and names name: the same for every refinement, order and worker."""
+    """Make a random generator from the seed and names: the same for every refinement, order of work and worker."""
     return rng_for(seed, *(zlib.crc32(name.encode()) for name in names))
 
 
@@ -38,9 +38,9 @@ def played(
     rng: np.random.Generator,
     num_before: int = 0,
 ) -> Steps[Played]:
-    """Play one object from this state by the config's rules; masks bool (h, w).
+    """Segment one object from this state by the config's protocol; masks are bool (h, w).
 
-    `num_before` clicks of an earlier stage count as the first of the session.
+    `num_before`: clicks of an earlier stage, which count as the first of the session.
     """
     return play(
         state,
@@ -57,7 +57,7 @@ def played(
 
 
 def countable(sample: Sample, ref: ObjectRef, config: EvaluationConfig) -> np.ndarray | str:
-    """Mask of an object's pixels that count, bool (h, w); or, as a str, why it is too small to be played."""
+    """Return an object's mask without ignored pixels, bool (h, w); or a str that says that it is too small."""
     mask = sample.object_mask(ref) & ~sample.ignore_mask
     if (area := int(mask.sum())) < max(1, config.min_area):
         return f"{ref.id}: {area} pixels that count, fewer than {max(1, config.min_area)}"

@@ -1,4 +1,4 @@
-"""Each object by itself, from nothing (SOIS): what the literature's NoC means."""
+"""Task: segment each object by itself, without an initial mask (SOIS): the protocol of the published NoC."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from pipeline.evaluation.tasks.game import Game, countable, played, rng_of
 def single(
     sample: Sample, object_ids: tuple[str, ...], contestant: Contestant, config: EvaluationConfig
 ) -> Iterator[Game | str]:
-    """Play every object of at least `config.min_area` pixels that count."""
+    """Yield a session for each object of at least `config.min_area` pixels that count."""
     refs = {ref.id: ref for ref in sample.objects}
     state = open_state(sample.image, device=contestant.device)
     for object_id in object_ids:
