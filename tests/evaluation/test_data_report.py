@@ -31,7 +31,7 @@ def test_the_report_of_a_prepared_data_set(tmp_path: Path) -> None:
     assert "<title>Fakes &lt;&amp;&gt;</title>" in page
     found = facts(page)
     assert (found["images"], found["objects"], found["heights"], found["widths"]) == ("18", "54", "60", "80")
-    assert found["objects in an image"] == "mean 3.0, median 3, most 3"
+    assert found["objects per image"] == "mean 3.0, median 3, maximum 3"
     small = bank_of_prepared(storage).num_small
     assert found["objects of fewer than 1000 pixels"] == f"{small} ({small / 54:.1%})"
     assert found["refused items and objects"] == "4"
@@ -61,7 +61,7 @@ def test_the_report_of_an_epoch(tmp_path: Path) -> None:
     found = facts(page)
     assert found["samples"] == "21"
     assert int(found["samples without an object"]) + int(found["objects"]) == 21
-    assert found["samples with something refused of their image"] == "4"
+    assert found["samples from images with refused objects"] == "4"
     assert found["refused items and objects"] == "4"
     headings = re.findall(r"<h2>(\w+)</h2>", page)
     assert headings[0] == "Refused"

@@ -191,7 +191,7 @@ def test_borders_and_what_refinements_did_are_shown_where_there_is_any(tmp_path:
     assert tables[0][2][5:9] == ["0.500", "0.750", "3.00", "50.0%"]
     assert tables[0][3][5:9] == ["–", "–", "–", "0.0%"]
     assert tables[2] == [
-        ["predictor", "clicks", "cascade passes", "reach of focus clicks, mean"],
+        ["predictor", "clicks", "cascade passes", "mean reach of focus clicks"],
         ["scenes"],
         ["cfr", "16", "24 (1.50 / click)", "15 px"],
     ]
@@ -221,7 +221,7 @@ def test_at_most_twenty_classes_are_shown(tmp_path: Path) -> None:
 def test_one_predictor_or_one_of_no_time_has_no_price(tmp_path: Path) -> None:
     alone = page_of(tmp_path / "alone.html", [rows("standard", 0.0)])
     two = page_of(tmp_path / "two.html", [rows("standard", 0.0), rows("zoom_in", 0.1)])
-    heading = "What a click costs"
+    heading = "Time per click"
     assert heading in two
     assert heading not in alone
 
@@ -239,7 +239,7 @@ def test_pictures_need_a_reader_of_the_same_images(tmp_path: Path) -> None:
     assert "data:image/jpeg" not in page_of(tmp_path / "report.html", [group])
     text = page_of(tmp_path / "report.html", [[row("gone/a", [0.7]), replace(row("item0001/a", [0.6]), height=11)]])
     assert "gone is not among the images of this data set" in text
-    assert "item0001 has 12 x 10 pixels, evaluated were 11 x 10" in text
+    assert "item0001 has 12 x 10 pixels, but 11 x 10 when evaluated" in text
     assert "data:image/jpeg" not in text
 
 
