@@ -74,7 +74,7 @@ def session_picture(row: ObjectRow, items: Mapping[str, Item], reader: Reader, c
         height, width = sample.image.shape[:2]
         return Picture(
             src="",
-            caption=f"{row.item} has {height} x {width} pixels but had {row.height} x {row.width} when evaluated",
+            caption=f"{row.item} has {height} x {width} pixels, but {row.height} x {row.width} when evaluated",
         )
     truth = next((sample.object_mask(ref) for ref in sample.objects if ref.id == row.object), None)
     mask = rle.decode({"size": [row.height, row.width], "counts": row.mask})

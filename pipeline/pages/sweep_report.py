@@ -132,7 +132,7 @@ def _write(axes: Any, text: str, x: float, y: float) -> None:
 
 
 def _places(values: list[Any]) -> tuple[list[float], list[tuple[str, float]]]:
-    """Return heights 0..1 of values on an axis, and the axis' labels; numbers are sorted and come before other values."""
+    """Return heights 0..1 of values on an axis, and the axis' labels; sorted numbers come before other values."""
     by_text = {repr(value): value for value in values}
     numbers = sorted(value for value in by_text.values() if _number(value))
     different = [*numbers, *(by_text[text] for text in sorted(by_text) if not _number(by_text[text]))]
