@@ -135,7 +135,7 @@ def test_sweeps_can_look_for_it() -> None:
     assert (size.label, size.costly, size.high_is_good) == ("Size", True, False)
     assert (over.label, over.quality, over.high_is_good) == ("Over@90", 0.9, True)
     assert score(size, rows(), 3, [0.0] * len(rows())) == 16.0
-    with pytest.raises(InputError, match="objective waste: c has no value, and less is better"):
+    with pytest.raises(InputError, match="objective waste: c has no value, and lower is better"):
         score(objective("waste"), rows(), 3, [0.0] * len(rows()))
     with pytest.raises(InputError, match="unknown objective"):
         objective("over")
