@@ -288,9 +288,9 @@ def sweep(
     evaluators: list[Any] = [
         ray.remote(**options)(_Evaluator).remote(job.scaling, name) for _ in range(job.scaling.actors)
     ]
-    told = {"checkpoint": job.checkpoint, "prepare": job.prepare, "num_rungs": len(job.contest.ends)}
+    params = {"checkpoint": job.checkpoint, "prepare": job.prepare, "num_rungs": len(job.contest.ends)}
     ready = {evaluator.ready.remote(): evaluator for evaluator in evaluators}
-    trainable = ray.tune.with_parameters(_trial, referee=referee, evaluators=ready, sweep=told)
+    trainable = ray.tune.with_parameters(_trial, referee=referee, evaluators=ready, sweep=params)
     # Ray checks by itself whether all nodes share a path; addresses may have settings that it does not know.
     filesystem, folder = Storage(job.out).arrow if is_address(job.out) else (None, job.out)
     try:

@@ -46,13 +46,15 @@ def focus(
                 output = network(close_up.image, close_up.prev_mask, close_up.clicks, **_close_up(network.network))
                 yield score(output, close_up.target, config, batch.coarse)
             else:
-                prev_mask, clicks = _played(network, batch, num, rng)
+                prev_mask, clicks = _robot_clicks(network, batch, num, rng)
                 yield score(network(batch.image, prev_mask, clicks), batch.target, config, batch.coarse)
 
     return len(views), terms()
 
 
-def _played(network: Runner, batch: TrainingBatch, num: int, rng: np.random.Generator) -> tuple[Tensor, ClickBatch]:
+def _robot_clicks(
+    network: Runner, batch: TrainingBatch, num: int, rng: np.random.Generator
+) -> tuple[Tensor, ClickBatch]:
     prev_mask, clicks = torch.zeros_like(batch.target), batch.clicks
     with network.looking() as look:
         for _ in range(num):
