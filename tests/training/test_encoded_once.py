@@ -73,7 +73,7 @@ def test_layers_that_are_frozen_stay_and_those_after_them_learn() -> None:
 
 
 def test_more_layers_than_there_are_is_refused() -> None:
-    with pytest.raises(InputError, match="freeze_layers 40"):
+    with pytest.raises(InputError, match="freeze_layers is 40: expected at most 8"):
         stepped(replace(CONFIG, freeze_layers=40), apart=False)
 
 
