@@ -89,6 +89,7 @@ class OptimizerConfig(Record):
     lr: Factor = 5e-5
     """Learning rate before warm-up, schedule and the factors below."""
     weight_decay: Annotated[float, AtLeast(0)] = 0.0
+    """Weight decay."""
     layer_decay: Factor | None = None
     """Layer-wise decay of the learning rate towards the input (0.75 in the public code); None: one rate."""
     layer_decay_public_bug: bool = False
@@ -109,7 +110,7 @@ class OptimizerConfig(Record):
     final_factor: PartOfRate = 0.01
     """Factor on the rate at the end of the run (schedule exponential)."""
     max_grad_norm: Factor | None = None
-    """Largest norm of the gradient, which is clipped to it; None: no clipping."""
+    """Norm to which gradients are clipped; None: no clipping."""
 
 
 @dataclass(frozen=True, kw_only=True)
