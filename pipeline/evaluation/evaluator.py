@@ -15,7 +15,7 @@ from pipeline.data.loading import load_or_refuse
 from pipeline.data.sample import BadItem, Item, Reader, Sample
 from pipeline.data.sampling import rng_for
 from pipeline.evaluation.config import EvaluationConfig
-from pipeline.evaluation.contestant import Contestant
+from pipeline.evaluation.method import Method
 from pipeline.evaluation.object_row import ObjectRow
 from pipeline.evaluation.play import Played
 from pipeline.evaluation.tasks import TASKS, Game
@@ -36,7 +36,7 @@ def choose_objects(items: Sequence[Item], config: EvaluationConfig) -> list[tupl
 
 
 def evaluate(
-    contestant: Contestant,
+    method: Method,
     reader: Reader,
     work: Sequence[tuple[Item, tuple[str, ...]]],
     config: EvaluationConfig,
@@ -55,7 +55,7 @@ def evaluate(
             refused.extend(text for text in reasons if text.startswith(wanted))
             if sample is None:
                 continue
-            for game in task(sample, object_ids, contestant, config):
+            for game in task(sample, object_ids, method, config):
                 if isinstance(game, str):
                     refused.append(game)
                 else:
@@ -63,13 +63,13 @@ def evaluate(
                     yield game.steps
 
     with ThreadPoolExecutor(max_workers=2) as pool, torch.inference_mode():
-        in_flight = max(2, 2 * contestant.max_batch)
-        driver = run_many(tasks(), contestant.answer, pool, in_flight=in_flight, max_batch=contestant.max_batch)
+        in_flight = max(2, 2 * method.max_batch)
+        driver = run_many(tasks(), method.answer, pool, in_flight=in_flight, max_batch=method.max_batch)
         for number, result in driver:
             item_id, game = games[number]
             if isinstance(result, Exception):
                 raise RuntimeError(f"evaluating object {game.object} of {item_id} failed: {result}") from result
-            yield _row(item_id, game, result, contestant, config, dataset)
+            yield _row(item_id, game, result, method, config, dataset)
     yield from refused
 
 
@@ -81,13 +81,11 @@ def known_photos(opened: Mapping[str, Sample | BadItem], trained_on: Collection[
     return {item: number for item, number in photos.items() if number in trained_on}
 
 
-def _row(
-    item_id: str, game: Game, result: Played, contestant: Contestant, config: EvaluationConfig, dataset: str
-) -> ObjectRow:
+def _row(item_id: str, game: Game, result: Played, method: Method, config: EvaluationConfig, dataset: str) -> ObjectRow:
     encoded = rle.encode(result.mask)
     return ObjectRow(
         dataset=dataset,
-        refinement=contestant.name,
+        refinement=method.name,
         policy=config.policy,
         item=item_id,
         object=game.object,

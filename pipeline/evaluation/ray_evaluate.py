@@ -22,9 +22,9 @@ from models.refinement import Refinement, build
 from pipeline.data.ray_data import RESTARTS
 from pipeline.data.sample import BadItem, Item, Reader, Sample
 from pipeline.evaluation.config import EvaluationConfig, EvaluationScaling
-from pipeline.evaluation.contestant import Contestant
 from pipeline.evaluation.evaluator import choose_objects, evaluate, known_photos
 from pipeline.evaluation.journal import Journal, PieceResult
+from pipeline.evaluation.method import Method
 from pipeline.evaluation.object_row import ObjectRow
 from pipeline.evaluation.shared_answers import SharedAnswers
 from pipeline.nodes import placed
@@ -74,14 +74,14 @@ class _Evaluator:
         torch.set_num_threads(scaling.threads)
         self.parts, self.scaling = parts, scaling
         self.checkpoint, self.refinements, self.baselines = checkpoint, refinements, baselines
-        self.contestants: list[Contestant] = []
+        self.methods: list[Method] = []
         self.shared: SharedAnswers | None = None
         self.trained_on: set[int] = set()
 
     def _load(self) -> None:
         """Load the methods at the first piece: errors of an actor's constructor reach the driver only as text."""
         for name in self.baselines:
-            self.contestants.append(Contestant(name=name, step=BASELINES[name](), answer=_nothing_to_ask))
+            self.methods.append(Method(name=name, step=BASELINES[name](), answer=_nothing_to_ask))
         if self.checkpoint is not None:
             predictor = Predictor(
                 self.checkpoint,
@@ -92,8 +92,8 @@ class _Evaluator:
             self.shared = SharedAnswers(predictor.answer)
             self.trained_on = trained_on(checkpoints.describe(self.checkpoint))
             for name, refinement in self.refinements.items():
-                self.contestants.append(
-                    Contestant(
+                self.methods.append(
+                    Method(
                         name=name,
                         step=build(refinement, predictor.network.traits),
                         answer=self.shared if len(self.refinements) > 1 else predictor.answer,
@@ -109,20 +109,20 @@ class _Evaluator:
 
     def evaluate(self, part_number: int, piece: Piece) -> PieceResult:
         """Evaluate a piece with all methods, one after another, so that they share equal requests."""
-        if not self.contestants:
+        if not self.methods:
             self._load()
         part = self.parts[part_number]
         reader = OnceRead(part.reader)
         rows: dict[str, list[ObjectRow]] = {}
         seconds: dict[str, float] = {}
         refused: dict[str, None] = {}
-        for contestant in self.contestants:
+        for method in self.methods:
             started, saved = time.monotonic(), self._saved()
-            out = list(evaluate(contestant, reader, piece, part.config, part.dataset))
-            rows[contestant.name] = [row for row in out if isinstance(row, ObjectRow)]
+            out = list(evaluate(method, reader, piece, part.config, part.dataset))
+            rows[method.name] = [row for row in out if isinstance(row, ObjectRow)]
             refused.update(dict.fromkeys(text for text in out if isinstance(text, str)))
             # An answer from the cache is charged as if it had been computed, so refinements can be compared by time.
-            seconds[contestant.name] = time.monotonic() - started + self._saved() - saved
+            seconds[method.name] = time.monotonic() - started + self._saved() - saved
         known = known_photos(reader.opened, self.trained_on)
         return PieceResult(rows=rows, seconds=seconds, refused=list(refused), trained_on=known)
 

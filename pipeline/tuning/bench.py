@@ -9,9 +9,9 @@ from models.predictor import Predictor
 from models.refinement import Refinement, build
 from pipeline.data.sample import Item, Reader, Sample
 from pipeline.evaluation.config import EvaluationConfig
-from pipeline.evaluation.contestant import Contestant
 from pipeline.evaluation.evaluator import evaluate, known_photos
 from pipeline.evaluation.journal import PieceResult
+from pipeline.evaluation.method import Method
 from pipeline.evaluation.object_row import ObjectRow
 from pipeline.evaluation.shared_answers import SharedAnswers
 
@@ -63,7 +63,7 @@ class Bench:
 
     def play(self, name: str, refinement: Refinement, piece: Piece) -> PieceResult:
         """Play a piece under one setting; seconds are charged as if nothing had been cached."""
-        contestant = Contestant(
+        method = Method(
             name=name,
             step=build(refinement, self.predictor.network.traits),
             answer=self.shared,
@@ -74,7 +74,7 @@ class Bench:
         )
         started, saved = time.monotonic(), self.shared.saved_seconds
         asked, computed = self.shared.asked, self.shared.computed
-        out = list(evaluate(contestant, self.images, piece, self.config, self.dataset))
+        out = list(evaluate(method, self.images, piece, self.config, self.dataset))
         opened = {item.id: self.images.opened[item.id] for item, _ in piece if item.id in self.images.opened}
         return PieceResult(
             rows={name: [row for row in out if isinstance(row, ObjectRow)]},

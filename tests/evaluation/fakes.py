@@ -28,7 +28,7 @@ def answering(masks: Callable[[int], np.ndarray]) -> Step:
     return step
 
 
-def nobody(requests: list[Any]) -> list[Any]:
+def no_network(requests: list[Any]) -> list[Any]:
     raise AssertionError(f"asked for a network: {requests}")
 
 

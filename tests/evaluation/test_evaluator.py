@@ -13,12 +13,12 @@ from pipeline.clicks import POLICIES
 from pipeline.clicks.realistic import Realistic
 from pipeline.data.sample import Item
 from pipeline.evaluation.config import EvaluationConfig
-from pipeline.evaluation.contestant import Contestant
 from pipeline.evaluation.evaluator import choose_objects, evaluate
+from pipeline.evaluation.method import Method
 from pipeline.evaluation.object_row import ObjectRow
 from pipeline.evaluation.play import play
 from pipeline.evaluation.tasks.game import rng_of
-from tests.evaluation.fakes import answering, nobody
+from tests.evaluation.fakes import answering, no_network
 from tests.pipeline.fakes import FakeReader
 from tests.training.tiny import tiny_network
 
@@ -51,9 +51,9 @@ def predictor() -> Predictor:
     return predictor
 
 
-def contestant(predictor: Predictor, refinement: str, max_batch: int) -> Contestant:
+def method(predictor: Predictor, refinement: str, max_batch: int) -> Method:
     step = build(named(refinement), predictor.network.traits)
-    return Contestant(name=refinement, step=step, answer=predictor.answer, max_batch=max_batch)
+    return Method(name=refinement, step=step, answer=predictor.answer, max_batch=max_batch)
 
 
 def test_all_objects_or_a_drawn_few_in_the_data_sets_order() -> None:
@@ -74,7 +74,7 @@ def test_a_data_set_without_objects_is_refused() -> None:
 
 def test_bad_items_and_objects_are_named_and_the_others_are_played() -> None:
     everything = np.ones((40, 50), bool)
-    bare = Contestant(name="all", step=answering(lambda number: everything), answer=nobody)
+    bare = Method(name="all", step=answering(lambda number: everything), answer=no_network)
     work = [(item, item.object_ids) for item in READER.items()]
     work[2] = (work[2][0], ("a", "object z of item0002"))
     out = list(evaluate(bare, READER, work, CONFIG, "fake"))
@@ -91,7 +91,7 @@ def test_bad_items_and_objects_are_named_and_the_others_are_played() -> None:
 
 
 def test_objects_below_the_least_area_are_left_out() -> None:
-    bare = Contestant(name="all", step=answering(lambda number: np.ones((40, 50), bool)), answer=nobody)
+    bare = Method(name="all", step=answering(lambda number: np.ones((40, 50), bool)), answer=no_network)
     work = choose_objects(READER.items(), CONFIG)
     areas = {}
     for ref in (sample := READER.load(READER.items()[0])).objects:
@@ -108,7 +108,7 @@ def test_objects_below_the_least_area_are_left_out() -> None:
 @pytest.mark.parametrize("refinement", ["standard", "flip", "zoom_in_flip_a_cfr_4"])
 def test_many_objects_at_once_give_what_one_by_one_gives(predictor: Predictor, refinement: str) -> None:
     work = choose_objects(READER.items(), CONFIG)
-    one = contestant(predictor, refinement, 1)
+    one = method(predictor, refinement, 1)
     expected: dict[tuple[str, str], tuple[Any, Any, Any]] = {}
     for item, ids in work:
         if item.id == "item0001":
@@ -139,14 +139,14 @@ def test_many_objects_at_once_give_what_one_by_one_gives(predictor: Predictor, r
     assert {(row.item, row.object): (row.clicks, row.ious, row.mask) for row in found} == expected
 
     # In batches: the same clicks; masks may differ by a few pixels at the threshold.
-    batched = rows_of(list(evaluate(contestant(predictor, refinement, 8), READER, work, CONFIG, "fake")))
+    batched = rows_of(list(evaluate(method(predictor, refinement, 8), READER, work, CONFIG, "fake")))
     assert {(row.item, row.object): row.clicks for row in batched} == {k: v[0] for k, v in expected.items()}
     for row in batched:
         assert row.ious == pytest.approx(expected[row.item, row.object][1], abs=0.01)
 
 
 def test_random_clicks_follow_from_seed_and_object_alone() -> None:
-    blank = Contestant(name="blank", step=answering(lambda number: np.zeros((40, 50), bool)), answer=nobody)
+    blank = Method(name="blank", step=answering(lambda number: np.zeros((40, 50), bool)), answer=no_network)
     work = [(item, ids) for item, ids in choose_objects(READER.items(), CONFIG) if item.id != "item0001"]
 
     def clicks(config: EvaluationConfig, order: Any) -> dict[tuple[str, str], Any]:
@@ -164,7 +164,7 @@ def test_random_clicks_follow_from_seed_and_object_alone() -> None:
 
 @pytest.mark.parametrize("boundaries", [True, False])
 def test_borders_are_measured_if_asked_for(boundaries: bool) -> None:
-    everything = Contestant(name="all", step=answering(lambda number: np.ones((40, 50), bool)), answer=nobody)
+    everything = Method(name="all", step=answering(lambda number: np.ones((40, 50), bool)), answer=no_network)
     config = EvaluationConfig(max_clicks=3, at_clicks=(1,), boundaries=boundaries)
     rows = rows_of(list(evaluate(everything, READER, choose_objects(READER.items(), CONFIG)[:1], config, "fake")))
     assert rows
@@ -178,13 +178,13 @@ def test_a_broken_step_says_which_object_it_was() -> None:
         raise ZeroDivisionError("the step broke")
 
     work = choose_objects(READER.items(), CONFIG)
-    broken = Contestant(name="broken", step=answering(masks), answer=nobody)
+    broken = Method(name="broken", step=answering(masks), answer=no_network)
     with pytest.raises(RuntimeError, match="evaluating object a of item0000 failed: the step broke"):
         list(evaluate(broken, READER, work, CONFIG, "fake"))
 
 
 def test_an_unknown_robot_is_refused() -> None:
-    bare = Contestant(name="x", step=answering(lambda number: np.ones((40, 50), bool)), answer=nobody)
+    bare = Method(name="x", step=answering(lambda number: np.ones((40, 50), bool)), answer=no_network)
     with pytest.raises(InputError, match="unknown policy 'oracel'; did you mean 'oracle'"):
         list(evaluate(bare, READER, [], EvaluationConfig(policy="oracel"), "fake"))
 

@@ -14,14 +14,14 @@ from models.errors import InputError
 from pipeline.evaluation import results
 from pipeline.evaluation.compare import compare
 from pipeline.evaluation.config import EvaluationConfig
-from pipeline.evaluation.contestant import Contestant
 from pipeline.evaluation.evaluator import choose_objects, evaluate
 from pipeline.evaluation.journal import Journal, PieceResult
 from pipeline.evaluation.measures import MEASURES, Measure, of_clicks, per_click
+from pipeline.evaluation.method import Method
 from pipeline.evaluation.object_row import ObjectRow, column
 from pipeline.pages.report_tables import results_table
 from pipeline.tuning.objective import objective, score
-from tests.evaluation.fakes import answering, nobody
+from tests.evaluation.fakes import answering, no_network
 from tests.pipeline.fakes import FakeReader
 
 CONFIG = EvaluationConfig(max_clicks=3, qualities=(0.9,), at_clicks=(1, 2), further_clicks=(1,))
@@ -65,8 +65,8 @@ def rows(name: str = "standard", side: int = 8) -> list[ObjectRow]:
         out[: number - 1, :side] = True
         return out
 
-    contestant = Contestant(name=name, step=answering(mask), answer=nobody)
-    found = list(evaluate(contestant, READER, choose_objects(READER.items(), CONFIG), CONFIG, "fake"))
+    method = Method(name=name, step=answering(mask), answer=no_network)
+    found = list(evaluate(method, READER, choose_objects(READER.items(), CONFIG), CONFIG, "fake"))
     played = [row for row in found if isinstance(row, ObjectRow)]
     assert len(played) == len(found) > 2
     return played
@@ -142,8 +142,8 @@ def test_sweeps_can_look_for_it() -> None:
 
 
 def test_what_is_costly_is_left_out_with_the_rest_of_it() -> None:
-    contestant = Contestant(name="cheap", step=answering(lambda number: np.ones((16, 16), bool)), answer=nobody)
+    method = Method(name="cheap", step=answering(lambda number: np.ones((16, 16), bool)), answer=no_network)
     config = EvaluationConfig(**{**asdict(CONFIG), "realistic": CONFIG.realistic, "boundaries": False})
-    (first, *_) = evaluate(contestant, READER, choose_objects(READER.items(), config), config, "fake")
+    (first, *_) = evaluate(method, READER, choose_objects(READER.items(), config), config, "fake")
     assert isinstance(first, ObjectRow)
     assert set(first.measured["size"]) == {None}

@@ -9,7 +9,7 @@ from models.predictor import open_state
 from pipeline.boundaries import assd, biou
 from pipeline.clicks import POLICIES
 from pipeline.evaluation.play import Played, play
-from tests.evaluation.fakes import answering, nobody
+from tests.evaluation.fakes import answering, no_network
 
 HW = (24, 30)
 IMAGE = np.zeros((*HW, 3), np.uint8)
@@ -42,7 +42,7 @@ def played(
         costly_at=costly_at,
         min_gain=min_gain,
     )
-    return steps.run(game, nobody)
+    return steps.run(game, no_network)
 
 
 def part(columns: int) -> np.ndarray:
@@ -122,7 +122,7 @@ def test_clicks_that_are_given_are_seen_but_do_not_count() -> None:
         mask_threshold=0.49,
         costly_at=(1,),
     )
-    result = steps.run(game, nobody)
+    result = steps.run(game, no_network)
     assert steps_seen == [4, 5]
     assert len(result.clicks) == len(result.ious) == len(result.measured["biou"]) == 2
     assert not set(given.rows()) & set(result.clicks.rows())
@@ -158,7 +158,7 @@ def test_the_robot_sees_the_thresholded_mask_and_its_own_clicks() -> None:
         target_iou=1.0,
         mask_threshold=0.49,
     )
-    steps.run(game, nobody)
+    steps.run(game, no_network)
     assert [count for _, count in seen] == [0, 1, 2]
     assert all(rng is given for rng in drawn)
     for number, (mask, _) in enumerate(seen):

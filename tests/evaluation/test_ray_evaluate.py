@@ -11,8 +11,8 @@ from pipeline.data.readers import open_reader
 from pipeline.data.sample import Item
 from pipeline.evaluation import ray_evaluate
 from pipeline.evaluation.config import EvaluationConfig, EvaluationScaling
-from pipeline.evaluation.contestant import Contestant
 from pipeline.evaluation.evaluator import choose_objects, evaluate
+from pipeline.evaluation.method import Method
 from pipeline.evaluation.object_row import ObjectRow
 from pipeline.evaluation.ray_evaluate import Part, _pieces, evaluate_on_ray
 from tests.evaluation.fakes import DyingReader
@@ -37,8 +37,8 @@ def here(checkpoint: Path) -> dict[str, list[ObjectRow]]:
     rows = {}
     for name, refinement in REFINEMENTS.items():
         step = build(refinement, predictor.network.traits)
-        contestant = Contestant(name=name, step=step, answer=predictor.answer)
-        out = evaluate(contestant, READER, choose_objects(READER.items(), CONFIG), CONFIG, "scenes")
+        method = Method(name=name, step=step, answer=predictor.answer)
+        out = evaluate(method, READER, choose_objects(READER.items(), CONFIG), CONFIG, "scenes")
         rows[name] = sorted((row for row in out if isinstance(row, ObjectRow)), key=lambda row: row.object)
     return rows
 

@@ -19,9 +19,9 @@ from models.predictor import Predictor
 from models.refinement import build, named
 from models.steps import Segment
 from pipeline.evaluation.config import EvaluationConfig
-from pipeline.evaluation.contestant import Contestant
 from pipeline.evaluation.evaluator import choose_objects, evaluate
 from pipeline.evaluation.journal import Journal, PieceResult
+from pipeline.evaluation.method import Method
 from pipeline.evaluation.shared_answers import SharedAnswers, content_key
 from tests.evaluation.fakes import row
 from tests.pipeline.fakes import FakeReader
@@ -148,7 +148,7 @@ def test_sharing_changes_no_row() -> None:
         step = build(named(name), predictor.network.traits)
         rows = [
             sorted(
-                (r for r in evaluate(Contestant(name=name, step=step, answer=answer), reader, work, config, "fake")
+                (r for r in evaluate(Method(name=name, step=step, answer=answer), reader, work, config, "fake")
                  if not isinstance(r, str)), key=lambda r: (r.item, r.object))
             for answer in (predictor.answer, shared)
         ]  # fmt: skip

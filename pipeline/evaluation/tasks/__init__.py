@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 from pipeline.data.sample import Sample
 from pipeline.evaluation.config import EvaluationConfig
-from pipeline.evaluation.contestant import Contestant
+from pipeline.evaluation.method import Method
 from pipeline.evaluation.tasks.additional_effort import additional_effort
 from pipeline.evaluation.tasks.collective_effort import collective_effort
 from pipeline.evaluation.tasks.from_mask import from_mask
@@ -13,7 +13,7 @@ from pipeline.evaluation.tasks.single import single
 
 __all__ = ["TASKS", "Game", "Task"]
 
-Task = Callable[[Sample, tuple[str, ...], Contestant, EvaluationConfig], Iterator[Game | str]]
+Task = Callable[[Sample, tuple[str, ...], Method, EvaluationConfig], Iterator[Game | str]]
 """(sample, ids of the wanted objects, method, config) -> sessions to run; a str: an object left out, and the reason.
 
 A task that treats several objects as one yields their session for one of their ids only, so it can be called for parts

@@ -16,13 +16,13 @@ from models.refinement.state import State
 from pipeline.clicks.exemplar_clicks import exemplar_clicks
 from pipeline.data.sample import Sample
 from pipeline.evaluation.config import EvaluationConfig
-from pipeline.evaluation.contestant import Contestant
+from pipeline.evaluation.method import Method
 from pipeline.evaluation.tasks.game import Game, played, rng_of
 from pipeline.evaluation.tasks.kinds import Kind, find_kinds
 
 
 def additional_effort(
-    sample: Sample, object_ids: tuple[str, ...], contestant: Contestant, config: EvaluationConfig
+    sample: Sample, object_ids: tuple[str, ...], method: Method, config: EvaluationConfig
 ) -> Iterator[Game | str]:
     """Yield a session for the union of each category with at least two objects whose exemplar is in `object_ids`.
 
@@ -38,15 +38,15 @@ def additional_effort(
         else:
             rng = rng_of(config.seed, sample.id, kind.category, "exemplar clicks")
             clicks = exemplar_clicks(kind.exemplar_mask, kind.others, rng, sample.ignore_mask)
-        state = given_exemplar(sample.image, kind, clicks, contestant)
+        state = given_exemplar(sample.image, kind, clicks, method)
         rng = rng_of(config.seed, sample.id, kind.category, "union")
-        steps = played(state, kind.union, sample.ignore_mask, contestant, config, rng)
+        steps = played(state, kind.union, sample.ignore_mask, method, config, rng)
         yield Game(object=kind.name, category=kind.category, steps=steps)
 
 
-def given_exemplar(image: np.ndarray, kind: Kind, clicks: Clicks, contestant: Contestant) -> State:
+def given_exemplar(image: np.ndarray, kind: Kind, clicks: Clicks, method: Method) -> State:
     """Start a session from a finished object: as an exemplar if the method takes one, otherwise as mask and clicks."""
-    if contestant.takes_exemplar:
-        example = exemplar_of(kind.exemplar_mask, clicks, kind.others, contestant.device)
-        return open_state(image, device=contestant.device, example=example)
-    return replace(open_state(image, kind.exemplar_mask, contestant.device), clicks=clicks)
+    if method.takes_exemplar:
+        example = exemplar_of(kind.exemplar_mask, clicks, kind.others, method.device)
+        return open_state(image, device=method.device, example=example)
+    return replace(open_state(image, kind.exemplar_mask, method.device), clicks=clicks)

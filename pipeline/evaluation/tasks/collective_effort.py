@@ -17,8 +17,8 @@ from models.steps import Steps
 from pipeline.clicks import make_policy
 from pipeline.data.sample import Sample
 from pipeline.evaluation.config import EvaluationConfig
-from pipeline.evaluation.contestant import Contestant
 from pipeline.evaluation.measures import measured
+from pipeline.evaluation.method import Method
 from pipeline.evaluation.play import Played, by_name, play
 from pipeline.evaluation.tasks.game import Game, played, rng_of
 from pipeline.evaluation.tasks.kinds import Kind, find_kinds
@@ -29,7 +29,7 @@ MIN_GAIN = 0.01
 
 
 def collective_effort(
-    sample: Sample, object_ids: tuple[str, ...], contestant: Contestant, config: EvaluationConfig
+    sample: Sample, object_ids: tuple[str, ...], method: Method, config: EvaluationConfig
 ) -> Iterator[Game | str]:
     """Yield the sessions of each category with at least two objects.
 
@@ -38,17 +38,17 @@ def collective_effort(
     """
     kinds, left_out = find_kinds(sample, object_ids, config)
     yield from (f"{object_id}: {reason}" for object_id, reason in left_out.items())
-    if not contestant.takes_exemplar:
+    if not method.takes_exemplar:
         members = {object_id for kind in kinds for object_id in kind.masks}
-        yield from single(sample, tuple(each for each in object_ids if each in members), contestant, config)
+        yield from single(sample, tuple(each for each in object_ids if each in members), method, config)
         return
     for kind in kinds:
         if kind.exemplar in object_ids:
-            steps = two_stages(sample, kind, contestant, config)
+            steps = two_stages(sample, kind, method, config)
             yield Game(object=kind.name, category=kind.category, steps=steps)
 
 
-def two_stages(sample: Sample, kind: Kind, contestant: Contestant, config: EvaluationConfig) -> Steps[Played]:
+def two_stages(sample: Sample, kind: Kind, method: Method, config: EvaluationConfig) -> Steps[Played]:
     """Segment the exemplar, then the union with the resulting exemplar; at most `config.max_clicks` clicks in all.
 
     Stage 1 ends after 5 clicks, or after a click that gains less than 1 % IoU (which counts). Its measures compare the
@@ -58,15 +58,15 @@ def two_stages(sample: Sample, kind: Kind, contestant: Contestant, config: Evalu
     rng = rng_of(config.seed, sample.id, kind.category, "union")
     masks: list[np.ndarray] = []
     first = yield from play(
-        open_state(sample.image, device=contestant.device),
-        _watched(contestant, masks),
+        open_state(sample.image, device=method.device),
+        _watched(method, masks),
         kind.exemplar_mask,
         ignore,
         make_policy(config.policy, config.realistic),
         rng=rng,
         max_clicks=min(EXEMPLAR_CLICKS, config.max_clicks),
         target_iou=config.target_iou,
-        mask_threshold=contestant.mask_threshold,
+        mask_threshold=method.mask_threshold,
         min_gain=MIN_GAIN,
     )
     taken = [measured(mask, union, ignore, costly=False) for mask in masks]
@@ -78,19 +78,19 @@ def two_stages(sample: Sample, kind: Kind, contestant: Contestant, config: Evalu
     first = dataclasses.replace(first, measured=by_name(taken))
     if finished:
         return first
-    example = exemplar_of(first.mask, first.clicks, device=contestant.device) if first.mask.any() else None
-    state = open_state(sample.image, device=contestant.device, example=example)
-    second = yield from played(state, union, ignore, contestant, config, rng, num_before=len(masks))
+    example = exemplar_of(first.mask, first.clicks, device=method.device) if first.mask.any() else None
+    state = open_state(sample.image, device=method.device, example=example)
+    second = yield from played(state, union, ignore, method, config, rng, num_before=len(masks))
     return _joined(first, second)
 
 
-def _watched(contestant: Contestant, masks: list[np.ndarray]) -> Step:
+def _watched(method: Method, masks: list[np.ndarray]) -> Step:
     """Wrap the method's step so that each of its masks is appended to `masks`."""
 
     def step(state: State) -> Steps[State]:
-        answered = yield from contestant.step(state)
+        answered = yield from method.step(state)
         assert answered.mask_prob is not None
-        masks.append(answered.mask_prob[0].cpu().numpy() > contestant.mask_threshold)
+        masks.append(answered.mask_prob[0].cpu().numpy() > method.mask_threshold)
         return answered
 
     return step

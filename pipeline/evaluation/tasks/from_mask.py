@@ -12,7 +12,7 @@ from scipy import ndimage
 from models.predictor import open_state
 from pipeline.data.sample import Sample
 from pipeline.evaluation.config import EvaluationConfig
-from pipeline.evaluation.contestant import Contestant
+from pipeline.evaluation.method import Method
 from pipeline.evaluation.tasks.game import Game, countable, played, rng_of
 
 AIM = 0.76, 0.84
@@ -20,7 +20,7 @@ AIM = 0.76, 0.84
 
 
 def from_mask(
-    sample: Sample, object_ids: tuple[str, ...], contestant: Contestant, config: EvaluationConfig
+    sample: Sample, object_ids: tuple[str, ...], method: Method, config: EvaluationConfig
 ) -> Iterator[Game | str]:
     """Yield a session from its spoiled mask for each object of at least `config.min_area` pixels that count."""
     refs = {ref.id: ref for ref in sample.objects}
@@ -32,9 +32,9 @@ def from_mask(
             yield mask
             continue
         spoiled = spoiled_mask(mask, rng_of(config.seed, sample.id, object_id, "mask"), sample.ignore_mask)
-        state = open_state(sample.image, spoiled, contestant.device)
+        state = open_state(sample.image, spoiled, method.device)
         rng = rng_of(config.seed, sample.id, object_id)
-        steps = played(state, mask, sample.ignore_mask, contestant, config, rng)
+        steps = played(state, mask, sample.ignore_mask, method, config, rng)
         yield Game(object=object_id, category=refs[object_id].category, steps=steps)
 
 

@@ -11,7 +11,7 @@ from pipeline.clicks import make_policy
 from pipeline.data.sample import ObjectRef, Sample
 from pipeline.data.sampling import rng_for
 from pipeline.evaluation.config import EvaluationConfig
-from pipeline.evaluation.contestant import Contestant
+from pipeline.evaluation.method import Method
 from pipeline.evaluation.play import Played, play
 
 
@@ -33,7 +33,7 @@ def played(
     state: State,
     object_mask: np.ndarray,
     ignore_mask: np.ndarray,
-    contestant: Contestant,
+    method: Method,
     config: EvaluationConfig,
     rng: np.random.Generator,
     num_before: int = 0,
@@ -44,14 +44,14 @@ def played(
     """
     return play(
         state,
-        contestant.step,
+        method.step,
         object_mask,
         ignore_mask,
         make_policy(config.policy, config.realistic),
         rng=rng,
         max_clicks=config.max_clicks - num_before,
         target_iou=config.target_iou,
-        mask_threshold=contestant.mask_threshold,
+        mask_threshold=method.mask_threshold,
         costly_at=[k - num_before for k in config.at_clicks] if config.boundaries else None,
     )
 

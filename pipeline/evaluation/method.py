@@ -9,7 +9,7 @@ from models.steps import Answer
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Contestant:
+class Method:
     """A method to evaluate: a step, the function that answers its requests, and the threshold of its masks."""
 
     name: str
