@@ -35,7 +35,7 @@ def chosen(config: EvaluationConfig, *sizes: int) -> list[str]:
 
 
 def spread(predictor: Predictor) -> None:
-    """Let the fresh network's answers lie on both sides of the threshold."""
+    """Scale a fresh network so that its probabilities lie on both sides of the threshold."""
     with torch.no_grad():
         predictor.network.get_parameter("head.conv_seg.weight").mul_(20)
 
@@ -56,7 +56,7 @@ def method(predictor: Predictor, refinement: str, max_batch: int) -> Method:
     return Method(name=refinement, step=step, answer=predictor.answer, max_batch=max_batch)
 
 
-def test_all_objects_or_a_drawn_few_in_the_data_sets_order() -> None:
+def test_all_objects_or_a_random_sample_are_chosen_in_order() -> None:
     everything = chosen(EvaluationConfig(), 3, 0, 4, 2)
     assert everything == ["i0/0", "i0/1", "i0/2", "i2/0", "i2/1", "i2/2", "i2/3", "i3/0", "i3/1"]
     assert chosen(EvaluationConfig(max_objects=99), 3, 0, 4, 2) == everything
@@ -72,7 +72,7 @@ def test_a_data_set_without_objects_is_refused() -> None:
         choose_objects(items(0, 0), CONFIG)
 
 
-def test_bad_items_and_objects_are_named_and_the_others_are_played() -> None:
+def test_bad_items_and_objects_are_reported_and_the_others_evaluated() -> None:
     everything = np.ones((40, 50), bool)
     bare = Method(name="all", step=answering(lambda number: everything), answer=no_network)
     work = [(item, item.object_ids) for item in READER.items()]
@@ -106,7 +106,7 @@ def test_objects_below_the_least_area_are_left_out() -> None:
 
 
 @pytest.mark.parametrize("refinement", ["standard", "flip", "zoom_in_flip_a_cfr_4"])
-def test_many_objects_at_once_give_what_one_by_one_gives(predictor: Predictor, refinement: str) -> None:
+def test_objects_side_by_side_give_the_results_of_one_by_one(predictor: Predictor, refinement: str) -> None:
     work = choose_objects(READER.items(), CONFIG)
     one = method(predictor, refinement, 1)
     expected: dict[tuple[str, str], tuple[Any, Any, Any]] = {}
@@ -145,7 +145,7 @@ def test_many_objects_at_once_give_what_one_by_one_gives(predictor: Predictor, r
         assert row.ious == pytest.approx(expected[row.item, row.object][1], abs=0.01)
 
 
-def test_random_clicks_follow_from_seed_and_object_alone() -> None:
+def test_random_clicks_depend_only_on_seed_and_object() -> None:
     blank = Method(name="blank", step=answering(lambda number: np.zeros((40, 50), bool)), answer=no_network)
     work = [(item, ids) for item, ids in choose_objects(READER.items(), CONFIG) if item.id != "item0001"]
 
@@ -163,7 +163,7 @@ def test_random_clicks_follow_from_seed_and_object_alone() -> None:
 
 
 @pytest.mark.parametrize("boundaries", [True, False])
-def test_borders_are_measured_if_asked_for(boundaries: bool) -> None:
+def test_borders_are_measured_if_the_protocol_says_so(boundaries: bool) -> None:
     everything = Method(name="all", step=answering(lambda number: np.ones((40, 50), bool)), answer=no_network)
     config = EvaluationConfig(max_clicks=3, at_clicks=(1,), boundaries=boundaries)
     rows = rows_of(list(evaluate(everything, READER, choose_objects(READER.items(), CONFIG)[:1], config, "fake")))
@@ -173,7 +173,7 @@ def test_borders_are_measured_if_asked_for(boundaries: bool) -> None:
         assert [value is not None for value in row.measured["assd"]] == [boundaries, False, boundaries]
 
 
-def test_a_broken_step_says_which_object_it_was() -> None:
+def test_the_error_of_a_step_names_the_object() -> None:
     def masks(number: int) -> np.ndarray:
         raise ZeroDivisionError("the step broke")
 
@@ -200,6 +200,6 @@ def test_an_unknown_robot_is_refused() -> None:
         ({"further_clicks": (0,)}, "further_clicks"),
     ],
 )
-def test_settings_that_mean_nothing_are_refused(values: dict[str, Any], message: str) -> None:
+def test_invalid_settings_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         EvaluationConfig(**values)

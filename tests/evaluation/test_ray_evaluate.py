@@ -74,7 +74,7 @@ def test_actors_give_the_rows_of_one_process_even_if_one_dies(
 
 @pytest.mark.ray
 @pytest.mark.timeout(120)
-def test_bad_items_are_named_once_and_nothing_left_is_an_error(ray_cluster: None) -> None:
+def test_bad_items_are_reported_once_and_no_result_is_an_error(ray_cluster: None) -> None:
     def baseline(reader: Any) -> Any:
         return evaluate_on_ray(
             checkpoint=None,
@@ -93,7 +93,7 @@ def test_bad_items_are_named_once_and_nothing_left_is_an_error(ray_cluster: None
 
 @pytest.mark.ray
 @pytest.mark.timeout(120)
-def test_damaged_weights_are_an_input_error_here_too(ray_cluster: None, tmp_path: Path) -> None:
+def test_damaged_weights_are_an_input_error_in_actors(ray_cluster: None, tmp_path: Path) -> None:
     folder = checkpoints.save(tiny_network(), tmp_path / "damaged")
     (folder / checkpoints.WEIGHTS).write_bytes(b"oops")
     with pytest.raises(InputError, match=r"weights\.safetensors cannot be read") as raised:
@@ -108,7 +108,7 @@ def test_damaged_weights_are_an_input_error_here_too(ray_cluster: None, tmp_path
 
 @pytest.mark.ray
 @pytest.mark.timeout(120)
-def test_an_actor_that_goes_on_dying_ends_it_with_one_sentence(
+def test_an_actor_that_dies_repeatedly_ends_the_evaluation_with_one_message(
     ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ray_evaluate, "RESTARTS", 0)

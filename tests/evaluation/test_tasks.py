@@ -1,4 +1,4 @@
-"""The contract of tasks, over TASKS, and what each of them promises."""
+"""The contract that all TASKS keep, and the rules of each task."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -46,8 +46,8 @@ BOXES = {
 
 
 @pytest.fixture(autouse=True)
-def one_game_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What fakes record in two threads at once would come in any order."""
+def one_session_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run one session at a time: fakes in two threads would record in any order."""
     monkeypatch.setattr(evaluator, "ThreadPoolExecutor", lambda max_workers: ThreadPoolExecutor(1))
 
 
@@ -81,7 +81,7 @@ class Kinds:
 
 @dataclass(eq=False)
 class Fake:
-    """A method that answers by a function of its state, and keeps the states that were clicked."""
+    """A method that answers by a function of its state and records the states that were clicked."""
 
     answer: Callable[[State], np.ndarray]
     states: list[State] = field(default_factory=list)
@@ -117,7 +117,7 @@ def method(request: pytest.FixtureRequest) -> Method:
 
 @pytest.mark.networks
 @pytest.mark.parametrize("task", sorted(TASKS))
-def test_contract(task: str, method: Method) -> None:
+def test_every_task_keeps_the_contract(task: str, method: Method) -> None:
     reader, changes = Scenes(num_images=1, seed=3, height=100, width=120, num_objects=(8, 8)), {"max_clicks": 2}
     work = choose_objects(reader.items(), CONFIG)
     rows, left_out = run(task, method, reader, work, **changes)
@@ -133,7 +133,7 @@ def test_contract(task: str, method: Method) -> None:
         assert all(0 <= value <= 1 for value in row.ious)
         assert row.category in categories
         assert (row.height, row.width) == sample.image.shape[:2]
-    # In parts and backwards, as Ray's actors may play them.
+    # In parts and backwards, as Ray's actors may evaluate them.
     one_by_one = [(item, (object_id,)) for item, object_ids in work[::-1] for object_id in object_ids[::-1]]
     again, left_again = run(task, method, reader, one_by_one, **changes)
     assert rows_by_name(again) == found
@@ -141,7 +141,7 @@ def test_contract(task: str, method: Method) -> None:
 
 
 @pytest.mark.parametrize("task", CATEGORY_TASKS)
-def test_what_has_no_kind_is_named(task: str) -> None:
+def test_objects_without_a_group_are_reported(task: str) -> None:
     fake = Fake(lambda state: NOTHING)
     rows, left_out = run(task, fake.method(takes_exemplar=True), max_clicks=1)
     assert sorted(row.category for row in rows) == ["cup", "hat"]
@@ -157,7 +157,7 @@ def test_what_has_no_kind_is_named(task: str) -> None:
     assert sum("fewer than 350 pixels" in text for text in left_out) == 3
 
 
-def test_the_exemplar_follows_from_seed_sample_and_category() -> None:
+def test_the_exemplar_depends_only_on_seed_sample_and_category() -> None:
     def exemplars(seed: int, names: tuple[str, ...] = tuple(BOXES)) -> dict[str, str]:
         kinds, _ = find_kinds(Kinds(names=names).load(Kinds().items()[0]), (), replace(CONFIG, seed=seed))
         return {kind.category: kind.exemplar for kind in kinds}
@@ -221,7 +221,7 @@ def test_the_golden_exemplar_reaches_the_network() -> None:
     assert sorted(len(look.clicks) for look in looks) == [1, 1, 2, 2]
 
 
-def test_networks_with_exemplars_get_one_whose_negatives_are_sorted_by_the_truth() -> None:
+def test_negative_clicks_of_an_exemplar_are_sorted_by_the_ground_truth() -> None:
     fake = Fake(lambda state: NOTHING)
     run("additional_effort", fake.method(takes_exemplar=True), max_clicks=1)
     for state, category, union in zip(fake.states, ("cup", "hat"), (CUPS, HATS), strict=True):
@@ -238,8 +238,8 @@ def test_networks_with_exemplars_get_one_whose_negatives_are_sorted_by_the_truth
 
 
 @pytest.mark.parametrize(("task", "answer"), [("additional_effort", NOTHING), ("collective_effort", MASKS["cup 1"])])
-def test_an_exemplar_is_where_the_network_is(task: str, answer: np.ndarray) -> None:
-    """On a device whose memory is its own: `meta`, which has none."""
+def test_an_exemplar_is_on_the_device_of_the_network(task: str, answer: np.ndarray) -> None:
+    """The device `meta` shows tensors that were left on the CPU."""
     fake = Fake(lambda state: answer)
     run(task, replace(fake.method(takes_exemplar=True), device=torch.device("meta")), max_clicks=8)
     examples = [(state.image, state.example) for state in fake.states if state.example is not None]
@@ -247,7 +247,7 @@ def test_an_exemplar_is_where_the_network_is(task: str, answer: np.ndarray) -> N
     assert {(image.device.type, example.mask.device.type) for image, example in examples} == {("meta", "meta")}
 
 
-def test_other_networks_start_from_its_mask_and_clicks_which_do_not_count() -> None:
+def test_networks_without_exemplars_start_from_its_mask_and_uncounted_clicks() -> None:
     fake = Fake(lambda state: NOTHING)
     rows, _ = run("additional_effort", fake.method(takes_exemplar=False), max_clicks=3)
     assert len(rows) == 2
@@ -274,7 +274,7 @@ def test_other_networks_start_from_its_mask_and_clicks_which_do_not_count() -> N
 
 
 def gaining(gains: list[float]) -> Callable[[State], np.ndarray]:
-    """Show a growing part of the first exemplar's box (its columns), then, with an exemplar, nothing."""
+    """Answer with a part of the exemplar's mask by `gains`, and with an empty mask once there is an exemplar."""
 
     def answer(state: State) -> np.ndarray:
         if state.example is not None:
@@ -323,7 +323,7 @@ def test_stage_one_ends_by_its_rule_and_its_clicks_count(gains: list[float], sta
     assert kind.union[y, x]
 
 
-def test_an_empty_mask_is_no_exemplar() -> None:
+def test_an_empty_mask_is_not_used_as_exemplar() -> None:
     fake = Fake(lambda state: NOTHING)
     (row,), _ = run("collective_effort", fake.method(takes_exemplar=True), CUPS_ONLY, max_clicks=3)
     assert row.ious == [0.0] * 3
@@ -332,7 +332,7 @@ def test_an_empty_mask_is_no_exemplar() -> None:
 
 
 @pytest.mark.parametrize("max_clicks", [1, 3, 5])
-def test_all_clicks_together_are_bounded(max_clicks: int) -> None:
+def test_the_clicks_of_both_stages_are_limited_together(max_clicks: int) -> None:
     fake = Fake(gaining([0.2, 0.4, 0.5, 0.6, 0.7]))
     (row,), _ = run("collective_effort", fake.method(takes_exemplar=True), CUPS_ONLY, max_clicks=max_clicks)
     assert len(row.ious) == len(row.clicks) == len(fake.states) == max_clicks
@@ -350,7 +350,7 @@ def test_the_union_may_be_reached_in_either_stage() -> None:
     assert all(state.example is None for state in fake.states)
 
 
-def test_networks_without_exemplars_play_each_object_alone() -> None:
+def test_networks_without_exemplars_segment_each_object_by_itself() -> None:
     fake = Fake(lambda state: NOTHING)
     rows, left_out = run("collective_effort", fake.method(takes_exemplar=False), max_clicks=2)
     assert [(row.object, row.category) for row in rows] == [(name, name[:3]) for name in BOXES if name[:3] in "cup hat"]
@@ -360,7 +360,7 @@ def test_networks_without_exemplars_play_each_object_alone() -> None:
 
 
 @pytest.mark.networks
-def test_two_stages_share_forwards_with_others_and_come_out_the_same() -> None:
+def test_two_stages_give_the_same_clicks_in_shared_forwards() -> None:
     predictor = Predictor(TINY_NETWORKS["icmformerpp"](), "standard")
     one = Method(name="x", step=predictor.step, answer=predictor.answer, takes_exemplar=True)
     alone, together = (run("collective_effort", replace(one, max_batch=size), max_clicks=3)[0] for size in (1, 4))
@@ -371,12 +371,12 @@ def test_two_stages_share_forwards_with_others_and_come_out_the_same() -> None:
 
 
 @pytest.mark.parametrize("task", sorted(TASKS))
-def test_nofi_counts_samples_which_are_categories_in_moi_tasks(task: str) -> None:
+def test_nofi_counts_categories_in_category_tasks(task: str) -> None:
     rows, _ = run("collective_effort", Fake(lambda state: NOTHING).method(takes_exemplar=False), max_clicks=2)
     summary = summarize(rows, replace(CONFIG, task=task, max_clicks=2), 1.0)
     assert summary["nof"]["0.90"] == 5
     assert summary["nofi"]["0.90"] == (2 if task in CATEGORY_TASKS else 1)
 
 
-def test_category_tasks_are_tasks() -> None:
+def test_category_tasks_are_registered() -> None:
     assert set(CATEGORY_TASKS) < set(TASKS)
