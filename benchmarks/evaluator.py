@@ -25,8 +25,8 @@ from models.refinement import build, named
 from pipeline.data.readers import open_reader
 from pipeline.data.sample import Reader
 from pipeline.evaluation.config import EvaluationConfig, EvaluationScaling
-from pipeline.evaluation.contestant import Contestant
 from pipeline.evaluation.evaluator import choose_objects
+from pipeline.evaluation.method import Method
 from pipeline.evaluation.object_row import ObjectRow
 from pipeline.evaluation.tasks import TASKS, Game
 
@@ -57,17 +57,15 @@ def plain_loop(
     from models import steps
 
     network = copy.deepcopy(network).to(device)
-    contestant = Contestant(
-        name=refine, step=build(named(refine), network.traits), answer=answer_with(network), device=device
-    )
+    method = Method(name=refine, step=build(named(refine), network.traits), answer=answer_with(network), device=device)
     clicks: dict[str, Any] = {}
     ends: list[float] = []
     with torch.inference_mode():
         for item, object_ids in choose_objects(reader.items(), config):
             sample = reader.load(item)
-            for game in TASKS["single"](sample, object_ids, contestant, config):
+            for game in TASKS["single"](sample, object_ids, method, config):
                 assert isinstance(game, Game), game
-                clicks[f"{item.id} {game.object}"] = steps.run(game.steps, contestant.answer).clicks.rows()
+                clicks[f"{item.id} {game.object}"] = steps.run(game.steps, method.answer).clicks.rows()
                 ends.append(time.monotonic())
     return (len(ends) - 1) / (ends[-1] - ends[0]), clicks
 

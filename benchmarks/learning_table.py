@@ -17,22 +17,22 @@ from pipeline.data.readers import open_reader
 from pipeline.data.sample import Reader
 from pipeline.evaluation.compare import Difference, compare
 from pipeline.evaluation.config import EvaluationConfig
-from pipeline.evaluation.contestant import Contestant
 from pipeline.evaluation.evaluator import choose_objects, evaluate
+from pipeline.evaluation.method import Method
 from pipeline.evaluation.object_row import ObjectRow
 
 
 def rows(checkpoint: Path, reader: Reader, config: EvaluationConfig) -> list[ObjectRow]:
     """Play the objects."""
     predictor = Predictor(str(checkpoint))
-    contestant = Contestant(
+    method = Method(
         name="standard",
         step=build(named("standard"), predictor.network.traits),
         answer=predictor.answer,
         takes_exemplar=predictor.network.traits.exemplar,
     )
     work = choose_objects(reader.items(), config)
-    return [row for row in evaluate(contestant, reader, work, config, "held out") if isinstance(row, ObjectRow)]
+    return [row for row in evaluate(method, reader, work, config, "held out") if isinstance(row, ObjectRow)]
 
 
 def measure(folder: Path, reader: Reader, objects: int) -> Sequence[Difference]:

@@ -1,8 +1,7 @@
-"""How well two masks' borders agree, by FocusCut's definitions. Masks are bool (h, w).
+"""Metrics of mask borders, by FocusCut's definitions. Masks are bool (h, w).
 
-docs/PAPERS.md, FocusCut: robot user and metrics.
-Neither measure knows of ignored pixels: as published they are background of the object, and a prediction that covers
-them is held against it. That is not IoU's rule.
+Definitions: docs/PAPERS.md, FocusCut: robot user and metrics. Neither metric has ignored pixels: as published, they
+count as background, and a prediction that covers them is penalised. IoU leaves them out.
 """
 
 import cv2
@@ -10,14 +9,14 @@ import numpy as np
 from scipy import ndimage
 
 BAND = 0.02
-"""Width of BIoU's band, as a part of the image's diagonal."""
+"""Width of BIoU's band, as a fraction of the image's diagonal."""
 
 
 def biou(mask: np.ndarray, object_mask: np.ndarray) -> float:
     """Boundary IoU: IoU of the bands inside both masks' borders; nan if both masks are empty.
 
-    The band's width follows the IMAGE's diagonal, not the object's: an object thinner than two bands is all band, and
-    its BIoU is its IoU. The image's edge is a border.
+    The band's width depends on the diagonal of the image, not of the object: an object thinner than two bands is all
+    band, and its BIoU is its IoU. The edge of the image counts as a border.
     """
     width = max(1, round(BAND * float(np.hypot(*mask.shape))))
     bands = [_band(each, width) for each in _cut(mask, object_mask)]
@@ -26,12 +25,11 @@ def biou(mask: np.ndarray, object_mask: np.ndarray) -> float:
 
 
 def assd(mask: np.ndarray, object_mask: np.ndarray) -> float:
-    """Average symmetric surface distance in pixels: from each border pixel of either mask to the other mask's border.
+    """Average symmetric surface distance in pixels, from each border pixel of either mask to the other mask's border.
 
-    Borders are outer contours, one pixel wide: HOLES HAVE NONE, so a mask with its hole filled is as good. The mean is
-    over both masks' pixels together, so that the longer border counts for more. If one mask is empty there is no
-    distance, and the image's diagonal stands for it: leaving such objects out would reward predicting nothing. If both
-    are empty: nan.
+    Borders are outer contours, one pixel wide. Holes have no contour, so filling a hole costs nothing. The mean is over
+    both masks' border pixels together, so the longer border weighs more. If one mask is empty, the distance is the
+    image's diagonal: leaving such objects out would reward predicting nothing. If both are empty, it is nan.
     """
     if not (mask.any() and object_mask.any()):
         return float(np.hypot(*mask.shape)) if mask.any() or object_mask.any() else float("nan")
@@ -41,7 +39,7 @@ def assd(mask: np.ndarray, object_mask: np.ndarray) -> float:
 
 
 def _cut(*masks: np.ndarray) -> list[np.ndarray]:
-    """Cut the masks to what they cover together; nothing here depends on the rest of the image."""
+    """Crop the masks to the box that they cover together; the metrics do not depend on the rest of the image."""
     covered = np.logical_or.reduce(masks)
     rows, columns = np.flatnonzero(covered.any(axis=1)), np.flatnonzero(covered.any(axis=0))
     if not len(rows):

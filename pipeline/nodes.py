@@ -1,15 +1,15 @@
-"""Which nodes of a cluster something runs on: those with a resource, or with a label."""
+"""Placement on a cluster: nodes are selected by a resource or by a label."""
 
 from typing import Any
 
 from models.errors import InputError
 
 SLIVER = 0.001
-"""What is taken of a resource that only marks its nodes: thousands find room on each."""
+"""Amount that an actor takes of a resource that only marks nodes: small enough for thousands of actors on each."""
 
 
 def placed(nodes: str) -> dict[str, Any]:
-    """Read "NAME" (a resource) or "KEY=VALUE" (a label) as options of Ray's actors; {} for "", any node.
+    """Convert "NAME" (a resource) or "KEY=VALUE" (a label) to options of Ray actors; "" (any node) gives {}.
 
     Raises InputError for a label without a key or a value.
     """

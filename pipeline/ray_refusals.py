@@ -1,6 +1,6 @@
-"""What a job's processes leave for each other, in a small named actor: refusals, and the wish that the work ends.
+"""A mailbox for the processes of a job, in a small named actor: reasons for refusals, and requests to stop.
 
-Ray wraps the exceptions of workers in others; a text that is left here arrives unchanged.
+Ray wraps the exceptions of workers in its own; a message that is left here reaches the driver unchanged.
 """
 
 import uuid
@@ -16,7 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from models.errors import InputError
 
 GONE = (ValueError, ray.exceptions.RayError)
-"""What Ray raises where an actor is not there."""
+"""What Ray raises if an actor does not exist."""
 
 
 class _Refusals:
@@ -39,18 +39,18 @@ class _Refusals:
 
 @dataclass(frozen=True)
 class Refusals:
-    """Where workers of a job leave refusals: the actor's name. Where it is gone, nothing is left and nothing found."""
+    """Handle to a job's mailbox, by the actor's name. If the actor is gone, it keeps and returns nothing."""
 
     name: str
 
     def leave(self, reason: Exception, *, final: bool = False) -> None:
-        """Leave what an error says; `final` where the work ends for it, and trying again would not help."""
+        """Leave an error's message; `final`: the work must end, because a retry would not help."""
         with suppress(*GONE):
             refusals: Any = ray.get_actor(self.name)
             ray.get(refusals.leave.remote(str(reason), final))
 
     def newest(self, *, final: bool = False) -> InputError | None:
-        """Read the newest refusal, of the final ones alone if `final`; None where there is none."""
+        """Return the newest refusal, or the newest final one if `final`; None if there is none."""
         with suppress(*GONE):
             refusals: Any = ray.get_actor(self.name)
             text = ray.get(refusals.newest.remote(final))
@@ -58,13 +58,13 @@ class Refusals:
         return None
 
     def ask_to_end(self) -> None:
-        """Ask the workers to end where they next can."""
+        """Request that the workers stop as soon as they can."""
         with suppress(*GONE):
             refusals: Any = ray.get_actor(self.name)
             ray.get(refusals.ask_to_end.remote())
 
     def ends(self) -> bool:
-        """Whether they were asked to."""
+        """Whether the workers were requested to stop."""
         with suppress(*GONE):
             refusals: Any = ray.get_actor(self.name)
             return bool(ray.get(refusals.ends.remote()))
@@ -72,7 +72,7 @@ class Refusals:
 
     @contextmanager
     def refusing(self, *, final: bool = False) -> Iterator[None]:
-        """Leave an InputError of the block, which is raised all the same."""
+        """Leave an InputError that the block raises, and let it propagate."""
         try:
             yield
         except InputError as error:
@@ -82,27 +82,27 @@ class Refusals:
 
 @contextmanager
 def outliving(what: str) -> Iterator[None]:
-    """Word the death of an actor that Ray does not bring back any more as an InputError."""
+    """Raise an InputError if an actor died more often than Ray restarts it; `what` names the actor."""
     try:
         yield
     except ray.exceptions.ActorDiedError as error:
         if error.actor_init_failed:
             raise
         raise InputError(
-            f"{what} died again and again, which a lack of memory may explain, or a file that kills its reader (Ray's "
-            "logs say more): use fewer at a time, or leave that file out, and run the same command again to go on"
+            f"{what} died repeatedly, possibly for lack of memory or because of a file that crashes its reader (see "
+            "Ray's logs): use fewer actors or leave the file out, then run the same command again to resume"
         ) from error
 
 
 UNCOLLECTED = Refusals("")
-"""Keeps nothing: for work whose driver does not collect refusals."""
+"""A mailbox that keeps nothing, for work whose driver does not collect refusals."""
 
 
 @contextmanager
 def collecting(name: str = "") -> Iterator[Refusals]:
-    """Collect what workers refuse while the block runs, in an actor beside this process; `name`: a name to find it by.
+    """Collect the workers' refusals while the block runs, in an actor on this node; `name`: the actor's name.
 
-    Raises the newest final refusal when the block has ended, whether Ray raised its own error or none.
+    When the block has ended, raises the newest final refusal, whether or not Ray raised an error itself.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     name = name or f"refusals-{uuid.uuid4().hex[:12]}"

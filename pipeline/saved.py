@@ -1,4 +1,7 @@
-"""Configs as they are stored, and a stored one beside the one at hand: what it lacks counts as its default. Pure."""
+"""Store configs as plain values, and compare a stored config with a new one.
+
+A field that the stored config lacks counts as its default, so runs of earlier versions can be resumed.
+"""
 
 import dataclasses
 import json
@@ -15,11 +18,11 @@ _ABSENT = object()
 
 
 class Settings(dict[str, Any]):
-    """What decides the results of a job, as plain values to store with them: fields of `config` but some, and `more`.
+    """The settings that decide a job's results, as plain values to store with them.
 
-    Fields that `without` names may change while the job is interrupted; `added` has the defaults of what `more` did not
-    always hold. It remembers what it was made of, so that
-    `differences` knows the defaults.
+    They are the fields of `config`, except those that `without` names (these may change while the job is interrupted),
+    and the entries of `more`. `added` holds the defaults of entries that `more` lacked in earlier versions. The inputs
+    are kept so that `differences` knows the defaults.
     """
 
     def __init__(
@@ -37,20 +40,20 @@ class Settings(dict[str, Any]):
 
 
 def as_dict(config: Any) -> dict[str, Any]:
-    """Plain values of a config, for JSON and MLflow; addresses without the keys that they may carry."""
+    """Convert a config to plain values for JSON and MLflow; access keys are removed from addresses."""
     return _without_keys(json.loads(json.dumps(config, default=_plain)))
 
 
 def from_dict(kind: type[T], plain: Mapping[str, Any]) -> T:
-    """Undo `as_dict` for a config dataclass; raises InputError for values that are not its own."""
+    """Rebuild a config dataclass from `as_dict`; raises InputError for values that do not fit it."""
     return read(kind, plain)
 
 
 def differences(saved: Any, given: Any) -> str:
-    """Name what a stored config (`as_dict` of it) says otherwise than the one at hand, with both values; "" if nothing.
+    """Describe how a stored config (its `as_dict`) differs from `given`, with both values; "" if it does not.
 
-    `given`: a config, Settings, or a mapping of configs and plain values. A field of a config that `saved` lacks was
-    added since: it counts as its default, at any depth. A field that this version does not know is a difference.
+    `given` is a config, Settings, or a mapping of configs and plain values. A field that `saved` lacks was added by a
+    later version and counts as its default, at any depth. A field that this version does not know is a difference.
     """
     found = list(_differences(saved, given, ""))
     left = len(found) - MOST_NAMED
@@ -79,7 +82,7 @@ def _differences(saved: Any, given: Any, at: str) -> typing.Iterator[str]:
 
 
 def _parts(value: Any) -> dict[str, Any] | None:
-    """The named parts of a config, of Settings, or of a mapping; None for any other value."""
+    """Return the named parts of a config, of Settings or of a mapping; None for any other value."""
     if isinstance(value, Settings):
         return value.parts
     if isinstance(value, Record):
@@ -90,7 +93,7 @@ def _parts(value: Any) -> dict[str, Any] | None:
 
 
 def _defaults(value: Any) -> dict[str, Any]:
-    """Defaults of a config's fields, those that have one."""
+    """Return the defaults of a config's fields, for those that have one."""
     config = value.config if isinstance(value, Settings) else value
     found: dict[str, Any] = dict(value.added) if isinstance(value, Settings) else {}
     if isinstance(config, Record):

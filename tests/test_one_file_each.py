@@ -32,8 +32,8 @@ from models.steps import Steps
 from pipeline.data.config import DataConfig
 from pipeline.data.readers import open_reader
 from pipeline.evaluation.config import EvaluationConfig
-from pipeline.evaluation.contestant import Contestant
 from pipeline.evaluation.measures import MEASURES, per_click
+from pipeline.evaluation.method import Method
 from pipeline.evaluation.object_row import ObjectRow
 from pipeline.training.config import OptimizerConfig, TrainingConfig
 from tests.training.toys import scene_batches, toy_data
@@ -157,8 +157,8 @@ def test_an_evaluation_shows_the_measure(small: Network, tmp_path: Path) -> None
 
     config = EvaluationConfig(max_clicks=2, qualities=(0.9,), at_clicks=(1,), boundaries=False, max_objects=3)
     reader, predictor = open_reader("scenes", options={"num_images": "2"}), Predictor(small, "twice")
-    contestant = Contestant(name="twice", step=predictor.step, answer=predictor.answer)
-    rows = [row for row in evaluate(contestant, reader, choose_objects(reader.items(), config), config, "scenes")]
+    method = Method(name="twice", step=predictor.step, answer=predictor.answer)
+    rows = [row for row in evaluate(method, reader, choose_objects(reader.items(), config), config, "scenes")]
     assert all(isinstance(row, ObjectRow) and row.measured["left_out"][0] is not None for row in rows)
     summary = results.summarize(rows, config, 1.0)
     assert "Left out&1" in results.table([summary])

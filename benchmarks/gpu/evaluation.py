@@ -21,26 +21,26 @@ from models.refinement import build, named
 from pipeline.data.readers import open_reader
 from pipeline.data.sample import Reader
 from pipeline.evaluation.config import EvaluationConfig
-from pipeline.evaluation.contestant import Contestant
 from pipeline.evaluation.evaluator import choose_objects, evaluate
+from pipeline.evaluation.method import Method
 from pipeline.evaluation.object_row import ObjectRow
 from pipeline.evaluation.tasks import TASKS, Game
 
 
-def one_at_a_time(contestant: Contestant, reader: Reader, work: Any, config: EvaluationConfig) -> dict[str, Any]:
+def one_at_a_time(method: Method, reader: Reader, work: Any, config: EvaluationConfig) -> dict[str, Any]:
     """Click lists, by object; robot and network take turns."""
     found: dict[str, Any] = {}
     with torch.inference_mode():
         for item, object_ids in work:
-            for game in TASKS["single"](reader.load(item), object_ids, contestant, config):
+            for game in TASKS["single"](reader.load(item), object_ids, method, config):
                 assert isinstance(game, Game), game
-                found[f"{item.id} {game.object}"] = steps.run(game.steps, contestant.answer).clicks.rows()
+                found[f"{item.id} {game.object}"] = steps.run(game.steps, method.answer).clicks.rows()
     return found
 
 
-def batched(contestant: Contestant, reader: Reader, work: Any, config: EvaluationConfig) -> dict[str, Any]:
+def batched(method: Method, reader: Reader, work: Any, config: EvaluationConfig) -> dict[str, Any]:
     """Click lists, by object; many objects share forwards."""
-    rows = evaluate(contestant, reader, work, config, "bench")
+    rows = evaluate(method, reader, work, config, "bench")
     return {f"{row.item} {row.object}": row.clicks for row in rows if isinstance(row, ObjectRow)}
 
 
@@ -66,21 +66,21 @@ def main() -> None:
         max_clicks=args.clicks, target_iou=1.01, max_objects=args.objects, boundaries=False, min_area=1
     )
     work = choose_objects(reader.items(), config)
-    contestant = Contestant(
+    method = Method(
         name=args.refine,
         step=build(named(args.refine), predictor.network.traits),
         answer=predictor.answer,
         device=device,
     )
-    one_at_a_time(contestant, reader, work[:1], config)  # warms up
+    one_at_a_time(method, reader, work[:1], config)  # warms up
     rows: list[dict[str, Any]] = []
     expected: dict[str, Any] = {}
     for batch in (0, *args.batches):
         began = time.monotonic()
         if batch:
-            found = batched(replace(contestant, max_batch=batch), reader, work, config)
+            found = batched(replace(method, max_batch=batch), reader, work, config)
         else:
-            found = expected = one_at_a_time(contestant, reader, work, config)
+            found = expected = one_at_a_time(method, reader, work, config)
         settle(device)
         rate = len(found) / (time.monotonic() - began)
         rows.append(

@@ -36,8 +36,8 @@ from pipeline.data.readers import open_reader
 from pipeline.data.rows import collate
 from pipeline.data.sample import Reader
 from pipeline.evaluation.config import EvaluationConfig
-from pipeline.evaluation.contestant import Contestant
 from pipeline.evaluation.evaluator import choose_objects, evaluate
+from pipeline.evaluation.method import Method
 from pipeline.evaluation.object_row import ObjectRow
 from pipeline.training.batch import to_device
 from pipeline.training.config import OptimizerConfig, TrainingConfig
@@ -82,14 +82,14 @@ def variant(name: str, data: DataConfig, training: TrainingConfig) -> tuple[Data
 
 def played(network: Any, refinement: str, reader: Reader, config: EvaluationConfig, device: torch.device) -> Any:
     """IoU after 1 and 5 clicks, and NoC, over the objects."""
-    contestant = Contestant(
+    method = Method(
         name=refinement,
         step=build(named(refinement), network.traits),
         answer=answer_with(network.eval()),
         device=device,
         max_batch=32 if device.type == "cuda" else 1,
     )
-    found = evaluate(contestant, reader, choose_objects(reader.items(), config), config, "held out")
+    found = evaluate(method, reader, choose_objects(reader.items(), config), config, "held out")
     rows = [row for row in found if isinstance(row, ObjectRow)]
     mean = {f"IoU&{k}": sum(row.ious[min(k, len(row.ious)) - 1] for row in rows) / len(rows) for k in (1, 5)}
     sessions = [row.ious for row in rows]

@@ -1,4 +1,4 @@
-"""Figures by matplotlib as data URIs, in one style."""
+"""Matplotlib figures in a common style, as data URIs."""
 
 import base64
 import io
@@ -10,7 +10,7 @@ COLOURS = ("#1f6fd6", "#d1495b", "#2a9d5c", "#8d5fd3", "#e08a1e", "#4a5568")
 
 
 def new_figure(width: float = 5.6, height: float = 3.7, num_rows: int = 1) -> tuple[Any, list[Any]]:
-    """Make a figure of `num_rows` axes below each other that share the x axis; sizes in inches."""
+    """Make a figure with `num_rows` axes below each other that share the x axis; sizes are in inches."""
     from matplotlib.figure import Figure  # not pyplot: no global state, no display
 
     figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
@@ -23,16 +23,16 @@ def new_figure(width: float = 5.6, height: float = 3.7, num_rows: int = 1) -> tu
 
 
 def legend(axes: Any, **options: Any) -> None:
-    """Add a legend; names are shown as they are, not as formulas."""
+    """Add a legend; names are shown literally, not as formulas."""
     for text in axes.legend(frameon=False, fontsize=9, **options).get_texts():
         text.set_parse_math(False)
 
 
 def png(figure: Any) -> str:
-    """Draw a figure into a data URI, each text in fonts that have its letters."""
+    """Render a figure as a data URI, each text in fonts that have its letters."""
     from matplotlib.text import Text
 
-    for axes in figure.axes:  # ticks have their texts when they are asked for them
+    for axes in figure.axes:  # matplotlib sets the ticks' texts when they are read
         for labels in (axes.get_xticklabels, axes.get_yticklabels):
             labels()
     for text in figure.findobj(Text):

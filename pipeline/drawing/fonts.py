@@ -1,7 +1,7 @@
-"""Names in any script on pictures: fonts of this machine that have the letters, and a key where there is none.
+"""Find fonts for names in any script on pictures, and make a key for names that no installed font can draw.
 
-matplotlib brings a font for Latin, Greek, Cyrillic, Arabic and Hebrew. For other scripts (Chinese, Hindi...) those that
-are installed are asked; what none of them has stands in the page as text, for which a browser finds a font.
+Matplotlib includes a font for Latin, Greek, Cyrillic, Arabic and Hebrew. Other scripts (Chinese, Hindi...) need an
+installed font. Names that no font can draw are written in the page as text, for which the browser finds a font.
 """
 
 import unicodedata
@@ -11,21 +11,21 @@ from pathlib import Path
 
 OWN = "DejaVu Sans"
 LIKELY = ("noto", "cjk", "han", "wqy", "wenquan", "droid", "nanum", "unifont", "ipa", "takao", "freesans", "sans")
-"""Parts of the names of fonts that hold many letters, or the plain ones of their kind: they are opened first."""
+"""Parts of the names of fonts with many letters or a plain style; these are opened first."""
 STYLED = ("bold", "italic", "oblique", "black", "light", "thin", "mono", "serif", "condensed")
 MOST = 300
-"""Fonts that are opened at most: some machines have thousands."""
+"""Most fonts to open; some machines have thousands."""
 
 
 def labels(names: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
-    """Names as figures can show them, and a key to the others: "(2)" in the figure, "(2) NAME" in the key."""
+    """Return names as figures can show them, and a key to the others: "(2)" in the figure, "(2) NAME" in the key."""
     shown = [name if drawn(name)[0] == name else f"({number})" for number, name in enumerate(names, start=1)]
     return shown, tuple(f"{label} {name}" for label, name in zip(shown, names, strict=True) if label != name)
 
 
 @lru_cache(maxsize=10_000)
 def drawn(text: str) -> tuple[str, tuple[str, ...]]:
-    """A text with "?" for letters that no font has, and the families for matplotlib to draw it in."""
+    """Return a text with "?" for letters that no font has, and the font families in which matplotlib can draw it."""
     missing, used = _letters_of(text) - letters(_own()), list[str]()
     fonts = installed() if missing else ()
     whole = next((path for path in fonts if missing <= letters(path)), None)
@@ -37,7 +37,7 @@ def drawn(text: str) -> tuple[str, tuple[str, ...]]:
 
 
 def file_for(text: str) -> tuple[str, str]:
-    """A text with "?" for letters that are not in one font, the best for it, and that font's file."""
+    """Choose the best single font for a text; returns the text with "?" for missing letters, and the font's file."""
     needed = _letters_of(text)
     fonts = (_own(), *installed()) if needed - letters(_own()) else (_own(),)
     best = max(fonts, key=lambda path: len(needed & letters(path)))
@@ -46,7 +46,7 @@ def file_for(text: str) -> tuple[str, str]:
 
 @lru_cache(maxsize=1)
 def installed() -> tuple[str, ...]:
-    """Files of this machine's fonts, those first that are likely to help."""
+    """List the files of installed fonts, the most useful ones first."""
     from matplotlib.font_manager import findSystemFonts
 
     def likely(path: str) -> tuple[int, int, str]:
@@ -58,7 +58,7 @@ def installed() -> tuple[str, ...]:
 
 @cache
 def letters(path: str) -> frozenset[int]:
-    """Letters that a font draws in outlines; none of one that is broken, or made of coloured pictures."""
+    """Return the letters that a font draws as outlines; none for a font that is broken or made of coloured pictures."""
     from matplotlib.ft2font import FaceFlags, FT2Font
 
     try:
@@ -71,7 +71,7 @@ def letters(path: str) -> frozenset[int]:
 
 @cache
 def _family(path: str) -> str:
-    """Name by which matplotlib finds a font, made known to it: it may be newer than its list of them."""
+    """Return a font's family name, and register the font if matplotlib's list is older than the font."""
     from matplotlib.font_manager import fontManager
     from matplotlib.ft2font import FT2Font
 
@@ -88,7 +88,7 @@ def _own() -> str:
 
 
 def _letters_of(text: str) -> set[int]:
-    """What a text needs of a font: not ends of lines, nor what only steers other letters (joiners, variants)."""
+    """Return the letters that a font needs for a text, without line ends and modifiers such as joiners and variants."""
     steering = {letter for letter in text if unicodedata.category(letter) == "Cf" or "\ufe00" <= letter <= "\ufe0f"}
     return {ord(letter) for letter in set(text) - steering - {"\n"}}
 

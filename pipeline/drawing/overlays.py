@@ -1,4 +1,4 @@
-"""Pictures of sessions (the mask tinted, the object's true outline, the clicks in order), and of training data."""
+"""Pictures of sessions (mask tinted, true outline of the object, numbered clicks) and of training data."""
 
 import cv2
 import numpy as np
@@ -48,7 +48,7 @@ def overlay(
 
 
 def training_overlay(row: Row) -> np.ndarray:
-    """Draw a training row, uint8 RGB at its own size: target outlined, ignored pixels hatched, clicks as dots."""
+    """Draw a training row at its size, uint8 RGB: target outlined, ignored pixels hatched, clicks as dots."""
     picture = np.ascontiguousarray(row["image"]).copy()
     hatch(picture, row["ignore_mask"] > 0)
     draw_outline(picture, row["object_mask"], TARGET, thickness=2)
@@ -60,9 +60,9 @@ def training_overlay(row: Row) -> np.ndarray:
 
 
 def objects_overlay(sample: Sample, *, longest_side: int = 480) -> np.ndarray:
-    """Draw all objects of a sample, tinted and outlined in colours that tell neighbours apart; ignored pixels hatched.
+    """Draw all objects of a sample, tinted and outlined in different colours; ignored pixels are hatched.
 
-    Made smaller, never larger, to a longest side of `longest_side`.
+    The picture is shrunk, never enlarged, to a longest side of `longest_side`.
     """
     scale = min(1.0, longest_side / max(sample.image.shape[:2]))
     size = (max(1, round(sample.image.shape[1] * scale)), max(1, round(sample.image.shape[0] * scale)))
@@ -92,7 +92,7 @@ def hatch(picture: np.ndarray, where: np.ndarray) -> None:
 
 
 def draw_outline(picture: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int], thickness: int = 1) -> None:
-    """Draw the outline of a mask, uint8 (h, w), into a picture, with a dark rim that shows on any ground."""
+    """Draw the outline of a mask, uint8 (h, w), into a picture, with a dark rim that shows on any background."""
     contours, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(picture, contours, -1, (0, 0, 0), thickness + 2, cv2.LINE_AA)
     cv2.drawContours(picture, contours, -1, colour, thickness, cv2.LINE_AA)

@@ -1,4 +1,4 @@
-"""A contact sheet: pictures of one size in rows under headings, each with a few lines of text, as one image."""
+"""Contact sheets: one image with pictures of equal size in rows under headings, each with a few lines of text."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ BACKGROUND, CARD, TEXT, FAINT = (245, 246, 248), (255, 255, 255), (29, 37, 48), 
 GAP, MARGIN = 14, 24
 LINE, HEADING = 19, 58
 MIN_WIDTH = 180
-"""Captions of very small pictures need room."""
+"""Least width of a cell, so that captions of very small pictures fit."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -25,7 +25,7 @@ class Shot:
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Pictures under a heading, with a note beside it; there may be none."""
+    """Pictures, possibly none, under a heading with a note beside it."""
 
     heading: str
     note: str
@@ -33,7 +33,7 @@ class Group:
 
 
 def draw_sheet(groups: Sequence[Group], columns: int = 6) -> np.ndarray:
-    """Draw a contact sheet, uint8 RGB; pictures keep their size. Raises AssertionError if they differ in size."""
+    """Draw a contact sheet, uint8 RGB; pictures keep their size, which must be equal."""
     hws = {shot.picture.shape[:2] for group in groups for shot in group.shots}
     assert len(hws) <= 1, f"pictures of {hws} pixels"
     height, width = next(iter(hws), (0, MIN_WIDTH))
@@ -73,7 +73,7 @@ def _write(
     width: float,
     anchor: str | None = None,
 ) -> float:
-    """Write a text, shortened at its end until it fits, in a font that has its letters; returns where it ends."""
+    """Write a text in a font that has its letters, shortened to fit `width`; returns the x coordinate of its end."""
     text = " ".join(text.splitlines())
     if text.isascii():
         font = ImageFont.load_default(size)

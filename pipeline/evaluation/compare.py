@@ -1,4 +1,4 @@
-"""Is one evaluation better than another? Paired differences on the same objects, with bootstrap intervals."""
+"""Compare two evaluations by paired differences on the same objects, with bootstrap intervals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from pipeline.text_table import aligned
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """Mean of `measure` at `at` in A and in B, and the interval (95 %) of the mean paired difference B - A."""
+    """Means of `measure` at `at` in A and in B, and the 95 % interval of the mean paired difference B - A."""
 
     measure: Measure
     at: float
@@ -25,17 +25,17 @@ class Difference:
 
     @property
     def metric(self) -> str:
-        """Name of what is compared."""
+        """The title of the compared measure, such as NoC@90."""
         return self.measure.title(self.at)
 
     @property
     def verdict(self) -> str:
-        """Whether the interval excludes zero."""
+        """What the interval says of B: "higher", "lower" or "no difference shown"."""
         return "higher" if self.low > 0 else "lower" if self.high < 0 else "no difference shown"
 
     @property
     def better(self) -> str:
-        """Which is better, "A" or "B"; "" if no difference is shown."""
+        """The better one, "A" or "B"; "" if no difference is shown."""
         if self.low <= 0 <= self.high or not self.measure.better:
             return ""
         return "B" if self.verdict == self.measure.better else "A"
@@ -44,7 +44,10 @@ class Difference:
 def paired_bootstrap(
     a: np.ndarray, b: np.ndarray, rng: np.random.Generator, *, repeats: int = 10_000, level: float = 0.95
 ) -> tuple[float, float]:
-    """Percentile interval of the mean of b - a (n,) under resampling of the pairs; raises InputError below 2 pairs."""
+    """Return the percentile interval of the mean of b - a, both (n,), under resampling of the pairs.
+
+    Raises InputError for fewer than 2 pairs.
+    """
     if len(a) != len(b) or len(a) < 2:
         raise InputError(f"a paired bootstrap needs at least 2 pairs: given {len(a)} and {len(b)} values")
     differences = np.asarray(b, float) - np.asarray(a, float)
@@ -54,13 +57,13 @@ def paired_bootstrap(
 
 
 def pairs(rows_a: Sequence[ObjectRow], rows_b: Sequence[ObjectRow]) -> list[tuple[ObjectRow, ObjectRow]]:
-    """Pair the rows of the same objects, sorted; raises InputError unless both hold the same objects."""
+    """Pair the rows by object, sorted; raises InputError unless both evaluations hold the same objects."""
     a, b = ({(row.dataset, row.object): row for row in rows} for rows in (rows_a, rows_b))
     if a.keys() != b.keys():
         different = sorted(a.keys() ^ b.keys())
         raise InputError(
-            f"the evaluations hold different objects ({len(different)} are in only one, such as {different[0]}): "
-            "evaluate both with the same data, --protocol.max-objects and --protocol.seed"
+            f"the evaluations hold different objects ({len(different)} are only in one of them, such as "
+            f"{different[0]}): evaluate both with the same data, --protocol.max-objects and --protocol.seed"
         )
     return [(a[key], b[key]) for key in sorted(a)]
 
@@ -76,7 +79,7 @@ def compare(
 ) -> list[Difference]:
     """Compare two evaluations object by object; raises InputError unless both hold the same objects.
 
-    What was not measured everywhere is compared on the objects of which both know it (2 or more).
+    A measure that some objects lack is compared on the objects that have it in both, if there are at least 2.
     """
     paired = pairs(rows_a, rows_b)
     grids: dict[str, Sequence[float]] = {"at_clicks": at_clicks, "qualities": qualities, "": (0,)}
@@ -95,7 +98,7 @@ def compare(
 
 
 def table(differences: Sequence[Difference]) -> str:
-    """Lay the differences out as text."""
+    """Format the differences as a plain-text table."""
     most = max(d.num_objects for d in differences)
     lines = [["metric", "A", "B", "B - A", "95 % interval"]]
     for d in differences:

@@ -1,4 +1,4 @@
-"""Settings of an evaluation, apart from what is evaluated."""
+"""Settings of an evaluation, except which data and methods it evaluates."""
 
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -11,72 +11,75 @@ from pipeline.clicks.realistic import Realistic
 from pipeline.nodes import placed
 
 CATEGORY_TASKS = ("additional_effort", "collective_effort")
-"""Tasks of which a sample is a category of an image, not an image."""
+"""Tasks in which a sample is a category in an image instead of an image."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig(Record):
-    """The protocol: who clicks, for how long, and what is counted."""
+    """The protocol: which robot user clicks, for how long, and what is measured."""
 
     task: str = "single"
-    """What is segmented and what is given, one of TASKS: single objects from nothing (single) or from a mask to correct
-    (from_mask), or all objects of a category, an exemplar of them given (additional_effort) or not (collective_effort).
-    """
+    """Task, one of TASKS: single objects without an initial mask (single) or with a mask to correct (from_mask), or all
+    objects of a category, with an exemplar given (additional_effort) or not (collective_effort)."""
     policy: str = "oracle"
-    """The robot user, one of POLICIES."""
+    """Robot user, one of POLICIES."""
     realistic: Realistic = field(default_factory=Realistic)
-    """How the robot user `realistic` clicks; the others do not look."""
+    """Settings of the robot user `realistic`; the others ignore them."""
     max_clicks: Positive = 20
+    """Most clicks per object."""
     target_iou: Annotated[float, Above(0), AtMost(1.01)] = 0.95
-    """Stop clicking on an object once its IoU reaches this."""
+    """IoU at which clicking on an object stops."""
     qualities: tuple[Annotated[float, Above(0)], ...] = (0.85, 0.90, 0.95)
-    """NoC and NoF are given at these IoUs; none above target_iou."""
+    """IoUs for which NoC and NoF are reported; none above target_iou."""
     at_clicks: tuple[Positive, ...] = (1, 3, 5)
-    """IoU&k, BIoU&k and ASSD&k, and every other measure of masks, are given for these k."""
+    """Numbers of clicks k for which IoU&k, BIoU&k, ASSD&k and every other measure of masks are reported."""
     further_clicks: tuple[Positive, ...] = (1, 5, 10)
-    """mIoU@k+ is given for these k."""
+    """Numbers of further clicks k for which mIoU@k+ is reported."""
     boundaries: bool = True
-    """Measure BIoU, ASSD and all else that is costly, after the clicks `at_clicks` and an object's last; their time is
-    part of s/click."""
+    """Measure BIoU, ASSD and every other costly measure, after the clicks `at_clicks` and each object's last click;
+    this time is part of s/click."""
     max_objects: Positive | None = None
-    """Evaluate so many objects, drawn by `seed`; None: all. Categories are evaluated whose exemplar is drawn."""
+    """Objects to evaluate, drawn by `seed`; None: all. Tasks on categories evaluate those whose exemplar is drawn."""
     min_area: Count = 0
-    """Leave out, and name, objects of fewer pixels; in a category they still belong to the union."""
+    """Leave out objects with fewer pixels, and report them; in a category they still belong to the union."""
     seed: int = 0
-    """Draws the objects, and the clicks of a robot user that is random: each object's by its own generator."""
+    """Seed of the drawn objects and of a random robot user's clicks; each object has a separate generator."""
 
     def __post_init__(self) -> None:
         """Check the fields together."""
         super().__post_init__()
         if not self.qualities or max(self.qualities) > self.target_iou:
             raise InputError(
-                f"qualities is {self.qualities}: expected one IoU or more, none above target_iou "
+                f"qualities is {self.qualities}: expected at least one IoU, none above target_iou "
                 f"({self.target_iou}), at which clicking stops"
             )
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationScaling(Record):
-    """How many actors evaluate, and on what."""
+    """Numbers and resources of the actors that evaluate."""
 
     called = "scaling"
 
     actors: Count = 0
-    """Actors; 0: one per CPU, or per GPU; on a Ray that was joined 8."""
+    """Actors that evaluate; 0: one per CPU or GPU, or 8 on a cluster that the job joins."""
     gpu: bool = False
+    """Evaluate on GPUs."""
     num_cpus: Annotated[float, AtLeast(0)] = 1.0
+    """CPUs that an actor reserves."""
     num_gpus: Factor = 1.0
-    """GPUs per actor if `gpu`; fractions share one."""
+    """GPUs per actor if `gpu`; with a fraction, actors share a GPU."""
     nodes: str = ""
-    """Nodes that actors run on: those that have a resource (NAME) or a label (KEY=VALUE); "": any."""
+    """Nodes for the actors: those with a resource (NAME) or a label (KEY=VALUE); "": any."""
     max_batch: Positive = 32
-    """Views per forward on a GPU; on a CPU it is 1."""
+    """Most views per forward on a GPU; on a CPU it is always 1."""
     threads: Positive = 1
     """Torch threads of an actor on a CPU."""
     precision: Precision = "fp32"
-    """bf16 is about twice as fast where the processor has instructions for it, and a little off."""
+    """Number format: bf16 is about twice as fast on processors with instructions for it, and slightly less exact."""
     backend: Backend = "torch"
-    """onnx: onnxruntime on the CPU, with files that are made of the checkpoint once (docs/ONNX.md)."""
+    """Runtime: torch, or onnx for onnxruntime on the CPU, with files that are exported from the checkpoint once
+    (docs/ONNX.md)."""
 
     def __post_init__(self) -> None:
         """Check the fields together."""

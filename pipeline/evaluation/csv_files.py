@@ -1,4 +1,4 @@
-"""An evaluation's rows for spreadsheets: a line per object, and a line per click."""
+"""Write an evaluation's rows for spreadsheets: a line per object, and a line per click."""
 
 import csv
 import io
@@ -16,11 +16,11 @@ IDS = ("dataset", "refinement", "policy", "item", "object")
 
 
 def write_objects(path: Path, rows: Sequence[ObjectRow], summaries: Sequence[Mapping[str, Any]]) -> None:
-    """Write a line per object, for the numbers of clicks and the qualities that the summaries give.
+    """Write a line per object, with columns for the numbers of clicks and the qualities in the summaries.
 
-    `NAME_after_K`, of each measure of masks: after K clicks, or at the end of a session that was shorter; `iou_last`;
-    `clicks_to_Q`: clicks to IoU Q, empty if it was never reached; `num_honoured`: clicks that left the mask with their
-    sign at their pixel. Empty is what was not measured.
+    `NAME_after_K`: a measure of masks after K clicks, or at the end of a shorter session. `iou_last`: the last IoU.
+    `clicks_to_Q`: clicks to IoU Q, empty if it was never reached. `num_honoured`: clicks after which the mask had their
+    sign at their pixel. Cells of values that were not measured are empty.
     """
     most = max((summary["max_clicks"] for summary in summaries), default=0)
     of_masks, of_sessions = [], []
@@ -43,7 +43,7 @@ def write_objects(path: Path, rows: Sequence[ObjectRow], summaries: Sequence[Map
 
 
 def write_clicks(path: Path, rows: Sequence[ObjectRow]) -> None:
-    """Write a line per click: its number (from 1), row y and column x in pixels, its sign, what was measured after it.
+    """Write a line per click: number (from 1), row y and column x in pixels, sign, and the measures after it.
 
     Clicks that were given before the session began have no measures.
     """
@@ -68,7 +68,7 @@ def _ids(row: ObjectRow) -> list[str]:
 def _number(value: float | None) -> str:
     if value is None or isinstance(value, int):
         return "" if value is None else str(value)
-    return str(np.float32(value))  # the digits that objects.parquet holds
+    return str(np.float32(value))  # as many digits as in objects.parquet
 
 
 def _write(path: Path, head: Sequence[str], lines: Iterable[Sequence[str]]) -> None:

@@ -1,4 +1,4 @@
-"""Evaluate many objects with one predictor: the robot's sessions are driven side by side and share forwards."""
+"""Evaluate many objects with one predictor: the robot's sessions run side by side and share forwards."""
 
 import dataclasses
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -15,17 +15,17 @@ from pipeline.data.loading import load_or_refuse
 from pipeline.data.sample import BadItem, Item, Reader, Sample
 from pipeline.data.sampling import rng_for
 from pipeline.evaluation.config import EvaluationConfig
-from pipeline.evaluation.contestant import Contestant
+from pipeline.evaluation.method import Method
 from pipeline.evaluation.object_row import ObjectRow
 from pipeline.evaluation.play import Played
 from pipeline.evaluation.tasks import TASKS, Game
 
 
 def choose_objects(items: Sequence[Item], config: EvaluationConfig) -> list[tuple[Item, tuple[str, ...]]]:
-    """Pick the objects to evaluate, by item: all, or `max_objects` in an order drawn by the seed."""
+    """Choose the objects to evaluate, by item: all of them, or `max_objects` drawn by the seed."""
     pairs = [(number, object_id) for number, item in enumerate(items) for object_id in item.object_ids]
     if not pairs:
-        raise InputError("there is nothing to evaluate: the data set lists no objects")
+        raise InputError("there is nothing to evaluate: the data set lists no objects, expected at least one")
     if config.max_objects is not None and config.max_objects < len(pairs):
         order = rng_for(config.seed, 0).permutation(len(pairs))[: config.max_objects]
         pairs = [pairs[k] for k in sorted(order.tolist())]
@@ -36,13 +36,13 @@ def choose_objects(items: Sequence[Item], config: EvaluationConfig) -> list[tupl
 
 
 def evaluate(
-    contestant: Contestant,
+    method: Method,
     reader: Reader,
     work: Sequence[tuple[Item, tuple[str, ...]]],
     config: EvaluationConfig,
     dataset: str,
 ) -> Iterator[ObjectRow | str]:
-    """Play every object; yields rows as they end, and for what could not be used its name and reason (a str)."""
+    """Evaluate every object; yields rows as sessions end, then a str with name and reason per object left out."""
     task = lookup("task", config.task, TASKS)
     lookup("policy", config.policy, POLICIES)
     refused: list[str] = []
@@ -55,7 +55,7 @@ def evaluate(
             refused.extend(text for text in reasons if text.startswith(wanted))
             if sample is None:
                 continue
-            for game in task(sample, object_ids, contestant, config):
+            for game in task(sample, object_ids, method, config):
                 if isinstance(game, str):
                     refused.append(game)
                 else:
@@ -63,31 +63,29 @@ def evaluate(
                     yield game.steps
 
     with ThreadPoolExecutor(max_workers=2) as pool, torch.inference_mode():
-        in_flight = max(2, 2 * contestant.max_batch)
-        driver = run_many(tasks(), contestant.answer, pool, in_flight=in_flight, max_batch=contestant.max_batch)
+        in_flight = max(2, 2 * method.max_batch)
+        driver = run_many(tasks(), method.answer, pool, in_flight=in_flight, max_batch=method.max_batch)
         for number, result in driver:
             item_id, game = games[number]
             if isinstance(result, Exception):
                 raise RuntimeError(f"evaluating object {game.object} of {item_id} failed: {result}") from result
-            yield _row(item_id, game, result, contestant, config, dataset)
+            yield _row(item_id, game, result, method, config, dataset)
     yield from refused
 
 
 def known_photos(opened: Mapping[str, Sample | BadItem], trained_on: Collection[int]) -> dict[str, int]:
-    """Find the items whose photo a network was trained on, and its fingerprint."""
+    """Return the items whose photo a network was trained on, with the photo's fingerprint."""
     if not trained_on:
         return {}
     photos = {item: fingerprint(sample.image) for item, sample in opened.items() if isinstance(sample, Sample)}
     return {item: number for item, number in photos.items() if number in trained_on}
 
 
-def _row(
-    item_id: str, game: Game, result: Played, contestant: Contestant, config: EvaluationConfig, dataset: str
-) -> ObjectRow:
+def _row(item_id: str, game: Game, result: Played, method: Method, config: EvaluationConfig, dataset: str) -> ObjectRow:
     encoded = rle.encode(result.mask)
     return ObjectRow(
         dataset=dataset,
-        refinement=contestant.name,
+        refinement=method.name,
         policy=config.policy,
         item=item_id,
         object=game.object,

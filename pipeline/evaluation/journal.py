@@ -1,4 +1,4 @@
-"""What an evaluation has done so far, on disk: killed and started again, it goes on where it was."""
+"""Record an evaluation's finished work on disk, so that an interrupted one resumes."""
 
 import contextlib
 import dataclasses
@@ -15,22 +15,22 @@ from pipeline.saved import differences
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PieceResult:
-    """What playing a piece of work gave: rows and busy seconds by contestant, and what was refused."""
+    """The results of a piece of work: rows and busy seconds by method, and what was refused."""
 
     rows: dict[str, list[ObjectRow]]
     seconds: dict[str, float]
     refused: list[str]
     forwards: dict[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
-    """Of a sweep: requests of the network, and those of them that were computed."""
+    """In a sweep: requests to the network, and how many of them were computed."""
     trained_on: dict[str, int] = dataclasses.field(default_factory=dict)
-    """Items whose photo the checkpoint was trained on, and its fingerprint."""
+    """Fingerprints of photos that the checkpoint was trained on, by item."""
 
 
 class Journal:
-    """Lines of JSON: first the settings, then one for each finished piece, written before it counts as done.
+    """Lines of JSON: the settings, then one line per finished piece, written before the piece counts as done.
 
-    `settings`, as `pipeline.saved.differences` takes them, must be equal at a restart: InputError otherwise, and
-    nothing is touched. `place`: a path or an address (models/lines.py); without one nothing is kept.
+    `settings` (see `pipeline.saved.differences`) must be equal at a restart; otherwise it raises InputError and changes
+    nothing. `place`: a path or an address (models/lines.py); None: nothing is recorded.
     """
 
     def __init__(self, place: str | Path | None, settings: Any) -> None:
@@ -44,8 +44,8 @@ class Journal:
         head = json.loads(whole[0]) if whole else {}
         if whole and (other := differences(head.get("settings"), settings)):
             raise InputError(
-                f"{self.lines} is of an evaluation with other settings ({other}): give those, or another --out, or "
-                "remove it"
+                f"{self.lines} belongs to an evaluation with other settings ({other}): repeat these settings, give "
+                "another --out, or remove the file"
             )
         for line in whole[1:]:
             part, piece, result = _read(json.loads(line))
@@ -55,21 +55,24 @@ class Journal:
             self.lines.replace([line.rstrip("\n") for line in whole] or head_alone)
 
     def check(self, images: Callable[[int, int], Collection[str]]) -> None:
-        """Hold every result against the ids of the images of its (part, piece); InputError if it is of another.
+        """Check that every result belongs to an image of its (part, piece); raises InputError if one does not.
 
-        Settings tell nothing of a data set whose images, or their ids, have changed since.
+        Equal settings do not show that a data set's images and their ids are the same as before.
         """
         for (part, piece), result in self.done.items():
             known = images(part, piece)
             other = next((row.item for rows in result.rows.values() for row in rows if row.item not in known), None)
             if other is not None:
                 raise InputError(
-                    f"{self.lines} holds results of image {other!r}, which is not at that place of the data set: "
-                    "images or their ids have changed since; name another --out, or remove the file"
+                    f"{self.lines} holds results of image {other!r}, which is not at this place of the data set: the "
+                    "images or their ids have changed; give another --out, or remove the file"
                 )
 
     def add(self, part: int, piece: int, result: PieceResult) -> None:
-        """Record a finished piece; on disk when this returns, at an address within seconds. Raises InputError."""
+        """Record a finished piece: on disk when this returns, at an address within seconds.
+
+        Raises InputError if it cannot be written.
+        """
         if self.lines is not None:
             rows = {name: [row.to_json() for row in group] for name, group in result.rows.items()}
             self.lines.append({"part": part, "piece": piece, **vars(result), "rows": rows})
@@ -77,19 +80,19 @@ class Journal:
 
     @contextlib.contextmanager
     def kept(self) -> Iterator[None]:
-        """See all that was recorded to its place when the block ends, however it ends."""
+        """Flush when the block ends, even with an error."""
         try:
             yield
         finally:
             self.flush()
 
     def flush(self) -> None:
-        """See what was recorded to its place."""
+        """Write everything that was recorded to its place."""
         if self.lines is not None:
             self.lines.flush()
 
     def close(self) -> None:
-        """Remove the file: everything is written elsewhere."""
+        """Remove the file, once the results have been written elsewhere."""
         if self.lines is not None:
             self.lines.remove()
 

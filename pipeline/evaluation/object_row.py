@@ -1,4 +1,4 @@
-"""One object under one predictor: what was clicked, and what was measured after each click."""
+"""The result of one object under one predictor: its clicks, and the measures after each of them."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -6,16 +6,17 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 Key = tuple[str, str, str]
-"""What tells results apart: data set, refinement (or baseline), robot user."""
+"""Identifies a group of results: data set, refinement (or baseline), robot user."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectRow:
-    """One object under one refinement; `mask` is the last mask as COCO RLE counts of the image's size.
+    """The session of one object under one refinement; `mask` is its last mask, as COCO RLE counts at the image's size.
 
-    `measured` holds a value per click by the name of the measure, None where there is none; files may lack measures
-    that are newer. `clicks` are those that the values belong to; what a task gave free is not listed. `num_honoured`
-    clicks left the mask with their sign at their pixel; `counts` is what refinements did (State.counts).
+    `measured` holds a value per click for each measure, by name: None where the measure has no value. Files of earlier
+    versions may lack measures. `clicks` are those of the session; clicks that the task gave free are not included.
+    `num_honoured` is the number of clicks after which the mask had their sign at their pixel; `counts` says what the
+    refinements did (State.counts).
     """
 
     dataset: str
@@ -34,27 +35,27 @@ class ObjectRow:
 
     @property
     def ious(self) -> list[float]:
-        """IoU after each click, which is always known."""
+        """IoU after each click; always measured."""
         return cast(list[float], self.measured["iou"])
 
     @property
     def key(self) -> Key:
-        """Data set, refinement and robot user."""
+        """The group of results that the row belongs to: data set, refinement and robot user."""
         return self.dataset, self.refinement, self.policy
 
     def values(self, name: str) -> list[float | None]:
-        """What a measure was after each click; empty if it is newer than the row."""
+        """Return a measure's value after each click; empty if the row comes from a version without the measure."""
         return self.measured.get(name, [])
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, those of a measure under its name in the plural."""
+        """Convert to plain values; those of a measure are under its name with an s."""
         plain = dataclasses.asdict(self)
         measured = plain.pop("measured")
         return plain | {column(name): values for name, values in measured.items()}
 
     @staticmethod
     def from_json(plain: dict[str, Any]) -> "ObjectRow":
-        """Rebuild a row from JSON or Parquet values; what is no field of a row is a measure."""
+        """Rebuild a row from JSON or Parquet values; names that are not fields of ObjectRow are measures."""
         known = {name: value for name, value in plain.items() if name in FIELDS}
         clicks = [tuple(click.values() if isinstance(click, dict) else click) for click in known.pop("clicks")]
         measured = {name.removesuffix("s"): values for name, values in plain.items() if name not in FIELDS and values}
@@ -65,12 +66,12 @@ FIELDS = {each.name for each in dataclasses.fields(ObjectRow)}
 
 
 def column(name: str) -> str:
-    """Name of a measure's list of values in rows on disk."""
+    """Return the name of a measure's list of values in rows on disk."""
     return f"{name}s"
 
 
 def by_key(rows: Sequence[ObjectRow]) -> dict[Key, list[ObjectRow]]:
-    """Sort rows into one list per data set, refinement and robot user, in the order in which these appear."""
+    """Group rows by data set, refinement and robot user, in the order in which these appear."""
     groups: dict[Key, list[ObjectRow]] = {}
     for row in rows:
         groups.setdefault(row.key, []).append(row)

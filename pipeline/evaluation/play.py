@@ -1,4 +1,4 @@
-"""The evaluation of one object, as a generator: robot click, refinement, a row of metrics, until good enough."""
+"""The evaluation of one object as a generator: robot click, refinement, measures, until the mask is good enough."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,11 +15,11 @@ from pipeline.evaluation.measures import measured, of_clicks
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Played:
-    """A session of the robot user: its clicks, what was measured after each, and the last mask (bool, h, w).
+    """A finished session of the robot user: its clicks, the measures after each, and the last mask, bool (h, w).
 
-    Clicks that the session began with (an exemplar's) are none of them. `measured` has a value per click by the name of
-    the measure; None where it was not measured. `num_honoured` clicks left the mask with their sign at their pixel;
-    `counts` is what refinements did.
+    Clicks that were given at the start (an exemplar's) are not included. `measured` holds a value per click for each
+    measure, by name: None where it was not measured. `num_honoured` is the number of clicks after which the mask had
+    their sign at their pixel; `counts` says what the refinements did.
     """
 
     clicks: Clicks
@@ -30,7 +30,7 @@ class Played:
 
     @property
     def ious(self) -> tuple[float, ...]:
-        """IoU after each click, which is always known."""
+        """IoU after each click; always measured."""
         return cast(tuple[float, ...], self.measured["iou"])
 
 
@@ -48,11 +48,11 @@ def play(
     costly_at: Sequence[int] | None = None,
     min_gain: float | None = None,
 ) -> Steps[Played]:
-    """Click until the IoU first reaches `target_iou` or `max_clicks` are made (docs/PAPERS.md, RITM).
+    """Click until the IoU reaches `target_iou` or `max_clicks` are made (docs/PAPERS.md, RITM: robot user and metrics).
 
-    The robot sees the clicks that `state` comes with, and clicks none of their pixels again; they do not count. A click
-    that raises the IoU by less than `min_gain` is the last one. `rng` is the policy's alone. Costly measures
-    are taken after the clicks `costly_at` (from 1) and after the last one; None: never.
+    The robot sees the clicks that `state` already has and does not click their pixels again; they do not count. A click
+    that raises the IoU by less than `min_gain` is the last one. Only the policy uses `rng`. Costly measures are taken
+    after the clicks `costly_at` (from 1) and after the last one; None: never.
     """
     mask = np.zeros(state.hw, bool)
     if state.mask_prob is not None:
@@ -85,5 +85,5 @@ def play(
 
 
 def by_name(taken: Sequence[dict[str, float]]) -> dict[str, tuple[float | None, ...]]:
-    """Turn what was measured after each click into the values of each measure; None where there is none."""
+    """Regroup the measures after each click by measure; None where a value is missing."""
     return {name: tuple(each.get(name) for each in taken) for name in of_clicks()}

@@ -1,7 +1,7 @@
-"""Evaluation on Ray: `evaluate_on_ray` runs in the driver, `_Evaluator` in actors that pull small pieces of work.
+"""Evaluate on Ray: `evaluate_on_ray` runs in the driver, `_Evaluator` in actors that pull small pieces of work.
 
-A network is loaded once per actor, for all refinements. A piece whose actor dies is done again by a restarted actor:
-without limit where its node was preempted, else as often as `RESTARTS` says.
+Each actor loads the network once for all refinements. If an actor dies, its piece is repeated by the restarted actor:
+without limit if its node was preempted, otherwise at most `RESTARTS` times.
 """
 
 import time
@@ -22,9 +22,9 @@ from models.refinement import Refinement, build
 from pipeline.data.ray_data import RESTARTS
 from pipeline.data.sample import BadItem, Item, Reader, Sample
 from pipeline.evaluation.config import EvaluationConfig, EvaluationScaling
-from pipeline.evaluation.contestant import Contestant
 from pipeline.evaluation.evaluator import choose_objects, evaluate, known_photos
 from pipeline.evaluation.journal import Journal, PieceResult
+from pipeline.evaluation.method import Method
 from pipeline.evaluation.object_row import ObjectRow
 from pipeline.evaluation.shared_answers import SharedAnswers
 from pipeline.nodes import placed
@@ -45,9 +45,9 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class PartResult:
-    """Rows by contestant in the data set's order, busy seconds by contestant (summed over actors), what was refused.
+    """Results of a part: rows by method, in the data set's order; busy seconds by method, summed over actors; refusals.
 
-    `trained_on`: items whose photo the checkpoint was trained on, and its fingerprint.
+    `trained_on`: fingerprints of photos that the checkpoint was trained on, by item.
     """
 
     rows: dict[str, list[ObjectRow]]
@@ -57,7 +57,7 @@ class PartResult:
 
 
 class _Evaluator:
-    """Play objects in one actor."""
+    """Evaluate objects in one actor."""
 
     def __init__(
         self,
@@ -74,14 +74,14 @@ class _Evaluator:
         torch.set_num_threads(scaling.threads)
         self.parts, self.scaling = parts, scaling
         self.checkpoint, self.refinements, self.baselines = checkpoint, refinements, baselines
-        self.contestants: list[Contestant] = []
+        self.methods: list[Method] = []
         self.shared: SharedAnswers | None = None
         self.trained_on: set[int] = set()
 
     def _load(self) -> None:
-        """Load at the first piece: what an actor raises while it is made reaches the driver as a text only."""
+        """Load the methods at the first piece: errors of an actor's constructor reach the driver only as text."""
         for name in self.baselines:
-            self.contestants.append(Contestant(name=name, step=BASELINES[name](), answer=_nothing_to_ask))
+            self.methods.append(Method(name=name, step=BASELINES[name](), answer=_nothing_to_ask))
         if self.checkpoint is not None:
             predictor = Predictor(
                 self.checkpoint,
@@ -92,8 +92,8 @@ class _Evaluator:
             self.shared = SharedAnswers(predictor.answer)
             self.trained_on = trained_on(checkpoints.describe(self.checkpoint))
             for name, refinement in self.refinements.items():
-                self.contestants.append(
-                    Contestant(
+                self.methods.append(
+                    Method(
                         name=name,
                         step=build(refinement, predictor.network.traits),
                         answer=self.shared if len(self.refinements) > 1 else predictor.answer,
@@ -105,24 +105,24 @@ class _Evaluator:
                 )
 
     def ready(self) -> None:
-        """Answer, which tells that this actor is up."""
+        """Return, which shows that this actor has started."""
 
     def evaluate(self, part_number: int, piece: Piece) -> PieceResult:
-        """Play a piece by all contestants, one after the other, so that they share equal requests."""
-        if not self.contestants:
+        """Evaluate a piece with all methods, one after another, so that they share equal requests."""
+        if not self.methods:
             self._load()
         part = self.parts[part_number]
         reader = OnceRead(part.reader)
         rows: dict[str, list[ObjectRow]] = {}
         seconds: dict[str, float] = {}
         refused: dict[str, None] = {}
-        for contestant in self.contestants:
+        for method in self.methods:
             started, saved = time.monotonic(), self._saved()
-            out = list(evaluate(contestant, reader, piece, part.config, part.dataset))
-            rows[contestant.name] = [row for row in out if isinstance(row, ObjectRow)]
+            out = list(evaluate(method, reader, piece, part.config, part.dataset))
+            rows[method.name] = [row for row in out if isinstance(row, ObjectRow)]
             refused.update(dict.fromkeys(text for text in out if isinstance(text, str)))
-            # An answer from memory is charged as if it had been computed: each refinement's time is its own.
-            seconds[contestant.name] = time.monotonic() - started + self._saved() - saved
+            # An answer from the cache is charged as if it had been computed, so refinements can be compared by time.
+            seconds[method.name] = time.monotonic() - started + self._saved() - saved
         known = known_photos(reader.opened, self.trained_on)
         return PieceResult(rows=rows, seconds=seconds, refused=list(refused), trained_on=known)
 
@@ -131,17 +131,17 @@ class _Evaluator:
 
 
 class OnceRead:
-    """A reader that opens each item once: every contestant of a piece looks at the same few."""
+    """A reader that opens each item once: all methods of a piece use the same few items."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader, self.opened = reader, dict[str, Sample | BadItem]()
 
     def items(self) -> Sequence[Item]:
-        """List what the reader lists."""
+        """List the wrapped reader's items."""
         return self._reader.items()
 
     def load(self, item: Item) -> Sample:
-        """Open an item, or give what opening it gave before."""
+        """Open an item, or repeat the result or the BadItem of the first time."""
         if item.id not in self.opened:
             try:
                 self.opened[item.id] = self._reader.load(item)
@@ -169,8 +169,8 @@ def evaluate_on_ray(
 ) -> list[PartResult]:
     """Evaluate each refinement and each baseline on the same objects of every part.
 
-    What `journal` holds is not played again; every finished piece is recorded there at once. Raises InputError for a
-    part of which no object could be evaluated.
+    Pieces that `journal` holds are not repeated; every finished piece is recorded there at once. Raises InputError for
+    a part in which no object could be evaluated.
     """
     for name in baselines:
         lookup("baseline", name, BASELINES)
@@ -185,7 +185,7 @@ def evaluate_on_ray(
     ]
     if missing:
         if checkpoint is not None and scaling.backend == "onnx":
-            onnx_files(checkpoint)  # once, before all actors want them
+            onnx_files(checkpoint)  # export them once, before all actors need them
         num_actors = min(max(1, scaling.actors), len(missing))
         options: dict[str, Any] = {"num_cpus": scaling.num_cpus, "max_restarts": RESTARTS, "max_task_retries": -1}
         if scaling.gpu:
@@ -213,17 +213,17 @@ def _joined(part: Part, pieces: Sequence[PieceResult], names: Sequence[str]) -> 
     rows = {name: [row for piece in pieces for row in piece.rows[name]] for name in names}
     refused = list(dict.fromkeys(text for piece in pieces for text in piece.refused))
     if not any(rows.values()):
-        raise InputError(f"{part.dataset}: no object could be evaluated; refused: " + "; ".join(refused[:5]))
+        raise InputError(f"{part.dataset}: no object could be evaluated; reasons: " + "; ".join(refused[:5]))
     seconds = {name: sum(piece.seconds[name] for piece in pieces) for name in names}
     known = {item: number for piece in pieces for item, number in piece.trained_on.items()}
     return PartResult(rows=rows, seconds=seconds, refused=refused, trained_on=known)
 
 
 def _pull(actors: list[Any], work: Sequence[tuple[int, int, Piece]]) -> Iterator[tuple[int, int, PieceResult]]:
-    """Yield (part, piece, result) as they come; an actor that is up holds one piece running and one waiting.
+    """Yield (part, piece, result) as they finish; each started actor has one piece running and one waiting.
 
-    An actor for which the cluster has no room yet gets none, so that the others do the work; and as each asks for more
-    when it is done, expensive objects and slow machines need no estimate.
+    An actor for which the cluster has no room yet gets no pieces, so the others do the work. An actor gets a new piece
+    when it has finished one, so expensive objects and slow machines balance out.
     """
     waiting = iter(work)
     running: dict[Any, tuple[int, int, Any]] = {actor.ready.remote(): (UP, UP, actor) for actor in actors}
@@ -238,7 +238,7 @@ def _pull(actors: list[Any], work: Sequence[tuple[int, int, Piece]]) -> Iterator
         number, piece, actor = running.pop(done[0])
         give(actor)
         try:
-            with outliving("an actor that evaluates"):
+            with outliving("an evaluation actor"):
                 result = ray.get(done[0])
         except ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, InputError):
@@ -252,17 +252,17 @@ def _pull(actors: list[Any], work: Sequence[tuple[int, int, Piece]]) -> Iterator
 
 
 def piece_size(scaling: EvaluationScaling) -> int:
-    """Objects that an actor takes at a time; what a killed evaluation loses is a few of these."""
+    """Return the number of objects in a piece; a killed evaluation loses a few pieces at most."""
     return 4 * scaling.max_batch if scaling.gpu else 2
 
 
 def _piece(work: Sequence[Sequence[Piece]], part: int, number: int) -> Piece:
-    """A piece of work; an empty one if there is none of that number."""
+    """Return a piece of work; an empty one if there is none with this number."""
     return work[part][number] if part < len(work) and number < len(work[part]) else []
 
 
 def _pieces(work: Piece, size: int) -> list[Piece]:
-    """Cut the work into pieces of about `size` objects; an image's objects stay together where they fit."""
+    """Cut the work into pieces of about `size` objects; an image's objects stay together if they fit."""
     pieces: list[Piece] = []
     current: Piece = []
     for item, ids in work:

@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: rows per object, a summary, a table."""
+"""The results of an evaluation: a row per object, summaries, a table, and the files that hold them."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,24 +14,24 @@ from pipeline.evaluation.object_row import Key, ObjectRow, column
 from pipeline.text_table import aligned
 
 FILES = ("summary.json", "objects.parquet")
-"""What an evaluation is read from again."""
+"""Files from which an evaluation is read back."""
 MAX_NAMED, SHOWN = 1000, 5
-"""Items of photos that a predictor was trained on: so many are listed in a summary, so many are shown."""
+"""Most items with known photos that a summary lists, and that a message names."""
 
 
 def key_of(summary: Mapping[str, Any]) -> Key:
-    """Data set, refinement and robot user of a summary."""
+    """Return a summary's data set, refinement and robot user."""
     return summary["dataset"], summary["refinement"], summary["policy"]
 
 
 def predictors(summaries: Sequence[Mapping[str, Any]]) -> dict[Key, str]:
-    """Name each summary within its data set: the refinement, and the robot user where there are several."""
+    """Name each summary within its data set: by refinement, and by robot user too if there are several."""
     several = len({summary["policy"] for summary in summaries}) > 1
     return {key_of(s): f"{s['refinement']}, {s['policy']}" if several else s["refinement"] for s in summaries}
 
 
 def summarize(rows: Sequence[ObjectRow], config: EvaluationConfig, seconds: float) -> dict[str, Any]:
-    """Average the rows of one (data set, refinement, policy); `seconds` is busy time, summed over actors."""
+    """Summarise the rows of one (data set, refinement, policy); `seconds` is busy time, summed over actors."""
     group = Group(rows=rows, max_clicks=config.max_clicks, seconds=seconds, by_category=config.task in CATEGORY_TASKS)
     return {
         "dataset": rows[0].dataset,
@@ -49,9 +49,9 @@ def summarize(rows: Sequence[ObjectRow], config: EvaluationConfig, seconds: floa
 
 
 def trained_on(rows: Sequence[ObjectRow], known: Mapping[str, int]) -> dict[str, Any]:
-    """What a summary says of photos that its predictor was trained on; nothing if there are none.
+    """Return a summary's entry about photos that its predictor was trained on; empty if there are none.
 
-    `known`: items whose photo it was trained on, and its fingerprint.
+    `known`: fingerprints of these photos, by item.
     """
     items = list(dict.fromkeys(row.item for row in rows if row.item in known))
     photos, objects = len({known[item] for item in items}), sum(row.item in known for row in rows)
@@ -59,7 +59,7 @@ def trained_on(rows: Sequence[ObjectRow], known: Mapping[str, int]) -> dict[str,
 
 
 def seen_before(summary: Mapping[str, Any]) -> str:
-    """Say of a summary that its predictor was trained on photos that it is measured on; "" if it was not."""
+    """Return the warning that a summary's predictor was trained on photos of the data set; "" if it was not."""
     found = summary.get("trained_on")
     if not found:
         return ""
@@ -71,9 +71,9 @@ def seen_before(summary: Mapping[str, Any]) -> str:
 
 
 def write(out: Path, rows: Sequence[ObjectRow], summaries: Sequence[dict[str, Any]]) -> None:
-    """Write OUT/objects.parquet and OUT/summary.json, and the rows once more as OUT/objects.csv and OUT/clicks.csv.
+    """Write OUT/objects.parquet and OUT/summary.json, and the rows also as OUT/objects.csv and OUT/clicks.csv.
 
-    Raises InputError for what cannot be written; each file is whole.
+    Raises InputError if a file cannot be written; no file is ever incomplete.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -106,7 +106,7 @@ def write(out: Path, rows: Sequence[ObjectRow], summaries: Sequence[dict[str, An
 
 
 def read(out: Path) -> tuple[list[ObjectRow], list[dict[str, Any]]]:
-    """Read what `write` wrote; raises OSError if it is not there."""
+    """Read what `write` wrote; raises OSError if a file is missing."""
     import pyarrow.parquet as pq
 
     summaries = json.loads((out / "summary.json").read_text())
@@ -117,7 +117,7 @@ def read(out: Path) -> tuple[list[ObjectRow], list[dict[str, Any]]]:
 
 
 def table(summaries: Sequence[dict[str, Any]]) -> str:
-    """Lay the summaries out as text, a line each."""
+    """Format the summaries as a plain-text table, a line each."""
     most = {s["max_clicks"] for s in summaries}
     columns = printed(summaries, most.pop() if len(most) == 1 else 20)
     names = predictors(summaries)

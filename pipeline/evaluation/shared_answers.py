@@ -1,4 +1,4 @@
-"""Answers that several refinements ask for: the first look at an object is the same for most of them."""
+"""Compute an answer once if several refinements request it: their first click on an object is mostly the same."""
 
 import hashlib
 import time
@@ -11,11 +11,11 @@ from models.steps import Answer, Start
 
 
 class SharedAnswers:
-    """An Answer that remembers those to first clicks, by content, and charges each asker what the first one paid.
+    """An Answer with a cache for first clicks, keyed by content; each caller is charged the original computing time.
 
-    A robot user's first click depends on the object alone, so that every refinement that looks at the whole image asks
-    the same of the network: it runs once, and what needs no click (`Start`) once an image. What is kept is bounded by
-    `max_bytes`. `every`: answers to later clicks are kept too, for settings that often go the same way for some clicks.
+    The robot user's first click depends only on the object, so all refinements that start with the whole image send
+    the same request: it runs once, and click-independent requests (`Start`) run once per image. The cache is limited to
+    `max_bytes`. `every`: cache answers to later clicks too, for settings that often agree for several clicks.
     """
 
     def __init__(self, answer: Answer, max_bytes: int = 2**28, *, every: bool = False) -> None:
@@ -23,12 +23,12 @@ class SharedAnswers:
         self._known: OrderedDict[bytes, tuple[Any, float, int]] = OrderedDict()
         self._bytes = 0
         self.saved_seconds = 0.0
-        """Seconds that answers from memory took when they were computed."""
+        """Seconds that the answers taken from the cache took to compute."""
         self.asked = self.computed = 0
-        """Requests answered, and those of them that ran the network."""
+        """Requests answered, and how many of them ran the network."""
 
     def __call__(self, requests: list[Any]) -> list[Any]:
-        """Answer requests of one kind, those that are known from memory."""
+        """Answer requests of one kind, from the cache where possible."""
         keys = [content_key(r) if self._every or isinstance(r, Start) or len(r.clicks) == 1 else None for r in requests]
         self.asked += len(requests)
         found: list[Any] = [self._recall(key) for key in keys]
@@ -64,7 +64,7 @@ class SharedAnswers:
 
 
 def content_key(request: Any) -> bytes:
-    """Digest of everything that decides the answer to a request."""
+    """Return a digest of everything that decides the answer to a request."""
     digest = hashlib.blake2b(repr(request.kind).encode(), digest_size=16)
 
     def add(value: Any) -> None:
@@ -74,7 +74,7 @@ def content_key(request: Any) -> bytes:
             digest.update(repr(value.rows()).encode())
         elif hasattr(value, "__dataclass_fields__"):
             for name in value.__dataclass_fields__:
-                if name != "started":  # follows from the image and the example
+                if name != "started":  # determined by the image and the example
                     add(getattr(value, name))
         else:
             digest.update(repr(value).encode())

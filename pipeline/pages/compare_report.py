@@ -1,4 +1,4 @@
-"""The page about two evaluations of the same objects, and the same as JSON."""
+"""The page that compares two evaluations of the same objects, and the same results as JSON."""
 
 import dataclasses
 from collections import Counter
@@ -23,14 +23,14 @@ Pair = tuple[ObjectRow, ObjectRow]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Change:
-    """What became of one object: clicks to the quality compared (None: never) and mean IoU over clicks, A and B."""
+    """One object in A and B: clicks to the compared quality (None: never reached) and mean IoU over clicks."""
 
     pair: Pair
     clicks: tuple[int | None, int | None]
     mean_ious: tuple[float, float]
 
     def gain(self, max_clicks: int) -> tuple[float, float]:
-        """Clicks that B saves, then IoU that it gains: what changed most has the most of these, or the least."""
+        """Return the clicks that B saves and the IoU that it gains: a sort key from worst to best for B."""
         a, b = (max_clicks + 1 if clicks is None else clicks for clicks in self.clicks)
         return a - b, self.mean_ious[1] - self.mean_ious[0]
 
@@ -38,7 +38,7 @@ class Change:
 def changes(
     rows_a: Sequence[ObjectRow], rows_b: Sequence[ObjectRow], quality: float | None, max_clicks: int
 ) -> list[Change]:
-    """Pair the objects, what B gained most first; no `quality`: by IoU alone."""
+    """Pair the objects, those with the largest gain of B first; without `quality`, by IoU alone."""
     out = []
     for pair in pairs(rows_a, rows_b):
         a, b = pair
@@ -62,13 +62,16 @@ def write_comparison(
     reader: Reader | None = None,
     num_overlays: int = 4,
 ) -> None:
-    """Write OUT/compare.json and OUT/compare.html; InputError if `reader`, for the pictures, lacks an image."""
+    """Write OUT/compare.json and OUT/compare.html; `reader` provides the images for pictures.
+
+    Raises InputError if the reader lacks an image.
+    """
     if reader is not None:
         missing = sorted({row.item for row in rows_a} - {item.id for item in reader.items()})
         if missing:
             raise InputError(
                 f"the data set has no {missing[0]!r} ({len(missing)} images of the evaluations are missing): give the "
-                "--reader, --root, --split and --options that they were made with"
+                "--reader, --root, --split and --options that the evaluations were made with"
             )
     ranked = changes(rows_a, rows_b, quality, max_clicks)
     gains = [change.gain(max_clicks)[0] for change in ranked]
@@ -121,7 +124,7 @@ def _table(differences: Sequence[Difference]) -> Table:
 
 
 def _scatter(ranked: Sequence[Change], quality: float, max_clicks: int) -> str:
-    """Clicks in A against clicks in B, a disc per pair of numbers, its area the number of objects."""
+    """Draw clicks in B against clicks in A: a disc per pair of numbers, whose area is the number of objects."""
     never = max_clicks + max(1.5, 0.08 * max_clicks)
     found = Counter((never if a is None else a, never if b is None else b) for a, b in (c.clicks for c in ranked))
     figure, (axes,) = new_figure(width=5.2, height=5.0)

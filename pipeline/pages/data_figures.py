@@ -1,4 +1,4 @@
-"""Figures about a data set: how large its objects and images are, how many there are, of what kind."""
+"""Figures about a data set: sizes of objects and images, objects per image, and counts by category."""
 
 import unicodedata
 
@@ -14,7 +14,7 @@ NO_CATEGORY = "(none)"
 
 
 def areas_figure(bank: Bank) -> str:
-    """Objects by the part of their image that they cover, on a logarithmic axis."""
+    """Draw the number of objects by the fraction of the image that they cover, on a logarithmic axis."""
     figure, (axes,) = new_figure()
     used = np.flatnonzero(bank.areas)
     first = int(used[0]) if len(used) else 0
@@ -31,12 +31,12 @@ def areas_figure(bank: Bank) -> str:
     ticks = [tick for tick in 10.0 ** np.arange(-6, 1) if tick >= AREA_EDGES[first] * 0.99]
     axes.set_xticks(ticks, [f"{100 * tick:g} %" for tick in ticks])
     axes.minorticks_off()
-    axes.set(xlabel="part of the image that an object covers", ylabel="objects", xlim=(AREA_EDGES[first], 1))
+    axes.set(xlabel="fraction of the image that an object covers", ylabel="objects", xlim=(AREA_EDGES[first], 1))
     return png(figure)
 
 
 def per_image_figure(bank: Bank) -> str:
-    """Images by their number of objects; what is beyond 40 stands together at the end."""
+    """Draw the number of images by their number of objects; more than 40 objects share the last bar."""
     figure, (axes,) = new_figure()
     most = max(bank.objects_per_image, default=1)
     shown = min(most, MAX_PER_IMAGE)
@@ -49,12 +49,12 @@ def per_image_figure(bank: Bank) -> str:
         axes.set_xticks([1, *ticks, shown + 2], [*map(str, [1, *ticks]), f"\n> {shown}"])
     else:
         axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.set(xlabel="objects in an image", ylabel="images")
+    axes.set(xlabel="objects per image", ylabel="images")
     return png(figure)
 
 
 def sizes_figure(bank: Bank) -> str:
-    """Images by width and height: a disc's area is their number."""
+    """Draw images by width and height in pixels; a disc's area is the number of images."""
     figure, (axes,) = new_figure()
     common = bank.sizes.most_common(MAX_DISCS)
     counts = np.array([count for _, count in common], float)
@@ -67,14 +67,14 @@ def sizes_figure(bank: Bank) -> str:
         linewidths=0,
     )
     most = max(max(hw) for hw, _ in common)
-    axes.set(xlabel="width", ylabel="height", xlim=(0, 1.1 * most), ylim=(0, 1.1 * most))
+    axes.set(xlabel="width (pixels)", ylabel="height (pixels)", xlim=(0, 1.1 * most), ylim=(0, 1.1 * most))
     axes.set_aspect("equal")
     axes.grid(axis="x", color="#e3e6ea")
     return png(figure)
 
 
 def counts_figure(counts: list[tuple[str, int]], unit: str, colour: str = COLOURS[0]) -> str:
-    """A bar to each name with its number, the first on top."""
+    """Draw a bar with its number for each name, the first on top."""
     figure, (axes,) = new_figure(height=0.9 + 0.21 * len(counts))
     numbers = [count for _, count in counts]
     bars = axes.barh(range(len(counts)), numbers, height=0.75, color=colour)
@@ -91,6 +91,6 @@ def counts_figure(counts: list[tuple[str, int]], unit: str, colour: str = COLOUR
 
 
 def _shortened(name: str, most: int = 32) -> str:
-    """A name cut to the width of so many letters; those of East Asia are twice as wide."""
+    """Shorten a name to the width of `most` letters; East Asian letters are twice as wide."""
     widths = np.cumsum([2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in name])
     return name if not name or widths[-1] <= most else name[: int(np.searchsorted(widths, most - 2))] + "..."

@@ -1,4 +1,4 @@
-"""report.html of a prepared data set and of a written epoch: its numbers, what was refused, and pictures of it."""
+"""Write report.html for a prepared data set or a written epoch: numbers, refused items, and pictures."""
 
 from collections.abc import Iterable, Sequence
 
@@ -33,11 +33,11 @@ def write_prepared_report(storage: Storage, title: str, progress: Progress = lam
     """Write the report of a prepared data set into its folder and return its name."""
     bank = bank_of_prepared(storage, progress=progress)
     pictures = _pictures(storage)
-    legend = "Each object is tinted and outlined. Hatched: pixels that count for nobody."
+    legend = "Each object is tinted and outlined. Hatched: ignored pixels."
     charts = [
-        Picture(src=figures.areas_figure(bank), caption="How large the objects are"),
-        Picture(src=figures.per_image_figure(bank), caption="Objects in an image"),
-        Picture(src=figures.sizes_figure(bank), caption="Sizes of the images; a disc's area is their number"),
+        Picture(src=figures.areas_figure(bank), caption="Sizes of the objects"),
+        Picture(src=figures.per_image_figure(bank), caption="Objects per image"),
+        Picture(src=figures.sizes_figure(bank), caption="Sizes of the images; a disc's area is the number of images"),
     ]
     if set(bank.categories) != {""}:
         charts.insert(0, _categories(bank))
@@ -54,13 +54,13 @@ def write_epoch_report(
     ranked = sorted(modes.items(), key=lambda entry: (-entry[1], entry[0]))
     charts = [
         Picture(src=figures.counts_figure(ranked, "samples", COLOURS[1]), caption="Samples by copy-paste mode"),
-        Picture(src=figures.areas_figure(bank), caption="How large the targets are"),
+        Picture(src=figures.areas_figure(bank), caption="Sizes of the targets"),
     ]
     sections = [
         (mode, f"{MODES.get(mode, '')} {LEGEND if not number else ''}", [row_picture(row) for row in rows])
         for number, (mode, rows) in enumerate(_rows_by_mode(storage, set(modes)).items())
     ]
-    more = [("with something refused of their image", counts.get("with refusals", 0))]
+    more = [("from images with refused objects", counts.get("with refusals", 0))]
     return _write(storage, title, bank, "samples", charts, sections, more)
 
 
@@ -110,7 +110,7 @@ def _numbers(bank: Bank, unit: str, more: Iterable[tuple[str, int]]) -> list[tup
         numbers, counts = np.array(per_image).T
         median = numbers[np.searchsorted(np.cumsum(counts), counts.sum() / 2)]
         mean = bank.num_objects / max(1, bank.num_images)
-        lines.insert(2, ("objects in an image", f"mean {mean:.1f}, median {median}, most {numbers[-1]}"))
+        lines.insert(2, ("objects per image", f"mean {mean:.1f}, median {median}, maximum {numbers[-1]}"))
     heights, widths = np.array(list(bank.sizes)).T if bank.sizes else (np.zeros(1, int), np.zeros(1, int))
     lines += [("heights", _range(heights)), ("widths", _range(widths))]
     lines.append(("refused items and objects", f"{bank.num_refused:,}"))
@@ -122,11 +122,11 @@ def _range(numbers: np.ndarray) -> str:
 
 
 def _licences(bank: Bank, unit: str) -> Table | None:
-    """Licences by the number of images; None if none is known."""
+    """Make the table of licences by number of images; None if no licence is known."""
     if not set(bank.licences) - {""}:
         return None
     ranked = bank.licences.most_common()
-    lines = [(name or "(not told)", count) for name, count in ranked[:MAX_LICENCES]]
+    lines = [(name or "(unknown)", count) for name, count in ranked[:MAX_LICENCES]]
     if rest := ranked[MAX_LICENCES:]:
         lines.append((f"{len(rest)} others", sum(count for _, count in rest)))
     cells = [
@@ -150,7 +150,7 @@ def _categories(bank: Bank) -> Picture:
 
 
 def _pictures(storage: Storage) -> list[Picture]:
-    """Draw images from all over the data set."""
+    """Draw images spread evenly over the data set."""
     reader = Prepared(root=storage.uri, decoding=decoding_of(read_manifest(storage)))
     items = reader.items()
     pictures = []
@@ -169,7 +169,7 @@ def _pictures(storage: Storage) -> list[Picture]:
 
 
 def _rows_by_mode(storage: Storage, modes: set[str]) -> dict[str, list[Row]]:
-    """Take the first rows of each mode, those of several modes together, from the first shards."""
+    """Return the first rows of each mode from the first shards; rows of several modes form one group."""
     shards = [shard["name"] for shard in read_manifest(storage)["shards"] if shard["name"]]
     wanted = {SEVERAL if "+" in mode else mode for mode in modes}
     found: dict[str, list[Row]] = {mode: [] for mode in MODES if mode in wanted}

@@ -1,4 +1,4 @@
-"""What the pages share: templates, tables and pictures of sessions, all inside one HTML file."""
+"""Common parts of the HTML pages: templates, tables and pictures; each page is a single self-contained file."""
 
 import base64
 from collections.abc import Mapping
@@ -16,12 +16,12 @@ from pipeline.data.sample import BadItem, Item, Reader, printable
 from pipeline.drawing.overlays import overlay
 from pipeline.evaluation.object_row import ObjectRow
 
-LEGEND = "Tinted: the final mask. Outlined: the truth. Numbered: the clicks, green on the object, red off it."
+LEGEND = "Tinted: final mask. Outlined: ground truth. Numbered: clicks, green for positive and red for negative."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """A cell of a table; the best of its group is marked."""
+    """A cell of a table; `best` marks the best value of its group."""
 
     text: str
     best: bool = False
@@ -29,7 +29,7 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table of a page: `groups` are lines under a heading of their own ("" for none)."""
+    """A table of a page; each of `groups` is a heading ("": none) and the lines under it."""
 
     head: list[str]
     groups: list[tuple[str, list[list[Cell]]]]
@@ -37,9 +37,9 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """An image as data URI, or "" and a caption that says why there is none.
+    """An image as data URI; or "" and a caption that says why there is none.
 
-    `alt`: what it shows, for who does not see it; `key`: names that the image has numbers for.
+    `alt`: text alternative; `key`: names that the image refers to by number.
     """
 
     src: str
@@ -49,7 +49,7 @@ class Picture:
 
 
 def render(path: Path, template: str, **values: Any) -> None:
-    """Write a page; its folder is made. Raises InputError."""
+    """Write a page and create its folder; raises InputError if it cannot be written."""
     write(path, page(template, **values))
 
 
@@ -63,7 +63,7 @@ def page(template: str, **values: Any) -> str:
 
 
 def session_picture(row: ObjectRow, items: Mapping[str, Item], reader: Reader, caption: str) -> Picture:
-    """Draw the end of a row's session; `items` are the reader's by id."""
+    """Draw the end of a row's session; `items`: the reader's items by id."""
     if row.item not in items:
         return Picture(src="", caption=f"{row.item} is not among the images of this data set")
     try:
@@ -73,7 +73,8 @@ def session_picture(row: ObjectRow, items: Mapping[str, Item], reader: Reader, c
     if sample.image.shape[:2] != (row.height, row.width):
         height, width = sample.image.shape[:2]
         return Picture(
-            src="", caption=f"{row.item} has {height} x {width} pixels, evaluated were {row.height} x {row.width}"
+            src="",
+            caption=f"{row.item} has {height} x {width} pixels, but {row.height} x {row.width} when evaluated",
         )
     truth = next((sample.object_mask(ref) for ref in sample.objects if ref.id == row.object), None)
     mask = rle.decode({"size": [row.height, row.width], "counts": row.mask})

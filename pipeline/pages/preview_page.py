@@ -1,4 +1,4 @@
-"""The preview of a training stream: a contact sheet and a page that show each copy-paste mode at work."""
+"""The preview of a training stream: a contact sheet and a page with examples of each copy-paste mode."""
 
 import cv2
 
@@ -12,22 +12,19 @@ from pipeline.pages.page import Picture, jpeg, page
 
 SHEET, PAGE = "preview.jpg", "preview.html"
 MODES = {
-    "none": "The augmented image as it is.",
-    "simple": "The object, blended onto the partner's image.",
-    "union": "An object of the partner's is pasted and becomes part of the target.",
-    "exclusion": "An object of the partner's is pasted and is not the target, which loses what it covers.",
-    "distract": "An object of the partner's is blended in and is not the target, which keeps its outline.",
-    "mixing": "The two whole images, blended; the target stays.",
-    "several": "Samples that met more than one mode, one after the other.",
+    "none": "The augmented image, unchanged.",
+    "simple": "The target object is blended onto the partner's image.",
+    "union": "An object from the partner's image is pasted and becomes part of the target.",
+    "exclusion": "An object from the partner's image is pasted and hides part of the target.",
+    "distract": "An object from the partner's image is blended in as a distraction; the target keeps its outline.",
+    "mixing": "The two whole images are blended; the target stays the same.",
+    "several": "More than one mode was applied to these samples, one after another.",
 }
-LEGEND = (
-    "Outlined: the target. Hatched: pixels that count for nobody. Discs: the first clicks, green on the target, "
-    "red off it."
-)
+LEGEND = "Outlined: target. Hatched: ignored pixels. Discs: first clicks, green for positive and red for negative."
 
 
 def row_caption(row: Row) -> tuple[str, ...]:
-    """Describe a training row: its mode, its item, its partners."""
+    """Describe a training row: its mode, item and partners."""
     lines = [row["mode"] or "none", f"item {row['item']}"]
     if row["partner"]:
         lines.append(f"partner {row['partner']}")
@@ -63,7 +60,7 @@ def write_preview(storage: Storage, examples: Examples, config: DataConfig, titl
         "preview.html.j2",
         title=title,
         subtitle=f"Copy-paste recipe {config.copy_paste.recipe}, crops of {height} x {width} pixels, "
-        f"{examples.num_rows} samples looked at. {LEGEND}",
+        f"{examples.num_rows} samples examined. {LEGEND}",
         sheet=SHEET,
         sections=sections,
     )

@@ -1,4 +1,4 @@
-"""The page about an evaluation: tables, curves, histograms, pictures of the best, the median and the worst objects."""
+"""The page about an evaluation: tables, curves, histograms, and pictures of the best, median and worst objects."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,9 +32,9 @@ def write_report(
 ) -> None:
     """Write one self-contained HTML file about the summaries' data sets, refinements and robot users.
 
-    The pictures, and the classes, are those of `shown` (data set, refinement, robot user); `readers`, by name of the
-    data set, give the images. `history` is a training run's metrics by step, `notes` what a reader should know first.
-    Raises InputError if a summary, or `shown`, has no rows.
+    `shown` (data set, refinement, robot user) selects the results whose pictures and classes are shown; `readers`, by
+    name of the data set, provide the images. `history`: a training run's metrics by step. `notes`: texts at the top of
+    the page. Raises InputError if a summary or `shown` has no rows.
     """
     groups = by_key(rows)
     for key in (shown, *map(key_of, summaries)):
@@ -91,12 +91,12 @@ def write_report(
 def _sections(
     rows: Sequence[ObjectRow], reader: Reader | None, num: int, max_clicks: int
 ) -> list[tuple[str, list[Picture]]]:
-    """Pictures of the best, the median and the worst objects by mean IoU over clicks, none of them twice."""
+    """Draw the best, the median and the worst objects by mean IoU over clicks, without repeating any."""
     if reader is None or num < 1:
         return []
     ranked = sorted(rows, key=lambda row: -float(np.mean(metrics.padded(row.ious, max_clicks))))
     if len(ranked) <= num or len(ranked) < 3:
-        parts = {"All objects, the best first": ranked}
+        parts = {"All objects, best first": ranked}
     else:
         num = min(num, len(ranked) // 3)
         middle = (len(ranked) - num) // 2

@@ -1,4 +1,4 @@
-"""Figures of the report: IoU by number of clicks, clicks to a quality, their price, the loss of a training run."""
+"""Figures of the report: IoU by number of clicks, clicks to a quality, time per click, loss of a training run."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,11 +14,11 @@ MAX_PANELS = 8
 LINES = ("-", "--", ":", "-.")
 MARKERS: dict[str, str] = dict(zip(LINES, "os^D", strict=True))
 Style = tuple[str, str]
-"""Colour and line."""
+"""Colour and line style."""
 
 
 def styles(summaries: Sequence[Mapping[str, Any]]) -> dict[Key, Style]:
-    """Colour and line of each summary, the same on all figures: a colour per refinement, a line per robot user."""
+    """Assign each summary a colour (per refinement) and a line style (per robot user), the same in all figures."""
     refinements = list(dict.fromkeys(s["refinement"] for s in summaries))
     policies = list(dict.fromkeys(s["policy"] for s in summaries))
     return {
@@ -31,7 +31,7 @@ def styles(summaries: Sequence[Mapping[str, Any]]) -> dict[Key, Style]:
 
 
 def clicks_figure(groups: Mapping[str, tuple[Style, Sequence[ObjectRow]]], max_clicks: int) -> str:
-    """Mean IoU against the number of clicks, a line per predictor."""
+    """Draw the mean IoU against the number of clicks, a line per predictor."""
     few = len(groups) <= 6
     figure, (axes,) = new_figure(height=3.7 if few else 3.7 + 0.2 * len(groups))
     clicks = np.arange(1, max_clicks + 1)
@@ -48,7 +48,7 @@ def clicks_figure(groups: Mapping[str, tuple[Style, Sequence[ObjectRow]]], max_c
 
 
 def histogram_figure(groups: Mapping[str, tuple[Style, Sequence[ObjectRow]]], quality: float, max_clicks: int) -> str:
-    """Objects by the clicks that they took to `quality`, a panel per predictor (8 at most); failures stand apart."""
+    """Draw histograms of clicks to `quality`, a panel per predictor (8 at most); failures have a separate bar."""
     names = list(groups)[:MAX_PANELS]
     figure, panels = new_figure(height=1.1 + 1.15 * len(names), num_rows=len(names))
     never = max_clicks + max(1.5, 0.06 * max_clicks)
@@ -75,13 +75,13 @@ def histogram_figure(groups: Mapping[str, tuple[Style, Sequence[ObjectRow]]], qu
 
 
 def price_figure(points: Mapping[str, tuple[Style, float, float]], quality: float) -> str:
-    """Mean clicks to `quality` against milliseconds a click, a point per predictor: (style, milliseconds, clicks)."""
+    """Draw mean clicks to `quality` against milliseconds per click; `points`: (style, milliseconds, clicks) by name."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     figure, (axes,) = new_figure(height=3.7 if len(points) <= 6 else 3.7 + 0.2 * len(points))
     for name, ((colour, line), milliseconds, clicks) in points.items():
         axes.plot(milliseconds, clicks, marker=MARKERS[line], color=colour, linestyle="", label=_visible(name))
-    axes.set(xlabel="milliseconds a click", ylabel=f"mean clicks to IoU {quality:.2f}", xscale="log")
+    axes.set(xlabel="milliseconds per click", ylabel=f"mean clicks to IoU {quality:.2f}", xscale="log")
     axes.margins(0.15)
     times = [milliseconds for _, milliseconds, _ in points.values()]
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(times) > 10 * min(times) else (1, 1.5, 2, 3, 5, 7)))
@@ -92,7 +92,7 @@ def price_figure(points: Mapping[str, tuple[Style, float, float]], quality: floa
 
 
 def loss_figure(history: Sequence[Mapping[str, Any]]) -> str:
-    """Loss of a training run by step."""
+    """Draw a training run's loss by step."""
     figure, (axes,) = new_figure()
     axes.plot([h["step"] for h in history], [h["loss"] for h in history], color=COLOURS[0])
     axes.set(xlabel="step", ylabel="iterative click loss", ylim=(0, None))
@@ -100,9 +100,9 @@ def loss_figure(history: Sequence[Mapping[str, Any]]) -> str:
 
 
 def ticks(max_clicks: int) -> list[int]:
-    """Numbers of clicks to write at an axis: the first, the last, and some between."""
+    """Return the numbers of clicks to label on an axis: the first, the last, and some in between."""
     return np.unique(np.linspace(1, max_clicks, min(max_clicks, 10)).round().astype(int)).tolist()
 
 
 def _visible(name: str) -> str:
-    return name if not name.startswith("_") else " " + name  # matplotlib leaves out of a legend what starts with _
+    return name if not name.startswith("_") else " " + name  # matplotlib's legends omit names that start with _

@@ -1,4 +1,4 @@
-"""Tables of the report: results and failures by data set, what refinements did, results by class."""
+"""Tables of the report: results and failures by data set, actions of refinements, results by class."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ OTHERS = "others"
 
 
 def results_table(summaries: Sequence[Summary]) -> Table:
-    """What the measures say, a line per predictor, grouped by data set."""
+    """Make the table of measures: a line per predictor, grouped by data set."""
     return _by_data_set(summaries, _columns(summaries, "results"))
 
 
 def failures_table(summaries: Sequence[Summary]) -> Table:
-    """Both readings of "failure at the last click", and images with a failure, at every quality."""
+    """Make the table of failures: both readings of "solved at the last click", and images with a failure, by IoU."""
     return _by_data_set(summaries, sorted(_columns(summaries, "failures"), key=lambda column: float(column.at)))
 
 
@@ -32,7 +32,7 @@ def _columns(summaries: Sequence[Summary], page: str) -> list[Column]:
 
 
 def counts_table(rows: Sequence[ObjectRow], summaries: Sequence[Summary]) -> Table | None:
-    """What refinements did; None if they did nothing that is counted."""
+    """Make the table of what refinements did; None if nothing was counted."""
     names = [
         n for n in dict.fromkeys(n for s in summaries for n in s["counts"]) if any(_count(s, n) for s in summaries)
     ]
@@ -46,20 +46,23 @@ def counts_table(rows: Sequence[ObjectRow], summaries: Sequence[Summary]) -> Tab
             continue
         line = [titles[key_of(s)], str(s["clicks"])]
         for name in names:
-            if name == "focus_distance":  # of each object the newest, so that a sum would say nothing
+            if name == "focus_distance":  # each object's newest value, so a sum is meaningless
                 reached = [d for row in groups[key_of(s)] if (d := row.counts.get(name, 0))]
                 line.append(f"{np.mean(reached):.0f} px" if reached else NOTHING)
             else:
                 total = _count(s, name)
                 line.append(f"{total} ({total / max(1, s['clicks']):.2f} / click)" if total else NOTHING)
         lines.setdefault(s["dataset"], []).append([Cell(text=text) for text in line])
-    words = {"focus_distance": "reach of focus clicks, mean"}
+    words = {"focus_distance": "mean reach of focus clicks"}
     head = ["predictor", "clicks", *(words.get(name, name.replace("_", " ")) for name in names)]
     return Table(head=head, groups=list(lines.items()))
 
 
 def classes_table(rows: Sequence[ObjectRow], summary: Summary) -> Table | None:
-    """Results by class, the most frequent first; rare classes in one line; None if the data set has no classes."""
+    """Make the table of results by class, most frequent first; None if the data set has no classes.
+
+    Rare classes share the last line.
+    """
     if not any(row.category for row in rows):
         return None
     sizes = Counter(row.category or NOTHING for row in rows)
@@ -87,7 +90,7 @@ def _by_data_set(summaries: Sequence[Summary], columns: Sequence[Column]) -> Tab
     texts = {key_of(s): [column.text(s) for column in columns] for s in summaries}
     groups: dict[str, list[list[Cell]]] = {}
     for s in summaries:
-        # Robot users make different tasks of the same objects: only predictors under the same one compete.
+        # Results of different robot users are not comparable: the best is marked for each robot user.
         rivals = [texts[key_of(o)] for o in summaries if (o["dataset"], o["policy"]) == (s["dataset"], s["policy"])]
         line = [Cell(text=titles[key_of(s)])]
         for column, text, others in zip(columns, texts[key_of(s)], zip(*rivals, strict=True), strict=True):
@@ -98,7 +101,7 @@ def _by_data_set(summaries: Sequence[Summary], columns: Sequence[Column]) -> Tab
 
 
 def _is_best(text: str, rivals: Sequence[str], better: Better) -> bool:
-    """Whether none is better as shown, and some are worse."""
+    """Whether no rival is better, as rounded, and at least one is worse."""
     if not better or text == NOTHING:
         return False
     sign = 1 if better == "higher" else -1
@@ -111,5 +114,5 @@ def _count(summary: Summary, name: str) -> int:
 
 
 def shown_in_each(summaries: Sequence[Summary], shown: Key) -> list[Summary]:
-    """Summaries of the shown predictor, one per data set that has it."""
+    """Return the summaries of the shown predictor, one per data set that has it."""
     return [s for s in summaries if key_of(s)[1:] == shown[1:]]

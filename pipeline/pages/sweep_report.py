@@ -1,4 +1,4 @@
-"""The page about a sweep: what to use, at which price, and which settings matter."""
+"""The page about a sweep: which setting to use, what it costs, and which parameters matter."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ MAX_SLICES = 8
 
 
 def write_report(path: Path, contest: Contest, *, title: str, subtitle: str, seed: int = 0) -> str:
-    """Write the page and return its sentence."""
+    """Write the page and return its verdict, one sentence."""
     found = standings(contest, seed)
     num_objects = max(standing.objects for standing in found)
     sentence = verdict(found, contest.objective, num_objects)
@@ -64,11 +64,12 @@ def _table(found: list[Standing], contest: Contest) -> Table:
             ]
         )
     label = contest.objective.label
-    return Table(head=["setting", label, "to default", "95 %", "s/click", "objects"], groups=[("", lines)])
+    head = ["setting", label, "vs default", "95 % interval", "s/click", "objects"]
+    return Table(head=head, groups=[("", lines)])
 
 
 def pareto_figure(found: list[Standing], contest: Contest) -> str:
-    """The objective against seconds a click; settings that played everything, and the best at each price."""
+    """Draw the objective against seconds per click, with the best setting at each price."""
     figure, (axes,) = new_figure(height=4.2)
     done = [s for s in found if s.entry.status == PLAYED]
     dropped = [s for s in found if s.entry.status != PLAYED]
@@ -86,14 +87,14 @@ def pareto_figure(found: list[Standing], contest: Contest) -> str:
     if default is not None:
         place = (default.seconds_per_click, default.value)
         axes.scatter(*[[v] for v in place], marker="s", s=60, color=COLOURS[1], label="default", zorder=4)
-    axes.set(xlabel="seconds a click", ylabel=contest.objective.label)
+    axes.set(xlabel="seconds per click", ylabel=contest.objective.label)
     axes.grid(axis="x", color="#e3e6ea")
     legend(axes, loc="best")
     return png(figure)
 
 
 def coordinates_figure(found: list[Standing], contest: Contest) -> str:
-    """Parallel coordinates: a line a setting over its values, coloured by the objective; nothing for one parameter."""
+    """Draw parallel coordinates: a line per setting, coloured by the objective; "" for fewer than two parameters."""
     entries = [s for s in found if s.entry.values]
     names = list(dict.fromkeys(name for s in entries for name in s.entry.values))
     names = [name for name in names if len({repr(s.entry.values.get(name)) for s in entries}) > 1]
@@ -131,7 +132,7 @@ def _write(axes: Any, text: str, x: float, y: float) -> None:
 
 
 def _places(values: list[Any]) -> tuple[list[float], list[tuple[str, float]]]:
-    """Heights 0..1 of values on an axis, and what is written there; numbers in their order, before all else."""
+    """Return heights 0..1 of values on an axis, and the axis' labels; sorted numbers come before other values."""
     by_text = {repr(value): value for value in values}
     numbers = sorted(value for value in by_text.values() if _number(value))
     different = [*numbers, *(by_text[text] for text in sorted(by_text) if not _number(by_text[text]))]
@@ -151,7 +152,7 @@ def _text(value: Any) -> str:
 
 
 def importance_figure(contest: Contest) -> str:
-    """Bars: the share of the variance between settings that each parameter explains alone."""
+    """Draw bars: the share of the variance between settings that each parameter explains alone."""
     shares = importance(contest)
     if not any(shares.values()):
         return ""
@@ -165,7 +166,7 @@ def importance_figure(contest: Contest) -> str:
 
 
 def slices(contest: Contest) -> list[tuple[str, str]]:
-    """For each parameter that varies: the loss that searches are told, against its values."""
+    """Draw, for each parameter that varies, the loss reported to the search against the parameter's values."""
     entries = [e for e in contest.entries.values() if e.rows() and e.values]
     out = []
     for name in importance(contest):
@@ -182,6 +183,6 @@ def slices(contest: Contest) -> list[tuple[str, str]]:
             axes.scatter([different.index(repr(value)) for value in values], heights, s=24, color=COLOURS[0])
             axes.set_xticks(range(len(different)), [drawn(text.strip("'"))[0] for text in different], fontsize=8)
             axes.set_xlim(-0.5, len(different) - 0.5)
-        axes.set(xlabel=name.removeprefix(REFINE), ylabel="loss of the race")
+        axes.set(xlabel=name.removeprefix(REFINE), ylabel="loss in the race")
         out.append((name.removeprefix(REFINE), png(figure)))
     return out

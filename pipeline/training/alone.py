@@ -1,7 +1,7 @@
-"""Training in one process, without Ray: the same job, stream, loop and checkpoints, on one device.
+"""Train in one process, without Ray: the same job, stream, loop and checkpoints, on one device.
 
-The position in the stream follows from the samples that were used, so that a run which was stopped goes on from its
-newest checkpoint with the same steps.
+The position in the stream follows from the samples that were used, so an interrupted run resumes from its newest
+checkpoint and makes the same steps.
 """
 
 import time
@@ -31,13 +31,13 @@ KEPT = 2
 
 
 class Windows(IterableDataset[Batch]):
-    """Windows of the training stream from `first` on, in order also where several loaders take turns at them."""
+    """Windows of the training stream from number `first` on, in order even if several loaders make them in turn."""
 
     def __init__(self, reader: Reader, items: Sequence[Item], data: DataConfig, first: int) -> None:
         self.reader, self.items, self.data, self.first = reader, items, data, first
 
     def __iter__(self) -> Iterator[Batch]:
-        """Make every n-th window, in the n-th part of the loaders."""
+        """Make every n-th window, where n is the number of loaders."""
         worker = get_worker_info()
         place, num = (0, 1) if worker is None else (worker.id, worker.num_workers)
         order = Order.of(self.items, self.data.window_size, self.data.seed)
@@ -48,13 +48,13 @@ class Windows(IterableDataset[Batch]):
 
 
 def newest(storage: Path) -> Path | None:
-    """Find the newest whole checkpoint of a run: its record is written last."""
+    """Find a run's newest complete checkpoint: one that has its record, which is written last."""
     whole = sorted(path.parent for path in (storage / CHECKPOINTS).glob(f"*/{PROGRESS}"))
     return whole[-1] if whole else None
 
 
 def train(job: Job, reader: Reader, items: Sequence[Item], *, device: str = "cpu", loaders: int = 1) -> Path:
-    """Train and return the folder of the final checkpoint; goes on with a run that `job.storage` holds already."""
+    """Train and return the folder of the final checkpoint; resumes the run that `job.storage` holds, if any."""
     storage, folder = Path(job.storage), newest(Path(job.storage))
     network, record = restore(job, folder)
     network.to(device)
@@ -73,7 +73,7 @@ def train(job: Job, reader: Reader, items: Sequence[Item], *, device: str = "cpu
                 used.note(columns)
                 yield to_device(columns, device)
         except InputError as error:
-            # A loader's error comes with its traceback as text.
+            # The message of a loader's error includes its traceback.
             raise InputError(str(error).rsplit("InputError: ", 1)[-1].strip()) from error
 
     def on_step(step: int, metrics: dict[str, float]) -> None:

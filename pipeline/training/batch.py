@@ -1,4 +1,4 @@
-"""A training batch on the device, from the stream's columns."""
+"""Training batches on the device, made from the stream's columns."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from models.exemplar import ExemplarBatch
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FocusBatch:
-    """Close-ups of the targets (s, s): as `TrainingBatch`, with the coarse `prev_mask` float (b, 1, s, s)."""
+    """Close-ups of the targets, s x s pixels: like `TrainingBatch`, with a coarse `prev_mask`, float (b, 1, s, s)."""
 
     image: Tensor
     target: Tensor
@@ -24,11 +24,12 @@ class FocusBatch:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TrainingBatch:
-    """`image` float (b, 3, h, w) in 0..1; `target` float (b, 1, h, w): 1 object, 0 background, -1 ignored.
+    """A batch of b samples for one step or part of it.
 
-    `clicks` has 2K rows a sample: the first K positive, the last K negative. `focus` and `exemplar` where the stream
-    makes them (`--data.focus.enabled`, `--data.exemplar.enabled`). `coarse` bool (b): whose masks are coarse
-    (`--data.coarse`); None where nothing is known.
+    `image` is float (b, 3, h, w) in 0..1, `target` float (b, 1, h, w): 1 object, 0 background, -1 ignored. `clicks` has
+    2K rows per sample: the first K positive, the last K negative. `focus` and `exemplar` are set if the stream makes
+    them (`--data.focus.enabled`, `--data.exemplar.enabled`). `coarse` bool (b) marks samples with coarse masks
+    (`--data.coarse`); None if this is not known.
     """
 
     image: Tensor
@@ -39,7 +40,7 @@ class TrainingBatch:
     coarse: Tensor | None = None
 
     def parts(self, num: int) -> list["TrainingBatch"]:
-        """Cut into `num` batches of as many samples each, in order; `num` divides the samples."""
+        """Cut into `num` batches of equal size, in order; `num` divides the number of samples."""
         size, rest = divmod(len(self.image), num)
         assert not rest, f"{len(self.image)} samples in {num} parts"
         return [_cut(self, slice(start, start + size)) for start in range(0, len(self.image), size)]
@@ -55,7 +56,7 @@ def _cut(value: Any, part: slice) -> Any:
 
 
 def to_device(columns: dict[str, np.ndarray], device: torch.device | str) -> TrainingBatch:
-    """Move the stream's columns (pipeline/data/rows.py) to the device; pixels cross as bytes."""
+    """Move the stream's columns (pipeline/data/rows.py) to the device; pixels are transferred as bytes."""
     move = _Mover(columns, device)
     focus = exemplar = None
     if "focus_image" in columns:
@@ -97,7 +98,7 @@ class _Mover:
         first = torch.zeros_like(valid)
         first[:, 0] = valid[:, 0]
         if f"{name}_order" in self.columns:
-            # Laws that say which clicks come first number them 0; several where objects count as one.
+            # Samplers that define first clicks number them 0; there are several where objects were merged.
             numbered = valid & (self(f"{name}_order") == 0)
             first = torch.where(numbered.any(1, keepdim=True), numbered, first)
         return ClickBatch(self(f"{name}_yx").float(), positive, valid, first)

@@ -1,7 +1,8 @@
-"""What a training run keeps to go on from: weights for everybody, and the trainer's own state for itself. No Ray here.
+"""Save and load what a run needs to resume: the network's checkpoint and the trainer's state. Does not import Ray.
 
-With DDP rank 0 writes all of it. With FSDP the weights are gathered to rank 0, and each worker writes its shard of the
-rest in the background (torch.distributed.checkpoint), into a folder of its own; together they are the checkpoint.
+With DDP, rank 0 writes everything. With FSDP, the weights are gathered on rank 0, and each worker writes its shard of
+the trainer's state to a separate folder in the background (torch.distributed.checkpoint); together these folders are
+the checkpoint.
 """
 
 from collections.abc import Collection
@@ -31,9 +32,9 @@ OPTIMIZER = "optimizer.safetensors"
 
 
 def save_weights(trainer: Trainer, folder: Path, info: dict[str, Any], photos: Collection[int] = ()) -> None:
-    """Write the network's checkpoint on rank 0, its averages if there are some; with FSDP all workers must ask.
+    """Write the network's checkpoint on rank 0, with the averaged weights if there are any.
 
-    `photos`: fingerprints of what it was trained on.
+    With FSDP all workers must call it. `photos`: fingerprints of the photos that the network was trained on.
     """
     network = trainer.network
     with trainer.averaged():
@@ -46,10 +47,10 @@ def save_weights(trainer: Trainer, folder: Path, info: dict[str, Any], photos: C
 
 
 def save_state(trainer: Trainer, folder: Path) -> Future[Any] | None:
-    """Write the trainer's own state; a future if it is still being written when this returns."""
+    """Write the trainer's state; returns a future if it is still being written."""
     if isinstance(trainer.network, FSDPModule):
         if trainer.writers is None:
-            # Of their own: what they say to each other must not get between the gradients.
+            # A separate group: the writers' messages must not mix with the exchange of gradients.
             trainer.writers = dist.new_group(backend="gloo")
         return async_save(_sharded(trainer), checkpoint_id=folder, process_group=trainer.writers)  # pyright: ignore
     if not trainer.rank:
@@ -59,16 +60,16 @@ def save_state(trainer: Trainer, folder: Path) -> Future[Any] | None:
 
 
 def load_state(trainer: Trainer, folder: Path, step: int) -> None:
-    """Undo `save_state`, on any number of workers; the network holds what `save_weights` wrote.
+    """Load what `save_state` wrote, on any number of workers; the network holds what `save_weights` wrote.
 
-    Raises InputError for the state of the other kind of sharing.
+    Raises InputError if the state was written with the other kind of parallelism.
     """
     sharded = isinstance(trainer.network, FSDPModule)
     if (folder / OPTIMIZER).is_file() == sharded:
         kinds = ("ddp", "fsdp") if sharded else ("fsdp", "ddp")
         raise InputError(
-            f"this run was begun with --scaling.parallel {kinds[0]} and cannot go on with {kinds[1]}: repeat the "
-            "first, or start anew with --network.start-from its checkpoint"
+            f"this run was started with --scaling.parallel {kinds[0]} and cannot be resumed with {kinds[1]}: give "
+            f"--scaling.parallel {kinds[0]}, or start a new run with --network.start-from and this one's checkpoint"
         )
     if not sharded:
         trainer.load_state_tensors(load_file(folder / OPTIMIZER), step)

@@ -1,4 +1,4 @@
-"""Settings of a training run, apart from its data and its network."""
+"""Settings of a training run, except its data and its network."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -13,149 +13,159 @@ PartOfRate = Annotated[float, Above(0), AtMost(1)]
 
 @dataclass(frozen=True, kw_only=True)
 class IclConfig(Record):
-    """Iterative click loss (Sun et al., section 3.1, Eq. 1-3; docs/PAPERS.md, CFR-ICL: iterative click loss (ICL))."""
+    """Settings of the iterative click loss (docs/PAPERS.md, CFR-ICL: iterative click loss (ICL))."""
 
     called = "training.icl"
 
     betas: tuple[Annotated[float, AtLeast(0)], ...] = (1.0, 2.0, 3.0)
     """Weight of each scored output, in order."""
     first_weight: Annotated[float, AtLeast(0)] = 0.0
-    """Weight of the output of the random clicks, which the paper does not score; networks that offer several masks for
+    """Weight of the output for the random clicks, which the paper does not score. Networks that offer several masks for
     a first click need it."""
     forget_prob: Fraction = 0.0
-    """How often a network that remembers the logits of its last look (SAM's family) is given their mask instead, as
-    where a zoom changes the view (ours)."""
+    """Probability that a network which remembers its last logits (SAM's family) gets the last mask instead, as when a
+    zoom changes the view (ours)."""
     more_clicks: Count = 0
-    """Most corrections that are made without a score between the random clicks and the scored ones; a step draws a
-    number in 0..more_clicks, 0 half of the time (ours: networks that answer the first clicks well by themselves learn
-    from later ones)."""
+    """Largest number of unscored corrections between the random clicks and the scored ones. Half of the steps make
+    none, the others draw a number in 1..more_clicks (ours: networks that answer first clicks well learn from later
+    ones)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RitmConfig(Record):
-    """Clicks made without gradient before the output that is scored (docs/PAPERS.md, RITM: training)."""
+    """Settings of RITM's clicks without gradient before the scored output (docs/PAPERS.md, RITM: training)."""
 
     called = "training.ritm"
 
     max_iterations: Count = 3
-    """Each step draws a number of such clicks in 0..max_iterations, one for the batch."""
+    """Largest number of clicks without gradient; each step draws one number in 0..max_iterations for the batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EmcConfig(Record):
-    """EMC-Click's batch-consistent number of corrections (docs/PAPERS.md, EMC-Click: training)."""
+    """Settings of EMC-Click's number of corrections, one for the batch (docs/PAPERS.md, EMC-Click: training)."""
 
     called = "training.emc"
 
     gamma: Annotated[float, AtLeast(0)] = 0.8
-    """Each further correction is this many times as likely as the one before."""
+    """Factor on the odds of each further correction."""
     max_iterations: Count = 23
+    """Largest number of corrections before the scored one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FocusConfig(Record):
-    """FocusCut's two views (docs/PAPERS.md, FocusCut: training)."""
+    """Settings of FocusCut's two views (docs/PAPERS.md, FocusCut: training)."""
 
     called = "training.focus"
 
     order: Literal["joint", "alternate"] = "joint"
-    """joint: both views in every step, as the public code; alternate: one after the other, as the paper says."""
+    """joint: both views in every step, as in the public code; alternate: the views in turn, as in the paper."""
     iterate_prob: Fraction = 0.7
-    """How often a further robot click is made before the global output that is scored."""
+    """Probability of each further robot click before the scored output of the global view."""
     max_iterations: Count = 3
-    """Most of them. Ours: published, they are made one an epoch, on the last epoch's prediction."""
+    """Largest number of such robot clicks in a step (ours: the published code makes one per epoch, on the last epoch's
+    prediction)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExemplarConfig(Record):
-    """Correcting all objects of a kind, one of which is given (docs/PAPERS.md, iCMFormer++: training)."""
+    """Settings of training on all objects of a category (docs/PAPERS.md, iCMFormer++: training)."""
 
     called = "training.exemplar"
 
     max_iterations: Count = 3
-    """Each step draws a number of clicks made without gradient in 0..max_iterations."""
+    """Largest number of clicks without gradient; each step draws a number in 0..max_iterations."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig(Record):
-    """The optimiser and its schedule."""
+    """Settings of the optimiser and of the learning rate's schedule."""
 
     called = "training.optimizer"
 
     name: Literal["adam", "adamw", "sgd"] = "adam"
-    """adam has its weight decay inside the gradient, as the papers; sgd its momentum 0.9 (FocusCut)."""
+    """Optimiser; adam adds weight decay to the gradient, as in the papers, and sgd has momentum 0.9 (FocusCut)."""
     lr: Factor = 5e-5
+    """Learning rate before warm-up, schedule and the factors below."""
     weight_decay: Annotated[float, AtLeast(0)] = 0.0
+    """Weight decay."""
     layer_decay: Factor | None = None
     """Layer-wise decay of the learning rate towards the input (0.75 in the public code); None: one rate."""
     layer_decay_public_bug: bool = False
-    """Repeat the public code's layer-wise decay, which forgets the clicks' embedding and so never trains it."""
+    """Reproduce a bug of the public code's layer-wise decay: the clicks' embedding is never trained."""
     backbone_factor: PartOfRate = 1.0
-    """Part of the rate for the pre-trained backbone of HRNet and SegFormer networks (0.1 in RITM and EMC-Click)."""
+    """Factor on the learning rate of the pre-trained backbone of HRNet and SegFormer networks (0.1 in RITM and
+    EMC-Click)."""
     fresh_factor: Factor = 1.0
-    """The rate of what a network has beside the weights that it started from is this many times as large (lite_s)."""
+    """Factor on the learning rate of layers that the starting checkpoint does not have (lite_s)."""
     fused: bool = True
-    """Update all parameters in one call where the device can (CUDA)."""
+    """Update all parameters in one kernel where the device supports it (CUDA)."""
     warmup_steps: Count = 0
     """Steps of linear warm-up."""
     schedule: Literal["constant", "cosine", "milestones", "exponential"] = "constant"
+    """Learning-rate schedule after warm-up."""
     milestones: tuple[PartOfRate, ...] = ()
     """Fractions of the run after which the rate is divided by 10 (schedule milestones)."""
     final_factor: PartOfRate = 0.01
-    """Part of the rate that is left at the end (schedule exponential)."""
+    """Factor on the rate at the end of the run (schedule exponential)."""
     max_grad_norm: Factor | None = None
+    """Norm to which gradients are clipped; None: no clipping."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig(Record):
-    """How to train: objective, length, optimiser, and how often to save."""
+    """Settings of the training loop: objective, length, optimiser, and how often to save."""
 
     called = "training"
 
     objective: str = "icl"
-    """One of OBJECTIVES: ritm, icl (the paper's form), icl_code (the public code's), emc, correction_only, focus,
-    exemplar."""
+    """Training objective, one of OBJECTIVES: ritm, icl (the paper's form), icl_code (the public code's form), emc,
+    correction_only, focus, exemplar."""
     icl: IclConfig = field(default_factory=IclConfig)
     ritm: RitmConfig = field(default_factory=RitmConfig)
     emc: EmcConfig = field(default_factory=EmcConfig)
     focus: FocusConfig = field(default_factory=FocusConfig)
     exemplar: ExemplarConfig = field(default_factory=ExemplarConfig)
     loss: Literal["nfl", "bce"] = "nfl"
-    """Normalised focal loss, or plain binary cross entropy (FocusCut)."""
+    """nfl: normalised focal loss; bce: binary cross entropy (FocusCut)."""
     ignore_border: Annotated[float, AtLeast(0), Below(0.5)] = 0.0
-    """Half the width of a band along the target's border that is not scored, as a part of the longer side: where
-    masks were drawn as polygons, pixels nearer than this are often wrong, and hard pixels weigh most. Clicks are drawn
-    on the whole target. 0: none."""
+    """Half the width of a band along the target's border that is not scored, as a fraction of the crop's longer side;
+    0: no band. Masks that were drawn as polygons are often wrong there, and the loss weighs hard pixels most. Clicks
+    are still drawn on the whole target."""
     freeze_encoder: bool = False
-    """Leave an image encoder that sees no click (SAM's family) as it is: it then runs once a step, however many
-    clicks."""
+    """Freeze an image encoder that sees no click (SAM's family). It then runs once per step, for all clicks."""
     freeze_layers: Count = 0
-    """Leave this many layers of a pre-trained backbone as they are, from the input on (`Network.layers`)."""
+    """Number of layers of a pre-trained backbone to freeze, counted from the input (`Network.layers`)."""
     quality_weight: Annotated[float, AtLeast(0)] = 1.0
-    """Weight of the error of a predicted IoU, where a network predicts one (SAM)."""
+    """Weight of the error of the predicted IoU, for networks that predict one (SAM)."""
     aux_weight: Annotated[float, AtLeast(0)] = 0.4
-    """Weight of the cross entropy of an aux head, where a network has one (RITM, EMC-Click on HRNet)."""
+    """Weight of the auxiliary head's cross entropy, for networks that have one (RITM, EMC-Click on HRNet)."""
     steps: Positive = 1000
+    """Steps of the optimiser in the whole run."""
     batch_size: Positive = 32
-    """Samples per step over all workers."""
+    """Samples per step, over all workers."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     precision: Precision = "fp32"
+    """Number format of the forward pass: fp32, or bf16 under autocast."""
     checkpoint_every: Positive = 200
     """Steps between checkpoints; the last step always writes one."""
     log_every: Positive = 10
+    """Steps between logged metrics."""
     pictures_every: Count = 500
-    """Steps between pictures of training samples, their clicks and answers; 0: none."""
+    """Steps between pictures of training samples with their clicks and predictions; 0: none."""
     seed: int = 0
+    """Seed of fresh weights and of the draws in each step; the data stream has `data.seed`."""
     accumulate: Positive = 1
-    """Parts that a worker cuts its samples of a step into, one after the other: less memory, the same gradients (but
-    for batch norms, which see a part at a time)."""
+    """Parts into which a worker cuts its samples of a step, to run one after another: less memory, the same gradients,
+    except that batch norms see one part at a time."""
     recompute: bool = False
-    """Compute blocks again in the backward pass instead of keeping their inner values: a third slower, far less
+    """Recompute the blocks' activations in the backward pass (gradient checkpointing): a third slower, far less
     memory."""
     compile: bool = False
-    """Compile the network (torch.compile): minutes at the start, faster steps."""
+    """Compile the network (torch.compile): takes minutes at the start, then steps are faster."""
     ema: Annotated[float, AtLeast(0), Below(1)] = 0.0
-    """Decay of a running average of the weights, which checkpoints then hold (0.999, say); 0: none."""
+    """Decay of a running average of the weights (such as 0.999), which checkpoints then hold; 0: no average."""
 
     def __post_init__(self) -> None:
         """Check the fields together."""
@@ -168,36 +178,41 @@ class TrainingConfig(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class ScalingConfig(Record):
-    """How many workers train, and how many make data."""
+    """Numbers and resources of the workers that train and of the actors that make data."""
 
     called = "scaling"
 
     workers: Positive = 1
-    """Training workers, one GPU each if `gpu`."""
+    """Training workers, each with one GPU if `gpu`."""
     max_workers: Count = 0
-    """Grow up to so many workers while the cluster has room, and shrink to `workers` where nodes are lost; 0: always
-    `workers`. The batch stays the same: each of these numbers must divide it."""
+    """Grow to this many workers while the cluster has room, and shrink to `workers` when nodes are lost; 0: always
+    `workers`. The batch size does not change, so every number of workers in between must divide it."""
     grow_every_s: Annotated[float, AtLeast(0)] = 60.0
-    """Seconds between looks for room for more workers (with max_workers); growing goes back to the last checkpoint."""
+    """Seconds between checks for room for more workers (with max_workers); growing restarts from the last
+    checkpoint."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
-    """ddp: every worker has the whole network; fsdp: parts of it and of the optimiser's state (ViT-H on small GPUs)."""
+    """ddp: every worker holds the whole network; fsdp: a shard of it and of the optimiser's state (ViT-H on small
+    GPUs)."""
     sync_batch_norm: bool = True
-    """Batch norms see the samples of all workers (on GPUs; on CPUs each has its own)."""
+    """Let batch norms see the samples of all workers (on GPUs; on CPUs each worker sees only its own)."""
     gpu: bool = False
+    """Train on GPUs, one per worker."""
     cpus_per_worker: Annotated[float, AtLeast(0)] = 1.0
+    """CPUs that a training worker reserves."""
     threads_per_worker: Count = 0
-    """Torch threads of a worker on a CPU; 0: the machine's cores divided by the workers."""
+    """Torch threads of a worker on a CPU; 0: the machine's cores divided by its workers."""
     data_actors: Positive = 2
     """Actors that make training samples."""
     max_data_actors: Count = 0
-    """As many of them may run while training waits for samples; 0: never more than data_actors."""
+    """Grow to this many data actors while training waits for samples; 0: always data_actors."""
     data_memory_mb: Count = 0
-    """Object store that finished samples may take while they wait; 0: as Ray decides (half of its store)."""
+    """Object store for finished samples that wait for training, in MiB; 0: Ray's choice (half of its store)."""
     cpus_per_data_actor: Annotated[float, AtLeast(0)] = 1.0
+    """CPUs that a data actor reserves."""
     nodes: str = ""
-    """Nodes that training workers run on: those that have a resource (NAME) or a label (KEY=VALUE); "": any."""
+    """Nodes for training workers: those with a resource (NAME) or a label (KEY=VALUE); "": any."""
     data_nodes: str = ""
-    """The same of the actors that make samples: augment, say, keeps them on the CPU workers of cluster.yaml."""
+    """Nodes for data actors, given the same way; "augment" selects the CPU workers of cluster.yaml."""
     max_failures: Count = 3
     """Times that training restarts from its last checkpoint after a worker or a node died."""
 
@@ -213,15 +228,18 @@ class ScalingConfig(Record):
 
     @property
     def worker_counts(self) -> range:
-        """How many workers there may be."""
+        """The numbers of workers that training may run with."""
         return range(self.workers, max(self.workers, self.max_workers) + 1)
 
     def check_batch(self, training: TrainingConfig) -> None:
-        """Raise InputError unless the batch divides among every number of workers, and theirs into parts; or for
-        settings that do not go together."""
+        """Check that the batch divides among every number of workers and into their parts.
+
+        Raises InputError if it does not, or for settings that cannot be combined.
+        """
         if training.compile and self.parallel == "fsdp":
             raise InputError(
-                "training.compile with scaling.parallel fsdp is untried: leave one of them out (ddp, or no compile)"
+                "training.compile with scaling.parallel fsdp is untested: use --scaling.parallel ddp or leave out "
+                "--training.compile"
             )
         for workers in self.worker_counts:
             if training.batch_size % (workers * training.accumulate):
@@ -231,7 +249,7 @@ class ScalingConfig(Record):
                 )
 
     def forwards_of_one(self, training: TrainingConfig) -> list[int]:
-        """Numbers of workers at which batch norms would see one sample at a time."""
+        """Return the numbers of workers at which batch norms would see a single sample."""
         together = self.gpu and self.sync_batch_norm
         return [
             workers
@@ -241,7 +259,7 @@ class ScalingConfig(Record):
 
     @property
     def data_pool(self) -> tuple[int, int]:
-        """The least and the most data actors."""
+        """The smallest and the largest number of data actors."""
         return self.data_actors, max(self.data_actors, self.max_data_actors)
 
     @property

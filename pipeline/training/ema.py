@@ -1,4 +1,4 @@
-"""A running average of the weights, which answers better than the last step's (Polyak averaging)."""
+"""A running average of the weights, which predicts better than the last step's weights (Polyak averaging)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class Ema:
-    """Averages of the parameters that learn; buffers (batch norms' statistics) are averages already."""
+    """Averages of the parameters that learn; buffers (statistics of batch norms) are averages already."""
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.average = get_ema_multi_avg_fn(decay)
@@ -22,7 +22,7 @@ class Ema:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Let the network hold the averages for a while, to be saved or asked."""
+        """Put the averages into the network while the block runs."""
         self._swap()
         try:
             yield
@@ -31,7 +31,7 @@ class Ema:
 
     @torch.no_grad()
     def load(self, weights: dict[str, Tensor]) -> None:
-        """Take the network's present values for the averages, and `weights` (by name) for its parameters."""
+        """Use the network's current values as the averages, then load `weights` (by name) into its parameters."""
         for name, parameter in self.parameters.items():
             self.averages[name].copy_(parameter)
             parameter.copy_(weights[name])

@@ -1,4 +1,4 @@
-"""No update that is not finite: the optimiser's own kernel refuses it where it can, else each step is looked at."""
+"""Refuse updates that are not finite: in the optimiser's kernel if it can, otherwise by a check at each step."""
 
 from typing import Any
 
@@ -7,11 +7,11 @@ from torch import Tensor
 
 
 class FiniteGuard:
-    """Stands before the optimiser.
+    """Keeps losses and gradients that are not finite from reaching the weights.
 
-    A fused optimiser takes `found_inf`, a tensor on its device, and leaves weights and moments as they are where it is
-    1: no step waits for the device then, and `check`, before anything is logged or saved, tells of the first bad step.
-    Any other optimiser is asked for step by step, which costs nothing on a CPU.
+    A fused optimiser takes `found_inf`, a tensor on its device, and changes neither weights nor moments if it is 1. So
+    no step waits for the device, and `check` reports the first bad step before anything is logged or saved. For any
+    other optimiser, each step is checked at once, which costs nothing on a CPU.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
@@ -20,9 +20,9 @@ class FiniteGuard:
         self._first: Tensor | None = None  # step, loss and norm of the first bad step; step -1: none
 
     def admit(self, step: int, loss: Tensor, norm: Tensor) -> None:
-        """Refuse the update that comes next if the loss or the gradient norm is no finite number.
+        """Refuse the next update if the loss or the gradient norm is not finite.
 
-        Raises FloatingPointError at once where the optimiser is not fused.
+        Raises FloatingPointError at once if the optimiser is not fused.
         """
         bad = ~(torch.isfinite(loss) & torch.isfinite(norm))
         if not self.deferred:
@@ -36,7 +36,7 @@ class FiniteGuard:
         self._first = torch.where(bad & (self._first[0] < 0), now, self._first)
 
     def check(self) -> None:
-        """Raise FloatingPointError if an update was refused since the start."""
+        """Raise FloatingPointError if any update has been refused."""
         if self._first is not None:
             step, loss, norm = self._first.tolist()
             if step >= 0:

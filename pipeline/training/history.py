@@ -1,4 +1,4 @@
-"""What a run has appended to its history and its validations, read back."""
+"""Read the lines that a run has appended to its history and its validations."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -8,7 +8,7 @@ from models.lines import lines_at
 
 
 def entries_of(lines: Iterable[str]) -> Iterator[dict[str, float]]:
-    """Read the entries of lines of JSON; a line that a killed worker left half-written is none."""
+    """Parse lines of JSON into entries; skip a line that a killed worker left incomplete."""
     for line in lines:
         try:
             entry = json.loads(line)
@@ -19,10 +19,10 @@ def entries_of(lines: Iterable[str]) -> Iterator[dict[str, float]]:
 
 
 def read_entries(place: str | Path) -> list[dict[str, float]]:
-    """Read the entries at a path or an address in order; there are none if nothing is there."""
+    """Read the entries at a path or an address, in order; empty if nothing is there."""
     return list(entries_of(lines_at(place).texts()))
 
 
 def read_history(place: str | Path) -> list[dict[str, float]]:
-    """Read a run's metrics by step; where a restart made steps again, the later entry counts."""
+    """Read a run's metrics, ordered by step; if a restart repeated a step, its later entry counts."""
     return [entry for _, entry in sorted({entry["step"]: entry for entry in read_entries(place)}.items())]

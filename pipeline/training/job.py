@@ -1,4 +1,4 @@
-"""What a run of training is, wherever it runs, and the network that it begins or goes on with. No Ray here."""
+"""The description of a training run, and the network that it starts or resumes with. Does not import Ray."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -21,7 +21,7 @@ HISTORY, PICTURES = "history.jsonl", "pictures"
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """All that a worker needs; travels by cloudpickle from the driver to the workers and stays inside the cluster."""
+    """All that a worker needs to train; sent by cloudpickle from the driver to the workers, within the cluster."""
 
     network: str
     network_options: dict[str, Any]
@@ -34,13 +34,13 @@ class Job:
     log: Callable[[int, dict[str, float]], None] | None = None
     """Called on rank 0 with (step, metrics)."""
     log_file: Callable[[Path], None] | None = None
-    """Called on rank 0 with each picture."""
+    """Called on rank 0 with the file of each picture."""
     watch: Callable[[str], AbstractContextManager[None]] | None = None
-    """Entered by the first worker of each machine while it trains, with the machine's name; "" where there is one."""
+    """Entered by each machine's first worker while it trains, with the machine's name ("" if there is only one)."""
 
 
 def restore(job: Job, folder: Path | None) -> tuple[Network, Record]:
-    """Load what a run that stopped left in `folder`; None: the weights that it starts from."""
+    """Load an interrupted run's network and record from `folder`; None: the weights that a new run starts from."""
     if folder is not None:
         network, description = checkpoints.load(folder, expected_network=job.network)
         return network, Record.read(folder, trained_on(description))
@@ -52,7 +52,7 @@ def restore(job: Job, folder: Path | None) -> tuple[Network, Record]:
 
 
 def origin(start_from: str | None) -> dict[str, str]:
-    """What a fine-tuned checkpoint says of the one it started from: its weights' SHA-256, and its licence if known."""
+    """Describe the checkpoint that a run started from: its weights' SHA-256, and its licence if known."""
     if start_from is None:
         return {}
     description = checkpoints.describe(start_from)

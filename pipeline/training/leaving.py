@@ -1,17 +1,18 @@
-"""When to write a checkpoint because a node is about to go away: at a step that all workers agree on. No Ray here."""
+"""Decide at which step all workers write a checkpoint because a node is about to leave. Does not import Ray."""
 
 import time
 from collections.abc import Callable, Collection
 
 EVERY_S = 2.0
-"""Seconds between looks. Ray learns of it every 5 s, and a look makes all workers wait for each other."""
+"""Seconds between checks. Ray polls for notices every 5 s, and at a check all workers wait for each other."""
 
 
 class Leaving:
-    """Asked after each step whether to write a checkpoint there: once for each node that is said to leave.
+    """Called after each step: returns true, once per node that is about to leave, if a checkpoint is due.
 
-    `ask` names those nodes and `agree` returns rank 0's number. Both wait for all workers and answer all of them the
-    same, so workers come to them at the same steps: rank 0 knows how fast steps are and says when the next look is.
+    `ask` returns these nodes and `agree` returns rank 0's number. Both wait for all workers and return the same on all
+    of them, so every worker must call them at the same steps: rank 0 measures the speed of steps and sets the step of
+    the next check.
     """
 
     def __init__(self, ask: Callable[[], Collection[str]], agree: Callable[[int], int]) -> None:
@@ -21,7 +22,7 @@ class Leaving:
         self.next = 0
 
     def __call__(self, step: int) -> bool:
-        """Look, if it is time to, and tell whether a node leaves that was not leaving before."""
+        """Check, if it is time to, and return whether a node is leaving that was not leaving before."""
         if step < self.next:
             return False
         named = set(self.ask())
@@ -36,5 +37,5 @@ class Leaving:
         if before is None:
             return 1
         num_steps, seconds = step - before[0], max(now - before[1], 1e-9)
-        # At the most twice as many as the last time: a few quick steps tell little of those to come.
+        # At most twice as many steps as last time: a few quick steps predict little.
         return max(1, min(int(EVERY_S / seconds * num_steps), 2 * num_steps))

@@ -1,6 +1,6 @@
-"""The training loop: torch only. Where batches come from and where metrics go is injected; Ray is not known here.
+"""The training loop, in plain torch: the caller passes in the batches and the functions that receive the metrics.
 
-Everything random in a step is a function of (seed, step, rank): a run that is interrupted and resumed draws the same.
+All random draws of a step are functions of (seed, step, rank), so a resumed run draws the same numbers.
 """
 
 import contextlib
@@ -29,12 +29,12 @@ from pipeline.training.recompute import recompute_blocks
 from pipeline.training.runner import Runner, freeze, rest
 
 STREAM, SHARED, OWN = 101, 102, 103
-"""Purposes of random numbers, so that no two uses share a sequence."""
+"""Purposes of random numbers, so that no two purposes share a sequence."""
 RAW = "raw"
 
 
 def prepare(network: Network, config: TrainingConfig) -> None:
-    """Make a network ready to train, before workers share it: what is frozen, recomputed or compiled."""
+    """Freeze, recompute and compile the network as configured, before it is distributed over workers."""
     freeze(frozen_parts(network, config))
     if config.recompute:
         recompute_blocks(network)
@@ -44,7 +44,7 @@ def prepare(network: Network, config: TrainingConfig) -> None:
 
 @dataclass
 class Trainer:
-    """A network with its optimiser and the step it is at; `module` is what is called: the network, or DDP around it.
+    """A network in training with its optimiser and step; `module` runs the forwards: the network, or DDP around it.
 
     The network is trained in its faster forms (models.fast).
     """
@@ -56,7 +56,7 @@ class Trainer:
     step: int = 0
     optimizer: torch.optim.Optimizer = field(init=False)
     writers: Any = None
-    """Process group of those who write shards of checkpoints, once there is one."""
+    """Process group for writing shards of checkpoints, created with the first of them."""
 
     def __post_init__(self) -> None:
         self.objective = lookup("objective", self.config.objective, OBJECTIVES)
@@ -72,8 +72,9 @@ class Trainer:
     def train_step(self, batch: TrainingBatch) -> dict[str, float | Tensor]:
         """Make one step and return its metrics: loss (sum of the terms), IoU of the last output, gradient norm, rate.
 
-        Numbers that the device has are tensors: nobody waits for it until `float` reads one. A loss or a gradient that
-        is not finite is never applied; it raises here, or with a fused optimiser in `fit` before anything is saved.
+        Numbers that are on the device stay tensors, so that no step waits for the device until `float` reads one. A
+        loss or gradient that is not finite is never applied: it raises FloatingPointError here, or with a fused
+        optimiser in `fit` before anything is saved.
         """
         config, seed = self.config, self.config.seed
         self.module.train()
@@ -88,11 +89,11 @@ class Trainer:
         device = batch.target.device
         loss, iou = torch.zeros((), device=device), torch.zeros((), device=device)
         for place, part in enumerate(batch.parts(config.accumulate), start=1):
-            # Anew for each part: what workers share, the parts of a step share too.
+            # Created again for each part: parts of a step draw the same shared numbers, as workers do.
             shared = rng_for(seed, self.step, SHARED)
             num_terms, terms = self.objective.terms(self.runner, part, config, shared, own)
             for number in range(1, num_terms + 1):
-                # Gradients add up over terms and parts; workers exchange them once, with the last.
+                # Gradients add up over terms and parts; workers exchange them once, with the last term.
                 with exchanging(self.module, place == config.accumulate and number == num_terms):
                     term = next(terms) / config.accumulate
                     term.backward()
@@ -110,7 +111,7 @@ class Trainer:
         return metrics
 
     def _iou(self, batch: TrainingBatch) -> Tensor:
-        """Mean IoU of the last output with its target: the global view's, or the close-up's."""
+        """Return the mean IoU of the last output with the target of its view, global or close-up."""
         logits, target = self.runner.last, batch.target
         assert logits is not None
         if batch.focus is not None and self.runner.shown[0] is batch.focus.image:
@@ -121,7 +122,7 @@ class Trainer:
         return (both / either.clamp(min=1)).mean()
 
     def state_tensors(self) -> dict[str, Tensor]:
-        """Flatten the optimiser's tensors, "<parameter number>.<name>", and weights that are beside their averages."""
+        """Return the optimiser's tensors as "<parameter number>.<name>", and with averaging also the raw weights."""
         tensors = {
             f"{number}.{name}": value
             for number, state in self.optimizer.state_dict()["state"].items()
@@ -129,12 +130,12 @@ class Trainer:
             if isinstance(value, Tensor)
         }
         if self.ema is not None:
-            # The checkpoint's own weights are the averages.
+            # The checkpoint itself holds the averages.
             tensors |= {f"{RAW}.{name}": parameter.detach() for name, parameter in self.ema.parameters.items()}
         return tensors
 
     def load_state_tensors(self, tensors: dict[str, Tensor], step: int) -> None:
-        """Undo `state_tensors`, on a network that holds what `averaged` showed, and continue at `step`."""
+        """Load what `state_tensors` returned and continue at `step`; with averaging, the network holds the averages."""
         state = self.optimizer.state_dict()
         state["state"] = {}
         raw = {key.removeprefix(f"{RAW}."): value for key, value in tensors.items() if key.startswith(f"{RAW}.")}
@@ -149,7 +150,7 @@ class Trainer:
         self.step = step
 
     def sheet(self, batch: TrainingBatch) -> np.ndarray:
-        """Draw the samples of the last forward of the last step."""
+        """Draw the samples of the last step's last forward."""
         from pipeline.training.pictures import training_sheet
 
         part = batch.parts(self.config.accumulate)[-1]
@@ -161,7 +162,7 @@ class Trainer:
         return training_sheet(image, target, clicks, self.runner.last, f"step {self.step}")
 
     def averaged(self) -> AbstractContextManager[None]:
-        """Let the network hold what a checkpoint shall: the averages, if there are any."""
+        """Put the averaged weights, if there are any, into the network while the block runs, to save a checkpoint."""
         return contextlib.nullcontext() if self.ema is None else self.ema.in_place()
 
 
@@ -173,12 +174,13 @@ def fit(
     on_picture: Callable[[int, np.ndarray], None] | None = None,
     leaving: Callable[[int], bool] = lambda step: False,
 ) -> None:
-    """Train until `config.steps`.
+    """Train until `config.steps`, calling the given functions after steps.
 
-    `on_step(step, metrics)` every `log_every` steps and at the last, with means since the last call, images per second
-    and the share of time spent waiting for data; `on_checkpoint(step, metrics)` every `checkpoint_every` steps and at
-    the last, and where `leaving(step)` answers true: if it answers true, training ends there. `on_picture(step, sheet)`
-    every `pictures_every` steps and at the first, with a contact sheet of the step's samples, uint8 RGB.
+    `on_step(step, metrics)` is called every `log_every` steps and with each checkpoint; the metrics are means since the
+    last call, images per second, and the share of time spent waiting for data. `on_checkpoint(step, metrics)` is called
+    every `checkpoint_every` steps, at the last step, and when `leaving(step)` returns true; if it returns true itself,
+    training ends there. `on_picture(step, sheet)` is called at the first step and every `pictures_every` steps, with a
+    contact sheet of the step's samples, uint8 RGB.
     """
     config = trainer.config
     sums: dict[str, float | Tensor] = {}

@@ -1,4 +1,4 @@
-"""The optimiser, its parameter groups, and the learning rate as a function of the step."""
+"""The optimiser, its parameter groups, and the learning rate's schedule."""
 
 import math
 from typing import Any
@@ -13,17 +13,18 @@ from pipeline.training.config import OptimizerConfig
 def layerwise_groups(
     network: Network, base_lr: float, weight_decay: float, layer_decay: float, *, freeze_coords: bool = False
 ) -> list[dict[str, Any]]:
-    """Group a network's parameters by depth: the nearer the input, the smaller the rate (docs/PAPERS.md, SimpleClick).
+    """Group a network's parameters by depth: the nearer to the input, the smaller the learning rate.
 
-    Rate: base_lr * layer_decay^(n - 1 - i) for layer i of n (`Network.layers`); what is in no layer gets the base rate.
-    Weight decay spares 1-D tensors and positional embeddings of layers. `freeze_coords`: the public code forgets the
-    clicks' embedding in this mode, which freezes it; ours trains it unless asked not to.
+    Layer i of n (`Network.layers`) has the rate base_lr * layer_decay^(n - 1 - i); parameters outside of layers have
+    base_lr. In layers, 1-D tensors and positional embeddings have no weight decay. `freeze_coords` reproduces the
+    public code, which leaves the clicks' embedding out of all groups and so never trains it (docs/PAPERS.md, RITM:
+    recipes).
     """
     layers = network.layers()
     if not layers:
         raise InputError(
-            "optimizer.layer_decay: expected a network whose backbone is a row of layers (simpleclick_*, "
-            "icmformer*_vit_*, emc_vit_*, sam_*, sam2_*, mobile_sam, lite_*)"
+            f"optimizer.layer_decay with {network.name or type(network).__name__}: expected a network whose backbone "
+            "is a sequence of layers (simpleclick_*, icmformer*_vit_*, emc_vit_*, sam_*, sam2_*, mobile_sam, lite_*)"
         )
     positions = set(network.positions())
     frozen = {p for part in network.click_embedding() for p in part.parameters()} if freeze_coords else set()
@@ -43,9 +44,9 @@ def layerwise_groups(
 
 
 def backbone_groups(network: Network, config: OptimizerConfig) -> list[dict[str, Any]]:
-    """Group the parameters that learn: the pre-trained backbone's by a part of the rate, and all others.
+    """Group the parameters that learn into the pre-trained backbone, with a reduced rate, and all others.
 
-    Raises InputError for a network that names no such backbone (`Network.pretrained_parts`).
+    Raises InputError for a network without such a backbone (`Network.pretrained_parts`).
     """
     part = config.backbone_factor
     if config.fresh_factor != 1:
@@ -55,8 +56,8 @@ def backbone_groups(network: Network, config: OptimizerConfig) -> list[dict[str,
     pretrained = {parameter for whole in network.pretrained_parts() for parameter in whole.parameters()}
     if not pretrained:
         raise InputError(
-            f"optimizer.backbone_factor {part}: expected a network on HRNet or SegFormer (ritm_*, emc_hrnet*, "
-            "emc_segformer_*); for a plain ViT there is optimizer.layer_decay"
+            f"optimizer.backbone_factor {part} with {network.name or type(network).__name__}: expected a network on "
+            "HRNet or SegFormer (ritm_*, emc_hrnet*, emc_segformer_*); use optimizer.layer_decay for a plain ViT"
         )
     learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
     groups = [
@@ -67,13 +68,13 @@ def backbone_groups(network: Network, config: OptimizerConfig) -> list[dict[str,
 
 
 def fresh_groups(network: Network, config: OptimizerConfig) -> list[dict[str, Any]]:
-    """Group the parameters that learn: those that no checkpoint brings (`Network.fresh`), and all others."""
+    """Group the parameters that learn into those that start fresh (`Network.fresh`) and all others."""
     learning = [(name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad]
     fresh = [p for name, p in learning if name.startswith(tuple(network.fresh()))]
     if not fresh or config.backbone_factor != 1:
         raise InputError(
-            f"optimizer.fresh_factor {config.fresh_factor}: expected a network with parts beside the weights that it "
-            "starts from (lite_*), and no backbone_factor"
+            f"optimizer.fresh_factor {config.fresh_factor}: expected a network with layers that its starting "
+            "checkpoint does not have (lite_*), and no optimizer.backbone_factor"
         )
     known = [p for name, p in learning if not name.startswith(tuple(network.fresh()))]
     groups = [{"params": known, "lr": config.lr}, {"params": fresh, "lr": config.lr * config.fresh_factor}]
@@ -81,10 +82,12 @@ def fresh_groups(network: Network, config: OptimizerConfig) -> list[dict[str, An
 
 
 def make_optimizer(network: Network, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """Adam with betas (.9, .999), eps 1e-8 and weight decay inside the gradient, as in the papers; or another."""
+    """Make the optimiser: by default Adam with betas (.9, .999), eps 1e-8 and weight decay added to the gradient."""
     if config.layer_decay is not None:
         if config.backbone_factor != 1:
-            raise InputError("optimizer: layer_decay and backbone_factor both set the backbone's rates: give one")
+            raise InputError(
+                "optimizer.layer_decay and optimizer.backbone_factor both set the backbone's rate: give only one"
+            )
         freeze = config.layer_decay_public_bug
         groups = layerwise_groups(network, config.lr, config.weight_decay, config.layer_decay, freeze_coords=freeze)
         for group in groups:
@@ -107,7 +110,7 @@ def make_optimizer(network: Network, config: OptimizerConfig) -> torch.optim.Opt
 
 
 def rate_factor(config: OptimizerConfig, step: int, num_steps: int) -> float:
-    """Factor on every group's rate at `step` (from 0): warm-up times schedule."""
+    """Return the factor on every group's rate at `step` (from 0): warm-up times schedule."""
     warmup = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
     done = step / num_steps
     match config.schedule:

@@ -1,4 +1,4 @@
-"""How several workers share a network: each with a whole one (DDP), or each with a part of every block (FSDP2)."""
+"""Distribute a network over workers: a full copy on each (DDP), or a shard of every block (FSDP2)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,17 +19,17 @@ Parallel: TypeAlias = Literal["ddp", "fsdp"]
 
 
 def share(network: Network, kind: Parallel, precision: Precision = "fp32") -> nn.Module:
-    """Wrap a network for the process group of the moment; without one, or alone in it, it stays as it is.
+    """Wrap a network for the current process group; without a group, or with DDP for one worker, return it unchanged.
 
-    The network is on its device and what is frozen is frozen. FSDP shards it in place and returns it.
+    The network must be on its device and its frozen parts frozen. FSDP shards it in place and returns it.
     """
     if not dist.is_initialized() or (dist.get_world_size() == 1 and kind == "ddp"):
         return network
     device = next(network.parameters()).device
     if kind == "fsdp":
         return shard(network, device, precision)
-    # Buffers are shared once a step (`share_buffers`), not in each of its forwards. Looking for parameters without
-    # gradient is a walk through the graph of each forward.
+    # Buffers are shared once per step (`share_buffers`), not in each of its forwards. A search for unused parameters
+    # walks through the graph of each forward, so it runs only if there may be some.
     return DistributedDataParallel(
         network,
         device_ids=[device] if device.type == "cuda" else None,
@@ -39,14 +39,14 @@ def share(network: Network, kind: Parallel, precision: Precision = "fp32") -> nn
 
 
 def may_leave_out(network: Network) -> bool:
-    """Whether a step may leave parameters that learn without gradient; the objective has frozen what shall not."""
+    """Whether a step may leave some learning parameters without gradient; frozen parts must be frozen already."""
     return any(parameter.requires_grad for part in network.conditional() for parameter in part.parameters())
 
 
 def synchronise_norms(network: Network) -> Network:
-    """Let batch norms see the samples of all workers (EMC-Click, section 4.1); only GPUs can.
+    """Let batch norms see the samples of all workers (EMC-Click, section 4.1), on GPUs only.
 
-    Names of tensors stay as they are. Returns the network itself where it has no batch norms or there is one worker.
+    Names of tensors do not change. Returns the network unchanged on a CPU or with one worker.
     """
     alone = not dist.is_initialized() or dist.get_world_size() == 1
     if alone or not next(network.parameters()).is_cuda:
@@ -55,18 +55,18 @@ def synchronise_norms(network: Network) -> Network:
 
 
 def with_synchronised_norms(network: Network) -> Network:
-    """Exchange each batch norm for torch's synchronised one, with the same parameters and statistics."""
+    """Replace each batch norm with torch's synchronised one, with the same parameters and statistics."""
     return cast(Network, nn.SyncBatchNorm.convert_sync_batchnorm(network))
 
 
 def running_statistics(network: nn.Module) -> list[Tensor]:
-    """What each worker's batch norms have learned from its own samples."""
+    """Return the running means and variances of the batch norms, which each worker updates with its own samples."""
     norms = [part for part in network.modules() if isinstance(part, nn.BatchNorm2d | nn.SyncBatchNorm)]
     return [s for norm in norms for s in (norm.running_mean, norm.running_var) if s is not None]
 
 
 def share_buffers(buffers: list[Tensor]) -> None:
-    """Give all workers those of rank 0, which is who writes checkpoints: a run that goes on from one is the same."""
+    """Copy rank 0's buffers to all workers: rank 0 writes the checkpoints, so a resumed run is the same."""
     if not buffers or not dist.is_initialized() or dist.get_world_size() == 1:
         return
     flat = torch.cat([buffer.flatten() for buffer in buffers])
@@ -77,7 +77,7 @@ def share_buffers(buffers: list[Tensor]) -> None:
 
 @contextmanager
 def exchanging(module: nn.Module, yes: bool) -> Iterator[None]:
-    """Exchange gradients with the other workers in the backward passes of the block, or let them add up."""
+    """In the block's backward passes, exchange gradients with the other workers (`yes`) or only add them up."""
     if isinstance(module, FSDPModule):
         module.set_requires_gradient_sync(yes)
         yield
@@ -89,5 +89,5 @@ def exchanging(module: nn.Module, yes: bool) -> Iterator[None]:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """Gather a tensor that workers hold in parts; all of them must ask."""
+    """Gather a tensor that is sharded over workers; all of them must call this."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

@@ -1,4 +1,4 @@
-"""Pictures of what training sees: samples with the clicks of the last forward, its answer and the target."""
+"""Pictures of training samples with the clicks of the last forward, its predicted mask and the target."""
 
 from collections.abc import Sequence
 
@@ -14,9 +14,10 @@ from pipeline.drawing.sheet import Group, Shot, draw_sheet
 def training_sheet(
     image: Tensor, target: Tensor, clicks: ClickBatch, logits: Tensor, note: str, *, most: int = 8
 ) -> np.ndarray:
-    """Draw a contact sheet, uint8 RGB, of the first samples of a batch: answer tinted, target outlined, clicks as dots.
+    """Draw a contact sheet, uint8 RGB, of a batch's first `most` samples.
 
-    `image` (b, 3, h, w) in 0..1, `target` and `logits` (b, 1, h, w).
+    The predicted mask is tinted, the target outlined, clicks are dots. `image` is (b, 3, h, w) in 0..1; `target` and
+    `logits` are (b, 1, h, w).
     """
     shots = [_shot(image[i], target[i, 0], _of(clicks, i), logits[i, 0]) for i in range(min(most, len(image)))]
     return draw_sheet([Group(heading="Training samples", note=note, shots=shots)], columns=4)
@@ -39,5 +40,5 @@ def _shot(image: Tensor, target: Tensor, clicks: Sequence[tuple[int, int, bool]]
     signs = [positive for *_, positive in clicks]
     return Shot(
         picture=picture,
-        lines=(f"IoU {both / max(1, either):.2f}", f"{sum(signs)} clicks on it, {len(signs) - sum(signs)} outside"),
+        lines=(f"IoU {both / max(1, either):.2f}", f"{sum(signs)} positive, {len(signs) - sum(signs)} negative clicks"),
     )

@@ -1,8 +1,8 @@
-"""Training under Ray Train: `train` runs in the driver, `_worker` in each worker, `_stream` in Train's controller.
+"""Train on Ray Train: `train` runs in the driver, `_worker` in each worker, `_stream` in Train's controller.
 
-A worker that dies brings all workers back to the last *persisted* checkpoint; the stream goes on after the samples
-that checkpoint has used. Steps since then are made again, with the same random numbers. Where Ray says beforehand that
-a node goes away, all workers write a checkpoint at once.
+If a worker dies, all workers restart from the last *persisted* checkpoint, and the stream resumes after the samples
+that this checkpoint has used. Later steps are repeated with the same random numbers. If Ray announces that a node is
+about to leave, all workers write a checkpoint at once.
 """
 
 import contextlib
@@ -47,21 +47,21 @@ RUN = "train"
 
 
 def train(job: Job, reader: Reader, items: Sequence[Item], *, mailbox: str = "") -> str | Path:
-    """Train and return the place of the final checkpoint; continues a run that `job.storage` holds already.
+    """Train and return the path or address of the final checkpoint; resumes the run that `job.storage` holds, if any.
 
-    `job.storage`: a path that all nodes share, or an address (s3://BUCKET/FOLDER). `mailbox`: a name under which
-    others ask the run to end at its next checkpoint (`Refusals(mailbox).ask_to_end()`).
+    `job.storage`: a path that all nodes share, or an address (s3://BUCKET/FOLDER). `mailbox`: a name by which other
+    processes can end the run at its next checkpoint (`Refusals(mailbox).ask_to_end()`).
     """
     job.scaling.check_batch(job.training)
     with collecting(mailbox) as refusals:
         try:
             result = _trainer(job, reader, items, refusals).fit()
         except ray.train.ControllerError as error:
-            if isinstance(error.controller_failure, OSError):  # it keeps its list of checkpoints there
+            if isinstance(error.controller_failure, OSError):  # the controller keeps its list of checkpoints there
                 where = Storage(job.storage).path()
                 raise InputError(f"{where} cannot be written: {error.controller_failure}; {RETRY}") from error
             raise
-        except SystemExit:  # Ray Train's own end after Ctrl-C
+        except SystemExit:  # Ray Train exits this way after Ctrl-C
             raise KeyboardInterrupt from None
     if result.checkpoint is None:
         raise RuntimeError(f"training ended without a checkpoint: see the logs under {job.storage}")
@@ -70,7 +70,7 @@ def train(job: Job, reader: Reader, items: Sequence[Item], *, mailbox: str = "")
 
 def _trainer(job: Job, reader: Reader, items: Sequence[Item], refusals: Refusals) -> "ray.train.torch.TorchTrainer":
     scaling = job.scaling
-    # Of a path Ray sees for itself whether all nodes share it; addresses may have settings that it does not know.
+    # Ray checks by itself whether all nodes share a path; addresses may have settings that it does not know.
     filesystem, path = Storage(job.storage).arrow if is_address(job.storage) else (None, job.storage)
     place = placed(scaling.nodes)
     resources = {"CPU": scaling.cpus_per_worker} | ({"GPU": 1} if scaling.gpu else {}) | place.get("resources", {})
@@ -91,7 +91,7 @@ def _trainer(job: Job, reader: Reader, items: Sequence[Item], refusals: Refusals
             name=RUN,
             storage_path=path,
             storage_filesystem=filesystem,
-            # Preempted nodes are no failures, however many they are.
+            # Preempted nodes never count as failures.
             failure_config=ray.train.FailureConfig(max_failures=scaling.max_failures, max_preemption_failures=-1),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
         ),
@@ -99,12 +99,12 @@ def _trainer(job: Job, reader: Reader, items: Sequence[Item], refusals: Refusals
 
 
 def _backend(scaling: ScalingConfig) -> str | None:
-    """Name the process group; shards are written from the CPU's side, so that FSDP on GPUs needs both."""
+    """Return the process group's backends: FSDP on GPUs needs gloo too, because shards are written from the CPU."""
     return "cpu:gloo,cuda:nccl" if scaling.gpu and scaling.parallel == "fsdp" else None
 
 
 def _stream(job: Job, reader: Reader, items: Sequence[Item], refusals: Refusals) -> "ray.data.Dataset":
-    """Build what is left of the stream, from the last persisted checkpoint's position on."""
+    """Build the rest of the stream, from the position of the last persisted checkpoint on."""
     with refusals.refusing(final=True):
         return dataset(
             reader,
@@ -124,16 +124,16 @@ def _windows_left(job: Job, items: Sequence[Item]) -> range:
     order = Order.of(items, job.data.window_size, job.data.seed)
     first = order.window_number(position.below)
     num_samples = (job.training.steps - done) * job.training.batch_size + len(position.beyond)
-    # Whole windows, and a few to spare: splits among workers may be uneven by a window.
+    # Whole windows and a few spare ones: shares of workers may differ by a window.
     last = order.window_number(position.below + num_samples) + 1 + job.scaling.worker_counts[-1]
     return range(first, last + 1)
 
 
 def _persisted_position(storage: str) -> tuple[StreamPosition, int]:
-    """Where the checkpoint stands that Ray Train will resume from: its position in the stream and its step.
+    """Return the stream position and the step of the checkpoint that Ray Train will resume from.
 
-    If Train's list of them cannot be read the stream starts at the beginning and the workers skip what was used:
-    slower, never wrong.
+    If Train's list of checkpoints cannot be read, the stream starts at the beginning and the workers skip the samples
+    that were used: slower, but never wrong.
     """
     found = _newest(storage)
     if found is None:
@@ -142,13 +142,13 @@ def _persisted_position(storage: str) -> tuple[StreamPosition, int]:
 
 
 def newest_checkpoint(storage: str | Path) -> tuple[str | Path, int] | None:
-    """Find the newest persisted checkpoint of a run and its step; it may be gone a moment later."""
+    """Find the newest persisted checkpoint of a run and its step; training may delete it at any time."""
     found = _newest(storage)
     return None if found is None else (found[0], int(found[1]["step"]))
 
 
 def _newest(storage: str | Path) -> tuple[str | Path, dict[str, Any]] | None:
-    """Read the newest entry of Train's own list of persisted checkpoints, and its progress."""
+    """Read the newest entry of Ray Train's list of persisted checkpoints, and its progress."""
     filesystem, path = Storage(str(storage)).arrow
     try:
         checkpoint = ray.train.Result.from_path(f"{path}/{RUN}", storage_filesystem=filesystem).checkpoint
@@ -161,13 +161,13 @@ def _newest(storage: str | Path) -> tuple[str | Path, dict[str, Any]] | None:
 
 
 def _place(storage: str | Path, checkpoint: "ray.train.Checkpoint") -> str | Path:
-    """Where a checkpoint of the run lies: a path, or an address as that of the run."""
+    """Return the location of one of the run's checkpoints: a path, or an address if the run has one."""
     path = Path(checkpoint.path)
     return joined(storage, f"{RUN}/{path.name}") if is_address(storage) else path
 
 
 def _worker(params: dict[str, Any]) -> None:
-    """Train in one worker; where a retry would only fail again, leave the reason for the driver."""
+    """Train in one worker; if a retry would only fail again, leave the reason for the driver."""
     job: Job = params["job"]
     refusals: Refusals = params["refusals"]
     if refusals.newest(final=True) is not None:
@@ -175,12 +175,12 @@ def _worker(params: dict[str, Any]) -> None:
     try:
         _train(job, refusals)
     except Exception as error:
-        # What a data actor raised comes as a kind of InputError that Ray makes, with a traceback for a message.
+        # Ray wraps a data actor's error in its own subclass of InputError, whose message is a traceback.
         own = type(error) in (FloatingPointError, InputError)
         reason = error if own else refusals.newest() or find_input_error(error)
         if reason is not None:
             refusals.leave(reason, final=True)
-        # Raised all the same: the other workers may be waiting for this one.
+        # Raise it as well: the other workers may be waiting for this one.
         raise
 
 
@@ -198,7 +198,7 @@ def _train(job: Job, refusals: Refusals) -> None:
 
 
 def _watched(job: Job) -> contextlib.AbstractContextManager[None]:
-    """Watch this machine for the run, once a machine."""
+    """Run `job.watch` in the first worker of each machine."""
     context = ray.train.get_context()
     if job.watch is None or context.get_local_rank():
         return contextlib.nullcontext()
@@ -228,31 +228,31 @@ def _train_from(job: Job, refusals: Refusals, folder: Path | None, device: torch
 
 
 def _nodes_that_leave() -> list[str]:
-    """Nodes of this run's workers that Ray was told will be taken away (`ray drain-node`, a cloud's notice)."""
+    """Return the nodes of this run's workers that are about to leave (`ray drain-node`, a cloud's notice)."""
     info = ray.train.get_preemption_info()
     return [] if info is None else info.preempted_node_ids
 
 
 class _Progress:
-    """What the workers have used so far; rank 0 logs and writes checkpoints."""
+    """Counts what the workers have used; rank 0 logs and writes checkpoints."""
 
     def __init__(self, job: Job, refusals: Refusals, trainer: Trainer, rank: int, world: int, record: Record) -> None:
         self.job, self.refusals, self.trainer, self.rank, self.world = job, refusals, trainer, rank, world
         self.storage = Storage(job.storage)
         self.history = lines_at(joined(job.storage, HISTORY))
         self.record, self.used = record, Used()
-        self.logged = 0, 0  # of `used`: samples, and those without an object, when it was last logged
+        self.logged = 0, 0  # counts of `used` at the last log: samples, and those without an object
         self.unsettled: tuple[Future[Any], Path, dict[str, float]] | None = None
         self.leaving = Leaving(_nodes_that_leave, ray.train.collective.broadcast_from_rank_zero)
 
     def watch(self, batches: Any, device: torch.device) -> Iterator[TrainingBatch]:
-        """Note which samples are used, and put them on the device."""
+        """Record which samples are used, and move them to the device."""
         for columns in batches:
             self.used.note(columns)
             yield to_device(columns, device)
 
     def on_step(self, step: int, metrics: dict[str, float]) -> None:
-        """Log, and append to the history that the driver shows, on rank 0."""
+        """On rank 0, log the metrics and append them to the history that the driver shows."""
         self.settle()
         if self.rank:
             return
@@ -264,7 +264,7 @@ class _Progress:
         self.history.append({"step": step, "samples": num, **metrics})
 
     def on_checkpoint(self, step: int, metrics: dict[str, float]) -> bool:
-        """Gather what all workers have used and report; rank 0 brings the checkpoint. Tells whether to end here."""
+        """Gather what all workers have used and report a checkpoint; returns whether training ends here."""
         ends = not self.rank and self.refusals.ends()
         self.history.flush()
         gathered: list[Any] = [(self.used, ends)]
@@ -288,12 +288,12 @@ class _Progress:
             self._report(folder, metrics, has_part=not self.rank)
         else:
             self.unsettled = future, folder, metrics
-            if self.leaving.known:  # there may be no step that logs before a node is gone
+            if self.leaving.known:  # report it now: the node may be gone before the next step that logs
                 self.settle()
         return ends
 
     def settle(self) -> None:
-        """Report a checkpoint that was still being written; all workers come here at the same steps."""
+        """Report a checkpoint that was still being written; all workers call this at the same steps."""
         if self.unsettled is not None:
             future, folder, metrics = self.unsettled
             self.unsettled = None
@@ -301,7 +301,7 @@ class _Progress:
             self._report(folder, metrics, has_part=True)
 
     def _report(self, folder: Path, metrics: dict[str, float], *, has_part: bool) -> None:
-        """Report, and let the checkpoint go to the storage in the background while training goes on."""
+        """Report the checkpoint; it is uploaded to the storage in the background while training continues."""
         if not has_part:
             shutil.rmtree(folder)
         ray.train.report(
@@ -309,11 +309,11 @@ class _Progress:
             checkpoint=ray.train.Checkpoint.from_directory(folder) if has_part else None,
             checkpoint_upload_mode=CheckpointUploadMode.ASYNC,
             checkpoint_upload_fn=self._upload,
-            delete_local_checkpoint_after_upload=False,  # `_upload` does it, also where it fails
+            delete_local_checkpoint_after_upload=False,  # `_upload` deletes it, even if it fails
         )
 
     def _upload(self, checkpoint: "ray.train.Checkpoint", name: str) -> "ray.train.Checkpoint":
-        """Copy a worker's part of a checkpoint to the run; what cannot be written is the end of the run."""
+        """Copy a worker's part of a checkpoint to the storage; if that fails, the run ends."""
         filesystem, path = self.storage.arrow
         target = f"{path}/{RUN}/{name}"
         try:
@@ -330,7 +330,7 @@ class _Progress:
         return ray.train.Checkpoint(target, filesystem)
 
     def on_picture(self, step: int, sheet: np.ndarray) -> None:
-        """Keep a picture of training samples, and show it to the tracker."""
+        """Write a picture of training samples to the storage, and pass it to `job.log_file`."""
         name = f"step-{step:07d}.jpg"
         data = encoded(name, sheet, quality=88)
         self.storage.write(f"{PICTURES}/{name}", data)
@@ -341,10 +341,9 @@ class _Progress:
 
 
 def with_small_cluster(scaling: ScalingConfig, num_cpus: float) -> ScalingConfig:
-    """Fit the reservations into a small machine: a training worker and its data actors must all find CPUs.
+    """Reduce the CPU reservations to fit a small machine, so that training workers and data actors can all start.
 
-    On 2 cores: half a core reserved by each training worker, the rest but a reserve shared by the data actors. These
-    are reservations only; they do not slow anything down.
+    Workers and actors then reserve about 40 % of the CPUs each. Reservations do not slow anything down.
     """
     actors = scaling.data_pool[1]
     wanted = scaling.workers * scaling.cpus_per_worker + actors * scaling.cpus_per_data_actor

@@ -1,4 +1,4 @@
-"""Gradient checkpointing: a block's inner values are computed again in the backward pass instead of being kept."""
+"""Gradient checkpointing: a block's activations are recomputed in the backward pass instead of being kept."""
 
 from functools import partial
 from typing import Any
@@ -11,16 +11,16 @@ from models.networks.base import Network
 
 
 def recompute_blocks(network: Network) -> int:
-    """Make the blocks of a network forget their inner values; returns how many blocks that are.
+    """Let a network's blocks recompute their activations; returns the number of these blocks.
 
-    Blocks with a batch norm keep them: computing one again would count its batch twice. Raises InputError for a
-    network without any other block (HRNet).
+    Blocks with a batch norm keep their activations, because a second forward would count the batch twice. Raises
+    InputError for a network that has no other blocks (HRNet).
     """
     blocks = [block for block in network.blocks() if not has_batch_norm(block)]
     if not blocks:
         raise InputError(
-            f"training.recompute: {type(network).__name__} has no block without batch norm, so nothing can be computed "
-            "again: leave the flag out, or lower training.batch_size, or raise training.accumulate"
+            f"training.recompute: {type(network).__name__} has no block without batch norm, so nothing can be "
+            "recomputed: leave the flag out, lower training.batch_size or raise training.accumulate"
         )
     for block in blocks:
         block.forward = partial(_forward, block.forward)

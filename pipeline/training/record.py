@@ -1,4 +1,4 @@
-"""What a run has used: which samples, how many of them showed no object, which photos, and what it had to refuse."""
+"""Record what a run has used: samples, how many of them show no object, photos, and the items that were refused."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from pipeline.data.rows import Batch
 
 PROGRESS, PHOTOS = "progress.json", "photos.json"
 MAX_NAMED = 1000
-"""Refused items that are named; all are counted."""
+"""Most refused items that are listed by name; all of them are counted."""
 
 
 @dataclass
@@ -25,12 +25,12 @@ class Used:
     without_object: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     photos: dict[str, int] = field(default_factory=dict)
-    """Fingerprints by items."""
+    """Fingerprints of photos, by item."""
     fingerprints: set[int] = field(default_factory=set)
-    """Of these, and of what was pasted into them."""
+    """Fingerprints of these photos, and of those pasted into them."""
 
     def note(self, columns: Batch) -> None:
-        """Take in a batch of the stream's columns (pipeline/data/rows.py)."""
+        """Add a batch of the stream's columns (pipeline/data/rows.py)."""
         self.indices += columns["index"].tolist()
         masks = columns["object_mask"]
         self.without_object += int(np.count_nonzero(masks.reshape(len(masks), -1).max(1) == 0))
@@ -43,9 +43,9 @@ class Used:
 
 @dataclass
 class Record:
-    """The samples of all workers since the run began, whatever was restarted; `samples` counts them.
+    """The samples of all workers since the run began, across restarts; `samples` is their number.
 
-    `fingerprints` begins with those of the checkpoint that training starts from.
+    `fingerprints` includes those of the checkpoint that training started from.
     """
 
     step: int = 0
@@ -57,7 +57,7 @@ class Record:
     fingerprints: set[int] = field(default_factory=set)
 
     def add(self, used: Used) -> None:
-        """Take in what a worker has used."""
+        """Add what a worker has used."""
         self.position = self.position.add(used.indices)
         self.samples += len(used.indices)
         self.without_object += used.without_object
@@ -66,7 +66,7 @@ class Record:
         self.fingerprints |= used.fingerprints
 
     def write(self, folder: Path) -> None:
-        """Write it beside a checkpoint; the fingerprints are in the checkpoint's own description."""
+        """Write the record beside a checkpoint; the fingerprints are in the checkpoint's description."""
         progress = {
             "step": self.step,
             "position": self.position.to_json(),
@@ -79,7 +79,7 @@ class Record:
 
     @classmethod
     def read(cls, folder: Path, fingerprints: set[int]) -> "Record":
-        """Undo `write`; what an older run did not record is as if nothing had been used."""
+        """Read what `write` wrote; counts that an earlier version did not record are 0."""
         progress = read_progress(folder)
         return cls(
             step=int(progress["step"]),
@@ -93,11 +93,11 @@ class Record:
 
 
 def read_progress(folder: str | Path) -> dict[str, Any]:
-    """Read the step, the position, the counts and the refused items that a training checkpoint carries."""
+    """Read the step, stream position, counts and refused items of a training checkpoint."""
     return {"samples": 0, "without_object": 0, **Storage(str(folder)).read_json(PROGRESS)}
 
 
 def read_photos(folder: str | Path) -> dict[str, str]:
-    """Read the fingerprints, hexadecimal, of the images that training has used, by item; none of an older run."""
+    """Read the hexadecimal fingerprints of the images that training has used, by item; empty for older runs."""
     storage = Storage(str(folder))
     return storage.read_json(PHOTOS) if storage.exists(PHOTOS) else {}

@@ -1,4 +1,4 @@
-"""How an objective reaches the network: with gradient as the workers share it, or for a look as it would answer."""
+"""An objective's access to the network: forwards with gradient, shared by workers, or predictions without gradient."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,10 +13,10 @@ from models.precision import Precision
 
 
 class Runner:
-    """A network in training. Called, it runs `module` (the network, or DDP around it) as the loop has set it.
+    """A network in training. A call runs `module` (the network, or DDP around it) in the mode that the loop has set.
 
-    `step` is the step that training is at, `last` the mask logits of the last forward (b, 1, h, w), detached, `shown`
-    the image and the clicks that it saw.
+    `step` is the current training step, `last` the detached mask logits (b, 1, h, w) of the last forward, and `shown`
+    the image and the clicks of that forward.
     """
 
     def __init__(self, network: Network, module: Callable[..., Any], precision: Precision = "fp32") -> None:
@@ -34,9 +34,9 @@ class Runner:
         return output
 
     def encoded(self, image: Tensor) -> "EncodedOnce | None":
-        """Encode views once for all forwards of a step, where the encoder sees no click and learns; None: elsewhere.
+        """Encode a step's views once for all its forwards if the encoder sees no click and learns; otherwise None.
 
-        Workers that share a network exchange gradients by its own forward, so that there each forward encodes.
+        It is None also with several workers: they exchange gradients through the forward, so each forward encodes.
         """
         network = self.network
         if self.module is not network or not isinstance(network, PromptNetwork):
@@ -48,9 +48,9 @@ class Runner:
 
     @contextmanager
     def looking(self, evaluate: bool = True) -> Iterator[Network]:
-        """Give the bare network without gradient; as it answers (`evaluate`), or in the modes it trains in.
+        """Yield the bare network without gradient, in evaluation mode if `evaluate`, otherwise in training mode.
 
-        Clicks that depend on predictions are made on such looks. The modes of all its parts are restored.
+        Objectives use it for predictions on which to place clicks. The modes of all parts are restored.
         """
         modes = [(part, part.training) for part in self.network.modules()] if evaluate else []
         try:
@@ -68,9 +68,9 @@ class Runner:
 
 
 class EncodedOnce:
-    """What an encoder made of a step's views: forwards gather its gradient, and one backward takes it through.
+    """The encoding of a step's views: all forwards add to its gradient, and one backward passes it to the encoder.
 
-    Terms of a loss are back-propagated one after another, each through its own forward; the encoder is below them all.
+    The terms of a loss are back-propagated one after another, each through its forward; all of them share the encoder.
     """
 
     def __init__(self, made: Started) -> None:
@@ -78,7 +78,7 @@ class EncodedOnce:
         self.lent = tuple(part.detach().requires_grad_(part.requires_grad) for part in made)
 
     def term(self) -> Tensor:
-        """Return the step's last term: 0, with the gradient that the encoder has from all terms before it."""
+        """Return the step's last term: its value is 0, and its gradient is that of all terms before it."""
         pairs = [(made, lent.grad) for made, lent in zip(self.made, self.lent, strict=True) if lent.grad is not None]
         total = sum(((made.float() * grad.float()).sum() for made, grad in pairs), self.made[0].float().sum() * 0)
         return total - total.detach()
@@ -91,6 +91,6 @@ def freeze(parts: Sequence[nn.Module]) -> None:
 
 
 def rest(parts: Sequence[nn.Module]) -> None:
-    """Let frozen parts answer as in evaluation: their batch norms and drop paths stand still too."""
+    """Put frozen parts into evaluation mode, so that their batch norms and drop paths do not change either."""
     for part in parts:
         part.eval()

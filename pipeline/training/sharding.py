@@ -1,4 +1,4 @@
-"""A network in parts, one for each worker (FSDP2): which parts, and which calls gather them."""
+"""Shard a network over workers (FSDP2): which parts are sharded, and which calls gather them."""
 
 from collections.abc import Callable
 from functools import cache
@@ -17,10 +17,10 @@ from pipeline.training.recompute import has_batch_norm
 
 
 def shard(network: Network, device: torch.device, precision: Precision) -> Network:
-    """Shard each block that learns by itself, and what lies in no such block together.
+    """Shard each block that learns as one unit, and everything outside such blocks as another.
 
-    Blocks are gathered one after another as they run. In bf16 those without batch norm compute and are gathered in
-    bfloat16, their gradients added up in float32; all else stays float32 under autocast, as with DDP.
+    Blocks are gathered one after another as they run. With bf16, blocks without batch norm are gathered and computed in
+    bfloat16 and their gradients are reduced in float32; everything else stays float32 under autocast, as with DDP.
     """
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     half = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
@@ -36,15 +36,15 @@ def shard(network: Network, device: torch.device, precision: Precision) -> Netwo
 
 @cache
 def _open_outputs() -> None:
-    """Let FSDP see into what forwards return: it hooks itself to the tensors there."""
+    """Register the forwards' return types with PyTorch, so that FSDP can hook the tensors in them."""
     for returned in (Output, Encoded):
         register_dataclass(returned)
 
 
 def _hook_methods(network: Network) -> None:
-    """Let each entry point gather the network's parts, unless another one that called it has done so.
+    """Let each entry point gather the network's parts, unless an entry point that called it has done so already.
 
-    FSDP's own hook gives the parts back when the inner of two nested calls ends, while the outer one needs them.
+    FSDP's hook alone would free the parts when the inner of two nested calls ends, while the outer one needs them.
     """
     inside = [0]
 

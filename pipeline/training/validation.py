@@ -1,7 +1,8 @@
-"""Validate while training goes on: each new checkpoint plays held-out objects, in actors beside the training workers.
+"""Validate during training: new checkpoints are evaluated on held-out objects, in actors beside the training workers.
 
-A thread of the driver does it, so a validation that takes longer than a checkpoint skips to the newest one; training
-never waits. What it finds is appended to validation.jsonl; the checkpoint with the lowest NoC is kept as BEST.
+A thread of the driver does this, so training never waits; a validation that takes longer than the interval between
+checkpoints skips to the newest one. Results are appended to validation.jsonl, and the checkpoint with the lowest NoC is
+kept in the folder BEST.
 """
 
 import contextlib
@@ -27,32 +28,37 @@ VALIDATION, BEST = "validation.jsonl", "best"
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationConfig(Record):
-    """Measure NoC on images that training never sees, at every checkpoint."""
+    """Settings of the validation: NoC on held-out images, measured at checkpoints."""
 
     called = "validation"
 
     hold_out: Annotated[float, AtLeast(0), Below(1)] = 0.0
-    """Fraction of the images that training leaves out; which ones follows from their ids. 0: no validation."""
+    """Fraction of the images that training leaves out, chosen by their ids; 0: no validation."""
     objects: Positive = 32
-    """Held-out objects that are played."""
+    """Held-out objects to evaluate."""
     max_clicks: Positive = 10
+    """Most clicks per object."""
     quality: float = 0.85
-    """IoU that counts as done: NoC@quality decides what is best."""
+    """IoU to reach; the checkpoint with the lowest NoC at this IoU is the best."""
     refine: str = "standard"
+    """Refinement to validate with."""
     patience: Count = 0
-    """End training when so many validations in a row were no better than the best; 0: never."""
+    """End training after this many validations in a row without a new best; 0: never."""
     actors: Positive = 1
+    """Actors that validate."""
     num_cpus: float = 0.1
-    """CPUs that an actor reserves; small, so that it finds room beside training."""
+    """CPUs that an actor reserves; small, so that it fits beside training."""
 
     def __post_init__(self) -> None:
         """Check the fields together."""
         super().__post_init__()
         if self.patience and not self.hold_out:
-            raise InputError("validation.patience stops by NoC on held-out images: give --validation.hold-out 0.1")
+            raise InputError(
+                f"validation.patience {self.patience} needs held-out images: give --validation.hold-out 0.1 as well"
+            )
 
     def protocol(self) -> EvaluationConfig:
-        """How a robot plays."""
+        """Return the evaluation protocol."""
         return EvaluationConfig(
             max_clicks=self.max_clicks,
             target_iou=self.quality,
@@ -65,19 +71,19 @@ class ValidationConfig(Record):
 
 @dataclass
 class Validator:
-    """Looks for new checkpoints under `storage` and plays them, until it has to stop."""
+    """Finds new checkpoints under `storage` and evaluates them."""
 
     config: ValidationConfig
     reader: Reader
     storage: str | Path
     newest: Callable[[], tuple[str | Path, int] | None]
-    """The newest persisted checkpoint and its step."""
+    """Returns the newest persisted checkpoint and its step."""
     log: Callable[[int, dict[str, float]], None]
-    """Takes a step and its metrics."""
+    """Receives a step and its metrics."""
     say: Callable[[str], None]
-    """Takes a line for people."""
+    """Receives a line to print."""
     end: Callable[[], None]
-    """Asks training to end."""
+    """Requests that training ends."""
     seen: int = field(init=False, default=-1)
 
     def __post_init__(self) -> None:
@@ -86,7 +92,7 @@ class Validator:
         self.seen = max((int(entry["step"]) for entry in self.results), default=-1)
 
     def look(self) -> dict[str, float] | None:
-        """Play the newest checkpoint if it is a new one, and note what it reached."""
+        """Evaluate the newest checkpoint if it is new; returns and records its metrics."""
         found = self.newest()
         if found is None or found[1] <= self.seen:
             return None
@@ -94,7 +100,7 @@ class Validator:
         copy = joined(self.storage, "validating")
         try:
             checkpoints.copy(folder, copy)
-        except FileNotFoundError:  # only the last ones are kept: it is gone already, and a newer one is there
+        except FileNotFoundError:  # training keeps only the last ones: this one is gone and a newer one exists
             return None
         self.seen = step
         entry = {"step": step, **self._play(copy)}
@@ -133,7 +139,10 @@ class Validator:
 
     @contextlib.contextmanager
     def beside(self) -> Iterator[None]:
-        """Validate while the block runs, and the last checkpoint once it has ended well; its faults end nothing."""
+        """Validate while the block runs, and once more after it has succeeded.
+
+        An error of a validation while the block runs is reported and does not end the block.
+        """
         stop = threading.Event()
         thread = threading.Thread(target=self._watch, args=(stop,), daemon=True)
         thread.start()
@@ -148,5 +157,5 @@ class Validator:
         while not stop.wait(1.0):
             try:
                 self.look()
-            except Exception as error:  # training costs more than a validation: say it, and go on
+            except Exception as error:  # report it: a failed validation must not end training
                 self.say(f"validation failed: {type(error).__name__}: {error}")

@@ -1,4 +1,4 @@
-"""Where settings are played: one network, images opened once, answers remembered. Pure: no Ray."""
+"""Play settings with one network, images that are opened once, and a cache of answers. Does not import Ray."""
 
 import time
 from collections import OrderedDict
@@ -9,9 +9,9 @@ from models.predictor import Predictor
 from models.refinement import Refinement, build
 from pipeline.data.sample import Item, Reader, Sample
 from pipeline.evaluation.config import EvaluationConfig
-from pipeline.evaluation.contestant import Contestant
 from pipeline.evaluation.evaluator import evaluate, known_photos
 from pipeline.evaluation.journal import PieceResult
+from pipeline.evaluation.method import Method
 from pipeline.evaluation.object_row import ObjectRow
 from pipeline.evaluation.shared_answers import SharedAnswers
 
@@ -26,11 +26,11 @@ class FewImages:
         self.opened: OrderedDict[str, Sample] = OrderedDict()
 
     def items(self) -> Sequence[Item]:
-        """List what the reader lists."""
+        """List the wrapped reader's items."""
         return self._reader.items()
 
     def load(self, item: Item) -> Sample:
-        """Open an item, or give what opening it gave before; raises BadItem as the reader does."""
+        """Return an item's sample, opened now or before; raises BadItem as the reader does."""
         if item.id not in self.opened:
             self.opened[item.id] = self._reader.load(item)
             while len(self.opened) > self._most:
@@ -41,9 +41,9 @@ class FewImages:
 
 @dataclass(kw_only=True)
 class Bench:
-    """Plays settings on pieces of work, objects under `config`; what settings ask alike is answered once.
+    """Plays settings on pieces of work, under the protocol `config`; equal requests of settings are computed once.
 
-    `memory` bytes of answers are kept; 0: none are, so that each setting pays for itself.
+    `memory`: bytes of answers in the cache; 0: no cache, so each setting runs independently.
     """
 
     predictor: Predictor
@@ -62,8 +62,8 @@ class Bench:
         self.shared = SharedAnswers(self.predictor.answer, self.memory, every=True)
 
     def play(self, name: str, refinement: Refinement, piece: Piece) -> PieceResult:
-        """Play a piece under one setting. Seconds are charged as if nothing had been remembered."""
-        contestant = Contestant(
+        """Play a piece under one setting; seconds are charged as if nothing had been cached."""
+        method = Method(
             name=name,
             step=build(refinement, self.predictor.network.traits),
             answer=self.shared,
@@ -74,7 +74,7 @@ class Bench:
         )
         started, saved = time.monotonic(), self.shared.saved_seconds
         asked, computed = self.shared.asked, self.shared.computed
-        out = list(evaluate(contestant, self.images, piece, self.config, self.dataset))
+        out = list(evaluate(method, self.images, piece, self.config, self.dataset))
         opened = {item.id: self.images.opened[item.id] for item, _ in piece if item.id in self.images.opened}
         return PieceResult(
             rows={name: [row for row in out if isinstance(row, ObjectRow)]},

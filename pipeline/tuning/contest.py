@@ -1,4 +1,4 @@
-"""The state of a sweep: which settings played which objects, who is still in the race, what each of them lost. Pure."""
+"""The state of a sweep: which objects each setting has played, its losses, and whether it is still in the race."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ PLAYED, DROPPED, FAILED, RUNNING = "played", "dropped", "failed", "running"
 
 @dataclass(kw_only=True)
 class Entry:
-    """A setting and what became of it. `results` by piece; `rung`: the last one that it was judged at, from 0."""
+    """A setting and its progress. `results` are by piece; `rung`: the last rung at which it was judged, from 0."""
 
     name: str
     values: dict[str, Any]
@@ -27,11 +27,11 @@ class Entry:
     results: dict[int, PieceResult] = field(default_factory=dict)
 
     def rows(self, num_pieces: int | None = None) -> list[ObjectRow]:
-        """Rows of the pieces played, in their order; of the first `num_pieces` only."""
+        """Return the rows of the pieces played, in order, or those of the first `num_pieces` pieces only."""
         return [row for _, row, _ in self._each(num_pieces)]
 
     def spent(self, num_pieces: int | None = None) -> list[float]:
-        """Seconds a click, object by object: those of the object's piece."""
+        """Return the seconds per click for each row: the mean of the row's piece."""
         return [seconds for _, _, seconds in self._each(num_pieces)]
 
     def _each(self, num_pieces: int | None) -> list[tuple[int, ObjectRow, float]]:
@@ -47,28 +47,28 @@ class Entry:
 
     @property
     def seconds_per_click(self) -> float:
-        """Busy seconds over clicks."""
+        """Busy seconds per click."""
         clicks = sum(len(row.ious) for row in self.rows())
         return sum(result.seconds[self.name] for result in self.results.values()) / max(1, clicks)
 
     @property
     def asks_per_click(self) -> float:
-        """Requests of the network over clicks: a price that does not depend on how busy the machine was."""
+        """Requests to the network per click: a price that does not depend on how busy the machine was."""
         return self.forwards[0] / max(1, sum(len(row.ious) for row in self.rows()))
 
     @property
     def forwards(self) -> tuple[int, int]:
-        """Requests of the network, and those of them that were computed and not remembered."""
+        """Requests to the network, and how many of them were computed instead of taken from the cache."""
         pairs = [result.forwards.get(self.name, (0, 0)) for result in self.results.values()]
         return sum(asked for asked, _ in pairs), sum(computed for _, computed in pairs)
 
 
 @dataclass(kw_only=True)
 class Contest:
-    """Generations of settings race over the same pieces of work.
+    """A race of settings, in generations, over the same pieces of work.
 
-    `ends[r]`: how many pieces are played when rung r is. `default` names the setting that all are compared with: it is
-    never dropped. `pareto`: a setting is dropped only if one that costs no more time is better.
+    `ends[r]`: number of pieces that a setting has played at the end of rung r. `default`: name of the setting that all
+    others are compared with; it is never dropped. `pareto`: drop a setting only if a better one costs no more time.
     """
 
     objective: Objective
@@ -78,28 +78,28 @@ class Contest:
     default: str
     pareto: bool = False
     hidden: frozenset[str] = frozenset()
-    """Names of values that are alike in all settings, which nobody wants to read again."""
+    """Names of values that are equal in all settings and left out of titles."""
     entries: dict[str, Entry] = field(default_factory=dict)
     generation: list[str] = field(default_factory=list)
     _judged: int = -1
 
     def open(self, settings: Mapping[str, dict[str, Any]]) -> None:
-        """Begin a generation of new settings, by name."""
+        """Start a generation with those of the named settings that are new."""
         self.generation = [name for name in settings if name not in self.entries]
         for name in self.generation:
             self.entries[name] = Entry(name=name, values=dict(settings[name]))
         self._judged = -1
 
     def record(self, name: str, piece: int, result: PieceResult) -> None:
-        """Keep what a setting did with a piece."""
+        """Record a setting's result for a piece."""
         self.entries[name].results[piece] = result
 
     def leave(self, name: str, reason: str) -> None:
-        """A setting ends without a result: the others go on."""
+        """Mark a setting as failed; the others continue."""
         self.entries[name].status, self.entries[name].reason = FAILED, reason
 
     def verdict(self, name: str, rung: int) -> bool | None:
-        """Whether a setting goes on after a rung; None while others of its generation have not ended it."""
+        """Return whether a setting continues after a rung; None until its whole generation has finished the rung."""
         entry = self.entries[name]
         if rung > self._judged and entry.status == RUNNING:
             running = [self.entries[other] for other in self.generation if self.entries[other].status == RUNNING]
@@ -128,27 +128,27 @@ class Contest:
                 entry.status, entry.reason = DROPPED, verdict.dropped[entry.name]
 
     def title(self, entry: Entry) -> str:
-        """A setting in a line."""
+        """Return a one-line title for a setting."""
         return "default" if entry.name == self.default else shown(entry.values, self.hidden)
 
     def losses(self, entry: Entry, num_pieces: int | None = None) -> list[float]:
-        """Losses by which an entry races, object by object."""
+        """Return an entry's losses in the race, object by object."""
         return race_losses(self.objective, entry.rows(num_pieces), self.max_clicks, entry.spent(num_pieces))
 
     def score(self, entry: Entry) -> float:
-        """The objective's mean over what an entry played; low is good."""
+        """Return the objective's mean loss over the objects that an entry played; lower is better."""
         return score(self.objective, entry.rows(), self.max_clicks, entry.spent())
 
     def best(self) -> Entry | None:
-        """The best of those that played everything: by the objective; of equals by IoUs on the way, then the price."""
+        """Return the best entry that played everything; ties are broken by IoUs on the way, then by price."""
         done = [entry for entry in self.entries.values() if entry.status == PLAYED and entry.results]
         return min(done, key=lambda e: (self.score(e), np.mean(self.losses(e)), e.asks_per_click, e.name), default=None)
 
     def estimate(self, entry: Entry) -> tuple[float, float]:
-        """What a search is told: the mean loss over all objects, and seconds a click.
+        """Return the values reported to the search: the mean loss over all objects, and seconds per click.
 
-        Of a setting that was dropped: the default's mean over all objects, and the mean paired difference to it on the
-        objects that it played. Nothing played, nothing known: infinite.
+        For a setting that was dropped, the loss is the default's mean over all objects plus the mean paired difference
+        to the default on the objects that the setting played. Without any object played, both values are infinite.
         """
         rows = self.losses(entry)
         if not rows:
@@ -161,7 +161,7 @@ class Contest:
         return float(np.mean(reference)) + gained, entry.seconds_per_click
 
     def pareto_front(self) -> list[Entry]:
-        """Those that played everything, of which none is both better and cheaper; cheapest first."""
+        """Return the entries that played everything and that no other entry beats in loss and time; cheapest first."""
         done = [e for e in self.entries.values() if e.status == PLAYED and e.results]
         points = {e.name: (self.score(e), e.seconds_per_click) for e in done}
         return sorted(
@@ -171,5 +171,5 @@ class Contest:
 
 
 def _beats(one: tuple[float, float], other: tuple[float, float]) -> bool:
-    """Whether a point is nowhere worse, and not the same."""
+    """Whether a point is no worse in both coordinates and not equal."""
     return one != other and one[0] <= other[0] and one[1] <= other[1]

@@ -1,4 +1,4 @@
-"""What a sweep looks for: a loss of each object, low is good, and its name. Each measure of objects is one."""
+"""Objectives of a sweep: a name, and a loss per object (lower is better). Each measure of objects is an objective."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -14,26 +14,30 @@ from pipeline.evaluation.object_row import ObjectRow
 
 Loss = Callable[[ObjectRow, int, float], float]
 SPC = "spc"
-"""Name of the price, seconds a click, which no row has by itself."""
+"""Name of the price, seconds per click, which is not stored in rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """`loss(row, max_clicks, seconds per click)` of an object; its mean over objects is `label`, but for the sign."""
+    """An objective named `label`: the mean of `loss(row, max_clicks, seconds per click)` over objects.
+
+    The loss has the opposite sign if higher is better.
+    """
 
     label: str
     loss: Loss
     quality: float | None = None
-    """IoU at which clicking stops; None: clicks go on to the protocol's target."""
+    """IoU at which clicking stops; None: the protocol's target."""
     costly: bool = False
     high_is_good: bool = False
 
 
 def objective(name: str) -> Objective:
-    """Find an objective: spc, nocNN (clicks to IoU .NN), or another measure of objects; InputError for what is none.
+    """Find an objective by name: spc, nocNN (clicks to IoU .NN), or another measure of objects.
 
-    A measure with a quality wants its two digits; one of masks is taken after the last click. Without a
-    value it counts as 0 where more is better, and is refused where less is.
+    The name of a measure at a quality ends in two digits; a measure of masks is taken after the last click. An object
+    without a value counts as 0 if higher is better. Raises InputError for unknown names; `loss` raises it for an object
+    without a value if lower is better.
     """
     price = MEASURES["seconds_per_click"]
     measures = {measure.name: measure for measure in of_objects()}
@@ -53,10 +57,10 @@ def _of(measure: Measure, at: float | None, **more: Any) -> Objective:
 
     def loss(row: ObjectRow, most: int, seconds: float) -> float:
         value = measure.of(row, most if at is None else at, most)
-        if value is None and sign > 0:  # 0 would be the best value that there is
+        if value is None and sign > 0:  # 0 would be the best possible value
             raise InputError(
-                f"objective {measure.name}: {row.object} has no value, and less is better: say in MEASURES what counts "
-                "where the measure is `undefined`"
+                f"objective {measure.name}: {row.object} has no value, and lower is better: set the measure's "
+                "`undefined` in MEASURES"
             )
         return sign * float(value or 0.0)
 
@@ -64,16 +68,17 @@ def _of(measure: Measure, at: float | None, **more: Any) -> Objective:
 
 
 def mean_iou(row: ObjectRow, max_clicks: int) -> float:
-    """Mean IoU over the clicks of a session that goes on without change once it has ended."""
+    """Return the mean IoU over `max_clicks` clicks, where a shorter session keeps its last IoU."""
     return float(np.mean(metrics.padded(row.ious, max_clicks)))
 
 
 def race_losses(
     objective: Objective, rows: Sequence[ObjectRow], max_clicks: int, seconds: Sequence[float]
 ) -> list[float]:
-    """Losses that settings race by: the objective's, and less than one click for IoUs on the way.
+    """Return the losses for the race: the objective's loss, plus less than one click for the IoUs on the way.
 
-    Many objects take a weak network the maximum of clicks under every setting: their IoUs still tell settings apart.
+    With a weak network many objects take the maximum of clicks under every setting; their IoUs still distinguish the
+    settings.
     """
     return [
         objective.loss(row, max_clicks, spent) + (1 - mean_iou(row, max_clicks)) * (objective.label != "s/click")
@@ -82,5 +87,5 @@ def race_losses(
 
 
 def score(objective: Objective, rows: Sequence[ObjectRow], max_clicks: int, seconds: Sequence[float]) -> float:
-    """Mean loss over objects: the objective's value, negative where high is good."""
+    """Return the mean loss over objects: the objective's value, negated if higher is better."""
     return float(np.mean([objective.loss(row, max_clicks, spent) for row, spent in zip(rows, seconds, strict=True)]))

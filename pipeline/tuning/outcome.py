@@ -1,4 +1,4 @@
-"""What a sweep found, as plain values: every setting, the best, and whether it beats the default. Pure."""
+"""The outcome of a sweep: the result of every setting, the best one, and whether it beats the default."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from pipeline.tuning.contest import PLAYED, Contest, Entry
 from pipeline.tuning.objective import Objective
 
 MOST_GROUPS = 8
-"""More values than that, and importance looks at ranges of them."""
+"""Most distinct numbers that `importance` treats one by one; more are grouped into ranges."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """A setting's result: the objective's mean on the objects played, and its paired difference to the default's there.
+    """A setting's result: the objective's mean on the objects played, and the paired difference to the default there.
 
-    `low` and `high`: 95 % interval of the difference; None for fewer than 2 objects and for the default itself.
+    `low` and `high`: 95 % interval of the difference; None for fewer than 2 objects and for the default.
     """
 
     entry: Entry
@@ -29,17 +29,17 @@ class Standing:
     low: float | None = None
     high: float | None = None
     estimate: float = 0.0
-    """The objective on all objects: `value`, or of a setting that was dropped the default's and the difference."""
+    """The objective on all objects: `value`, or for a dropped setting the default's value plus the difference."""
 
     def better(self, objective: Objective) -> bool:
-        """Whether the interval is on the good side of zero."""
+        """Whether the interval shows that the setting is better than the default."""
         if self.low is None or self.high is None:
             return False
         return self.low > 0 if objective.high_is_good else self.high < 0
 
 
 def standings(contest: Contest, seed: int = 0) -> list[Standing]:
-    """Every setting with a result, the best first; those that played everything before those that were dropped."""
+    """Return every setting with a result, best first; those that played everything come before those dropped."""
     default = contest.entries[contest.default]
     best = contest.best()
     found = [_standing(contest, entry, default, seed) for entry in contest.entries.values() if entry.rows()]
@@ -81,23 +81,25 @@ def _standing(contest: Contest, entry: Entry, default: Entry, seed: int) -> Stan
 
 
 def verdict(found: Sequence[Standing], objective: Objective, num_objects: int) -> str:
-    """One honest sentence about the best setting and the default."""
+    """State in one or two sentences whether the best setting beats the default."""
     best = found[0]
     if best.difference is None:
-        return f"The default itself is the best of the settings tried, {objective.label} {best.value:.3f}."
+        return f"The default is the best of the settings tried: {objective.label} {best.value:.3f}."
     interval = f"{best.difference:+.3f} [{best.low:+.3f}, {best.high:+.3f}] against the default"
     if best.better(objective):
         return f"The best setting beats the default: {objective.label} {best.value:.3f}, {interval}."
     return (
         f"Nothing beats the default significantly. The best setting has {objective.label} {best.value:.3f}, "
-        f"{interval}, 95 % on {num_objects} objects: chance alone may do that; keep the default, or play more objects."
+        f"{interval} (95 % interval, {num_objects} objects), which may be chance: keep the default, or play more "
+        "objects."
     )
 
 
 def importance(contest: Contest) -> dict[str, float]:
-    """Share of the variance between settings that each parameter explains alone, on what searches are told.
+    """Return the share of the variance between settings, by estimated loss, that each parameter explains alone.
 
-    Numbers of many values are cut into thirds or fifths. Parameters that interact explain more together than their sum.
+    Parameters with many distinct numbers are cut into thirds or fifths. Parameters that interact explain more together
+    than the sum of their shares.
     """
     entries = [e for e in contest.entries.values() if e.rows() and e.values]
     losses = np.array([contest.estimate(e)[0] for e in entries])
@@ -123,6 +125,6 @@ def _groups(values: Sequence[Any]) -> np.ndarray:
 
 
 def forwards(contest: Contest) -> tuple[int, int]:
-    """Requests of the network over all settings, and those of them that were computed."""
+    """Return the requests to the network over all settings, and how many of them were computed."""
     pairs = [entry.forwards for entry in contest.entries.values()]
     return sum(asked for asked, _ in pairs), sum(computed for _, computed in pairs)

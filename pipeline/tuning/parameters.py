@@ -1,4 +1,4 @@
-"""The parameters of a sweep as text: how the command line gives them, and how a sweep's record keeps them."""
+"""Read a sweep's parameters from the command line, and convert them for the sweep's record."""
 
 import dataclasses
 import json
@@ -9,18 +9,18 @@ from models.parameters import Choice, Parameter, Range
 
 
 def parse(text: str) -> Parameter:
-    """Read a parameter from the command line: one value, `A,B,C` to choose from, or a range `LOW..HIGH`.
+    """Parse a parameter: one value, `A,B,C` to choose from, or a range `LOW..HIGH`.
 
-    Values are JSON (0.5, true, null, "all"), and texts without quotes where that is no JSON; a range of whole numbers
-    has whole numbers. Raises InputError for an empty text or a range that is none.
+    Values are JSON (0.5, true, null, "all"); anything else is taken as a string without quotes. A range between
+    integers contains integers only. Raises InputError for an empty text or an invalid range.
     """
     if not text.strip():
-        raise InputError("a parameter without values: expected one, several as A,B,C, or a range as LOW..HIGH")
+        raise InputError("a parameter has no values: expected one value, several as A,B,C, or a range as LOW..HIGH")
     low, dots, high = text.partition("..")
     if dots:
         ends = _value(low), _value(high)
         if not all(isinstance(end, int | float) and not isinstance(end, bool) for end in ends):
-            raise InputError(f"{text!r} is no range: expected numbers, such as 0..8 or 0.1..0.5")
+            raise InputError(f"{text!r} is not a range: expected numbers, such as 0..8 or 0.1..0.5")
         return Range(*ends)
     return Choice(tuple(_value(part) for part in _parts(text)))
 
@@ -45,5 +45,5 @@ def _value(text: str) -> Any:
 
 
 def as_json(parameter: Parameter) -> dict[str, Any]:
-    """Plain values, for a sweep's record."""
+    """Convert a parameter to plain values, for a sweep's record."""
     return {"kind": type(parameter).__name__, **dataclasses.asdict(parameter)}

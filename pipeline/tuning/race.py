@@ -1,9 +1,9 @@
-"""Which settings go on to more objects: a race in rungs, decided by paired comparisons on the same objects. Pure.
+"""Decide which settings continue to more objects: a race in rungs, by paired comparisons on the same objects.
 
-Each object's loss under a setting is compared with the leader's on that object: objects differ far more from each
-other than settings do, and the pairing takes that out. Two things end a setting's race: it is shown to be worse than
-the leader (the one-sided interval of the mean paired difference is above zero), or more settings are left than the next
-rung has room for and it is among those with the worst standardised difference (successive halving, but by paired
+A setting's loss on each object is compared with the leader's loss on that object. Objects differ far more from each
+other than settings do, and the pairing removes this variance. A setting is dropped in two cases: it is shown to be
+worse than the leader (the one-sided interval of the mean paired difference is above zero), or more settings are left
+than the next rung admits and it is among those with the worst standardised difference (successive halving, by paired
 differences instead of raw means).
 """
 
@@ -20,27 +20,27 @@ from models.records import Above, AtLeast, AtMost, Below, Record, Rising
 
 @dataclass(frozen=True, kw_only=True)
 class RaceConfig(Record):
-    """How hard the race is."""
+    """Settings of the race: when settings are compared, and which are dropped."""
 
     called = "race"
 
     rungs: Annotated[tuple[Annotated[float, Above(0), AtMost(1)], ...], Rising()] = (0.1, 0.2, 0.4, 1.0)
-    """Parts of the objects after which settings are compared; 1.0: no race, everything is played."""
+    """Fractions of the objects after which settings are compared; 1.0 alone: no race, all settings play all objects."""
     keep: Annotated[float, Above(0), AtMost(1)] = 0.5
-    """Part of the settings that a rung lets through at most; 1: only what is shown to be worse is dropped."""
+    """Largest fraction of the settings that continue after a rung; 1: drop only settings that are shown to be worse."""
     level: Annotated[float, AtLeast(0.5), Below(1)] = 0.95
-    """Confidence with which a setting has to be shown worse."""
+    """Confidence required to show that a setting is worse than the leader."""
     least: Annotated[int, AtLeast(2)] = 3
-    """Fewest objects of a rung."""
+    """Least number of objects in a rung."""
 
     def __post_init__(self) -> None:
         """Check the fields together."""
         super().__post_init__()
         if len(set(self.rungs)) < len(self.rungs) or self.rungs[-1:] != (1,):
-            raise InputError(f"race.rungs is {self.rungs}: expected rising parts of the objects, the last one 1.0")
+            raise InputError(f"race.rungs is {self.rungs}: expected rising fractions of the objects, the last one 1.0")
 
     def sizes(self, num_objects: int) -> list[int]:
-        """Objects that a setting has played at the end of each rung."""
+        """Return the numbers of objects that a setting has played at the end of each rung."""
         least = min(self.least, num_objects)
         sizes = [max(least, math.ceil(part * num_objects)) for part in self.rungs]
         return sorted(dict.fromkeys(sizes))
@@ -48,7 +48,7 @@ class RaceConfig(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """Who goes on, in the order of the race, and why the others do not."""
+    """The settings that continue, best first, and the reasons why the others are dropped."""
 
     on: list[str]
     dropped: dict[str, str]
@@ -61,10 +61,11 @@ def judge(
     immune: str | None = None,
     costs: Mapping[str, float] | None = None,
 ) -> Verdict:
-    """Compare settings that played the same objects; `losses[setting][k]` is that of object k, low is good.
+    """Compare settings that played the same objects; `losses[setting][k]` is the loss on object k, lower is better.
 
-    The leader has the least mean loss. `immune` (the default, which everything is compared with in the end) is never
-    dropped and takes no room. With `costs` each setting's leader is the best of those that cost no more.
+    The leader has the lowest mean loss. `immune` (the default setting, with which all are compared in the end) is never
+    dropped and does not count towards `config.keep`. With `costs`, a setting's leader is the best of those that cost no
+    more.
     """
     lengths = {len(row) for row in losses.values()}
     if len(lengths) != 1 or 0 in lengths:
@@ -84,7 +85,7 @@ def judge(
         if name == immune:
             on.append(name)
         elif behind[name] > limit:
-            dropped[name] = f"shown worse than the leader ({behind[name]:.1f} standard errors)"
+            dropped[name] = f"shown to be worse than the leader ({behind[name]:.1f} standard errors)"
         elif taken >= room and behind[name] > 0:
             dropped[name] = f"no room: {behind[name]:.1f} standard errors behind the leader"
         else:
@@ -94,10 +95,10 @@ def judge(
 
 
 def _behind(differences: np.ndarray) -> float:
-    """Mean paired difference in standard errors; with the error of a difference on each object at its least.
+    """Return the mean paired difference in standard errors.
 
-    Objects on which two settings do the same say little about how much they may differ elsewhere: one object is counted
-    as if it differed by the mean size of those that do.
+    Objects on which two settings agree say little about how much they may differ elsewhere. So the variance counts one
+    more object, which differs by the mean absolute difference of those that do differ.
     """
     mean = float(differences.mean())
     if not differences.any():
@@ -109,7 +110,7 @@ def _behind(differences: np.ndarray) -> float:
 
 
 def _one_sided(level: float, num_objects: int) -> float:
-    """Standard errors beyond which a mean of so many is above zero with this confidence (Student's t)."""
+    """Return how many standard errors above zero a mean must be for this confidence (Student's t)."""
     from scipy.stats import t
 
     return float(t.ppf(level, num_objects - 1)) if num_objects > 1 else math.inf

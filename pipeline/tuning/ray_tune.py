@@ -1,10 +1,10 @@
-"""A sweep on Ray: Tune's trials ask, evaluators play, a referee decides.
+"""Run a sweep on Ray: Tune's trials send objects to evaluators, and a referee decides which settings continue.
 
-`sweep` runs in the driver. Each setting is a trial of Ray Tune, a light process that only waits: it sends its objects
-to the evaluators, actors that hold the network, the images and the answers that settings share (an object always goes
-to the same evaluator), and asks the referee after each rung whether it goes on. The referee, one actor, keeps the
-journal: what has been played is on disk before it counts, so that a sweep that was killed goes on where it was, and
-decides the same, for decisions wait for all settings of a generation and depend on nothing else.
+`sweep` runs in the driver. Each setting is a trial of Ray Tune, a light process that mostly waits. It sends its objects
+to the evaluators and queries the referee after each rung. Evaluators are actors that hold the network, the images and
+the cache of answers; an object always goes to the same evaluator. The referee, one actor, keeps the journal. Results
+are on disk before they count, and a decision depends only on the results of the whole generation, so a sweep that was
+killed resumes and decides the same.
 """
 
 import uuid
@@ -30,19 +30,19 @@ from pipeline.tuning.referee import Referee
 from pipeline.tuning.search import Search
 
 WORST = 1e9
-"""Told of settings that have no result."""
+"""Loss reported to the search for settings without a result."""
 WAITING, ROOM = 0.0001, 0.01
-"""CPUs that a trial reserves, for it waits (Tune takes no zero); and CPUs that each evaluator leaves to trials: on a
-cluster evaluators may take all CPUs, and no verdict comes before all settings of a generation play."""
+"""CPUs that a trial reserves (it mostly waits, but Tune does not accept zero), and CPUs that each evaluator leaves to
+trials. Evaluators may take all CPUs of a cluster, but no verdict is possible before all trials of a generation run."""
 PATIENCE_S = 60.0
-"""Time for all evaluators to come up, before a setting goes on with those that did."""
+"""Seconds to wait for all evaluators before a setting continues with those that have started."""
 Prepare = Callable[[str, Mapping[str, Any]], str]
-"""(setting's name, values) -> a checkpoint to play: training, where that is what varies. Called in the trial."""
+"""(setting's name, values) -> checkpoint to play, which it trains if the setting varies training. Runs in the trial."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """All that a sweep needs; `pieces` of objects in the order of the race, `ends[r]` of them played after rung r."""
+    """All that a sweep needs; `pieces` are pieces of objects in the order of the race."""
 
     checkpoint: str
     reader: Any
@@ -56,7 +56,7 @@ class Sweep:
     name_of: Callable[[Mapping[str, Any]], str]
     why_not: Callable[[Mapping[str, Any]], list[str]]
     settings: Any
-    """All that decides the results, for the journal."""
+    """Everything that decides the results, for the journal."""
     out: str
     """A path that all nodes share, or an address."""
     generation: int = 8
@@ -66,7 +66,7 @@ class Sweep:
 
 
 class _Evaluator:
-    """Play settings in one actor; the last few checkpoints stay loaded."""
+    """Play settings in one actor; the last two checkpoints stay loaded."""
 
     def __init__(self, scaling: EvaluationScaling, referee: str) -> None:
         import cv2
@@ -74,17 +74,17 @@ class _Evaluator:
 
         cv2.setNumThreads(1)
         torch.set_num_threads(scaling.threads)
-        # By name, and the rest from it: what a restarted actor is made from must not lie in a store that may be gone.
+        # Fetched by the referee's name: the object store may have lost arguments by the time an actor restarts.
         self.scaling, self.referee = scaling, ray.get_actor(referee)
         given: Any = ray.get(self.referee.given.remote())
         self.sweep: dict[str, Any] = given
         self.benches: dict[str, Any] = {}
 
     def ready(self) -> None:
-        """Answer, which tells that this actor is up."""
+        """Return, which shows that this actor has started."""
 
     def play(self, name: str, values: Mapping[str, Any], checkpoint: str, piece: int) -> dict[str, float]:
-        """Play a piece, tell the referee, and answer with a few numbers."""
+        """Play a piece, send the result to the referee, and return a few numbers."""
         from pipeline.tuning.settings import refinement_of
 
         result = self._bench(checkpoint).play(
@@ -121,21 +121,22 @@ class _Evaluator:
 
 
 def _less(num_cpus: float) -> float:
-    """CPUs without the room for trials."""
+    """Return the CPUs of an evaluator, less the room for trials."""
     return round(max(0.0, num_cpus - ROOM), 4)
 
 
 def _raise_failure(referee: Any) -> None:
-    """Raise the InputError of results that could not be kept; one that an actor raises comes in Ray's wrapping."""
+    """Raise the referee's InputError if results could not be stored; raised in the actor, Ray would wrap it."""
     failure: Any = ray.get(referee.failed.remote())
     if failure is not None:
         raise failure
 
 
 def _trial(config: dict[str, Any], *, referee: Any, evaluators: dict[Any, Any], sweep: dict[str, Any]) -> None:
-    """One setting: its rungs, until it is dropped or has played everything.
+    """Run one setting, rung by rung, until it is dropped or has played everything.
 
-    `evaluators`: each by what is ready when it is up. Those for which a cluster has no room get nothing to play.
+    `evaluators`: actors by a reference that is ready once the actor has started. Actors for which the cluster has no
+    room get nothing to play.
     """
     name, values = config["name"], config["values"]
     checkpoint = sweep["checkpoint"]
@@ -150,7 +151,7 @@ def _trial(config: dict[str, Any], *, referee: Any, evaluators: dict[Any, Any], 
         waiting = ray.get(referee.missing.remote(name, rung))
         running: list[Any] = []
         found = {"objects": 0.0, "iou": 0.0}
-        # Few at a time: settings go through the objects together, so that what they share is still remembered.
+        # A few at a time: settings go through the objects together, so shared answers are still in the cache.
         while waiting or running:
             up = _up(evaluators)
             while waiting and len(running) < 2 * len(up):
@@ -166,14 +167,14 @@ def _trial(config: dict[str, Any], *, referee: Any, evaluators: dict[Any, Any], 
 
 
 def _up(evaluators: dict[Any, Any], patience_s: float = 0.0) -> list[Any]:
-    """Those evaluators that are up: all, or when patience ends as many as found room, one at least."""
+    """Return the evaluators that have started within the given time, but wait for at least one."""
     refs = list(evaluators)
     up, _ = ray.wait(refs, num_returns=len(refs), timeout=patience_s)
     return [evaluators[ref] for ref in up or ray.wait(refs, num_returns=1)[0]]
 
 
 class _Generations(Searcher):
-    """Settings for Tune, a generation at a time: the next one is asked for when all of the last one have ended."""
+    """Gives settings to Tune by generations: the next one starts when all settings of the last one have ended."""
 
     def __init__(self, sweep: Sweep, referee: Any, on_refused: Callable[[str, Mapping[str, Any], str], None]) -> None:
         super().__init__(metric="loss", mode="min")
@@ -186,7 +187,7 @@ class _Generations(Searcher):
         self.started = False
 
     def suggest(self, trial_id: str) -> Any:
-        """The next setting; None while a generation is not over, FINISHED too if results cannot be kept."""
+        """Return the next setting; None while a generation runs, FINISHED at the end or if results cannot be stored."""
         if ray.get(self.referee.failed.remote()) is not None:
             return Searcher.FINISHED
         while not self.queue and not self.running:
@@ -195,7 +196,7 @@ class _Generations(Searcher):
             self.asked = self.sweep.search.ask(self.sweep.generation)
             if not self.asked and self.started:
                 return Searcher.FINISHED
-            # The default first: everything is compared with it.
+            # The default comes first, because everything is compared with it.
             self._open(([] if self.started else [{}]) + self.asked)
             self.started = True
         if not self.queue:
@@ -222,36 +223,36 @@ class _Generations(Searcher):
     def _tell(self) -> None:
         for values in self.asked:
             name = self.sweep.name_of(values)
-            # What the network refuses is as bad as can be.
+            # A setting that the network cannot use gets the worst loss.
             losses = (WORST, WORST) if name in self.refused else ray.get(self.referee.state.remote(name))[1]
             self.sweep.search.tell(values, [min(loss, WORST) for loss in losses])
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
-        """Count a trial out; one that failed for good must not be waited for."""
+        """Remove a trial from those running; if it failed for good, the others stop waiting for it."""
         name = self.running.pop(trial_id, None)
         if error and name is not None:
             ray.get(self.referee.leave.remote(name, "the trial failed"))
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing to save: a sweep goes on from its journal."""
+        """Write the known names only: a sweep resumes from its journal."""
         write_json(checkpoint_path, sorted(self.known))
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing to restore."""
+        """Restore nothing: a sweep resumes from its journal."""
 
 
 class _Follow(ray.tune.Callback):
-    """Tell of trials as they end."""
+    """Calls `on_end` for trials as they end."""
 
     def __init__(self, referee: Any, on_end: Callable[[Entry, str], None]) -> None:
         self.referee, self.on_end = referee, on_end
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A setting was dropped or has played everything."""
+        """Report a setting that was dropped or has played everything."""
         self.on_end(ray.get(self.referee.state.remote(trial.config["name"]))[0], "")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A setting failed, after all tries."""
+        """Report a setting that failed after all retries."""
         name, error = trial.config["name"], trial.error_file and Path(trial.error_file).read_text()[-2000:]
         last = (error or "the trial died").strip().splitlines()[-1]
         ray.get(self.referee.leave.remote(name, last))
@@ -263,12 +264,13 @@ def sweep(
     on_end: Callable[[Entry, str], None],
     on_refused: Callable[[str, Mapping[str, Any], str], None],
 ) -> Contest:
-    """Race all settings that the search asks for, and return the contest.
+    """Race all settings that the search proposes, and return the contest.
 
-    `on_end(entry, error)` as each ends, `on_refused(name, values, why)` for those that the network does not take.
+    `on_end(entry, error)` is called as each setting ends, `on_refused(name, values, why)` for settings that the network
+    cannot use.
     """
     path = joined(job.out, "journal.jsonl")
-    Journal(path, job.settings)  # refuses what the referee would, where an error reaches people
+    Journal(path, job.settings)  # checks the settings here too, because an error in the referee would be wrapped
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     shared = {
         "base": job.base, "pieces": list(job.pieces), "reader": job.reader, "config": job.config,
@@ -286,10 +288,10 @@ def sweep(
     evaluators: list[Any] = [
         ray.remote(**options)(_Evaluator).remote(job.scaling, name) for _ in range(job.scaling.actors)
     ]
-    told = {"checkpoint": job.checkpoint, "prepare": job.prepare, "num_rungs": len(job.contest.ends)}
+    params = {"checkpoint": job.checkpoint, "prepare": job.prepare, "num_rungs": len(job.contest.ends)}
     ready = {evaluator.ready.remote(): evaluator for evaluator in evaluators}
-    trainable = ray.tune.with_parameters(_trial, referee=referee, evaluators=ready, sweep=told)
-    # Of a path Ray sees for itself whether all nodes share it; addresses may have settings that it does not know.
+    trainable = ray.tune.with_parameters(_trial, referee=referee, evaluators=ready, sweep=params)
+    # Ray checks by itself whether all nodes share a path; addresses may have settings that it does not know.
     filesystem, folder = Storage(job.out).arrow if is_address(job.out) else (None, job.out)
     try:
         try:

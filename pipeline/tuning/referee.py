@@ -1,6 +1,6 @@
-"""The referee of a sweep: it keeps the contest and its journal, and settings wait for its verdicts. No Ray here.
+"""The referee of a sweep: it keeps the contest and its journal, and decides which settings continue.
 
-In a sweep it is one actor, asked by all trials and evaluators.
+In a sweep it is a single actor that all trials and evaluators call; this file does not import Ray.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from pipeline.tuning.contest import Contest, Entry
 
 
 class Referee:
-    """Keep the contest and its journal; verdicts are waited for."""
+    """Keeps the contest and its journal; callers wait for verdicts."""
 
     def __init__(self, contest: Contest, path: str, settings: Any, given: dict[str, Any]) -> None:
         self.contest, self.journal, self._given = contest, Journal(path, settings), given
@@ -22,11 +22,11 @@ class Referee:
         self.failure: InputError | None = None
 
     async def given(self) -> dict[str, Any]:
-        """What evaluators are made from."""
+        """Return what evaluators are made from."""
         return self._given
 
     async def open(self, settings: dict[str, dict[str, Any]]) -> None:
-        """Begin a generation; what the journal knows of it is played already."""
+        """Start a generation; results in the journal count as played."""
         self.contest.open(settings)
         for name in self.contest.generation:
             for (part, piece), result in self.journal.done.items():
@@ -34,11 +34,11 @@ class Referee:
                     self.contest.record(name, piece, result)
 
     async def missing(self, name: str, rung: int) -> list[int]:
-        """Pieces of a rung that a setting has not played."""
+        """Return the pieces of a rung that a setting has not played."""
         return [p for p in range(self.contest.ends[rung]) if p not in self.contest.entries[name].results]
 
     async def record(self, name: str, piece: int, result: PieceResult) -> None:
-        """Keep a result, on disk when this returns; once that has failed, the sweep is over."""
+        """Record a result, on disk when this returns; if that fails, the sweep ends."""
         try:
             self.journal.add(_number(name), piece, result)
         except InputError as error:
@@ -49,7 +49,7 @@ class Referee:
             self.changed.notify_all()
 
     async def verdict(self, name: str, rung: int) -> bool:
-        """Whether a setting goes on after a rung, once all of its generation have ended it."""
+        """Wait until a setting's generation has finished a rung, and return whether the setting continues."""
         async with self.changed:
             while (verdict := self.contest.verdict(name, rung)) is None:
                 await self.changed.wait()
@@ -57,7 +57,7 @@ class Referee:
         return verdict
 
     async def leave(self, name: str, reason: str) -> None:
-        """A setting has failed for good."""
+        """Mark a setting as failed for good."""
         async with self.changed:
             self.contest.leave(name, reason)
             if self.holder == name:
@@ -65,37 +65,37 @@ class Referee:
             self.changed.notify_all()
 
     async def take(self, name: str) -> None:
-        """Wait for the one place where a setting may train; it may ask again after it died there."""
+        """Wait for the lock for training; a setting whose trial died while holding it can take it again."""
         async with self.changed:
             while self.holder not in ("", name):
                 await self.changed.wait()
             self.holder = name
 
     async def give(self, name: str) -> None:
-        """Leave the place."""
+        """Release the lock for training."""
         async with self.changed:
             if self.holder == name:
                 self.holder = ""
             self.changed.notify_all()
 
     async def state(self, name: str) -> tuple[Entry, tuple[float, float]]:
-        """An entry as it is, and what a search is told of it."""
+        """Return an entry and the values reported to the search for it."""
         entry = self.contest.entries[name]
         return entry, self.contest.estimate(entry)
 
     async def failed(self) -> InputError | None:
-        """Why results cannot be kept, if so."""
+        """Return the error if results could not be stored."""
         return self.failure
 
     async def finished(self) -> Contest:
-        """The contest."""
+        """Return the contest."""
         return self.contest
 
     async def flush(self) -> None:
-        """See all results to the journal's place."""
+        """Write all results to the journal's place."""
         self.journal.flush()
 
 
 def _number(name: str) -> int:
-    """Number of a setting in the journal: by its name, so that the order of settings does not matter."""
+    """Return a setting's number in the journal, derived from its name so that the order of settings does not matter."""
     return int.from_bytes(blake2b(name.encode(), digest_size=6).digest())

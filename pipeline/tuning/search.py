@@ -1,6 +1,6 @@
-"""Where to look next: a grid, random settings, or Optuna. Settings come in generations.
+"""Searches: a grid, random settings, or Optuna. Settings come in generations.
 
-What comes depends on the seed and on what was told, not on when: a sweep that is started again asks the same.
+The settings depend only on the seed and the reported losses, not on timing, so a resumed sweep gets the same ones.
 """
 
 import itertools
@@ -16,19 +16,19 @@ Values = dict[str, Any]
 
 
 class Search(Protocol):
-    """Settings in generations."""
+    """A search that proposes settings in generations."""
 
     def ask(self, num: int) -> list[Values]:
-        """Give up to `num` settings; none: the search is over."""
+        """Return up to `num` settings; none: the search is over."""
         ...
 
     def tell(self, values: Values, losses: Sequence[float]) -> None:
-        """Tell what a setting of the last generation lost, and its price; low is good."""
+        """Report the losses of a setting of the last generation: the objective and the price; lower is better."""
         ...
 
 
 class Grid:
-    """Every combination of the parameters' grid points, in a shuffled order (so that a limit is a fair sample)."""
+    """All combinations of the parameters' grid points; with a limit, a random sample of them."""
 
     def __init__(self, space: Mapping[str, Parameter], limit: int, seed: int) -> None:
         combinations = itertools.product(*(parameter.points() for parameter in space.values()))
@@ -39,38 +39,38 @@ class Grid:
         self._left = every
 
     def ask(self, num: int) -> list[Values]:
-        """The next combinations."""
+        """Return the next combinations."""
         now, self._left = self._left[:num], self._left[num:]
         return now
 
     def tell(self, values: Values, losses: Sequence[float]) -> None:
-        """Nothing follows from it."""
+        """Ignore the losses."""
 
 
 class Random:
-    """Settings drawn from the whole ranges."""
+    """Settings drawn from the whole ranges of the parameters."""
 
     def __init__(self, space: Mapping[str, Parameter], limit: int, seed: int) -> None:
         if not limit:
-            raise InputError("a random search has no end: say how many settings (--trials)")
+            raise InputError("a random search has no end: give the number of settings with --trials")
         self._space, self._left, self._rng = space, limit, np.random.default_rng([seed, 2])
 
     def ask(self, num: int) -> list[Values]:
-        """More draws."""
+        """Return the next draws."""
         num = min(num, self._left)
         self._left -= num
         return [{name: p.draw(self._rng) for name, p in self._space.items()} for _ in range(num)]
 
     def tell(self, values: Values, losses: Sequence[float]) -> None:
-        """Nothing follows from it."""
+        """Ignore the losses."""
 
 
 class Optuna:
-    """Optuna's tree-structured Parzen estimator; with two losses a tell it looks for their Pareto front."""
+    """Optuna's tree-structured Parzen estimator on two losses: it searches for their Pareto front."""
 
     def __init__(self, space: Mapping[str, Parameter], limit: int, seed: int) -> None:
         if not limit:
-            raise InputError("Optuna's search has no end: say how many settings (--trials)")
+            raise InputError("Optuna's search has no end: give the number of settings with --trials")
         self._space, self._left, self._seed = space, limit, seed
         self._study: Any = None
         self._pending: list[tuple[Values, Any]] = []
@@ -84,7 +84,7 @@ class Optuna:
         return optuna.create_study(sampler=sampler, directions=directions)
 
     def ask(self, num: int) -> list[Values]:
-        """What the estimator finds promising."""
+        """Return settings that the estimator finds promising."""
         num = min(num, self._left)
         self._left -= num
         self._study = self._study or self._of(2)
@@ -93,25 +93,25 @@ class Optuna:
         return [values for values, _ in self._pending]
 
     def tell(self, values: Values, losses: Sequence[float]) -> None:
-        """Tell both losses: the objective and the price."""
+        """Report both losses: the objective and the price."""
         for number, (asked, trial) in enumerate(self._pending):
             if asked == values:
                 del self._pending[number]
                 self._study.tell(trial, list(losses))
                 return
-        raise InputError(f"{values} was not asked for")
+        raise InputError(f"{values} is not a setting of the last generation")
 
 
 class OptunaSingle(Optuna):
     """Optuna's estimator on the objective alone."""
 
     def ask(self, num: int) -> list[Values]:
-        """What the estimator finds promising."""
+        """Return settings that the estimator finds promising."""
         self._study = self._study or self._of(1)
         return super().ask(num)
 
     def tell(self, values: Values, losses: Sequence[float]) -> None:
-        """Tell the objective's loss."""
+        """Report the objective's loss."""
         super().tell(values, losses[:1])
 
 
@@ -119,5 +119,5 @@ SEARCHES: dict[str, Any] = {"grid": Grid, "random": Random, "optuna": OptunaSing
 
 
 def open_search(name: str, space: Mapping[str, Parameter], limit: int, seed: int) -> Search:
-    """Open a search by name; InputError for an unknown one, or one without an end."""
+    """Open a search by name; raises InputError for an unknown name, or for a search that needs a limit and has none."""
     return lookup("search", name, SEARCHES)(space, limit, seed)

@@ -1,4 +1,4 @@
-"""A setting: values by dotted names, and the refinement (or training) that they describe."""
+"""Settings: values by dotted names, and the refinement or training that they describe."""
 
 import dataclasses
 import hashlib
@@ -21,14 +21,15 @@ NAMED_BY = {
     "focus": "clicks from_click min_area_ratio margin turns growth erosion smallest fixed_ratio iterative size",
     "split": "encode base_steps",
 }
-"""Fields that are in every `identity`, whatever their values: those that there were when the first were stored."""
+"""Fields that are part of every `identity`, even with default values: those that existed when identities were first
+stored."""
 
 
 def refinement_of(base: Refinement, values: Values) -> Refinement:
-    """Change a refinement by values named `refine.FIELD` or `refine.PART.FIELD`; a part that was off comes on.
+    """Change a refinement by values named `refine.FIELD` or `refine.PART.FIELD`; the latter turns the part on.
 
-    A whole part may be a value too: None for off, a dict of its settings. Settings that do nothing are put back to
-    their defaults, so that equal behaviour is an equal refinement. Raises InputError for names that do not exist.
+    The value of `refine.PART` is None (off) or a dict of the part's settings. Settings without effect are reset to
+    their defaults, so equal behaviour gives equal refinements. Raises InputError for names that do not exist.
     """
     plain = to_dict(base)
     for name in sorted(values, key=lambda name: name.count(".")):
@@ -37,34 +38,34 @@ def refinement_of(base: Refinement, values: Values) -> Refinement:
         path = name.removeprefix(REFINE).split(".")
         if len(path) > 2 or path[0] not in plain:
             raise InputError(
-                f"{name} is no setting of a refinement: expected refine.FIELD or refine.PART.FIELD, with "
-                f"{', '.join(plain)}"
+                f"{name} is not a setting of a refinement: expected refine.FIELD or refine.PART.FIELD, where FIELD or "
+                f"PART is one of {', '.join(plain)}"
             )
         if len(path) == 1:
             plain[path[0]] = values[name]
         else:
             if path[0] not in PARTS or not dataclasses.fields(PARTS[path[0]]):
-                raise InputError(f"{name}: {path[0]} has no settings of its own")
+                raise InputError(f"{name}: {path[0]} has no settings; give a value for refine.{path[0]}")
             plain[path[0]] = {**(plain[path[0]] or {}), path[1]: values[name]}
     return simplest(refinement_from_dict(plain))
 
 
 def simplest(refinement: Refinement) -> Refinement:
-    """Put settings without effect back to their defaults."""
+    """Reset settings without effect to their defaults."""
     parts = [part.simplest() for part in refinement.parts]
     return dataclasses.replace(refinement, parts=tuple(part for part in parts if part is not None))
 
 
 def training_of(values: Values) -> dict[str, Any]:
-    """Values that are no refinement's: what a training run is told."""
+    """Return the values that do not belong to a refinement: flags of a training run."""
     return {name: value for name, value in values.items() if not name.startswith(REFINE)}
 
 
 def identity(base: Refinement, values: Values) -> str:
-    """Short digest of what a setting does: two settings of equal behaviour have the same.
+    """Return a short digest of a setting's behaviour: settings with equal behaviour have the same digest.
 
-    Journals and folders of trained settings go by it. So that they are still found, a field that was added since is in
-    it only where it has another value than its default.
+    Journals and folders of trained settings are named by it. So that they are found by later versions, a field that was
+    added later is part of the digest only if its value is not the default.
     """
     meant = {"refine": _meant(to_dict(refinement_of(base, values)), Refinement()), **training_of(values)}
     return hashlib.blake2b(json.dumps(meant, sort_keys=True).encode(), digest_size=6).hexdigest()
@@ -80,6 +81,6 @@ def _meant(plain: Mapping[str, Any], default: Any, part: str = "") -> dict[str, 
 
 
 def shown(values: Values, hidden: Collection[str] = ()) -> str:
-    """One line: names without their common beginning, those left out that are alike in all settings."""
+    """Format values in one line: names without the prefix `refine.`, except those in `hidden`."""
     kept = {name: value for name, value in values.items() if name not in hidden}
     return ", ".join(f"{name.removeprefix(REFINE)} {json.dumps(value)}" for name, value in kept.items()) or "default"

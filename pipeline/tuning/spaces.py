@@ -1,7 +1,7 @@
-"""Named spaces of a sweep. Each part of a refinement has one; to add another: a function here, and a line in `spaces`.
+"""Named search spaces of a sweep. Each part of a refinement has one; to add another, write a function and register it.
 
-Names are dotted: `refine.` and a field of Refinement, or for training what `jobs.train` calls its flags. Single values
-of a grid beside a range keep grids small; random search and Optuna use the whole range.
+Names are dotted: `refine.` and a field of Refinement, or a flag of `jobs.train`. A range may name a few grid points,
+which keep grid searches small; random search and Optuna use the whole range.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ THRESHOLD: Space = {"refine.mask_threshold": Range(0.3, 0.7, grid=(0.49,))}
 
 
 def of_part(kind: type[Part]) -> Callable[[], Space]:
-    """The space of a refinement's part: what it lets vary, and the mask threshold."""
+    """Return the space of a refinement's part: the parameters that it declares, and the mask threshold."""
 
     def space() -> Space:
         return {**{f"refine.{kind.name}.{field}": each for field, each in kind.sweep.items()}, **THRESHOLD}
@@ -26,12 +26,12 @@ def of_part(kind: type[Part]) -> Callable[[], Space]:
 
 
 def cfr() -> Space:
-    """CFR-ICL's cascade: how many passes, fixed or adaptive, on which clicks."""
+    """CFR-ICL's cascade: number of passes, fixed or adaptive, and on which clicks."""
     return of_part(Cascade)()
 
 
 def split() -> Space:
-    """When the heavy half of a split network runs: once a session, or again where a zoom changes the view."""
+    """When the heavy half of a split network runs: once per session, or again if a zoom changes the view."""
     return {"refine.zoom_in": Choice((None, {})), **of_part(Split)()}
 
 
@@ -41,7 +41,7 @@ def threshold() -> Space:
 
 
 def icl() -> Space:
-    """Training: the weights of the iterative click loss, how many outputs it scores, the rate, SUEM's odds."""
+    """Training: weights and number of scored outputs of the iterative click loss, learning rate, SUEM's probability."""
     return {
         "training.icl.betas": Choice(
             ([1.0, 2.0, 3.0], [1.0, 1.0, 1.0], [1.0, 2.0], [1.0]), grid=([1.0, 2.0, 3.0], [1.0])
@@ -52,7 +52,7 @@ def icl() -> Space:
 
 
 def spaces() -> dict[str, Callable[[], Space]]:
-    """All spaces by name: one for each part of a refinement, and the others."""
+    """Return all spaces by name: one for each part of a refinement, and the others."""
     parts = {name: of_part(kind) for name, kind in PARTS.items() if kind.sweep}
     return {"cfr": cfr, **parts, "split": split, "threshold": threshold, "icl": icl}
 
@@ -61,7 +61,7 @@ SPACES = spaces()
 
 
 def narrowed(space: Space, given: dict[str, Parameter]) -> Space:
-    """A space with parameters replaced, or added. Raises InputError for a name without its beginning."""
+    """Return a space with parameters replaced or added; raises InputError for a name that is not dotted."""
     for name in given:
         if "." not in name:
             raise InputError(f"{name}: expected a dotted name, such as {next(iter(space))}")

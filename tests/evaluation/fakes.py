@@ -1,4 +1,4 @@
-"""Steps that need no network, rows made up, and readers that misbehave."""
+"""Steps that need no network, made-up rows, and readers that fail."""
 
 import os
 import signal
@@ -18,17 +18,17 @@ from pipeline.evaluation.object_row import ObjectRow
 
 
 def answering(masks: Callable[[int], np.ndarray]) -> Step:
-    """A step that answers the n-th click (from 1) with the mask `masks(n)`, whatever was clicked."""
+    """Make a step that answers the n-th click (from 1) with the mask `masks(n)`, wherever it is."""
 
     def step(state: State) -> Steps[State]:
         mask = masks(len(state.clicks))
         return replace(state, mask_prob=torch.from_numpy(mask).float()[None])
-        yield ()  # a generator that never asks
+        yield ()  # makes this a generator, without any request
 
     return step
 
 
-def nobody(requests: list[Any]) -> list[Any]:
+def no_network(requests: list[Any]) -> list[Any]:
     raise AssertionError(f"asked for a network: {requests}")
 
 
@@ -61,7 +61,7 @@ def with_measured(row: ObjectRow, **measured: list[float | None]) -> ObjectRow:
 
 @dataclass(frozen=True, kw_only=True)
 class DyingReader:
-    """A reader that kills its own process once, when `item_id` is loaded anywhere but in the process of the test."""
+    """A reader that kills its process once, when `item_id` is loaded outside the test's process."""
 
     reader: Reader
     item_id: str

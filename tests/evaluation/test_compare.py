@@ -28,7 +28,7 @@ def by_metric(differences: list[Difference]) -> dict[str, Difference]:
     return {difference.metric: difference for difference in differences}
 
 
-def test_an_interval_covers_the_true_mean_about_as_often_as_it_says() -> None:
+def test_an_interval_covers_the_true_mean_at_its_level() -> None:
     covered = 0
     for seed in range(60):
         rng = np.random.default_rng(seed)
@@ -38,7 +38,7 @@ def test_an_interval_covers_the_true_mean_about_as_often_as_it_says() -> None:
     assert 51 <= covered <= 60
 
 
-def test_pairs_matter_not_the_spread_among_objects() -> None:
+def test_an_interval_depends_on_pairs_and_not_on_the_spread_of_objects() -> None:
     rng = np.random.default_rng(0)
     a = rng.uniform(0, 1, 40)
     low, high = paired_bootstrap(a, a + 0.01 + rng.normal(0, 0.01, 40), rng, repeats=500)
@@ -61,7 +61,7 @@ def test_a_planted_gain_is_shown_and_noise_is_not() -> None:
     assert loud["IoU&1"].mean_b - loud["IoU&1"].mean_a == pytest.approx(np.mean(0.5 * (better - quality)), abs=1e-6)
 
 
-def test_the_order_of_rows_does_not_matter_and_the_seed_repeats_it() -> None:
+def test_a_comparison_does_not_depend_on_the_order_of_rows() -> None:
     quality = np.random.default_rng(2).uniform(0, 1, 20)
     a, b = rows(quality, "a"), rows(quality**2, "b")
     assert compare(a, b) == compare(a[::-1], b[5:] + b[:5])
@@ -78,13 +78,13 @@ def test_sessions_that_stopped_keep_their_last_iou() -> None:
 
 def test_different_objects_are_refused_by_name() -> None:
     a = [row(f"i{n}/0", [0.5]) for n in range(3)]
-    with pytest.raises(InputError, match=r"different objects \(2 are in only one, such as .*i2/0.*max-objects"):
+    with pytest.raises(InputError, match=r"different objects \(2 are in only one of them, such as .*i2/0.*max-objects"):
         compare(a, [*a[:2], row("i9/0", [0.5])])
     with pytest.raises(InputError, match="at least 2 pairs"):
         compare(a[:1], a[:1])
 
 
-def test_the_table_has_a_line_a_metric() -> None:
+def test_the_table_has_a_line_per_metric() -> None:
     quality = np.linspace(0.3, 0.9, 12)
     text = table(compare(rows(quality, "a"), rows(quality + 0.05, "b"), qualities=(0.5,)))
     lines = text.splitlines()
@@ -94,7 +94,7 @@ def test_the_table_has_a_line_a_metric() -> None:
     assert lines[-1].startswith("12 objects")
 
 
-def test_borders_are_compared_where_both_know_them() -> None:
+def test_borders_are_compared_on_objects_measured_in_both() -> None:
     a = [with_measured(row(f"i{n}/0", [0.5, 0.6]), biou=[0.1, 0.25 * n], assd=[4.0, None]) for n in range(4)]
     b = [with_measured(each, biou=[None, 0.25 * n + 0.125], assd=[2.0 + n, 1.0]) for n, each in enumerate(a)]
     b[0] = with_measured(b[0], biou=[])
@@ -119,7 +119,7 @@ def test_borders_are_compared_where_both_know_them() -> None:
         ("NoC@90", "noc", 0.9, -1.0, 1.0, ""),
     ],
 )
-def test_less_is_better_for_clicks_and_distances(
+def test_lower_is_better_for_clicks_and_distances(
     metric: str, name: str, at: float, low: float, high: float, better: str
 ) -> None:
     found = Difference(measure=MEASURES[name], at=at, mean_a=0.0, mean_b=0.0, low=low, high=high, num_objects=2)
@@ -147,7 +147,8 @@ def test_the_page_shows_the_table_and_what_changed_most(tmp_path: Path) -> None:
     assert lines[1][1:4] == ["0.553", "0.583", "+0.030"]
     assert lines[2][1:4] == ["2.250", "2.000", "-0.250"]
     assert lines[2][5:] == ["none shown", "4"]
-    assert any(line.startswith("B takes fewer clicks on 2 objects, more on 1, as many on 1.") for line in page.text)
+    sentence = "B takes fewer clicks than A on 2 objects, more on 1, and the same number on 1."
+    assert any(line.startswith(sentence) for line in page.text)
     titles = [line for line in page.text if "mean IoU over clicks" in line]
     assert titles == [
         "item0001/a: mean IoU over clicks 0.45 → 0.79, IoU 0.90 at click never → 2",
@@ -167,7 +168,7 @@ def test_the_page_shows_the_table_and_what_changed_most(tmp_path: Path) -> None:
     ]
 
 
-def test_pictures_of_other_images_are_refused_and_none_are_needed(tmp_path: Path) -> None:
+def test_a_reader_of_other_images_is_refused_and_pictures_are_optional(tmp_path: Path) -> None:
     a, b = changed()
     differences = compare(a, b, at_clicks=(1,), qualities=(), max_clicks=4)
     with pytest.raises(InputError, match=r"no 'item0002' \(2 images of the evaluations are missing\)"):
@@ -181,7 +182,7 @@ def test_pictures_of_other_images_are_refused_and_none_are_needed(tmp_path: Path
 
 @pytest.fixture
 def several(tmp_path: Path) -> Path:
-    """An evaluation of two data sets, two robot users and two refinements."""
+    """Write an evaluation of two data sets, two robot users and two refinements."""
     every, summaries = [], []
     for dataset in ("grabcut", "davis"):
         for policy in ("oracle", "dios_random"):
@@ -194,7 +195,7 @@ def several(tmp_path: Path) -> Path:
     return tmp_path / "several"
 
 
-def test_the_job_picks_from_a_folder_that_holds_several(several: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_job_selects_one_of_several_results(several: Path, capsys: pytest.CaptureFixture[str]) -> None:
     argv = [str(several), str(several), "--refine-a", "standard", "--refine-b", "zoom_in"]
     argv += ["--dataset", "davis", "--policy", "oracle", "--out", str(several.parent / "out")]
     assert job.main(argv) == 0
@@ -222,6 +223,6 @@ def test_the_job_picks_from_a_folder_that_holds_several(several: Path, capsys: p
         (["--at-clicks", "0"], "expected numbers of clicks from 1 on"),
     ],
 )
-def test_the_job_says_what_it_cannot_pick(several: Path, argv: list[str], message: str) -> None:
+def test_the_job_reports_ambiguous_and_unknown_selections(several: Path, argv: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         job.main([str(several), str(several), *argv])

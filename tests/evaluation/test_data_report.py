@@ -1,4 +1,4 @@
-"""report.html of prepared data sets and of epochs: numbers, reasons and pictures are in it, here and in a bucket."""
+"""report.html of prepared data sets and of epochs holds numbers, reasons and pictures."""
 
 import re
 from dataclasses import replace
@@ -17,21 +17,21 @@ from tests.pipeline.test_epoch import CONFIG, READER, write
 
 
 def facts(page: str) -> dict[str, str]:
-    """The table of numbers."""
+    """Return the table of numbers."""
     return dict(re.findall(r"<tr><td>([^<]+)</td><td>([^<]+)</td></tr>", page))
 
 
 def test_the_report_of_a_prepared_data_set(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path))
     prepare(READER, storage, {}, run=run_here(2), items_per_part=4)
-    told: list[tuple[int, int]] = []
-    assert write_prepared_report(storage, "Fakes <&>", lambda done, total: told.append((done, total))) == "report.html"
-    assert told[-1] == (6, 6)
+    seen: list[tuple[int, int]] = []
+    assert write_prepared_report(storage, "Fakes <&>", lambda done, total: seen.append((done, total))) == "report.html"
+    assert seen[-1] == (6, 6)
     page = (tmp_path / "report.html").read_text()
     assert "<title>Fakes &lt;&amp;&gt;</title>" in page
     found = facts(page)
     assert (found["images"], found["objects"], found["heights"], found["widths"]) == ("18", "54", "60", "80")
-    assert found["objects in an image"] == "mean 3.0, median 3, most 3"
+    assert found["objects per image"] == "mean 3.0, median 3, maximum 3"
     small = bank_of_prepared(storage).num_small
     assert found["objects of fewer than 1000 pixels"] == f"{small} ({small / 54:.1%})"
     assert found["refused items and objects"] == "4"
@@ -43,7 +43,7 @@ def test_the_report_of_a_prepared_data_set(tmp_path: Path) -> None:
     assert "http" not in page.replace("data:image", "")
 
 
-def test_categories_and_licences_are_shown_where_they_are_known(tmp_path: Path) -> None:
+def test_categories_and_licences_are_shown_if_they_are_known(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path / "out"))
     prepare(SMALL["coco_panoptic"](tmp_path / "source"), storage, {}, run=run_here())
     write_prepared_report(storage, "Cats")
@@ -61,7 +61,7 @@ def test_the_report_of_an_epoch(tmp_path: Path) -> None:
     found = facts(page)
     assert found["samples"] == "21"
     assert int(found["samples without an object"]) + int(found["objects"]) == 21
-    assert found["samples with something refused of their image"] == "4"
+    assert found["samples from images with refused objects"] == "4"
     assert found["refused items and objects"] == "4"
     headings = re.findall(r"<h2>(\w+)</h2>", page)
     assert headings[0] == "Refused"
@@ -70,7 +70,7 @@ def test_the_report_of_an_epoch(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("most", [1, 40, 41, 5000])
-def test_figures_of_few_and_of_very_many(most: int) -> None:
+def test_figures_can_be_drawn_for_few_and_for_many_objects(most: int) -> None:
     bank = count([described([1] * most, ["a" * 50] * most), described([], [])])
     for figure in (figures.areas_figure, figures.per_image_figure, figures.sizes_figure):
         assert figure(bank).startswith("data:image/png;base64,")

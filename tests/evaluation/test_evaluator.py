@@ -13,12 +13,12 @@ from pipeline.clicks import POLICIES
 from pipeline.clicks.realistic import Realistic
 from pipeline.data.sample import Item
 from pipeline.evaluation.config import EvaluationConfig
-from pipeline.evaluation.contestant import Contestant
 from pipeline.evaluation.evaluator import choose_objects, evaluate
+from pipeline.evaluation.method import Method
 from pipeline.evaluation.object_row import ObjectRow
 from pipeline.evaluation.play import play
 from pipeline.evaluation.tasks.game import rng_of
-from tests.evaluation.fakes import answering, nobody
+from tests.evaluation.fakes import answering, no_network
 from tests.pipeline.fakes import FakeReader
 from tests.training.tiny import tiny_network
 
@@ -35,7 +35,7 @@ def chosen(config: EvaluationConfig, *sizes: int) -> list[str]:
 
 
 def spread(predictor: Predictor) -> None:
-    """Let the fresh network's answers lie on both sides of the threshold."""
+    """Scale a fresh network so that its probabilities lie on both sides of the threshold."""
     with torch.no_grad():
         predictor.network.get_parameter("head.conv_seg.weight").mul_(20)
 
@@ -51,12 +51,12 @@ def predictor() -> Predictor:
     return predictor
 
 
-def contestant(predictor: Predictor, refinement: str, max_batch: int) -> Contestant:
+def method(predictor: Predictor, refinement: str, max_batch: int) -> Method:
     step = build(named(refinement), predictor.network.traits)
-    return Contestant(name=refinement, step=step, answer=predictor.answer, max_batch=max_batch)
+    return Method(name=refinement, step=step, answer=predictor.answer, max_batch=max_batch)
 
 
-def test_all_objects_or_a_drawn_few_in_the_data_sets_order() -> None:
+def test_all_objects_or_a_random_sample_are_chosen_in_order() -> None:
     everything = chosen(EvaluationConfig(), 3, 0, 4, 2)
     assert everything == ["i0/0", "i0/1", "i0/2", "i2/0", "i2/1", "i2/2", "i2/3", "i3/0", "i3/1"]
     assert chosen(EvaluationConfig(max_objects=99), 3, 0, 4, 2) == everything
@@ -72,9 +72,9 @@ def test_a_data_set_without_objects_is_refused() -> None:
         choose_objects(items(0, 0), CONFIG)
 
 
-def test_bad_items_and_objects_are_named_and_the_others_are_played() -> None:
+def test_bad_items_and_objects_are_reported_and_the_others_evaluated() -> None:
     everything = np.ones((40, 50), bool)
-    bare = Contestant(name="all", step=answering(lambda number: everything), answer=nobody)
+    bare = Method(name="all", step=answering(lambda number: everything), answer=no_network)
     work = [(item, item.object_ids) for item in READER.items()]
     work[2] = (work[2][0], ("a", "object z of item0002"))
     out = list(evaluate(bare, READER, work, CONFIG, "fake"))
@@ -91,7 +91,7 @@ def test_bad_items_and_objects_are_named_and_the_others_are_played() -> None:
 
 
 def test_objects_below_the_least_area_are_left_out() -> None:
-    bare = Contestant(name="all", step=answering(lambda number: np.ones((40, 50), bool)), answer=nobody)
+    bare = Method(name="all", step=answering(lambda number: np.ones((40, 50), bool)), answer=no_network)
     work = choose_objects(READER.items(), CONFIG)
     areas = {}
     for ref in (sample := READER.load(READER.items()[0])).objects:
@@ -106,9 +106,9 @@ def test_objects_below_the_least_area_are_left_out() -> None:
 
 
 @pytest.mark.parametrize("refinement", ["standard", "flip", "zoom_in_flip_a_cfr_4"])
-def test_many_objects_at_once_give_what_one_by_one_gives(predictor: Predictor, refinement: str) -> None:
+def test_objects_side_by_side_give_the_results_of_one_by_one(predictor: Predictor, refinement: str) -> None:
     work = choose_objects(READER.items(), CONFIG)
-    one = contestant(predictor, refinement, 1)
+    one = method(predictor, refinement, 1)
     expected: dict[tuple[str, str], tuple[Any, Any, Any]] = {}
     for item, ids in work:
         if item.id == "item0001":
@@ -139,14 +139,14 @@ def test_many_objects_at_once_give_what_one_by_one_gives(predictor: Predictor, r
     assert {(row.item, row.object): (row.clicks, row.ious, row.mask) for row in found} == expected
 
     # In batches: the same clicks; masks may differ by a few pixels at the threshold.
-    batched = rows_of(list(evaluate(contestant(predictor, refinement, 8), READER, work, CONFIG, "fake")))
+    batched = rows_of(list(evaluate(method(predictor, refinement, 8), READER, work, CONFIG, "fake")))
     assert {(row.item, row.object): row.clicks for row in batched} == {k: v[0] for k, v in expected.items()}
     for row in batched:
         assert row.ious == pytest.approx(expected[row.item, row.object][1], abs=0.01)
 
 
-def test_random_clicks_follow_from_seed_and_object_alone() -> None:
-    blank = Contestant(name="blank", step=answering(lambda number: np.zeros((40, 50), bool)), answer=nobody)
+def test_random_clicks_depend_only_on_seed_and_object() -> None:
+    blank = Method(name="blank", step=answering(lambda number: np.zeros((40, 50), bool)), answer=no_network)
     work = [(item, ids) for item, ids in choose_objects(READER.items(), CONFIG) if item.id != "item0001"]
 
     def clicks(config: EvaluationConfig, order: Any) -> dict[tuple[str, str], Any]:
@@ -163,8 +163,8 @@ def test_random_clicks_follow_from_seed_and_object_alone() -> None:
 
 
 @pytest.mark.parametrize("boundaries", [True, False])
-def test_borders_are_measured_if_asked_for(boundaries: bool) -> None:
-    everything = Contestant(name="all", step=answering(lambda number: np.ones((40, 50), bool)), answer=nobody)
+def test_borders_are_measured_if_the_protocol_says_so(boundaries: bool) -> None:
+    everything = Method(name="all", step=answering(lambda number: np.ones((40, 50), bool)), answer=no_network)
     config = EvaluationConfig(max_clicks=3, at_clicks=(1,), boundaries=boundaries)
     rows = rows_of(list(evaluate(everything, READER, choose_objects(READER.items(), CONFIG)[:1], config, "fake")))
     assert rows
@@ -173,18 +173,18 @@ def test_borders_are_measured_if_asked_for(boundaries: bool) -> None:
         assert [value is not None for value in row.measured["assd"]] == [boundaries, False, boundaries]
 
 
-def test_a_broken_step_says_which_object_it_was() -> None:
+def test_the_error_of_a_step_names_the_object() -> None:
     def masks(number: int) -> np.ndarray:
         raise ZeroDivisionError("the step broke")
 
     work = choose_objects(READER.items(), CONFIG)
-    broken = Contestant(name="broken", step=answering(masks), answer=nobody)
+    broken = Method(name="broken", step=answering(masks), answer=no_network)
     with pytest.raises(RuntimeError, match="evaluating object a of item0000 failed: the step broke"):
         list(evaluate(broken, READER, work, CONFIG, "fake"))
 
 
 def test_an_unknown_robot_is_refused() -> None:
-    bare = Contestant(name="x", step=answering(lambda number: np.ones((40, 50), bool)), answer=nobody)
+    bare = Method(name="x", step=answering(lambda number: np.ones((40, 50), bool)), answer=no_network)
     with pytest.raises(InputError, match="unknown policy 'oracel'; did you mean 'oracle'"):
         list(evaluate(bare, READER, [], EvaluationConfig(policy="oracel"), "fake"))
 
@@ -200,6 +200,6 @@ def test_an_unknown_robot_is_refused() -> None:
         ({"further_clicks": (0,)}, "further_clicks"),
     ],
 )
-def test_settings_that_mean_nothing_are_refused(values: dict[str, Any], message: str) -> None:
+def test_invalid_settings_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         EvaluationConfig(**values)

@@ -1,4 +1,4 @@
-"""Names in any script: drawn where a font of this machine has their letters, else text of the page; never boxes."""
+"""Names in any script are drawn if an installed font has their letters, otherwise written in the page; never boxes."""
 
 import base64
 import io
@@ -33,7 +33,7 @@ APPLE, CRATE = "苹果", "りんご箱"
 
 
 def made_font(path: Path, letters: str, family: str) -> str:
-    """A font that draws each of these letters as a black square."""
+    """Make a font that draws each of these letters as a black square."""
     pen = TTGlyphPen(None)
     pen.moveTo((100, 0))
     for corner in ((900, 0), (900, 800), (100, 800)):
@@ -55,7 +55,7 @@ def made_font(path: Path, letters: str, family: str) -> str:
 
 @pytest.fixture(params=["no font", "a font"])
 def installed(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """A machine without fonts for Chinese, and one with them: for Japanese in another file than for Chinese."""
+    """Simulate a machine without fonts for Chinese, and one with them, where Japanese is in another file."""
     found = []
     if request.param == "a font":
         found = [made_font(tmp_path / "a.ttf", APPLE, "Squares A"), made_font(tmp_path / "b.ttf", CRATE, "Squares B")]
@@ -70,7 +70,7 @@ def pixels(uri: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))).convert("L"))
 
 
-def test_what_the_own_font_has_needs_no_other(installed: list[str]) -> None:
+def test_letters_of_the_default_font_need_no_other_font(installed: list[str]) -> None:
     names = ["cat", "яблоко", "μήλο", "تفاحة", "תפוח", "naïve café", "a\u200db\ufe0f", "$x$", ""]
     assert fonts.labels(names) == (names, ())
     assert all(fonts.drawn(name) == (name, (fonts.OWN,)) for name in names)
@@ -88,7 +88,7 @@ def test_other_letters_are_drawn_or_have_a_key(installed: list[str]) -> None:
     assert key[-3:] == ("(4) \U0001f34e", "(5) tab\there", "(6) \udce9")
 
 
-def test_figures_draw_no_boxes_and_warn_of_nothing(installed: list[str]) -> None:
+def test_figures_draw_no_boxes_and_raise_no_warnings(installed: list[str]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         drawn, plain = (pixels(counts_figure([(name, 3), ("cat", 2)], "objects")) for name in (APPLE, "??"))
@@ -98,14 +98,14 @@ def test_figures_draw_no_boxes_and_warn_of_nothing(installed: list[str]) -> None
     assert np.array_equal(drawn, plain) != bool(installed)
 
 
-def test_emoji_that_are_pictures_are_no_letters(tmp_path: Path) -> None:
+def test_letters_are_read_from_a_font_and_none_from_a_missing_file(tmp_path: Path) -> None:
     path = made_font(tmp_path / "c.ttf", APPLE, "Squares")
     assert fonts.letters(path) == {ord(letter) for letter in APPLE}
     assert fonts.letters(str(tmp_path / "absent.ttf")) == frozenset()
 
 
 def chinese(folder: Path) -> str:
-    """A COCO data set with such categories."""
+    """Write a COCO data set with Chinese categories."""
     names = ["cat", APPLE, "яблоко"]
     image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
     assert cv2.imwrite(str(folder / "a.png"), image)
@@ -153,19 +153,19 @@ def test_the_report_of_an_evaluation_has_every_name(installed: list[str], tmp_pa
             shown=(APPLE, "standard", "oracle"),
         )
     page = unescape((tmp_path / "report.html").read_text())
-    keys = 0 if installed else 3  # to the curves, to the histograms, and to what a click costs
+    keys = 0 if installed else 3  # of the curves, of the histograms, and of the times per click
     assert page.count(f"<br>(2) {APPLE} 2") == keys
     assert f"<td>{APPLE} 2</td>" in page
 
 
-def test_sheets_write_what_they_can(installed: list[str]) -> None:
+def test_sheets_write_the_letters_that_fonts_have(installed: list[str]) -> None:
     def sheet(line: str) -> np.ndarray:
         return draw_sheet([Group(heading="a", note="", shots=[replace(shot, lines=(line,))])])
 
     shot = Shot(picture=np.full((40, 180, 3), 200, np.uint8), lines=())
     written = sheet(APPLE)
     assert (written.min(-1) < 60).sum() > (150 if installed else 0)
-    assert np.array_equal(written, sheet("\U0001f34e\U0001f34e")) != bool(installed), "both are ?? without a font"
+    assert np.array_equal(written, sheet("\U0001f34e\U0001f34e")) != bool(installed), "without a font both show ??"
     sheet("a\nb")
     sheet("\U0001f34e" * 300)
 

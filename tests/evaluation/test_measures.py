@@ -1,4 +1,4 @@
-"""A measure that is registered here alone is found wherever results are shown."""
+"""A measure that is registered only here appears wherever results are shown."""
 
 import csv
 import json
@@ -14,14 +14,14 @@ from models.errors import InputError
 from pipeline.evaluation import results
 from pipeline.evaluation.compare import compare
 from pipeline.evaluation.config import EvaluationConfig
-from pipeline.evaluation.contestant import Contestant
 from pipeline.evaluation.evaluator import choose_objects, evaluate
 from pipeline.evaluation.journal import Journal, PieceResult
 from pipeline.evaluation.measures import MEASURES, Measure, of_clicks, per_click
+from pipeline.evaluation.method import Method
 from pipeline.evaluation.object_row import ObjectRow, column
 from pipeline.pages.report_tables import results_table
 from pipeline.tuning.objective import objective, score
-from tests.evaluation.fakes import answering, nobody
+from tests.evaluation.fakes import answering, no_network
 from tests.pipeline.fakes import FakeReader
 
 CONFIG = EvaluationConfig(max_clicks=3, qualities=(0.9,), at_clicks=(1, 2), further_clicks=(1,))
@@ -58,21 +58,21 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def rows(name: str = "standard", side: int = 8) -> list[ObjectRow]:
-    """Play every object; the n-th mask has n * side pixels, the first none."""
+    """Evaluate every object; the n-th mask has (n - 1) * side pixels."""
 
     def mask(number: int) -> np.ndarray:
         out = np.zeros((16, 16), bool)
         out[: number - 1, :side] = True
         return out
 
-    contestant = Contestant(name=name, step=answering(mask), answer=nobody)
-    found = list(evaluate(contestant, READER, choose_objects(READER.items(), CONFIG), CONFIG, "fake"))
+    method = Method(name=name, step=answering(mask), answer=no_network)
+    found = list(evaluate(method, READER, choose_objects(READER.items(), CONFIG), CONFIG, "fake"))
     played = [row for row in found if isinstance(row, ObjectRow)]
     assert len(played) == len(found) > 2
     return played
 
 
-def test_rows_hold_it_and_bring_it_back(tmp_path: Path) -> None:
+def test_rows_and_journals_hold_a_new_measure(tmp_path: Path) -> None:
     played = rows()
     assert all(row.measured["size"] == [None, 8.0, 16.0] for row in played)
     journal = Journal(tmp_path / "journal.jsonl", {})
@@ -81,7 +81,7 @@ def test_rows_hold_it_and_bring_it_back(tmp_path: Path) -> None:
     assert Journal(tmp_path / "journal.jsonl", {}).done[0, 0].rows == {"standard": played}
 
 
-def test_files_have_it(tmp_path: Path) -> None:
+def test_files_hold_a_new_measure(tmp_path: Path) -> None:
     played = rows()
     results.write(tmp_path, played, [results.summarize(played, CONFIG, 1.0)])
     assert pq.read_table(tmp_path / "objects.parquet")["sizes"].to_pylist() == [[None, 8.0, 16.0]] * len(played)
@@ -93,7 +93,7 @@ def test_files_have_it(tmp_path: Path) -> None:
         assert [line["size"] for line in csv.DictReader(file)][:3] == ["", "8.0", "16.0"]
 
 
-def test_each_column_of_the_files_has_its_own_name(tmp_path: Path) -> None:
+def test_columns_of_the_files_have_unique_names(tmp_path: Path) -> None:
     played = rows()
     results.write(tmp_path, played, [results.summarize(played, CONFIG, 1.0)])
     for name in ("objects.csv", "clicks.csv"):
@@ -105,7 +105,7 @@ def test_each_column_of_the_files_has_its_own_name(tmp_path: Path) -> None:
     assert not own & set(measured)
 
 
-def test_summaries_tables_and_mlflow_have_it() -> None:
+def test_summaries_tables_and_mlflow_hold_a_new_measure() -> None:
     summary = results.summarize(rows(), CONFIG, 1.0)
     assert (summary["size_at"], summary["waste"], summary["over"]) == ({"1": None, "2": 8.0}, 3.0, {"0.90": 0.0})
     head, line = results.table([summary]).splitlines()
@@ -123,27 +123,27 @@ def test_the_page_marks_the_better_of_two() -> None:
     assert best == {"wide": False, "narrow": True}
 
 
-def test_comparisons_have_it() -> None:
+def test_comparisons_hold_a_new_measure() -> None:
     found = {d.metric: d for d in compare(rows("a", 4), rows("b", 8), at_clicks=(1, 2), qualities=(0.9,), max_clicks=3)}
     assert {"Size&2", "waste", "Over@90"} <= set(found)
     assert "Size&1" not in found
     assert (found["Size&2"].mean_a, found["Size&2"].mean_b, found["Size&2"].better) == (4.0, 8.0, "A")
 
 
-def test_sweeps_can_look_for_it() -> None:
+def test_a_new_measure_is_an_objective_of_sweeps() -> None:
     size, over = objective("size"), objective("over90")
     assert (size.label, size.costly, size.high_is_good) == ("Size", True, False)
     assert (over.label, over.quality, over.high_is_good) == ("Over@90", 0.9, True)
     assert score(size, rows(), 3, [0.0] * len(rows())) == 16.0
-    with pytest.raises(InputError, match="objective waste: c has no value, and less is better"):
+    with pytest.raises(InputError, match="objective waste: c has no value, and lower is better"):
         score(objective("waste"), rows(), 3, [0.0] * len(rows()))
     with pytest.raises(InputError, match="unknown objective"):
         objective("over")
 
 
-def test_what_is_costly_is_left_out_with_the_rest_of_it() -> None:
-    contestant = Contestant(name="cheap", step=answering(lambda number: np.ones((16, 16), bool)), answer=nobody)
+def test_a_costly_new_measure_is_skipped_without_boundaries() -> None:
+    method = Method(name="cheap", step=answering(lambda number: np.ones((16, 16), bool)), answer=no_network)
     config = EvaluationConfig(**{**asdict(CONFIG), "realistic": CONFIG.realistic, "boundaries": False})
-    (first, *_) = evaluate(contestant, READER, choose_objects(READER.items(), config), config, "fake")
+    (first, *_) = evaluate(method, READER, choose_objects(READER.items(), config), config, "fake")
     assert isinstance(first, ObjectRow)
     assert set(first.measured["size"]) == {None}

@@ -9,7 +9,7 @@ from models.predictor import open_state
 from pipeline.boundaries import assd, biou
 from pipeline.clicks import POLICIES
 from pipeline.evaluation.play import Played, play
-from tests.evaluation.fakes import answering, nobody
+from tests.evaluation.fakes import answering, no_network
 
 HW = (24, 30)
 IMAGE = np.zeros((*HW, 3), np.uint8)
@@ -42,7 +42,7 @@ def played(
         costly_at=costly_at,
         min_gain=min_gain,
     )
-    return steps.run(game, nobody)
+    return steps.run(game, no_network)
 
 
 def part(columns: int) -> np.ndarray:
@@ -60,7 +60,7 @@ def test_a_perfect_predictor_needs_one_click_inside_the_object() -> None:
     assert TRUTH[int(y), int(x)]
 
 
-def test_a_hopeless_one_gets_all_its_clicks() -> None:
+def test_a_hopeless_predictor_gets_all_clicks() -> None:
     result = played(lambda number: NOTHING, max_clicks=4)
     assert result.ious == (0.0,) * 4
     assert len(result.clicks) == 4
@@ -73,7 +73,7 @@ def test_clicking_stops_at_the_first_mask_that_is_good_enough() -> None:
     assert np.array_equal(result.mask, part(12))
 
 
-def test_a_target_that_is_met_exactly_is_met() -> None:
+def test_a_target_that_is_met_exactly_counts_as_reached() -> None:
     truth = np.zeros(HW, bool)
     truth[0, :10] = True
     mask = truth.copy()
@@ -81,7 +81,7 @@ def test_a_target_that_is_met_exactly_is_met() -> None:
     assert played(lambda number: mask, truth=truth, target_iou=0.9).ious == (0.9,)
 
 
-def test_ignored_pixels_count_for_nobody_and_are_not_clicked() -> None:
+def test_ignored_pixels_do_not_count_and_are_not_clicked() -> None:
     ignore = np.zeros(HW, bool)
     ignore[:, 15:] = True
     wrong_there = TRUTH | ignore
@@ -90,7 +90,7 @@ def test_ignored_pixels_count_for_nobody_and_are_not_clicked() -> None:
     assert not any(ignore[int(y), int(x)] for y, x, _ in clicked.rows())
 
 
-def test_an_object_that_is_ignored_everywhere_counts_as_failed_not_as_nan() -> None:
+def test_an_object_that_is_ignored_everywhere_counts_as_failed() -> None:
     result = played(lambda number: NOTHING, ignore=np.ones(HW, bool), max_clicks=2)
     assert result.ious == (0.0, 0.0)
 
@@ -102,7 +102,7 @@ def test_the_first_click_corrects_the_mask_that_is_given() -> None:
     assert not TRUTH[int(y), int(x)]
 
 
-def test_clicks_that_are_given_are_seen_but_do_not_count() -> None:
+def test_given_clicks_are_seen_but_do_not_count() -> None:
     given = Clicks.of([(11, 13, True), (12, 14, True), (0, 0, False)])
     steps_seen: list[int] = []
 
@@ -122,7 +122,7 @@ def test_clicks_that_are_given_are_seen_but_do_not_count() -> None:
         mask_threshold=0.49,
         costly_at=(1,),
     )
-    result = steps.run(game, nobody)
+    result = steps.run(game, no_network)
     assert steps_seen == [4, 5]
     assert len(result.clicks) == len(result.ious) == len(result.measured["biou"]) == 2
     assert not set(given.rows()) & set(result.clicks.rows())
@@ -136,7 +136,7 @@ def test_a_click_that_gains_too_little_is_the_last() -> None:
     assert len(played(lambda number: part(12), start=part(12), min_gain=0.01).ious) == 1
 
 
-def test_the_robot_sees_the_thresholded_mask_and_its_own_clicks() -> None:
+def test_the_robot_sees_the_thresholded_mask_and_its_clicks() -> None:
     seen: list[tuple[np.ndarray, int]] = []
     given, drawn = np.random.default_rng(0), []
 
@@ -158,7 +158,7 @@ def test_the_robot_sees_the_thresholded_mask_and_its_own_clicks() -> None:
         target_iou=1.0,
         mask_threshold=0.49,
     )
-    steps.run(game, nobody)
+    steps.run(game, no_network)
     assert [count for _, count in seen] == [0, 1, 2]
     assert all(rng is given for rng in drawn)
     for number, (mask, _) in enumerate(seen):
@@ -177,11 +177,11 @@ def test_borders_are_measured_after_the_named_clicks_and_the_last_one() -> None:
     assert stopped.measured["assd"][1:] == (None, 0.0)
 
 
-def test_borders_that_nobody_asks_for_are_not_measured() -> None:
+def test_borders_are_not_measured_by_default() -> None:
     result = played(lambda number: NOTHING, max_clicks=2)
     assert result.measured["biou"] == result.measured["assd"] == (None, None)
 
 
-def test_no_border_anywhere_is_no_value() -> None:
+def test_borders_of_two_empty_masks_have_no_value() -> None:
     result = played(lambda number: NOTHING, ignore=np.ones(HW, bool), max_clicks=1, costly_at=(1,))
     assert result.measured["biou"] == result.measured["assd"] == (None,)

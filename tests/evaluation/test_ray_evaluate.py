@@ -11,8 +11,8 @@ from pipeline.data.readers import open_reader
 from pipeline.data.sample import Item
 from pipeline.evaluation import ray_evaluate
 from pipeline.evaluation.config import EvaluationConfig, EvaluationScaling
-from pipeline.evaluation.contestant import Contestant
 from pipeline.evaluation.evaluator import choose_objects, evaluate
+from pipeline.evaluation.method import Method
 from pipeline.evaluation.object_row import ObjectRow
 from pipeline.evaluation.ray_evaluate import Part, _pieces, evaluate_on_ray
 from tests.evaluation.fakes import DyingReader
@@ -37,8 +37,8 @@ def here(checkpoint: Path) -> dict[str, list[ObjectRow]]:
     rows = {}
     for name, refinement in REFINEMENTS.items():
         step = build(refinement, predictor.network.traits)
-        contestant = Contestant(name=name, step=step, answer=predictor.answer)
-        out = evaluate(contestant, READER, choose_objects(READER.items(), CONFIG), CONFIG, "scenes")
+        method = Method(name=name, step=step, answer=predictor.answer)
+        out = evaluate(method, READER, choose_objects(READER.items(), CONFIG), CONFIG, "scenes")
         rows[name] = sorted((row for row in out if isinstance(row, ObjectRow)), key=lambda row: row.object)
     return rows
 
@@ -74,7 +74,7 @@ def test_actors_give_the_rows_of_one_process_even_if_one_dies(
 
 @pytest.mark.ray
 @pytest.mark.timeout(120)
-def test_bad_items_are_named_once_and_nothing_left_is_an_error(ray_cluster: None) -> None:
+def test_bad_items_are_reported_once_and_no_result_is_an_error(ray_cluster: None) -> None:
     def baseline(reader: Any) -> Any:
         return evaluate_on_ray(
             checkpoint=None,
@@ -87,13 +87,13 @@ def test_bad_items_are_named_once_and_nothing_left_is_an_error(ray_cluster: None
     (result,) = baseline(FakeReader(num_items=3, bad=(1,)))
     assert {row.item for row in result.rows["grabcut"]} == {"item0000", "item0002"}
     assert result.refused == ["item0001: the file is cut short"]
-    with pytest.raises(InputError, match="fake: no object could be evaluated; refused: item0000: the file"):
+    with pytest.raises(InputError, match="fake: no object could be evaluated; reasons: item0000: the file"):
         baseline(FakeReader(num_items=1, bad=(0,)))
 
 
 @pytest.mark.ray
 @pytest.mark.timeout(120)
-def test_damaged_weights_are_an_input_error_here_too(ray_cluster: None, tmp_path: Path) -> None:
+def test_damaged_weights_are_an_input_error_in_actors(ray_cluster: None, tmp_path: Path) -> None:
     folder = checkpoints.save(tiny_network(), tmp_path / "damaged")
     (folder / checkpoints.WEIGHTS).write_bytes(b"oops")
     with pytest.raises(InputError, match=r"weights\.safetensors cannot be read") as raised:
@@ -108,12 +108,12 @@ def test_damaged_weights_are_an_input_error_here_too(ray_cluster: None, tmp_path
 
 @pytest.mark.ray
 @pytest.mark.timeout(120)
-def test_an_actor_that_goes_on_dying_ends_it_with_one_sentence(
+def test_an_actor_that_dies_repeatedly_ends_the_evaluation_with_one_message(
     ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ray_evaluate, "RESTARTS", 0)
     reader = DyingReader(reader=READER, item_id=READER.items()[0].id, marker=str(tmp_path / "died"))
-    with pytest.raises(InputError, match=r"^an actor that evaluates died again and again[^\n]*to go on$"):
+    with pytest.raises(InputError, match=r"^an evaluation actor died repeatedly[^\n]*to resume$"):
         evaluate_on_ray(
             checkpoint=None,
             refinements={},

@@ -74,7 +74,7 @@ def page_of(
     config: EvaluationConfig = CONFIG,
     **more: Any,
 ) -> str:
-    """Write the report of these groups, each a (data set, refinement, robot user), and read it."""
+    """Write the report of these groups, each of one data set, refinement and robot user, and read it."""
     write_report(
         path,
         title=f"{EVIL} on scenes",
@@ -106,7 +106,7 @@ def test_the_page_fetches_nothing(page: str) -> None:
     assert not re.search(r"https?://|url\(|@import", page)
 
 
-def test_the_page_holds_the_tables_figures(page: str) -> None:
+def test_the_page_holds_the_numbers_of_the_tables(page: str) -> None:
     parsed = Page(page)
     results, failures = parsed.tables
     summary = summarize(rows("standard", 0.0), CONFIG, 1.0)
@@ -123,13 +123,13 @@ def test_the_page_holds_the_tables_figures(page: str) -> None:
     assert parsed.best == ["0.300", "2.00", "0", "0", "0"]
 
 
-def test_names_cannot_write_html(page: str) -> None:
+def test_names_are_escaped(page: str) -> None:
     assert EVIL not in page
     assert sum(EVIL in text for text in Page(page).text) >= 2
     assert "&lt;script&gt;" in page
 
 
-def test_the_best_the_median_and_the_worst_are_shown_and_bad_items_are_named(page: str) -> None:
+def test_best_median_and_worst_objects_are_shown_and_bad_items_named(page: str) -> None:
     text = Page(page).text
     for title in ("Best", "Median", "Worst", "Training"):
         assert title in text
@@ -142,7 +142,7 @@ def test_the_best_the_median_and_the_worst_are_shown_and_bad_items_are_named(pag
 
 
 @pytest.mark.networks
-def test_data_sets_and_robot_users_stand_apart_and_each_names_its_best(tmp_path: Path) -> None:
+def test_the_best_is_marked_for_each_data_set_and_robot_user(tmp_path: Path) -> None:
     groups = [
         *(rows("standard", 0.0), rows("zoom_in", 0.1), rows("standard", 0.3, policy="dios_random")),
         *(rows("standard", 0.4, "berkeley"), rows("zoom_in", 0.1, "berkeley")),
@@ -156,15 +156,15 @@ def test_data_sets_and_robot_users_stand_apart_and_each_names_its_best(tmp_path:
         ["berkeley: 8 objects"],
         *(["standard, oracle", "0.600"], ["zoom_in, oracle", "0.300"]),
     ]
-    assert "0.500" not in parsed.best  # alone with its robot user
+    assert "0.500" not in parsed.best  # the only result of its robot user
     assert {"0.300", "0.600"} <= set(parsed.best)
-    assert text.count("data:image/png") == 6  # a curve, a histogram and what a click costs per data set
+    assert text.count("data:image/png") == 6  # a curve, a histogram and the times per click for each data set
     assert {"berkeley", "berkeley, IoU 0.95"} <= set(parsed.text)
     assert any(line.startswith("scenes, zoom_in, oracle, ordered by") for line in parsed.text)
     assert "item0000/b: IoU 0.30 after 1 click, 0.50 after 2" in parsed.text
 
 
-def test_borders_and_what_refinements_did_are_shown_where_there_is_any(tmp_path: Path, page: str) -> None:
+def test_borders_and_counts_of_refinements_are_shown_if_there_are_any(tmp_path: Path, page: str) -> None:
     counted = [
         replace(
             with_measured(r, biou=[0.5, 0.75], assd=[3.0, None]),
@@ -191,14 +191,14 @@ def test_borders_and_what_refinements_did_are_shown_where_there_is_any(tmp_path:
     assert tables[0][2][5:9] == ["0.500", "0.750", "3.00", "50.0%"]
     assert tables[0][3][5:9] == ["–", "–", "–", "0.0%"]
     assert tables[2] == [
-        ["predictor", "clicks", "cascade passes", "reach of focus clicks, mean"],
+        ["predictor", "clicks", "cascade passes", "mean reach of focus clicks"],
         ["scenes"],
         ["cfr", "16", "24 (1.50 / click)", "15 px"],
     ]
     assert "What refinements did" not in Page(page).text
 
 
-def test_classes_are_shown_and_the_rare_summed(tmp_path: Path) -> None:
+def test_classes_are_shown_and_rare_ones_combined(tmp_path: Path) -> None:
     group = [row(f"item0000/{n}", [0.5], category="cup") for n in range(3)]
     group += [row(f"item0001/{n}", [0.25], category=name) for n, name in enumerate(("bowl", "bowl", "fork", ""))]
     classes = Page(page_of(tmp_path / "report.html", [group])).tables[-1]
@@ -218,15 +218,15 @@ def test_at_most_twenty_classes_are_shown(tmp_path: Path) -> None:
 
 
 @pytest.mark.networks
-def test_one_predictor_or_one_of_no_time_has_no_price(tmp_path: Path) -> None:
+def test_time_per_click_is_shown_only_for_several_predictors(tmp_path: Path) -> None:
     alone = page_of(tmp_path / "alone.html", [rows("standard", 0.0)])
     two = page_of(tmp_path / "two.html", [rows("standard", 0.0), rows("zoom_in", 0.1)])
-    heading = "What a click costs"
+    heading = "Time per click"
     assert heading in two
     assert heading not in alone
 
 
-def test_an_evaluation_of_one_object_and_no_history_has_a_page_too(tmp_path: Path) -> None:
+def test_a_page_can_be_made_for_one_object_and_no_history(tmp_path: Path) -> None:
     page = page_of(tmp_path / "report.html", [[row("item0000/a", [0.7])]])
     text = Page(page).text
     assert not {"Training", "By class", "Best"} & set(text)
@@ -239,11 +239,11 @@ def test_pictures_need_a_reader_of_the_same_images(tmp_path: Path) -> None:
     assert "data:image/jpeg" not in page_of(tmp_path / "report.html", [group])
     text = page_of(tmp_path / "report.html", [[row("gone/a", [0.7]), replace(row("item0001/a", [0.6]), height=11)]])
     assert "gone is not among the images of this data set" in text
-    assert "item0001 has 12 x 10 pixels, evaluated were 11 x 10" in text
+    assert "item0001 has 12 x 10 pixels, but 11 x 10 when evaluated" in text
     assert "data:image/jpeg" not in text
 
 
-def test_what_has_no_rows_is_refused_by_name(tmp_path: Path) -> None:
+def test_results_without_rows_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no rows of scenes, flip, oracle: there are rows of scenes, standard, oracle"):
         page_of(tmp_path / "report.html", [rows("standard", 0.0)], ("scenes", "flip", "oracle"))
 

@@ -15,7 +15,7 @@ CONFIG = EvaluationConfig(max_clicks=5, target_iou=0.9, qualities=(0.5, 0.9), at
 ROWS = [row("i0/0", [0.4, 0.92]), row("i0/1", [0.1, 0.2, 0.3, 0.4, 0.45]), row("i1/0", [0.95])]
 
 
-def test_a_summary_holds_the_protocols_figures() -> None:
+def test_a_summary_holds_the_measures_of_the_protocol() -> None:
     summary = summarize(ROWS, CONFIG, seconds=4.0)
     assert summary["noc"] == {"0.50": pytest.approx((2 + 5 + 1) / 3), "0.90": pytest.approx((2 + 5 + 1) / 3)}
     assert summary["nof"] == {"0.50": 1, "0.90": 1}
@@ -28,7 +28,7 @@ def test_a_summary_holds_the_protocols_figures() -> None:
     assert (summary["dataset"], summary["refinement"], summary["policy"]) == ("scenes", "standard", "oracle")
 
 
-def test_rows_and_summaries_come_back_from_disk(tmp_path: Path) -> None:
+def test_rows_and_summaries_survive_writing_and_reading(tmp_path: Path) -> None:
     summaries = [summarize(ROWS, CONFIG, 4.0)]
     write(tmp_path / "new" / "folder", ROWS, summaries)
     rows, read_summaries = read(tmp_path / "new" / "folder")
@@ -39,7 +39,7 @@ def test_rows_and_summaries_come_back_from_disk(tmp_path: Path) -> None:
     assert {"object", "clicks", "ious"} <= set(schema.names)
 
 
-def test_a_summary_has_these_keys_and_null_for_what_was_not_measured(tmp_path: Path) -> None:
+def test_a_summary_has_fixed_keys_and_null_for_missing_measures(tmp_path: Path) -> None:
     summary = summarize(ROWS, CONFIG, 4.0)
     assert list(summary) == [
         *("dataset", "refinement", "policy", "objects", "max_clicks", "iou_at", "noc", "nof", "num_at_max", "nofi"),
@@ -50,7 +50,7 @@ def test_a_summary_has_these_keys_and_null_for_what_was_not_measured(tmp_path: P
     assert '"1": null' in (tmp_path / "summary.json").read_text()
 
 
-def test_border_measures_are_averaged_and_come_back(tmp_path: Path) -> None:
+def test_border_measures_are_averaged_and_survive_writing_and_reading(tmp_path: Path) -> None:
     rows = [
         with_measured(ROWS[0], biou=[0.25, 0.5], assd=[4.0, 2.0]),
         with_measured(ROWS[1], biou=[0.75, None, 0.25, None, 0.5], assd=[8.0, None, 6.0, None, 1.0]),
@@ -69,17 +69,17 @@ def test_rows_written_before_borders_were_measured_can_be_read(tmp_path: Path) -
     assert read(tmp_path)[0] == ROWS
 
 
-def test_more_than_twenty_clicks_are_named() -> None:
+def test_titles_name_a_maximum_above_twenty_clicks() -> None:
     lines = table([summarize(ROWS, replace(CONFIG, max_clicks=100), 4.0)]).splitlines()
     assert {"NoC100@50", "NoC100@90", "NoF100@90"} <= set(lines[0].split())
 
 
-def test_reading_where_nothing_was_written_is_an_os_error(tmp_path: Path) -> None:
+def test_reading_missing_results_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"summary\.json"):
         read(tmp_path)
 
 
-def test_the_table_has_a_line_a_summary() -> None:
+def test_the_table_has_a_line_per_summary() -> None:
     first = summarize(ROWS, CONFIG, 4.0)
     lines = table([first, {**first, "refinement": "cfr_1"}]).splitlines()
     assert lines[0].split() == [
@@ -98,7 +98,7 @@ def test_the_table_has_a_line_a_summary() -> None:
     assert len({len(line) for line in lines}) == 1
 
 
-def test_robot_users_are_named_where_there_are_several() -> None:
+def test_robot_users_are_named_if_there_are_several() -> None:
     first = summarize(ROWS, CONFIG, 4.0)
     both = [first, {**first, "policy": "dios_random"}]
     assert predictors([first]) == {("scenes", "standard", "oracle"): "standard"}
@@ -106,13 +106,13 @@ def test_robot_users_are_named_where_there_are_several() -> None:
     assert "standard, dios_random" in table(both)
 
 
-def test_rows_are_sorted_by_data_set_refinement_and_robot_user() -> None:
+def test_rows_are_grouped_by_data_set_refinement_and_robot_user() -> None:
     other = row("i0/0", [0.3], policy="dios_random")
     groups = by_key([ROWS[0], other, *ROWS[1:]])
     assert groups == {("scenes", "standard", "oracle"): ROWS, ("scenes", "standard", "dios_random"): [other]}
 
 
-def test_the_csv_files_say_what_the_rows_say(tmp_path: Path) -> None:
+def test_the_csv_files_hold_the_values_of_the_rows(tmp_path: Path) -> None:
     rows = [
         with_measured(
             replace(ROWS[0], object='i0, "the 1st"', category="cup", num_honoured=2), biou=[0.25, 0.5], assd=[4.0, 2.0]

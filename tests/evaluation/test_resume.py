@@ -1,4 +1,4 @@
-"""An evaluation that ended in the middle goes on; refinements share what they ask alike."""
+"""An interrupted evaluation resumes, and refinements share the answers to equal requests."""
 
 import json
 import os
@@ -19,9 +19,9 @@ from models.predictor import Predictor
 from models.refinement import build, named
 from models.steps import Segment
 from pipeline.evaluation.config import EvaluationConfig
-from pipeline.evaluation.contestant import Contestant
 from pipeline.evaluation.evaluator import choose_objects, evaluate
 from pipeline.evaluation.journal import Journal, PieceResult
+from pipeline.evaluation.method import Method
 from pipeline.evaluation.shared_answers import SharedAnswers, content_key
 from tests.evaluation.fakes import row
 from tests.pipeline.fakes import FakeReader
@@ -33,7 +33,7 @@ RESULT = PieceResult(
 SETTINGS = {"seed": 0, "names": ("a", "b")}
 
 
-def test_what_is_recorded_is_there_again(tmp_path: Path) -> None:
+def test_recorded_results_are_read_back(tmp_path: Path) -> None:
     path = tmp_path / "new" / "journal.jsonl"
     journal = Journal(path, SETTINGS)
     journal.add(0, 3, RESULT)
@@ -45,7 +45,7 @@ def test_what_is_recorded_is_there_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 40])
-def test_a_line_that_was_being_written_is_forgotten(tmp_path: Path, cut: int) -> None:
+def test_an_incomplete_line_is_dropped(tmp_path: Path, cut: int) -> None:
     path = tmp_path / "journal.jsonl"
     journal = Journal(path, SETTINGS)
     journal.add(0, 0, RESULT)
@@ -57,14 +57,14 @@ def test_a_line_that_was_being_written_is_forgotten(tmp_path: Path, cut: int) ->
     assert list(Journal(path, SETTINGS).done) == [(0, 0), (0, 1)]
 
 
-def test_a_head_that_was_being_written_is_none(tmp_path: Path) -> None:
+def test_an_incomplete_first_line_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     path.write_text('{"settings": {"se')
     assert Journal(path, SETTINGS).done == {}
     assert json.loads(path.read_text())["settings"]["seed"] == 0
 
 
-def test_other_settings_are_refused_and_nothing_is_lost(tmp_path: Path) -> None:
+def test_other_settings_are_refused_and_the_journal_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     Journal(path, SETTINGS).add(0, 0, RESULT)
     before = path.read_text()
@@ -73,8 +73,8 @@ def test_other_settings_are_refused_and_nothing_is_lost(tmp_path: Path) -> None:
     assert path.read_text() == before
 
 
-def test_results_of_images_that_are_no_more_are_refused_by_name(tmp_path: Path) -> None:
-    """Ids of a data set may change while its settings stay the same."""
+def test_results_of_missing_images_are_refused_by_name(tmp_path: Path) -> None:
+    """The ids of a data set may change while its settings stay the same."""
     path = tmp_path / "journal.jsonl"
     Journal(path, SETTINGS).add(0, 3, RESULT)
     image = RESULT.rows["standard"][0].item
@@ -86,7 +86,7 @@ def test_results_of_images_that_are_no_more_are_refused_by_name(tmp_path: Path) 
     assert path.read_text() == before
 
 
-def test_an_evaluation_does_not_go_on_with_a_journal_of_other_images(tmp_path: Path) -> None:
+def test_an_evaluation_refuses_a_journal_of_other_images(tmp_path: Path) -> None:
     from pipeline.evaluation.config import EvaluationScaling
     from pipeline.evaluation.ray_evaluate import Part, evaluate_on_ray
 
@@ -98,7 +98,7 @@ def test_an_evaluation_does_not_go_on_with_a_journal_of_other_images(tmp_path: P
 
 
 class Counting:
-    """An answer of zeros that counts what reaches it."""
+    """Answers requests and records them."""
 
     def __init__(self) -> None:
         self.asked: list[Any] = []
@@ -113,7 +113,7 @@ def request(value: float, num_clicks: int = 1, prev: float = 0.0) -> Segment:
     return Segment(torch.full((3, 4, 4), value), torch.full((1, 4, 4), prev), clicks)
 
 
-def test_first_looks_are_answered_once_by_content() -> None:
+def test_equal_first_clicks_are_computed_once() -> None:
     counting = Counting()
     shared = SharedAnswers(counting)
     first = shared([request(0.1), request(0.2)])
@@ -123,11 +123,11 @@ def test_first_looks_are_answered_once_by_content() -> None:
     shared([request(0.1, prev=0.5)])
     shared([request(0.1, num_clicks=2)])
     shared([request(0.1, num_clicks=2)])
-    assert len(counting.asked) == 5, "another mask, and later clicks, which are hardly ever the same"
+    assert len(counting.asked) == 5, "requests with another mask and later clicks are not cached"
     assert content_key(request(0.1)) == content_key(request(0.1)) != content_key(request(0.1, prev=0.1))
 
 
-def test_memory_of_answers_is_bounded() -> None:
+def test_the_cache_of_answers_is_bounded() -> None:
     counting = Counting()
     shared = SharedAnswers(counting, max_bytes=3 * 64)
     for value in (0.1, 0.2, 0.3, 0.4):
@@ -135,11 +135,11 @@ def test_memory_of_answers_is_bounded() -> None:
     shared([request(0.4)])
     assert len(counting.asked) == 4
     shared([request(0.1)])
-    assert len(counting.asked) == 5, "the oldest went"
+    assert len(counting.asked) == 5, "the oldest answer was dropped"
 
 
 @pytest.mark.networks
-def test_sharing_changes_no_row() -> None:
+def test_shared_answers_change_no_row() -> None:
     predictor, reader = Predictor(tiny_network()), FakeReader(num_items=3, hw=(40, 50))
     config = EvaluationConfig(max_clicks=2)
     work = choose_objects(reader.items(), config)
@@ -148,7 +148,7 @@ def test_sharing_changes_no_row() -> None:
         step = build(named(name), predictor.network.traits)
         rows = [
             sorted(
-                (r for r in evaluate(Contestant(name=name, step=step, answer=answer), reader, work, config, "fake")
+                (r for r in evaluate(Method(name=name, step=step, answer=answer), reader, work, config, "fake")
                  if not isinstance(r, str)), key=lambda r: (r.item, r.object))
             for answer in (predictor.answer, shared)
         ]  # fmt: skip
@@ -159,8 +159,8 @@ def test_sharing_changes_no_row() -> None:
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(300)
-def test_a_killed_evaluation_goes_on_and_ends_the_same(tmp_path: Path) -> None:
-    """kill -9 of the whole job in the middle, then the same command again."""
+def test_a_killed_evaluation_resumes_to_the_same_result(tmp_path: Path) -> None:
+    """Kill the whole job (kill -9) in the middle, then run the same command again."""
     from models import checkpoint as checkpoints
 
     network = tiny_network()

@@ -1,4 +1,4 @@
-"""Masks that are spoiled, to be corrected: as good as those of DAVIS-585."""
+"""Spoiled masks, to be corrected, have the IoU of DAVIS-585's."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from pipeline.metrics import iou
 
 
 def blob(rng: np.random.Generator) -> np.ndarray:
-    """A few overlapping ellipses, anywhere in the image, perhaps over its edge."""
+    """Draw a few overlapping ellipses anywhere in the image, perhaps over its edge."""
     y, x = np.mgrid[:90, :110]
     mask = np.zeros((90, 110), bool)
     for _ in range(int(rng.integers(1, 4))):
@@ -18,7 +18,7 @@ def blob(rng: np.random.Generator) -> np.ndarray:
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_a_spoiled_mask_is_as_good_as_davis_585s(seed: int) -> None:
+def test_a_spoiled_mask_has_the_iou_of_davis_585(seed: int) -> None:
     rng = np.random.default_rng(seed)
     mask, nothing = blob(rng), np.zeros((90, 110), bool)
     assert mask.sum() >= 100
@@ -33,7 +33,7 @@ def test_a_spoiled_mask_is_as_good_as_davis_585s(seed: int) -> None:
     assert not (spoiled & ignore).any()
 
 
-def test_masks_that_are_hard_to_spoil() -> None:
+def test_tiny_and_full_masks_can_be_spoiled() -> None:
     everything = np.ones((20, 30), bool)
     spoiled = spoiled_mask(everything, np.random.default_rng(0))
     assert 0.75 <= spoiled.mean() <= 0.85

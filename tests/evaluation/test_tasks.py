@@ -1,4 +1,4 @@
-"""The contract of tasks, over TASKS, and what each of them promises."""
+"""The contract that all TASKS keep, and the rules of each task."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,8 +18,8 @@ from pipeline.data.readers.scenes import Scenes
 from pipeline.data.sample import Item, Sample, pack_objects
 from pipeline.evaluation import evaluator
 from pipeline.evaluation.config import CATEGORY_TASKS, EvaluationConfig
-from pipeline.evaluation.contestant import Contestant
 from pipeline.evaluation.evaluator import choose_objects, evaluate
+from pipeline.evaluation.method import Method
 from pipeline.evaluation.object_row import ObjectRow
 from pipeline.evaluation.results import summarize
 from pipeline.evaluation.tasks import TASKS
@@ -27,7 +27,7 @@ from pipeline.evaluation.tasks.collective_effort import EXEMPLAR_CLICKS
 from pipeline.evaluation.tasks.game import rng_of
 from pipeline.evaluation.tasks.kinds import Kind, find_kinds
 from pipeline.metrics import iou
-from tests.evaluation.fakes import nobody
+from tests.evaluation.fakes import no_network
 from tests.models.tiny import TINY_NETWORKS
 
 HW = (60, 80)
@@ -46,8 +46,8 @@ BOXES = {
 
 
 @pytest.fixture(autouse=True)
-def one_game_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What fakes record in two threads at once would come in any order."""
+def one_session_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run one session at a time: fakes in two threads would record in any order."""
     monkeypatch.setattr(evaluator, "ThreadPoolExecutor", lambda max_workers: ThreadPoolExecutor(1))
 
 
@@ -64,7 +64,7 @@ CUPS = CUPS | MASKS["cup 3"]
 
 @dataclass(frozen=True, kw_only=True)
 class Kinds:
-    """One image: three cups, two hats, a dog, and something whose category nobody knows."""
+    """One image: three cups, two hats, a dog, and an object without a category."""
 
     names: tuple[str, ...] = tuple(BOXES)
     categories: bool = True
@@ -81,7 +81,7 @@ class Kinds:
 
 @dataclass(eq=False)
 class Fake:
-    """A contestant that answers by a function of its state, and keeps the states that were clicked."""
+    """A method that answers by a function of its state and records the states that were clicked."""
 
     answer: Callable[[State], np.ndarray]
     states: list[State] = field(default_factory=list)
@@ -91,14 +91,14 @@ class Fake:
         return replace(state, mask_prob=torch.from_numpy(self.answer(state)).float()[None])
         yield ()
 
-    def contestant(self, *, takes_exemplar: bool) -> Contestant:
-        return Contestant(name="fake", step=self.step, answer=nobody, takes_exemplar=takes_exemplar)
+    def method(self, *, takes_exemplar: bool) -> Method:
+        return Method(name="fake", step=self.step, answer=no_network, takes_exemplar=takes_exemplar)
 
 
-def run(task: str, contestant: Contestant, reader: Any = None, work: Any = None, **changes: Any) -> tuple[list, list]:
+def run(task: str, method: Method, reader: Any = None, work: Any = None, **changes: Any) -> tuple[list, list]:
     reader = reader or Kinds()
     config = replace(CONFIG, task=task, **changes)
-    out = list(evaluate(contestant, reader, work or choose_objects(reader.items(), config), config, "kinds"))
+    out = list(evaluate(method, reader, work or choose_objects(reader.items(), config), config, "kinds"))
     return [row for row in out if isinstance(row, ObjectRow)], [text for text in out if isinstance(text, str)]
 
 
@@ -108,19 +108,19 @@ def rows_by_name(rows: list[ObjectRow]) -> dict[tuple[str, str], ObjectRow]:
 
 
 @pytest.fixture(scope="module", params=["simpleclick", "icmformerpp"])
-def contestant(request: pytest.FixtureRequest) -> Contestant:
+def method(request: pytest.FixtureRequest) -> Method:
     predictor = Predictor(TINY_NETWORKS[request.param](), "standard")
     takes = predictor.network.traits.exemplar
     assert takes == (request.param == "icmformerpp")
-    return Contestant(name="tiny", step=predictor.step, answer=predictor.answer, takes_exemplar=takes)
+    return Method(name="tiny", step=predictor.step, answer=predictor.answer, takes_exemplar=takes)
 
 
 @pytest.mark.networks
 @pytest.mark.parametrize("task", sorted(TASKS))
-def test_contract(task: str, contestant: Contestant) -> None:
+def test_every_task_keeps_the_contract(task: str, method: Method) -> None:
     reader, changes = Scenes(num_images=1, seed=3, height=100, width=120, num_objects=(8, 8)), {"max_clicks": 2}
     work = choose_objects(reader.items(), CONFIG)
-    rows, left_out = run(task, contestant, reader, work, **changes)
+    rows, left_out = run(task, method, reader, work, **changes)
     assert rows
     found = rows_by_name(rows)
     ids = {object_id for _, ids in work for object_id in ids}
@@ -133,31 +133,31 @@ def test_contract(task: str, contestant: Contestant) -> None:
         assert all(0 <= value <= 1 for value in row.ious)
         assert row.category in categories
         assert (row.height, row.width) == sample.image.shape[:2]
-    # In parts and backwards, as Ray's actors may play them.
+    # In parts and backwards, as Ray's actors may evaluate them.
     one_by_one = [(item, (object_id,)) for item, object_ids in work[::-1] for object_id in object_ids[::-1]]
-    again, left_again = run(task, contestant, reader, one_by_one, **changes)
+    again, left_again = run(task, method, reader, one_by_one, **changes)
     assert rows_by_name(again) == found
     assert sorted(left_again) == sorted(left_out)
 
 
 @pytest.mark.parametrize("task", CATEGORY_TASKS)
-def test_what_has_no_kind_is_named(task: str) -> None:
+def test_objects_without_a_group_are_reported(task: str) -> None:
     fake = Fake(lambda state: NOTHING)
-    rows, left_out = run(task, fake.contestant(takes_exemplar=True), max_clicks=1)
+    rows, left_out = run(task, fake.method(takes_exemplar=True), max_clicks=1)
     assert sorted(row.category for row in rows) == ["cup", "hat"]
     assert sorted(left_out) == [
-        " 1: its category is not known, but those of other objects are",
+        " 1: it has no category, but other objects of the image have one",
         "dog 1: the only object of category 'dog' in its image",
     ]
-    rows, left_out = run(task, fake.contestant(takes_exemplar=True), Kinds(categories=False), max_clicks=1)
+    rows, left_out = run(task, fake.method(takes_exemplar=True), Kinds(categories=False), max_clicks=1)
     assert [(row.object[:22], row.category) for row in rows] == [("all objects (exemplar ", "")]
     assert not left_out
-    rows, left_out = run(task, fake.contestant(takes_exemplar=True), max_clicks=1, min_area=350)
+    rows, left_out = run(task, fake.method(takes_exemplar=True), max_clicks=1, min_area=350)
     assert [row.category for row in rows] == ["hat"]
     assert sum("fewer than 350 pixels" in text for text in left_out) == 3
 
 
-def test_the_exemplar_follows_from_seed_sample_and_category() -> None:
+def test_the_exemplar_depends_only_on_seed_sample_and_category() -> None:
     def exemplars(seed: int, names: tuple[str, ...] = tuple(BOXES)) -> dict[str, str]:
         kinds, _ = find_kinds(Kinds(names=names).load(Kinds().items()[0]), (), replace(CONFIG, seed=seed))
         return {kind.category: kind.exemplar for kind in kinds}
@@ -168,7 +168,7 @@ def test_the_exemplar_follows_from_seed_sample_and_category() -> None:
 
 def test_an_unknown_task_is_refused() -> None:
     with pytest.raises(InputError, match="unknown task 'singel'; did you mean 'single'"):
-        run("singel", Fake(lambda state: NOTHING).contestant(takes_exemplar=False))
+        run("singel", Fake(lambda state: NOTHING).method(takes_exemplar=False))
 
 
 # --- from_mask
@@ -176,7 +176,7 @@ def test_an_unknown_task_is_refused() -> None:
 
 def test_a_session_starts_from_the_spoiled_mask() -> None:
     fake = Fake(lambda state: NOTHING)
-    rows, left_out = run("from_mask", fake.contestant(takes_exemplar=False), max_clicks=1)
+    rows, left_out = run("from_mask", fake.method(takes_exemplar=False), max_clicks=1)
     assert [row.object for row in rows] == list(BOXES)
     assert not left_out
     for state, mask in zip(fake.states, MASKS.values(), strict=True):
@@ -210,9 +210,7 @@ def test_the_golden_exemplar_reaches_the_network() -> None:
         requests.extend(asked)
         return predictor.answer(asked)
 
-    run(
-        "additional_effort", Contestant(name="x", step=predictor.step, answer=answer, takes_exemplar=True), max_clicks=2
-    )
+    run("additional_effort", Method(name="x", step=predictor.step, answer=answer, takes_exemplar=True), max_clicks=2)
     looks = [request for request in requests if isinstance(request, Segment)]
     assert sorted(type(request).__name__ for request in requests) == 4 * ["Segment"] + 2 * ["Start"]
     for request in requests:
@@ -223,9 +221,9 @@ def test_the_golden_exemplar_reaches_the_network() -> None:
     assert sorted(len(look.clicks) for look in looks) == [1, 1, 2, 2]
 
 
-def test_networks_with_exemplars_get_one_whose_negatives_are_sorted_by_the_truth() -> None:
+def test_negative_clicks_of_an_exemplar_are_sorted_by_the_ground_truth() -> None:
     fake = Fake(lambda state: NOTHING)
-    run("additional_effort", fake.contestant(takes_exemplar=True), max_clicks=1)
+    run("additional_effort", fake.method(takes_exemplar=True), max_clicks=1)
     for state, category, union in zip(fake.states, ("cup", "hat"), (CUPS, HATS), strict=True):
         kind, example = kind_of(category), state.example
         assert example is not None
@@ -240,18 +238,18 @@ def test_networks_with_exemplars_get_one_whose_negatives_are_sorted_by_the_truth
 
 
 @pytest.mark.parametrize(("task", "answer"), [("additional_effort", NOTHING), ("collective_effort", MASKS["cup 1"])])
-def test_an_exemplar_is_where_the_network_is(task: str, answer: np.ndarray) -> None:
-    """On a device whose memory is its own: `meta`, which has none."""
+def test_an_exemplar_is_on_the_device_of_the_network(task: str, answer: np.ndarray) -> None:
+    """The device `meta` shows tensors that were left on the CPU."""
     fake = Fake(lambda state: answer)
-    run(task, replace(fake.contestant(takes_exemplar=True), device=torch.device("meta")), max_clicks=8)
+    run(task, replace(fake.method(takes_exemplar=True), device=torch.device("meta")), max_clicks=8)
     examples = [(state.image, state.example) for state in fake.states if state.example is not None]
     assert examples
     assert {(image.device.type, example.mask.device.type) for image, example in examples} == {("meta", "meta")}
 
 
-def test_other_networks_start_from_its_mask_and_clicks_which_do_not_count() -> None:
+def test_networks_without_exemplars_start_from_its_mask_and_uncounted_clicks() -> None:
     fake = Fake(lambda state: NOTHING)
-    rows, _ = run("additional_effort", fake.contestant(takes_exemplar=False), max_clicks=3)
+    rows, _ = run("additional_effort", fake.method(takes_exemplar=False), max_clicks=3)
     assert len(rows) == 2
     for row, states in zip(rows, (fake.states[:3], fake.states[3:]), strict=True):
         kind = kind_of(row.category)
@@ -276,7 +274,7 @@ def test_other_networks_start_from_its_mask_and_clicks_which_do_not_count() -> N
 
 
 def gaining(gains: list[float]) -> Callable[[State], np.ndarray]:
-    """Show a growing part of the first exemplar's box (its columns), then, with an exemplar, nothing."""
+    """Answer with a part of the exemplar's mask by `gains`, and with an empty mask once there is an exemplar."""
 
     def answer(state: State) -> np.ndarray:
         if state.example is not None:
@@ -305,7 +303,7 @@ CUPS_ONLY = Kinds(names=("cup 1", "cup 2", "cup 3"))
 )
 def test_stage_one_ends_by_its_rule_and_its_clicks_count(gains: list[float], stage_1: int) -> None:
     fake = Fake(gaining(gains))
-    (row,), left_out = run("collective_effort", fake.contestant(takes_exemplar=True), CUPS_ONLY, max_clicks=8)
+    (row,), left_out = run("collective_effort", fake.method(takes_exemplar=True), CUPS_ONLY, max_clicks=8)
     kind, second = kind_of("cup"), fake.states[stage_1:]
     assert not left_out
     assert {len(values) for values in (fake.states, row.clicks, *row.measured.values())} == {8}
@@ -325,46 +323,46 @@ def test_stage_one_ends_by_its_rule_and_its_clicks_count(gains: list[float], sta
     assert kind.union[y, x]
 
 
-def test_an_empty_mask_is_no_exemplar() -> None:
+def test_an_empty_mask_is_not_used_as_exemplar() -> None:
     fake = Fake(lambda state: NOTHING)
-    (row,), _ = run("collective_effort", fake.contestant(takes_exemplar=True), CUPS_ONLY, max_clicks=3)
+    (row,), _ = run("collective_effort", fake.method(takes_exemplar=True), CUPS_ONLY, max_clicks=3)
     assert row.ious == [0.0] * 3
     assert [len(state.clicks) for state in fake.states] == [1, 1, 2]
     assert all(state.example is None for state in fake.states)
 
 
 @pytest.mark.parametrize("max_clicks", [1, 3, 5])
-def test_all_clicks_together_are_bounded(max_clicks: int) -> None:
+def test_the_clicks_of_both_stages_are_limited_together(max_clicks: int) -> None:
     fake = Fake(gaining([0.2, 0.4, 0.5, 0.6, 0.7]))
-    (row,), _ = run("collective_effort", fake.contestant(takes_exemplar=True), CUPS_ONLY, max_clicks=max_clicks)
+    (row,), _ = run("collective_effort", fake.method(takes_exemplar=True), CUPS_ONLY, max_clicks=max_clicks)
     assert len(row.ious) == len(row.clicks) == len(fake.states) == max_clicks
     assert row.measured["biou"][-1] is not None
 
 
 def test_the_union_may_be_reached_in_either_stage() -> None:
     fake = Fake(lambda state: CUPS if state.example is not None else kind_of("cup").exemplar_mask)
-    (row,), _ = run("collective_effort", fake.contestant(takes_exemplar=True), CUPS_ONLY)
+    (row,), _ = run("collective_effort", fake.method(takes_exemplar=True), CUPS_ONLY)
     assert row.ious == [iou(kind_of("cup").exemplar_mask, CUPS, NOTHING), 1.0]
     assert row.num_honoured == 2
     fake = Fake(lambda state: CUPS)
-    (row,), _ = run("collective_effort", fake.contestant(takes_exemplar=True), CUPS_ONLY)
+    (row,), _ = run("collective_effort", fake.method(takes_exemplar=True), CUPS_ONLY)
     assert row.ious == [1.0] * len(row.ious)
     assert all(state.example is None for state in fake.states)
 
 
-def test_networks_without_exemplars_play_each_object_alone() -> None:
+def test_networks_without_exemplars_segment_each_object_by_itself() -> None:
     fake = Fake(lambda state: NOTHING)
-    rows, left_out = run("collective_effort", fake.contestant(takes_exemplar=False), max_clicks=2)
+    rows, left_out = run("collective_effort", fake.method(takes_exemplar=False), max_clicks=2)
     assert [(row.object, row.category) for row in rows] == [(name, name[:3]) for name in BOXES if name[:3] in "cup hat"]
     assert len(left_out) == 2
-    alone, _ = run("single", fake.contestant(takes_exemplar=False), max_clicks=2)
+    alone, _ = run("single", fake.method(takes_exemplar=False), max_clicks=2)
     assert [row for row in alone if row.category in ("cup", "hat")] == rows
 
 
 @pytest.mark.networks
-def test_two_stages_share_forwards_with_others_and_come_out_the_same() -> None:
+def test_two_stages_give_the_same_clicks_in_shared_forwards() -> None:
     predictor = Predictor(TINY_NETWORKS["icmformerpp"](), "standard")
-    one = Contestant(name="x", step=predictor.step, answer=predictor.answer, takes_exemplar=True)
+    one = Method(name="x", step=predictor.step, answer=predictor.answer, takes_exemplar=True)
     alone, together = (run("collective_effort", replace(one, max_batch=size), max_clicks=3)[0] for size in (1, 4))
     assert [row.clicks for row in alone] == [row.clicks for row in together]
 
@@ -373,12 +371,12 @@ def test_two_stages_share_forwards_with_others_and_come_out_the_same() -> None:
 
 
 @pytest.mark.parametrize("task", sorted(TASKS))
-def test_nofi_counts_samples_which_are_categories_in_moi_tasks(task: str) -> None:
-    rows, _ = run("collective_effort", Fake(lambda state: NOTHING).contestant(takes_exemplar=False), max_clicks=2)
+def test_nofi_counts_categories_in_category_tasks(task: str) -> None:
+    rows, _ = run("collective_effort", Fake(lambda state: NOTHING).method(takes_exemplar=False), max_clicks=2)
     summary = summarize(rows, replace(CONFIG, task=task, max_clicks=2), 1.0)
     assert summary["nof"]["0.90"] == 5
     assert summary["nofi"]["0.90"] == (2 if task in CATEGORY_TASKS else 1)
 
 
-def test_category_tasks_are_tasks() -> None:
+def test_category_tasks_are_registered() -> None:
     assert set(CATEGORY_TASKS) < set(TASKS)

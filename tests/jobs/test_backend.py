@@ -44,7 +44,7 @@ def test_predict_and_an_actor_answer_by_the_same_files(checkpoint: Path, tmp_pat
     config = evaluation(checkpoint, "--scaling.backend", "onnx")
     actor = ray_evaluate._Evaluator(str(checkpoint), evaluate._refinements(config), [], [], config.scaling)
     actor._load()
-    assert isinstance(actor.contestants[0].answer, OnnxAnswer)
+    assert isinstance(actor.methods[0].answer, OnnxAnswer)
     assert [path for path in checkpoint.iterdir() if path.is_dir()] == [made]
 
 

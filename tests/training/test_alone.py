@@ -1,4 +1,4 @@
-"""Training in one process: the same stream and steps, and a run that was stopped goes on as if it had not been."""
+"""Training in one process makes the same stream and steps, and an interrupted run resumes as if it had not stopped."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -50,7 +50,7 @@ def train(job: Job, loaders: int = 0) -> Path:
 
 
 @pytest.mark.networks
-def test_a_run_that_was_stopped_goes_on_to_the_same_weights(job: Job, tmp_path: Path) -> None:
+def test_an_interrupted_run_resumes_to_the_same_weights(job: Job, tmp_path: Path) -> None:
     whole = train(job)
     (tmp_path / "other").mkdir()
 
@@ -73,7 +73,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(job: Job, tmp_path: 
     assert (tmp_path / "other" / HISTORY).read_text().count("\n") == 3 - 1 + 4
 
 
-def test_loaders_take_turns_in_the_order_of_the_windows(job: Job) -> None:
+def test_several_loaders_keep_the_order_of_the_windows(job: Job) -> None:
     reader = open_reader("scenes", options={"num_images": "10", "height": "80", "width": "80"})
     windows = alone.Windows(reader, reader.items(), DATA, 1)
     here = [window["index"].tolist() for window, _ in zip(windows, range(4), strict=False)]
@@ -83,6 +83,6 @@ def test_loaders_take_turns_in_the_order_of_the_windows(job: Job) -> None:
     assert here[0][0] > 0
 
 
-def test_the_newest_checkpoints_alone_are_kept(job: Job) -> None:
+def test_only_the_newest_checkpoints_are_kept(job: Job) -> None:
     last = train(job)
     assert [folder.name for folder in sorted(last.parent.iterdir())] == ["0000004", "0000006"]

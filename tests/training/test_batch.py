@@ -31,7 +31,7 @@ def test_the_first_half_of_the_click_rows_is_positive() -> None:
     assert batch.clicks.yx.dtype == torch.float32
 
 
-def test_columns_that_may_not_be_written_are_copied() -> None:
+def test_read_only_columns_are_copied() -> None:
     given = columns(1)
     for column in given.values():
         column.flags.writeable = False

@@ -1,4 +1,4 @@
-"""An encoder that learns and sees no click runs once a step, with the gradients of running in each forward."""
+"""An encoder that learns and sees no click runs once per step, with the gradients of running in each forward."""
 
 from dataclasses import replace
 
@@ -20,7 +20,7 @@ CONFIG = TrainingConfig(
 
 
 class Apart(nn.Module):
-    """The network behind another module, as where workers share it."""
+    """Wraps the network in another module, as if workers shared it."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ def stepped(config: TrainingConfig, *, apart: bool) -> tuple[Network, int, float
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_gradients_are_those_of_encoding_in_each_forward(accumulate: int) -> None:
+def test_encoding_once_gives_the_gradients_of_encoding_in_each_forward(accumulate: int) -> None:
     config = replace(CONFIG, accumulate=accumulate)
     (once, runs, loss), (each, all_runs, same) = stepped(config, apart=False), stepped(config, apart=True)
     assert (runs, all_runs) == (accumulate, 3 * accumulate)
@@ -60,7 +60,7 @@ def test_gradients_are_those_of_encoding_in_each_forward(accumulate: int) -> Non
     assert compared > 50
 
 
-def test_layers_that_are_frozen_stay_and_those_after_them_learn() -> None:
+def test_frozen_layers_stay_and_later_layers_learn() -> None:
     start = toy("lite_s")
     before = {name: value.clone() for name, value in start.named_parameters()}
     layers = start.layers()
@@ -72,12 +72,12 @@ def test_layers_that_are_frozen_stay_and_those_after_them_learn() -> None:
     assert all(any(name.startswith(layer) for name in moved) for layer in layers[num:])
 
 
-def test_more_layers_than_there_are_is_refused() -> None:
-    with pytest.raises(InputError, match="freeze_layers 40"):
+def test_freezing_more_layers_than_exist_is_refused() -> None:
+    with pytest.raises(InputError, match="freeze_layers is 40: expected at most 8"):
         stepped(replace(CONFIG, freeze_layers=40), apart=False)
 
 
-def test_the_backbones_statistics_stay() -> None:
+def test_running_statistics_of_the_backbone_do_not_change() -> None:
     network = toy("lite_s")
     before = {name: value.clone() for name, value in network.named_buffers() if "running" in name}
     assert before

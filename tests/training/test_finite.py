@@ -1,4 +1,4 @@
-"""What is not finite never reaches the weights: at once, or by the fused kernel's own refusal."""
+"""Losses and gradients that are not finite never reach the weights: by an error, or by the fused kernel."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ def test_a_plain_optimiser_raises_before_the_update() -> None:
         guard.admit(1, torch.tensor(1.0), torch.tensor(float("inf")))
 
 
-def test_a_fused_one_refuses_by_itself_and_the_first_bad_step_is_told() -> None:
+def test_a_fused_optimiser_refuses_updates_and_the_first_bad_step_is_reported() -> None:
     weight, optimizer = _optimizer(True)
     guard = FiniteGuard(optimizer)
     assert guard.deferred
@@ -38,7 +38,7 @@ def test_a_fused_one_refuses_by_itself_and_the_first_bad_step_is_told() -> None:
         guard.check()
 
 
-def test_nothing_to_tell() -> None:
+def test_finite_steps_pass_the_check() -> None:
     _, optimizer = _optimizer(True)
     guard = FiniteGuard(optimizer)
     guard.check()

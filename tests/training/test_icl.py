@@ -19,7 +19,7 @@ CONFIG = TrainingConfig(icl=IclConfig(betas=BETAS))
 
 
 class Spy(Network):
-    """A linear network that keeps what it was asked and what it answered; `carry` is what it remembers."""
+    """A linear network that records its inputs and outputs; `carry` is what it remembers."""
 
     def __init__(self, carry: dict[str, Tensor] | None = None) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ def num_clicks(call: dict[str, Any]) -> list[int]:
     return call["clicks"].valid.sum(1).tolist()
 
 
-def test_the_papers_form_scores_one_output_a_beta_and_not_the_first() -> None:
+def test_the_papers_form_scores_one_output_per_beta_but_not_the_first() -> None:
     network, num, terms = played("icl")
     target = next(batches()).target
     assert num == len(terms) == len(BETAS)
@@ -66,14 +66,14 @@ def test_the_papers_form_scores_one_output_a_beta_and_not_the_first() -> None:
         assert term.item() > 0
 
 
-def test_more_clicks_are_made_half_the_time_before_the_scored_ones() -> None:
+def test_half_of_the_steps_make_more_clicks_before_the_scored_ones() -> None:
     config = replace(CONFIG, icl=IclConfig(betas=BETAS, first_weight=0.5, more_clicks=3))
     numbers = []
     for shared in range(60):
         network, num, terms = played("icl", shared, config=config)
         more = len(network.calls) - len(BETAS) - 1
         numbers.append(more)
-        # A first output is scored only where nothing comes between it and the others.
+        # The first output is scored only in steps without extra corrections.
         assert num == len(terms) == len(BETAS) + (more == 0)
         assert [call["grad"] for call in network.calls] == [more == 0, *[False] * more, *[True] * len(BETAS)]
         assert num_clicks(network.calls[-1])[0] == 1 + more + len(BETAS)
@@ -81,7 +81,7 @@ def test_more_clicks_are_made_half_the_time_before_the_scored_ones() -> None:
     assert 15 < numbers.count(0) < 45
 
 
-def test_a_network_forgets_its_logits_as_often_as_is_said_and_nothing_else() -> None:
+def test_a_network_forgets_only_its_logits_with_the_given_probability() -> None:
     carry = {"low_logits": torch.zeros(1), "encoded": torch.zeros(1)}
     always = [call["carried"] for call in played("icl", **carry)[0].calls]
     assert always == [set(), *[{"low_logits", "encoded"}] * len(BETAS)]
@@ -118,7 +118,7 @@ def test_one_click_is_added_between_outputs(objective: str) -> None:
         assert num_clicks(after) == [n + 1 for n in num_clicks(before)]
 
 
-def test_the_codes_form_draws_its_length_from_the_rng_that_workers_share() -> None:
+def test_the_codes_form_draws_its_length_from_the_shared_rng() -> None:
     lengths = [played("icl_code", seed, own=seed)[1] for seed in range(30)]
     assert set(lengths) == {1, 2, 3}
     assert [played("icl_code", seed, own=99)[1] for seed in range(30)] == lengths

@@ -1,4 +1,4 @@
-"""Workers agree at which step they write a checkpoint for a node that leaves, whatever their clocks say."""
+"""Workers agree on the step at which they write a checkpoint for a leaving node, whatever their clocks say."""
 
 from collections import deque
 from types import SimpleNamespace
@@ -14,7 +14,7 @@ from tests.training.tiny import batches
 
 
 class TwoWorkers:
-    """Rank 0 and rank 1 with a clock each; what rank 0 says reaches rank 1, which must ask for it at the same step."""
+    """Rank 0 and rank 1 with a clock each; rank 0's number reaches rank 1, which must request it at the same step."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.nodes: list[str] = []
@@ -46,7 +46,7 @@ class TwoWorkers:
 
 
 @pytest.mark.check(46)
-def test_all_workers_save_once_for_each_node_at_the_same_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_workers_save_once_per_leaving_node_at_the_same_step(monkeypatch: pytest.MonkeyPatch) -> None:
     workers = TwoWorkers(monkeypatch)
     saved = []
     for step in range(1, 201):
@@ -59,7 +59,7 @@ def test_all_workers_save_once_for_each_node_at_the_same_step(monkeypatch: pytes
     assert 120 <= saved[1] <= 120 + EVERY_S / 0.1
 
 
-def test_looks_are_some_seconds_apart_and_slow_steps_look_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checks_are_seconds_apart_and_slow_steps_check_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     quick = TwoWorkers(monkeypatch)
     for _ in range(1000):
         quick.make_step(0.1, 0.1)
@@ -69,7 +69,7 @@ def test_looks_are_some_seconds_apart_and_slow_steps_look_each_time(monkeypatch:
     assert quick.looks[-10:] == list(range(1031, 1041))
 
 
-def test_a_node_that_leaves_brings_an_ordinary_checkpoint() -> None:
+def test_a_leaving_node_triggers_an_ordinary_checkpoint() -> None:
     run = trainer()
     logged: list[int] = []
     saved: list[int] = []

@@ -66,7 +66,7 @@ def test_a_finished_run_makes_no_more_steps() -> None:
 
 
 class PixelNetwork(Network):
-    """One linear map a pixel: learns that what is bright is the object in a few steps."""
+    """A linear map per pixel, which learns in a few steps that bright pixels are the object."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ def test_an_interrupted_run_equals_an_uninterrupted_one_bit_for_bit() -> None:
     stream = batches()
     for _ in range(4):
         first.train_step(next(stream))
-    # Through bytes, as a checkpoint goes; the process that resumes has drawn other random numbers.
+    # Through bytes, as in a checkpoint; the process that resumes has drawn other random numbers.
     weights, tensors = save(first.network.state_dict()), save(first.state_tensors())
     torch.manual_seed(12345)
     resumed = trainer(CONFIG, seed=9)
@@ -131,7 +131,7 @@ def test_an_interrupted_run_equals_an_uninterrupted_one_bit_for_bit() -> None:
     assert all(torch.equal(left[key], right[key]) for key in left)
 
 
-def test_a_resumed_run_without_its_optimizer_would_differ() -> None:
+def test_a_run_resumed_without_its_optimizer_state_differs() -> None:
     whole, bare = trainer(), trainer()
     stream = batches()
     for _ in range(2):
@@ -160,7 +160,7 @@ def test_seed_step_and_rank_decide_a_step_and_nothing_else() -> None:
     assert len(set(losses)) == 3
 
 
-def test_a_loss_that_is_no_number_ends_the_run_before_the_weights_change() -> None:
+def test_a_nan_loss_ends_the_run_before_the_weights_change() -> None:
     run = trainer()
     before = {key: value.clone() for key, value in run.network.state_dict().items()}
     batch = next(batches())
@@ -184,6 +184,6 @@ def test_bf16_trains_too() -> None:
     assert math.isfinite(metrics["loss"])
 
 
-def test_an_unknown_objective_is_named_with_the_nearest() -> None:
+def test_an_unknown_objective_is_refused_with_a_suggestion() -> None:
     with pytest.raises(InputError, match="unknown objective 'icl_cod'; did you mean 'icl_code'"):
         trainer(dataclasses.replace(CONFIG, objective="icl_cod"))

@@ -1,4 +1,4 @@
-"""What each objective asks of a network, in which mode, and what it scores."""
+"""What each objective requests from a network, in which mode, and which outputs it scores."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,12 +25,12 @@ from tests.training.toys import TOYS, scene_batches, toy_data
 
 
 def scene_batch(**data: Any) -> TrainingBatch:
-    """A batch as the stream makes it, of generated scenes."""
+    """Make a batch of generated scenes, as the stream does."""
     return scene_batches(toy_data(DataConfig(**data)), 1)[0]
 
 
 def of(objective: str) -> TrainingBatch:
-    """A batch with all that an objective needs."""
+    """Make a batch with everything that an objective needs."""
     if objective == "focus":
         return scene_batch(focus=FocusPatchConfig(enabled=True))
     if objective == "exemplar":
@@ -39,7 +39,7 @@ def of(objective: str) -> TrainingBatch:
 
 
 def spied(network: Network, *names: str) -> list[tuple[str, tuple[Any, ...], dict[str, Any], bool, bool]]:
-    """Record (method, inputs, options, with gradient, in training mode) of calls of a network's methods."""
+    """Record (method, inputs, options, with gradient, in training mode) of calls to a network's methods."""
     calls: list[tuple[str, tuple[Any, ...], dict[str, Any], bool, bool]] = []
 
     def watch(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
@@ -62,7 +62,7 @@ def played(objective: str, network: Network, batch: TrainingBatch, config: Train
 
 
 def trains(objective: str, network: Network) -> bool:
-    """Whether an objective is for such a network."""
+    """Whether an objective can train such a network."""
     if objective == "emc":
         return isinstance(network, SplitNetwork)
     return objective != "correction_only" or network.traits.split
@@ -71,7 +71,7 @@ def trains(objective: str, network: Network) -> bool:
 @pytest.mark.parametrize("label", TOYS)
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.networks
-def test_a_step_changes_what_shall_learn_and_nothing_else(label: str, objective: str) -> None:
+def test_a_step_changes_only_the_parts_that_learn(label: str, objective: str) -> None:
     network = TOYS[label]()
     config = TrainingConfig(steps=2, batch_size=2, objective=objective, emc=EmcConfig(max_iterations=2))
     if not trains(objective, network):
@@ -99,7 +99,7 @@ def test_a_step_changes_what_shall_learn_and_nothing_else(label: str, objective:
 @pytest.mark.parametrize("label", TOYS)
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.networks
-def test_a_forward_of_one_sample_fails_only_where_the_network_says_so(label: str, objective: str) -> None:
+def test_a_forward_of_one_sample_fails_only_for_networks_that_pool_views(label: str, objective: str) -> None:
     network = TOYS[label]()
     config = TrainingConfig(steps=2, batch_size=2, accumulate=2, objective=objective, emc=EmcConfig(max_iterations=2))
     if not trains(objective, network):
@@ -129,7 +129,7 @@ def test_forwards_of_one_sample_are_counted_for_every_number_of_workers() -> Non
 
 
 @pytest.mark.networks
-def test_ritm_looks_as_in_evaluation_and_scores_the_last_output_in_training() -> None:
+def test_ritm_predicts_in_evaluation_mode_and_scores_the_last_output_in_training_mode() -> None:
     network, batch = TOYS["ritm"](), scene_batch()
     counts = set()
     for seed in range(16):
@@ -178,7 +178,7 @@ def test_emc_corrects_on_the_features_of_the_first_click() -> None:
     assert inputs[2].valid.sum() > batch.clicks.valid.sum()
 
 
-def test_a_frozen_base_runs_once_a_step() -> None:
+def test_a_frozen_base_runs_once_per_step() -> None:
     network, batch = TOYS["emc vit"](), scene_batch()
     config = TrainingConfig(objective="correction_only", steps=1, emc=EmcConfig(max_iterations=2))
     trainer = Trainer(network=network, module=network, config=config)
@@ -203,7 +203,7 @@ def test_focus_scores_both_views_or_one_in_turn() -> None:
     assert shown == [False, True, False, True]
 
 
-def test_weights_of_their_own_learn_from_the_close_up_alone() -> None:
+def test_separate_close_up_weights_learn_only_from_the_close_up() -> None:
     network, batch = TOYS["focuscut apart"](), of("focus")
     config = TrainingConfig(focus=FocusConfig(order="alternate", iterate_prob=0))
     runner = Runner(network, network)
@@ -216,13 +216,13 @@ def test_weights_of_their_own_learn_from_the_close_up_alone() -> None:
 
 
 @pytest.mark.parametrize("objective", ["focus", "exemplar"])
-def test_a_stream_without_its_columns_is_refused(objective: str) -> None:
+def test_a_stream_without_the_objectives_columns_is_refused(objective: str) -> None:
     network = TOYS["focuscut"]()
     with pytest.raises(InputError, match=f"--data.{objective}.enabled"):
         played(objective, network, scene_batch(), TrainingConfig(), 0)
 
 
-def test_any_network_may_start_from_the_exemplar() -> None:
+def test_a_network_without_exemplars_starts_from_its_mask_and_clicks() -> None:
     network, batch = TOYS["simpleclick"](), of("exemplar")
     assert batch.exemplar is not None
     seed = next(s for s in range(50) if np.random.default_rng(s).integers(0, 4) == 0)
@@ -234,7 +234,7 @@ def test_any_network_may_start_from_the_exemplar() -> None:
     assert clicks.valid.sum() == batch.clicks.valid.sum() + given
 
 
-def test_exemplar_clicks_keep_the_halves() -> None:
+def test_exemplar_clicks_stay_in_the_half_of_their_sign() -> None:
     batch = of("exemplar")
     assert batch.exemplar is not None
     clicks: ClickBatch = with_exemplar_clicks(batch.clicks, batch.exemplar)

@@ -35,13 +35,13 @@ def test_the_public_codes_frozen_click_embedding_is_an_option() -> None:
     assert not [name for name in names if name.startswith("patch_embed_coords.")]
 
 
-def test_layer_decay_wants_a_row_of_layers() -> None:
-    with pytest.raises(InputError, match="layer_decay: expected a network whose backbone is a row of layers"):
+def test_layer_decay_needs_a_sequence_of_layers() -> None:
+    with pytest.raises(InputError, match=r"layer_decay .*: expected a network whose backbone is a sequence of layers"):
         layerwise_groups(toy("ritm_hrnet18s"), 1.0, 0.0, 0.75)
 
 
 @pytest.mark.parametrize(("name", "blocks"), [("sam", "blocks"), ("mobile_sam", "stages"), ("sam2", "blocks")])
-def test_an_image_encoders_layers_hold_all_of_it_once(name: str, blocks: str) -> None:
+def test_layers_of_an_image_encoder_hold_each_parameter_once(name: str, blocks: str) -> None:
     network = TOYS[name]()
     layers = network.layers()
     rates = rates_of(network, OptimizerConfig(lr=1.0, layer_decay=0.5))
@@ -53,7 +53,7 @@ def test_an_image_encoders_layers_hold_all_of_it_once(name: str, blocks: str) ->
     assert {rates[key] for key in rates if not key.startswith("image_encoder.")} == {1.0}
 
 
-def test_one_group_without_layer_decay_and_frozen_parameters_stay_out() -> None:
+def test_without_layer_decay_one_group_holds_all_but_frozen_parameters() -> None:
     network = tiny_network()
     network.get_parameter("head.conv_seg.bias").requires_grad_(False)
     optimizer = make_optimizer(network, OptimizerConfig(lr=0.01, weight_decay=0.2))
@@ -62,7 +62,7 @@ def test_one_group_without_layer_decay_and_frozen_parameters_stay_out() -> None:
     assert (group["lr"], group["weight_decay"], group["betas"]) == (0.01, 0.2, (0.9, 0.999))
 
 
-def test_the_schedule_scales_every_groups_own_rate() -> None:
+def test_the_schedule_scales_the_rate_of_every_group() -> None:
     optimizer = make_optimizer(tiny_network(), OptimizerConfig(lr=0.01, layer_decay=0.5))
     before = [group["lr"] for group in optimizer.param_groups]
     set_rate(optimizer, 0.5)
@@ -81,7 +81,7 @@ def test_the_schedule_scales_every_groups_own_rate() -> None:
         ({"schedule": "milestones", "milestones": (0.5, 0.75)}, [1, 1, 0.1, 0.01, 0.01]),
     ],
 )
-def test_the_rate_over_a_run(config: dict[str, Any], factors: list[float]) -> None:
+def test_the_rate_follows_warmup_and_schedule(config: dict[str, Any], factors: list[float]) -> None:
     steps = [0, 25, 50, 75, 99]
     found = [rate_factor(OptimizerConfig(**config), step, 100) for step in steps]
     assert found == pytest.approx(factors, abs=1e-5)
@@ -99,7 +99,7 @@ def test_the_rate_over_a_run(config: dict[str, Any], factors: list[float]) -> No
         (ScalingConfig, {"workers": 0}, "workers is 0"),
     ],
 )
-def test_values_that_mean_nothing_are_refused(kind: Any, values: dict[str, Any], message: str) -> None:
+def test_invalid_values_are_refused(kind: Any, values: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         kind(**values)
 
@@ -120,7 +120,7 @@ def rates_of(network: Network, config: OptimizerConfig) -> dict[str, float]:
     return {name: rates[id(parameter)] for name, parameter in network.named_parameters() if id(parameter) in rates}
 
 
-def test_hrnets_pretrained_part_learns_by_a_part_of_the_rate() -> None:
+def test_the_pretrained_part_of_hrnet_learns_at_a_reduced_rate() -> None:
     rates = rates_of(toy("ritm_hrnet18s"), OptimizerConfig(lr=1.0, backbone_factor=0.1))
     assert rates["feature_extractor.conv1.weight"] == 0.1
     # The published list leaves the fresh aux head at the backbone's rate.
@@ -130,19 +130,19 @@ def test_hrnets_pretrained_part_learns_by_a_part_of_the_rate() -> None:
     assert {rate for name, rate in rates.items() if name.startswith("maps_transform")} == {1.0}
 
 
-def test_segformers_encoder_learns_by_a_part_of_the_rate() -> None:
+def test_the_encoder_of_segformer_learns_at_a_reduced_rate() -> None:
     rates = rates_of(toy("emc_segformer_b0"), OptimizerConfig(lr=1.0, backbone_factor=0.1))
     for name, rate in rates.items():
         assert rate == (0.1 if name.startswith("feature_extractor.backbone.") else 1.0)
     assert set(rates.values()) == {0.1, 1.0}
 
 
-def test_a_part_of_the_rate_needs_a_backbone_that_is_known() -> None:
+def test_a_reduced_rate_needs_a_known_backbone() -> None:
     with pytest.raises(InputError, match="backbone_factor"):
         make_optimizer(toy("simpleclick_vit_base"), OptimizerConfig(backbone_factor=0.1))
 
 
-def test_what_no_checkpoint_brings_learns_faster() -> None:
+def test_fresh_layers_learn_faster() -> None:
     network = toy("lite_s")
     optimizer = make_optimizer(network, OptimizerConfig(lr=1e-3, fresh_factor=10))
     names = {id(parameter): name for name, parameter in network.named_parameters()}
@@ -165,14 +165,14 @@ def test_frozen_parameters_have_no_rate() -> None:
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
-def test_optimisers_by_name(name: str) -> None:
+def test_every_optimiser_can_be_chosen_by_name(name: str) -> None:
     optimizer = make_optimizer(toy("focuscut_resnet50"), OptimizerConfig(name=name, weight_decay=5e-4))  # pyright: ignore
     assert type(optimizer).__name__.lower() == name
     assert optimizer.param_groups[0]["weight_decay"] == 5e-4
     assert optimizer.param_groups[0].get("momentum", 0.9) == 0.9
 
 
-def test_the_exponential_schedule_ends_where_it_should() -> None:
+def test_the_exponential_schedule_ends_at_the_final_factor() -> None:
     config = OptimizerConfig(schedule="exponential", final_factor=0.9**40)
     factors = [rate_factor(config, step, 4000) for step in range(0, 4001, 100)]
     assert factors[0] == 1

@@ -1,4 +1,4 @@
-"""Training under Ray Train, measured by the same run without Ray: equal weights, bit for bit, whatever dies."""
+"""Training on Ray Train, compared with the same run without Ray: equal weights, bit for bit, whatever dies."""
 
 import dataclasses
 import functools
@@ -92,7 +92,7 @@ def kill_once(storage: str, at_step: int, whose: str, step: int, metrics: dict[s
 
 
 def sibling() -> int:
-    """Process of the other training worker: a child of the same raylet with the same name."""
+    """Find the process of the other training worker: a child of the same raylet with the same name."""
     import psutil
 
     me = psutil.Process()
@@ -112,7 +112,7 @@ def ask_to_stop(mailbox: str, step: int, metrics: dict[str, float]) -> None:
 
 @pytest.mark.ray
 @pytest.mark.timeout(240)
-def test_a_run_that_is_asked_to_stop_goes_on_later_and_a_finished_one_stays(ray_cluster: None, tmp_path: Path) -> None:
+def test_a_stopped_run_resumes_and_a_finished_run_does_not_change(ray_cluster: None, tmp_path: Path) -> None:
     stopped = run(job_in(tmp_path, log=functools.partial(ask_to_stop, "a run")), mailbox="a run")
     assert read_progress(stopped)["step"] == 4  # its next checkpoint
     assert logged_steps(tmp_path) == [1, 2, 3, 4]
@@ -136,10 +136,10 @@ def test_a_run_that_is_asked_to_stop_goes_on_later_and_a_finished_one_stays(ray_
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(240)
-def test_a_killed_worker_changes_nothing_in_the_result(ray_cluster: None, tmp_path: Path) -> None:
+def test_a_killed_worker_does_not_change_the_result(ray_cluster: None, tmp_path: Path) -> None:
     last = run(job_in(tmp_path, log=functools.partial(kill_once, str(tmp_path), 4, "own")))
     assert (tmp_path / "killed").is_file()
-    # Killed while it logged step 4; the checkpoint of step 2 was persisted, so steps 3 and 4 are made again.
+    # Killed while it logged step 4; the checkpoint of step 2 was persisted, so steps 3 and 4 are repeated.
     assert logged_steps(tmp_path) == [1, 2, 3, 3, 4, 5, 6]
     assert position_of(last) == StreamPosition(24)
     assert_equal_weights(last, trained_without_ray(SCENES, DATA, TRAINING))
@@ -147,7 +147,7 @@ def test_a_killed_worker_changes_nothing_in_the_result(ray_cluster: None, tmp_pa
 
 @pytest.mark.ray
 @pytest.mark.timeout(240)
-def test_two_workers_share_the_stream_and_broken_images_are_named(ray_cluster: None, tmp_path: Path) -> None:
+def test_two_workers_share_the_stream_and_broken_images_are_reported(ray_cluster: None, tmp_path: Path) -> None:
     root = tmp_path / "data"
     for number in range(8):
         save(picture(number, (48, 48)), root / "images" / f"{number}.png")
@@ -172,7 +172,7 @@ def test_two_workers_share_the_stream_and_broken_images_are_named(ray_cluster: N
 
 @pytest.mark.ray
 @pytest.mark.timeout(120)
-def test_a_run_that_diverges_ends_with_advice_and_is_not_tried_again(ray_cluster: None, tmp_path: Path) -> None:
+def test_a_diverging_run_ends_with_advice_and_is_not_retried(ray_cluster: None, tmp_path: Path) -> None:
     wild = dataclasses.replace(TRAINING, optimizer=OptimizerConfig(lr=1e30, warmup_steps=0))
     with pytest.raises(InputError, match=r"loss .* at step 1: lower training\.optimizer\.lr"):
         run(job_in(tmp_path, training=wild))
@@ -182,14 +182,14 @@ def test_a_run_that_diverges_ends_with_advice_and_is_not_tried_again(ray_cluster
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(120)
-def test_images_that_are_all_broken_end_the_run_with_one_sentence(ray_cluster: None, tmp_path: Path) -> None:
+def test_a_run_on_broken_images_only_ends_with_one_message(ray_cluster: None, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^none of the 4 items of window [^\n]*$"):
         run(job_in(tmp_path), FakeReader(num_items=4, bad=(0, 1, 2, 3)))
 
 
 @pytest.mark.ray
 @pytest.mark.timeout(120)
-def test_a_stream_that_cannot_be_made_ends_the_run_with_one_sentence(ray_cluster: None, tmp_path: Path) -> None:
+def test_a_stream_that_cannot_be_made_ends_the_run_with_one_message(ray_cluster: None, tmp_path: Path) -> None:
     scaling = dataclasses.replace(SCALING, cpus_per_data_actor=0.0)
     with pytest.raises(InputError, match=r"^num_cpus is 0\.0: expected a number above 0, such as 0\.2$"):
         run(job_in(tmp_path, scaling=scaling))
@@ -203,7 +203,7 @@ def find_no_room(step: int, metrics: dict[str, float]) -> None:
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(120)
-def test_a_full_disk_of_others_ends_the_run_with_one_sentence(ray_cluster: None, tmp_path: Path) -> None:
+def test_a_full_disk_of_the_tracker_ends_the_run_with_one_message(ray_cluster: None, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^a disk is full \(.*database or disk is full\): make room and run the same"):
         run(job_in(tmp_path, log=find_no_room))
     assert not (tmp_path / HISTORY).exists()
@@ -213,7 +213,7 @@ def test_a_full_disk_of_others_ends_the_run_with_one_sentence(ray_cluster: None,
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_the_other_one_of_two_workers_is_killed(ray_cluster: None, tmp_path: Path) -> None:
+def test_a_run_survives_the_kill_of_its_second_worker(ray_cluster: None, tmp_path: Path) -> None:
     job = job_in(tmp_path, scaling=dataclasses.replace(SCALING, workers=2))
     last = run(dataclasses.replace(job, log=functools.partial(kill_once, str(tmp_path), 4, "other")))
     assert (tmp_path / "killed").is_file()
@@ -232,13 +232,13 @@ def test_a_batch_that_does_not_divide_is_refused_before_anything_starts(tmp_path
 
 
 @pytest.mark.parametrize(("num_cpus", "workers", "actors"), [(2, 1, 1), (2, 1, 4), (1, 1, 2), (4, 2, 4), (16, 4, 16)])
-def test_reservations_leave_cpus_over(num_cpus: float, workers: int, actors: int) -> None:
+def test_reservations_leave_cpus_free(num_cpus: float, workers: int, actors: int) -> None:
     fitted = with_small_cluster(ScalingConfig(workers=workers, data_actors=actors), num_cpus)
     reserved = workers * fitted.cpus_per_worker + actors * fitted.cpus_per_data_actor
     assert reserved <= max(0.9 * num_cpus, num_cpus - 1)
     assert (fitted.workers, fitted.data_actors) == (workers, actors)
 
 
-def test_a_roomy_cluster_is_left_as_asked() -> None:
+def test_reservations_stay_the_same_on_a_large_cluster() -> None:
     scaling = ScalingConfig(workers=2, data_actors=4)
     assert with_small_cluster(scaling, 16) is scaling

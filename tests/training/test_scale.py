@@ -1,4 +1,4 @@
-"""Accumulation, recomputation, averages and shared networks give the gradients of the plain step."""
+"""Accumulation, recomputation, averages and shared networks give the gradients of a plain step."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from tests.training.tiny import batches, tiny_network
 from tests.training.toys import toy
 from tests.training.workers import in_two_processes, still, trainer_of
 
-# No clicks on the way: what they are depends on how a batch is cut.
+# No clicks without gradient: they depend on how a batch is cut.
 STILL = TrainingConfig(
     objective="ritm",
     ritm=RitmConfig(max_iterations=0),
@@ -60,7 +60,7 @@ def assert_close(left: dict[str, Tensor], right: dict[str, Tensor], tolerance: f
 
 
 @pytest.mark.parametrize("parts", [2, 4])
-def test_accumulated_parts_make_the_whole_batchs_step(parts: int) -> None:
+def test_accumulated_parts_make_the_step_of_the_whole_batch(parts: int) -> None:
     whole = trained(STILL)
     assert_close(weights(whole), weights(trained(changed(accumulate=parts))))
     start = tiny_network().state_dict()
@@ -133,7 +133,7 @@ def test_a_loss_that_is_not_finite_is_never_applied() -> None:
         assert torch.equal(torch.nan_to_num(value), torch.nan_to_num(before[name]))
 
 
-def test_pictures_come_at_the_first_step_and_every_few() -> None:
+def test_pictures_are_made_at_the_first_step_and_at_intervals() -> None:
     trainer = trained(changed(pictures_every=2), 0)
     sheets = {}
     fit(trainer, batches(), lambda *_: None, lambda *_: None, lambda step, sheet: sheets.update({step: sheet}))
@@ -150,13 +150,13 @@ def test_pictures_come_at_the_first_step_and_every_few() -> None:
         ({"workers": 2}, {"accumulate": 4}, "2 workers, each in 4 parts"),
     ],
 )
-def test_a_batch_must_divide(scaling: dict[str, int], training: dict[str, int], said: str) -> None:
+def test_a_batch_that_does_not_divide_is_refused(scaling: dict[str, int], training: dict[str, int], said: str) -> None:
     with pytest.raises(InputError, match=said):
         ScalingConfig(**scaling).check_batch(changed(**training))  # pyright: ignore[reportArgumentType]
     ScalingConfig(workers=1, max_workers=2).check_batch(STILL)
 
 
-def test_fewer_most_workers_than_least_are_refused() -> None:
+def test_fewer_max_workers_than_workers_are_refused() -> None:
     with pytest.raises(InputError, match="max_workers"):
         ScalingConfig(workers=2, max_workers=1)
 
@@ -165,12 +165,12 @@ def _shared_trainer(kind: Parallel, rank: int, config: TrainingConfig, network: 
     return trainer_of(kind, rank, config, network or tiny_network())
 
 
-# Adam would make much of gradients that are nothing but rounding (those of the bias of keys).
+# Adam would amplify gradients that are only rounding errors (those of the keys' bias).
 CLIPPED = OptimizerConfig(lr=1e-2, name="sgd", max_grad_norm=1.0)
 
 
 def _train_shared(rank: int, folder: Path) -> None:
-    """Two steps of each kind, this rank's half of each batch; rank 0 keeps the weights."""
+    """Make two steps of each kind on this rank's half of each batch; rank 0 saves the weights."""
     for kind in get_args(Parallel):
         for accumulate in (1, 2):
             trainer = _shared_trainer(kind, rank, changed(accumulate=accumulate, optimizer=CLIPPED))
@@ -181,7 +181,7 @@ def _train_shared(rank: int, folder: Path) -> None:
 
 
 def _resume_shards(rank: int, folder: Path) -> None:
-    """Two steps, a checkpoint of shards, two more; and the same from the checkpoint."""
+    """Make two steps, a sharded checkpoint and two more steps; then repeat the last two from the checkpoint."""
     config = changed(optimizer=OptimizerConfig(lr=1e-3, max_grad_norm=1.0), ema=0.9)
     trainer = _shared_trainer("fsdp", rank, config)
     source = batches()
@@ -191,7 +191,7 @@ def _resume_shards(rank: int, folder: Path) -> None:
     save_weights(trainer, shards, {})
     future = save_state(trainer, shards)
     assert future is not None
-    # Training goes on while the shards are being written.
+    # Training continues while the shards are being written.
     for _ in range(2):
         trainer.train_step(next(source).parts(2)[rank])
     future.result()
@@ -218,7 +218,7 @@ def test_shared_networks_make_the_step_of_one_process(tmp_path: Path) -> None:
 
 
 @pytest.mark.networks
-def test_a_checkpoint_of_shards_resumes(tmp_path: Path) -> None:
+def test_a_run_resumes_from_a_sharded_checkpoint(tmp_path: Path) -> None:
     in_two_processes(_resume_shards, tmp_path)
     assert len(list((tmp_path / "shards").glob("*.distcp"))) == 2
     left, right = (load_file(tmp_path / name / "weights.safetensors") for name in ("whole", "resumed"))

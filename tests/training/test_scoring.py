@@ -1,4 +1,4 @@
-"""What an output costs where a network offers several masks: the best of those that a sample may be shown."""
+"""The loss of a network that offers several masks is that of the best mask that a sample may be shown."""
 
 from dataclasses import replace
 
@@ -23,7 +23,7 @@ def target_of(*sides: int) -> torch.Tensor:
     return target
 
 
-def test_only_the_best_of_what_is_offered_learns() -> None:
+def test_only_the_best_offered_mask_learns() -> None:
     target = target_of(4, 4)
     best = 4 * (2 * target[0] - 1)
     candidates = torch.stack([best, -best, 0.5 * best, -0.5 * best], 1).repeat(2, 1, 1, 1).requires_grad_()
@@ -51,7 +51,7 @@ def test_a_band_along_the_border_is_not_scored() -> None:
     target = target_of(0, 6)
     target[1, 0, 7, 7] = -1
     banded = without_border(target, 1 / 8)
-    assert torch.equal(banded[:1], target[:1]), "no object, no border; the image's edge is none either"
+    assert torch.equal(banded[:1], target[:1]), "a target without an object has no border, and the image's edge is none"
     wanted = target[1, 0].clone()
     wanted[5:7, :7] = wanted[:7, 5:7] = -1
     assert torch.equal(banded[1, 0], wanted)
@@ -63,7 +63,7 @@ def test_a_band_along_the_border_is_not_scored() -> None:
     assert score(Output(wrong), target, CONFIG) > score(Output(logits), target, CONFIG)
 
 
-def test_where_some_masks_are_coarse_the_others_borders_are_scored() -> None:
+def test_borders_of_masks_that_are_not_coarse_are_scored() -> None:
     target = target_of(0, 6)
     config = replace(CONFIG, ignore_border=1 / 8)
     both = without_border(target, 1 / 8)
@@ -76,13 +76,13 @@ def test_where_some_masks_are_coarse_the_others_borders_are_scored() -> None:
 
 
 @pytest.mark.parametrize("hw", [(2, 2), (2, 8), (4, 4)])
-def test_a_target_of_which_the_band_would_leave_too_little_stays_whole(hw: tuple[int, int]) -> None:
+def test_a_target_that_is_mostly_band_stays_whole(hw: tuple[int, int]) -> None:
     target = torch.zeros(1, 1, 12, 12)
     target[:, :, 4 : 4 + hw[0], 4 : 4 + hw[1]] = 1
     assert torch.equal(without_border(target, 2 / 12), target)
 
 
-def test_a_batch_is_offered_what_its_samples_are_each_alone() -> None:
+def test_a_batch_is_offered_the_masks_of_its_single_samples() -> None:
     network = toy("mobile_sam").eval()
     one = Clicks(torch.tensor([[30.0, 20.0]]).numpy(), torch.tensor([True]).numpy())
     two = Clicks(torch.tensor([[30.0, 20.0], [5.0, 50.0]]).numpy(), torch.tensor([True, False]).numpy())

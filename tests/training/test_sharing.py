@@ -1,4 +1,4 @@
-"""Every family, and every objective that freezes or leaves out parts, shared by two workers: the step of one alone."""
+"""Two workers make the step of one, for every family and every objective that freezes or leaves out parts."""
 
 import json
 import os
@@ -76,7 +76,7 @@ def state_of(trainer: Trainer) -> dict[str, Any]:
 
 
 def steps_of(kind: Parallel, case: str, precision: Precision = "fp32") -> dict[str, Any]:
-    """All workers see the same samples and draw the same numbers (rank 0's): what they agree on is one's own step."""
+    """Let all workers see the same samples and draw rank 0's numbers, so that they must agree on the step of one."""
     toy, objective = CASES[case]
     trainer = trainer_of(kind, 0, config_of(objective, precision), TOYS[toy]())
     for batch in batches_of(objective):
@@ -98,7 +98,7 @@ def _all_cases(rank: int, folder: Path) -> None:
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    """As in the workers: more of them round otherwise, and a click may land elsewhere."""
+    """Use as many threads as the workers: more of them round differently, and a click may land elsewhere."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -107,7 +107,7 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the two workers came to; made by one process of the tests, for which the others wait."""
+    """The results of the two workers, made by one process of the tests while the others wait."""
     folder = tmp_path_factory.getbasetemp()
     folder = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "sharing"
     with FileLock(f"{folder}.lock"):
@@ -135,7 +135,7 @@ def test_two_workers_make_the_step_of_one(shared: Path, case: str) -> None:
 @pytest.mark.networks
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("case", ["hrnet", "frozen base"])
-def test_in_bf16_sharing_stays_near_one_worker(shared: Path, case: str) -> None:
+def test_two_workers_in_bf16_stay_near_the_step_of_one(shared: Path, case: str) -> None:
     alone, start = steps_of("ddp", case, "bf16"), TOYS[CASES[case][0]]().state_dict()
     learnt = {
         name for name, value in alone.items() if value.is_floating_point() and not torch.equal(value, start[name])
@@ -152,12 +152,12 @@ OF_SPLIT = {"emc", "correction_only"}
 PAIRS = [(toy, objective) for toy in TOYS for objective in OBJECTIVES if "emc " in toy or objective not in OF_SPLIT]
 PAIRS += [(toy, "correction_only") for toy in TOYS if "sam" in toy or toy == "lite"]
 SOMETIMES_IDLE = {"focuscut apart", "icmformerpp", "sam", "mobile_sam", "sam2", "lite"}
-"""Kinds of which a forward may leave a part out: views with their own weights, an exemplar's guide, other prompts."""
+"""Kinds with parts that a forward may skip: separate weights for close-ups, an exemplar's guide, other prompts."""
 
 
 @pytest.mark.networks
 @pytest.mark.parametrize("toy", TOYS)
-def test_a_step_leaves_nothing_out_where_workers_do_not_look_for_it(toy: str) -> None:
+def test_only_networks_with_conditional_parts_leave_parameters_without_gradient(toy: str) -> None:
     left: set[str] = set()
     for objective in [objective for name, objective in PAIRS if name == toy]:
         network = TOYS[toy]()
@@ -180,7 +180,7 @@ def _all_pairs(rank: int, folder: Path) -> None:
     batches = {objective: batches_of(objective) for objective in OBJECTIVES}
     for toy, objective in PAIRS:
         trainer = trainer_of("ddp", rank, config_of(objective), TOYS[toy]())
-        # What one step has left out the next one's forward would complain of.
+        # Parameters that one step leaves out raise an error in the next step's forward.
         losses = [float(trainer.train_step(batch)["loss"]) for batch in batches[objective]]
         (folder / f"{toy} {objective} {rank}.json").write_text(
             json.dumps({"losses": losses, "looks": trainer.module.find_unused_parameters})
@@ -198,7 +198,7 @@ def test_every_objective_trains_every_kind_of_network_on_two_workers(tmp_path: P
 
 
 def _no_example(rank: int, folder: Path) -> None:
-    """A batch none of whose samples has an example: the guide learns nothing from it."""
+    """Train on a batch without any exemplar, from which the guide learns nothing."""
     trainer = trainer_of("ddp", rank, config_of("exemplar"), TOYS["icmformerpp"]())
     batches = batches_of("exemplar")
     assert batches[0].exemplar is not None
@@ -209,12 +209,12 @@ def _no_example(rank: int, folder: Path) -> None:
 
 
 @pytest.mark.networks
-def test_a_batch_without_an_example_is_trained_on_by_two_workers(tmp_path: Path) -> None:
+def test_two_workers_train_on_a_batch_without_an_exemplar(tmp_path: Path) -> None:
     in_two_processes(_no_example, tmp_path)
 
 
 def _own_samples(rank: int, folder: Path) -> None:
-    """A step on samples of one's own, then what is shared at the beginning of the next."""
+    """Make a step on this rank's samples, then share the statistics as at the start of the next."""
     trainer = trainer_of("ddp", rank, config_of("ritm"), TOYS["ritm"]())
     trainer.train_step(batches_of("ritm")[rank])
     before = [statistic.clone() for statistic in trainer.statistics]
@@ -223,7 +223,7 @@ def _own_samples(rank: int, folder: Path) -> None:
 
 
 @pytest.mark.networks
-def test_statistics_are_rank_zeros_at_the_start_of_a_step(tmp_path: Path) -> None:
+def test_all_workers_start_a_step_with_the_statistics_of_rank_zero(tmp_path: Path) -> None:
     in_two_processes(_own_samples, tmp_path)
     (own0, after0), (own1, after1) = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     assert any(not torch.equal(left, right) for left, right in zip(own0, own1, strict=True))

@@ -1,4 +1,4 @@
-"""Training across two real Ray nodes, one of which is killed, or comes later: it goes on with what there is."""
+"""Training on two real Ray nodes, one of which is killed or joins later, continues with the nodes that are there."""
 
 import os
 import shutil
@@ -17,8 +17,8 @@ from tests.training.two_nodes import STEPS
 @pytest.mark.slow
 @pytest.mark.timeout(420)
 @pytest.mark.parametrize(("change", "where"), [("lose", "disk"), ("gain", "disk"), ("lose", "bucket")])
-def test_training_goes_on_with_the_nodes_that_there_are(change: str, where: str, tmp_path: Path) -> None:
-    """On a disk that the nodes share, or with nothing in common but a bucket."""
+def test_training_continues_when_nodes_leave_or_join(change: str, where: str, tmp_path: Path) -> None:
+    """The nodes share a disk, or only a bucket."""
     with a_bucket() if where == "bucket" else nullcontext("") as address:
         place = address.replace("key:secret@", "").format(folder="run") or str(tmp_path / "run")
         goes_on(change, place, tmp_path / "worlds")
@@ -49,5 +49,5 @@ def goes_on(change: str, place: str, worlds: Path) -> None:
     first, last = (2, 1) if change == "lose" else (1, 2)
     assert made[0] == (1, first), made
     assert made[-1] == (STEPS[change], last), made
-    # Every step was made; those since the last checkpoint twice.
+    # Every step was made, those since the last checkpoint twice.
     assert sorted({step for step, _ in made}) == list(range(1, STEPS[change] + 1))

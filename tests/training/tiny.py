@@ -36,7 +36,7 @@ def tiny_network(seed: int = 0, **overrides: Any) -> Network:
 
 
 def columns(batch_size: int, seed: int = 0, num_clicks: int = 8) -> dict[str, np.ndarray]:
-    """Columns as the stream has them: a bright square a sample, one positive click in it, its first row ignored."""
+    """Columns as in the stream: a bright square per sample with one positive click, its first row ignored."""
     rng = np.random.default_rng(seed)
     image = rng.integers(0, 60, (batch_size, *HW, 3), dtype=np.uint8)
     target = np.zeros((batch_size, *HW), np.uint8)
@@ -59,7 +59,7 @@ def columns(batch_size: int, seed: int = 0, num_clicks: int = 8) -> dict[str, np
 
 
 def batches(batch_size: int = 4, start: int = 0) -> Iterator[TrainingBatch]:
-    """Batches without end; the number of a batch decides what it shows."""
+    """Endless batches; a batch's number decides its content."""
     number = start
     while True:
         yield to_device(columns(batch_size, number), "cpu")
@@ -67,10 +67,10 @@ def batches(batch_size: int = 4, start: int = 0) -> Iterator[TrainingBatch]:
 
 
 def trained_without_ray(reader: Reader, data: DataConfig, config: TrainingConfig) -> Network:
-    """Train tiny_network in this process on the local stream: what the run under Ray must equal."""
+    """Train tiny_network in this process on the local stream: the reference for runs on Ray."""
     blocks = (collate([row]) for row in local.stream(reader, data))
     stream = (to_device(batch, "cpu") for batch in rebatch(blocks, StreamPosition(), config.batch_size))
-    torch.set_num_threads(1)  # as the worker: sums in another order would differ in the last bit
+    torch.set_num_threads(1)  # as in the worker: sums in another order would differ in the last bit
     network = tiny_network(config.seed)
     trainer = Trainer(network=network, module=network, config=config)
     fit(trainer, stream, lambda step, metrics: None, lambda step, metrics: None)

@@ -1,4 +1,4 @@
-"""Every kind of network at 64 pixels, for steps that take a moment, and batches for them."""
+"""Every kind of network at 64 pixels, small enough for quick steps, and batches for them."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -46,7 +46,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def toy(name: str, seed: int = 0, **more: Any) -> Network:
-    """A network of this name, as small as its kind allows; fresh weights by seed."""
+    """Make a network of this name as small as its kind allows, with fresh weights by seed."""
     torch.manual_seed(seed)
     (options,) = (options for start, options in OPTIONS.items() if name.startswith(start))
     return create(name, **{**options, **more})
@@ -71,7 +71,7 @@ TOYS: dict[str, Callable[[], Network]] = {
 
 
 def toy_data(data: DataConfig) -> DataConfig:
-    """The same stream, of generated scenes at 64 pixels; every sample shows an object."""
+    """Return a stream's config for generated scenes at 64 pixels; every sample shows an object."""
     return replace(
         data,
         reader="scenes",
@@ -88,6 +88,6 @@ def toy_data(data: DataConfig) -> DataConfig:
 
 
 def scene_batches(data: DataConfig, num: int, size: int = 2) -> list[TrainingBatch]:
-    """Batches as the stream makes them."""
+    """Make batches as the stream does."""
     rows = stream(open_reader("scenes", None, "", data.options), data)
     return [to_device(collate([next(rows) for _ in range(size)]), "cpu") for _ in range(num)]

@@ -1,4 +1,4 @@
-"""Run by test_two_nodes: training on two Ray nodes of one machine, one of which dies or comes later.
+"""Train on two Ray nodes of one machine, one of which dies or joins later; run by test_two_nodes.
 
 `python -m tests.training.two_nodes STORAGE lose|gain WORLDS` prints the steps and how many workers made them, and notes
 both in the file WORLDS; STORAGE is a path or an address.
@@ -26,7 +26,7 @@ STEPS, SLOW = {"lose": 24, "gain": 60}, 0.5
 
 
 def pace(worlds: str, step: int, metrics: dict[str, float]) -> None:
-    """Log callable of rank 0: slow enough that a node dies in the middle; notes how many workers there are."""
+    """Log callable of rank 0: slow, so that a node dies in the middle; records the number of workers."""
     import torch.distributed as dist
 
     world = dist.get_world_size() if dist.is_initialized() else 1
@@ -36,7 +36,7 @@ def pace(worlds: str, step: int, metrics: dict[str, float]) -> None:
 
 
 def main(storage: str, change: str, worlds: Path) -> None:
-    """Train with one or two workers, one to a node; take a node away, or add it, once a checkpoint is safe."""
+    """Train with one worker per node; remove or add a node once a checkpoint is persisted."""
     memory = 150 * 2**20
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "object_store_memory": memory})
 
@@ -65,7 +65,7 @@ def main(storage: str, change: str, worlds: Path) -> None:
                 add()
             print(change, "a node after step", found[1], flush=True)
 
-        # Nodes are started in the main thread, for signals; so training is in another one.
+        # Nodes need signals and start in the main thread, so training runs in another one.
         with ThreadPoolExecutor(1) as pool:
             training_ends = pool.submit(train, job, SCENES, list(SCENES.items()))
             change_nodes()

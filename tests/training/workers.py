@@ -27,12 +27,12 @@ def _worker(rank: int, job: Job, folder: Path) -> None:
 
 
 def in_two_processes(job: Job, folder: Path) -> None:
-    """Run `job(rank, folder)` in both; raises what either raises."""
+    """Run `job(rank, folder)` in both processes; raises the error of either."""
     mp.spawn(_worker, args=(job, folder), nprocs=2)  # pyright: ignore[reportPrivateImportUsage]
 
 
 def still(network: Network) -> Network:
-    """Take the randomness out of a network in training."""
+    """Remove the randomness from a network in training."""
     for module in network.modules():
         if isinstance(module, torch.nn.Dropout2d | torch.nn.Dropout):
             module.p = 0.0
@@ -40,6 +40,6 @@ def still(network: Network) -> Network:
 
 
 def trainer_of(kind: Parallel, rank: int, config: TrainingConfig, network: Network) -> Trainer:
-    """Prepare, share and train a network as the workers of a run do."""
+    """Prepare and share a network as the workers of a run do, and return its trainer."""
     prepare(still(network), config)
     return Trainer(network=network, module=share(network, kind), config=config, rank=rank)

@@ -1,4 +1,4 @@
-"""Races, contests and what they conclude, on a toy network with a planted optimum."""
+"""Races, contests and their verdicts, on a toy network with a planted optimum."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def raced() -> Contest:
     return run(contest_of(RaceConfig()), Grid(SPACE, 0, 0), bench())
 
 
-def test_the_race_finds_the_planted_optimum_with_a_part_of_the_work(whole: Contest, raced: Contest) -> None:
+def test_the_race_finds_the_planted_optimum_with_a_fraction_of_the_work(whole: Contest, raced: Contest) -> None:
     for contest in (whole, raced):
         best = contest.best()
         assert best is not None
@@ -40,17 +40,17 @@ def test_the_race_finds_the_planted_optimum_with_a_part_of_the_work(whole: Conte
     assert found[0].better(raced.objective)
     assert "beats the default" in verdict(found, raced.objective, 40)
     assert {entry.status for entry in raced.entries.values()} == {PLAYED, DROPPED}
-    # The default is always played to the end: it is what all are compared with.
+    # The default always plays everything, because all settings are compared with it.
     assert len(raced.entries[raced.default].rows()) == 40
 
 
-def test_objects_that_both_played_have_the_same_rows(whole: Contest, raced: Contest) -> None:
+def test_a_race_gives_the_rows_of_a_full_run(whole: Contest, raced: Contest) -> None:
     for name, entry in raced.entries.items():
         rows = entry.rows()
         assert rows == whole.entries[name].rows()[: len(rows)]
 
 
-def test_a_setting_that_fails_is_named_and_the_others_go_on() -> None:
+def test_a_failed_setting_is_reported_and_the_others_continue() -> None:
     broken = identity(BASE, {"refine.mask_threshold": 0.7})
     contest = run(contest_of(RaceConfig(), 12), Grid(SPACE, 0, 0), bench(), broken=broken)
     assert contest.entries[broken].status == FAILED
@@ -59,16 +59,16 @@ def test_a_setting_that_fails_is_named_and_the_others_go_on() -> None:
     assert best.values == {"refine.mask_threshold": HIDDEN}
 
 
-def test_nothing_better_is_said_honestly() -> None:
+def test_the_verdict_reports_that_nothing_beats_the_default() -> None:
     space = {"refine.mask_threshold": Choice((0.3, 0.3001, 0.3002))}
     contest = run(contest_of(RaceConfig(), 12), Grid(space, 0, 0), bench())
     found = standings(contest)
     said = verdict(found, contest.objective, 12)
-    assert "Nothing beats the default significantly" in said or "default itself is the best" in said
+    assert "Nothing beats the default significantly" in said or "The default is the best" in said
 
 
 @pytest.mark.parametrize("name", ["random", "optuna"])
-def test_searches_come_near_the_optimum_and_ask_the_same_again(name: str) -> None:
+def test_searches_come_near_the_optimum_and_repeat_with_the_seed(name: str) -> None:
     space = {"refine.mask_threshold": Range(0.1, 0.95)}
     results = []
     for _ in range(2):
@@ -80,7 +80,7 @@ def test_searches_come_near_the_optimum_and_ask_the_same_again(name: str) -> Non
     assert abs(results[0][0]["refine.mask_threshold"] - HIDDEN) < 0.12
 
 
-def test_the_front_has_the_best_at_each_price() -> None:
+def test_the_pareto_front_holds_the_best_setting_at_each_price() -> None:
     space = {**SPACE, "refine.cascade.steps": Choice((0, 2))}
     race = RaceConfig(rungs=(0.2, 1.0))
     contest = run(contest_of(race, 12, pareto=True), open_search("optuna_pareto", space, 12, 0), bench(), generation=6)
@@ -94,7 +94,7 @@ def test_the_front_has_the_best_at_each_price() -> None:
     assert scores[-1] == contest.score(best)
 
 
-def test_what_matters_is_told_from_what_does_not() -> None:
+def test_importance_separates_parameters_that_matter_from_those_that_do_not() -> None:
     space = {**SPACE, "refine.max_network_clicks": Choice((100, 200))}
     shares = importance(run(contest_of(WHOLE, 12), Grid(space, 0, 0), bench()))
     assert shares["refine.mask_threshold"] > 0.95
@@ -102,7 +102,7 @@ def test_what_matters_is_told_from_what_does_not() -> None:
 
 
 @pytest.mark.networks
-def test_the_page_shows_everything(tmp_path: object) -> None:
+def test_the_page_shows_all_sections(tmp_path: object) -> None:
     from pathlib import Path
 
     space = {**SPACE, "refine.max_network_clicks": Choice((100, None))}
@@ -126,7 +126,7 @@ LOSSES = st.integers(2, 12).flatmap(
 @pytest.mark.networks
 @settings(deadline=None, max_examples=150)
 @given(LOSSES, st.floats(0.1, 1.0), st.booleans())
-def test_a_race_never_loses_its_leader_and_keeps_its_room(
+def test_a_race_never_drops_its_leader_and_limits_those_that_continue(
     losses: dict[str, list[float]], keep: float, immune: bool
 ) -> None:
     name = sorted(losses)[0] if immune else None
@@ -136,7 +136,7 @@ def test_a_race_never_loses_its_leader_and_keeps_its_room(
     assert set(found.on) | set(found.dropped) == set(losses)
     assert not set(found.on) & set(found.dropped)
     assert name is None or name in found.on
-    # More than the room only where settings are as good as the leader.
+    # More settings may continue only if they are as good as the leader.
     worse = [on for on in found.on if on != name and np.mean(losses[on]) > least]
     assert len(worse) <= max(1, int(np.ceil(keep * len(losses))))
 
@@ -150,19 +150,19 @@ def test_a_small_steady_difference_outweighs_a_large_spread() -> None:
     assert not judge({"leader": list(hard), "noisy": noisy}, RaceConfig(keep=1.0)).dropped
 
 
-def test_with_costs_a_dear_setting_cannot_drop_a_cheap_one() -> None:
-    losses = {"dear": [1.0] * 10, "cheap": [3.0] * 10, "bad": [5.0] * 10}
-    costs = {"dear": 2.0, "cheap": 1.0, "bad": 1.5}
+def test_with_costs_an_expensive_setting_cannot_drop_a_cheap_one() -> None:
+    losses = {"expensive": [1.0] * 10, "cheap": [3.0] * 10, "bad": [5.0] * 10}
+    costs = {"expensive": 2.0, "cheap": 1.0, "bad": 1.5}
     assert judge(losses, RaceConfig(keep=1.0), costs=costs).dropped.keys() == {"bad"}
 
 
 @pytest.mark.parametrize("fields", [{"rungs": (0.5, 0.2, 1.0)}, {"rungs": (0.5,)}, {"keep": 0.0}, {"least": 1}])
-def test_races_that_cannot_be_are_refused(fields: dict[str, object]) -> None:
+def test_invalid_races_are_refused(fields: dict[str, object]) -> None:
     with pytest.raises(InputError, match="race"):
         RaceConfig(**fields)  # pyright: ignore[reportArgumentType]
 
 
-def test_rungs_rise() -> None:
+def test_the_sizes_of_rungs_rise() -> None:
     assert RaceConfig().sizes(24) == [3, 5, 10, 24]
     assert RaceConfig().sizes(4) == [3, 4]
     assert RaceConfig().sizes(2) == [2]

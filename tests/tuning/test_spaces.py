@@ -1,4 +1,4 @@
-"""Spaces, their settings, and how they are read from the command line."""
+"""Spaces, their settings, and their parsing from the command line."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ def test_every_setting_of_every_space_can_be_built(name: str, search: str) -> No
     assert as_json(next(iter(space.values())))["kind"] in ("Choice", "Range")
 
 
-def test_settings_of_equal_behaviour_are_one() -> None:
+def test_settings_of_equal_behaviour_have_the_same_identity() -> None:
     base = Refinement()
     off = {"refine.cascade.steps": 0, "refine.cascade.adaptive": True, "refine.cascade.pixels": 100}
     assert identity(base, off) == identity(base, {})
@@ -36,14 +36,14 @@ def test_settings_of_equal_behaviour_are_one() -> None:
     assert identity(base, {"training.optimizer.lr": 1e-3}) != identity(base, {})
 
 
-def test_what_close_ups_in_turn_do_is_put_back_to_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(Focus.__init__.__kwdefaults__, "growth", 1.3)  # the default itself, wherever it stands
+def test_settings_of_several_turns_are_reset_for_a_single_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(Focus.__init__.__kwdefaults__, "growth", 1.3)  # changes the default itself
     values = {"refine.focus": {}, "refine.focus.turns": 1, "refine.focus.growth": 2.0, "refine.focus.smallest": 0.5}
     assert refinement_of(Refinement(), values).part(Focus) == Focus(turns=1)
     assert Focus(turns=1).growth == 1.3
 
 
-def test_a_whole_part_may_be_a_value() -> None:
+def test_a_whole_part_can_be_a_value() -> None:
     base = Refinement()
     on = refinement_of(base, {"refine.zoom_in": {}, "refine.zoom_in.expansion": 1.2})
     assert on.part(ZoomIn) is not None
@@ -70,12 +70,12 @@ def test_names_that_do_not_exist_are_refused(name: str) -> None:
         ("/data/coco", Choice(("/data/coco",))),
     ],
 )
-def test_parameters_are_read(text: str, expected: Any) -> None:
+def test_parameters_are_parsed(text: str, expected: Any) -> None:
     assert parse(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "a..b", "5..1"])
-def test_parameters_that_are_none_are_refused(text: str) -> None:
+def test_invalid_parameters_are_refused(text: str) -> None:
     with pytest.raises(InputError):
         parse(text)
 
@@ -92,7 +92,7 @@ def test_ranges_know_their_grid_and_stay_inside() -> None:
     assert {Range(1, 3).draw(rng) for _ in range(60)} == {1, 2, 3}
 
 
-def test_a_limited_grid_is_a_fair_sample() -> None:
+def test_a_limited_grid_samples_all_values() -> None:
     space = {"refine.cascade.steps": Range(0, 8), "refine.flip": Choice((False, True))}
     assert len(Grid(space, 0, 0).ask(100)) == 18
     found = Grid(space, 6, 1).ask(100)
@@ -108,7 +108,7 @@ def test_a_search_without_an_end_is_refused() -> None:
         narrowed(SPACES["cfr"](), {"steps": Choice((1,))})
 
 
-def test_what_is_alike_is_not_repeated() -> None:
+def test_hidden_values_are_not_shown() -> None:
     values = {"refine.cascade.steps": 2, "refine.mask_threshold": 0.49}
     assert shown(values, {"refine.mask_threshold"}) == "cascade.steps 2"
     assert shown({}) == "default"

@@ -1,4 +1,4 @@
-"""Sweeps on Ray Tune, as a user starts them."""
+"""Sweeps on Ray Tune, started as a user does."""
 
 import contextlib
 import json
@@ -51,13 +51,13 @@ def flags(checkpoint: Path, out: Path) -> list[str]:
 
 
 def results_of(out: Path) -> list[dict[str, Any]]:
-    """What does not depend on clocks."""
+    """Return the results that do not depend on time."""
     timed = ("seconds_per_click", "forwards")
     found = json.loads((out / "sweep.json").read_text())["settings"]
     return [{key: value for key, value in setting.items() if key not in timed} for setting in found]
 
 
-def test_a_journal_of_other_images_is_refused_before_anything_is_started(
+def test_a_journal_of_other_images_is_refused_before_anything_starts(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from jobs import ray_env
@@ -73,13 +73,13 @@ def test_a_journal_of_other_images_is_refused_before_anything_is_started(
     path = tmp_path / "journal.jsonl"
     result = PieceResult(rows={"a": [row("shot_0/1", [0.5])]}, seconds={"a": 1.0}, refused=[])
     Journal(path, json.loads(path.read_text())["settings"]).add(77, 0, result)
-    with pytest.raises(InputError, match="'shot_0', which is not at that place of the data set"):
+    with pytest.raises(InputError, match="'shot_0', which is not at this place of the data set"):
         sweep_main(flags(checkpoint, tmp_path))
 
 
 @pytest.mark.ray
 @pytest.mark.timeout(300)
-def test_a_sweep_s_best_setting_repeats_its_result(
+def test_the_best_setting_of_a_sweep_repeats_its_result(
     ray_cluster: None, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from jobs.evaluate import main as evaluate_main
@@ -87,7 +87,7 @@ def test_a_sweep_s_best_setting_repeats_its_result(
     out = tmp_path / "sweep"
     few = ["0,1" if flag == "0,1,2" else flag for flag in flags(checkpoint, out)]
     assert sweep_main(few) == 0
-    # Two of the scenes are among what the checkpoint says it was trained on.
+    # The checkpoint was trained on two of the scenes.
     assert "(2 of the images: scene-0-000000000, scene-0-000000001)" in capsys.readouterr().out
     settings = json.loads((out / "sweep.json").read_text())["settings"]
     assert len(settings) == 4  # the default is one of them
@@ -107,7 +107,7 @@ def test_a_sweep_s_best_setting_repeats_its_result(
     (parent,) = [run for run in runs if run.info.run_name == "sweep cfr"]
     children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
     assert len(children) == len(settings)
-    # Whichever ended first: all but the default have their values.
+    # Settings end in any order; all except the default have their values as parameters.
     assert sum("refine.cascade.steps" in child.data.params for child in children) == len(settings) - 1
     assert "The price" in (out / "report.html").read_text()
     # The same command again has nothing left to play.
@@ -120,7 +120,7 @@ def test_a_sweep_s_best_setting_repeats_its_result(
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(300)
-def test_a_setting_that_dies_is_tried_again_then_named(ray_cluster: None, checkpoint: Path, tmp_path: Path) -> None:
+def test_a_setting_that_dies_is_retried_and_then_reported(ray_cluster: None, checkpoint: Path, tmp_path: Path) -> None:
     from pipeline.data.readers import open_reader
     from pipeline.evaluation.config import EvaluationConfig, EvaluationScaling
     from pipeline.tuning.contest import Contest
@@ -154,7 +154,7 @@ def test_a_setting_that_dies_is_tried_again_then_named(ray_cluster: None, checkp
     found = sweep(
         Sweep(
             checkpoint=str(checkpoint),
-            # An evaluator is killed too, once: its piece is played again.
+            # An evaluator is killed too, once; its piece is repeated.
             reader=DyingReader(reader=reader, item_id=reader.items()[2].id, marker=str(marker)),
             config=EvaluationConfig(max_clicks=2, target_iou=0.8, qualities=(0.8,), boundaries=False),
             scaling=EvaluationScaling(actors=2, num_cpus=0.4),
@@ -187,8 +187,8 @@ def test_a_setting_that_dies_is_tried_again_then_named(ray_cluster: None, checkp
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(420)
-def test_a_killed_sweep_goes_on_and_ends_the_same(checkpoint: Path, tmp_path: Path) -> None:
-    """kill -9 of the whole job in the middle, then the same command again."""
+def test_a_killed_sweep_resumes_to_the_same_result(checkpoint: Path, tmp_path: Path) -> None:
+    """Kill the whole job (kill -9) in the middle, then run the same command again."""
 
     def job(out: Path) -> subprocess.Popen[bytes]:
         code = textwrap.dedent("""

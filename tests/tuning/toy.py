@@ -1,4 +1,4 @@
-"""A sweep with a known answer: images show the network's probabilities; objects are above a hidden threshold."""
+"""A sweep with a known result: images show the network's probabilities; objects are above a hidden threshold."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ BASE = Refinement(mask_threshold=0.3)
 
 @dataclass(frozen=True, kw_only=True)
 class SmoothReader:
-    """Images of smooth noise; the object is what is brighter than HIDDEN."""
+    """Images of smooth noise; pixels brighter than HIDDEN are the object."""
 
     num_items: int = 40
 
@@ -42,7 +42,7 @@ class SmoothReader:
 
 
 class ToyPredictor:
-    """Answers the image's brightness as probability, pulled to the clicks' sides: more clicks, better masks."""
+    """Answers with the image's brightness as probability, pulled towards the clicks: more clicks give better masks."""
 
     device = torch.device("cpu")
 
@@ -80,7 +80,7 @@ def contest_of(race: RaceConfig, num: int = 40, *, pareto: bool = False, objecti
 
 
 def run(contest: Contest, search: Search, played: Bench, *, generation: int = 8, broken: str = "") -> Contest:
-    """What the Ray driver does, one setting after the other."""
+    """Run a sweep as the Ray driver does, one setting after another."""
     pieces = [(item, item.object_ids) for item in played.reader.items()][: contest.ends[-1]]
     started = False
     known: dict[str, Mapping[str, Any]] = {}

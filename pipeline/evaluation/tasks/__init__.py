@@ -1,10 +1,10 @@
-"""Tasks: what the robot user is asked to segment, and what it is given. One file each; a line here registers it."""
+"""Tasks: what the robot user segments, and what it is given. Each task has a file and is registered in TASKS."""
 
 from collections.abc import Callable, Iterator
 
 from pipeline.data.sample import Sample
 from pipeline.evaluation.config import EvaluationConfig
-from pipeline.evaluation.contestant import Contestant
+from pipeline.evaluation.method import Method
 from pipeline.evaluation.tasks.additional_effort import additional_effort
 from pipeline.evaluation.tasks.collective_effort import collective_effort
 from pipeline.evaluation.tasks.from_mask import from_mask
@@ -13,10 +13,11 @@ from pipeline.evaluation.tasks.single import single
 
 __all__ = ["TASKS", "Game", "Task"]
 
-Task = Callable[[Sample, tuple[str, ...], Contestant, EvaluationConfig], Iterator[Game | str]]
-"""(sample, ids of the objects wanted, contestant, config) -> games to play; a str names what is left out and why.
+Task = Callable[[Sample, tuple[str, ...], Method, EvaluationConfig], Iterator[Game | str]]
+"""(sample, ids of the wanted objects, method, config) -> sessions to run; a str: an object left out, and the reason.
 
-A task that plays several objects as one does so for one of their ids, so that it may be called for parts of an image.
+A task that treats several objects as one yields their session for one of their ids only, so it can be called for parts
+of an image.
 """
 
 TASKS: dict[str, Task] = {

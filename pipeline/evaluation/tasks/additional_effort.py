@@ -1,7 +1,7 @@
-"""All objects of a category at once, with a golden exemplar given free: what else has to be clicked (MOIS).
+"""Task: segment all objects of a category, given a golden exemplar for free; only further clicks count (MOIS).
 
-Networks that take no exemplar start from its mask and its clicks, those on the other objects too (docs/PAPERS.md,
-iCMFormer++).
+Networks that take no exemplar start from its mask and its clicks, including those on the other objects (docs/PAPERS.md,
+iCMFormer++: protocols).
 """
 
 from collections.abc import Iterator
@@ -16,17 +16,17 @@ from models.refinement.state import State
 from pipeline.clicks.exemplar_clicks import exemplar_clicks
 from pipeline.data.sample import Sample
 from pipeline.evaluation.config import EvaluationConfig
-from pipeline.evaluation.contestant import Contestant
+from pipeline.evaluation.method import Method
 from pipeline.evaluation.tasks.game import Game, played, rng_of
 from pipeline.evaluation.tasks.kinds import Kind, find_kinds
 
 
 def additional_effort(
-    sample: Sample, object_ids: tuple[str, ...], contestant: Contestant, config: EvaluationConfig
+    sample: Sample, object_ids: tuple[str, ...], method: Method, config: EvaluationConfig
 ) -> Iterator[Game | str]:
-    """Play the union of each category of at least two objects whose exemplar is in `object_ids`.
+    """Yield a session for the union of each category with at least two objects whose exemplar is in `object_ids`.
 
-    The exemplar is a part of the union. Only further clicks count.
+    The exemplar is part of the union.
     """
     kinds, left_out = find_kinds(sample, object_ids, config)
     yield from (f"{object_id}: {reason}" for object_id, reason in left_out.items())
@@ -38,15 +38,15 @@ def additional_effort(
         else:
             rng = rng_of(config.seed, sample.id, kind.category, "exemplar clicks")
             clicks = exemplar_clicks(kind.exemplar_mask, kind.others, rng, sample.ignore_mask)
-        state = given_exemplar(sample.image, kind, clicks, contestant)
+        state = given_exemplar(sample.image, kind, clicks, method)
         rng = rng_of(config.seed, sample.id, kind.category, "union")
-        steps = played(state, kind.union, sample.ignore_mask, contestant, config, rng)
+        steps = played(state, kind.union, sample.ignore_mask, method, config, rng)
         yield Game(object=kind.name, category=kind.category, steps=steps)
 
 
-def given_exemplar(image: np.ndarray, kind: Kind, clicks: Clicks, contestant: Contestant) -> State:
-    """Start a session from a finished object in the way that this contestant can take."""
-    if contestant.takes_exemplar:
-        example = exemplar_of(kind.exemplar_mask, clicks, kind.others, contestant.device)
-        return open_state(image, device=contestant.device, example=example)
-    return replace(open_state(image, kind.exemplar_mask, contestant.device), clicks=clicks)
+def given_exemplar(image: np.ndarray, kind: Kind, clicks: Clicks, method: Method) -> State:
+    """Start a session from a finished object: as an exemplar if the method takes one, otherwise as mask and clicks."""
+    if method.takes_exemplar:
+        example = exemplar_of(kind.exemplar_mask, clicks, kind.others, method.device)
+        return open_state(image, device=method.device, example=example)
+    return replace(open_state(image, kind.exemplar_mask, method.device), clicks=clicks)

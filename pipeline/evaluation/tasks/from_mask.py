@@ -1,6 +1,7 @@
-"""Each object by itself, from a mask to correct: like DAVIS-585 (Chen et al., FocalClick), whose masks are 0.75..0.85.
+"""Task: correct a given mask of each object, as in DAVIS-585 (Chen et al., FocalClick).
 
-Its masks come from simulated defects of networks; ours are the objects' own, spoiled by simple shapes.
+The initial masks there simulate the defects of networks and have an IoU of 0.75..0.85. Ours have the same IoU; they are
+made from the object's mask by cutting off and adding simple shapes.
 """
 
 from collections.abc import Iterator
@@ -11,17 +12,17 @@ from scipy import ndimage
 from models.predictor import open_state
 from pipeline.data.sample import Sample
 from pipeline.evaluation.config import EvaluationConfig
-from pipeline.evaluation.contestant import Contestant
+from pipeline.evaluation.method import Method
 from pipeline.evaluation.tasks.game import Game, countable, played, rng_of
 
 AIM = 0.76, 0.84
-"""IoU aimed at; the rest of 0.75..0.85 is for whole pixels."""
+"""Range of the IoU aimed at; the margin to 0.75..0.85 allows for rounding to whole pixels."""
 
 
 def from_mask(
-    sample: Sample, object_ids: tuple[str, ...], contestant: Contestant, config: EvaluationConfig
+    sample: Sample, object_ids: tuple[str, ...], method: Method, config: EvaluationConfig
 ) -> Iterator[Game | str]:
-    """Play every object of at least `config.min_area` pixels that count, from its spoiled mask."""
+    """Yield a session from its spoiled mask for each object of at least `config.min_area` pixels that count."""
     refs = {ref.id: ref for ref in sample.objects}
     for object_id in object_ids:
         if object_id not in refs:
@@ -31,18 +32,18 @@ def from_mask(
             yield mask
             continue
         spoiled = spoiled_mask(mask, rng_of(config.seed, sample.id, object_id, "mask"), sample.ignore_mask)
-        state = open_state(sample.image, spoiled, contestant.device)
+        state = open_state(sample.image, spoiled, method.device)
         rng = rng_of(config.seed, sample.id, object_id)
-        steps = played(state, mask, sample.ignore_mask, contestant, config, rng)
+        steps = played(state, mask, sample.ignore_mask, method, config, rng)
         yield Game(object=object_id, category=refs[object_id].category, steps=steps)
 
 
 def spoiled_mask(mask: np.ndarray, rng: np.random.Generator, ignore_mask: np.ndarray | None = None) -> np.ndarray:
-    """Cut a part off a mask that is not empty and add a wrong one, until the IoU is in 0.75..0.85; bool (h, w).
+    """Cut a part off a mask, bool (h, w) and not empty, and add a wrong part, so that its IoU is in 0.75..0.85.
 
-    Each part is a union of disks, one of rectangles, or all along the border, and never on ignored pixels. How much of
-    the error is cut is random; what there is no room to add is cut too. Masks of a few pixels come as
-    near as whole pixels allow, by at least one wrong one.
+    Each part is a union of disks, a union of rectangles, or a band along the border, and never on ignored pixels. The
+    share of the error that is cut is random; if there is no room to add enough, more is cut. Masks of a few pixels come
+    as close as whole pixels allow, with at least one wrong pixel.
     """
     area = int(mask.sum())
     free = ~mask if ignore_mask is None else ~(mask | ignore_mask)
@@ -61,7 +62,7 @@ def spoiled_mask(mask: np.ndarray, rng: np.random.Generator, ignore_mask: np.nda
 
 
 def _order(area: np.ndarray, centres: np.ndarray, to_border: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Pixels of an area (row-major numbers) in the order in which a growing shape takes them."""
+    """Return an area's pixels (row-major indices) in the order in which a growing shape covers them."""
     flat = np.flatnonzero(area)
     kind = int(rng.integers(3))
     if kind == 0 or not len(flat):

@@ -1,4 +1,4 @@
-"""One session of the robot user, ready to be driven."""
+"""Sessions of the robot user, prepared as generators that an evaluator drives."""
 
 import zlib
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from pipeline.clicks import make_policy
 from pipeline.data.sample import ObjectRef, Sample
 from pipeline.data.sampling import rng_for
 from pipeline.evaluation.config import EvaluationConfig
-from pipeline.evaluation.contestant import Contestant
+from pipeline.evaluation.method import Method
 from pipeline.evaluation.play import Played, play
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Game:
-    """What is segmented, and the generator that plays it."""
+    """A session to run: the name and category of what is segmented, and the generator of its steps."""
 
     object: str
     category: str
@@ -25,7 +25,7 @@ class Game:
 
 
 def rng_of(seed: int, *names: str) -> np.random.Generator:
-    """Make the generator of what these ids and names name: the same for every refinement, order and worker."""
+    """Make a random generator from the seed and names: the same for every refinement, order of work and worker."""
     return rng_for(seed, *(zlib.crc32(name.encode()) for name in names))
 
 
@@ -33,31 +33,31 @@ def played(
     state: State,
     object_mask: np.ndarray,
     ignore_mask: np.ndarray,
-    contestant: Contestant,
+    method: Method,
     config: EvaluationConfig,
     rng: np.random.Generator,
     num_before: int = 0,
 ) -> Steps[Played]:
-    """Play one object from this state by the config's rules; masks bool (h, w).
+    """Segment one object from this state by the config's protocol; masks are bool (h, w).
 
-    `num_before` clicks of an earlier stage count as the first of the session.
+    `num_before`: clicks of an earlier stage, which count as the first of the session.
     """
     return play(
         state,
-        contestant.step,
+        method.step,
         object_mask,
         ignore_mask,
         make_policy(config.policy, config.realistic),
         rng=rng,
         max_clicks=config.max_clicks - num_before,
         target_iou=config.target_iou,
-        mask_threshold=contestant.mask_threshold,
+        mask_threshold=method.mask_threshold,
         costly_at=[k - num_before for k in config.at_clicks] if config.boundaries else None,
     )
 
 
 def countable(sample: Sample, ref: ObjectRef, config: EvaluationConfig) -> np.ndarray | str:
-    """Mask of an object's pixels that count, bool (h, w); or, as a str, why it is too small to be played."""
+    """Return an object's mask without ignored pixels, bool (h, w); or a str that says that it is too small."""
     mask = sample.object_mask(ref) & ~sample.ignore_mask
     if (area := int(mask.sum())) < max(1, config.min_area):
         return f"{ref.id}: {area} pixels that count, fewer than {max(1, config.min_area)}"

@@ -1,4 +1,7 @@
-"""All objects of one category in one image, and one of them as the exemplar (MOIS; docs/PAPERS.md, iCMFormer++)."""
+"""Groups of all objects of one category in one image, one of which is the exemplar (MOIS).
+
+docs/PAPERS.md, iCMFormer++: protocols.
+"""
 
 from dataclasses import dataclass
 
@@ -11,7 +14,7 @@ from pipeline.evaluation.tasks.game import rng_of
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Kind:
-    """At least two objects of a category: their masks by id, bool (h, w), pixels that count; which is the exemplar."""
+    """At least two objects of a category: masks by id, bool (h, w), without ignored pixels, and the exemplar's id."""
 
     category: str
     masks: dict[str, np.ndarray]
@@ -19,7 +22,7 @@ class Kind:
 
     @property
     def name(self) -> str:
-        """What a row calls it; unique in a data set if the ids are."""
+        """Name for rows; unique in a data set if the ids are."""
         what = f"category {self.category}" if self.category else "all objects"
         return f"{what} (exemplar {self.exemplar})"
 
@@ -30,25 +33,25 @@ class Kind:
 
     @property
     def union(self) -> np.ndarray:
-        """All the objects."""
+        """The mask of all objects."""
         return np.logical_or.reduce(list(self.masks.values()))
 
     @property
     def others(self) -> np.ndarray:
-        """All objects but the exemplar."""
+        """The mask of all objects except the exemplar."""
         return self.union & ~self.exemplar_mask
 
 
 def find_kinds(
     sample: Sample, object_ids: tuple[str, ...], config: EvaluationConfig
 ) -> tuple[list[Kind], dict[str, str]]:
-    """Group a sample's objects, and name those of `object_ids` that are left out: id to reason.
+    """Group a sample's objects by category; returns the groups, and the reason for each of `object_ids` left out.
 
-    The exemplar is the sample's own where it has one (a prepared MOIS data set); else it is drawn by seed, sample and
-    category among the objects of at least `config.min_area` pixels. A kind
-    is found whichever of its objects are in `object_ids`: a task that plays it as a whole does so for its exemplar's
-    id, so that it is played once however an image's objects are spread over calls. If no object of the sample has a
-    category they all count as one; an object without category among others with one is left out.
+    The exemplar is the one that the sample names (a prepared MOIS data set). Otherwise it is drawn by seed, sample and
+    category among the objects of at least `config.min_area` pixels. All groups of the sample are returned, whichever
+    of their objects are in `object_ids`: a task segments a group as a whole when it is called with the exemplar's id,
+    so this happens once even if an image's objects are spread over several calls. If no object of the sample has a
+    category, all of them form one group; if only some have one, the objects without a category are left out.
     """
     known = any(ref.category for ref in sample.objects)
     groups: dict[str, dict[str, np.ndarray]] = {}
@@ -56,9 +59,9 @@ def find_kinds(
     for ref in sample.objects:
         mask = sample.object_mask(ref) & ~sample.ignore_mask
         if known and not ref.category:
-            reasons[ref.id] = "its category is not known, but those of other objects are"
+            reasons[ref.id] = "it has no category, but other objects of the image have one"
         elif not mask.any():
-            reasons[ref.id] = "no pixels that count"
+            reasons[ref.id] = "it has no pixels outside the ignored ones"
         else:
             groups.setdefault(ref.category, {})[ref.id] = mask
     kinds: list[Kind] = []
@@ -67,7 +70,9 @@ def find_kinds(
         if len(masks) < 2:
             reasons[next(iter(masks))] = f"the only object of category {category!r} in its image"
         elif not fit:
-            reasons |= dict.fromkeys(masks, f"fewer than {config.min_area} pixels, as all of category {category!r}")
+            reasons |= dict.fromkeys(
+                masks, f"fewer than {config.min_area} pixels, like all objects of category {category!r}"
+            )
         else:
             number = int(rng_of(config.seed, sample.id, category, "exemplar").integers(len(fit)))
             given = sample.exemplar.object_id if sample.exemplar is not None else ""

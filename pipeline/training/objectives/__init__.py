@@ -1,8 +1,7 @@
-"""What a training step minimises. To add one: a file with a function, and a line in OBJECTIVES.
+"""Training objectives: what a step minimises. To add one, write a file with a function and register it in OBJECTIVES.
 
-An objective's `terms` returns how many loss terms the step has and an iterator that computes them one after another.
-The loop back-propagates each term before it asks for the next, so that memory holds one forward's graph, however many
-terms.
+An objective's `terms` returns the number of loss terms in the step and an iterator that computes them one at a time.
+The loop back-propagates each term before it requests the next, so memory holds the graph of a single forward.
 """
 
 from collections.abc import Sequence
@@ -31,7 +30,7 @@ OBJECTIVES: dict[str, Objective] = {
 
 
 def frozen_parts(network: Network, config: TrainingConfig) -> Sequence[nn.Module]:
-    """Parts of a network that a run leaves as they are; raises InputError where its objective cannot train it."""
+    """Return the parts of a network that a run freezes; raises InputError if its objective cannot train the network."""
     parts = (*lookup("objective", config.objective, OBJECTIVES).frozen(network), *first_layers(network, config))
     if not config.freeze_encoder:
         return parts
@@ -44,11 +43,11 @@ def frozen_parts(network: Network, config: TrainingConfig) -> Sequence[nn.Module
 
 
 def first_layers(network: Network, config: TrainingConfig) -> Sequence[nn.Module]:
-    """List the layers that `freeze_layers` names; InputError where the network has not so many."""
+    """Return the first `freeze_layers` layers; raises InputError if the network has fewer."""
     layers = network.layers()
     if config.freeze_layers > len(layers):
         raise InputError(
-            f"training.freeze_layers {config.freeze_layers}: {network.name or type(network).__name__} has "
-            f"{len(layers)} layers of a pre-trained backbone; expected at most these"
+            f"training.freeze_layers is {config.freeze_layers}: expected at most {len(layers)}, the layers of the "
+            f"pre-trained backbone of {network.name or type(network).__name__}"
         )
     return [network.get_submodule(start.rstrip(".")) for layer in layers[: config.freeze_layers] for start in layer]

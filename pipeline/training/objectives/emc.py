@@ -1,4 +1,4 @@
-"""EMC-Click: first click and corrections in one step, corrections on the features of the first.
+"""EMC-Click's objectives: a step makes the first click and corrections on that click's features.
 
 docs/PAPERS.md, EMC-Click: training.
 """
@@ -28,11 +28,11 @@ def emc(
     shared_rng: np.random.Generator,
     rng: np.random.Generator,
 ) -> tuple[int, Iterator[Tensor]]:
-    """Base, aux head and correction learn together (Du et al., CVPR 2023).
+    """Train base, aux head and correction network together (Du et al., CVPR 2023).
 
-    m corrections without gradient on the features of the first click, m in 0..max_iterations with odds gamma^m, one m
-    for the batch on all workers; then, with gradient, the base on the first click again and a correction with all
-    clicks, from the last low-resolution logits (the fresh base's if m is 0).
+    First, m corrections are made without gradient on the features of the first click; m is in 0..max_iterations with
+    odds gamma^m, the same for the whole batch on all workers. Then, with gradient, the base runs again on the first
+    click, and the correction gets all clicks and the last low-resolution logits (the base's, if m is 0).
     """
     num = draw_count(0, config.emc.max_iterations, config.emc.gamma, shared_rng)
 
@@ -59,11 +59,10 @@ def correction_only(
     shared_rng: np.random.Generator,
     rng: np.random.Generator,
 ) -> tuple[int, Iterator[Tensor]]:
-    """The correction network learns on a base that stays as it is (ours): how emc_vit_huge comes to be.
+    """Train the correction network on a frozen base (ours), as for emc_vit_huge.
 
-    docs/PAPERS.md, EMC-Click: on a plain ViT.
-    As `emc`, but the base runs once a step, without gradient, and only the correction is scored. Of a network that
-    takes clicks as prompts (SAM), its light half learns.
+    Works like `emc`, but the base runs once per step, without gradient, and only the correction is scored. In a network
+    that takes clicks as prompts (SAM), the light half learns. See docs/PAPERS.md, EMC-Click: on a plain ViT.
     """
     num = draw_count(0, config.emc.max_iterations, config.emc.gamma, shared_rng)
 
@@ -95,18 +94,18 @@ def correction_only(
 
 
 def split_network(network: Network) -> Sequence[nn.Module]:
-    """Freeze nothing; raises InputError for a network that is not split."""
+    """Return no parts to freeze; raises InputError for a network that is not split."""
     if not isinstance(network, Emc):
         raise InputError(
             f"training.objective emc or correction_only with {network.name or type(network).__name__}: expected a "
-            "network with a correction network (emc_*), or for correction_only one of the SAM family; the "
-            "others learn with ritm or icl"
+            "network with a correction network (emc_*), or for correction_only one of SAM's family; use ritm or icl "
+            "for other networks"
         )
     return ()
 
 
 def base_of(network: Network) -> Sequence[nn.Module]:
-    """Freeze all but the light half; raises InputError for a network that is not split."""
+    """Return everything except the light half; raises InputError for a network that is not split."""
     if isinstance(network, PromptNetwork):
         return network.heavy_parts()
     split_network(network)

@@ -1,4 +1,4 @@
-"""Find all objects of a kind, one of them given: iCMFormer++, and its protocol's baselines.
+"""iCMFormer++'s objective: find all objects of a category, one of which is given as the exemplar.
 
 docs/PAPERS.md, iCMFormer++: training.
 """
@@ -26,14 +26,15 @@ def exemplar(
     shared_rng: np.random.Generator,
     rng: np.random.Generator,
 ) -> tuple[int, Iterator[Tensor]]:
-    """Iterative training on the union of a kind's objects; needs `--data.exemplar.enabled`.
+    """Train iteratively on the union of a category's objects; needs `--data.exemplar.enabled`.
 
-    A network that takes an exemplar is given it; any other starts from its mask as previous mask and has its clicks
-    among the clicks. Further clicks: half the time the centre of the error, half the time a pixel near its border.
+    A network that takes an exemplar receives it. Any other network, a baseline of the paper, gets the exemplar's mask
+    as its previous mask and the exemplar's clicks among its clicks. Half of the further clicks are at the centre of the
+    error, half at a pixel near its border.
     """
     given = batch.exemplar
     if given is None:
-        raise InputError("training.objective exemplar: the stream has no exemplars: say --data.exemplar.enabled")
+        raise InputError("training.objective exemplar: the stream has no exemplars; give --data.exemplar.enabled")
     num = int(shared_rng.integers(0, config.exemplar.max_iterations + 1))
     takes = network.network.traits.exemplar
     more = {"exemplar": given} if takes else {}
@@ -51,9 +52,10 @@ def exemplar(
 
 
 def with_exemplar_clicks(clicks: ClickBatch, given: ExemplarBatch) -> ClickBatch:
-    """Put the exemplar's clicks behind the others of their sign: positive rows stay the first half.
+    """Append the exemplar's clicks to those of their sign, so that positive rows stay the first half.
 
-    Its negative clicks on other objects of the kind are left out: they would say that those are not sought.
+    The exemplar's negative clicks on other objects of the category are left out, because these objects belong to the
+    target.
     """
     half, kept = clicks.valid.shape[1] // 2, given.positive.valid.shape[1]
     sides = ((slice(0, half), given.positive), (slice(half, None), given.true_negative))

@@ -1,6 +1,6 @@
-"""FocusCut: one network learns whole objects and close-ups of their borders (Lin et al., CVPR 2022).
+"""FocusCut's objective: one network learns whole objects and close-ups of their borders.
 
-docs/PAPERS.md, FocusCut: training.
+Lin et al., CVPR 2022; docs/PAPERS.md, FocusCut: training.
 """
 
 from collections.abc import Iterator
@@ -29,12 +29,12 @@ def focus(
 ) -> tuple[int, Iterator[Tensor]]:
     """Score the global view and the close-up: both in each step (the public code), or in turn (the paper).
 
-    The global view's previous mask and clicks come from robot clicks on the network's own answers, whose number is
-    geometric with `iterate_prob`, one for the batch. Needs `--data.focus.enabled`.
+    The global view's previous mask and clicks come from robot clicks on the network's predictions. Their number is
+    geometric with `iterate_prob`, the same for the whole batch. Needs `--data.focus.enabled`.
     """
     close_up = batch.focus
     if close_up is None:
-        raise InputError("training.objective focus: the stream has no close-ups: say --data.focus.enabled")
+        raise InputError("training.objective focus: the stream has no close-ups; give --data.focus.enabled")
     settings = config.focus
     num = draw_count(0, settings.max_iterations, settings.iterate_prob, shared_rng) if settings.iterate_prob else 0
     both = settings.order == "joint"
@@ -46,13 +46,15 @@ def focus(
                 output = network(close_up.image, close_up.prev_mask, close_up.clicks, **_close_up(network.network))
                 yield score(output, close_up.target, config, batch.coarse)
             else:
-                prev_mask, clicks = _played(network, batch, num, rng)
+                prev_mask, clicks = _robot_clicks(network, batch, num, rng)
                 yield score(network(batch.image, prev_mask, clicks), batch.target, config, batch.coarse)
 
     return len(views), terms()
 
 
-def _played(network: Runner, batch: TrainingBatch, num: int, rng: np.random.Generator) -> tuple[Tensor, ClickBatch]:
+def _robot_clicks(
+    network: Runner, batch: TrainingBatch, num: int, rng: np.random.Generator
+) -> tuple[Tensor, ClickBatch]:
     prev_mask, clicks = torch.zeros_like(batch.target), batch.clicks
     with network.looking() as look:
         for _ in range(num):
@@ -62,5 +64,5 @@ def _played(network: Runner, batch: TrainingBatch, num: int, rng: np.random.Gene
 
 
 def _close_up(network: Network) -> dict[str, bool]:
-    """How a network is told that a view is a close-up, if it cares."""
+    """Return the option that marks a view as a close-up, for networks that treat close-ups differently."""
     return {"close_up": True} if type(network).focus_view is not Network.focus_view else {}

@@ -1,4 +1,7 @@
-"""Iterative click loss: every output on the way is scored, later ones more (Sun et al., CFR-ICL, section 3.1)."""
+"""Iterative click loss: each output of a chain of clicks is scored, later ones with a larger weight.
+
+Sun et al., CFR-ICL, section 3.1; docs/PAPERS.md, CFR-ICL: iterative click loss (ICL).
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -23,11 +26,11 @@ def icl(
     shared_rng: np.random.Generator,
     rng: np.random.Generator,
 ) -> tuple[int, Iterator[Tensor]]:
-    """The paper's form, Eq. 1-3.
+    """The paper's form of the loss, Eq. 1-3.
 
-    A random set of clicks gives Y0, which carries no loss (unless `first_weight` gives it one: ours); then one click at
-    a time is placed where the last output is wrong, and each output Y1, Y2, ... is scored with its beta. No gradient
-    flows through the previous mask.
+    A random set of clicks gives Y0, which is not scored unless `first_weight` is set (ours). Then one click at a time
+    is placed where the last output is wrong, and each output Y1, Y2, ... is scored with its beta. No gradient flows
+    through the previous mask.
     """
     more = int(shared_rng.integers(1, config.icl.more_clicks + 1)) if config.icl.more_clicks else 0
     more = more if more and shared_rng.random() < 0.5 else 0
@@ -59,7 +62,7 @@ def icl(
             output = network(batch.image, prev_mask, clicks, **remembered(output))
             yield beta * score(output, batch.target, config, batch.coarse)
         if once is not None:
-            # The loop divides terms by the parts of a step: those whose gradients are gathered here it has divided.
+            # The loop divides every term by `accumulate`; the gradients gathered here have been divided already.
             yield config.accumulate * once.term()
 
     return len(config.icl.betas) + (first_weight > 0) + (once is not None), terms()
@@ -72,9 +75,9 @@ def icl_code(
     shared_rng: np.random.Generator,
     rng: np.random.Generator,
 ) -> tuple[int, Iterator[Tensor]]:
-    """The public code's form: the output of the random clicks is scored too, and the sum stops at random.
+    """The public code's form of the loss: the output of the random clicks is scored too, and the sum stops at random.
 
-    The number of scored outputs is uniform in 1..len(betas), one for the whole batch on all workers.
+    The number of scored outputs is uniform in 1..len(betas), the same for the whole batch on all workers.
     """
     num_terms = int(shared_rng.integers(1, len(config.icl.betas) + 1))
 

@@ -1,4 +1,4 @@
-"""What an objective is."""
+"""The record of a training objective."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ Terms: TypeAlias = Callable[
     [Runner, TrainingBatch, TrainingConfig, np.random.Generator, np.random.Generator],
     tuple[int, Iterator[Tensor]],
 ]
-"""(network, batch, config, rng equal on all workers, rng of this worker) -> (number of terms, the terms)."""
+"""(network, batch, config, rng that all workers share, this worker's rng) -> (number of terms, the terms)."""
 
 
 def _none(network: Network) -> Sequence[nn.Module]:
@@ -25,7 +25,7 @@ def _none(network: Network) -> Sequence[nn.Module]:
 
 @dataclass(frozen=True)
 class Objective:
-    """Loss terms of a step, and the parts of a network that they leave as they are.
+    """The loss terms of a step, and the parts of a network that the objective freezes.
 
     `frozen` raises InputError for a network that the objective cannot train.
     """

@@ -1,4 +1,4 @@
-"""RITM's iterative training: clicks are made where the network errs, and only the last output is scored."""
+"""RITM's iterative training: clicks are placed where the network errs, and only the last output is scored."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -21,10 +21,10 @@ def ritm(
     shared_rng: np.random.Generator,
     rng: np.random.Generator,
 ) -> tuple[int, Iterator[Tensor]]:
-    """Sofiiuk et al. (docs/PAPERS.md, RITM: training): also SimpleClick's and iCMFormer's.
+    """RITM's objective, which SimpleClick and iCMFormer share (docs/PAPERS.md, RITM: training).
 
-    The number of clicks without gradient is uniform in 0..max_iterations, one for the batch on all workers; for them
-    the network answers as in evaluation.
+    The number of clicks without gradient is uniform in 0..max_iterations, the same for the whole batch on all workers.
+    For these clicks the network runs in evaluation mode.
     """
     num = int(shared_rng.integers(0, config.ritm.max_iterations + 1))
 

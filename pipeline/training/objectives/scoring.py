@@ -1,4 +1,4 @@
-"""What an output costs: the loss of the mask, and of what else a network shows of itself in training."""
+"""Losses of a network's output in training: of the mask, and of auxiliary outputs such as a predicted IoU."""
 
 import torch
 import torch.nn.functional as F
@@ -10,11 +10,11 @@ from pipeline.training.config import TrainingConfig
 
 
 def score(output: Output, target: Tensor, config: TrainingConfig, coarse: Tensor | None = None) -> Tensor:
-    """Mean loss of a batch: of the mask; of a split network's base, weight 1; of an aux head, `aux_weight`.
+    """Return the mean loss of a batch: the mask's, a split network's base's (weight 1), an aux head's (`aux_weight`).
 
-    The aux head has its own output's cross entropy (RITM); CFR-ICL's code scores the main output there.
-    A network that offers several masks is scored by `offered_loss`. `coarse` bool (b): whose borders `ignore_border`
-    leaves out; None: all samples'.
+    The aux head is scored by the cross entropy of its output (RITM); CFR-ICL's code scores the main output there. A
+    network that offers several masks is scored by `offered_loss`. `coarse` bool (b): samples whose borders
+    `ignore_border` leaves out; None: all samples.
     """
     if output.candidates is not None:
         return offered_loss(output, target, config, coarse)
@@ -27,10 +27,10 @@ def score(output: Output, target: Tensor, config: TrainingConfig, coarse: Tensor
 
 
 def offered_loss(output: Output, target: Tensor, config: TrainingConfig, coarse: Tensor | None = None) -> Tensor:
-    """Mean loss of a network that offers several masks: of the best of those that it may show.
+    """Return the mean loss of a network that offers several masks: that of the best mask it may show.
 
-    Beside it, weight `quality_weight`, the squared error of the IoUs that it predicts of the masks in question
-    (Kirillov et al. 2023, appendix A).
+    The squared error of the IoUs that it predicts for these masks is added with weight `quality_weight` (Kirillov et
+    al. 2023, appendix A).
     """
     candidates, quality, offered = output.candidates, output.quality, output.offered
     assert candidates is not None
@@ -45,10 +45,10 @@ def offered_loss(output: Output, target: Tensor, config: TrainingConfig, coarse:
 
 
 def without_border(target: Tensor, share: float, coarse: Tensor | None = None) -> Tensor:
-    """Mark as ignored (-1) what is nearer to the border of the target (b, 1, h, w) than `share` of its longer side.
+    """Mark pixels near the border of a target (b, 1, h, w) as ignored (-1): nearer than `share` of its longer side.
 
-    A thin or small target, of which less than a quarter would be left, stays whole, and so do those that are not
-    `coarse`, bool (b).
+    A thin or small target of which less than a quarter would be left is not changed, nor is one that is not `coarse`,
+    bool (b).
     """
     reach = round(share * max(target.shape[2:]))
     if not reach or (coarse is not None and not bool(coarse.any())):
@@ -67,7 +67,7 @@ def without_border(target: Tensor, share: float, coarse: Tensor | None = None) -
 
 
 def mask_ious(logits: Tensor, target: Tensor) -> Tensor:
-    """IoU of each mask (b, k, h, w), where its logits are positive, with the target (b, 1, h, w): (b, k)."""
+    """Return the IoU (b, k) of each mask, where its logits (b, k, h, w) are positive, with the target (b, 1, h, w)."""
     masks, wanted, valid = logits.detach() > 0, target > 0.5, target >= 0
     both = (masks & wanted & valid).flatten(2).sum(2)
     either = ((masks | wanted) & valid).flatten(2).sum(2)
@@ -75,5 +75,5 @@ def mask_ious(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def mask_loss(logits: Tensor, target: Tensor, config: TrainingConfig, coarse: Tensor | None = None) -> Tensor:
-    """Mean of the run's loss over a batch; logits and target (b, 1, h, w)."""
+    """Return the mean of the run's loss over a batch; logits and target are (b, 1, h, w)."""
     return LOSSES[config.loss](logits.float(), without_border(target, config.ignore_border, coarse)).mean()

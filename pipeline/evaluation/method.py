@@ -1,4 +1,4 @@
-"""What is evaluated."""
+"""The method under evaluation: a refinement on a network, or a baseline."""
 
 from dataclasses import dataclass, field
 
@@ -9,8 +9,8 @@ from models.steps import Answer
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Contestant:
-    """What is evaluated: a step, who answers its requests, and the threshold of its masks."""
+class Method:
+    """A method to evaluate: a step, the function that answers its requests, and the threshold of its masks."""
 
     name: str
     step: Step
@@ -19,4 +19,4 @@ class Contestant:
     takes_exemplar: bool = False
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     max_batch: int = 1
-    """Views per forward: on a CPU a batch saves nothing."""
+    """Most views per forward; on a CPU batches save no time."""
