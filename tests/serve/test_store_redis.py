@@ -208,7 +208,7 @@ def test_the_password_is_in_no_text(locked: RedisServer, caplog: pytest.LogCaptu
 def test_what_an_old_redis_repeats_of_a_command_is_not_told(redis_url: str) -> None:
     store = RedisStore(redis_url)
     store._secrets = [SECRET]
-    told = store._told(redis.ResponseError(f"unknown command `HELLO`, with args beginning with: `3` `AUTH` `{SECRET}`"))
+    told = store._text_of(redis.ResponseError(f"unknown command `HELLO`, with args beginning with: `3` `AUTH` `{SECRET}`"))
     assert told.startswith("ResponseError: unknown command")
     assert SECRET not in told
 
