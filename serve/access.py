@@ -1,4 +1,4 @@
-"""Make a token with `python -m serve.access NAME ROLE`: the secret for its owner, and the line for the server's file."""
+"""`python -m serve.access NAME ROLE`: make a token, that is, a secret for its owner and a line for the server's file."""
 
 import sys
 

@@ -135,9 +135,9 @@ class Options:
     """Bits that the values of 16-bit images use: 8, 10, 12, 14 or 16; larger values become white. 0: for each image,
     the fewest of these that hold its largest value."""
     sessions: Place | None = field(default=None, repr=False)
-    """Where sessions are kept, so that they survive a restart: a file, by default maskwright-UID/sessions-PORT.db in the
-    folder for temporary files, readable only by its owner; or, for servers on several machines, a Redis at
-    redis://HOST:PORT/DB, rediss:// or unix://, whose password is read from MASKWRIGHT_REDIS_PASSWORD."""
+    """Where sessions are stored, so that they survive a restart: a file, readable only by its owner, by default
+    maskwright-UID/sessions-PORT.db in the folder for temporary files; or, for servers on several machines, a Redis at
+    redis://HOST:PORT/DB, rediss:// or unix://, with its password in MASKWRIGHT_REDIS_PASSWORD."""
     idle_minutes: Positive = 60
     """Minutes without use after which a session ends."""
     tokens: Place | None = None

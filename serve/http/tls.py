@@ -50,9 +50,7 @@ class Tls:
 
     def _server(self) -> ssl.SSLContext:
         def no_password() -> str:
-            raise InputError(
-                f"--key {self.key} needs a password: give a key without one, readable only by its owner"
-            )
+            raise InputError(f"--key {self.key} needs a password: give a key without one, readable only by its owner")
 
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:

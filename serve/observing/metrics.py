@@ -36,9 +36,7 @@ REQUEST_MS = Metric(
     labels=("route", "status", "model", "click"),
     bounds=MS,
 )
-PROBLEMS = Metric(
-    name="maskwright_problems", kind="counter", help="Error responses by code", labels=("route", "code")
-)
+PROBLEMS = Metric(name="maskwright_problems", kind="counter", help="Error responses by code", labels=("route", "code"))
 QUEUE_MS = Metric(
     name="maskwright_queue_ms",
     kind="histogram",
@@ -94,9 +92,7 @@ CACHE_BYTES = Metric(
 )
 SESSIONS = Metric(name="maskwright_sessions", kind="gauge", help="Open sessions of all servers with this store")
 SOCKETS = Metric(name="maskwright_live_sockets", kind="gauge", help="Open live sockets of this ingress")
-MODEL_NAN = Metric(
-    name="maskwright_model_nan", kind="counter", help="Masks with NaN or infinity", labels=("version",)
-)
+MODEL_NAN = Metric(name="maskwright_model_nan", kind="counter", help="Masks with NaN or infinity", labels=("version",))
 RETRIES = Metric(
     name="maskwright_retries",
     kind="counter",

@@ -54,5 +54,5 @@ def untried() -> str | None:
 
 
 def start_options(metrics_port: int) -> dict[str, Any]:
-    """Return options of `ray.init` for the metrics port (0: a free one), for which only `ray start` has a public one."""
+    """Return options of `ray.init` that set the metrics port (0: a free one); only `ray start` has a public one."""
     return {"_metrics_export_port": metrics_port} if metrics_port else {}

@@ -12,7 +12,7 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/")
 
 
 def is_url(where: str | Path) -> bool:
-    """Return whether `where` is a URL and not the path of a file; one slash is enough, because Path drops the second."""
+    """Return whether `where` is a URL and not a file's path; one slash is enough, because Path drops the second."""
     return _SCHEME.match(str(where)) is not None
 
 
