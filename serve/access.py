@@ -1,4 +1,4 @@
-"""`python -m serve.access NAME ROLE`: make a token, that is, a secret for its owner and a line for the server's file."""
+"""`python -m serve.access NAME ROLE`: make a token, as a secret for its owner and a line for the server's file."""
 
 import sys
 
