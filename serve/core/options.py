@@ -105,8 +105,7 @@ class Options:
     """Options of a server. Every value may be given as text; raises InputError for an invalid one."""
 
     checkpoint: Annotated[tuple[_SourceText, ...], tyro.conf.UseAppendAction, BeforeValidator(_sources)] = ()
-    """Model to serve: a checkpoint folder, s3://BUCKET/FOLDER, maskwright:NAME, or models:/name@alias in the MLflow
-    registry; by default maskwright:lite_s.
+    """Checkpoint folder, s3://BUCKET/FOLDER, maskwright:NAME or MLflow's models:/name@alias; default maskwright:lite_s.
     To serve several models, repeat the option as NAME=FOLDER; the first one is the default model."""
     refinement: Annotated[str | None, tyro.conf.arg(name="refine")] = None
     """Name of the refinement; by default the one that each checkpoint recommends."""
@@ -119,25 +118,21 @@ class Options:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of the network. auto: a GPU if this machine has one; the CPU on a Ray cluster that was already running."""
     model_cpus: Positive = 1.0
-    """CPUs that each model reserves on a Ray cluster that was already running, plus half as many for corrections. If
-    this server starts Ray, the models share all CPUs instead."""
+    """CPUs that each model reserves on a Ray cluster that was already running, plus half as many for corrections.
+    If this server starts Ray, the models share all CPUs instead."""
     model_gpus: Positive = 1.0
     """GPUs that each model reserves on such a cluster with --device cuda; a fraction (0.5) lets models share a GPU."""
     precision: Precision = "fp32"
-    """Number format of the network. bf16 is about twice as fast on processors with bf16 instructions, and slightly less
-    exact."""
+    """bf16 is about twice as fast on processors with bf16 instructions, and slightly less exact."""
     backend: Backend = "torch"
-    """Library that runs the network. onnx: onnxruntime on the CPU, with files that are exported from the checkpoint at
-    the first start (docs/ONNX.md)."""
+    """onnx: onnxruntime on the CPU, with files exported from the checkpoint at the first start (docs/ONNX.md)."""
     max_megapixels: Positive = 32
     """Largest image accepted, in megapixels; the network needs 16 bytes per pixel."""
     bit_depth: Annotated[Literal[8, 10, 12, 14, 16, 0], BeforeValidator(_whole)] = 0
-    """Bits that the values of 16-bit images use: 8, 10, 12, 14 or 16; larger values become white. 0: for each image,
-    the fewest of these that hold its largest value."""
+    """Bits that 16-bit images use; larger values become white. 0: for each image, the fewest that hold its values."""
     sessions: Place | None = field(default=None, repr=False)
-    """Where sessions are stored, so that they survive a restart: a file, readable only by its owner, by default
-    maskwright-UID/sessions-PORT.db in the folder for temporary files; or, for servers on several machines, a Redis at
-    redis://HOST:PORT/DB, rediss:// or unix://, with its password in MASKWRIGHT_REDIS_PASSWORD."""
+    """File that keeps sessions across restarts; by default maskwright-UID/sessions-PORT.db in the temporary folder.
+    For servers on several machines, redis://HOST:PORT/DB, rediss:// or unix://; password: MASKWRIGHT_REDIS_PASSWORD."""
     idle_minutes: Positive = 60
     """Minutes without use after which a session ends."""
     tokens: Place | None = None
@@ -147,8 +142,7 @@ class Options:
     origins: Annotated[Words, AfterValidator(_origins)] = ()
     """Origins of other sites whose pages may use the server, such as https://name:port."""
     proxies: Annotated[Words, AfterValidator(_proxies)] = ("127.0.0.0/8", "::1/128")
-    """Networks of proxies whose Forwarded and X-Forwarded-* headers are trusted, such as 10.0.3.0/24; by default only
-    this machine."""
+    """Networks of proxies whose Forwarded and X-Forwarded-* headers are trusted; by default only this machine."""
     root_path: Annotated[str, AfterValidator(_root_path)] = ""
     """Path under which a proxy publishes the server, such as /maskwright, whether or not the proxy strips it."""
     clicks_per_second: Annotated[FiniteFloat, Ge(0)] = 50

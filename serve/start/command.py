@@ -37,15 +37,13 @@ class Serve(Options):
     key: Place | None = field(default=None, repr=False)
     """Private key of --certificate in PEM, without a password."""
     follow: Annotated[FiniteFloat, Ge(0)] = 0.0
-    """Seconds between checks of each models:/name@alias; when an alias moves to another version, that version replaces
-    the model without interruption. 0: never check."""
+    """Seconds between checks whether a models:/name@alias has moved, which updates its model; 0: never."""
     plain: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Run everything in this process, without Ray."""
     proxy: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Answer HTTP in Ray Serve's proxies and replicas, as on a cluster, instead of in this process; a few ms slower."""
     metrics_port: Annotated[int, Ge(0), Le(65535)] = 0
-    """Port of the metrics for Prometheus when this server starts Ray; 0: any free port. With --plain they are at
-    /metrics."""
+    """Port of the metrics for Prometheus if this server starts Ray; 0: any free one. With --plain: /metrics."""
     insecure: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Listen on an address that other machines can reach although the server requires no token."""
 
