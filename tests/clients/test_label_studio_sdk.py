@@ -70,7 +70,7 @@ def predict(session: requests.Session, address: str, image: bytes, tag: str) -> 
 
 
 @pytest.mark.check(53)
-def test_a_backend_is_taken_up(session: requests.Session, address: str) -> None:
+def test_label_studio_accepts_the_backend(session: requests.Session, address: str) -> None:
     health = session.get(f"{address}/ls/health", timeout=TIMEOUTS["health"])
     assert (health.status_code, health.json()["status"]) == (200, "UP")
     body = {

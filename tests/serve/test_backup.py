@@ -113,7 +113,7 @@ def test_runs_and_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert Path(fetched).read_text() == "weights"
 
 
-def test_a_wrong_name_is_refused_and_a_backup_is_never_written_over(tmp_path: Path) -> None:
+def test_a_wrong_name_is_refused_and_a_backup_is_never_overwritten(tmp_path: Path) -> None:
     (tmp_path / "is.db").write_bytes(b"no database" * 100)
     for source in ("none.db", "is.db"):
         with pytest.raises(InputError, match=rf"{source} cannot be copied: .*; expected an SQLite file that is there"):

@@ -78,7 +78,7 @@ def clicked(client: TestClient, session: str, x: int, y: int, positive: bool) ->
 @pytest.mark.check(5)
 @pytest.mark.parametrize("shape", [(20, 30), (20, 30, 3), (20, 30, 4)], ids=str)
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
-def test_the_bits_that_a_file_uses_are_its_picture(bits: int, shape: tuple[int, ...]) -> None:
+def test_a_picture_shows_the_bits_that_its_file_uses(bits: int, shape: tuple[int, ...]) -> None:
     pixels = values(bits, shape)
     image = decode_image(png16(pixels), LIMIT)
     shown = (pixels >> (bits - 8)).astype(np.uint8)
@@ -121,7 +121,7 @@ def where(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
 @pytest.mark.networks
 @pytest.mark.parametrize("kind", PIXELS)
 @pytest.mark.parametrize("cache", [{}, {"max_cache_bytes": 0}], ids=["cached", "not cached"])
-def test_a_session_of_before_keeps_its_masks(
+def test_a_session_of_an_older_server_keeps_its_masks(
     kind: str, cache: dict[str, int], where: Path | str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, before = png16(PIXELS[kind]), upper_eight(PIXELS[kind])
@@ -150,7 +150,7 @@ def test_a_session_of_before_keeps_its_masks(
         assert store.commit(replace(value, history=history, sequence=value.sequence + 1), value.sequence)
 
 
-def test_a_session_keeps_the_depth_that_it_began_with(tmp_path: Path) -> None:
+def test_a_session_keeps_the_depth_with_which_it_was_opened(tmp_path: Path) -> None:
     data, where = png16(DARK), tmp_path / "sessions.db"
     client = client_on(sessions=where, bit_depth=14)
     session = opened(client, data)
@@ -172,7 +172,7 @@ def test_a_finished_object_is_edited_on_the_same_picture() -> None:
     np.testing.assert_array_equal(mask_of(answer.json()), first)
 
 
-def test_what_is_cached_counts_for_its_own_depth_alone() -> None:
+def test_a_cached_session_is_used_only_for_its_bit_depth() -> None:
     predictor, data = Seeing(), png16(DARK)
     masks = LocalModel(Engine(predictor), Options())
     clicks = tuple(Click(y=y, x=x, positive=positive) for x, y, positive in CLICKS)

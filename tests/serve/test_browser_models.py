@@ -142,7 +142,7 @@ def test_steps_and_probability(page: Page) -> None:
     page.wait("document.querySelector('#heat-legend').hidden && document.querySelector('#steps').hidden")
 
 
-def test_a_preview_where_the_pointer_rests(page: Page) -> None:
+def test_a_preview_appears_where_the_pointer_rests(page: Page) -> None:
     page.mouse("mouseMoved", *place(page, 50, 30), "none")
     assert page.eval("window.previews.length") == 0, "the first click does not tell how fast the network is"
     page.click(*place(page, 32, 22))

@@ -57,7 +57,7 @@ def painted(page: Page) -> np.ndarray:
     return np.array(rows, bool)
 
 
-def test_the_rest_of_a_kind_on_a_real_network(settings: Options, tmp_path: Path) -> None:
+def test_a_real_network_finds_more_objects_of_a_kind(settings: Options, tmp_path: Path) -> None:
     """A network of fresh weights finds no kind, but the page must show what it finds, part by part."""
     plain = Predictor(toy("icmformerpp_vit_base", seed=2))
     # Fresh weights answer about the same everywhere: the middle of these values cuts.
@@ -110,7 +110,7 @@ def test_the_rest_of_a_kind_on_a_real_network(settings: Options, tmp_path: Path)
         assert page.problems == []
 
 
-def test_models_without_exemplars_look_for_no_rest(settings: Options, tmp_path: Path) -> None:
+def test_models_without_exemplars_offer_no_search(settings: Options, tmp_path: Path) -> None:
     with running(settings) as address, chromium(tmp_path / "profile", address) as page:
         open_only(page)
         page.click(*place(page, 12, 20))
@@ -120,7 +120,7 @@ def test_models_without_exemplars_look_for_no_rest(settings: Options, tmp_path: 
         assert page.eval(f"document.querySelector({FIND!r})") is None
 
 
-def test_a_preview_is_what_the_click_gives(settings: Options, tmp_path: Path) -> None:
+def test_a_preview_equals_the_mask_of_the_click(settings: Options, tmp_path: Path) -> None:
     predictor = DiskPredictor()
     with running(settings, Engine(predictor)) as address, chromium(tmp_path / "profile", address) as page:
         open_only(page)
@@ -156,7 +156,7 @@ def test_a_preview_is_what_the_click_gives(settings: Options, tmp_path: Path) ->
         assert page.problems == []
 
 
-def test_a_model_that_is_replaced_goes_on_with_the_clicks(settings: Options, tmp_path: Path) -> None:
+def test_clicks_are_kept_when_a_model_is_replaced(settings: Options, tmp_path: Path) -> None:
     fleet = fleet_of(Engine(DiskPredictor()), settings)
     newer: Any = DiskPredictor()
     newer.model_version, newer.radius = "fake-2", 9.0

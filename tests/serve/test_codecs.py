@@ -82,7 +82,7 @@ def test_http(server: Server, session: str, mask: np.ndarray) -> None:
 
 
 @pytest.mark.check(55)
-def test_it_can_be_the_mask_to_start_from(server: Server, mask: np.ndarray) -> None:
+def test_it_can_be_the_initial_mask(server: Server, mask: np.ndarray) -> None:
     image = encoded(picture(*mask.shape))
     png = encoded(Image.fromarray(mask))
     by_form = server.client.post("/v1/sessions", files={"image": image, "mask": png})
@@ -196,7 +196,7 @@ def real(request: pytest.FixtureRequest) -> TestClient:
 @given(
     st.lists(st.tuples(st.floats(0, 63, width=32), st.floats(0, 47, width=32), st.booleans()), min_size=1, max_size=4)
 )
-def test_an_answer_tells_whether_its_click_was_honoured(
+def test_an_answer_states_whether_its_click_was_honoured(
     real: TestClient, clicks: list[tuple[float, float, bool]]
 ) -> None:
     image = base64.b64encode(encoded(picture(48, 64))).decode()

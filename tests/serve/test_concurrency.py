@@ -39,7 +39,7 @@ def play(engine: Engine, number: int) -> list[bytes]:
 @pytest.mark.check(33)
 @pytest.mark.parametrize("alone", [True, False])
 @pytest.mark.parametrize("network", NETWORKS)
-def test_streams_at_once_equal_streams_in_turn(network: str, alone: bool) -> None:
+def test_concurrent_streams_equal_sequential_streams(network: str, alone: bool) -> None:
     predictor = Predictor(TOYS[network]())
     if not alone:  # as in a replica on a CPU
         predictor.answer = Batched(predictor.answer)
@@ -52,7 +52,7 @@ def test_streams_at_once_equal_streams_in_turn(network: str, alone: bool) -> Non
 
 @pytest.mark.check(36)
 @pytest.mark.parametrize("network", NETWORKS)
-def test_the_cache_never_holds_more_than_it_may_and_masks_stay_the_same(network: str) -> None:
+def test_the_cache_keeps_to_its_limit_and_masks_stay_the_same(network: str) -> None:
     predictor, data = Predictor(TOYS[network]()), encoded(picture(48, 64))
     roomy = LocalModel(Engine(predictor), Options())
     roomy.ask(MASK, work("a", data, 4))

@@ -40,7 +40,7 @@ def registered(folder: Path) -> str:
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(1800)
-def test_an_environment_without_training_serves(tmp_path: Path) -> None:
+def test_an_environment_without_training_can_serve(tmp_path: Path) -> None:
     python = built(tmp_path)
     try:
         listed = subprocess.run([python, "-c", LIST], capture_output=True, text=True, check=True).stdout.split()

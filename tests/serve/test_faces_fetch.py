@@ -98,7 +98,7 @@ def test_nothing_is_fetched_without_a_list() -> None:
         "http://good.org/\x00",
     ],
 )
-def test_blocked(url: str) -> None:
+def test_unlisted_urls_are_blocked(url: str) -> None:
     if url.startswith("/"):
         assert code_of(fetcher(file), url) == "url_fetch_disabled"
     else:
@@ -119,7 +119,7 @@ def test_names_of_private_addresses_are_blocked(address: str) -> None:
 
 
 @pytest.mark.check(15)
-def test_addresses_wrapped_in_others() -> None:
+def test_addresses_embedded_in_others_are_blocked() -> None:
     for text, public in (
         (PUBLIC, True),
         (f"::ffff:{PUBLIC}", True),
@@ -140,7 +140,7 @@ def test_private_networks_can_be_listed() -> None:
 
 
 @pytest.mark.check(16)
-def test_a_second_look_up_changes_nothing() -> None:
+def test_a_second_look_up_has_no_effect() -> None:
     looked_up: list[str] = []
 
     def resolve(host: str, port: int) -> list[str]:
@@ -213,7 +213,7 @@ def test_hosts_that_do_not_answer() -> None:
 
 
 @pytest.mark.check(16)
-def test_endless_and_slow_files_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endless_and_slow_files_are_abandoned(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[int] = []
 
     def endless() -> Iterator[bytes]:
@@ -229,12 +229,12 @@ def test_endless_and_slow_files_are_left_alone(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("entry", ["", "http://good.org", "good.org/a", "a@good.org", "good.org:x"])
-def test_lists_that_are_none_are_refused(entry: str) -> None:
+def test_invalid_lists_are_refused(entry: str) -> None:
     with pytest.raises(InputError, match="image_hosts"):
         fetcher(file, image_hosts=(entry,))
 
 
-def test_settings_that_cannot_be_read_are_refused() -> None:
+def test_invalid_settings_are_refused() -> None:
     with pytest.raises(InputError, match="image_networks"):
         fetcher(file, image_networks=("10.0.0.1/8",))
     with pytest.raises(InputError, match="label_studio_url"):

@@ -174,7 +174,7 @@ NUM_ROLLS = 3
 @pytest.mark.timeout(400)
 @pytest.mark.usefixtures("serving_ray")
 @pytest.mark.parametrize("proxy", [False, True])
-def test_a_click_every_tenth_of_a_second_over_three_rolls(proxy: bool, tmp_path: Path) -> None:
+def test_clicks_every_tenth_of_a_second_survive_three_updates(proxy: bool, tmp_path: Path) -> None:
     folders = [checkpoint.save(toy("mobile_sam", seed), tmp_path / str(seed)) for seed in (1, 2)]
     whole = checkpoint.save(TOYS["simpleclick"](), tmp_path / "whole")
     options = Options(

@@ -56,7 +56,7 @@ class Registry:
             raise InputError("gives values that are not numbers")
 
 
-def test_only_what_moved_is_taken_once() -> None:
+def test_a_moved_alias_is_taken_once() -> None:
     registry = Registry()
     registry.follower.look()
     assert registry.taken == []
@@ -66,7 +66,7 @@ def test_only_what_moved_is_taken_once() -> None:
     assert registry.taken == [("y", "/copies/y/2")]
 
 
-def test_what_is_of_no_use_is_tried_once_and_what_moves_on_again(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unusable_version_is_tried_once_until_the_alias_moves(caplog: pytest.LogCaptureFixture) -> None:
     registry = Registry()
     registry.leads["models:/y@a"] = "y/2"
     registry.bad = {"/copies/y/2"}
@@ -81,7 +81,7 @@ def test_what_is_of_no_use_is_tried_once_and_what_moves_on_again(caplog: pytest.
     assert registry.taken[1:] == [("y", "/copies/y/3")]
 
 
-def test_a_registry_that_does_not_answer_is_asked_again_and_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_registry_that_does_not_answer_is_tried_again_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     registry = Registry()
     registry.leads |= {"models:/x@a": InputError("nobody answers"), "models:/y@a": "y/2"}
     registry.lost = {"y/2"}
@@ -95,7 +95,7 @@ def test_a_registry_that_does_not_answer_is_asked_again_and_told_of_once(caplog:
     assert registry.taken == [("y", "/copies/y/2")]
 
 
-def test_looks_go_on_whatever_fails(caplog: pytest.LogCaptureFixture) -> None:
+def test_checks_continue_after_any_failure(caplog: pytest.LogCaptureFixture) -> None:
     registry, looks = Registry(), threading.Semaphore(0)
 
     def pin(place: str) -> str:
@@ -135,7 +135,7 @@ def mlflow_registry(tmp_path: Path) -> tuple[str, Publish]:
     return uri, publish
 
 
-def test_an_alias_of_mlflow_moves_and_the_model_with_it(
+def test_a_model_is_replaced_when_its_mlflow_alias_moves(
     mlflow_registry: tuple[str, Publish], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     uri, publish = mlflow_registry
@@ -180,7 +180,7 @@ def test_an_alias_of_mlflow_moves_and_the_model_with_it(
 
 
 @pytest.mark.networks
-def test_replicas_are_told_a_version_and_no_alias(
+def test_replicas_get_a_version_instead_of_an_alias(
     mlflow_registry: tuple[str, Publish], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A replica that starts later, when the alias has moved, must serve what those beside it serve."""

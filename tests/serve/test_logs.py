@@ -75,7 +75,7 @@ def test_a_line_for_each_request(log: Log, server: Server) -> None:
     assert len({line["request_id"] for line in ours(log())}) == 4
 
 
-def test_live_messages_have_lines_of_their_own(log: Log, server: Server) -> None:
+def test_live_messages_have_separate_lines(log: Log, server: Server) -> None:
     session = server.open()
     with server.client.websocket_connect(
         f"ws://localhost/v1/sessions/{session}/live", headers={"X-Request-ID": "socket-1"}
@@ -101,7 +101,7 @@ def test_a_callers_id_is_kept(log: Log, server: Server, given: str) -> None:
 
 
 @pytest.mark.parametrize("given", ["", " ", "x" * 65, "a b", "a\tb", "ä", '{"a":1}', "a;b", "../x", "<b>"])
-def test_what_is_no_id_is_replaced(log: Log, server: Server, given: str) -> None:
+def test_an_invalid_id_is_replaced(log: Log, server: Server, given: str) -> None:
     answer = server.client.get("/v1/nothing", headers={"X-Request-ID": given.encode("utf-8")})
     made = answer.headers["x-request-id"]
     assert re.fullmatch(r"[0-9a-f]{32}", made)
@@ -120,7 +120,7 @@ def test_answers_and_refusals_of_all_layers_have_ids(server: Server) -> None:
     assert refused(failed, 500, "internal")["request_id"] == failed.headers["x-request-id"] == "mine"
 
 
-def test_a_proxy_that_names_requests_is_not_repeated() -> None:
+def test_the_id_from_ray_serves_proxy_is_not_sent_twice() -> None:
     client = TestClient(create_app(Engine(DiskPredictor()), behind_serve=True), ADDRESS)
     answer = client.get("/v1/nothing", headers={"X-Request-ID": "from-the-proxy"})
     assert "x-request-id" not in answer.headers
@@ -193,7 +193,7 @@ def test_long_messages_are_cut_and_cost_little() -> None:
     assert time.perf_counter() - started < 2
 
 
-def test_lines_for_people(stream: io.StringIO, server: Server) -> None:
+def test_lines_as_text(stream: io.StringIO, server: Server) -> None:
     install_logs("text", stream)
     session = server.open()
     server.predictor.fail_with = RuntimeError("broken")
@@ -208,7 +208,7 @@ def test_lines_for_people(stream: io.StringIO, server: Server) -> None:
     assert two.endswith("warning one\\nlevel=error two"), "one record is one line"
 
 
-def test_off_means_what_went_wrong(stream: io.StringIO, server: Server) -> None:
+def test_off_logs_only_failures(stream: io.StringIO, server: Server) -> None:
     install_logs("off", stream)
     session = server.open()
     assert stream.getvalue() == ""
@@ -228,7 +228,7 @@ def test_a_second_installation_replaces_the_first(stream: io.StringIO, server: S
         Options(log_format="xml")
 
 
-def test_what_a_replica_does_has_the_requests_id(log: Log) -> None:
+def test_lines_of_a_replica_have_the_id_of_the_request(log: Log) -> None:
     with work("mask", "from-the-ingress", "session-of-somebody"):
         logging.getLogger("maskwright.serve").warning("odd")
     with pytest.raises(RuntimeError), work("encode", "second"):

@@ -5,7 +5,7 @@ import numpy as np
 from serve.engine.memory import NowAndThen, give_back
 
 
-def test_it_acts_when_asked_but_not_too_often() -> None:
+def test_it_acts_when_called_but_not_too_often() -> None:
     acted: list[float] = []
     times = iter([0, 1, 59, 60, 61, 119, 121, 500])
     seen: list[float] = []

@@ -135,7 +135,7 @@ def test_clicks_are_on_rays_endpoint_and_in_its_logs(tmp_path: Path) -> None:
 @pytest.mark.ray
 @pytest.mark.timeout(240)
 @pytest.mark.usefixtures("serving_ray")
-def test_a_front_outside_of_ray_serve_measures_and_hands_ids_on(tmp_path: Path) -> None:
+def test_a_server_outside_of_ray_serve_measures_and_passes_ids_on(tmp_path: Path) -> None:
     folder = checkpoint.save(TOYS["emc segformer"](), tmp_path / "checkpoint")
     port, route = free_port(), "/v1/sessions/{session_id}/clicks"
     args = Options(

@@ -36,7 +36,7 @@ print("loaded:", sorted(loaded()))
 
 
 @pytest.mark.networks
-def test_what_answers_requests_cannot_look_for_models() -> None:
+def test_code_that_answers_requests_does_not_import_mlflow() -> None:
     """Neither routes nor what makes masks import what finds models: only those who start a server do."""
     code = (
         "import sys, serve.http.app, serve.engine.local_model, serve.engine.batching, serve.http.observe\n"
@@ -51,7 +51,7 @@ def test_what_answers_requests_cannot_look_for_models() -> None:
 
 @pytest.mark.networks
 @pytest.mark.timeout(120)
-def test_clicks_do_not_load_it(tmp_path: Path) -> None:
+def test_clicks_do_not_import_mlflow(tmp_path: Path) -> None:
     folder = checkpoint.save(TOYS["simpleclick"](), tmp_path / "checkpoint")
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(folder)], cwd=ROOT, capture_output=True, text=True, timeout=110

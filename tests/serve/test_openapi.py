@@ -48,7 +48,7 @@ def test_every_operation_is_described(method: str, path: str, operation: dict[st
         check_example(operation["requestBody"]["content"]["application/json"])
 
 
-def test_every_code_is_told_where_it_may_come() -> None:
+def test_every_code_is_documented_where_it_may_occur() -> None:
     told = set(re.findall(r"`(\w+)`: ", json.dumps(DOCUMENT["paths"])))
     assert set(CODES) - told == NOT_UNDER_V1 - {"not_found"} | TO_NOBODY
 
@@ -58,7 +58,7 @@ def test_every_example_is_used() -> None:
 
 
 @pytest.mark.parametrize(("method", "path", "operation"), OPERATIONS)
-def test_examples_of_requests_are_taken(method: str, path: str, operation: dict[str, Any]) -> None:
+def test_examples_of_requests_are_accepted(method: str, path: str, operation: dict[str, Any]) -> None:
     if "requestBody" not in operation:
         return
     server = Server()

@@ -23,7 +23,7 @@ def can_unshare() -> bool:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(not can_unshare(), reason="no network namespaces here")
-def test_what_listens_for_other_machines_asks_for_rays_token(small_checkpoint: Path, tmp_path: Path) -> None:
+def test_ports_open_to_other_machines_require_rays_token(small_checkpoint: Path, tmp_path: Path) -> None:
     """tests/serve/listening.py says what it does inside."""
     assert UNSHARE is not None
     env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}

@@ -41,7 +41,7 @@ def serving_ray(ray_cluster: None) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", HALVES)
-def test_halves_are_told_from_wholes(name: str, split_checkpoints: dict[str, Path], tmp_path: Path) -> None:
+def test_networks_with_two_halves_are_recognised(name: str, split_checkpoints: dict[str, Path], tmp_path: Path) -> None:
     split_checkpoint = split_checkpoints[name]
     whole = checkpoint.save(TOYS["simpleclick"](), tmp_path / "whole")
     for folder, names in ((split_checkpoint, ["Correction", "FirstClick"]), (whole, ["FirstClick"])):
@@ -60,7 +60,7 @@ def test_halves_are_told_from_wholes(name: str, split_checkpoints: dict[str, Pat
 @pytest.mark.timeout(240)
 @pytest.mark.usefixtures("serving_ray")
 @pytest.mark.parametrize("name", HALVES)
-def test_a_session_on_two_deployments_is_a_session_in_process(
+def test_a_session_on_two_deployments_equals_one_in_process(
     name: str, split_checkpoints: dict[str, Path], tmp_path: Path
 ) -> None:
     import ray.serve as ray_serve

@@ -28,7 +28,7 @@ def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, str
 
 
 @pytest.mark.check(29)
-def test_a_deployment_carries_none_of_it(said: tuple[dict[str, str], str, str]) -> None:
+def test_a_deployment_carries_no_secret(said: tuple[dict[str, str], str, str]) -> None:
     args, secret, digest = said
     carried = cloudpickle.dumps(build_app(args))
     assert args["tokens"].encode() in carried, "the file's name is said"
@@ -37,7 +37,7 @@ def test_a_deployment_carries_none_of_it(said: tuple[dict[str, str], str, str]) 
 
 
 @pytest.mark.check(29)
-def test_the_process_that_answers_reads_it_and_shows_none(said: tuple[dict[str, str], str, str]) -> None:
+def test_the_process_that_answers_reads_secrets_and_shows_none(said: tuple[dict[str, str], str, str]) -> None:
     args, secret, digest = said
     options = Options.of(args)
     secrets = Secrets.of(options)

@@ -49,7 +49,9 @@ def click_until(stop: Callable[[], bool], http: httpx.Client, session: str, aske
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("mode", ["plain", "ray"])
-def test_a_signal_ends_it_when_all_is_answered(mode: str, small_checkpoint: Path, tmp_path: Path) -> None:
+def test_a_signal_ends_the_server_after_all_requests_are_answered(
+    mode: str, small_checkpoint: Path, tmp_path: Path
+) -> None:
     options = ["--refine", "cfr_4", *(["--plain"] if mode == "plain" else [])]
     with served(small_checkpoint, tmp_path, *options) as running:
         each_new = httpx.Limits(max_keepalive_connections=0)

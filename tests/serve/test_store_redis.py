@@ -75,7 +75,7 @@ class Meeting(DiskPredictor):
 
 
 @pytest.mark.parametrize("numbered", [True, False])
-def test_of_two_clicks_through_two_servers_at_once_one_is_made(redis_url: str, numbered: bool) -> None:
+def test_one_of_two_simultaneous_clicks_through_two_servers_is_made(redis_url: str, numbered: bool) -> None:
     barrier, settings = threading.Barrier(2), Options(sessions=redis_url)
     clients = [TestClient(create_app(Engine(Meeting(barrier)), settings), ADDRESS) for _ in range(2)]
     answer = clients[0].post("/v1/sessions", content=encoded(picture()), headers={"Content-Type": "image/png"})
@@ -205,15 +205,17 @@ def test_the_password_is_in_no_text(locked: RedisServer, caplog: pytest.LogCaptu
     assert not [text for text in texts if "hush" in text]
 
 
-def test_what_an_old_redis_repeats_of_a_command_is_not_told(redis_url: str) -> None:
+def test_a_command_repeated_by_an_old_redis_is_not_shown(redis_url: str) -> None:
     store = RedisStore(redis_url)
     store._secrets = [SECRET]
-    told = store._text_of(redis.ResponseError(f"unknown command `HELLO`, with args beginning with: `3` `AUTH` `{SECRET}`"))
+    told = store._text_of(
+        redis.ResponseError(f"unknown command `HELLO`, with args beginning with: `3` `AUTH` `{SECRET}`")
+    )
     assert told.startswith("ResponseError: unknown command")
     assert SECRET not in told
 
 
-def test_a_redis_that_drops_what_it_likes_is_refused(redis_url: str, running_redis: RedisServer) -> None:
+def test_a_redis_that_may_drop_keys_is_refused(redis_url: str, running_redis: RedisServer) -> None:
     with running_redis.client() as client:
         client.config_set("maxmemory-policy", "allkeys-lru")
         try:
@@ -254,7 +256,7 @@ def test_the_command_line_takes_a_url_as_it_is(redis_url: str, tmp_path: Path, m
     assert (settings.sessions, settings.idle_timeout_s) == (nobody, 300)
 
 
-def test_over_tcp_the_name_tells_host_port_and_database() -> None:
+def test_the_name_over_tcp_contains_host_port_and_database() -> None:
     port = refused_port()
     with RedisServer("--port", str(port), "--bind", "127.0.0.1"):
         store = RedisStore(f"redis://127.0.0.1:{port}/3")

@@ -84,7 +84,7 @@ def test_one_too_many_is_refused_at_once_and_the_rest_is_answered(
 
 
 @pytest.mark.check(39)
-def test_who_has_left_costs_no_forward(prepared: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_left_costs_no_forward(prepared: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     server, sessions = prepared(5)
 
     async def run() -> None:
@@ -109,7 +109,7 @@ def test_who_has_left_costs_no_forward(prepared: Callable[..., Any], monkeypatch
 
 
 @pytest.mark.check(39)
-def test_a_click_that_has_begun_is_made_though_the_client_left(
+def test_a_started_click_is_finished_after_the_client_left(
     prepared: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, (session,) = prepared(1)
@@ -127,7 +127,7 @@ def test_a_click_that_has_begun_is_made_though_the_client_left(
 
 
 @pytest.mark.check(40)
-def test_what_takes_too_long_is_ended_and_gives_its_place_back(
+def test_a_request_that_takes_too_long_ends_and_frees_its_place(
     prepared: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, sessions = prepared(3, max_waiting=2, request_timeout_s=0.1)
@@ -154,7 +154,7 @@ def test_what_takes_too_long_is_ended_and_gives_its_place_back(
 
 
 @pytest.mark.check(40)
-def test_a_request_that_the_server_ends_gives_its_turn_up() -> None:
+def test_a_request_that_the_server_cancels_frees_its_turn() -> None:
     async def run() -> None:
         turns, go, begun, made = Turns(2, 10), threading.Event(), threading.Event(), []
         one = asyncio.create_task(turns.run(lambda: (begun.set(), go.wait(10), check(), made.append(1))))
@@ -194,7 +194,7 @@ def test_a_cancelled_call_of_a_replica_ends_its_work() -> None:
     asyncio.run(run())
 
 
-def test_a_claim_tells_when_it_ends() -> None:
+def test_a_claim_calls_back_when_it_ends() -> None:
     claim, told = Claim(), threading.Event()
     claim.on_leave(told.set)
     assert claim.wanted
@@ -208,7 +208,7 @@ def test_a_claim_tells_when_it_ends() -> None:
 
 
 @pytest.mark.check(39)
-def test_batches_leave_out_who_has_left() -> None:
+def test_batches_skip_clients_that_left() -> None:
     seen: list[list[float]] = []
     go, begun = threading.Event(), threading.Event()
 
@@ -244,7 +244,9 @@ def test_batches_leave_out_who_has_left() -> None:
     assert sorted(value for batch in seen for value in batch) == [0.0, 1.0, 3.0]
 
 
-def test_sockets_take_no_place_of_requests(prepared: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sockets_do_not_use_the_places_of_requests(
+    prepared: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     server, (session, other) = prepared(2, max_waiting=1)
     with (
         held(monkeypatch) as (go, entered),
