@@ -3,7 +3,7 @@
 Such a protocol sends the image and all clicks with every call. The calls for one object share their first click, so a
 hash of the image and the first click is the id of the session, and a call that adds or removes clicks continues from
 the previous one. The id is the same after a restart and in other processes. Two users who click the same pixel of the
-same image share a session, but each call returns the mask of its own clicks.
+same image share a session, but each call returns the mask of its clicks.
 """
 
 import hashlib

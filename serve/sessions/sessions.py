@@ -139,7 +139,7 @@ class Sessions:
         """Make a change. A repetition of the last one, with equal `sequence` and content, returns the same again.
 
         Raises stale_sequence if `sequence` is not the next number, and what `rules.after` raises. An undo or redo with
-        nothing to do also counts as a change, so that all clients count alike.
+        nothing to do also counts as a change, so that all clients count the same.
         """
         with self._locks.alone(session_id):
             value = self.get(session_id, who)

@@ -203,7 +203,7 @@ def test_the_agents_own_worker_process(address: str, image: np.ndarray, image_fi
 
 
 def test_create_native_over_the_command_line(tmp_path: Path) -> None:
-    """In a folder of its own and without a server of ours: only CVAT, of which this answers what is asked."""
+    """In an empty folder and without a Maskwright server; this stands in for CVAT and answers its requests."""
     with fake_cvat() as cvat:
         tool = str(Path(sys.executable).with_name("cvat-cli"))
         command = [tool, "--server-host", cvat.address, "--auth", "anna:secret", "function", "create-native"]

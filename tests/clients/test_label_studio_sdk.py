@@ -93,7 +93,7 @@ def test_predictions_pass_the_validator(session: requests.Session, address: str,
     assert prediction["result"]
     interface = LabelInterface(CONFIG.format(tag=tag))
     assert interface.validate_prediction(prediction, return_errors=True) == []
-    prediction["result"][0]["from_name"] = "nobody"
+    prediction["result"][0]["from_name"] = "no-such-tag"
     assert interface.validate_prediction(prediction, return_errors=True), "the validator looks at nothing"
 
 

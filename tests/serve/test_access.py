@@ -1,4 +1,4 @@
-"""Tokens: who comes in, and what the file of them may hold."""
+"""Tokens: which requests they allow, and what their file may contain."""
 
 import hashlib
 import subprocess
@@ -49,7 +49,7 @@ def test_every_route_requires_a_token(closed: Server, method: str, path: str) ->
     assert answer.headers["www-authenticate"] == 'Bearer realm="maskwright"'
     for header in ("Digest YTpi", "Bearer", "Bearer ", "secret-of-anna"):
         refused(closed.client.request(method, path, headers={"Authorization": header}), 401, "token_missing")
-    wrong = closed.client.request(method, path, headers={"Authorization": "Bearer secret-of-nobody"})
+    wrong = closed.client.request(method, path, headers={"Authorization": "Bearer secret-of-eve"})
     refused(wrong, 401, "token_wrong")
     assert "invalid_token" in wrong.headers["www-authenticate"]
     assert "secret-of" not in wrong.text
@@ -181,8 +181,8 @@ def test_the_file_of_tokens(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "holds none"),
-        ("# nobody\n", "holds none"),
+        ("", "is empty"),
+        ("# no one\n", "is empty"),
         ("anna annotator\n", "line 1: expected name, role and SHA-256"),
         (f"anna boss {ANNA.sha256}", "annotator, admin"),
         (f"\nan/na admin {ANNA.sha256}", "line 2"),

@@ -1,4 +1,4 @@
-"""docs/alerts.yml by Prometheus's own tool, by what the server measures, and by docs/OPERATE.md."""
+"""docs/alerts.yml, checked with Prometheus's promtool, the server's metrics and docs/OPERATE.md."""
 
 import re
 import subprocess
@@ -60,7 +60,7 @@ FIRES: dict[str, dict[str, str]] = {
     },
     "RaySpills": {'ray_object_store_memory{Location="SPILLED", instance="a"}': "60000000000x60"},
 }
-"""Series that let each alert fire, and no other one."""
+"""Series with which each alert fires, and no other one."""
 QUIET = {
     'up{job="maskwright", instance="a"}': "1x60",
     'up{job="another", instance="b"}': "0x60",

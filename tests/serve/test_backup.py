@@ -1,4 +1,4 @@
-"""The commands of docs/OPERATE.md that back up and restore: what was kept is there again."""
+"""The commands of docs/OPERATE.md that back up and restore: everything that was saved is restored."""
 
 import os
 import re
@@ -26,7 +26,7 @@ BACKUP = OPERATE.partition("## Backup and restore")[2].partition("\n## ")[0]
 
 
 def run(title: str, folder: Path, block: int = 0, text: str = BACKUP, **names: str) -> None:
-    """Run the commands of a block after the paragraph that begins so, in a folder, with other names put in."""
+    """Run a block of commands after the paragraph that begins with `title`, in a folder, with names replaced."""
     after = text.partition(title)[2]
     commands = [re.sub(r"^    ", "", each, flags=re.M) for each in re.findall(r"(?:^    .+\n)+", after, re.M)][block]
     for name, value in names.items():

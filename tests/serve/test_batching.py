@@ -1,4 +1,4 @@
-"""Requests of many threads share forwards, and each gets its own answer."""
+"""Requests of many threads share forwards, and each gets its answer."""
 
 import threading
 import time
@@ -22,7 +22,7 @@ def correct(value: float, side: int = 4) -> Correct:
 
 
 class Slow:
-    """Gives back what it was shown, and remembers who shared a forward."""
+    """Returns its inputs, and records which requests shared a forward."""
 
     def __init__(self) -> None:
         self.batches: list[list[float]] = []

@@ -1,4 +1,4 @@
-"""A server below a path of a proxy: page, /v1, sockets and /ls; the proxy takes the path off, or leaves it."""
+"""A server below a path of a proxy, which strips the path or keeps it: page, /v1, sockets and /ls."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Images of more than eight bits: shown in full in new sessions, and as before in those that were stored before."""
+"""Images of more than eight bits: shown in full in new sessions, and unchanged in sessions of older servers."""
 
 import base64
 import json
@@ -35,7 +35,7 @@ CLICKS = [(30, 20, True), (12, 9, True), (33, 22, False)]
 
 
 class SeeingDisks(Disks):
-    """Of the disk around a click, marks what is at least as bright as the pixel that was clicked."""
+    """Marks the pixels of the disk around a click that are at least as bright as the clicked pixel."""
 
     def seen(self, image: torch.Tensor, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         return image[0, 0] >= image[0, 0, int(y), int(x)]
@@ -46,7 +46,7 @@ def Seeing() -> DiskPredictor:
 
 
 def upper_eight(pixels: np.ndarray) -> np.ndarray:
-    """How servers decoded 16 bits until now."""
+    """Decode 16 bits as older servers did."""
     eight = (pixels >> 8).astype(np.uint8)
     return np.repeat(eight[..., None], 3, axis=2) if eight.ndim == 2 else eight
 
@@ -106,7 +106,7 @@ def test_a_new_session_sees_the_whole_picture(kind: str) -> None:
 
 
 def without_depth(value: SessionValue) -> str:
-    """A value as a server stored it that did not record how images are decoded."""
+    """Return a value as stored by a server that did not record the bit depth."""
     plain = json.loads(value.to_json())
     del plain["basis"]["bit_depth"]
     return json.dumps(plain)

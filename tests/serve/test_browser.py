@@ -1,4 +1,4 @@
-"""The page in a real browser, on the fake predictor: what an annotator does, and what is on the canvases then."""
+"""The page in a real browser, on the fake predictor: an annotator's actions, and what the canvases then show."""
 
 import contextlib
 import io
@@ -30,7 +30,7 @@ ALT, CTRL, SHIFT = 1, 2, 8
 
 @contextlib.contextmanager
 def running(options: Options, model: Engine | Fleet | None = None, secrets: Secrets | None = None) -> Iterator[str]:
-    """A server, on the fake predictor where no model is given; gives the page's address."""
+    """Run a server, by default on the fake predictor; yields the page's address."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         app = create_app(model or Engine(DiskPredictor()), options, secrets=secrets)
@@ -65,7 +65,7 @@ def open_example(page: Page) -> None:
 
 
 def place(page: Page, x: int, y: int) -> tuple[float, float]:
-    """Where image pixel (x, y) is in the window: the image is centred at eight times its size."""
+    """Return the place of image pixel (x, y) in the window, in which the image is centred at eight times its size."""
     edges = page.eval("Object.values(document.querySelector('#stage').getBoundingClientRect().toJSON())")
     x0, y0, width, height = edges[:4]
     left, top = x0 + (width - 60 * 8) / 2, y0 + (height - 40 * 8) / 2
@@ -73,7 +73,7 @@ def place(page: Page, x: int, y: int) -> tuple[float, float]:
 
 
 def alpha(page: Page, layer: str, x: int, y: int) -> int:
-    """Opacity (0 to 255) of what is painted on a layer at image pixel (x, y)."""
+    """Return the opacity (0 to 255) of a layer at image pixel (x, y)."""
     across, down = place(page, x, y)
     return page.eval(
         f"(() => {{ const l = document.querySelector('#{layer}'), b = l.getBoundingClientRect();"

@@ -1,4 +1,4 @@
-"""Work survives the page: reloads, crashes, a server that forgets; and finished objects are the server's."""
+"""Work survives reloads, crashes and lost sessions, and the server stores finished objects."""
 
 import json
 import time
@@ -59,7 +59,7 @@ def finish(page: Page, *clicks: tuple[int, int]) -> None:
 
 
 def state(page: Page) -> dict[str, Any]:
-    """What the server has of the session that is open."""
+    """Return the server's state of the open session."""
     return page.eval(f"fetch(`v1/sessions/${{{OPEN}.id}}`).then((answer) => answer.json())")
 
 
@@ -69,7 +69,7 @@ def objects(page: Page) -> list[dict[str, Any]]:
 
 
 def has(page: Page, num_clicks: int, num_objects: int) -> None:
-    """Wait until the server has so much, and no errand is on its way."""
+    """Wait until the server has so many objects and clicks, and no errand is in progress."""
     deadline = time.monotonic() + 10
     while [state(page)[name] for name in ("num_objects",)] != [num_objects] or len(state(page)["clicks"]) != num_clicks:
         assert time.monotonic() < deadline, state(page)
@@ -136,7 +136,7 @@ def test_a_reload_loses_nothing(page: Page) -> None:
     assert all(alpha(page, "mask-layer", 30, y) > 0 for y in (12, 32))
     page.key("z", "KeyZ", CTRL)
     settled(page, 1)
-    assert [alpha(page, "mask-layer", 30, y) > 0 for y in (12, 32)] == [True, False], "undo goes on where it was"
+    assert [alpha(page, "mask-layer", 30, y) > 0 for y in (12, 32)] == [True, False], "undo continues"
     page.click(*place(page, 30, 30))
     settled(page, 2)
     page.key("Enter")

@@ -1,4 +1,4 @@
-"""The page's tools in a real browser, on the fake predictor: what a labeler does beside clicking."""
+"""The page's tools in a real browser, on the fake predictor: what an annotator does besides clicking."""
 
 import io
 import json
@@ -57,7 +57,7 @@ def hold(page: Page, key: str, down: bool, modifiers: int = 0) -> None:
 
 
 def saved(page: Page, button: str) -> bytes:
-    """Press an export's button, and take what it would have saved."""
+    """Press an export's button, and return what it would have saved."""
     page.eval("window.saved = null; URL.createObjectURL = (blob) => { window.saved = blob; return 'data:,'; }; 0")
     page.press(button)
     page.wait("window.saved !== null")

@@ -1,4 +1,4 @@
-"""The client against a real server process thread: tokens, and live sessions."""
+"""The client against a real server in a thread: tokens, and live sessions."""
 
 import socket
 import threading
@@ -106,5 +106,5 @@ def test_a_session_is_opened_with_the_chosen_settings(client: Client) -> None:
     with client.open(encoded(picture()), mask_threshold=0.25) as session:
         assert client.request("GET", f"/v1/sessions/{session.id}")["mask_threshold"] == 0.25
     with pytest.raises(ServerError) as caught:
-        client.open(encoded(picture()), model="nobody")
+        client.open(encoded(picture()), model="missing")
     assert caught.value.code == "model_unknown"

@@ -1,4 +1,4 @@
-"""Empty and whole masks through every encoding, and whether a mask honours its click, told truthfully."""
+"""Empty and whole masks in every encoding, and a correct statement whether a mask honours its click."""
 
 import base64
 import io
@@ -41,7 +41,7 @@ def hw(request: pytest.FixtureRequest) -> tuple[int, int]:
 
 @pytest.fixture(params=[False, True], ids=["empty", "whole"])
 def mask(request: pytest.FixtureRequest, hw: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
-    """What the network answers to whatever is clicked."""
+    """The network's answer to any click."""
     found = np.full(hw, request.param)
     logits = CERTAIN * (2 * torch.from_numpy(found).float()[None, None] - 1)
     monkeypatch.setattr(Disks, "forward", lambda *_: Output(logits))

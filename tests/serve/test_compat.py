@@ -1,4 +1,4 @@
-"""Contracts of serve/on_ray/compat.py: what it takes from Ray without a public interface is there, and does it."""
+"""Contracts of serve/on_ray/compat.py: the parts of Ray without a public interface exist, and work as expected."""
 
 import importlib
 import inspect

@@ -1,4 +1,4 @@
-"""Real networks under several users: bit for bit what one after the other gives, within the bytes that are allowed."""
+"""Real networks with several users: the results equal those of one user after the other, within the cache limit."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -24,7 +24,7 @@ NETWORKS = [
 
 
 def play(engine: Engine, number: int) -> list[bytes]:
-    """The probabilities after each click of a session of its own: bits, of which a mask would show one in 32."""
+    """Return the probabilities after each click of a new session, whose bits show more than a mask would."""
     rng = np.random.default_rng(number)
     session = engine.open(rng.integers(0, 256, (48, 64, 3), dtype=np.uint8), Basis())
     found: list[bytes] = []

@@ -1,4 +1,4 @@
-"""The dashboard shows what the server measures, all of it and by labels that exist."""
+"""The dashboard shows all metrics of the server, with labels that exist."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What crosses between host and device in a session: an image once, then clicks one way and run lengths the other."""
+"""The transfers between host and device in a session: an image once, then clicks to the device and run lengths back."""
 
 import ast
 import sys

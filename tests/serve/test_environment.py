@@ -1,4 +1,4 @@
-"""A machine that only serves needs the `serve` extra alone: a fresh environment of it answers clicks."""
+"""A machine that only serves needs only the `serve` extra: a new environment with it answers clicks."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""Every refusal: its status, its code, and that it says nothing of our insides."""
+"""Every refusal: its status, its code, and that it reveals no internals."""
 
 import base64
 import gzip

@@ -1,4 +1,4 @@
-"""CVAT's three calls: the bodies that its server sends, the answers that it reads, and who may call."""
+"""CVAT's three calls: the bodies that its server sends, the answers that it reads, and the callers allowed."""
 
 import base64
 import io

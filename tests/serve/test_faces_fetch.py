@@ -1,4 +1,4 @@
-"""Images by URL: only from where they may come, pinned, limited, and with the token kept to its origin."""
+"""Images by URL: only from allowed hosts, pinned to an address, limited, and the token sent only to its origin."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ Answers = Callable[[httpx.Request], httpx.Response]
 def fetcher(
     answer: Answers, addresses: dict[str, list[str]] | None = None, token: str | None = None, **options: Any
 ) -> Fetcher:
-    """A fetcher of good.org and other.org on a network of our own."""
+    """Return a fetcher of good.org and other.org on a simulated network."""
     names = {"good.org": [PUBLIC], "other.org": [PUBLIC]} | (addresses or {})
 
     def resolve(host: str, port: int) -> list[str]:
@@ -290,7 +290,7 @@ def test_over_a_socket(port: int) -> None:
 
 
 def test_files_of_any_kind_are_accepted() -> None:
-    """Label Studio answers 406 where image/* is all that is accepted; what came is judged by its content anyway."""
+    """Label Studio answers 406 if only image/* is accepted, and files are judged by their content anyway."""
 
     def studio(request: httpx.Request) -> httpx.Response:
         kinds = [kind.split(";")[0].strip() for kind in request.headers["accept"].split(",")]

@@ -1,4 +1,4 @@
-"""Label Studio's ML backend: the bodies that its client sends, and regions that its configuration takes."""
+"""Label Studio's ML backend: the bodies that its client sends, and regions for its configuration."""
 
 import base64
 import io

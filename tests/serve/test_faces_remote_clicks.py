@@ -1,4 +1,4 @@
-"""A session at the client's end that is brought to the clicks of each call: what it costs, and what it survives."""
+"""A client that brings its session to the clicks of each call: its cost, and the failures that it survives."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What breaks below the interface: memory of the device, a network that stalls or gives no numbers, a full disk."""
+"""Failures below the interface: too little memory, a network that stalls or gives no numbers, a full disk."""
 
 import threading
 import time
@@ -85,7 +85,7 @@ def test_memory_is_freed_after_a_thousand_failures(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.check(42)
 def test_a_batch_that_does_not_fit_into_memory_runs_in_parts() -> None:
-    """Requests that share a forward, of which the device can do three at once, and one never."""
+    """The device has memory for three of the requests that share a forward, and one request never fits."""
 
     def answer(requests: list[Any]) -> list[Any]:
         values = [float(request.image[0, 0, 0]) for request in requests]
@@ -190,7 +190,7 @@ def test_a_moving_queue_is_not_a_stall() -> None:
 
 
 def fill(store: SqliteStore, how: str) -> Callable[[], None]:
-    """Make the file of sessions one that cannot be written, as SQLite itself sees it; returns what undoes that."""
+    """Make SQLite unable to write the file of sessions; return the function that undoes that."""
     connection = store._connection
     if how == "full":
         pages = connection.execute("PRAGMA page_count").fetchone()[0]

@@ -1,4 +1,4 @@
-"""Several models by name: how they are named, what each reserves, and how one is replaced; no Ray runs here."""
+"""Several models by name: their names, what each reserves, and how one is replaced, without Ray."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -110,7 +110,7 @@ def test_shares_leave_room_for_the_next_version_of_a_model(num_models: int, cpus
 
 
 def chained(owners: Iterable[Any]) -> dict[str, Any]:
-    """Deployments by name: those that own sessions, and what they ask."""
+    """Return the deployments by name: those with the sessions, and those that they call."""
     found = {}
     for owner in owners:
         while owner is not None:
@@ -139,7 +139,7 @@ def test_each_model_has_separate_deployments(versions: list[Path], whole: Path) 
 
 
 def test_an_update_keeps_the_deployments_that_a_model_has(versions: list[Path], whole: Path) -> None:
-    """One that vanished would take calls with it: what is split stays two, what is whole stays one."""
+    """A removed deployment would fail its calls, so two deployments stay two and one stays one."""
     first, second = versions
     args = Options(checkpoint=f"a={whole},b={first}", device="cpu", num_threads=1)
     split = halves_of(args)
@@ -155,7 +155,7 @@ def test_an_update_keeps_the_deployments_that_a_model_has(versions: list[Path], 
 
 
 def test_halves_of_two_versions_are_never_mixed(versions: list[Path]) -> None:
-    """Correction of one version beside FirstClick of another: the masks of one process, without its features."""
+    """Correction of one version with FirstClick of another gives the masks of one process, without its features."""
     own, other, local = (Predictor(folder) for folder in (versions[0], versions[1], versions[0]))
     asked: list[object] = []
 

@@ -1,4 +1,4 @@
-"""Aliases that move: what is looked up, what is taken, and what is left alone; once with a real MLflow registry."""
+"""Aliases that move: which versions are looked up, taken and ignored; once with a real MLflow registry."""
 
 import logging
 import threading
@@ -24,7 +24,7 @@ ALIAS = "models:/clicks@champion"
 
 
 class Registry:
-    """A registry by hand: where each alias leads, or why nobody knows."""
+    """A simulated registry: the version of each alias, or the error of its look-up."""
 
     def __init__(self) -> None:
         self.leads: dict[str, str | Exception] = {"models:/x@a": "x/1", "models:/y@a": "y/1"}
@@ -83,12 +83,12 @@ def test_an_unusable_version_is_tried_once_until_the_alias_moves(caplog: pytest.
 
 def test_a_registry_that_does_not_answer_is_tried_again_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     registry = Registry()
-    registry.leads |= {"models:/x@a": InputError("nobody answers"), "models:/y@a": "y/2"}
+    registry.leads |= {"models:/x@a": InputError("no answer"), "models:/y@a": "y/2"}
     registry.lost = {"y/2"}
     registry.follower.look()
     registry.follower.look()
-    told = [record.getMessage() for record in caplog.records]
-    assert told == ["model x stays as it was: nobody answers", "model y stays as it was: the download broke"]
+    logged = [record.getMessage() for record in caplog.records]
+    assert logged == ["model x is unchanged: no answer", "model y is unchanged: the download broke"]
     registry.leads["models:/x@a"] = "x/1"
     registry.lost = set()
     registry.follower.look()
@@ -117,7 +117,7 @@ Publish = Callable[[Path], str]
 
 @pytest.fixture
 def mlflow_registry(tmp_path: Path) -> tuple[str, Publish]:
-    """A registry in a file, and what puts a checkpoint there as the champion; gives the version."""
+    """A registry in a file, and a function that registers a checkpoint as the champion and returns the version."""
     import mlflow
 
     uri = f"sqlite:///{tmp_path}/mlflow.db"
@@ -147,7 +147,7 @@ def test_a_model_is_replaced_when_its_mlflow_alias_moves(
     pinned = {"default": checkpoints.pin(ALIAS)}
     assert pinned == {"default": "models:/clicks/1"}
     place = checkpoints.load(pinned["default"])
-    assert Path(place).is_relative_to(home), "a copy: the registry's own files are nobody's to drop"
+    assert Path(place).is_relative_to(home), "a copy, because the registry's files must not be deleted"
     local = LocalFleet(Options(checkpoint=place, num_threads=1, device="cpu"))
 
     def take(name: str, place: str) -> None:
@@ -183,14 +183,14 @@ def test_a_model_is_replaced_when_its_mlflow_alias_moves(
 def test_replicas_get_a_version_instead_of_an_alias(
     mlflow_registry: tuple[str, Publish], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A replica that starts later, when the alias has moved, must serve what those beside it serve."""
+    """A replica that starts after the alias has moved must serve the version of the others."""
     uri, publish = mlflow_registry
     publish(checkpoint.save(toy("emc_segformer_b0", 1), tmp_path / "1"))
     text = f"{ALIAS},b=models:/clicks/1"
     owners = build_app({"checkpoint": text, "tracking_uri": uri, "device": "cpu"})._bound_deployment.init_args[1]
-    told = {name: owner._bound_deployment.init_args[0] for name, owner in owners.items()}
-    assert {name: args.place for name, args in told.items()} == dict.fromkeys(told, "models:/clicks/1")
+    given = {name: owner._bound_deployment.init_args[0] for name, owner in owners.items()}
+    assert {name: args.place for name, args in given.items()} == dict.fromkeys(given, "models:/clicks/1")
     assert pin("models:/clicks/1", uri) == "models:/clicks/1"
     assert pin("/a/folder@home") == "/a/folder@home"
-    with pytest.raises(InputError, match="no model 'models:/clicks@nobody'"):
-        build_app({"checkpoint": "models:/clicks@nobody", "tracking_uri": uri})
+    with pytest.raises(InputError, match="no model 'models:/clicks@missing'"):
+        build_app({"checkpoint": "models:/clicks@missing", "tracking_uri": uri})

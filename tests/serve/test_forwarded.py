@@ -1,4 +1,4 @@
-"""What proxies say of a request, and whom the server believes."""
+"""The forwarding headers of proxies, and which of them the server trusts."""
 
 import time
 from collections.abc import Callable
@@ -93,7 +93,7 @@ def test_headers_from_untrusted_addresses_are_ignored() -> None:
 
 
 def test_the_client_is_unknown_if_two_headers_differ() -> None:
-    """A proxy writes one header and lets the other through, as its client wrote it."""
+    """A proxy writes one header and passes on the other, as its client wrote it."""
     ours, theirs = ("X-Forwarded-For", CLIENT), ("Forwarded", "for=127.0.0.1;proto=https;host=m.example")
     assert said(NEAR, ours, theirs) == Forwarded(client=(UNKNOWN, 0))
     assert said(NEAR, ("X-Forwarded-For", NEAR), ("Forwarded", f"for={CLIENT}")) == Forwarded(client=(UNKNOWN, 0))

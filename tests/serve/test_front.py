@@ -1,4 +1,4 @@
-"""The front that answers in a thread: it takes connections at once, lets go of none, and says why it cannot."""
+"""The HTTP thread: it accepts connections at once, answers all of them, and reports why it cannot listen."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""What a browser may be tricked into."""
+"""Requests into which a browser may be tricked."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""What somebody may send on purpose: bombs, names that lead out of a folder, ids of others, code in place of data."""
+"""Malicious requests: bombs, names that lead out of a folder, ids of other sessions, code in place of data."""
 
 import ast
 import asyncio
@@ -286,7 +286,7 @@ def test_no_pickle_is_read_while_clicks_are_made_and_sessions_stored(tmp_path: P
 @pytest.mark.networks
 @pytest.mark.parametrize("kind", ["png text", "zip"])
 def test_compressed_content_is_not_unpacked(server: Server, kind: str) -> None:
-    """A PNG whose text chunk unfolds to 200 MB; an archive in place of an image."""
+    """A PNG with a text chunk that would expand to 200 MB, and an archive in place of an image."""
     if kind == "zip":
         refused(
             server.client.post("/v1/sessions", content=b"PK\3\4" + b"\0" * 100, headers=PNG), 415, "unsupported_image"

@@ -142,7 +142,7 @@ def bomb(width: int, height: int) -> bytes:
 @pytest.mark.check(2)
 @pytest.mark.parametrize(("width", "height"), [(8001, 8000), (12_000, 12_000), (60_000, 60_000), (2**31 - 1, 2)])
 def test_too_many_pixels_are_refused_from_the_header(width: int, height: int) -> None:
-    # There are no pixels in the file: whoever began to decode would find it damaged.
+    # The file has no pixels, so a decoder would find it damaged.
     assert code_of(bomb(width, height)) == "image_too_large"
     assert code_of(bomb(80, 80)) == "bad_image"
 

@@ -24,7 +24,7 @@ CLICKS = [(30, 20, True), (33, 20, False), (10, 10, True), (50, 30, True)]
 
 
 async def allowed(_: Any) -> None:
-    """Nothing comes too fast."""
+    """Allow every message."""
 
 
 def live(server: Server, session: str, query: str = "") -> Any:
@@ -267,7 +267,7 @@ def test_received_changes_are_made_after_the_client_left(server: Server) -> None
     waiting = [click] * 5 + [{"type": "websocket.disconnect"}]
 
     class Leaving:
-        """A client that sends five clicks and is gone when the first answer comes."""
+        """A client that sends five clicks and leaves when the first answer arrives."""
 
         async def receive(self) -> dict[str, Any]:
             return waiting.pop(0)

@@ -1,4 +1,4 @@
-"""The log: one line per request, ids that lead from an answer to it, and nothing in it that lets anybody in."""
+"""The log: one line per request, ids that lead from an answer to its lines, and no secrets."""
 
 import io
 import json
@@ -28,7 +28,7 @@ Log = Callable[[], list[dict[str, Any]]]
 
 @pytest.fixture
 def stream() -> Iterator[io.StringIO]:
-    """A stream to install the log on; the log of before is back afterwards."""
+    """A stream for the log; afterwards the previous log is restored."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), logs.requests.level
     yield io.StringIO()
@@ -39,7 +39,7 @@ def stream() -> Iterator[io.StringIO]:
 
 @pytest.fixture
 def log(stream: io.StringIO) -> Log:
-    """The lines so far, of a log in JSON."""
+    """Return the lines so far of a log in JSON."""
     install_logs("json", stream)
     return lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
 
@@ -129,7 +129,7 @@ def test_the_id_from_ray_serves_proxy_is_not_sent_twice() -> None:
 
 @pytest.mark.check(29)
 def test_no_secret_gets_into_the_log(stream: io.StringIO, make_server: Callable[..., Server]) -> None:
-    """Tokens in headers and addresses, presigned URLs, session ids: of requests that succeed, are refused, and fail."""
+    """Tokens in headers and addresses, presigned URLs and session ids of successful, refused and failed requests."""
     install_logs("json", stream)
     secret, line = new_token("anna", "annotator")
     digest = line.split()[2]
@@ -158,7 +158,7 @@ def test_no_secret_gets_into_the_log(stream: io.StringIO, make_server: Callable[
         assert socket.receive_json()["code"] == "internal"
     text = stream.getvalue()
     assert len(text.splitlines()) >= 9
-    assert "RuntimeError" in text, "what went wrong is told"
+    assert "RuntimeError" in text, "the failure is reported"
     assert session_name(session) in text
     hidden = (secret, wrong, digest, "LS-TOKEN-5e1f", "ACCESS-", "SIGNED-", "CRED-", "PASS-", "QUERY-")
     assert [word for word in hidden if word in text] == []

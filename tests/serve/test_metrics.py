@@ -1,4 +1,4 @@
-"""What the server measures, on a fake model, as Prometheus would read it."""
+"""The metrics of the server, on a fake model, as Prometheus would read them."""
 
 import re
 import threading
@@ -28,12 +28,12 @@ CLICKS = "/v1/sessions/{session_id}/clicks"
 
 @dataclass
 class Numbers:
-    """What a sink has, as it would be read."""
+    """The values of a sink, as Prometheus would read them."""
 
     sink: PrometheusSink
 
     def of(self, name: str, **labels: str) -> float:
-        """Sum over all series of this name that have these labels."""
+        """Return the sum over all series of this name with these labels."""
         total = 0.0
         for line in self.sink.text().decode().splitlines():
             found = re.fullmatch(r"(\w+)(?:\{(.*)\})? (\S+)", line)
@@ -251,7 +251,7 @@ def test_forwards_on_a_gpu_are_measured_after_they_end(numbers: Numbers, monkeyp
     request = requests()[0][1]
     for _ in range(3):
         measured([request])
-    assert numbers.of("maskwright_forward_ms_count") == 0, "nobody waits for them"
+    assert numbers.of("maskwright_forward_ms_count") == 0, "no request waits for them"
     ended.append(True)
     measured([request])
     assert numbers.of("maskwright_forward_ms_count", half="whole") == 4

@@ -1,4 +1,4 @@
-"""On Ray: clicks are found on the endpoint that Prometheus asks, and their ids in the logs of the replicas."""
+"""On Ray, clicks appear on the endpoint for Prometheus, and their ids in the logs of the replicas."""
 
 import json
 import re
@@ -35,7 +35,7 @@ def serving_ray(ray_cluster: None) -> Iterator[None]:
 
 
 def exported(without: frozenset[str] = frozenset()) -> str:
-    """What Ray's agent on this node tells Prometheus, but for what processes of these ids told it."""
+    """Return what Ray's agent on this node exports, without the values of processes with these ids."""
     import ray
 
     (node,) = ray.nodes()

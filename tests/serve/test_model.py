@@ -1,4 +1,4 @@
-"""The model side: where checkpoints come from, what it is told, and the app on a real (untrained) network."""
+"""The model side: where checkpoints come from, its options, and the app on a real (untrained) network."""
 
 import os
 import subprocess
@@ -94,7 +94,7 @@ def test_checkpoints_by_folder(small_checkpoint: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def registry(tmp_path: Path, small_checkpoint: Path) -> str:
-    """A registry that nothing in this process or its environment leads to."""
+    """A registry that is not configured in this process or its environment."""
     import mlflow
 
     uri = f"sqlite:///{tmp_path}/mlflow.db"
@@ -112,7 +112,7 @@ def test_checkpoints_by_registry(registry: str, small_checkpoint: Path) -> None:
     folder = resolve("models:/clicks@champion", registry)
     files = {path.name: path.read_bytes() for path in small_checkpoint.iterdir()}
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
-    for wrong in ("models:/clicks@nobody", "models:/clicks/9", "models:/other@champion", "models:/clicks"):
+    for wrong in ("models:/clicks@missing", "models:/clicks/9", "models:/other@champion", "models:/clicks"):
         with pytest.raises(InputError, match=f"no model '{wrong}'"):
             resolve(wrong, registry)
 
@@ -201,7 +201,7 @@ def test_a_model_on_a_running_ray_reserves_what_the_options_say(
 
 
 def reserved(options: dict[str, Any]) -> dict[str, Any]:
-    """What the one model, of a network without halves, asks Ray for."""
+    """Return the resources that the only model, a network without halves, requests from Ray."""
     with mock.patch.object(app, "is_split", return_value=False):
         (owner,) = build_app({"checkpoint": "a"} | options)._bound_deployment.init_args[1].values()
     return owner._bound_deployment.ray_actor_options or {}
@@ -210,7 +210,7 @@ def reserved(options: dict[str, Any]) -> dict[str, Any]:
 def faked_ray(
     monkeypatch: pytest.MonkeyPatch, address: str | None, applications: dict[str, object], *, ran_before: bool
 ) -> list[tuple[object, ...]]:
-    """A Ray that serves these applications; returns what is asked of it, as it is asked."""
+    """Simulate a Ray that serves these applications; return the list of the calls to it."""
     calls: list[tuple[object, ...]] = []
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     if address:

@@ -1,4 +1,4 @@
-"""MLflow is for the start: it finds the model. No click waits for it, and none is told to it."""
+"""MLflow is used only at the start, to find the model. No click waits for it or is sent to it."""
 
 import subprocess
 import sys
@@ -37,7 +37,7 @@ print("loaded:", sorted(loaded()))
 
 @pytest.mark.networks
 def test_code_that_answers_requests_does_not_import_mlflow() -> None:
-    """Neither routes nor what makes masks import what finds models: only those who start a server do."""
+    """Only code that starts a server imports the module that finds models; routes and engines do not."""
     code = (
         "import sys, serve.http.app, serve.engine.local_model, serve.engine.batching, serve.http.observe\n"
         "source = 'serve.loading.model_source'\n"

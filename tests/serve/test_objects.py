@@ -125,7 +125,7 @@ def test_settings_recompute_the_mask_of_the_same_clicks(server: Server) -> None:
     refused(post(server, f"{session}/settings", refinement="../x.json"), 422, "bad_request")
     refused(post(server, f"{session}/settings", mask_threshold=1), 422, "bad_request")
     assert server.client.get(f"/v1/sessions/{session}").json()["sequence"] == 3
-    assert server.predictor.num_forwards == num, "another threshold alone makes nothing anew"
+    assert server.predictor.num_forwards == num, "another threshold alone needs no forward"
 
 
 def test_a_preview_changes_nothing_and_makes_the_click_free(server: Server) -> None:

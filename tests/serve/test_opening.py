@@ -1,4 +1,4 @@
-"""What needs no click is done once for an image, when a session opens; a failure of that is no failure of opening."""
+"""Click-independent work is done once per image, when a session opens, and its failure does not fail the opening."""
 
 import base64
 import logging
@@ -61,7 +61,7 @@ CLICKS = (Click(y=20, x=30), Click(y=9, x=9, positive=False), Click(y=30, x=44))
 
 
 class Counted:
-    """A predictor of a toy network that counts what it is asked."""
+    """A predictor of a toy network that counts its requests."""
 
     def __init__(self, name: str, slow_s: float = 0.0) -> None:
         self.predictor, self.asked = Predictor(TOYS[name]()), Counter[str]()
@@ -157,7 +157,7 @@ def test_sessions_with_different_exemplars_share_nothing() -> None:
 @pytest.mark.parametrize("alone", [True, False])
 @pytest.mark.parametrize("name", ["mobile_sam", "icmformer"])
 def test_sessions_on_an_image_in_preparation_wait_and_reuse_the_result(name: str, alone: bool) -> None:
-    """`alone` False: as in a replica, where sessions are together in the network."""
+    """`alone` False: as in a replica, where several sessions use the network concurrently."""
     counted = Counted(name, slow_s=0.2)
     counted.predictor.answer = Batched(counted.predictor.answer)
     masks, plain = LocalModel(Engine(counted.predictor, alone=alone), Options()), Counted(name).masks()
@@ -201,7 +201,7 @@ def test_over_http_the_first_click_does_not_pay_for_opening(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["mobile_sam", "sam2"])
 def test_cvat_and_label_studio_have_each_image_prepared_once(name: str) -> None:
-    """They send the image with each call; objects in it differ by their first click."""
+    """They send the image with each call, and objects in it differ in their first click."""
     counted, plain = Counted(name), Counted(name).masks()
     fleet = Fleet({"only": counted.masks()})
     for face in ("cvat", "label-studio"):

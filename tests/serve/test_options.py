@@ -1,4 +1,4 @@
-"""The command line of the server: what cannot be served is told in one line, before anything starts."""
+"""The command line of the server: invalid options are reported in one line before anything starts."""
 
 import os
 import re

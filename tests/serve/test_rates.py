@@ -1,4 +1,4 @@
-"""Rates: buckets on a clock that moves when told to, and what a client is told."""
+"""Rates: buckets on a clock that a test sets, and the answers to clients."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""What a server reads from files and the environment stays with the process that uses it."""
+"""Secrets from files and the environment stay in the process that uses them."""
 
 import os
 from pathlib import Path
@@ -17,7 +17,7 @@ HIDDEN = {"LABEL_STUDIO_API_KEY": "LS-KEY-5e1f", "MASKWRIGHT_REDIS_PASSWORD": "R
 
 @pytest.fixture
 def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, str], str, str]:
-    """Arguments of a deployment, and the secret and the digest of its token."""
+    """Return the arguments of a deployment, and the secret and the digest of its token."""
     for name, value in HIDDEN.items():
         monkeypatch.setenv(name, value)
     secret, line = new_token("anna", "annotator")

@@ -1,4 +1,4 @@
-"""Sessions as values: replay, eviction, expiry, idempotency, many at once."""
+"""Sessions as values: replay, eviction, expiry, idempotency, concurrency."""
 
 import base64
 import threading

@@ -1,4 +1,4 @@
-"""Rates of several ingresses in one Redis: counted together, by each alone while it is gone, and together again."""
+"""Rates of several ingresses in one Redis: counted together, or separately while it does not answer."""
 
 import asyncio
 import logging

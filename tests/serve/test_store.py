@@ -1,4 +1,4 @@
-"""What is kept of sessions, in memory, a file and Redis: the same answers, and of two changes at once one is made."""
+"""The stores of sessions in memory, a file and Redis: equal results, and one of two simultaneous changes is made."""
 
 import json
 import threading
@@ -35,7 +35,7 @@ Opened = Callable[[], ValueStore]
 
 @pytest.fixture(params=["memory", "sqlite", "redis"])
 def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Opened:
-    """Opens the same store again and again, as the processes of a server do (in memory there is one)."""
+    """Opens the same store several times, as the processes of a server do (in memory there is only one)."""
     if request.param == "memory":
         store = SqliteStore(num_ended=NUM_ENDED)
         return lambda: store
@@ -146,7 +146,7 @@ def test_use_extends_a_session_and_a_slower_clock_does_not_shorten_it(opened: Op
     store.add(VALUE, b"image")
     store.touch("a", 50.0)
     store.touch("a", 40.0)
-    store.touch("nobody", 99.0)
+    store.touch("unknown", 99.0)
     store.expire(45.0)
     found = store.get("a")
     assert found is not None
@@ -203,7 +203,7 @@ def everything(store: ValueStore) -> list[object]:
 def test_redis_and_sqlite_answer_the_same(redis_url: str) -> None:
     one = RedisStore(redis_url, num_ended=2)
 
-    @settings(deadline=None)  # a server of its own answers, and the machine may be busy
+    @settings(deadline=None)  # a separate server answers, and the machine may be busy
     @given(st.lists(OPERATIONS, max_size=12))
     def same(operations: list[tuple]) -> None:
         one._redis.flushall()

@@ -1,4 +1,4 @@
-"""What no click changes stays with the heavy half, and sessions hold tickets for it."""
+"""Click-independent features stay with the heavy half, and sessions hold tickets for them."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def network() -> Any:
 
 
 class Two:
-    """A process with sessions and one with the heavy half, in this process; what travels is written down."""
+    """A process with sessions and one with the heavy half, simulated in this one; their messages are recorded."""
 
     def __init__(self, network: Any, max_bytes: int = 1 << 24) -> None:
         own = Predictor(network)

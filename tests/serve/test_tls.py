@@ -1,4 +1,4 @@
-"""TLS: what is wrong with files is said before anything starts, and clients find the server over https and wss."""
+"""TLS: unusable files are reported before anything starts, and clients reach the server over https and wss."""
 
 import logging
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Tensors come out of serve/on_ray/travel.py as they went in, and no heavier than they are."""
+"""Tensors pass through serve/on_ray/travel.py unchanged, and without data that does not belong to them."""
 
 import pickle
 from typing import Any

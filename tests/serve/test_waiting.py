@@ -1,4 +1,4 @@
-"""More than the model can do at once: refused on the spot, ended when late, and not begun for those who have left."""
+"""More requests than the model can handle: refused at once, ended when late, and skipped if the client has left."""
 
 import asyncio
 import threading
@@ -23,7 +23,7 @@ READY = "/v1/health/ready"
 
 @contextmanager
 def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Event, list[Session]]]:
-    """A network in which clicks stay until the event is set; the list has those that went in."""
+    """A network in which clicks wait until the event is set; the list contains those that entered it."""
     go, entered = threading.Event(), []
     click = Session.add
 
@@ -41,7 +41,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Event, lis
 
 @pytest.fixture
 def prepared() -> Callable[..., Any]:
-    """A warm server with so many sessions."""
+    """Return a warmed-up server with so many sessions."""
 
     def make(num: int, **settings: Any) -> tuple[Server, list[str]]:
         server = Server(Options(**settings))
@@ -195,12 +195,12 @@ def test_a_cancelled_call_of_a_replica_ends_its_work() -> None:
 
 
 def test_a_claim_calls_back_when_it_ends() -> None:
-    claim, told = Claim(), threading.Event()
-    claim.on_leave(told.set)
+    claim, called = Claim(), threading.Event()
+    claim.on_leave(called.set)
     assert claim.wanted
-    assert not told.is_set()
+    assert not called.is_set()
     claim.leave()
-    assert told.wait(5)
+    assert called.wait(5)
     late = threading.Event()
     claim.on_leave(late.set)
     assert late.is_set()
