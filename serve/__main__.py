@@ -1,4 +1,4 @@
-"""`python -m serve [--checkpoint DIR]`: the server on this machine, on Ray Serve or (--plain) on uvicorn alone."""
+"""`python -m serve [--checkpoint DIR]`: run the server on this machine, on Ray Serve or (--plain) on uvicorn alone."""
 
 import signal
 import sys
@@ -21,13 +21,13 @@ from serve.start.command import Serve, check, default_sessions
 
 
 def say(line: str) -> None:
-    """Tell the person at the terminal."""
+    """Print a line to the terminal at once."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
 
 def run(command: Serve) -> None:
-    """Serve until Ctrl-C; raises InputError before anything is started."""
+    """Serve until Ctrl-C; raises InputError for invalid options, before anything starts."""
     check(command)
     with tempfile.TemporaryDirectory(prefix="maskwright-", ignore_cleanup_errors=True) as home:
         _run(command, Path(home))
@@ -48,7 +48,7 @@ def _run(command: Serve, home: Path) -> None:
         refinement = absolute(refinement)
     for place in places.values():
         if command.backend == "onnx":
-            onnx_files(place)  # once, before all replicas want them
+            onnx_files(place)  # once, before every replica tries to make them
         named(refinement or describe(place).get("info", {}).get("refinement"))
     options = replace(
         command.options(),
@@ -89,27 +89,27 @@ def _run(command: Serve, home: Path) -> None:
 
 
 def absolute(path: str | None) -> str | None:
-    """The same file for processes that run in other folders."""
+    """Return an absolute path, for processes that run in other folders."""
     return str(Path(path).resolve()) if path else None
 
 
 def until_stopped(ready: str) -> None:
-    """Say that requests are answered, and wait for Ctrl-C or SIGTERM."""
+    """Print `ready`, and wait for Ctrl-C or SIGTERM."""
     stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):  # after Ray, which installs its own
+    for number in (signal.SIGINT, signal.SIGTERM):  # after Ray, which installs handlers too
         signal.signal(number, lambda *_: stopped.set())
     say(ready)
     stopped.wait()
 
 
 def main() -> None:
-    """Entry point: what the user got wrong is one line and exit status 2."""
+    """Run the command; a user's mistake becomes one line on stderr and exit status 2."""
     try:
         run(parse(Serve, sys.argv[1:], prog="python -m serve"))
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)
-    except KeyboardInterrupt:  # before it was ready, or a second one while it ends
+    except KeyboardInterrupt:  # before the server is ready, or a second one while it stops
         sys.exit(130)
 
 

@@ -1,4 +1,4 @@
-"""`python -m serve.access NAME ROLE` makes a token: the secret for its owner, and the line for the server's file."""
+"""`python -m serve.access NAME ROLE`: make a token, as a secret for its owner and a line for the server's file."""
 
 import sys
 
@@ -7,7 +7,7 @@ from serve.core.tokens import ROLES, new_token
 
 
 def main() -> None:
-    """Entry point: print a new token; the line alone goes to stdout, so that `>> FILE` is all that it takes."""
+    """Print a new token. Only the line for the file goes to stdout, so that `>> FILE` appends it."""
     if len(sys.argv) != 3:
         sys.stderr.write(f"usage: python -m serve.access NAME ROLE   (roles: {', '.join(ROLES)})\n")
         sys.exit(2)
@@ -16,7 +16,7 @@ def main() -> None:
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)
-    sys.stderr.write(f"secret, for its owner, shown this once: {secret}\n")
+    sys.stderr.write(f"secret for its owner, shown only this once: {secret}\n")
     sys.stdout.write(f"{line}\n")
 
 

@@ -1,4 +1,4 @@
-"""The name by which `serve run` and `serve deploy` find the application: serve.deployments:build_app."""
+"""The import path of the application for `serve run` and `serve deploy`: serve.deployments:build_app."""
 
 from serve.on_ray.app import build_app
 

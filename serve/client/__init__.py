@@ -1,4 +1,4 @@
-"""A client for the server: sessions whose clicks are repeated safely where no answer came. No torch, no Ray.
+"""A client for the server, which repeats clicks safely when no answer came. No torch, no Ray.
 
 from serve.client import Client
 

@@ -1,6 +1,7 @@
-"""The client's end of a live session: clicks over one WebSocket, masks as run lengths. No torch, no Ray.
+"""The client of a live session: clicks over one WebSocket, masks as run lengths. No torch, no Ray.
 
-Run lengths are smaller than the bits of what changed, and cost the server less; bits are for those who cannot decode.
+Run lengths are smaller than the bits of the changed box, and cheaper for the server; the bits are for clients that
+cannot decode run lengths.
 """
 
 import json
@@ -15,12 +16,12 @@ from websockets.sync.client import connect
 from models import rle
 
 GONE = {4404: "session_unknown", 4410: "session_expired", 1013: "at_capacity"}
-MAX_IN_FLIGHT = 32  # less than the server lets wait, so that neither side waits for the other to read
+MAX_IN_FLIGHT = 32  # fewer than the server's queue, so that the two sides cannot wait for each other
 MAX_ANSWER_BYTES = 64 << 20
 
 
 class ServerError(Exception):
-    """A refusal of the server, or no answer after all tries; `code` is one of docs/HTTP.md, or "no_answer"."""
+    """The server refused a request or did not answer. `code` is a code of docs/HTTP.md, or "no_answer"."""
 
     def __init__(self, code: str, detail: str, status: int = 0) -> None:
         super().__init__(f"{code}: {detail}")
@@ -28,7 +29,7 @@ class ServerError(Exception):
 
 
 class Counted(Protocol):
-    """The session as its other ways know it; both count its changes here."""
+    """The state that a RemoteSession shares with its LiveSession, such as the count of changes."""
 
     id: str
     hw: tuple[int, int]
@@ -36,7 +37,7 @@ class Counted(Protocol):
 
 
 class LiveSession:
-    """One socket of one session. Changes carry their numbers: after a lost connection, open another and go on."""
+    """One WebSocket of a session. Changes carry numbers: after a lost connection, open another one and continue."""
 
     def __init__(
         self, address: str, session: Counted, token: str | None = None, tls: ssl.SSLContext | None = None
@@ -58,11 +59,11 @@ class LiveSession:
         self._session = session
         self._encoded: rle.Rle | None = None
         self.last: dict[str, Any] = {}
-        """The newest answer, as docs/HTTP.md describes it, without the mask."""
+        """The newest answer, as described in docs/HTTP.md, without the mask."""
 
     @property
     def mask(self) -> np.ndarray:
-        """The newest mask that this socket brought, bool (h, w), a new array each time; empty before the first."""
+        """The newest mask that was received, bool (h, w), as a new array each time; empty before the first."""
         return np.zeros(self._session.hw, bool) if self._encoded is None else rle.decode(self._encoded)
 
     def __enter__(self) -> "LiveSession":
@@ -72,34 +73,34 @@ class LiveSession:
         self.close()
 
     def close(self) -> None:
-        """Leave; the session goes on."""
+        """Close the connection; the session stays open."""
         self._socket.close()
 
     def click(self, x: float, y: float, positive: bool = True) -> np.ndarray:
-        """Click; returns the mask, bool (h, w), which is the caller's."""
+        """Make a click at pixel (x, y); return the mask as a new bool array (h, w)."""
         return self._change([{"kind": "click", "x": x, "y": y, "positive": positive}])
 
     def clicks(self, clicks: Iterable[tuple[float, float, bool]]) -> np.ndarray:
-        """Make many clicks (x, y, positive) without waiting for each; returns the mask after the last."""
+        """Make many clicks (x, y, positive) without waiting for each answer; return the mask after the last one."""
         rows = [{"kind": "click", "x": x, "y": y, "positive": positive} for x, y, positive in clicks]
         for start in range(0, len(rows), MAX_IN_FLIGHT):
             self._change(rows[start : start + MAX_IN_FLIGHT])
         return self.mask
 
     def undo(self) -> np.ndarray:
-        """Take the last click back; returns the mask."""
+        """Undo the last click; return the mask."""
         return self._change([{"kind": "undo"}])
 
     def redo(self) -> np.ndarray:
-        """Make the click again that was last taken back; returns the mask."""
+        """Make the click again that was undone last; return the mask."""
         return self._change([{"kind": "redo"}])
 
     def clear(self) -> np.ndarray:
-        """Take all clicks back; returns the mask."""
+        """Undo all clicks; return the mask."""
         return self._change([{"kind": "clear"}])
 
     def _change(self, rows: list[dict[str, Any]]) -> np.ndarray:
-        """Send changes, and read until each is answered and the mask is that of the last one made."""
+        """Send changes, and read until all are answered and the mask of the last accepted one has arrived."""
         refusal: ServerError | None = None
         try:
             for number, row in enumerate(rows, start=self._session.sequence + 1):
@@ -111,7 +112,7 @@ class LiveSession:
                     waiting -= 1
                     refusal = refusal or ServerError(answer["code"], answer["detail"], answer["status"])
                     continue
-                # The mask of a change that was answered before, because what superseded it has failed.
+                # A change may be answered twice: superseded first, and with its mask after the next one was refused.
                 waiting -= answer["sequence"] > self._session.sequence
                 self._session.sequence, self.last = answer["sequence"], answer
                 owed = bool(answer.get("superseded"))
@@ -119,7 +120,9 @@ class LiveSession:
                     self._encoded = answer.pop("mask")
         except ConnectionClosed as closed:
             code = GONE.get(closed.rcvd.code, "no_answer") if closed.rcvd else "no_answer"
-            raise refusal or ServerError(code, "the connection is closed; open another, or the session again") from None
+            raise refusal or ServerError(
+                code, "the connection was closed; open another one, or a new session if this one ended"
+            ) from None
         if refusal is not None:
             raise refusal
         return self.mask
@@ -131,4 +134,4 @@ def _refused(error: InvalidStatus) -> ServerError:
         problem = json.loads(error.response.body or b"")
         return ServerError(problem["code"], problem["detail"], status)
     except (ValueError, KeyError, TypeError):
-        return ServerError("no_answer", f"the server refuses the WebSocket with status {status}", status)
+        return ServerError("no_answer", f"the server refused the WebSocket with status {status}", status)

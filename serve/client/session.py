@@ -1,4 +1,4 @@
-"""A server, and a session of it, over plain HTTP."""
+"""The client of a server and of its sessions over plain HTTP."""
 
 import ssl
 import time
@@ -18,9 +18,10 @@ TYPES = {b"\x89PNG": "image/png", b"RIFF": "image/webp"}
 
 @dataclass(eq=False)
 class Client:
-    """One server; `token` is the secret where it asks for one, `ca` a file (PEM) of those who may sign its certificate.
+    """One server. `token` is the secret, if it requires one; `ca` a PEM file of certificate authorities to trust.
 
-    `tries` per request: what has no answer, or 429 or 503, is sent again after `pause_s`, doubled each time.
+    A request without an answer, or with status 429, 500, 502, 503 or 504, is sent again after `pause_s` seconds, which
+    double each time, until it was sent `tries` times.
     """
 
     address: str
@@ -30,7 +31,7 @@ class Client:
     token: str | None = field(default=None, repr=False)
     ca: str | Path | None = None
     num_retries: int = field(default=0, init=False)
-    """Requests that were sent again so far."""
+    """Number of requests that were sent again so far."""
 
     def __post_init__(self) -> None:
         headers = None if self.token is None else {"Authorization": f"Bearer {self.token}"}
@@ -58,9 +59,10 @@ class Client:
         refinement: str | None = None,
         mask_threshold: float | None = None,
     ) -> "RemoteSession":
-        """Open a session on an image file (a path, or its bytes), and on a mask to correct (bool, h, w).
+        """Open a session on an image file (a path, or its bytes), optionally with a mask to correct, bool (h, w).
 
-        The others are chosen for this session: None takes what the server has. GET /v1/models tells what there is.
+        `model`, `refinement` and `mask_threshold` hold for this session; None takes the server's default. GET
+        /v1/models lists the models and their refinements.
         """
         data = image if isinstance(image, bytes) else Path(image).read_bytes()
         every = {"model": model, "refinement": refinement, "mask_threshold": mask_threshold}
@@ -76,7 +78,7 @@ class Client:
         return RemoteSession(self, opened["session_id"], (opened["height"], opened["width"]))
 
     def request(self, method: str, path: str, **options: Any) -> Any:
-        """Send a request until it is answered; raises ServerError for a refusal, or after all tries."""
+        """Send a request until it is answered; raises ServerError for a refusal, and after all tries."""
         error = ServerError("no_answer", f"{self.address} does not answer")
         for attempt in range(self.tries):
             if attempt:
@@ -90,7 +92,7 @@ class Client:
             if answer.status_code < 400:
                 return answer.json() if answer.content else None
             error = _refusal(answer)
-            # 429: too fast. 500 and 502 to 504: the process that answered may have ended in the middle.
+            # 429: too fast. 500 and 502 to 504: a process may have ended while it answered.
             if answer.status_code not in (429, 500, 502, 503, 504) or error.code == "model_nan":
                 break
         raise error
@@ -98,14 +100,14 @@ class Client:
 
 @dataclass(eq=False)
 class RemoteSession:
-    """One object in one image. Every change carries its number, so that a repetition changes nothing."""
+    """A session: one image and the clicks on an object. Changes carry numbers, so that a repetition changes nothing."""
 
     client: Client
     id: str
     hw: tuple[int, int]
     sequence: int = 0
     last: dict[str, Any] = field(default_factory=dict)
-    """The newest answer, as docs/HTTP.md describes it."""
+    """The newest answer, as described in docs/HTTP.md."""
 
     def __enter__(self) -> "RemoteSession":
         return self
@@ -114,28 +116,28 @@ class RemoteSession:
         self.close()
 
     def click(self, x: float, y: float, positive: bool = True) -> np.ndarray:
-        """Click; returns the mask, bool (h, w)."""
+        """Make a click at pixel (x, y); return the mask, bool (h, w)."""
         return self._change("clicks", x=x, y=y, positive=positive)
 
     def undo(self) -> np.ndarray:
-        """Take the last click back; returns the mask."""
+        """Undo the last click; return the mask."""
         return self._change("undo")
 
     def redo(self) -> np.ndarray:
-        """Make the click again that was last taken back; returns the mask."""
+        """Make the click again that was undone last; return the mask."""
         return self._change("redo")
 
     def clear(self) -> np.ndarray:
-        """Take all clicks back; returns the mask, which is the one to start from where there is one."""
+        """Undo all clicks; return the mask: the initial mask if there is one, else an empty one."""
         return self._change("clear")
 
     def live(self) -> LiveSession:
-        """Go on over a WebSocket: no request for each click. One or the other at a time."""
+        """Continue over a WebSocket, without a request for each click. Use only one of the two at a time."""
         self.sequence = self.client.request("GET", f"/v1/sessions/{self.id}")["sequence"]
         return LiveSession(self.client.address, self, self.client.token, self.client._tls)
 
     def close(self) -> None:
-        """Let the server forget the session."""
+        """Delete the session on the server."""
         self.client.request("DELETE", f"/v1/sessions/{self.id}")
 
     def _change(self, kind: str, **body: Any) -> np.ndarray:
@@ -146,11 +148,11 @@ class RemoteSession:
 
 
 def trusting(ca: str | Path) -> ssl.SSLContext:
-    """TLS with a server whose certificate is in this file (PEM), or signed by one that is; raises InputError."""
+    """Return a TLS context that trusts the certificates of a PEM file and those that they sign; raises InputError."""
     try:
         return ssl.create_default_context(cafile=str(ca))
-    except OSError as error:  # ssl's are among them
-        raise InputError(f"ca {ca} holds no certificates: {error}; expected a file in PEM") from None
+    except OSError as error:  # ssl.SSLError is one
+        raise InputError(f"ca {ca} contains no certificates: {error}; expected a file in PEM") from None
 
 
 def _type(data: bytes) -> str:

@@ -1,4 +1,4 @@
-"""A mask that was made: as it travels, with what is said of it."""
+"""A computed mask, run-length encoded as it is sent, with what an answer states about it."""
 
 from dataclasses import dataclass
 
@@ -11,9 +11,9 @@ from models.rle import Rle
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Made:
-    """A mask as it travels, what is said of it, and the model that made it.
+    """An encoded mask, its area and box, and the model that made it.
 
-    `honoured`: whether the mask at the last click has the click's sign; None without clicks.
+    `honoured`: whether the mask at the last click agrees with the click's sign; None without clicks.
     """
 
     encoded: Rle
@@ -24,12 +24,12 @@ class Made:
 
     @property
     def mask(self) -> np.ndarray:
-        """The mask itself, bool (h, w); decoded again each time."""
+        """The mask, bool (h, w), decoded on each access."""
         return rle.decode(self.encoded)
 
     @staticmethod
     def of(runs: np.ndarray, hw: tuple[int, int], clicks: tuple[Click, ...], model_version: str) -> "Made":
-        """Describe a mask (h, w) made by `clicks`, given by its run lengths."""
+        """Describe the mask of size `hw` that `clicks` made, given as run lengths."""
         honoured = None
         if clicks:
             last = clicks[-1]
@@ -45,13 +45,13 @@ class Made:
 
 
 def area_and_box(encoded: Rle) -> tuple[int, list[int]]:
-    """Area and box of a mask, without making the mask."""
+    """Return the area and the box [x, y, width, height] of an encoded mask, without decoding its pixels."""
     height, width = encoded["size"]
     return rle.area_and_box(rle.decode_runs(encoded, (height, width)), height)
 
 
 def bbox_xywh(mask: np.ndarray) -> list[int]:
-    """Smallest box around a bool mask as [x, y, width, height]; zeros for an empty mask."""
+    """Return the smallest box around a bool mask as [x, y, width, height]; zeros for an empty mask."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if len(rows) == 0:
         return [0, 0, 0, 0]
@@ -59,9 +59,9 @@ def bbox_xywh(mask: np.ndarray) -> list[int]:
 
 
 def patch_between(before: np.ndarray | None, mask: np.ndarray) -> tuple[list[int], bytes]:
-    """The box (x, y, width, height) of the pixels that changed, and the bits of `mask` in it, row after row.
+    """Return the box [x, y, width, height] of the pixels that changed, and the bits of `mask` in it, row by row.
 
-    Masks are bool (h, w); without one before, an empty one counts. What a page needs to paint, and no more.
+    Masks are bool (h, w); `before` None means an empty mask. This is the least that a page needs for painting.
     """
     box = bbox_xywh(mask if before is None else mask ^ before)
     x, y, width, height = box

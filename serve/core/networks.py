@@ -1,4 +1,4 @@
-"""Addresses and networks, as the options name them and as connections and headers show them."""
+"""Parse IP addresses and networks from options, connections and headers."""
 
 import ipaddress
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def parse_networks(texts: Iterable[str], setting: str) -> list[IPNetwork]:
-    """Read networks such as 10.0.0.0/8, or single addresses; raises InputError that names the setting."""
+    """Parse networks such as 10.0.0.0/8, or single addresses; raises InputError that names the setting."""
     try:
         return [ipaddress.ip_network(text) for text in texts]
     except ValueError as error:
@@ -18,7 +18,7 @@ def parse_networks(texts: Iterable[str], setting: str) -> list[IPNetwork]:
 
 
 def parse_address(text: str) -> IPAddress | None:
-    """Read an address, IPv4 also where it is wrapped in IPv6; None if it is not one."""
+    """Parse an address; an IPv4 address mapped into IPv6 becomes IPv4. Returns None for any other text."""
     try:
         address = ipaddress.ip_address(text.split("%")[0])
     except ValueError:
@@ -28,6 +28,6 @@ def parse_address(text: str) -> IPAddress | None:
 
 
 def is_within(text: str, networks: Iterable[IPNetwork]) -> bool:
-    """Whether this is an address in one of the networks."""
+    """Return whether `text` is an address in one of the networks."""
     address = parse_address(text)
     return address is not None and any(address in network for network in networks)

@@ -1,7 +1,7 @@
-"""What is said about a server: one record for the command line, serve/config.yaml and the app.
+"""The options of a server: one record for the command line, serve/config.yaml and the app.
 
-Only what was said is here. What is read from files and from the environment (tokens, passwords, the number of CPUs) is
-read where it is used, and is in no option, repr, log or status of Ray Serve.
+The record holds only what the user gave. Values from files and from the environment (tokens, passwords, the number of
+CPUs) are read where they are used, so that they appear in no option, repr, log or status of Ray Serve.
 """
 
 import os
@@ -24,15 +24,15 @@ from serve.core.sources import ONLY, Source, read_sources
 
 MIB = 1 << 20
 MAX_CLICKS = 200
-"""Of one request, whatever is said: a list this long is checked in no time."""
+"""Upper limit of clicks in one request, whatever the option says; a list of this length is checked quickly."""
 LogFormat = Literal["off", "text", "json"]
 ROOT_PATH = re.compile(r"(/(?!\.\.?(?:/|$))[A-Za-z0-9._~-]+)+")
 ROUTES = ("v1", "web", "ls", "api", "metrics", "openapi.json")
-"""What the server's own addresses begin with, so that no root path may."""
+"""First segments of the server's own paths; a root path may not begin with one of them."""
 
 
 def _words(given: Any) -> Any:
-    """Several values, each of which may be a text of several with commas between."""
+    """Split comma-separated texts, alone or in a list, into a tuple of values."""
     if isinstance(given, str):
         return tuple(word.strip() for word in given.split(",") if word.strip())
     if not _are_texts(given):
@@ -50,17 +50,17 @@ def _are_texts(given: Any, *kinds: type) -> bool:
 
 def _origins(given: tuple[str, ...]) -> tuple[str, ...]:
     for origin in given:
-        # null is what pages without an address of theirs send: files, and frames in a sandbox.
+        # Pages without an origin (local files, sandboxed frames) send "null".
         if origin != "null" and not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*://[^/\s]+/?", origin):
-            raise InputError(f"the origin {origin!r} has no scheme and host: expected one such as https://name:port")
+            raise InputError(f"the origin {origin!r} lacks a scheme or a host: expected one such as https://name:port")
     return given
 
 
 def _proxies(given: tuple[str, ...]) -> tuple[str, ...]:
     if "*" in given or any(network.prefixlen == 0 for network in parse_networks(given, "proxies")):
         raise InputError(
-            f"proxies is {', '.join(given)}: then every client could say who it is; "
-            "name the addresses or networks of the proxies alone, such as 10.0.3.0/24"
+            f"proxies is {', '.join(given)}, with which every client could claim any address; "
+            "name only the addresses or networks of your proxies, such as 10.0.3.0/24"
         )
     return given
 
@@ -69,8 +69,8 @@ def _root_path(given: str) -> str:
     path = given.rstrip("/")
     if path and (not ROOT_PATH.fullmatch(path) or path.split("/")[1] in ROUTES):
         raise InputError(
-            f"root_path is {given!r}: expected a path such as /maskwright, of letters, digits and . _ ~ -, "
-            f"which begins with none of {', '.join(ROUTES)}"
+            f"root_path is {given!r}: expected a path such as /maskwright, made of letters, digits and . _ ~ -, "
+            f"that does not begin with any of {', '.join(ROUTES)}"
         )
     return path
 
@@ -89,7 +89,7 @@ AtLeast0 = Annotated[int, Ge(0)]
 Positive = Annotated[FiniteFloat, Gt(0)]
 AtLeast1 = Annotated[int, Ge(1)]
 _SourceText = Annotated[
-    Source,  # on a command line a text, which may name several: they are read with the others
+    Source,  # on the command line a text that may name several models, so it is parsed with the others later
     tyro.constructors.PrimitiveConstructorSpec(
         nargs=1,
         metavar="[NAME=]FOLDER",
@@ -102,98 +102,94 @@ _SourceText = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What is said about a server; every value may come as text. Raises InputError for values that mean nothing."""
+    """Options of a server. Every value may be given as text; raises InputError for an invalid one."""
 
     checkpoint: Annotated[tuple[_SourceText, ...], tyro.conf.UseAppendAction, BeforeValidator(_sources)] = ()
-    """Checkpoint folder, s3://BUCKET/FOLDER, maskwright:NAME, or models:/name@alias in the MLflow registry; by default
-    maskwright:lite_s.
-    To serve several models, again and again as NAME=FOLDER; the first is the default one."""
+    """Checkpoint folder, s3://BUCKET/FOLDER, maskwright:NAME or MLflow's models:/name@alias; default maskwright:lite_s.
+    To serve several models, repeat the option as NAME=FOLDER; the first one is the default model."""
     refinement: Annotated[str | None, tyro.conf.arg(name="refine")] = None
-    """Name of the refinement; by default what each checkpoint recommends."""
+    """Name of the refinement; by default the one that each checkpoint recommends."""
     tracking_uri: str | None = None
     """MLflow tracking URI; by default MLFLOW_TRACKING_URI, else sqlite:///mlflow.db in this folder."""
     examples: Place | None = None
-    """Folder of images that the page offers to try."""
+    """Folder of example images that the page offers."""
     num_threads: Annotated[int, Ge(0), Le(1024)] = 0
-    """Threads of the network on a CPU; 0: one per CPU."""
+    """CPU threads of the network; 0: one per CPU."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the network runs; auto: on a GPU where there is one, on a Ray that was joined on a CPU."""
+    """Device of the network. auto: a GPU if this machine has one; the CPU on a Ray cluster that was already running."""
     model_cpus: Positive = 1.0
-    """CPUs that a model reserves of a Ray that was joined, and half as many for its corrections; of a Ray that this
-    server starts all models have their share."""
+    """CPUs that each model reserves on a Ray cluster that was already running, plus half as many for corrections.
+    If this server starts Ray, the models share all CPUs instead."""
     model_gpus: Positive = 1.0
-    """GPUs that a model reserves there with device cuda; a part (0.5) lets models share one."""
+    """GPUs that each model reserves on such a cluster with --device cuda; a fraction (0.5) lets models share a GPU."""
     precision: Precision = "fp32"
-    """bf16 is about twice as fast where the processor has instructions for it, and a little off."""
+    """bf16 is about twice as fast on processors with bf16 instructions, and slightly less exact."""
     backend: Backend = "torch"
-    """onnx: onnxruntime on the CPU, with files that are made of the checkpoint once (docs/ONNX.md)."""
+    """onnx: onnxruntime on the CPU, with files exported from the checkpoint at the first start (docs/ONNX.md)."""
     max_megapixels: Positive = 32
-    """Largest image that is accepted; the network needs 16 bytes per pixel for it."""
+    """Largest image accepted, in megapixels; the network needs 16 bytes per pixel."""
     bit_depth: Annotated[Literal[8, 10, 12, 14, 16, 0], BeforeValidator(_whole)] = 0
-    """Bits that the values of 16-bit images use: 8, 10, 12, 14 or 16 (what is beyond is white); 0: of each image the
-    fewest of these that hold its largest value."""
+    """Bits that 16-bit images use; larger values become white. 0: for each image, the fewest that hold its values."""
     sessions: Place | None = field(default=None, repr=False)
-    """File that keeps sessions, so that they survive a restart; default maskwright-UID/sessions-PORT.db in the folder
-    for temporary files, for its owner alone. Or redis://HOST:PORT/DB, rediss:// or unix:// of a Redis, for servers on
-    several machines; its password is taken from MASKWRIGHT_REDIS_PASSWORD."""
+    """File that keeps sessions across restarts; by default maskwright-UID/sessions-PORT.db in the temporary folder.
+    For servers on several machines, redis://HOST:PORT/DB, rediss:// or unix://; password: MASKWRIGHT_REDIS_PASSWORD."""
     idle_minutes: Positive = 60
-    """After so long without use a session ends."""
+    """Minutes without use after which a session ends."""
     tokens: Place | None = None
-    """File of tokens, made by `python -m serve.access NAME ROLE >> FILE`; without it no token is asked for."""
+    """File of tokens, made by `python -m serve.access NAME ROLE >> FILE`; without it, the server requires no token."""
     hosts: Words = ()
-    """Names that the server goes by beside localhost and --host; * for any."""
+    """Host names that the server accepts besides localhost and --host; * accepts any."""
     origins: Annotated[Words, AfterValidator(_origins)] = ()
-    """Origins of pages elsewhere that may use the server, as https://name:port."""
+    """Origins of other sites whose pages may use the server, such as https://name:port."""
     proxies: Annotated[Words, AfterValidator(_proxies)] = ("127.0.0.0/8", "::1/128")
-    """Networks of proxies whose Forwarded and X-Forwarded-* headers are believed, such as 10.0.3.0/24; by default this
-    machine alone."""
+    """Networks of proxies whose Forwarded and X-Forwarded-* headers are trusted; by default only this machine."""
     root_path: Annotated[str, AfterValidator(_root_path)] = ""
-    """Path below which a proxy shows the server, such as /maskwright, whether or not it takes it off."""
+    """Path under which a proxy publishes the server, such as /maskwright, whether or not the proxy strips it."""
     clicks_per_second: Annotated[FiniteFloat, Ge(0)] = 50
-    """Most clicks of one client; 0: no limit."""
+    """Maximum clicks per second and client; 0: no limit."""
     opens_per_minute: Annotated[FiniteFloat, Ge(0)] = 120
-    """Most images that one client opens; 0: no limit."""
+    """Maximum images that a client opens per minute; 0: no limit."""
     cvat_clients: Words = ("127.0.0.0/8", "::1/128")
-    """Networks that CVAT may call from, such as 172.16.0.0/12; by default this machine alone."""
+    """Networks from which CVAT may call, such as 172.16.0.0/12; by default only this machine."""
     image_hosts: Words = ()
-    """HOST or HOST:PORT that Label Studio's images may be fetched from; by default none."""
+    """HOST or HOST:PORT from which Label Studio's images may be fetched; by default none."""
     image_networks: Words = ()
-    """Private networks that these hosts may be in; public addresses always may be used."""
+    """Private networks in which these hosts may be; public addresses are always allowed."""
     label_studio_url: str | None = None
-    """Address of Label Studio, for images that it keeps; its token is taken from LABEL_STUDIO_API_KEY."""
+    """Address of Label Studio, for images that it stores; its token is read from LABEL_STUDIO_API_KEY."""
     negative_labels: Words = ()
-    """Labels of Label Studio that make a click a negative one."""
+    """Labels of Label Studio that make a click negative."""
     log_format: LogFormat = "off"
-    """A line per request, as JSON or as text for people; off: what goes wrong alone."""
+    """Format of the log: one line per request, as json or as text; off: only failures."""
     max_clicks: Annotated[int, Ge(1), Le(MAX_CLICKS)] = MAX_CLICKS
-    """Most clicks on an object."""
+    """Maximum clicks on an object."""
     max_objects: AtLeast1 = 200
-    """Most finished objects of a session."""
+    """Maximum finished objects of a session."""
     max_sessions: AtLeast1 = 1000
-    """Most sessions at once."""
+    """Maximum open sessions."""
     max_waiting: AtLeast1 = 64
-    """Requests that are with the model or wait for it; one more is refused at once."""
+    """Maximum requests that the model works on or that wait for it; further ones are refused at once."""
     max_live: AtLeast1 = 200
-    """Sockets of /live; each keeps the mask it sent last, as bits."""
+    """Maximum open WebSockets; each keeps the last mask that it sent, one bit per pixel."""
     max_body_bytes: AtLeast1 = 32 * MIB
-    """Largest request that brings an image."""
+    """Largest body in bytes of a request with an image."""
     max_click_body_bytes: AtLeast1 = 64 * 1024
-    """Largest request that brings clicks."""
+    """Largest body in bytes of a request with clicks."""
     max_object_body_bytes: AtLeast1 = MIB
-    """Largest request that brings a finished object."""
+    """Largest body in bytes of a request with a finished object."""
     max_added_bytes: AtLeast0 = 8 * MIB
-    """Run lengths of a session's finished objects, beyond which none is added."""
+    """Maximum bytes of run lengths of a session's finished objects; no object is added beyond that."""
     max_stored_bytes: AtLeast0 = 2048 * MIB
-    """Encoded images and initial masks: what a session cannot be without."""
+    """Maximum bytes of stored images and initial masks, which sessions cannot do without."""
     max_cache_bytes: AtLeast0 = 2048 * MIB
-    """Decoded images and predictor states: rebuilt when needed."""
+    """Maximum bytes of cached images and predictor states, which are rebuilt when needed."""
     request_timeout_s: Positive = 100.0
-    """From the moment a request is whole to its answer."""
+    """Seconds to answer a request after all of it has arrived."""
     fetch_timeout_s: Positive = 10.0
-    """For an image of Label Studio that is fetched."""
+    """Seconds to fetch an image of Label Studio."""
 
     def __post_init__(self) -> None:
-        """Bring every value to its type."""
+        """Convert every value to its type."""
         for name, (hint, adapter) in _types(type(self)).items():
             given = getattr(self, name)
             try:
@@ -207,7 +203,7 @@ class Options:
 
     @classmethod
     def of(cls, args: Mapping[str, Any]) -> Self:
-        """Read the arguments of a builder of Ray Serve; None, "" and a 0 that cannot be meant stand for the default."""
+        """Read the arguments of a Ray Serve builder; None, "" and a 0 that would be meaningless mean the default."""
         known = {each.name for each in fields(cls)}
         unknown = sorted(set(args) - known)
         if unknown:
@@ -220,12 +216,12 @@ class Options:
 
     @staticmethod
     def flag(name: str) -> str:
-        """How an option is called where it is given."""
+        """Return the name under which the user gives an option."""
         return name
 
     @property
     def max_pixels(self) -> int:
-        """Of an image: 32 million are 96 MB as bytes, and 384 MB as the network's float32."""
+        """Maximum pixels of an image: 32 million are 96 MB as bytes, and 384 MB as the network's float32."""
         return round(self.max_megapixels * 1_000_000)
 
     @property
@@ -235,31 +231,31 @@ class Options:
 
     @property
     def place(self) -> str:
-        """Where the checkpoint of the only model is, or of the first one."""
+        """Location of the checkpoint of the first, or only, model."""
         return self.checkpoint[0].place
 
     def models(self) -> dict[str, Self]:
-        """The same for each model alone, by name; the first is the default one."""
+        """Return options for each model separately, by name; the first is the default model."""
         return {each.name: self.serving([Source(ONLY, each.place)]) for each in self.checkpoint}
 
     def moved(self, name: str, place: str) -> Self:
-        """The same with another checkpoint for the model of this name."""
+        """Return options in which the model of this name has another checkpoint."""
         return self.serving(Source(each.name, place if each.name == name else each.place) for each in self.checkpoint)
 
     def serving(self, sources: Iterable[Source]) -> Self:
-        """The same with other models."""
+        """Return options with other models."""
         return replace(self, checkpoint=tuple(sources))
 
 
 @cache
 def _types(kind: type[Options]) -> dict[str, tuple[Any, TypeAdapter[Any]]]:
-    """Type of each option, with its range, and what brings values to it."""
+    """Return the annotated type of each option and the adapter that validates it."""
     hints = get_type_hints(kind, include_extras=True)
     return {each.name: (hints[each.name], TypeAdapter(hints[each.name])) for each in fields(kind)}
 
 
 def _expected(hint: Any) -> str:
-    """In words, what a type with its range takes."""
+    """Describe in words which values a type with its range accepts."""
     rest: tuple[Any, ...] = ()
     if get_origin(hint) is Annotated:
         hint, *more = get_args(hint)

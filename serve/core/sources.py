@@ -1,4 +1,4 @@
-"""Which models a server has to serve: NAME=SOURCE, one or several. Text in, records out."""
+"""Parse the models that a server serves, one or several NAME=SOURCE, from text into records."""
 
 import re
 from collections.abc import Iterable
@@ -9,25 +9,25 @@ from models.errors import InputError
 from models.storage import refuse_key
 
 ONLY = "default"
-"""Name of the model that was given none."""
+"""Name of a model that was given without one."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
-FURTHER = re.compile(r",\s*(?=[^/,=]*=)")  # a folder's own commas are followed by no NAME=
+FURTHER = re.compile(r",\s*(?=[^/,=]*=)")  # a comma within a folder's name is not followed by NAME=
 EXPECTED = "expected NAME=FOLDER, NAME=maskwright:MODEL or NAME=models:/name@alias"
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A model by name, and its checkpoint: a folder, maskwright:MODEL or models:/name@alias."""
+    """The name of a model and its checkpoint: a folder, maskwright:MODEL or models:/name@alias."""
 
     name: str
     place: str
 
 
 def read_sources(given: str | Iterable[str | Source]) -> tuple[Source, ...]:
-    """Read the models of one or several texts such as "a=/folder,b=models:/clicks@champion"; the first is the default.
+    """Parse the models in texts such as "a=/folder,b=models:/clicks@champion"; the first is the default model.
 
-    The one without NAME= is called "default"; where nothing is given it is maskwright:lite_s. Raises InputError for a
-    bad name, and one that comes twice.
+    A model without NAME= is called "default"; if `given` is empty, that model is maskwright:lite_s. Raises InputError
+    for an invalid or repeated name.
     """
     given = [given] if isinstance(given, str) else list(given) or [DEFAULT]
     found: dict[str, Source] = {}
@@ -35,7 +35,7 @@ def read_sources(given: str | Iterable[str | Source]) -> tuple[Source, ...]:
         if source.name in found:
             which = "have no name" if source.name == ONLY else f"are named {source.name!r}"
             both = f"{found[source.name].place} and {source.place}"
-            raise InputError(f"two checkpoints {which}, {both}: {EXPECTED}")
+            raise InputError(f"two checkpoints {which} ({both}): {EXPECTED}")
         found[source.name] = source
     return tuple(found.values())
 

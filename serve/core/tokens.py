@@ -1,4 +1,4 @@
-"""Secrets: tokens with roles, of which the server holds the SHA-256 only, so that its file lets no one in."""
+"""Tokens with roles. The server stores only the SHA-256 of each secret, so its file of tokens grants no access."""
 
 import hashlib
 import hmac
@@ -21,7 +21,7 @@ NAME = re.compile(r"[\w.@-]{1,64}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
-    """Who may come in: `sha256` (hex) of a secret that only its owner has."""
+    """A person or program with access: `sha256` (hex) of a secret that only the owner has."""
 
     name: str
     role: Role
@@ -30,12 +30,12 @@ class Token:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Secrets:
-    """What the process that answers HTTP reads for itself: it is in no option, and is shown nowhere."""
+    """Secrets that the process that answers HTTP reads by itself, so that no option holds or shows them."""
 
     tokens: tuple[Token, ...] = field(default=(), repr=False)
-    """Empty: the server asks for no token."""
+    """Empty: the server requires no token."""
     label_studio: str | None = field(default=None, repr=False)
-    """Label Studio's token: sent to `Options.label_studio_url`, nowhere else."""
+    """Label Studio's token, sent only to `Options.label_studio_url`."""
 
     @classmethod
     def of(cls, options: Options) -> "Secrets":
@@ -45,7 +45,7 @@ class Secrets:
 
 
 def find(secret: str, tokens: Sequence[Token]) -> Token:
-    """The token of a secret; raises token_wrong. It takes as long whichever it is."""
+    """Return the token of a secret, in a time that does not depend on which one it is; raises token_wrong."""
     digest, found = digest_of(secret), None
     for token in tokens:
         if hmac.compare_digest(token.sha256, digest):
@@ -56,12 +56,12 @@ def find(secret: str, tokens: Sequence[Token]) -> Token:
 
 
 def digest_of(secret: str) -> str:
-    """What the server keeps of a secret."""
+    """Return the SHA-256 (hex) of a secret, which is all that the server stores."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def read_tokens(path: Path) -> tuple[Token, ...]:
-    """Read a file of lines `name role sha256hex`; empty lines and # comments count for nothing. Raises InputError."""
+    """Read a file of lines `name role sha256hex`, skipping empty lines and # comments; raises InputError."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -74,12 +74,12 @@ def read_tokens(path: Path) -> tuple[Token, ...]:
         try:
             tokens.append(_token(words))
         except ValueError as error:
-            # Never the line itself: somebody may have put a secret there.
+            # Never show the line: it may contain a secret by mistake.
             raise InputError(f"{path}, line {number}: {error}; `python -m serve.access NAME ROLE` makes one") from None
     if not tokens:
-        raise InputError(f"the file of tokens {path} holds none; `python -m serve.access NAME ROLE` makes one")
+        raise InputError(f"the file of tokens {path} is empty; `python -m serve.access NAME ROLE` makes a token")
     if len({token.name for token in tokens}) < len(tokens) or len({token.sha256 for token in tokens}) < len(tokens):
-        raise InputError(f"{path}: two tokens have the same name or secret; give each person their own")
+        raise InputError(f"{path}: two tokens have the same name or secret; make a separate token for each person")
     return tuple(tokens)
 
 
@@ -97,7 +97,7 @@ def _token(words: list[str]) -> Token:
 
 
 def new_token(name: str, role: str) -> tuple[str, str]:
-    """Make a fresh secret, and the line for the server's file; raises InputError."""
+    """Return a new secret and its line for the server's file; raises InputError for an invalid name or role."""
     secret = secrets.token_urlsafe(32)
     line = f"{name} {role} {digest_of(secret)}"
     try:

@@ -1,4 +1,4 @@
-"""A session as a value: what every mask of it depends on, and nothing else. It travels as JSON, never as pickle."""
+"""A session as a value: exactly what its masks depend on. It is stored and sent as JSON, never as pickle."""
 
 import json
 from dataclasses import dataclass, fields, replace
@@ -20,7 +20,7 @@ class Exemplar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Basis:
-    """What a mask depends on beside image and clicks. None stands for what the server or the model does by itself."""
+    """What a mask depends on besides image and clicks. None means the default of the server or the model."""
 
     model: str | None = None
     """Name of a model of this server."""
@@ -29,13 +29,13 @@ class Basis:
     initial_mask: Rle | None = None
     exemplar: Exemplar | None = None
     bit_depth: int = 16
-    """Which bits of a 16-bit image count, as the server was set when the session began (see models/decoding.py).
-    Sessions of before that was recorded took 16 for granted, and keep their masks."""
+    """Bits that the values of a 16-bit image use, as configured when the session was opened (models/decoding.py).
+    Sessions stored before this field existed used 16, and keep their masks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """A finished object. Its mask is kept, and what it was made of, so that it can be edited again."""
+    """A finished object: its mask, and the inputs that made it, so that it can be edited again."""
 
     number: int
     mask: Rle
@@ -52,21 +52,21 @@ class Change:
     kind: str
     click: Click | None = None
     number: int | None = None
-    """Of the finished object that is edited, dropped, or recalled."""
+    """Number of the finished object that is edited, dropped or recalled."""
     label: str = ""
     parts: bool = False
-    """Finish each connected component as an object."""
+    """Finish each connected component as a separate object."""
     added: Finished | None = None
-    """A finished object that was made elsewhere; its number counts for nothing."""
+    """A finished object that was made elsewhere; its number is ignored."""
     refinement: str | None = None
     mask_threshold: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionValue:
-    """One session. `history[:position]` are the clicks in force; `used_at` in seconds of the store's clock.
+    """One session. `history[:position]` are the current clicks; `used_at` is in seconds of the store's clock.
 
-    `owner`: name of the token that opened it; None where no token was asked for.
+    `owner`: name of the token that opened it; None if the server required no token.
     """
 
     id: str
@@ -85,29 +85,29 @@ class SessionValue:
 
     @property
     def clicks(self) -> tuple[Click, ...]:
-        """The clicks in force."""
+        """The current clicks, without the undone ones."""
         return self.history[: self.position]
 
     @property
     def num_redo(self) -> int:
-        """Undone clicks that redo can bring back."""
+        """Number of undone clicks that redo can restore."""
         return len(self.history) - self.position
 
     def after(self, change: Change, **changed: Any) -> "SessionValue":
-        """The value once a change is made."""
+        """Return the value after a change."""
         return replace(self, sequence=self.sequence + 1, last_change=change, **changed)
 
     def to_json(self) -> str:
-        """All but `used_at`, which the store keeps beside it."""
+        """Return JSON of everything except `used_at`, which the store keeps separately."""
         plain = _plain(self)
         del plain["used_at"]
         return json.dumps(plain)
 
     @staticmethod
     def from_json(text: str, used_at: float) -> "SessionValue":
-        """Undo `to_json`."""
+        """Read what `to_json` wrote, also by earlier versions."""
         plain = json.loads(text)
-        if "basis" not in plain:  # written by a server that knew of one object and no settings
+        if "basis" not in plain:  # written by a server that had one object per session and no settings
             plain |= {"basis": {"initial_mask": plain.pop("initial_mask")}, "objects": []}
         return SessionValue(
             **{
@@ -132,7 +132,7 @@ def check_wire_click(click: Click, hw: tuple[int, int]) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """JSON of a record of this module: clicks are rows, the rest is by field."""
+    """Convert a record of this module to JSON types: clicks become rows, other records objects by field."""
     if isinstance(value, Click):
         return [value.y, value.x, value.positive]
     if isinstance(value, tuple):

@@ -1,4 +1,4 @@
-"""What a model is asked for, and by whom it is answered: one request value, one `ask`, wherever the network is."""
+"""The interface to a model: one request value and one method `ask`, wherever the network runs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,14 +22,14 @@ Load = Callable[[], bytes]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelInfo:
-    """Which model answers."""
+    """Description and state of a model."""
 
     model_version: str
     network: str
     refinement: str
     mask_threshold: float = 0.49
     refinements: tuple[str, ...] = ()
-    """What a session may choose instead."""
+    """Names of the refinements that a session may choose."""
     takes_exemplar: bool = False
     healthy: bool = True
     ready: bool = True
@@ -37,21 +37,21 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Work:
-    """A session as those who make its masks see it."""
+    """The part of a session that its masks depend on."""
 
     session_id: str | None
-    """None: an image with clicks, of which nothing is kept."""
+    """None: a single request with an image and clicks, of which nothing is cached."""
     basis: Basis
     clicks: tuple[Click, ...] = ()
     load: Load | None = None
-    """Fetches the image file, should it be needed; None: it is not at hand here (FileNeeded)."""
+    """Fetches the image file if it is needed; None: not available in this process (FileNeeded)."""
     image: np.ndarray | None = None
-    """The image as it was just decoded; the caller holds `Engine.opening`."""
+    """The image if it was just decoded; the caller then holds `Engine.opening`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Kind(Generic[T]):
-    """What can be asked for; `made` of a session that has its clicks."""
+    """A kind of result; `made` computes it from a session that has all its clicks."""
 
     name: str
     made: "Callable[[Engine, Session, Work], T]"
@@ -74,33 +74,33 @@ def _passes(engine: "Engine", session: "Session", work: Work) -> list[tuple[str,
 
 
 OPEN = Kind("open", _open)
-"""Nothing: what needs no click is done before the first one."""
+"""No result: does the click-independent work before the first click."""
 MASK = Kind("mask", _mask)
 PROBABILITY = Kind("probability", _probability)
 """The probability map behind the mask, uint8 (h, w): 0 to 255 for 0 to 1; 0 before the first mask."""
 PASSES = Kind("passes", _passes)
-"""How the mask came about: name and mask after each pass of the refinement."""
+"""Name and mask of each pass of the refinement that led to the mask."""
 KINDS: dict[str, Kind[Any]] = {kind.name: kind for kind in (OPEN, MASK, PROBABILITY, PASSES)}
 
 
 class FileNeeded(Exception):
-    """The session is not known here, and its image file did not come with the request."""
+    """This process does not know the session, and the request came without its image file."""
 
 
 class Model(Protocol):
-    """What runs a model, here or elsewhere. Methods may take as long as a forward; they raise ModelNan and Problem.
+    """A model, in this process or elsewhere. Methods may take as long as a forward; they raise ModelNan and Problem.
 
-    They disregard `Basis.model`: serve/engine/fleet.py finds the model that it names.
+    They ignore `Basis.model`, because serve/engine/fleet.py has already chosen the model by it.
     """
 
     def info(self) -> ModelInfo:
-        """Which model answers, and whether it does."""
+        """Return the description and state of the model."""
         ...
 
     def ask(self, kind: Kind[T], work: Work) -> T:
-        """What a session has after its clicks. One call at a time for each session."""
+        """Return the result of a session after its clicks. At most one call at a time per session."""
         ...
 
     def forget(self, session_id: str) -> None:
-        """Drop what is cached of a session."""
+        """Drop the cached data of a session."""
         ...

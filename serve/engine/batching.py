@@ -1,4 +1,4 @@
-"""Requests of several sessions in one forward. Pure: threads, no Ray."""
+"""Combine requests of several sessions into one forward. Pure: threads, no Ray."""
 
 import threading
 import time
@@ -21,11 +21,12 @@ class _Waiting:
 
 
 class Batched:
-    """An Answer that many threads may call: the one that finds the network free answers for all that wait.
+    """An Answer that many threads may call: the thread that finds the network free runs the requests of all.
 
-    None waits for a batch to fill: a batch is what came while the last one ran. Requests share a forward if they are
-    of one kind; at most `max_batch` do. If a shared forward fails, each has one alone: an error stays its request's.
-    A request that is not waited for any more gets Abandoned, and has no part in a forward.
+    A batch consists of the requests that arrived during the previous forward; there is no waiting for it to fill.
+    Requests share a forward if they are of one kind, at most `max_batch` of them. If a shared forward fails, each
+    request runs separately, so that an error reaches only the request that causes it. A request whose caller no longer
+    waits raises Abandoned and joins no forward.
     """
 
     def __init__(self, answer: Answer, max_batch: int = 1) -> None:
@@ -49,7 +50,7 @@ class Batched:
         return mine.answers
 
     def _run(self) -> None:
-        """One forward, for the one who has waited longest and all that fit in with it."""
+        """Run one forward for the oldest request and all others that fit into its batch."""
         with self._guard:
             left = [waiting for waiting in self._queue if waiting.claim is not None and not waiting.claim.wanted]
             self._queue = [waiting for waiting in self._queue if waiting not in left]
@@ -78,7 +79,7 @@ class Batched:
             waiting.done.set()
 
     def _forward(self, batch: list[_Waiting]) -> bool:
-        """Run one forward; false if it failed."""
+        """Run one forward; return False if it failed."""
         requests = [request for waiting in batch for request in waiting.requests]
         self.num_forwards += 1
         self.num_requests += len(requests)

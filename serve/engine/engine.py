@@ -1,7 +1,7 @@
-"""The engine: a predictor and the lock around its network. No HTTP, no Ray: the seam along which serving is split.
+"""The engine: a predictor and the lock around its network. It knows neither HTTP nor Ray.
 
-On a CPU one forward at a time is as fast as several and keeps every user's wait predictable. What calls this is a
-worker thread, never the event loop.
+On a CPU, one forward at a time is as fast as several and keeps every user's wait predictable. Call the engine from
+worker threads, never from the event loop.
 """
 
 import contextlib
@@ -27,13 +27,13 @@ from serve.observing import metrics
 
 logger = logging.getLogger("maskwright.serve")
 FAILURES_UNTIL_UNWELL = 3
-NUM_OPENING = 2  # images that are decoded at the same time: one of 32 megapixels takes half a GB
+NUM_OPENING = 2  # images decoded at the same time: one of 32 megapixels takes half a GB
 STALLED_AFTER_S = 30.0
-"""Without any click that ends while some are under way: others are better asked."""
+"""After so long without a finished click while some are running, the engine is not ready."""
 DEAD_AFTER_S = 90.0
-"""By then every caller has given up."""
+"""After so long, every caller has given up and the engine is unhealthy."""
 WARM_UP_HW = (256, 256)
-MAX_VARIANTS = 64  # refinements and thresholds that are kept ready; one more is made again in no time
+MAX_VARIANTS = 64  # cached combinations of refinement and threshold; making another one is cheap
 
 
 class ModelNan(RuntimeError):
@@ -41,7 +41,7 @@ class ModelNan(RuntimeError):
 
 
 class Engine:
-    """Runs sessions of one predictor, one forward at a time."""
+    """Run sessions of one predictor, one forward at a time."""
 
     def __init__(
         self,
@@ -51,9 +51,10 @@ class Engine:
         alone: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take a predictor. `alone`: one click at a time; else clicks run side by side, for its `answer` to batch.
+        """Take a predictor.
 
-        `clock` (s) decides whether a click has stalled.
+        `refinement`: name of the predictor's refinement, for `info`. `alone`: run one click at a time; otherwise clicks
+        run concurrently and the predictor's `answer` batches them. `clock` (s) decides whether a click has stalled.
         """
         self.refinement = refinement
         self._predictor = predictor
@@ -67,11 +68,11 @@ class Engine:
         self._progress = Progress(clock)
         self._ahead = KeyedLocks("preparation")
         self.opening = metrics.Waited(threading.BoundedSemaphore(NUM_OPENING), "image")
-        """Hold this while an image is decoded and opened; of other locks, only a record's may be held before it."""
+        """Hold this while decoding and opening an image. The only lock that may be held before it is a record's."""
 
     @property
     def model_version(self) -> str:
-        """Names the weights; part of every answer."""
+        """Identifies the weights; part of every answer."""
         return self._predictor.model_version
 
     @property
@@ -81,7 +82,7 @@ class Engine:
 
     @property
     def takes_exemplar(self) -> bool:
-        """Whether sessions may begin with an exemplar."""
+        """Whether sessions may start with an exemplar."""
         return self._predictor.takes_exemplar
 
     @property
@@ -91,29 +92,29 @@ class Engine:
 
     @property
     def refinements(self) -> tuple[str, ...]:
-        """Names of refinements that a session may choose."""
+        """Names of the refinements that a session may choose."""
         return self._predictor.refinements
 
     @property
     def healthy(self) -> bool:
-        """False after several failures in a row, or if clicks do not end: time for a new process."""
+        """False after several failures in a row, or if clicks do not finish; a new process is needed then."""
         return self._failures < FAILURES_UNTIL_UNWELL and self._progress.idle_s() < DEAD_AFTER_S
 
     @property
     def ready(self) -> bool:
-        """True once a click has gone through the network, unless it became unwell since or a click stalls."""
+        """True after the first click, as long as the engine is healthy and no click stalls."""
         return self._warm and self.healthy and self._progress.idle_s() < STALLED_AFTER_S
 
     def warm_up(self) -> None:
-        """Make one click on a grey image: what is slow the first time happens now; raises ModelNan."""
+        """Make one click on a grey image, because the first click is slow; raises ModelNan."""
         height, width = WARM_UP_HW
         session = self.open(np.full((height, width, 3), 128, np.uint8), Basis())
         self.walk(session, (Click(y=height // 2, x=width // 2, positive=True),))
 
     def open(self, image: np.ndarray, basis: Basis) -> Session:
-        """Start a session on uint8 (h, w, 3) RGB; raises bad_refinement, no_exemplar, bad_mask.
+        """Open a session on a uint8 (h, w, 3) RGB image, and do the click-independent work of its first click.
 
-        What its first click needs no click for is done now.
+        Raises bad_refinement, no_exemplar, bad_mask.
         """
         predictor, mask, exemplar = self._start(basis)
         with self._network, _as_problem():
@@ -122,7 +123,7 @@ class Engine:
         return session
 
     def rebase(self, session: Session, before: Basis, basis: Basis) -> Session:
-        """Carry a session over to another basis on the same image; its clicks may have to be made again."""
+        """Return the session with another basis on the same image; its clicks may have to be made again."""
         predictor, mask, exemplar = self._start(basis)
         with self._network, _as_problem():
             if (before.initial_mask, before.exemplar) == (basis.initial_mask, basis.exemplar):
@@ -133,11 +134,11 @@ class Engine:
 
     def _look_ahead(self, session: Session) -> None:
         try:
-            with self._ahead.alone(session.content), self._network:  # others on this image wait, and find it done
+            with self._ahead.alone(session.content), self._network:  # other sessions on this image reuse the result
                 session.look_ahead()
         except Exception:
-            # The click itself will do it, and say what is wrong if that still is.
-            logger.exception("what needs no click was not done before it")
+            # The first click does this work itself, and raises if the failure persists.
+            logger.exception("the click-independent work failed; the first click will repeat it")
 
     def _start(self, basis: Basis) -> tuple[Predictor, np.ndarray | None, tuple[np.ndarray, Clicks] | None]:
         exemplar = basis.exemplar
@@ -166,15 +167,15 @@ class Engine:
         return found
 
     def passes(self, session: Session) -> list[tuple[str, np.ndarray]]:
-        """How the newest click's mask came about: (name, mask bool) after each pass."""
+        """Return (name, mask bool) of each pass of the refinement that led to the newest click's mask."""
         with self._network, memory_as_problem():
             return session.passes()
 
     def walk(self, session: Session, clicks: tuple[Click, ...]) -> Session:
-        """Bring a session to exactly these clicks: undo down to what it shares with them, then click the rest.
+        """Bring a session to exactly these clicks: undo down to the common ones, then make the others.
 
-        Raises ModelNan and gpu_oom, after which the session is of no use, and Abandoned, after which it has some of the
-        clicks. Other sessions get their turn between two clicks.
+        Raises ModelNan and gpu_oom, after which the session cannot be used, and Abandoned, after which it has some of
+        the clicks. Other sessions get their turn between two clicks.
         """
         target = Clicks.of(clicks).rows()
         made = session.clicks.rows()
@@ -194,18 +195,18 @@ class Engine:
                 session.add(y, x, positive)
                 if not session.finite:
                     metrics.put(metrics.MODEL_NAN, 1, self.model_version)
-                    raise ModelNan(f"mask_prob holds NaN or infinity after a click at (y={y}, x={x})")
+                    raise ModelNan(f"mask_prob contains NaN or infinity after a click at (y={y}, x={x})")
             except (InputError, Abandoned):
                 raise
             except Exception as error:
-                self._failures += not is_out_of_memory(error)  # that is this request's fault, not the network's
+                self._failures += not is_out_of_memory(error)  # too little memory is not the network's fault
                 raise
         self._failures, self._warm = 0, True
 
 
 @contextlib.contextmanager
 def _as_problem() -> Iterator[None]:
-    """Say what is wrong with a mask or an exemplar, all that is left to be wrong by then, or lacks memory."""
+    """Raise bad_mask for an InputError, which at this point can only concern a mask or an exemplar, or gpu_oom."""
     try:
         with memory_as_problem():
             yield

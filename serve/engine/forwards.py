@@ -1,4 +1,4 @@
-"""How long forwards take and how many views share one, by half of the network; the answers are the network's own."""
+"""Measure the time and the batch size of forwards, by half of the network, without changing their answers."""
 
 import time
 from collections import deque
@@ -10,11 +10,11 @@ from models.steps import Answer, Request, Segment
 from serve.observing import metrics
 
 MAX_PENDING = 256
-"""Forwards on a GPU whose end has not been seen; of more the oldest are not measured."""
+"""Forwards on a GPU whose end was not observed yet; beyond this number, the oldest are not measured."""
 
 
 def half_of(request: Request) -> str:
-    """Which part of a network a request is for, as a label."""
+    """Return the label of the part of the network that a request is for."""
     if isinstance(request, Segment):
         return "close_up" if request.focus else "whole"
     return type(request).__name__.lower()
@@ -23,8 +23,8 @@ def half_of(request: Request) -> str:
 class Measured:
     """An Answer that measures another one.
 
-    A GPU works on after the call has returned. Waiting for it would cost every click, so marks are left in its stream
-    and their distance is read at a later call; the very last forwards before a pause are seen after it.
+    A GPU continues after the call has returned. Waiting for it would slow down every click, so events are recorded in
+    its stream and their distance is read at a later call. The last forwards before a pause are measured after it.
     """
 
     def __init__(self, answer: Answer, version: str, device: torch.device) -> None:
@@ -58,7 +58,7 @@ class Measured:
         while True:
             try:
                 half, begin, end = self._pending.popleft()
-            except IndexError:  # also where another thread took the last one
+            except IndexError:  # also if another thread took the last one
                 return
             if not end.query():
                 self._pending.appendleft((half, begin, end))
@@ -70,5 +70,5 @@ class Measured:
 
 
 def measure(predictor: Any) -> None:
-    """Measure the forwards of a models.predictor.Predictor from now on, and of the variants made of it later."""
+    """Measure the forwards of a models.predictor.Predictor from now on, and of variants made of it later."""
     predictor.answer = Measured(predictor.answer, predictor.model_version, predictor.device)

@@ -1,4 +1,4 @@
-"""Masks by the engine of this process: from sessions that it remembers, or made again from the session's value."""
+"""Compute masks with the engine of this process, from cached sessions or again from a session's value."""
 
 import threading
 from collections import OrderedDict
@@ -18,19 +18,19 @@ T = TypeVar("T")
 
 
 class LocalModel:
-    """Masks by the engine of this process; what it remembers of sessions is bounded by `max_cache_bytes`."""
+    """A Model on the engine of this process, which caches at most `max_cache_bytes` of sessions."""
 
     def __init__(self, engine: Engine, options: Options, num_sharing: int = 1) -> None:
-        """Take an engine, and as many of the bytes as it has for itself where `num_sharing` share them."""
+        """Take an engine; `num_sharing` models of this process share `max_cache_bytes` equally."""
         self.engine, self._options = engine, options
         self._max_bytes = options.max_cache_bytes // num_sharing
         self._cached: OrderedDict[str, tuple[Basis, Session]] = OrderedDict()  # least recently used first
-        self._sizes: dict[str, dict[str | int, int]] = {}  # bytes, by what sessions may have in common
+        self._sizes: dict[str, dict[str | int, int]] = {}  # bytes, keyed so that shared data counts once
         self._lock = threading.Lock()
         self._give_back = NowAndThen()
 
     def info(self) -> ModelInfo:
-        """Which model answers, and whether it does."""
+        """Return the description and state of the model."""
         engine = self.engine
         return ModelInfo(
             model_version=engine.model_version,
@@ -44,14 +44,14 @@ class LocalModel:
         )
 
     def ask(self, kind: Kind[T], work: Work) -> T:
-        """What a session has after its clicks. One call at a time for each session."""
+        """Return the result of a session after its clicks. At most one call at a time per session."""
         if kind is OPEN:
-            self._give_back()  # here, where no request waits for a mask
+            self._give_back()  # now, because this request does not wait for a mask
         session = self._once(work) if work.session_id is None else self._kept(work.session_id, kind, work)
         return kind.made(self.engine, session, work)
 
     def forget(self, session_id: str) -> None:
-        """Drop what is cached of a session."""
+        """Drop the cached data of a session."""
         with self._lock:
             self._cached.pop(session_id, None)
             self._sizes.pop(session_id, None)
@@ -59,7 +59,7 @@ class LocalModel:
         metrics.put(metrics.CACHE_BYTES, total, self.engine.model_version)
 
     def _kept(self, session_id: str, kind: Kind[T], work: Work) -> Session:
-        # Taken out while it moves: if the network fails half way, no half-moved cache is left behind.
+        # Removed while it changes, so that a failure of the network leaves no half-changed session in the cache.
         with self._lock:
             before, session = self._cached.pop(session_id, (None, None))
         if session is None and work.load is None and work.image is None:
@@ -74,14 +74,14 @@ class LocalModel:
             session = self.engine.rebase(session, before, work.basis)
         try:
             session = session if kind is OPEN else self.engine.walk(session, work.clicks)
-        except Abandoned:  # between two clicks: what it has is good
+        except Abandoned:  # raised between two clicks, so the session is valid
             self._keep(session_id, work.basis, session)
             raise
         self._keep(session_id, work.basis, session)
         return session
 
     def _once(self, work: Work) -> Session:
-        with self._opening(work):  # to the end: nothing else bounds how many images wait for the network
+        with self._opening(work):  # until the end, because nothing else limits how many images wait for the network
             return self.engine.walk(self._opened(work), work.clicks)
 
     def _opening(self, work: Work) -> AbstractContextManager[object]:
@@ -96,7 +96,7 @@ class LocalModel:
         return self.engine.open(image, work.basis)
 
     def _keep(self, session_id: str, basis: Basis, session: Session) -> None:
-        # A float32 RGB image, a float32 mask per click and one more, and what the network keeps for later clicks.
+        # A float32 RGB image, a float32 mask per click plus one, and what the network keeps for later clicks.
         size = session.hw[0] * session.hw[1] * (12 + 4 * (len(session.clicks) + 1))
         with self._lock:
             self._cached[session_id], self._sizes[session_id] = (basis, session), {session_id: size} | session.memory
@@ -108,5 +108,5 @@ class LocalModel:
         metrics.put(metrics.CACHE_BYTES, total, self.engine.model_version)
 
     def _total(self) -> int:
-        """Bytes of all that is cached."""
+        """Return the bytes of all cached sessions."""
         return sum({what: size for each in self._cached for what, size in self._sizes[each].items()}.values())

@@ -1,4 +1,4 @@
-"""Work under way: one at a time for each key, and whether it gets on."""
+"""Locks by key, and a measure of whether running work makes progress."""
 
 import threading
 import time
@@ -15,17 +15,17 @@ class _Lock:
 
 
 class KeyedLocks:
-    """A lock for each key: made when wanted, and gone with the last that holds it or waits for it."""
+    """A lock per key, which exists as long as a thread holds it or waits for it."""
 
     def __init__(self, at: str = "session") -> None:
-        """`at`: what is waited for, as in metrics.QUEUE_MS."""
+        """`at`: label of the wait in metrics.QUEUE_MS."""
         self._at = at
         self._locks: weakref.WeakValueDictionary[str, _Lock] = weakref.WeakValueDictionary()
         self._guard = threading.Lock()
 
     @contextmanager
     def alone(self, key: str) -> Iterator[None]:
-        """Let no other thread in with this key while the block runs."""
+        """Exclude other threads with this key while the block runs."""
         with self._guard:
             lock = self._locks.get(key)
             if lock is None:
@@ -37,7 +37,7 @@ class KeyedLocks:
 
 
 class Progress:
-    """Whether work that is under way gets on: how long ago some of it began or ended."""
+    """Measures how long concurrent work has been running without any of it ending."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock, self._guard = clock, threading.Lock()
@@ -45,7 +45,7 @@ class Progress:
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        """Be under way while the block runs."""
+        """Count the block as running work."""
         with self._guard:
             if self._under_way == 0:
                 self._moved_at = self._clock()
@@ -58,6 +58,6 @@ class Progress:
                 self._moved_at = self._clock()
 
     def idle_s(self) -> float:
-        """Seconds in which nothing moved; 0 while nothing is under way."""
+        """Return the seconds without progress; 0 while no work is running."""
         with self._guard:
             return self._clock() - self._moved_at if self._under_way else 0.0

@@ -1,4 +1,4 @@
-"""Memory: too little of it on a device, and what the C library keeps after use, which is given back now and then."""
+"""Handle out-of-memory errors of a device, and return unused memory of the C library to the system."""
 
 import ctypes
 import gc
@@ -15,14 +15,14 @@ EVERY_S = 60.0
 
 
 def give_back() -> None:
-    """Return unused pages to the system (glibc; elsewhere nothing happens). It takes up to 50 ms."""
+    """Return unused pages to the system (only with glibc). This takes up to 50 ms."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
 
 
 class NowAndThen:
-    """Calls `action` when asked to, but no sooner than `every_s` after the last time."""
+    """Calls `action`, unless less than `every_s` seconds have passed since the last time."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class NowAndThen:
         self._last, self._guard = clock(), threading.Lock()
 
     def __call__(self) -> None:
-        """Act, if it is time."""
+        """Call the action if enough time has passed."""
         with self._guard:
             now = self._clock()
             if now - self._last < self._every_s:
@@ -44,7 +44,7 @@ class NowAndThen:
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
-    """Whether a device had too little memory, also in another process whose error Ray wraps."""
+    """Return whether a device ran out of memory, also if Ray wraps the error of another process."""
     torch = sys.modules.get("torch")
     if torch is None or error is None:
         return False
@@ -52,9 +52,9 @@ def is_out_of_memory(error: BaseException | None) -> bool:
 
 
 def free_memory(error: BaseException) -> None:
-    """Give back what a failed forward holds: nothing of it may stay until the next one fails too."""
+    """Free the memory of a failed forward, which might otherwise make the next one fail."""
     torch = sys.modules.get("torch")
-    traceback.clear_frames(error.__traceback__)  # their tensors live as long as the error does
+    traceback.clear_frames(error.__traceback__)  # its frames keep tensors alive as long as the error exists
     if torch is not None and torch.cuda.is_available():
         gc.collect()
         torch.cuda.empty_cache()
@@ -62,11 +62,13 @@ def free_memory(error: BaseException) -> None:
 
 @contextmanager
 def memory_as_problem() -> Iterator[None]:
-    """Raise gpu_oom where a device has too little memory for what the block does, and free what it took."""
+    """Raise gpu_oom if a device runs out of memory in the block, after freeing what the block took."""
     try:
         yield
     except Exception as error:
         if not is_out_of_memory(error):
             raise
         free_memory(error)
-        raise Problem("gpu_oom", "the image or its refinement is too large for it now", retry_after_s=5) from None
+        raise Problem(
+            "gpu_oom", "the image or its refinement needs more memory than the device has free", retry_after_s=5
+        ) from None

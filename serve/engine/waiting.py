@@ -1,7 +1,7 @@
-"""Who waits for the model: only so many at once, none for longer than agreed, and none that has left. No model here.
+"""The queue for the model: limited in length and in time, and abandoned requests are skipped.
 
-A request has a claim to a turn, which its thread carries along (a context variable). Where a thread got its turn it
-asks `check()` first: so what is not waited for any more is not begun.
+Each request has a claim, which its thread carries in a context variable. When the turn of a thread comes, it calls
+`check()` first, so that work whose client has left is not started.
 """
 
 import asyncio
@@ -21,11 +21,11 @@ T = TypeVar("T")
 
 
 class Abandoned(Exception):
-    """This is not waited for any more; nothing was done."""
+    """The caller no longer waits for this work, and it was not done."""
 
 
 class Claim:
-    """That somebody waits for a turn. It ends once, from any thread, when the client has left or waited too long."""
+    """A client's wait for an answer. It ends once, from any thread, when the client leaves or has waited too long."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -34,11 +34,11 @@ class Claim:
 
     @property
     def wanted(self) -> bool:
-        """Whether somebody still waits for the answer."""
+        """Whether the client still waits for the answer."""
         return not self._left
 
     def on_leave(self, callback: Callable[[], object]) -> None:
-        """Have `callback` called when the claim ends (at once if it has): it may take a while, in a thread."""
+        """Call `callback`, which may be slow, in a thread when the claim ends; at once if it has ended already."""
         with self._lock:
             if not self._left:
                 self._on_leave.append(callback)
@@ -57,22 +57,22 @@ _current: contextvars.ContextVar[Claim | None] = contextvars.ContextVar("claim",
 
 
 def current() -> Claim | None:
-    """The claim of this thread's request; None where none was given."""
+    """Return the claim of this thread's request, or None."""
     return _current.get()
 
 
 def check() -> None:
-    """Raise Abandoned if this thread's work is not waited for any more."""
+    """Raise Abandoned if the client no longer waits for this thread's work."""
     claim = _current.get()
     if claim is not None and not claim.wanted:
         raise Abandoned
 
 
 class Turns:
-    """Runs what needs the model in separate threads: `limit` at once, the rest is refused on the spot.
+    """Run work that needs the model in separate threads, at most `limit` at once; further requests are refused.
 
-    A thread counts until it ends, also if none waits for it: so there are never more of them. Other requests keep the
-    threads that they have anyway, and are answered while the model is busy.
+    A thread counts until it ends, even if its client has left, so there are never more of them. Requests that do not
+    need the model run in other threads, and are answered while the model is busy.
     """
 
     def __init__(self, limit: int, timeout_s: float) -> None:
@@ -89,7 +89,7 @@ class Turns:
         context.run(_current.set, claim)
         counted = partial(self._counted, work)
         future = asyncio.get_running_loop().run_in_executor(self._threads, lambda: context.run(counted))
-        # The coroutine that waits for the client to leave; a request's body has been read by now.
+        # A task that waits for the client to leave; the body of the request was read before.
         watching = None if request is None else asyncio.ensure_future(_gone(request))
         try:
             await asyncio.wait(
@@ -101,22 +101,26 @@ class Turns:
                 return future.result()
             if watching is not None and watching.done():
                 raise Problem("client_gone", "the client left before its turn came")
-            raise Problem("timeout", f"no answer after {self._timeout_s:g} s; the change may be made", retry_after_s=5)
+            raise Problem(
+                "timeout",
+                f"no answer after {self._timeout_s:g} s; a change may still be made: send it again with its sequence",
+                retry_after_s=5,
+            )
         finally:
             if watching is not None:
                 watching.cancel()
-            if not future.done():  # also if the server itself ends this request
+            if not future.done():  # also if the server cancels this request
                 claim.leave()
                 future.add_done_callback(_forget)
 
     async def wait(self, work: Callable[[], T]) -> T:
-        """Run `work` in a thread as soon as one is free, even if its client left; for sockets, which wait in turn."""
+        """Run `work` in a thread as soon as one is free, even if its client has left; for WebSockets."""
         return await asyncio.get_running_loop().run_in_executor(self._patient, work)
 
     def _enter(self) -> Claim:
         with self._guard:
             if self._taken >= self._limit:
-                raise Problem("at_capacity", f"{self._limit} requests wait for the model", retry_after_s=1)
+                raise Problem("at_capacity", f"{self._limit} requests already wait for the model", retry_after_s=1)
             self._taken += 1
         return Claim()
 
@@ -130,9 +134,9 @@ class Turns:
 
 
 async def in_thread(work: Callable[[], T]) -> T:
-    """Run `work` in a thread with a claim that ends when this call is cancelled; for methods of replicas."""
+    """Run `work` in a thread, with a claim that ends when this call is cancelled; for methods of replicas."""
     claim = Claim()
-    _current.set(claim)  # of this call alone: each has its context
+    _current.set(claim)  # only for this call, which has a separate context
     try:
         return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
     except asyncio.CancelledError:
@@ -146,6 +150,6 @@ async def _gone(request: Request) -> None:
 
 
 def _forget(future: "asyncio.Future[Any]") -> None:
-    # Not passed on; asked for, so that asyncio does not report it as forgotten.
+    # Retrieve the exception, so that asyncio does not report it as never retrieved.
     if not future.cancelled():
         future.exception()

@@ -1,9 +1,9 @@
-"""Label Studio's own run-length encoding of a brush (not COCO's): a stream of bits, most significant first.
+"""Label Studio's run-length encoding of a brush (not COCO's): a stream of bits, most significant first.
 
-A head tells the number of values (32 bits), the bits of a value less one (5) and four lengths less one (4 each). Blocks
-follow: one bit (1: a value repeated; 0: values one by one), two bits that choose one of the four lengths, a count less
-one in that many bits, and then the value or the values. The values are those of an RGBA picture, row by row, 0 or 255.
-NumPy only.
+A header has the number of values (32 bits), the bits per value minus one (5) and four lengths minus one (4 each).
+Blocks follow: one bit (1: a repeated value; 0: separate values), two bits that choose one of the four lengths, a count
+minus one in that many bits, and then the value or the values. The values are those of an RGBA picture, row by row, 0 or
+255. NumPy only.
 """
 
 import numpy as np
@@ -14,28 +14,28 @@ CHANNELS = 4
 VALUE_BITS = 8
 LENGTHS = np.array([3, 4, 8, 16])
 LONGEST = 1 << 16
-MAX_VALUES = 1 << 31  # the head has room for twice as many: no image that is served comes near
+MAX_VALUES = 1 << 31  # the header allows twice as many, far more than an image has
 
 
 def encode(mask: np.ndarray) -> list[int]:
-    """Encode a bool mask (h, w) as the bytes that Label Studio takes."""
+    """Encode a bool mask (h, w) as bytes for Label Studio."""
     if mask.dtype != np.bool_ or mask.ndim != 2:
         raise InputError(f"the mask to encode is {mask.dtype} {mask.shape}: expected a bool array (height, width)")
     num = CHANNELS * mask.size
     if num >= MAX_VALUES:
-        raise InputError(f"the mask has {mask.size} pixels: more than a brush can hold")
+        raise InputError(f"the mask has {mask.size} pixels: a brush holds fewer than {MAX_VALUES // CHANNELS}")
     counts, values = _blocks(mask.ravel())
     kind = np.searchsorted(1 << LENGTHS, counts)
-    # 1, the kind, the count less one and the value, as one number of up to 27 bits for each block.
+    # Each block is one number of up to 27 bits: 1, the kind, the count minus one, and the value.
     words = (((4 | kind) << LENGTHS[kind]) | (counts - 1)) << VALUE_BITS | values
     bits = np.concatenate([_bits(*_head(num)), _bits(words, 3 + LENGTHS[kind] + VALUE_BITS)])
     return np.packbits(bits).tolist()
 
 
 def decode(data: list[int], hw: tuple[int, int]) -> np.ndarray:
-    """Decode to a bool mask `hw`, where the last of the four channels is not 0; raises InputError.
+    """Decode to a bool mask of size `hw`, true where the last of the four channels is not 0; raises InputError.
 
-    Also raises if the values are not as many as an image of `hw` has: nothing larger is ever allocated.
+    It also raises if the number of values does not match `hw`, so nothing larger is ever allocated.
     """
     try:
         bits = np.unpackbits(np.array(data, np.uint8))
@@ -64,7 +64,7 @@ def _head(num: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _blocks(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Counts (1 to LONGEST) and values (0 or 255) of the runs of all channels; long runs are cut."""
+    """Return counts (1 to LONGEST) and values (0 or 255) of the runs of all channels; long runs are split."""
     if not pixels.size:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     edges = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
@@ -77,7 +77,7 @@ def _blocks(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _bits(words: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Write each number in its own number of bits, most significant first, one after the other."""
+    """Write each number in its number of bits, most significant first."""
     ends = np.cumsum(lengths)
     shift = np.repeat(ends, lengths) - 1 - np.arange(lengths.sum())
     return ((np.repeat(words, lengths) >> shift) & 1).astype(np.uint8)
@@ -95,7 +95,7 @@ class _Stream:
     def numbers(self, count: int, size: int) -> np.ndarray:
         end = self._at + count * size
         if end > len(self._bits):
-            raise InputError("the brush ends in the middle of a block")
+            raise InputError("the brush ends within a block")
         rows = self._bits[self._at : end].reshape(count, size).astype(np.int64)
         self._at = end
         return rows @ (1 << np.arange(size - 1, -1, -1))

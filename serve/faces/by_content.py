@@ -1,9 +1,9 @@
-"""Sessions for protocols that have none: found by the image's content and the first click.
+"""Sessions for protocols without sessions, identified by the image's content and the first click.
 
-Such a protocol sends image and clicks each time. Calls about one object share their first click, so image and first
-click name the session, and a call that adds clicks to the last one's, or takes some back, continues where that one
-stood. The name is computed, not kept: after a restart, or in another process, it is the same. Two people who click the
-same pixel of the same image share a session; each call still gets the mask of its clicks.
+Such a protocol sends the image and all clicks with every call. The calls for one object share their first click, so a
+hash of the image and the first click is the id of the session, and a call that adds or removes clicks continues from
+the previous one. The id is the same after a restart and in other processes. Two users who click the same pixel of the
+same image share a session, but each call returns the mask of its clicks.
 """
 
 import hashlib
@@ -37,9 +37,9 @@ class Picture:
     hw: tuple[int, int]
 
     def click(self, x: float, y: float, positive: bool) -> Click:
-        """A click on the pixel under the point (x, y), which is measured from the image's corner, not a pixel's centre.
+        """Return a click on the pixel under the point (x, y), measured from the image's top left corner.
 
-        Raises bad_click if the point is off the image; its right and lower edge count as inside.
+        Raises bad_click if the point is outside the image; the right and lower edges count as inside.
         """
         height, width = self.hw
         if not (0 <= x <= width and 0 <= y <= height):
@@ -48,27 +48,27 @@ class Picture:
 
 
 class ByContent:
-    """Masks of pictures and clicks; methods raise Problem and may take as long as a forward: call them in a thread."""
+    """Masks of pictures and clicks. Methods raise Problem and may take as long as a forward: call them in a thread."""
 
     def __init__(self, fleet: Fleet, options: Options, face: str, *, originals: bool = False) -> None:
-        """Make masks by the default model of `fleet`, in sessions that no other `face` has.
+        """Use the default model of `fleet`, with sessions that other protocols do not share (`face`: its name).
 
-        `originals`: files may be of the further formats of originals.py, too.
+        `originals`: also accept the formats of originals.py.
         """
         self._fleet, self._options, self._face, self._originals = fleet, options, face, originals
         self._guard = threading.Lock()
-        self._looking = threading.BoundedSemaphore(NUM_OPENING)  # the size of some files takes decoding
+        self._looking = threading.BoundedSemaphore(NUM_OPENING)  # finding the size of some files needs decoding
         self._sizes: LRUCache[str, tuple[int, int]] = LRUCache(NUM_REMEMBERED)
-        self._clicks: LRUCache[str, tuple[Click, ...]] = LRUCache(NUM_REMEMBERED)  # the last call of each session
+        self._clicks: LRUCache[str, tuple[Click, ...]] = LRUCache(NUM_REMEMBERED)  # of each session's last call
         self._locks = KeyedLocks()
 
     @property
     def model_version(self) -> str:
-        """Names the weights."""
+        """Identifies the weights of the default model."""
         return self._fleet.info().model_version
 
     def picture(self, data: bytes) -> Picture:
-        """Look at an image file; raises as decoding does, except for what only decoding would find."""
+        """Check the header of an image file; raises like decoding does, as far as the header shows."""
         sha256 = hashlib.sha256(data).hexdigest()
         with self._guard:
             hw = self._sizes.get(sha256)
@@ -80,7 +80,7 @@ class ByContent:
         return Picture(data=data, sha256=sha256, hw=hw)
 
     def mask(self, picture: Picture, clicks: Sequence[Click]) -> np.ndarray:
-        """The mask, bool (h, w), of clicks in the order in which they were made; at least one."""
+        """Return the mask, bool (h, w), of at least one click, in the order in which the clicks were made."""
         clicks = tuple(clicks)
         if not clicks:
             raise Problem("bad_click", "there is no click: the first one starts the mask")
@@ -98,9 +98,9 @@ class ByContent:
         return mask
 
     def ordered(self, picture: Picture, positive: Sequence[Click], negative: Sequence[Click]) -> tuple[Click, ...]:
-        """The order of clicks that a protocol sends apart: as they came with earlier calls, new ones at the end.
+        """Order clicks that a protocol sends in two lists: first those of earlier calls in their order, then new ones.
 
-        Masks depend on the order. Where no earlier call is remembered, positive clicks come first.
+        Masks depend on the order. If no earlier call is remembered, positive clicks come first.
         """
         if not positive:
             return tuple(negative)
@@ -109,13 +109,13 @@ class ByContent:
         return in_known_order(known, positive, negative)
 
     def _file(self, picture: Picture) -> bytes:
-        """The image in a format that those decode who make masks; they ask for it when they do not know the session."""
+        """Return the image file in a format that the model's process decodes, which needs it for a new session."""
         if not self._originals:
             return picture.data
         with self._looking:
             return as_png(picture.data, self._options.max_pixels, self._options.bit_depth)
 
     def _session_of(self, picture: Picture, first: Click) -> str:
-        # Longer than the ids of native sessions, so none of them.
+        # Longer than the ids of other sessions, so it cannot be one of them.
         key = f"{picture.sha256} {first.y!r} {first.x!r} {first.positive!r}"
         return f"{self._face}-{hashlib.sha256(key.encode()).hexdigest()}"

@@ -1,7 +1,7 @@
-"""CVAT: the three calls that its server makes to nuclio, answered in nuclio's place.
+"""The three calls that CVAT's server makes to nuclio, answered in place of nuclio.
 
-CVAT takes a host and a port but no path, so they are at the root. It sends no token: only addresses of
-`Options.cvat_clients` are answered.
+CVAT is configured with a host and a port but no path, so these routes are at the root. It sends no token, so only
+addresses in `Options.cvat_clients` are answered.
 """
 
 from collections.abc import Awaitable, Callable
@@ -23,13 +23,13 @@ from serve.wire.bodies import json_body
 from serve.wire.images import from_base64
 
 FUNCTION = "maskwright"
-HELP = "Click on the object, then correct: left button for what is missing, right button for what is too much."
+HELP = "Click on the object, then correct the mask: left-click what is missing, right-click what is too much."
 Point = Annotated[list[FiniteFloat], Field(min_length=2, max_length=2)]
 Points = Annotated[list[Point], Field(max_length=MAX_CLICKS)]
 
 
 class Invocation(BaseModel):
-    """What CVAT sends of one call; other fields (a box, which we do not ask for, and a threshold) are ignored."""
+    """The body of CVAT's call; other fields (a threshold, and a box, which is not requested) are ignored."""
 
     image: str
     pos_points: Points = Field(default_factory=list)
@@ -37,7 +37,7 @@ class Invocation(BaseModel):
 
 
 def add_cvat(app: FastAPI, fleet: Fleet, options: Options, secrets: Secrets, turns: Turns) -> None:
-    """Offer one interactor, named FUNCTION; raises InputError for options that are no networks."""
+    """Add the routes of one interactor, named FUNCTION; raises InputError for invalid networks in the options."""
     content = ByContent(fleet, options, "cvat", originals=True)
     only = [Depends(_only_from(parse_networks(options.cvat_clients, "cvat_clients")))]
 
@@ -54,7 +54,7 @@ def add_cvat(app: FastAPI, fleet: Fleet, options: Options, secrets: Secrets, tur
         _check_name(name)
         return await run_in_threadpool(described)
 
-    # The address comes first: of a stranger's body nothing is read.
+    # The address is checked first, so that the body of an unlisted caller is not read.
     @app.post("/api/function_invocations", dependencies=only, include_in_schema=False)
     async def invoke(
         request: Request, body: Annotated[Invocation, Depends(json_body(Invocation, options.max_body_bytes))]
@@ -71,7 +71,7 @@ def add_cvat(app: FastAPI, fleet: Fleet, options: Options, secrets: Secrets, tur
 
 
 def function(network: str, model_version: str) -> dict[str, Any]:
-    """Describe the interactor as nuclio would; annotations are text, and CVAT takes any text, even "false", as true."""
+    """Describe the interactor like nuclio. Annotations are texts, and CVAT treats any text, even "false", as true."""
     return {
         "metadata": {
             "name": FUNCTION,
@@ -93,8 +93,8 @@ def function(network: str, model_version: str) -> dict[str, Any]:
 
 def mask_json(mask: np.ndarray) -> bytes:
     """Write {"mask": [[0, 1, ...], ...]} of a bool mask (h, w)."""
-    # The text has the same shape as the mask, so it is filled in as an array: lists would take 8 bytes and more for
-    # each pixel, and seconds for a photograph.
+    # The text has the shape of the mask and is filled as an array: lists would take at least 8 bytes per pixel, and
+    # seconds for a photograph.
     height, width = mask.shape
     text = np.full((height, 2 * width + 2), ord(","), np.uint8)
     text[:, 0] = ord("[")
@@ -107,7 +107,7 @@ def _only_from(allowed: list[IPNetwork]) -> Callable[[Request], Awaitable[None]]
     async def check(request: Request) -> None:
         host = request.client.host if request.client else ""
         if not is_within(host, allowed):
-            detail = f"calls of CVAT are not taken from {host[:60] or 'here'}: see the setting cvat_clients"
+            detail = f"CVAT may not call from {host[:60] or 'this address'}: add it to the option cvat_clients"
             raise Problem("address_refused", detail)
 
     return check

@@ -1,7 +1,7 @@
-"""Images by URL: from hosts on a list, at addresses on a list, with limits. Without a list nothing is fetched.
+"""Fetch images by URL from listed hosts at allowed addresses, with limits; without a list, nothing is fetched.
 
-A name is looked up once and the connection goes to the address that was checked, so that a second look-up cannot lead
-elsewhere. Redirects are checked like the first URL.
+A name is looked up once, and the connection goes to the address that was checked, so that a second look-up cannot
+return another one. Redirects are checked like the first URL.
 """
 
 import ipaddress
@@ -27,16 +27,16 @@ REDIRECTS = (301, 302, 303, 307, 308)
 MAX_REDIRECTS = 3
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 CACHE_BYTES = 256 * MIB
-CACHE_S = 300.0  # every click on an image asks for it again
+CACHE_S = 300.0  # every click on an image requests it again
 
 
 def look_up(host: str, port: int) -> list[str]:
-    """Ask the system for a host's addresses."""
+    """Return a host's addresses from the system's resolver."""
     return [str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
 
 
 class Fetcher:
-    """Fetches image files; methods raise Problem and take as long as the network: call them in a thread."""
+    """Fetches image files. Methods raise Problem and wait for the network, so call them in a thread."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Fetcher:
         transport: httpx.BaseTransport | None = None,
         token: str | None = None,
     ) -> None:
-        """Check the options; raises InputError. `transport` stands in for the network; `token` is for Label Studio."""
+        """Check the options; raises InputError. `token`: Label Studio's. `transport`: replaces the network in tests."""
         self._options, self._resolve, self._transport, self._token = options, resolve, transport, token
         self._hosts = {place for entry in options.image_hosts for place in _places(entry)}
         self._networks = parse_networks(options.image_networks, "image_networks")
@@ -54,15 +54,15 @@ class Fetcher:
         self._cache: TTLCache[str, bytes] = TTLCache(CACHE_BYTES, CACHE_S, getsizeof=len)
 
     def get(self, url: str) -> bytes:
-        """Fetch a URL, absolute or (beginning with /) of Label Studio's own.
+        """Fetch an absolute URL, or a path (beginning with /) on Label Studio.
 
         Raises url_fetch_disabled, url_blocked, url_failed.
         """
         if not self._hosts:
-            raise Problem("url_fetch_disabled", "images are not fetched: list their hosts in the setting image_hosts")
+            raise Problem("url_fetch_disabled", "images are not fetched: list their hosts in the option image_hosts")
         if url.startswith("/"):
             if not self._options.label_studio_url:
-                raise Problem("url_fetch_disabled", "the image is on Label Studio: set label_studio_url")
+                raise Problem("url_fetch_disabled", "the image is on Label Studio: set the option label_studio_url")
             url = self._options.label_studio_url.rstrip("/") + url
         with self._guard:
             data = self._cache.get(url)
@@ -76,7 +76,7 @@ class Fetcher:
     def _follow(self, text: str) -> bytes:
         deadline = time.monotonic() + self._options.fetch_timeout_s
         url = _parse(text)
-        # No proxy of the environment: it would look names up itself.
+        # Ignore proxies of the environment, because a proxy would look names up itself.
         with httpx.Client(transport=self._transport, trust_env=False, timeout=self._options.fetch_timeout_s) as client:
             for _ in range(MAX_REDIRECTS + 1):
                 try:
@@ -89,20 +89,20 @@ class Fetcher:
         raise Problem("url_failed", f"{url.host} redirects more than {MAX_REDIRECTS} times")
 
     def _one(self, client: httpx.Client, url: httpx.URL, deadline: float) -> bytes | str:
-        """The file, or where it has moved to."""
+        """Return the file, or the address of a redirect."""
         origin = _origin(url)
         address = self._address(url, origin)
-        # Label Studio answers "image/*" alone with 406.
+        # Label Studio answers 406 if only "image/*" is accepted.
         headers = {"Host": url.netloc.decode("ascii"), "Accept": "image/*, */*;q=0.5", "Accept-Encoding": "identity"}
         if origin == self._token_for and self._token:
             headers["Authorization"] = f"Token {self._token}"
         pinned = url.copy_with(host=str(address))
-        # The certificate must still be that of the name.
+        # The certificate must still match the name.
         with client.stream("GET", pinned, headers=headers, extensions={"sni_hostname": url.host}) as response:
             if response.status_code in REDIRECTS and "location" in response.headers:
                 return response.headers["location"]
             if response.status_code != 200:
-                raise Problem("url_failed", f"{url.host} answers with status {response.status_code}")
+                raise Problem("url_failed", f"{url.host} answered with status {response.status_code}")
             return self._read(response, url, deadline)
 
     def _read(self, response: httpx.Response, url: httpx.URL, deadline: float) -> bytes:
@@ -118,9 +118,9 @@ class Fetcher:
     def _address(self, url: httpx.URL, origin: Origin) -> IPAddress:
         _, host, port = origin
         if url.userinfo:
-            raise Problem("url_blocked", "the URL holds a user name")
+            raise Problem("url_blocked", "the URL contains a user name")
         if (host, port) not in self._hosts:
-            raise Problem("url_blocked", f"{host[:80]}:{port} is not in the setting image_hosts")
+            raise Problem("url_blocked", f"{host[:80]}:{port} is not in the option image_hosts")
         try:
             texts = self._resolve(host, port)
         except OSError:
@@ -128,14 +128,16 @@ class Fetcher:
         for address in map(parse_address, texts):
             if address is not None and self._may_reach(address):
                 return address
-        raise Problem("url_blocked", f"{host[:80]} is at no public address, nor at one of the setting image_networks")
+        raise Problem(
+            "url_blocked", f"{host[:80]} has no public address, nor one in a network of the option image_networks"
+        )
 
     def _may_reach(self, address: IPAddress) -> bool:
         return is_public(address) or any(address in network for network in self._networks)
 
 
 def is_public(address: IPAddress) -> bool:
-    """Whether an address is on the internet, and does not wrap one that may not be."""
+    """Return whether an address is public, and does not embed another address."""
     if isinstance(address, ipaddress.IPv6Address) and (address in NAT64 or address.sixtofour or address.teredo):
         return False
     return address.is_global and not address.is_multicast
@@ -149,7 +151,7 @@ def _studio(url: str) -> Origin:
 
 
 def _places(entry: str) -> list[tuple[str, int]]:
-    """Hosts and ports that an entry of image_hosts allows; without a port, those of http and https."""
+    """Return the hosts and ports that an entry of image_hosts allows; without a port, those of http and https."""
     try:
         url = httpx.URL(f"//{entry}")
     except httpx.InvalidURL:
@@ -169,6 +171,6 @@ def _parse(text: str, base: httpx.URL | None = None) -> httpx.URL:
 def _origin(url: httpx.URL) -> Origin:
     if url.scheme not in PORTS or not url.host:
         raise Problem(
-            "url_blocked", f"the URL begins with {url.scheme[:20]!r}: expected http:// or https:// and a host"
+            "url_blocked", f"the scheme of the URL is {url.scheme[:20]!r}: expected http:// or https:// and a host"
         )
     return url.scheme, url.host, url.port or PORTS[url.scheme]

@@ -1,4 +1,4 @@
-"""Label Studio's labelling configuration: XML from strangers, read for what an answer depends on."""
+"""Read the parts of Label Studio's labelling configuration, untrusted XML, that an answer depends on."""
 
 from dataclasses import dataclass
 from xml.etree import ElementTree
@@ -7,12 +7,12 @@ from serve.core.problems import Problem
 
 MAX_CHARACTERS = 1 << 20
 OUTPUTS = ("brushlabels", "brush", "bitmasklabels", "bitmask", "polygonlabels", "polygon")
-"""Tags that can take a mask, the preferred first. Tags are compared in lower case, as Label Studio does."""
+"""Tags that can take a mask, in order of preference. Tags are compared in lower case, as in Label Studio."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Control:
-    """A tag that makes regions: `kind` the tag, `to_names` the images it works on, `labels` those it offers."""
+    """A tag that makes regions: `kind` is the tag, `to_names` are its images, `labels` the labels that it lists."""
 
     kind: str
     name: str
@@ -27,20 +27,20 @@ class Control:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelConfig:
-    """Variables of the tasks' data by image tag, and the tags that can take a mask."""
+    """The variable of each image tag in the tasks' data, and the tags that can take a mask."""
 
     images: dict[str, str]
     outputs: tuple[Control, ...]
 
     def output(self, image: str, label: str | None) -> tuple[Control, str | None]:
-        """The tag that takes a mask of the object `label` on an image tag, and the label it will carry.
+        """Return the tag for a mask of an object with `label` on an image tag, and the label of the region.
 
         Raises bad_request if there is none.
         """
         found = [control for control in self.outputs if image in control.to_names]
         if not found:
-            raise _bad(f"no BrushLabels, BitmaskLabels or PolygonLabels tag works on the image {image[:60]!r}")
-        # Labels from the task's data are not listed in the tag.
+            raise _bad(f"no BrushLabels, BitmaskLabels or PolygonLabels tag has the image {image[:60]!r} as toName")
+        # A tag without listed labels may take them from the task's data.
         fitting = [control for control in found if not control.labels or label in (None, *control.labels)]
         if not fitting:
             raise _bad(f"the tag {found[0].name[:60]!r} has no label {str(label)[:60]!r}")
@@ -49,15 +49,15 @@ class LabelConfig:
             return control, None
         label = label or next(iter(control.labels), None)
         if label is None:
-            raise _bad(f"the click carries no label and the tag {control.name[:60]!r} lists none")
+            raise _bad(f"the click has no label and the tag {control.name[:60]!r} lists none")
         return control, label
 
 
 def parse_config(text: str) -> LabelConfig:
     """Read a configuration; raises Problem bad_request."""
-    # Entities, which could grow without bounds or name files, can only be declared in a document type.
+    # Entities, which could expand without limit or read files, can only be declared in a document type.
     if len(text) > MAX_CHARACTERS or "<!DOCTYPE" in text:
-        raise _bad(f"it holds more than {MAX_CHARACTERS} characters, or a document type")
+        raise _bad(f"it has more than {MAX_CHARACTERS} characters, or a document type")
     try:
         root = ElementTree.fromstring(text)
     except (ElementTree.ParseError, ValueError) as error:
@@ -77,7 +77,7 @@ def parse_config(text: str) -> LabelConfig:
 
 
 def _labels(tag: ElementTree.Element) -> tuple[str, ...]:
-    """Labels that the tag lists; regions carry the alias where there is one."""
+    """Return the labels that a tag lists, with their aliases, which regions use if there are any."""
     listed = (child for child in tag if child.tag.lower() == "label")
     return tuple(name for child in listed for name in (child.get("alias"), child.get("value")) if name)
 

@@ -1,6 +1,6 @@
 """Label Studio's ML backend under /ls: a mask for the key points of an interactive annotation.
 
-Its client shows people nothing of an error but the status line; the reason is in this server's answer and its tests.
+Label Studio shows its users only the status line of an error; the reason is in this server's answer.
 """
 
 import re
@@ -25,7 +25,7 @@ from serve.wire.images import from_base64
 ACTIONS = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATION_DELETED", "START_TRAINING")
 MAX_TASKS = 1000
 URL = re.compile(r"(?!data:)[a-z][a-z0-9+.-]*:|/(data|storage-data|tasks)/", re.IGNORECASE)
-"""An absolute URL or a path of Label Studio's; base64 text of a JPEG also begins with a slash."""
+"""An absolute URL or a path on Label Studio; base64 text of a JPEG also begins with a slash."""
 
 
 class Task(BaseModel):
@@ -35,19 +35,19 @@ class Task(BaseModel):
 
 
 class Context(BaseModel):
-    """What the person has drawn so far with smart tools."""
+    """The regions that the user has drawn with smart tools."""
 
     result: list[Region] | None = None
 
 
 class Params(BaseModel):
-    """The context; Label Studio also sends a login here, which we do not read."""
+    """The context; Label Studio also sends a login, which is not read."""
 
     context: Context | None = None
 
 
 class PredictBody(BaseModel):
-    """A request for predictions; unknown fields are ignored, as everywhere in this protocol."""
+    """A request for predictions; unknown fields are ignored, as in all of this protocol."""
 
     tasks: list[Task] = Field(max_length=MAX_TASKS)
     label_config: str | None = None
@@ -55,11 +55,11 @@ class PredictBody(BaseModel):
 
 
 class SetupBody(BaseModel):
-    """A project; with it comes a person's access token, which is neither kept nor logged."""
+    """A project; it contains a user's access token, which is neither stored nor logged."""
 
 
 class WebhookBody(BaseModel):
-    """Something happened in a project."""
+    """An event in a project."""
 
     action: str = ""
 
@@ -67,11 +67,11 @@ class WebhookBody(BaseModel):
 def add_label_studio(
     app: FastAPI, fleet: Fleet, options: Options, secrets: Secrets, turns: Turns, fetcher: Fetcher | None = None
 ) -> None:
-    """Answer Label Studio; raises InputError for options that cannot be read. `fetcher` gets images by URL."""
+    """Add the routes for Label Studio; raises InputError for invalid options. `fetcher`: fetches images by URL."""
     limit = options.max_body_bytes
     predictions = Predictions(fleet, options, fetcher or Fetcher(options, token=secrets.label_studio))
 
-    # Within a second, also while the model is busy: so the model is not asked.
+    # Must answer within a second, also while the model is busy, so the model is not called.
     @app.get("/ls", include_in_schema=False)
     @app.get("/ls/", include_in_schema=False)
     @app.get("/ls/health", include_in_schema=False)
@@ -91,7 +91,7 @@ def add_label_studio(
     @app.post("/ls/predict", include_in_schema=False)
     async def predict(
         request: Request,
-        # Label Studio writes run lengths as numbers.
+        # No limit of values, because Label Studio sends run lengths as lists of numbers.
         body: Annotated[PredictBody, Depends(json_body(PredictBody, limit, max_values=None))],
     ) -> dict[str, Any]:
         return {"results": await turns.run(lambda: predictions.make(body), request)}
@@ -101,18 +101,18 @@ def add_label_studio(
         response: Response, body: Annotated[WebhookBody, Depends(json_body(WebhookBody, limit, max_values=None))]
     ) -> dict[str, str | None]:
         response.status_code = 201 if body.action in ACTIONS else 200
-        return {"status": "ok", "job": None}  # annotations train nothing here
+        return {"status": "ok", "job": None}  # annotations start no training
 
 
 class Predictions:
-    """Makes predictions of tasks; methods raise Problem and may take as long as a forward: call them in a thread."""
+    """Predictions for tasks. Methods raise Problem and may take as long as a forward, so call them in a thread."""
 
     def __init__(self, fleet: Fleet, options: Options, fetcher: Fetcher) -> None:
         self._content = ByContent(fleet, options, "label-studio")
         self._options, self._fetcher = options, fetcher
 
     def make(self, body: PredictBody) -> list[dict[str, Any]]:
-        """One prediction per task, in order: without clicks an empty one, and clicks are only on the first task."""
+        """Return one prediction per task, in order. The clicks belong to the first task; the others stay empty."""
         regions = self._regions(body)
         version = self._content.model_version
         first = {"model_version": version, "score": 1.0 if regions else 0.0, "result": regions}
@@ -131,11 +131,11 @@ class Predictions:
         points = [point for point in points if point.to_name in (None, image)]
         picture = self._content.picture(self._image(body.tasks[0], config.images[image]))
         clicked = clicks_of(points, picture, self._options.negative_labels)
-        control, label = config.output(image, clicked.label)  # first, because a refusal costs no forward
+        control, label = config.output(image, clicked.label)  # before the forward, because it may raise
         return mask_regions(self._content.mask(picture, clicked.clicks), control, image, label)
 
     def _image(self, task: Task, variable: str) -> bytes:
         value = task.data.get(variable)
         if not isinstance(value, str) or not value:
-            raise Problem("image_missing", f"the task's data holds no image under {variable[:60]!r}", "/tasks/0/data")
+            raise Problem("image_missing", f"the task's data has no image under {variable[:60]!r}", "/tasks/0/data")
         return self._fetcher.get(value) if URL.match(value) else from_base64(value)

@@ -1,4 +1,4 @@
-"""Files as annotation tools keep them: TIFF, BMP and GIF become PNG before anyone else decodes them."""
+"""Convert the TIFF, BMP and GIF files of annotation tools to PNG, which all other code decodes."""
 
 import io
 
@@ -15,24 +15,24 @@ MOST = 65535
 
 
 def original_format(data: bytes) -> str | None:
-    """Name the format of STARTS that the first bytes belong to."""
+    """Return the format in STARTS that the first bytes indicate, or None."""
     return next((name for name, starts in STARTS.items() if data.startswith(starts)), None)
 
 
 def original_hw(data: bytes, max_pixels: int) -> tuple[int, int]:
-    """Height and width of what `as_png` makes, from the header alone; raises as `serve.wire.images.image_hw`."""
+    """Return height and width of the result of `as_png`, from the header; raises like `serve.wire.images.image_hw`."""
     name = original_format(data)
     if name is None:
         return image_hw(data, max_pixels)
-    with header_of(data, max_pixels, name) as image:  # of a turned TIFF, Pillow gives the size as displayed
+    with header_of(data, max_pixels, name) as image:  # for a rotated TIFF, Pillow returns the displayed size
         return image.height, image.width
 
 
 def as_png(data: bytes, max_pixels: int, bit_depth: int = 0) -> bytes:
-    """Write the first picture of a TIFF, BMP or GIF file as a PNG of its pixels, 16 bits where it has more than eight.
+    """Convert the first picture of a TIFF, BMP or GIF file to PNG, of 16 bits if it has more than eight.
 
-    Files of 16 bits in which 0 is white, or of CMYK, become the picture of eight bits that they show: `bit_depth` says
-    which of their bits count. Other files come back as they are. Raises Problem: image_too_large (from the header),
+    Files of 16 bits in which 0 is white, and CMYK files, become 8-bit pictures as displayed; `bit_depth` says which of
+    their bits count. Files of other formats are returned unchanged. Raises Problem: image_too_large (from the header),
     bad_image, unsupported_image.
     """
     name = original_format(data)
@@ -60,7 +60,7 @@ def as_png(data: bytes, max_pixels: int, bit_depth: int = 0) -> bytes:
 
 def _of_values(values: np.ndarray) -> bytes:
     if values.min() < 0 or values.max() > MOST:
-        raise Problem("unsupported_image", f"the TIFF holds values beyond 0 to {MOST}: expected 8 or 16 bits")
+        raise Problem("unsupported_image", f"the TIFF has values outside 0 to {MOST}: expected 8 or 16 bits")
     values = values.astype(np.uint16)
     colours = values if values.ndim == 2 else cv2.cvtColor(np.ascontiguousarray(values[..., :3]), cv2.COLOR_RGB2BGR)
     ok, data = cv2.imencode(".png", colours, [cv2.IMWRITE_PNG_COMPRESSION, 1])

@@ -1,4 +1,4 @@
-"""Label Studio's regions: clicks out of an interactive context, and masks as brushes, bitmasks and polygons."""
+"""Label Studio's regions: read clicks from an interactive context, write masks as brushes, bitmasks and polygons."""
 
 import base64
 import io
@@ -19,11 +19,11 @@ from serve.faces.by_content import Picture
 from serve.faces.label_config import Control
 
 KEY_POINTS = ("keypointlabels", "keypoint")
-POLYGON_TOLERANCE = 1.0  # pixels that a simplified outline may be off
+POLYGON_TOLERANCE = 1.0  # largest distance in pixels of a simplified outline from the exact one
 
 
 class Region(BaseModel):
-    """One region of the context; x and y of its value are percent of the image's width and height."""
+    """One region of the context; x and y of its value are percentages of the image's width and height."""
 
     type: str = ""
     to_name: str | None = None
@@ -35,28 +35,28 @@ class Region(BaseModel):
 
     @property
     def label(self) -> str | None:
-        """The region's label, where it has one."""
+        """The region's label, or None."""
         named = self.value.get(self.type) or self.value.get("labels")
         return named[0] if isinstance(named, list) and named and isinstance(named[0], str) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clicked:
-    """The clicks of a context, in their order, and the label of their object."""
+    """The clicks of a context, in order, and the label of their object."""
 
     clicks: tuple[Click, ...]
     label: str | None
 
 
 def key_points(regions: Sequence[Region]) -> list[Region]:
-    """Those regions that are clicks."""
+    """Return the regions that are clicks."""
     return [region for region in regions if region.type in KEY_POINTS]
 
 
 def clicks_of(points: Sequence[Region], picture: Picture, negative_labels: Sequence[str]) -> Clicked:
-    """Take the clicks out of key points, at least one; raises bad_click, bad_request.
+    """Convert at least one key point to clicks; raises bad_click, bad_request.
 
-    A click is negative if it says so or carries one of `negative_labels`. The last positive click names the object.
+    A click is negative if it is marked so or has one of `negative_labels`. The last positive click labels the object.
     """
     clicks: list[Click] = []
     label: str | None = None
@@ -65,10 +65,10 @@ def clicks_of(points: Sequence[Region], picture: Picture, negative_labels: Seque
         _check_image(region, picture)
         x, y = (region.value.get(axis) for axis in ("x", "y"))
         if not (_is_percent(x) and _is_percent(y)):
-            raise Problem("bad_click", "a key point lies outside the image: expected x and y from 0 to 100 (percent)")
+            raise Problem("bad_click", "a key point is outside the image: expected x and y from 0 to 100 (percent)")
         alias = region.label in negative_labels
         positive = region.is_positive is not False and not alias
-        # The margin keeps 29 % of 100 pixels, which is a little less than 29 in floating point, at pixel 29.
+        # Rounding keeps 29 % of 100 pixels, which is slightly less than 29 in floating point, at pixel 29.
         pixels = (round(x * width / 100, 6), round(y * height / 100, 6))
         clicks.append(picture.click(*pixels, positive))
         if not alias and (positive or label is None):
@@ -77,7 +77,7 @@ def clicks_of(points: Sequence[Region], picture: Picture, negative_labels: Seque
 
 
 def mask_regions(mask: np.ndarray, control: Control, to_name: str, label: str | None) -> list[dict[str, Any]]:
-    """Describe a bool mask (h, w) as regions of a control: none for an empty mask, one polygon for each part."""
+    """Return a bool mask (h, w) as regions of a control: none for an empty mask, a polygon per connected component."""
     height, width = mask.shape
     labelled = {} if label is None else {control.kind: [label]}
     return [
@@ -89,7 +89,7 @@ def mask_regions(mask: np.ndarray, control: Control, to_name: str, label: str | 
             "original_width": width,
             "original_height": height,
             "image_rotation": 0,
-            # The mask is what the model stands by: there is no probability of it as a whole.
+            # Constant, because the model gives no probability of the mask as a whole.
             "score": 1.0,
             "readonly": False,
             "value": value | labelled,
@@ -117,7 +117,7 @@ def _black_on_clear(mask: np.ndarray) -> bytes:
 
 
 def _polygons(mask: np.ndarray) -> list[list[list[float]]]:
-    """Outlines in percent; holes are filled, because a polygon has none, and what is thinner than a pixel is lost."""
+    """Return outlines in percent. Holes are filled, because polygons have none; the thinnest structures are lost."""
     height, width = mask.shape
     outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     simple = (cv2.approxPolyDP(outline, POLYGON_TOLERANCE, True).reshape(-1, 2) for outline in outlines)
@@ -129,9 +129,11 @@ def _check_image(region: Region, picture: Picture) -> None:
     height, width = picture.hw
     given = (region.original_width or width, region.original_height or height)
     if given != (width, height):
-        raise Problem("bad_request", f"the region's image is {given[0]} x {given[1]}, the file {width} x {height}")
+        raise Problem(
+            "bad_request", f"the region's image is {given[0]} x {given[1]} pixels, but the file is {width} x {height}"
+        )
     if region.image_rotation:
-        raise Problem("bad_request", "the image is rotated in Label Studio: turn it back to click")
+        raise Problem("bad_request", "the image is rotated in Label Studio: rotate it back before clicking")
 
 
 def _is_percent(value: Any) -> TypeGuard[int | float]:

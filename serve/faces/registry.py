@@ -1,4 +1,4 @@
-"""Everything beside /v1 that the server answers: the protocols of labelling tools, one file each."""
+"""The routes outside /v1: the protocols of labelling tools, one file each."""
 
 from serve.faces.cvat import add_cvat
 from serve.faces.label_studio import add_label_studio

@@ -1,7 +1,7 @@
-"""One image on a server, for a caller that tells all clicks each time: the session there is brought to them.
+"""A client for callers that pass all clicks of an image each time: it brings the session on the server to them.
 
-What the server's own faces do by content (serve/faces/by_content.py) is done here at the client's end, so the image
-travels once. Needs what serve/client needs: no torch, no Ray.
+This does in the client what serve/faces/by_content.py does in the server, so that the image is uploaded only once. It
+needs only what serve/client needs: no torch, no Ray.
 """
 
 import math
@@ -13,15 +13,15 @@ from models.interaction import Click, in_known_order
 from serve.client import Client, RemoteSession, ServerError
 
 LOST = ("session_unknown", "session_expired", "stale_sequence")
-"""Refusals after which a new session on the same image gives the same masks."""
+"""Problem codes after which a new session on the same image gives the same masks."""
 Places = Sequence[tuple[float, float]]
 
 
 class RemoteClicks:
-    """An image file and its session, which is opened here and lives on the server until it expires."""
+    """An image file and its session, which stays on the server until it expires."""
 
     def __init__(self, client: Client, image: bytes) -> None:
-        """Upload the image; raises ServerError."""
+        """Upload the image and open a session; raises ServerError."""
         self._client, self._image = client, image
         self._session: RemoteSession | None = client.open(image)
         self._made: tuple[Click, ...] = ()
@@ -30,10 +30,10 @@ class RemoteClicks:
         """Height and width of the image as displayed."""
 
     def mask(self, positive: Places, negative: Places) -> np.ndarray:
-        """The mask, bool (h, w), of places (x, y) measured from the image's corner; raises ServerError.
+        """Return the mask, bool (h, w), of clicks at (x, y), measured from the image's corner; raises ServerError.
 
-        A call that adds clicks to the last one's, or takes some back, costs no more than these. A session that the
-        server has lost is opened again.
+        A call that adds or removes clicks costs no more than these changes. A session that the server has lost is
+        opened again.
         """
         clicks = in_known_order(
             self._made,
@@ -52,8 +52,8 @@ class RemoteClicks:
         return Click(y=_pixel(y, height), x=_pixel(x, width), positive=positive)
 
     def _bring(self, clicks: tuple[Click, ...]) -> np.ndarray:
-        """Take back what is not among `clicks`, then make those that are missing."""
-        # After any failure it is not known where the session stands: it is kept only if all goes well.
+        """Undo the clicks that are not in `clicks`, then make the missing ones."""
+        # After a failure the state of the session is unknown, so it is kept only if all changes succeed.
         session, self._session = self._session, None
         if session is None:
             session = self._client.open(self._image)
@@ -73,5 +73,5 @@ class RemoteClicks:
 
 
 def _pixel(position: float, size: int) -> int:
-    """The pixel under a position; the far edge counts as inside, and the server refuses what is farther out."""
+    """Return the pixel under a position; the far edge counts as inside, and the server refuses positions beyond it."""
     return size - 1 if position == size else math.floor(position)

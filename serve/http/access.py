@@ -1,4 +1,4 @@
-"""Who may come in: requests without a token, or without one of the role, are refused."""
+"""Refuse requests without a valid token, or with a token whose role is not sufficient."""
 
 import base64
 import contextlib
@@ -12,13 +12,13 @@ from serve.http.shield import path_of, refuse
 PROBES = ("/v1/health/live", "/v1/health/ready")
 OPEN = ("", "/", "/openapi.json", "/api/functions", "/api/function_invocations", *PROBES)
 OPEN_UNDER = ("/web/", "/api/functions/")
-"""Where no token is asked for: the page itself, which has no data, the probes of an orchestrator, and CVAT's calls,
-which bring none and are let in by address (serve/faces/cvat.py)."""
+"""Paths without a token: the page, which contains no data, the probes of an orchestrator, and CVAT's calls, which have
+no token and are checked by address (serve/faces/cvat.py)."""
 ADMIN_UNDER = ("/v1/admin/", "/metrics")
 
 
 class Access:
-    """ASGI middleware: refuses requests without a token, or without one of the role. Without tokens it lets all in."""
+    """ASGI middleware that refuses requests without a sufficient token. With no `tokens` it accepts all requests."""
 
     def __init__(self, app: ASGIApp, tokens: tuple[Token, ...]) -> None:
         self.app, self._tokens = app, tokens
@@ -27,12 +27,14 @@ class Access:
         """Serve one request."""
         if self._tokens and scope["type"] in ("http", "websocket"):
             path = path_of(scope)
-            # What is open is listed, not what is closed: a route that is added later is closed.
+            # Open paths are listed, so that a route that is added later requires a token.
             if path not in OPEN and not path.startswith(OPEN_UNDER):
                 try:
                     token = find(secret_of(scope), self._tokens)
                     if path.startswith(ADMIN_UNDER) and token.role != "admin":
-                        raise Problem("forbidden", f"this address is for the role admin; the token is {token.role}'s")
+                        raise Problem(
+                            "forbidden", f"this address needs a token of the role admin; this one has {token.role}"
+                        )
                 except Problem as problem:
                     await refuse(problem, scope, send)
                     return
@@ -41,10 +43,10 @@ class Access:
 
 
 def secret_of(scope: Scope) -> str:
-    """The secret that a request brings; raises token_missing.
+    """Return the secret of a request; raises token_missing.
 
-    Pages cannot set headers of a WebSocket: there it may be the subprotocol after "bearer". Label Studio knows names
-    and passwords only: there it is the password, whatever the name.
+    A page cannot set headers of a WebSocket, so there the secret may be the subprotocol after "bearer". Label Studio
+    supports only names and passwords, so it sends the secret as password, with any name.
     """
     headers = dict(scope["headers"])
     scheme, _, secret = headers.get(b"authorization", b"").decode("latin-1").partition(" ")

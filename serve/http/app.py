@@ -1,6 +1,6 @@
-"""The HTTP interface as a plain FastAPI app, put together; the routes are in serve/http/routes, one file a subject.
+"""Build the FastAPI app of the HTTP interface; the routes are in serve/http/routes, one file per subject.
 
-Routes sit directly on the app (routers leak `self` under some versions of Ray Serve and FastAPI).
+Routes are added to the app itself, because routers leak `self` with some versions of Ray Serve and FastAPI.
 """
 
 import threading
@@ -55,10 +55,10 @@ def create_app(
     secrets: Secrets | None = None,
     behind_serve: bool = False,
 ) -> FastAPI:
-    """Build the app around an engine of this process or what else makes masks, one or several by name.
+    """Build the app for one or several models, or engines of this process, by name; raises InputError.
 
-    `clock` (s) decides what expires; `secrets` are by default what the options lead to; `behind_serve`: whether
-    a proxy of Ray Serve answers, which names requests and counts them. Raises InputError.
+    `clock` (s) decides when sessions expire; `secrets` default to those that the options name; `behind_serve`: a proxy
+    of Ray Serve answers, which assigns the request ids and counts the requests.
     """
     options = options or Options()
     secrets = secrets or Secrets.of(options)
@@ -67,7 +67,7 @@ def create_app(
     app = FastAPI(
         title="Maskwright",
         version="1",
-        description="Masks by clicks. Errors are application/problem+json with a stable `code`.",
+        description="Segment objects in images by clicks. Errors are application/problem+json with a stable `code`.",
         docs_url=None,
         redoc_url=None,
     )
@@ -85,7 +85,7 @@ def create_app(
     app.openapi = lambda: document(app, bool(secrets.tokens))
     rates = Rates(options, clock)
     app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=5)
-    # The last one added is the outermost.
+    # The middleware that is added last runs first.
     app.add_middleware(RateLimit, rates=rates)
     app.add_middleware(Access, tokens=secrets.tokens)
     app.add_middleware(Guard, hosts=options.hosts, origins=options.origins)
@@ -104,7 +104,7 @@ def create_app(
 
 
 def fleet_of(model: Served | Mapping[str, Served], options: Options) -> Fleet:
-    """Models by name; engines of this process share one bound of memory in equal parts."""
+    """Return a Fleet of these models; engines of this process share the memory limit for sessions equally."""
     models: Mapping[str, Served] = model if isinstance(model, Mapping) else {ONLY: model}
     return Fleet(
         {
@@ -131,7 +131,7 @@ def _add_error_handlers(app: FastAPI) -> None:
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
-        response = respond(request, Problem(code, "see /openapi.json for what this server answers"))
+        response = respond(request, Problem(code, "see /openapi.json for the addresses and methods of this server"))
         response.headers.update(error.headers or {})
         return response
 

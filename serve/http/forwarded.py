@@ -1,7 +1,7 @@
-"""What a proxy in front says of a request: its client, scheme, host and the path below which the server is.
+"""Read the headers of trusted proxies: a request's client, scheme, host, and the path under which the server is.
 
-RFC 7239's `Forwarded` and the older `X-Forwarded-For`, `-Proto`, `-Host` and `-Prefix`, of listed proxies alone.
-uvicorn's middleware reads the second and third of these; no library reads all.
+These are `Forwarded` (RFC 7239) and the older `X-Forwarded-For`, `-Proto`, `-Host` and `-Prefix`. uvicorn's middleware
+reads `X-Forwarded-For` and `-Proto`; no library reads all of them.
 """
 
 import re
@@ -15,7 +15,7 @@ from serve.core.options import ROOT_PATH
 from serve.http.guard import DIRECT_HOST, split_host
 
 UNKNOWN = "unknown"
-"""A client whose proxy does not say who it is, or not in a way that can be read. It is in no network."""
+"""A client whose proxy sends no address, or an unreadable one. It is in no network."""
 MAX_HOPS = 100
 _PAIR = re.compile(
     r"""[ \t]*+(?:([!#$%&'*+.^_`|~0-9A-Za-z-]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s",;]*)))?[ \t]*+(;|,|$)""", re.ASCII
@@ -30,10 +30,10 @@ Header = tuple[bytes, bytes]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forwarded:
-    """What was said and may be believed; None: nothing, so that what the connection shows counts."""
+    """The trusted values of the headers; None where there is none, so that the connection's value holds."""
 
     client: tuple[str, int] | None = None
-    """Address, or a name that a proxy gave it, or UNKNOWN; and a port, 0 where none is said."""
+    """Address (or a proxy's name for the client, or UNKNOWN) and port, 0 if not given."""
     scheme: str | None = None
     """http or https."""
     host: str | None = None
@@ -41,10 +41,10 @@ class Forwarded:
 
 
 def read(headers: Iterable[Header], peer: str, proxies: Sequence[IPNetwork]) -> Forwarded:
-    """What the proxies say of a request that came from the address `peer`; malformed headers never raise.
+    """Read the headers of a request that came from the address `peer`; malformed headers never raise.
 
-    Each proxy adds to the right, so a list is believed from there up to the first address that is no proxy's: the
-    client. What stands to the left of it, the client may have made up.
+    Each proxy appends to a list on the right. So the client is the first address from the right that is not a proxy's;
+    anything further left may have been written by the client.
     """
     if not is_within(peer, proxies):
         return Forwarded()
@@ -57,12 +57,12 @@ def read(headers: Iterable[Header], peer: str, proxies: Sequence[IPNetwork]) -> 
         [word.strip() for text in given.get(b"x-forwarded-" + name, []) for word in text.split(",") if word.strip()]
         for name in (b"for", b"proto", b"host", b"prefix")
     )
-    # A proxy may tell the scheme or the host by one header and the client by the other.
+    # A proxy may send the scheme or the host in one kind of header and the client in the other.
     standard = _client([hop.get("for", "") for hop in hops], proxies) if hops and "for" in hops[-1] else None
     common = _client(addresses, proxies) if addresses else None
     client, back = standard or common or (None, 1)
     if standard and common and standard[0][0] != common[0][0]:
-        # Proxies write one of the two and let the other through: one of them is the client's invention.
+        # Proxies write one of the two and pass the other through, so the client may have written one of them.
         client, back, hops = (UNKNOWN, 0), common[1], []
     hop = hops[-min(back, len(hops))] if hops else {}
     scheme = (hop.get("proto") or _at(protos, back)).lower().replace("ws", "http")
@@ -77,9 +77,9 @@ def read(headers: Iterable[Header], peer: str, proxies: Sequence[IPNetwork]) -> 
 
 
 def below(prefix: str, root: str, path: str) -> tuple[str, str]:
-    """The root_path and path of a request for a server below `prefix`, as ASGI has them: the path begins with the root.
+    """Return ASGI's root_path and path for a server under `prefix`; the path starts with the root_path.
 
-    `root` and `path` are as they came; the proxy may have left the prefix in the path, or taken it off.
+    `root` and `path` are those of the request, in whose path the proxy may have kept or stripped the prefix.
     """
     if not prefix or _begins(root, prefix):
         return root, path
@@ -90,7 +90,7 @@ def below(prefix: str, root: str, path: str) -> tuple[str, str]:
 
 
 class BehindProxy:
-    """ASGI middleware: makes of a request what listed proxies say of it, and puts it below the root path."""
+    """ASGI middleware that applies the headers of trusted proxies and the root path to a request."""
 
     def __init__(self, app: ASGIApp, proxies: Sequence[str] = (), root_path: str = "") -> None:
         self.app, self._root_path = app, root_path
@@ -124,12 +124,12 @@ def _begins(path: str, prefix: str) -> bool:
 
 
 def _at(values: list[str], back: int) -> str:
-    """The value of the proxy so many from the right: of a header that is replaced, not added to, there is one."""
+    """Return the value that many places from the right; a header that proxies replace has only one value."""
     return values[-min(back, len(values))] if values else ""
 
 
 def _client(nodes: list[str], proxies: Sequence[IPNetwork]) -> tuple[tuple[str, int], int]:
-    """The first node from the right that is no proxy, and how many from the right it is; at the most the last."""
+    """Return the first node from the right that is not a proxy, else the leftmost, and its place from the right."""
     nodes = nodes[-MAX_HOPS:]
     for back, text in enumerate(reversed(nodes), start=1):
         client = _node(text)
@@ -139,8 +139,8 @@ def _client(nodes: list[str], proxies: Sequence[IPNetwork]) -> tuple[tuple[str, 
 
 
 def _node(text: str) -> tuple[str, int]:
-    """Read an address with or without a port, or an obfuscated name; anything else is UNKNOWN."""
-    address = parse_address(text)  # IPv6 stands in X-Forwarded-For without brackets
+    """Parse an address with or without a port, or an obfuscated name; anything else is UNKNOWN."""
+    address = parse_address(text)  # X-Forwarded-For has IPv6 addresses without brackets
     found = None if address else _NODE.fullmatch(text)
     if found is None:
         return (str(address), 0) if address else (UNKNOWN, 0)
@@ -152,7 +152,7 @@ def _node(text: str) -> tuple[str, int]:
 
 
 def _hops(text: str) -> list[dict[str, str]]:
-    """Read a `Forwarded` header; one that is malformed is a hop of which nothing can be read."""
+    """Read a `Forwarded` header; a malformed one becomes a single hop with an unknown client."""
     hops: list[dict[str, str]] = [{}]
     at = 0
     while True:
@@ -162,7 +162,7 @@ def _hops(text: str) -> list[dict[str, str]]:
         name, quoted, plain, end = found.groups()
         if name is not None:
             value = plain if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
-            if hops[-1].setdefault(name.lower(), value) != value:  # a parameter comes once
+            if hops[-1].setdefault(name.lower(), value) != value:  # a parameter may occur only once
                 return [{"for": UNKNOWN}]
         if end == "":
             return [hop for hop in hops if hop]

@@ -1,4 +1,4 @@
-"""What a browser may be tricked into: names that lead here by DNS rebinding, and pages of other servers."""
+"""Refuse what a browser may be tricked into: host names by DNS rebinding, and requests from pages of other sites."""
 
 import ipaddress
 from urllib.parse import urlsplit
@@ -11,14 +11,14 @@ from serve.http.shield import refuse
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 ANY_ADDRESS = ("0.0.0.0", "::")
-"""As a name of the server: it goes by every IP address. Rebinding needs a name, so an address is never one."""
+"""Listening addresses with which every IP address is accepted as Host; rebinding always needs a name."""
 ANY_NAME = "*"
 DIRECT_HOST = "direct_host"
-"""In the state of a request: its own Host, where a proxy said another one (serve/http/forwarded.py)."""
+"""Key in a request's state for its original Host, if a proxy forwarded another one (serve/http/forwarded.py)."""
 
 
 class Guard:
-    """ASGI middleware: refuses a Host that is no name of the server, and an Origin that may not change anything."""
+    """ASGI middleware that refuses unknown Host headers, and changes from pages of other origins."""
 
     def __init__(self, app: ASGIApp, hosts: tuple[str, ...] = (), origins: tuple[str, ...] = ()) -> None:
         self.app = app
@@ -36,24 +36,26 @@ class Guard:
         await self.app(scope, receive, send)
 
     def check(self, scope: Scope) -> None:
-        """Raise bad_host or bad_origin."""
+        """Raise bad_host or bad_origin if the request must be refused."""
         named = [value.decode("latin-1") for key, value in scope["headers"] if key == b"host"]
         host = named[0] if len(named) == 1 else ""
-        # Both, for a page that rebinds a name to a proxy's address, such as this machine's, can write any other header.
+        # Check both, because a page that rebinds a name to a proxy's address can set any other header.
         direct = scope.get("state", {}).get(DIRECT_HOST, host)
         if not all(is_ours(split_host(each)[0], self._hosts) for each in (host, direct)):
-            raise Problem("bad_host", "the Host header is no name of this server; its setting `hosts` adds names")
+            raise Problem("bad_host", "the Host header is not a name of this server: add it to the option `hosts`")
         if scope["type"] == "http" and scope["method"] in SAFE_METHODS:
             return
-        # Browsers always tell it here; what is no browser has nothing to be tricked with.
+        # Browsers always send an Origin here; other clients cannot be tricked in this way.
         for key, value in scope["headers"]:
             origin = value.decode("latin-1").lower()
             if key == b"origin" and origin not in self._origins and not is_same(origin, host):
-                raise Problem("bad_origin", "pages of other servers may not do this; the setting `origins` allows some")
+                raise Problem(
+                    "bad_origin", "pages of other sites may not do this: add their origin to the option `origins`"
+                )
 
 
 def is_ours(name: str, hosts: frozenset[str]) -> bool:
-    """Whether the server goes by this name."""
+    """Return whether the server accepts this host name."""
     if name and (name == "localhost" or name in hosts or ANY_NAME in hosts):
         return True
     try:
@@ -64,7 +66,7 @@ def is_ours(name: str, hosts: frozenset[str]) -> bool:
 
 
 def is_same(origin: str, host: str) -> bool:
-    """Whether an Origin is that of the page at this Host; the scheme may differ, as behind a proxy that ends TLS."""
+    """Return whether an Origin belongs to this Host; the scheme may differ, as behind a proxy that terminates TLS."""
     scheme, separator, rest = origin.partition("://")
     if not separator or scheme not in DEFAULT_PORTS or not rest:
         return False
@@ -74,13 +76,13 @@ def is_same(origin: str, host: str) -> bool:
 
 
 def split_host(host: str) -> tuple[str, int | None]:
-    """The name in lower case and the port of a Host header; an empty name if it cannot be read."""
+    """Return the name in lower case and the port of a Host header; an empty name if it cannot be parsed."""
     try:
         parts = urlsplit(f"//{host}")
         port = parts.port
     except ValueError:
         return "", None
-    # Nothing but a name and a port: no user, no path.
+    # Accept only a name and a port, without a user or a path.
     if parts.netloc != host or "@" in host or parts.hostname is None:
         return "", None
     return parts.hostname.rstrip("."), port

@@ -1,6 +1,6 @@
 """Live sessions: changes over a WebSocket, several in flight, answered in order. docs/HTTP.md describes the messages.
 
-What a socket received is applied even if its client is gone by then: a click is never lost on the way.
+A message that was received is applied even if its client has left, so that no click is lost.
 """
 
 import asyncio
@@ -29,18 +29,18 @@ from serve.wire.bodies import load_json, validated
 from serve.wire.protocol import LiveChange, LiveClick, LivePreview, LiveSettings
 
 MAX_WAITING = 64
-"""Messages of one socket that wait; the next ones stay in the network's buffers, so that senders feel it."""
+"""Messages of one socket that may wait; further ones stay in the network's buffers, which slows the sender down."""
 GONE = {"session_unknown": 4404, "session_expired": 4410}
 TRY_LATER = 1013
 LIVE = "/v1/sessions/{session_id}/live"
 Encoding = Literal["rle", "bits"]
 Allow = Callable[[WebSocket], Awaitable[Problem | None]]
-"""Whether a message may be taken now, or why not."""
+"""Returns why a message is refused now, or None."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """One message: a change, or why it is none."""
+    """One message: a change, or the problem with it."""
 
     id: int | str | None = None
     change: Change | None = None
@@ -52,7 +52,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Done:
-    """A change that was made, and how long it took."""
+    """The outcome of a change, and the time that it took."""
 
     id: int | str | None
     outcome: Outcome
@@ -60,7 +60,7 @@ class Done:
 
 
 def read_command(data: str | bytes, limit: int) -> Command:
-    """Read a message of at most `limit` bytes; what is wrong with it becomes the command's problem."""
+    """Read a message of at most `limit` bytes; an invalid one becomes a Command with a problem."""
     if len(data) > limit:
         return Command(problem=Problem("body_too_large", f"the message exceeds {limit} bytes"))
     body = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
@@ -80,9 +80,9 @@ def read_command(data: str | bytes, limit: int) -> Command:
             would = validated(plain, LivePreview)
             return Command(id=would.id, change=Change(kind="click", click=would.click()), preview=True)
         if isinstance(plain, dict) and plain.get("kind") == "settings":
-            told = validated(plain, LiveSettings)
-            change = Change(kind="settings", refinement=told.refinement, mask_threshold=told.mask_threshold)
-            return Command(id=told.id, change=change, sequence=told.sequence, latest=told.latest)
+            given = validated(plain, LiveSettings)
+            change = Change(kind="settings", refinement=given.refinement, mask_threshold=given.mask_threshold)
+            return Command(id=given.id, change=change, sequence=given.sequence, latest=given.latest)
         other = validated(plain, LiveChange)
         return Command(id=other.id, change=Change(kind=other.kind), sequence=other.sequence, latest=other.latest)
     except Problem as problem:
@@ -90,15 +90,15 @@ def read_command(data: str | bytes, limit: int) -> Command:
 
 
 class Patches:
-    """The masks of one socket as differences: what changed since the mask before, at first since an empty one."""
+    """Encodes the masks of one socket as patches: the first relative to an empty mask, each other to the previous."""
 
     def __init__(self) -> None:
-        self._last: np.ndarray | None = None  # packed: a socket may live long
+        self._last: np.ndarray | None = None  # packed to one bit per pixel, because a socket may stay open for long
 
     def of(self, mask: np.ndarray, keep: bool = True) -> tuple[list[int], bytes]:
-        """The box (x, y, width, height) of the pixels that changed, and the bits of `mask` in it, row after row.
+        """Return the box [x, y, width, height] of the pixels that changed, and the bits of `mask` in it, row by row.
 
-        `keep`: what follows is relative to this mask; a preview is not kept.
+        `keep`: make this mask the reference of the next patch; not for previews.
         """
         last = self._last
         before = None if last is None else np.unpackbits(last, count=mask.size).reshape(mask.shape).view(bool)
@@ -114,7 +114,7 @@ class Live:
         self._socket, self._encoding, self._allow, self._options = socket, encoding, allow, options
         self._turns = turns
         self._queue: asyncio.Queue[Command | None] = asyncio.Queue(MAX_WAITING)
-        self._num_changes = 0  # of the queue: what is no change supersedes nothing
+        self._num_changes = 0  # changes in the queue; other messages do not supersede answers
         self._patches = Patches()
         self._owed: Done | None = None  # the newest change whose mask was left out
         self._open = True
@@ -145,8 +145,8 @@ class Live:
         try:
             await self._fill()
         except Exception:
-            logger.exception("a live socket cannot be read any more")
-        await self._queue.put(None)  # the worker ends when it has come so far
+            logger.exception("reading from a live socket failed")
+        await self._queue.put(None)  # the worker stops here, after all earlier messages
 
     async def _fill(self) -> None:
         while (message := await self._receive()) is not None:
@@ -163,8 +163,8 @@ class Live:
         try:
             message = await asyncio.wait_for(self._socket.receive(), self._options.idle_timeout_s)
         except TimeoutError:
-            return None  # it is not there: the session has expired, or is used in other ways
-        except RuntimeError:  # a send has noticed first that the client is gone
+            return None  # the session has expired, or is used over HTTP only
+        except RuntimeError:  # a failed send has already closed the socket
             self._open = False
             return None
         if message["type"] == "websocket.disconnect":
@@ -176,7 +176,7 @@ class Live:
         problem, instance = command.problem, new_instance()
         if command.change is not None:
             self._num_changes -= 1
-            if command.preview and self._num_changes > 0:  # a client that sent more does not look at this any more
+            if command.preview and self._num_changes > 0:  # later messages make this preview useless
                 await self._send({"id": command.id, "preview": True, "superseded": True})
                 return None
             try:
@@ -195,10 +195,10 @@ class Live:
                     await self._send_mask(done)
                 return None
         if problem is not None:
-            if command.problem is not None:  # others are counted as the changes that failed
+            if command.problem is not None:  # failed changes were already counted by `observed`
                 metrics.put(metrics.PROBLEMS, 1, LIVE, problem.code)
             await self._send(_refusal(command.id, problem, instance))
-        # The change that was to bring the mask has failed, so the one before it is the latest after all.
+        # The change that superseded the previous answer has failed, so the previous mask is sent now.
         if self._owed is not None and self._num_changes == 0:
             await self._send_mask(self._owed)
         return problem
@@ -223,7 +223,7 @@ class Live:
             if bits:
                 await self._socket.send_bytes(bits)
         except (RuntimeError, WebSocketDisconnect, OSError):
-            self._open = False  # what was received is still applied
+            self._open = False  # messages that were received are still applied
 
 
 def add_live(app: FastAPI, options: Options, store: Sessions, turns: Turns, allow: Allow) -> None:

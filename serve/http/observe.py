@@ -1,4 +1,4 @@
-"""Every request measured and, if wanted, logged: the layer outside of all others, and the same for live messages."""
+"""Measure, and optionally log, every request and every message of a live socket."""
 
 import logging
 import time
@@ -17,11 +17,11 @@ STARTS = ("http.response.start", "websocket.http.response.start", "websocket.acc
 GONE = "gone"
 """Status of a request whose client left before it was answered."""
 APPLICATION, LEFT = "maskwright", 499
-"""What Ray Serve would call the application, and such a status."""
+"""Ray Serve's name of the application, and its status for a request whose client left."""
 
 
 class Observe:
-    """ASGI middleware; see the module. `behind_serve`: a proxy of Ray Serve names and counts requests."""
+    """ASGI middleware; see the module. `behind_serve`: a proxy of Ray Serve assigns ids to requests and counts them."""
 
     def __init__(self, app: ASGIApp, behind_serve: bool = False) -> None:
         self.app, self._behind_serve = app, behind_serve
@@ -57,7 +57,7 @@ class Observe:
 
 @contextmanager
 def message(route: str, session_id: str, request_id: str | None) -> Iterator[Record]:
-    """Measure and log one message of a live socket, which the block applies, in its thread; the id is the socket's."""
+    """Measure and log the block, which applies one message of a live socket; `request_id` is that of the socket."""
     started, status = time.perf_counter(), 200
     record = Record(request_id=named_by(request_id), session_id=session_id)
     token = current.set(record)
@@ -74,7 +74,7 @@ def message(route: str, session_id: str, request_id: str | None) -> Iterator[Rec
 
 @contextmanager
 def work(call: str, request_id: str, session_id: str | None = None) -> Iterator[None]:
-    """Measure and log what a replica does on behalf of a request, which has its id from the ingress."""
+    """Measure and log the block, a replica's work for a request; `request_id` comes from the ingress."""
     started, record = time.perf_counter(), Record(request_id=request_id, session_id=session_id)
     token = current.set(record)
     try:
@@ -90,12 +90,12 @@ def work(call: str, request_id: str, session_id: str | None = None) -> Iterator[
 
 
 def route_of(scope: Scope) -> str:
-    """Template of the route that a request came to: of addresses without one nothing is said."""
+    """Return the template of a request's route, or "unmatched"; the address itself never enters logs or metrics."""
     return getattr(scope.get("route"), "path", None) or "unmatched"
 
 
 def _count(method: str, route: str, status: str, started: float) -> None:
-    """Count a request as Ray Serve's proxies do, for its dashboards."""
+    """Count a request as Ray Serve's proxies do, for Ray's dashboards."""
     metrics.put(metrics.HTTP_REQUESTS, 1, route, method, APPLICATION, status)
     metrics.since(metrics.HTTP_MS, started, method, route, APPLICATION, status)
     if status >= "400":
@@ -105,7 +105,7 @@ def _count(method: str, route: str, status: str, started: float) -> None:
 def _finish(record: Record, method: str, route: str, status: int, started: float, is_socket: bool = False) -> None:
     milliseconds = 1000 * (time.perf_counter() - started)
     kind = f"{status // 100}xx" if status else GONE
-    if not is_socket:  # a socket lives as long as its client likes; its messages are measured one by one
+    if not is_socket:  # a socket may stay open for long, so its messages are measured instead
         metrics.put(metrics.REQUEST_MS, milliseconds, route, kind, record.model, record.click)
     if record.code is not None:
         metrics.put(metrics.PROBLEMS, 1, route, record.code)

@@ -1,4 +1,4 @@
-"""The OpenAPI document: bodies and errors that FastAPI cannot see because we parse and raise them ourselves."""
+"""Complete the OpenAPI document with the bodies and errors that FastAPI cannot see, because the app handles them."""
 
 from typing import Any
 
@@ -46,7 +46,7 @@ def json_request(model: type[BaseModel], required: bool = True) -> dict[str, Any
 
 
 def image_request() -> dict[str, Any]:
-    """Describe the three ways to send an image."""
+    """Describe the three ways to send an image: JSON, a form, or the file itself."""
     described = json_request(SessionRequest)
     binary = {"type": "string", "format": "binary"}
     form = {"type": "object", "required": ["image"], "properties": {"image": binary, "mask": binary}}
@@ -55,14 +55,18 @@ def image_request() -> dict[str, Any]:
         "image/*": {"schema": binary},
     }
     described["parameters"] = [
-        {"name": name, "in": "query", "schema": {"type": kind}, "description": "for bodies that are no JSON"}
-        for name, kind in (("model", "string"), ("refinement", "string"), ("mask_threshold", "number"))
+        {"name": name, "in": "query", "schema": {"type": kind}, "description": f"{what}; in a JSON body, use the field"}
+        for name, kind, what in (
+            ("model", "string", "Name of the model"),
+            ("refinement", "string", "Name of the refinement"),
+            ("mask_threshold", "number", "Probability above which a pixel is inside"),
+        )
     ]
     return described
 
 
 def problems(*codes: str) -> dict[int | str, dict[str, Any]]:
-    """Describe the errors of a route, for its `responses`, one entry per status, with those of EVERYWHERE."""
+    """Describe the errors of a route, including those of EVERYWHERE, for its `responses`: one entry per status."""
     described: dict[int | str, dict[str, Any]] = {}
     for code in (*codes, *EVERYWHERE):
         status, title = CODES[code]
@@ -78,7 +82,7 @@ def problems(*codes: str) -> dict[int | str, dict[str, Any]]:
 
 
 def document(app: FastAPI, asks_for_token: bool = False) -> dict[str, Any]:
-    """Build the document once; installed as `app.openapi`."""
+    """Return the document, built on the first call; installed as `app.openapi`."""
     if app.openapi_schema is None:
         schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         _, definitions = models_json_schema([(model, "validation") for model in BODIES], ref_template=REFERENCE)
@@ -98,7 +102,7 @@ def document(app: FastAPI, asks_for_token: bool = False) -> dict[str, Any]:
 
 
 def _say_summaries(schema: dict[str, Any]) -> None:
-    # FastAPI makes them of the names of functions; the first sentence says more.
+    # FastAPI takes summaries from function names; the first paragraph of the docstring says more.
     for operations in schema["paths"].values():
         for operation in operations.values():
             first, _, rest = operation["description"].partition("\n\n")
@@ -110,7 +114,7 @@ def _say_summaries(schema: dict[str, Any]) -> None:
 
 
 def _drop_validation_errors(schema: dict[str, Any]) -> None:
-    # FastAPI adds its own 422 to every route with a path parameter; ours are text and cannot fail.
+    # FastAPI adds its validation error to every route with a path parameter; these are texts and cannot fail.
     for operations in schema["paths"].values():
         for operation in operations.values():
             if "HTTPValidationError" in str(operation["responses"].get("422")):

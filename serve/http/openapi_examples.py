@@ -1,6 +1,6 @@
-"""What requests and answers look like, for the OpenAPI document: an example for each schema, in the order of a session.
+"""Examples of requests and answers for the OpenAPI document, one per schema, in the order of a session.
 
-Tests hold each against its schema, and send the requests.
+Tests validate each against its schema, and send the requests.
 """
 
 from typing import Any
@@ -112,7 +112,7 @@ BY_SCHEMA: dict[str, Any] = {
 
 
 def add_examples(schema: dict[str, Any]) -> None:
-    """Give each body of an OpenAPI document, whose schema has a name of BY_SCHEMA, its example."""
+    """Add the examples of BY_SCHEMA to all bodies of an OpenAPI document with these schemas."""
     for operations in schema["paths"].values():
         for operation in operations.values():
             bodies = [operation.get("requestBody", {}), *operation["responses"].values()]

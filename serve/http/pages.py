@@ -1,4 +1,4 @@
-"""The page and the example images: a fixed table of files, read once; no request ever names a path."""
+"""Serve the page and the example images from fixed tables of files, so that no request can name a path."""
 
 import hashlib
 from pathlib import Path
@@ -24,12 +24,12 @@ MAX_EXAMPLES = 5000
 
 
 def add_page(app: FastAPI) -> None:
-    """Serve serve/web: index.html at /, the rest under /web/."""
+    """Serve the files of serve/web: index.html at /, the others under /web/."""
     files = {path.name: path.read_bytes() for path in sorted(WEB.iterdir()) if path.suffix in TYPES}
 
     def page(request: Request, name: str) -> Response:
         if name not in files:
-            raise Problem("not_found", "the page has no such file")
+            raise Problem("not_found", "the page has no file of this name")
         etag = f'"{hashlib.sha256(files[name]).hexdigest()[:32]}"'
         headers = {"ETag": etag, "Cache-Control": "no-cache"}
         if request.headers.get("if-none-match") == etag:
@@ -46,9 +46,9 @@ def add_page(app: FastAPI) -> None:
 
 
 def add_examples(app: FastAPI, folder: Path | None) -> None:
-    """Offer the images of `folder` (None: no examples) under /v1/examples; raises InputError if it is no folder."""
+    """Serve the images of `folder` (None: no examples) under /v1/examples; raises InputError if it is not a folder."""
     if folder is not None and not folder.is_dir():
-        raise InputError(f"the folder of examples {folder} does not exist: give a folder of JPEG, PNG or WebP images")
+        raise InputError(f"examples {folder} is not a folder: give a folder of JPEG, PNG or WebP images")
     found = (
         [] if folder is None else [path for path in sorted(folder.iterdir()) if path.suffix.lower() in EXAMPLE_TYPES]
     )
@@ -67,7 +67,7 @@ def add_examples(app: FastAPI, folder: Path | None) -> None:
         responses=problems("not_found") | {200: {"content": content}},
     )
     async def example(name: str) -> FileResponse:
-        """One example image."""
+        """Return an example image."""
         if name not in paths:
-            raise Problem("not_found", "there is no example of this name; /v1/examples lists them")
+            raise Problem("not_found", "there is no example of this name: see /v1/examples")
         return FileResponse(paths[name], media_type=EXAMPLE_TYPES[paths[name].suffix.lower()])

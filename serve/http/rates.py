@@ -1,6 +1,6 @@
-"""How fast one client may come: token buckets, and the layer that asks them.
+"""Limit how fast a client may send requests, with token buckets and a middleware.
 
-Where sessions are in a Redis, all ingresses count there together: shared_rates.py.
+If sessions are in Redis, all ingresses count there together (shared_rates.py).
 """
 
 import math
@@ -17,47 +17,47 @@ from serve.http.shield import path_of, refuse
 from serve.sessions.open_store import is_url
 
 MAX_CLIENTS = 10_000
-"""Clients that are remembered; the ones longest away are forgotten, and start with a full bucket."""
+"""Number of clients that are remembered; the least recent ones are dropped, and start again with a full bucket."""
 OPENING = re.compile(r"/v1/(sessions|predict)/?")
 CLICKING = re.compile(r"/v1/sessions/[^/]+/(clicks|undo|redo|clear|mask|live)/?")
 BURST_S = 2.0
 Client = tuple[str, str]
 """Address, and name of the token."""
 Take = Callable[[Client], Awaitable[float]]
-"""Takes one of what a client has; 0, or in how many seconds there will be one."""
+"""Takes one token of a client; returns 0, or the seconds until the next token."""
 
 
 class Buckets:
-    """A bucket for each key: it holds `burst`, each `take` takes one, and `per_second` flow in. Not thread-safe."""
+    """A token bucket per key: it holds at most `burst` tokens and gains `per_second`. Not thread-safe."""
 
     def __init__(self, per_second: float, burst: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._per_second, self._burst, self._clock = per_second, max(burst, 1.0), clock
-        self._levels: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()  # level, and when it was so
+        self._levels: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()  # level, and the time of that level
 
     def take(self, key: Hashable) -> float:
-        """Take one; returns 0, or in how many seconds there will be one. What is refused costs nothing."""
+        """Take one token; return 0, or the seconds until the next token. A refusal takes none."""
         now = self._clock()
         level, since = self._levels.pop(key, (self._burst, now))
-        # A clock that was set back only stops the flow once.
+        # A clock that was set back adds nothing once.
         level = min(self._burst, level + max(now - since, 0.0) * self._per_second)
-        enough = level >= 1.0 - 1e-9  # ten times a tenth is less than one
+        enough = level >= 1.0 - 1e-9  # in floating point, ten times 0.1 is less than 1
         self._levels[key] = (level - 1.0 if enough else level, now)
         while len(self._levels) > MAX_CLIENTS:
             self._levels.popitem(last=False)
         return 0.0 if enough else (1.0 - level) / self._per_second
 
     async def taken(self, client: Client) -> float:
-        """The same, as a Take."""
+        """Like `take`, as a Take."""
         return self.take(client)
 
 
 class Rates:
-    """The limits of Options for every client."""
+    """The rate limits of Options, counted per client."""
 
     def __init__(self, options: Options, clock: Callable[[], float] = time.monotonic) -> None:
         share: Callable[[str, float, float, Callable[[Client], float]], Take] | None = None
         if options.sessions and is_url(options.sessions):
-            from serve.http.shared_rates import SharedRates  # only those who use it wait for its import
+            from serve.http.shared_rates import SharedRates  # imported only where it is used, since it is slow
 
             share = SharedRates(options.sessions).share
 
@@ -72,16 +72,16 @@ class Rates:
         self._opens = limit("opens", opens / 60, opens)
 
     async def click(self, client: Client) -> Problem | None:
-        """Count a click; returns too_many where it is one too many."""
+        """Count a click; return too_many if the limit is exceeded, else None."""
         return _refusal(await self._clicks(client), "clicks")
 
     async def open(self, client: Client) -> Problem | None:
-        """Count a new image."""
+        """Count a new image; return too_many if the limit is exceeded, else None."""
         return _refusal(await self._opens(client), "images")
 
 
 class RateLimit:
-    """ASGI middleware: refuses what comes too fast. The messages of a WebSocket are counted by serve/http/live.py."""
+    """ASGI middleware that refuses requests beyond the limits; serve/http/live.py counts messages of WebSockets."""
 
     def __init__(self, app: ASGIApp, rates: Rates) -> None:
         self.app, self._rates = app, rates
@@ -102,7 +102,7 @@ class RateLimit:
 
 
 def client_of(scope: Scope) -> Client:
-    """Who sends this: behind a proxy that is not listed, addresses are all the same and tokens tell people apart."""
+    """Return address and token name of a client; behind an untrusted proxy, all addresses are the proxy's."""
     address = scope.get("client") or ("", 0)
     return str(address[0]), scope["state"].get("token", "")
 
@@ -114,4 +114,5 @@ async def _free(client: Client) -> float:
 def _refusal(wait_s: float, what: str) -> Problem | None:
     if wait_s == 0:
         return None
-    return Problem("too_many", f"too many {what} from one client; wait a little", retry_after_s=math.ceil(wait_s))
+    wait_s = math.ceil(wait_s)
+    return Problem("too_many", f"too many {what} from this client: wait {wait_s} s", retry_after_s=wait_s)

@@ -1,4 +1,4 @@
-"""HTTP answered by a thread of this process: what is in flight ends before it stops."""
+"""Answer HTTP in a thread of this process, which finishes requests in flight before it stops."""
 
 import threading
 import time
@@ -12,22 +12,22 @@ from models.errors import InputError
 from serve.http.tls import Tls
 
 DRAIN_S = 25
-"""For which requests that are under way are waited for once nothing new is taken."""
+"""Seconds to wait for requests in flight during shutdown."""
 START_S = 30.0
 MAX_MESSAGE_BYTES = 1 << 20
-"""Of a WebSocket, before any of our own limits is asked."""
+"""Largest message of a WebSocket that uvicorn accepts, before the app checks its limits."""
 
 
 @contextmanager
 def answering(app: ASGIApp, host: str, port: int, tls: Tls | None = None) -> Iterator[None]:
-    """Answer while the block runs, which begins when connections are taken; raises InputError where none can be."""
+    """Answer while the block runs, which starts once connections are accepted; raises InputError if none can be."""
     server = uvicorn.Server(
         uvicorn.Config(
             app,
             host=host,
             port=port,
             log_level="warning",
-            log_config=None,  # its own would write past ours
+            log_config=None,  # otherwise uvicorn writes its own log
             access_log=False,
             server_header=False,
             proxy_headers=False,  # serve/http/forwarded.py reads them
@@ -43,7 +43,9 @@ def answering(app: ASGIApp, host: str, port: int, tls: Tls | None = None) -> Ite
         deadline = time.monotonic() + START_S
         while not server.started:
             if not thread.is_alive() or time.monotonic() > deadline:
-                raise InputError(f"cannot listen on {host} port {port}: stop what runs there, or choose another port")
+                raise InputError(
+                    f"cannot listen on {host} port {port}: stop the program there or choose another --port"
+                )
             time.sleep(0.01)
         yield
     finally:
@@ -54,5 +56,5 @@ def answering(app: ASGIApp, host: str, port: int, tls: Tls | None = None) -> Ite
 def _run(server: uvicorn.Server) -> None:
     try:
         server.run()
-    except SystemExit:  # how it says that it cannot listen; the reason is logged
+    except SystemExit:  # raised if uvicorn cannot listen, after it has logged the reason
         return

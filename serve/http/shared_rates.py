@@ -1,7 +1,7 @@
-"""Rates that several ingresses count together, in the Redis of their sessions, and each alone while it does not answer.
+"""Count rates of several ingresses together in the Redis of their sessions, or separately while it does not answer.
 
-`limits` counts by moving windows: as many at once as a bucket holds and as many in the long run, but who has used up a
-window waits until its first is old enough, where a bucket fills drop by drop.
+The library `limits` counts in moving windows. They allow the same burst and the same long-term rate as token buckets,
+but a client that has used up a window waits until its oldest request leaves it, while a bucket refills steadily.
 """
 
 import asyncio
@@ -20,9 +20,9 @@ from redis.exceptions import RedisError
 from serve.sessions.store_redis import PREFIX, pool_of
 
 TIMEOUT_S = 0.5
-"""For one answer of Redis, which a click waits for."""
+"""Timeout of a call to Redis, for which a click waits."""
 RETRY_S = 5.0
-"""For which each ingress counts alone once there was none."""
+"""Seconds for which an ingress counts separately after a failed call."""
 NUM_THREADS = 4
 Client = tuple[str, str]
 """Address, and name of the token."""
@@ -31,7 +31,7 @@ logger = logging.getLogger("maskwright.serve")
 
 
 class SharedRates:
-    """The limits of one Redis; nothing is asked of it before the first request."""
+    """Rate limits in one Redis, to which the first request connects."""
 
     def __init__(self, url: str, clock: Callable[[], float] = time.monotonic) -> None:
         storage = RedisStorage("redis://", connection_pool=pool_of(url, TIMEOUT_S), key_prefix=f"{PREFIX}rates")
@@ -42,14 +42,14 @@ class SharedRates:
     def share(
         self, what: str, per_second: float, burst: float, alone: Callable[[Client], float]
     ) -> Callable[[Client], Awaitable[float]]:
-        """A limit that is counted in Redis, by what it is of; `alone` counts while Redis does not answer."""
+        """Return a limit that Redis counts under the name `what`; `alone` counts while Redis does not answer."""
         window = window_of(what, per_second, burst)
 
         async def take(client: Client) -> float:
             until = self._alone_until
             if until is None or self._clock() >= until:
                 if until is not None:
-                    self._alone_until = self._clock() + RETRY_S  # one asks; the others do not wait for it
+                    self._alone_until = self._clock() + RETRY_S  # only one request tries Redis again
                 try:
                     asked = partial(self._ask, window, client, retries=until is not None)
                     waits = await asyncio.get_running_loop().run_in_executor(self._threads, asked)
@@ -64,24 +64,24 @@ class SharedRates:
 
     def _ask(self, window: RateLimitItem, client: Client, *, retries: bool) -> float:
         if self._alone_until is not None and not retries:
-            raise RedisError("it went away while this waited for a thread")
+            raise RedisError("Redis failed while this call waited for a thread")
         if self._windows.hit(window, *client):
             return 0.0
-        # What is refused costs nothing; between the two questions the window may have moved on.
+        # A refusal is not counted. The window may have moved between the two calls, hence the maximum.
         return max(self._windows.get_window_stats(window, *client).reset_time - time.time(), 1e-3)
 
     def _lost(self, error: RedisError) -> None:
         if self._alone_until is None:
-            logger.warning("rates are counted by each process alone: Redis does not answer (%s)", type(error).__name__)
+            logger.warning("each process counts rates separately: Redis does not answer (%s)", type(error).__name__)
         self._alone_until = self._clock() + RETRY_S
 
     def _found(self) -> None:
         if self._alone_until is not None:
-            logger.warning("rates are shared again: Redis answers")
+            logger.warning("rates are counted together again: Redis answers")
         self._alone_until = None
 
 
 def window_of(what: str, per_second: float, burst: float) -> RateLimitItem:
-    """The window that lets as many come at once as a bucket of this burst: whole seconds and whole numbers, no more."""
+    """Return the window with the burst and the rate of a bucket, rounded to whole seconds and never above the rate."""
     seconds = math.ceil(max(burst, 1.0) / per_second - 1e-9)
     return RateLimitItemPerSecond(max(1, math.floor(per_second * seconds + 1e-9)), seconds, what)

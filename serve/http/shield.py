@@ -1,4 +1,4 @@
-"""Around all but `Observe`: security headers on every answer, failures as problem+json, a name for each in the log."""
+"""Add security headers to every answer, and turn failures into problem+json with an id that the log has too."""
 
 import json
 import logging
@@ -26,7 +26,7 @@ logger = logging.getLogger("maskwright.serve")
 
 
 class Shield:
-    """ASGI middleware; see the module. It also answers what the app lets fall, so that no traceback leaves."""
+    """ASGI middleware; see the module. Only Observe and BehindProxy are outside of it. No traceback leaves it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -38,7 +38,7 @@ class Shield:
             return
         instance = new_instance()
         scope.setdefault("state", {})["instance"] = instance
-        if scope["type"] == "websocket":  # serve/http/live.py answers its failures one by one
+        if scope["type"] == "websocket":  # serve/http/live.py answers the failure of each message
             await self.app(scope, receive, send)
             return
         started = False
@@ -64,7 +64,7 @@ class Shield:
 
 
 def path_of(scope: Scope) -> str:
-    """The address inside the app, which a proxy may have put below another path."""
+    """Return the path within the app, without the path under which a proxy publishes it."""
     return scope["path"].removeprefix(scope.get("root_path", "").rstrip("/"))
 
 
@@ -80,21 +80,21 @@ async def refuse(problem: Problem, scope: Scope, send: Send) -> None:
 
 
 def new_instance() -> str:
-    """A name for one answer, for the log and for the reader of the problem."""
+    """Return a new id of an answer, which appears in a problem and in the log."""
     return f"urn:uuid:{secrets.token_hex(16)}"
 
 
 def as_problem(error: Exception) -> Problem:
-    """What the outside may know of a failure."""
+    """Return the problem that clients may see of a failure."""
     if isinstance(error, Problem):
         return error
     if isinstance(error, ModelNan):
-        return Problem("model_nan", "the click was not applied; another click may work")
-    return Problem("internal", "an unexpected failure; the server's log names it by the instance")
+        return Problem("model_nan", "the click was not applied: try another one")
+    return Problem("internal", "an unexpected failure: look for this instance in the server's log")
 
 
 async def send_problem(problem: Problem, instance: str, send: Send, message: str = "http.response") -> None:
-    """Send a problem+json answer, in ASGI messages of this kind."""
+    """Send a problem+json answer in ASGI messages of the given kind."""
     note_problem(problem.code)
     body = json.dumps(problem.body(instance, request_id())).encode()
     headers = {"content-type": "application/problem+json", "content-length": str(len(body)), **problem.headers()}

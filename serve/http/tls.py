@@ -1,4 +1,4 @@
-"""TLS: a certificate and its key, looked at before anything starts."""
+"""Check a TLS certificate and its key before the server starts."""
 
 import ssl
 from dataclasses import dataclass
@@ -7,31 +7,31 @@ from typing import Self
 
 from models.errors import InputError
 
-WRONG_TIME = {9: "begins later than now", 10: "has expired"}
-"""By OpenSSL's numbers (X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED)."""
+WRONG_TIME = {9: "is not valid yet", 10: "has expired"}
+"""By OpenSSL's error number (X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED)."""
 NUM_ROUNDS = 4
-"""Messages of a handshake that either end sends, and one more."""
+"""One more than the messages that either side sends in a handshake."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tls:
-    """Files in PEM: the certificate, followed by those in between where there are any; the key without a password."""
+    """Paths of PEM files: the certificate, followed by any intermediate ones, and its key without a password."""
 
     certificate: str
     key: str
 
     @classmethod
     def of(cls, certificate: str | None, key: str | None) -> Self | None:
-        """Both as absolute paths, or None where neither is given; raises InputError where one is missing."""
+        """Return both as absolute paths, or None if neither is given; raises InputError if only one is."""
         if certificate and key:
             return cls(certificate=str(Path(certificate).resolve()), key=str(Path(key).resolve()))
         if certificate or key:
             given, missing = ("--certificate", "--key") if certificate else ("--key", "--certificate")
-            raise InputError(f"{given} without {missing}: TLS needs both, or give neither to serve without it")
+            raise InputError(f"{given} was given without {missing}: give both for TLS, or neither")
         return None
 
     def check(self) -> str | None:
-        """Raise InputError for files that cannot be served; returns why clients will refuse the certificate, if so."""
+        """Return a warning if clients will refuse the certificate, else None; raises InputError for unusable files."""
         for path, flag in ((self.certificate, "--certificate"), (self.key, "--key")):
             try:
                 Path(path).read_bytes()
@@ -39,27 +39,27 @@ class Tls:
                 raise InputError(f"{flag} {path} cannot be read: {error.strerror}") from None
         client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         client.check_hostname = False
-        client.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN  # so that the certificate answers for itself
+        client.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN  # the certificate itself is trusted
         try:
             client.load_verify_locations(self.certificate)
         except ssl.SSLError:
             raise InputError(
-                f"--certificate {self.certificate} holds no certificate: expected PEM, -----BEGIN CERTIFICATE-----"
+                f"--certificate {self.certificate} contains no certificate: expected PEM, -----BEGIN CERTIFICATE-----"
             ) from None
         return _complaint(client, self._server(), self.certificate)
 
     def _server(self) -> ssl.SSLContext:
         def no_password() -> str:
-            raise InputError(
-                f"--key {self.key} asks for a password: give a key without one, readable by its owner alone"
-            )
+            raise InputError(f"--key {self.key} needs a password: give a key without one, readable only by its owner")
 
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
             context.load_cert_chain(self.certificate, self.key, no_password)
         except ssl.SSLError as error:
             if error.reason == "KEY_VALUES_MISMATCH":
-                raise InputError(f"--key {self.key} is not the key of the certificate {self.certificate}") from None
+                raise InputError(
+                    f"--key {self.key} does not belong to the certificate {self.certificate}: give its private key"
+                ) from None
             raise InputError(
                 f"--certificate {self.certificate} and --key {self.key} cannot be used ({error.reason or error}): "
                 "expected PEM, the server's certificate first, and a private key"
@@ -68,7 +68,10 @@ class Tls:
 
 
 def _complaint(client: ssl.SSLContext, server: ssl.SSLContext, certificate: str) -> str | None:
-    """What a client that trusts the certificate says of it, in a handshake in memory: `ssl` itself reads no dates."""
+    """Return why a client that trusts the certificate would refuse it, if it would.
+
+    The answer comes from a handshake in memory, because `ssl` offers no function that checks the dates.
+    """
     from_client, from_server = ssl.MemoryBIO(), ssl.MemoryBIO()
     ends = [
         client.wrap_bio(from_server, from_client),

@@ -1,4 +1,4 @@
-"""From options to a predictor and an engine in this process. No Ray."""
+"""Build the predictor and the engine of this process from the options. No Ray."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ def build_predictor(options: Options) -> Any:
         torch.set_num_threads(options.num_threads)
     has_cuda = torch.cuda.is_available()
     if options.device == "cuda" and not has_cuda:
-        raise InputError("device cuda: torch finds no GPU here; use device auto or cpu")
+        raise InputError("device is cuda, but torch finds no GPU on this machine: use device auto or cpu")
     device = "cuda" if has_cuda and options.device != "cpu" and options.backend == "torch" else "cpu"
     folder = resolve(options.place, options.tracking_uri)
     predictor = Predictor(
@@ -30,7 +30,7 @@ def build_predictor(options: Options) -> Any:
 
 
 def build_engine(options: Options, predictor: Any = None, *, alone: bool = True) -> Engine:
-    """Take a predictor, or load one, and make its first click; raises InputError."""
+    """Make an engine of `predictor` (None: load one) and run a first click; raises InputError."""
     from models.refinement import REFINEMENTS
 
     predictor = build_predictor(options) if predictor is None else predictor
@@ -39,5 +39,5 @@ def build_engine(options: Options, predictor: Any = None, *, alone: bool = True)
     try:
         engine.warm_up()
     except ModelNan as error:
-        raise InputError(f"the network of {options.place} gives values that are not numbers: {error}") from error
+        raise InputError(f"the network of {options.place} produces values that are not numbers: {error}") from error
     return engine

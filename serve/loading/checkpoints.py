@@ -1,4 +1,4 @@
-"""The checkpoints of one server's process: folders as they are, registered models as copies that it keeps and drops."""
+"""The checkpoints of one server process: folders are used in place, registered models as temporary copies."""
 
 import shutil
 from collections.abc import Iterable
@@ -9,25 +9,25 @@ from serve.loading.model_source import SCHEME, checked, fetch, impatient, pin
 
 
 class Checkpoints:
-    """Finds checkpoints, and copies registered ones to folders under `home`, for replicas of this machine to read."""
+    """Find checkpoints, and copy registered ones to folders under `home`, where replicas on this machine read them."""
 
     def __init__(self, registry: str | None, home: Path) -> None:
-        """`registry`: the MLflow registry's URI, where a source needs one."""
+        """`registry`: URI of the MLflow registry, if a source needs one."""
         self._registry, self._home, self._num = registry, home, 0
 
     def pin(self, place: str) -> str:
-        """Where a source leads now; raises InputError."""
+        """Return the source with its alias resolved to the current version; raises InputError."""
         with impatient():
             return pin(place, self._registry)
 
     def load(self, pinned: str) -> str:
-        """Like `fetch`, and raises InputError for what is no checkpoint."""
+        """Return a folder like `fetch`; raises InputError if it is not a checkpoint."""
         return str(checked(Path(self.fetch(pinned)), pinned))
 
     def fetch(self, pinned: str) -> str:
-        """Absolute path of a folder on this machine, be it a checkpoint or not; raises InputError.
+        """Return the absolute path of a folder on this machine, whether or not it is a checkpoint; raises InputError.
 
-        Ray's workers start in other folders, so what they are given must not depend on this one.
+        The path is absolute because Ray's workers start in other folders.
         """
         self._num += 1
         into = self._home / str(self._num)
@@ -40,7 +40,7 @@ class Checkpoints:
             raise
 
     def keep(self, places: Iterable[str]) -> None:
-        """Drop all copies but those that `places` are in."""
+        """Delete all copies except those that contain `places`."""
         used = {Path(place) for place in places}
         for copy in self._home.resolve().iterdir():
             if not any(copy in (place, *place.parents) for place in used):

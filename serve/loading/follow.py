@@ -1,4 +1,4 @@
-"""A model is replaced while it serves, as when its alias moves. No Ray, no MLflow: both are handed in."""
+"""Replace a model while it serves, for example when its alias moves. Ray and MLflow come in as plain functions."""
 
 import logging
 import threading
@@ -10,17 +10,17 @@ from models.errors import InputError
 from serve.core.sources import Source
 
 Take = Callable[[str, str], None]
-"""Puts another checkpoint (its folder) in the place of the model of a name; raises InputError, and changes nothing."""
-STOP_S = 10.0  # a server that ends does not wait longer for a model that is just being read
+"""Replaces the checkpoint of a model: takes its name and a folder. Changes nothing where it raises InputError."""
+STOP_S = 10.0  # a server that stops waits no longer for a model that is being loaded
 logger = logging.getLogger("maskwright.serve")
 
 
 class Follower:
-    """Watches where sources lead, and hands on what is new; what goes wrong is logged, and the old model serves on.
+    """Watch aliases, and replace a model when its alias moves. After a failure, the old model keeps serving.
 
-    `pin` says where a source leads now; `fetch` brings that here, and `take` checks it and puts it in a model's place.
-    All three raise InputError. What `take` refused is not tried again until the alias moves on; what could not be
-    looked up or fetched is, at each look.
+    `pin` resolves a source to its current version, `fetch` downloads that version, and `take` checks it and replaces
+    the model. All three raise InputError, which is logged. A version that `take` refused is not tried again until the
+    alias moves; a failure of `pin` or `fetch` is retried at every look.
     """
 
     def __init__(
@@ -31,50 +31,50 @@ class Follower:
         fetch: Callable[[str], str],
         take: Take,
     ) -> None:
-        """Follow `sources`, of which `pinned` (by name) is served already."""
+        """Follow `sources`; `pinned` holds, by name, the versions that are already served."""
         self._sources, self._seen = tuple(sources), dict(pinned)
         self._pin, self._fetch, self._take = pin, fetch, take
-        self._told: dict[str, str] = {}
+        self._logged: dict[str, str] = {}
 
     def look(self) -> None:
-        """Look once at every source."""
+        """Check every source once."""
         for source in self._sources:
             try:
                 pinned = self._pin(source.place)
                 if pinned == self._seen[source.name]:
-                    self._told.pop(source.name, None)
+                    self._logged.pop(source.name, None)
                     continue
                 place = self._fetch(pinned)
             except InputError as error:
-                self._tell(source.name, str(error))
+                self._log(source.name, str(error))
                 continue
-            self._told.pop(source.name, None)
+            self._logged.pop(source.name, None)
             self._seen[source.name] = pinned
             try:
                 self._take(source.name, place)
             except InputError as error:
-                logger.error("model %s stays as it was: %s is not used: %s", source.name, pinned, error)
+                logger.error("model %s is unchanged: %s cannot be used: %s", source.name, pinned, error)
             else:
-                logger.warning("model %s is %s now", source.name, pinned)
+                logger.warning("model %s is now %s", source.name, pinned)
 
     def run(self, seconds: float, stopped: threading.Event) -> None:
-        """Look every so many seconds until `stopped`; whatever fails, the next look comes."""
+        """Check every so many seconds until `stopped` is set, whatever fails meanwhile."""
         while not stopped.wait(seconds):
             try:
                 self.look()
             except Exception:
-                logger.exception("following aliases failed; the next look is in %g s", seconds)
+                logger.exception("checking the aliases failed; the next check is in %g s", seconds)
 
-    def _tell(self, name: str, problem: str) -> None:
-        """Log what is wrong once, not at each look."""
-        if self._told.get(name) != problem:
-            self._told[name] = problem
-            logger.error("model %s stays as it was: %s", name, problem)
+    def _log(self, name: str, problem: str) -> None:
+        """Log a problem once, not at each check."""
+        if self._logged.get(name) != problem:
+            self._logged[name] = problem
+            logger.error("model %s is unchanged: %s", name, problem)
 
 
 @contextmanager
 def following(follower: Follower | None, seconds: float) -> Iterator[None]:
-    """Let `follower` (None: none) look every so many seconds while the block runs, in a thread."""
+    """Run `follower`, if any, in a thread while the block runs; it checks every so many seconds."""
     stopped = threading.Event()
     if follower is None:
         yield
@@ -89,10 +89,10 @@ def following(follower: Follower | None, seconds: float) -> Iterator[None]:
 
 
 class Movable(Protocol):
-    """What is deployed; see Options."""
+    """The options of a deployment; see Options."""
 
     def moved(self, name: str, place: str) -> Self:
-        """The same with another checkpoint for the model of this name."""
+        """Return options in which the model of this name has another checkpoint."""
         ...
 
 
@@ -100,19 +100,19 @@ T = TypeVar("T", bound=Movable)
 
 
 class Rolling(Generic[T]):
-    """What is served at the moment, of which one model at a time is replaced: tried first, taken back if it fails.
+    """The options that are served at the moment. A replacement is tried before it is deployed, and undone if it fails.
 
-    `deploy` returns when the model of a name is served as it was given; `tried` raises InputError for one, of
-    options by its name, that is of no use.
+    `deploy` deploys the named model of the options and returns when it serves; `tried` raises InputError if the named
+    model cannot be used.
     """
 
     def __init__(self, options: T, deploy: Callable[[T, str], object], tried: Callable[[T, str], None]) -> None:
         self.options, self._deploy, self._tried = options, deploy, tried
 
     def take(self, name: str, place: str) -> None:
-        """Put another checkpoint in the place of a model; what fails raises, and what was served is served again."""
+        """Replace the checkpoint of a model; after a failure, deploy the old one again and raise."""
         before, moved = self.options, self.options.moved(name, place)
-        self._tried(moved, name)  # before replicas that answer are given up for it
+        self._tried(moved, name)  # before it costs replicas that serve
         try:
             self._deploy(moved, name)
         except Exception:

@@ -1,4 +1,4 @@
-"""Where the model comes from: a checkpoint folder, maskwright:NAME, or models:/NAME@ALIAS in the MLflow registry."""
+"""Find a model's checkpoint: a folder, maskwright:NAME, or models:/NAME@ALIAS in the MLflow registry."""
 
 import os
 import re
@@ -17,7 +17,7 @@ ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<versio
 
 
 def resolve(source: str, tracking_uri: str | None = None) -> Path:
-    """Find the checkpoint folder of `source`, downloading it from MLflow where it is a models:/ URI.
+    """Return the checkpoint folder of `source`; a models:/ URI is downloaded from MLflow.
 
     The registry is `registry_uri(tracking_uri)`. Raises InputError if there is no such folder, registry or model.
     """
@@ -25,15 +25,15 @@ def resolve(source: str, tracking_uri: str | None = None) -> Path:
 
 
 def fetch(source: str, tracking_uri: str | None = None, into: Path | None = None) -> Path:
-    """Like `resolve`, for what may turn out to be no checkpoint.
+    """Return the folder of `source` like `resolve`, without checking that it is a checkpoint.
 
-    `into`: an existing folder for the copy of a registered model (None: MLflow chooses, maybe the registry's own).
+    `into`: an existing folder for the copy of a registered model (None: MLflow chooses one, possibly the registry's).
     """
     return _registered(source, tracking_uri, into) if source.startswith(SCHEME) else box.resolve(source)
 
 
 def checked(folder: Path, source: str) -> Path:
-    """Give back a folder that holds a checkpoint; raises InputError for another, which `source` led to."""
+    """Return `folder`, found for `source`; raises InputError if it is not a checkpoint."""
     if not (folder / DESCRIPTION).is_file():
         raise InputError(
             f"no checkpoint at {source}: expected a folder with {DESCRIPTION}, as jobs.train writes it, "
@@ -43,12 +43,12 @@ def checked(folder: Path, source: str) -> Path:
 
 
 def is_alias(source: str) -> bool:
-    """Whether where `source` leads may change: models:/name@alias."""
+    """Return whether `source` is models:/name@alias, whose version may change."""
     return source.startswith(SCHEME) and "@" in source
 
 
 def pin(source: str, tracking_uri: str | None = None) -> str:
-    """Say where an alias leads now: models:/name/VERSION. All else leads where it did; raises InputError."""
+    """Resolve an alias to models:/name/VERSION; other sources are returned unchanged. Raises InputError."""
     if not is_alias(source):
         return source
     name, version, _, _ = _version(source, tracking_uri)
@@ -57,7 +57,7 @@ def pin(source: str, tracking_uri: str | None = None) -> str:
 
 @contextmanager
 def impatient() -> Iterator[None]:
-    """Let MLflow give up at once where no registry answers; it would try for minutes."""
+    """Let MLflow fail at once if the registry does not answer, instead of retrying for minutes."""
     with _environment(MLFLOW_HTTP_REQUEST_MAX_RETRIES="0", MLFLOW_HTTP_REQUEST_TIMEOUT="10"):
         yield
 
@@ -74,15 +74,15 @@ def _environment(**wanted: str) -> Iterator[None]:
 
 
 def registry_uri(tracking_uri: str | None) -> str:
-    """Choose the registry: `tracking_uri`, else the environment's MLFLOW_TRACKING_URI.
+    """Return the registry's URI: `tracking_uri`, else MLFLOW_TRACKING_URI.
 
-    Raises InputError where neither is given, or where it depends on the current folder: a replica runs in a temporary
-    one of Ray's, in which MLflow would quietly create an empty database.
+    Raises InputError if neither is given or the URI depends on the current folder: a replica runs in a temporary folder
+    of Ray, in which MLflow would silently create an empty database.
     """
     uri = tracking_uri or os.environ.get(VARIABLE, "").strip()
     if not uri:
         raise InputError(
-            f"{SCHEME} needs to know its registry: give tracking_uri (http://HOST:PORT or "
+            f"{SCHEME} needs an MLflow registry: give tracking_uri (http://HOST:PORT or "
             f"{DATABASE}/absolute/path/mlflow.db), or set {VARIABLE}"
         )
     place = _place(uri)
@@ -95,7 +95,7 @@ def registry_uri(tracking_uri: str | None) -> str:
 
 
 def local_registry_uri(tracking_uri: str | None) -> str:
-    """Choose the registry as a person in this folder means it, absolute; by default ./mlflow.db."""
+    """Return the registry's URI with relative paths resolved in the current folder; by default ./mlflow.db."""
     uri = tracking_uri or os.environ.get(VARIABLE, "").strip() or f"{DATABASE}mlflow.db"
     place = _place(uri)
     if place is None or place.is_absolute():
@@ -104,7 +104,7 @@ def local_registry_uri(tracking_uri: str | None) -> str:
 
 
 def _place(uri: str) -> Path | None:
-    """Path of a registry that is a file or folder; None for one behind an address."""
+    """Return the path of a registry that is a file or folder; None for one at a network address."""
     if uri.startswith(DATABASE):
         return Path(uri.removeprefix(DATABASE))
     return None if ":" in uri else Path(uri)
@@ -114,7 +114,7 @@ def _present_registry(source: str, tracking_uri: str | None) -> str:
     uri = registry_uri(tracking_uri)
     place = _place(uri)
     if place is not None and not place.exists():
-        raise InputError(f"no MLflow registry at {uri}, in which to find {source!r}: give another tracking URI")
+        raise InputError(f"no MLflow registry at {uri}, needed for {source!r}: give another tracking URI")
     return uri
 
 
@@ -125,9 +125,9 @@ def _unknown(source: str, uri: str, why: object) -> InputError:
 
 
 def _version(source: str, tracking_uri: str | None) -> tuple[str, str, str, str]:
-    """Name, version and address of a registered model, and the registry; asked of that registry and no other.
+    """Return the name, version and download address of a registered model, and the URI of its registry.
 
-    MLflow's own way from models:/ to files asks the registry that is set for the process, whatever address it is given.
+    MLflow's own download of models:/ addresses always uses the registry configured for the process, so it is not used.
     """
     uri = _present_registry(source, tracking_uri)
     from mlflow import MlflowClient
@@ -135,7 +135,7 @@ def _version(source: str, tracking_uri: str | None) -> tuple[str, str, str, str]
 
     found = ADDRESS.fullmatch(source)
     if found is None:
-        raise _unknown(source, uri, "it names no version")
+        raise _unknown(source, uri, "it names no alias or version")
     name, alias, version = found.group("name", "alias", "version")
     client = MlflowClient(uri, uri)
     try:
@@ -158,6 +158,6 @@ def _registered(source: str, tracking_uri: str | None, into: Path | None) -> Pat
             )
     except (MlflowException, OSError) as error:
         raise _unknown(source, uri, error) from error
-    # A registered model may hold the checkpoint as a folder beside MLflow's own files.
+    # A registered model may contain the checkpoint as a folder beside MLflow's files.
     inside = sorted(path.parent for path in folder.rglob(DESCRIPTION))
     return inside[0] if inside else folder

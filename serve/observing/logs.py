@@ -1,4 +1,4 @@
-"""Lines of the log: as JSON or for people, one per request if wanted, and without secrets."""
+"""The log: lines as JSON or as text, optionally one per request, and without secrets."""
 
 import datetime
 import json
@@ -12,18 +12,18 @@ from serve.observing.record import NONE, Record, hide_sessions, request_id, sess
 
 FORMATS: tuple[LogFormat, ...] = get_args(LogFormat)
 requests = logging.getLogger("maskwright.requests")
-"""One line per request; `fields` of a record are what the line holds beside time, level and event."""
+"""One line per request; the line contains the `fields` of a record besides time, level and event."""
 HIDDEN = "***"
 MAX_CHARACTERS = 20_000
-"""Of a message or a traceback, whose end is kept; somebody's whole image may be in it."""
+"""Maximum length of a message or a traceback, which may contain a whole image; its end is kept."""
 SECRETS = (
     (re.compile(r"(?i)\b(bearer|basic|token)(\s+)[A-Za-z0-9+/=_.~-]{8,}"), rf"\1\2{HIDDEN}"),
     (re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,20}://)[^\s/@'\"]+@"), rf"\1{HIDDEN}@"),
-    # Of an address nothing after the question mark: presigned ones carry their right to read there.
+    # Hide the query of every address, because presigned addresses carry their credentials there.
     (re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,20}://[^\s?'\"<>]*)\?[^\s'\"<>]*"), rf"\1?{HIDDEN}"),
     (
         re.compile(
-            # Each part is bounded: a long text without a secret must not cost its square.
+            # Each part is bounded, because otherwise the time would grow with the square of the text's length.
             r"(?i)((?:token|secret|passw(?:or)?d|api[_-]?key|signature|credential|authorization)[\w-]{0,40}"
             r"['\"]?\s{0,4}[=:]\s{0,4}['\"]?(?:(?:bearer|basic|token)\s{1,4})?+)(?!\*\*\*)[^\s&'\",;)}\]]+"
         ),
@@ -33,14 +33,14 @@ SECRETS = (
 
 
 class Lines(logging.Formatter):
-    """Formats records as JSON objects, or as lines for people; secrets that got into a message are hidden."""
+    """Formats records as JSON objects or as text, and hides secrets in messages and tracebacks."""
 
     def __init__(self, as_json: bool) -> None:
         super().__init__()
         self._as_json = as_json
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line of a record, and for people the traceback below it."""
+        """Return the line of a record; as text, a traceback follows below it."""
         at = datetime.datetime.fromtimestamp(record.created, datetime.UTC)
         when = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         fields: dict[str, Any] = getattr(record, "fields", None) or {}
@@ -54,11 +54,11 @@ class Lines(logging.Formatter):
         traceback = f"\n{line.pop('traceback')}" if "traceback" in line else ""
         words = (str(line.pop(name)) for name in ("time", "level", "event"))
         text = " ".join((*words, *(f"{name}={value}" for name, value in line.items())))
-        return text.replace("\r", "\\r").replace("\n", "\\n") + traceback  # one record never looks like two
+        return text.replace("\r", "\\r").replace("\n", "\\n") + traceback  # so that no record can imitate two
 
 
 def redact(text: str) -> str:
-    """Hide what may be a secret: tokens, passwords, what follows the ? of an address; sessions go by their names."""
+    """Hide tokens, passwords and the queries of addresses, and replace ids of sessions by their names."""
     text = text if len(text) <= MAX_CHARACTERS else "..." + text[-MAX_CHARACTERS:]
     for pattern, shown in SECRETS:
         text = pattern.sub(shown, text)
@@ -66,7 +66,7 @@ def redact(text: str) -> str:
 
 
 def tell(event: str, record: Record, **more: Any) -> None:
-    """Write the line of a request that has ended; ask `requests.isEnabledFor` first, for what goes into it costs."""
+    """Write the line of a finished request. Check `requests.isEnabledFor` first, because its values cost time."""
     fields: dict[str, Any] = {"request_id": record.request_id}
     if record.session_id is not None:
         fields["session"] = session_name(record.session_id)
@@ -78,7 +78,7 @@ def tell(event: str, record: Record, **more: Any) -> None:
 def install_logs(log_format: LogFormat, stream: TextIO | None = None) -> None:
     """Write the log of this process to stderr (or `stream`).
 
-    "off": what went wrong, for people; "text" and "json": a line per request too.
+    "off": only warnings and failures, as text; "text" and "json": also one line per request.
     """
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(Lines(log_format == "json"))

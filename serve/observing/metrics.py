@@ -1,8 +1,8 @@
-"""What the server measures: one list of metrics, and where the numbers go. Pure: no Ray, no Prometheus.
+"""The metrics of the server, and the sink that receives their values. Pure: no Ray, no Prometheus.
 
-Nothing is kept before `install` names a sink: in a process of Ray its metrics agent (serve/on_ray/observing.py), else
-this process (prometheus.py). Labels are words of short lists; never a session, a path, a token or a file name, which
-would be a new time series each, and a leak.
+Values are dropped until `install` sets a sink: Ray's metrics agent in a process of Ray (serve/on_ray/observing.py),
+otherwise this process (prometheus.py). Labels come from short lists. They never hold a session, a path, a token or a
+file name, because each would be a new time series, and a leak.
 """
 
 import threading
@@ -14,13 +14,13 @@ from typing import Any, Literal, Protocol
 
 Kind = Literal["histogram", "counter", "gauge"]
 MS = (1, 2, 5, 10, 20, 30, 50, 75, 100, 150, 200, 300, 500, 750, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000)
-"""Upper bounds of times in milliseconds: fine where clicks are, up to where everything has timed out."""
+"""Upper bounds of the buckets in milliseconds: fine for clicks, and up to the length of timeouts."""
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Metric:
-    """A number over time. Counters are exported with the suffix _total; `bounds` are those of a histogram's buckets."""
+    """A metric. Counters are exported with the suffix _total; `bounds` are the bounds of a histogram's buckets."""
 
     name: str
     kind: Kind
@@ -32,24 +32,22 @@ class Metric:
 REQUEST_MS = Metric(
     name="maskwright_request_ms",
     kind="histogram",
-    help="Time of a request, or of a message of a live socket. click: first or correction, where a mask was made",
+    help="Time of a request, or of a message of a live socket. click: first or correction, if a mask was made",
     labels=("route", "status", "model", "click"),
     bounds=MS,
 )
-PROBLEMS = Metric(
-    name="maskwright_problems", kind="counter", help="Refusals and failures by code", labels=("route", "code")
-)
+PROBLEMS = Metric(name="maskwright_problems", kind="counter", help="Error responses by code", labels=("route", "code"))
 QUEUE_MS = Metric(
     name="maskwright_queue_ms",
     kind="histogram",
-    help="Wait for one's turn. at: session (its earlier change), image (decoders), preparation, network, batch",
+    help="Time in a queue. at: session (an earlier change of it), image (decoders), preparation, network, batch",
     labels=("at",),
     bounds=MS,
 )
 CALL_MS = Metric(
     name="maskwright_call_ms",
     kind="histogram",
-    help="Time of a call from the ingress to a replica, and back",
+    help="Time of a call from the ingress to a replica and back",
     labels=("call",),
     bounds=MS,
 )
@@ -73,50 +71,50 @@ BATCH_SIZE = Metric(
 VIEWS = Metric(
     name="maskwright_views",
     kind="counter",
-    help="Views that went through the network; by the number of batches their mean size, which Ray's sums only guess",
+    help="Views that went through the network; divided by the batches, their mean size (Ray only estimates sums)",
     labels=("half", "version"),
 )
 DECODE_MS = Metric(name="maskwright_decode_ms", kind="histogram", help="Time to decode an image file", bounds=MS)
 CACHE_LOOKUPS = Metric(
     name="maskwright_cache_lookups",
     kind="counter",
-    help="Sessions looked up among those that the model's process remembers. found: hit, or miss (made again)",
+    help="Lookups of sessions in the cache of the model's process. found: hit, or miss (computed again)",
     labels=("found", "version"),
 )
 CACHE_EVICTIONS = Metric(
-    name="maskwright_cache_evictions", kind="counter", help="Sessions dropped for room", labels=("version",)
+    name="maskwright_cache_evictions", kind="counter", help="Sessions evicted from the cache", labels=("version",)
 )
 CACHE_BYTES = Metric(
     name="maskwright_cache_bytes",
     kind="gauge",
-    help="Bytes remembered of sessions: images, masks, features",
+    help="Bytes of cached sessions: images, masks, features",
     labels=("version",),
 )
-SESSIONS = Metric(name="maskwright_sessions", kind="gauge", help="Open sessions, those of all servers with this store")
+SESSIONS = Metric(name="maskwright_sessions", kind="gauge", help="Open sessions of all servers with this store")
 SOCKETS = Metric(name="maskwright_live_sockets", kind="gauge", help="Open live sockets of this ingress")
-MODEL_NAN = Metric(name="maskwright_model_nan", kind="counter", help="Masks that were not numbers", labels=("version",))
+MODEL_NAN = Metric(name="maskwright_model_nan", kind="counter", help="Masks with NaN or infinity", labels=("version",))
 RETRIES = Metric(
     name="maskwright_retries",
     kind="counter",
-    help="What was done again. what: change (a client repeated it), file (a replica had to be sent the image)",
+    help="Repetitions. what: change (a client repeated it), file (a replica needed the image file again)",
     labels=("what",),
 )
 HTTP_REQUESTS = Metric(
     name="serve_num_http_requests",
     kind="counter",
-    help="HTTP requests, by the names of Ray Serve's proxies, where another process answers in their place",
+    help="HTTP requests, under the name of Ray Serve's proxies, when another process answers instead",
     labels=("route", "method", "application", "status_code"),
 )
 HTTP_ERRORS = Metric(
     name="serve_num_http_error_requests",
     kind="counter",
-    help="HTTP requests with a status of 400 and above, by the names of Ray Serve's proxies",
+    help="HTTP requests with a status of 400 and above, under the name of Ray Serve's proxies",
     labels=("route", "error_code", "method", "application"),
 )
 HTTP_MS = Metric(
     name="serve_http_request_latency_ms",
     kind="histogram",
-    help="Time of an HTTP request, by the names of Ray Serve's proxies",
+    help="Time of an HTTP request, under the name of Ray Serve's proxies",
     labels=("method", "route", "application", "status_code"),
     bounds=MS,
 )
@@ -144,35 +142,36 @@ METRICS = (
 
 
 class Sink(Protocol):
-    """Where numbers go. `put` is called from any thread, in the middle of requests: it must be quick, and never raise.
+    """Receives values. `put` is called from any thread during requests, so it must be fast and never raise.
 
-    A histogram gets an observation, a counter what is added, a gauge its value; labels are in the metric's order.
+    `value` is an observation of a histogram, the increment of a counter, or the value of a gauge; `labels` are in the
+    metric's order.
     """
 
     def put(self, metric: Metric, value: float, labels: tuple[str, ...]) -> None:
-        """Take a number."""
+        """Record a value."""
         ...
 
 
 class Nowhere:
-    """A Sink that keeps nothing."""
+    """A Sink that drops all values."""
 
     def put(self, metric: Metric, value: float, labels: tuple[str, ...]) -> None:
-        """Take a number."""
+        """Drop a value."""
 
 
 _sink: Sink = Nowhere()
 
 
 def install(sink: Sink) -> Sink:
-    """Send the numbers of this process there from now on; returns where they went before."""
+    """Send the values of this process to `sink` from now on; return the previous sink."""
     global _sink
     before, _sink = _sink, sink
     return before
 
 
 def put(metric: Metric, value: float, *labels: str) -> None:
-    """Observe, add or set, by the metric's kind."""
+    """Observe, add or set a value, according to the metric's kind."""
     _sink.put(metric, value, labels)
 
 
@@ -183,14 +182,14 @@ def since(metric: Metric, started: float, *labels: str) -> None:
 
 @contextmanager
 def timed(metric: Metric, *labels: str) -> Iterator[None]:
-    """Observe how long the block takes, if it ends well."""
+    """Observe how long the block takes, unless it raises."""
     started = time.perf_counter()
     yield
     since(metric, started, *labels)
 
 
 class Waited(AbstractContextManager[object]):
-    """A lock or semaphore that tells how long each one waited for it, under QUEUE_MS."""
+    """A lock or semaphore that records each wait for it in QUEUE_MS."""
 
     def __init__(self, inner: "threading.Lock | threading.Semaphore", at: str) -> None:
         self._inner, self._at = inner, at

@@ -1,4 +1,4 @@
-"""Metrics without Ray: kept in this process, and written as Prometheus reads them, at GET /metrics."""
+"""Metrics without Ray: kept in this process and served in Prometheus's format at GET /metrics."""
 
 import ipaddress
 
@@ -12,7 +12,7 @@ TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class PrometheusSink:
-    """A Sink with a separate registry, so that several servers in one process do not meet."""
+    """A Sink with a separate registry, so that several servers can run in one process."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -25,7 +25,7 @@ class PrometheusSink:
         return (Counter if metric.kind == "counter" else Gauge)(*about, registry=self._registry)
 
     def put(self, metric: Metric, value: float, labels: tuple[str, ...]) -> None:
-        """Take a number."""
+        """Record a value."""
         kept = self._kept[metric]
         kept = kept.labels(*labels) if labels else kept
         if isinstance(kept, Histogram):
@@ -36,17 +36,17 @@ class PrometheusSink:
             kept.set(value)
 
     def text(self) -> bytes:
-        """Everything, in Prometheus's text format (TEXT)."""
+        """Return all metrics in Prometheus's text format (TEXT)."""
         return generate_latest(self._registry)
 
 
 def add_metrics(app: FastAPI, sink: PrometheusSink, asks_for_token: bool) -> None:
-    """Add GET /metrics: for the role admin (serve/http/access.py) or, without tokens, for this machine alone."""
+    """Add GET /metrics, for the role admin (serve/http/access.py) or, without tokens, only for this machine."""
 
     @app.get("/metrics", include_in_schema=False)
     def metrics(request: Request) -> Response:
         if not asks_for_token and not _is_near(request):
-            raise Problem("address_refused", "without tokens the metrics are for callers on the server's own machine")
+            raise Problem("address_refused", "without tokens, only the server's machine may read the metrics")
         return Response(sink.text(), media_type=TEXT, headers={"Cache-Control": "no-store"})
 
 

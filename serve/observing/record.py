@@ -1,6 +1,6 @@
-"""What is known of the request under way: its ids, and what those who work on it noted for the log and the metrics.
+"""The record of the current request: its ids, and values for the log and the metrics.
 
-It is found by a context variable, which threads that work for the request inherit; so it is not handed on.
+A context variable holds it, which the threads that work for the request inherit, so no function has to pass it on.
 """
 
 import hashlib
@@ -12,16 +12,16 @@ from dataclasses import dataclass
 REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 SESSION = re.compile(r"(/v1/sessions/)([^/\s?#'\"]+)")
 NONE = "none"
-"""Label of what a request has not."""
+"""Label for a missing value."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Record:
-    """One request, or one message of a live socket; what learns something notes it here."""
+    """One request, or one message of a live socket; code that handles it fills in the fields."""
 
     request_id: str
     session_id: str | None = None
-    """As it is: it never leaves this process but as `session_name`."""
+    """The full id, which leaves this process only as `session_name`."""
     model: str = NONE
     model_version: str = NONE
     click: str = NONE
@@ -32,18 +32,18 @@ current: ContextVar[Record | None] = ContextVar("maskwright_record", default=Non
 
 
 def named_by(given: str | None) -> str:
-    """The request id that a caller gave, if it is one (1 to 64 letters, digits, - or _); else a new one."""
+    """Return the caller's request id if it is valid (1 to 64 letters, digits, - or _), else a new one."""
     return given if given and REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
 
 
 def request_id() -> str | None:
-    """Id of the request under way."""
+    """Return the id of the current request, or None."""
     record = current.get()
     return None if record is None else record.request_id
 
 
 def note_mask(model: str, model_version: str, num_clicks: int) -> None:
-    """Note which model made a mask of so many clicks; the last one of a request counts."""
+    """Record which model made a mask from so many clicks; the last call of a request counts."""
     record = current.get()
     if record is not None:
         record.model, record.model_version = model, model_version
@@ -51,20 +51,21 @@ def note_mask(model: str, model_version: str, num_clicks: int) -> None:
 
 
 def note_problem(code: str) -> None:
-    """Note why a request is refused."""
+    """Record the problem code of the current request."""
     record = current.get()
     if record is not None:
         record.code = code
 
 
 def session_name(session_id: str) -> str:
-    """What logs call a session: who knows its id may use it, so logs hold a part of its SHA-256.
+    """Return the name of a session in logs: the first 12 hex digits of the SHA-256 of its id.
 
-    Ids are 192 random bits: none can be found by its hash, and who has the id finds its lines.
+    Knowing an id is enough to use the session, so logs must not contain it. Ids have 192 random bits and cannot be
+    found from their hash, while the owner of an id can find its lines.
     """
     return hashlib.sha256(session_id.encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 
 def hide_sessions(text: str) -> str:
-    """The text with the names of sessions in its addresses, in place of their ids."""
+    """Replace the ids of sessions in the addresses of a text by the names of the sessions."""
     return SESSION.sub(lambda found: found[1] + session_name(found[2]), text)

@@ -1,6 +1,7 @@
-"""The application on Ray Serve: the ingress, which keeps the sessions' values, and how it is put together.
+"""The application on Ray Serve: the ingress, which manages the sessions, and the functions that build all of it.
 
-The deployments that run the models are in replicas.py. A kill of any process loses no session: values are in a file.
+The deployments that run the models are in replicas.py. A kill of any process loses no session, because their values
+are in a store.
 """
 
 import os
@@ -28,12 +29,12 @@ from serve.on_ray.replicas import RemoteModel, owner_of
 from serve.on_ray.shares import INGRESS_CPUS, Share, share_of
 
 APP_NAME = "maskwright"
-"""The application that answers HTTP; of `serve deploy`, all."""
+"""Name of the application that answers HTTP; with `serve deploy`, of the whole application."""
 
 
 @ray_serve.deployment(
     num_replicas=1,
-    # Sockets count too, as long as they are open; what needs the model is bounded by the app itself.
+    # Open sockets count too; the app itself limits the requests that need the model.
     max_ongoing_requests=1000,
     max_queued_requests=200,
     max_surge_percent=100,
@@ -43,29 +44,29 @@ APP_NAME = "maskwright"
 )
 @ray_serve.ingress()
 class Maskwright:
-    """The ingress: it holds the sessions' values and no model. Its routes are those of serve/http/app.py."""
+    """The ingress, with the sessions' values and without a model. Its routes are those of serve/http/app.py."""
 
     def __init__(self, options: Options, owners: Mapping[str, Any]) -> None:
         self.options, self.owners = options, owners
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        """Build the app around those who run the models; Ray Serve calls this in the replica."""
+        """Build the app around the models' deployments; Ray Serve calls this in the replica."""
         observe_replica(self.options.log_format)
         timeout_s = self.options.request_timeout_s
         fleet = Fleet({name: RemoteModel(owner, timeout_s) for name, owner in self.owners.items()})
-        # Ray Serve's proxy names the request in the answer.
+        # behind_serve, because Ray Serve's proxy adds the request id to the answer.
         with refusing():
             return create_app(fleet, self.options, behind_serve=True)
 
 
 def build_app(args: dict[str, Any]) -> Application:
-    """Build the application for `serve run` and `serve deploy`; `args` as in Options; raises InputError.
+    """Build the application for `serve run` and `serve deploy` from `args` (see Options); raises InputError.
 
-    Aliases are settled here: replicas that start later must not serve another version than those beside them.
+    Aliases are resolved here, so that replicas that start later serve the same version as the others.
     """
     options = Options.of(args)
     if any(each.place.startswith(SCHEME) for each in options.checkpoint):
-        uri = registry_uri(options.tracking_uri)  # a replica elsewhere may have another environment
+        uri = registry_uri(options.tracking_uri)  # now, because a replica may have another environment
         with impatient():
             sources = [Source(each.name, pin(each.place, uri)) for each in options.checkpoint]
         options = replace(options.serving(sources), tracking_uri=uri)
@@ -73,30 +74,30 @@ def build_app(args: dict[str, Any]) -> Application:
 
 
 def with_sessions(options: Options) -> Options:
-    """Settle where sessions are, so that binding again gives the same deployments."""
+    """Choose a file of sessions if none is given, so that binding again gives the same deployments."""
     return replace(
         options, sessions=options.sessions or str(Path(tempfile.mkdtemp(prefix="maskwright-")) / "sessions.db")
     )
 
 
 def bind(options: Options) -> Application:
-    """Bind one application of all models and the ingress: what `serve deploy` updates as a whole."""
+    """Bind one application of all models and the ingress, which `serve deploy` updates as a whole."""
     options = with_sessions(options)
     return Maskwright.bind(options, owners_of(options, halves_of(options)))
 
 
 def halves_of(options: Options) -> dict[str, bool]:
-    """Whether each model's network has two halves, by name."""
+    """Return, by name, whether each model's network has two halves."""
     return {name: is_split(each) for name, each in options.models().items()}
 
 
 def owners_of(options: Options, split: Mapping[str, bool]) -> dict[str, Application]:
-    """Bind the deployments of each model, by name, in as many halves as `split` says.
+    """Bind the deployments of each model, by name; `split` says which models get two.
 
-    A network without halves may be given two deployments, and one with two may be whole on FirstClick: an update keeps
-    those that there are, for one that vanished would take calls with it.
+    A network without halves may get two deployments, and one with halves may run as a whole on FirstClick: an update
+    keeps the existing deployments, because removing one would fail its calls.
     """
-    models = replace(options, sessions=None, tokens=None).models()  # which are the ingress's business
+    models = replace(options, sessions=None, tokens=None).models()  # only the ingress needs these
     share = share_for(options, len(models))
     return {
         name: owner_of("" if name == ONLY else f"_{name}", each, share, split[name]) for name, each in models.items()
@@ -104,10 +105,10 @@ def owners_of(options: Options, split: Mapping[str, bool]) -> dict[str, Applicat
 
 
 def is_split(options: Options) -> bool:
-    """Whether the checkpoint's network has two halves.
+    """Return whether the checkpoint's network has two halves.
 
-    True for one that cannot be read here: its replicas say why. Without the second deployment Ray Serve would only say
-    that `Correction`, for which a configuration has settings, does not exist.
+    True for a checkpoint that cannot be read, so that its replicas report why. Without the second deployment, Ray Serve
+    would only report that `Correction`, which the configuration mentions, does not exist.
     """
     import torch
 
@@ -123,9 +124,10 @@ def is_split(options: Options) -> bool:
 
 
 def share_for(options: Options, num_models: int) -> Share:
-    """What each model reserves: its share of a Ray that is this server's own, else what the options say.
+    """Return what each model reserves: its share of a Ray that this server started, else what the options say.
 
-    A Ray that was joined is not asked what it has: it may begin with nothing, and grow. There `auto` is a CPU.
+    The resources of a Ray that was already running are ignored, because it may start empty and grow; there, device
+    `auto` means the CPU.
     """
     if ray.is_initialized() and os.environ.get(ADDRESS) == LOCAL:
         have = ray.cluster_resources()

@@ -1,4 +1,4 @@
-"""A call, and again where the one who was asked went away: a mask is a pure function of what is sent."""
+"""Calls of replicas, repeated if the replica goes away, which is safe because a mask depends only on the request."""
 
 import logging
 import time
@@ -10,18 +10,18 @@ from ray.serve.exceptions import ReplicaUnavailableError
 
 from serve.engine.waiting import current
 
-TRIES = 3  # an update ends a replica once; a call that ends every replica that it meets must not end them all
+TRIES = 3  # enough for an update, which ends a replica once; few enough that a call that kills replicas stops
 PAUSE_S = 0.1
 T = TypeVar("T")
 TIMEOUT_S = 60.0
-GONE = (RayActorError, ReplicaUnavailableError)  # nothing that was cancelled: who asked has left
+GONE = (RayActorError, ReplicaUnavailableError)  # without cancelled calls, whose callers have left
 logger = logging.getLogger("maskwright.serve")
 
 
 def again(call: Callable[[float], T], gone: tuple[type[BaseException], ...], timeout_s: float) -> T:
-    """Call, with the seconds that are left, until there is an answer: again after errors that are `gone`.
+    """Call with the seconds that are left, and repeat the call after an error in `gone`, up to 3 times in all.
 
-    All else is raised at once, and so are those after 3 tries, or when no time is left.
+    Other errors are raised at once; so is one in `gone` after the last try or when no time is left.
     """
     deadline = time.monotonic() + timeout_s
     for attempt in range(1, TRIES + 1):
@@ -30,13 +30,13 @@ def again(call: Callable[[float], T], gone: tuple[type[BaseException], ...], tim
         except gone as error:
             if attempt == TRIES or time.monotonic() + PAUSE_S >= deadline:
                 raise
-            logger.info("asked again, as the one who was asked is gone: %s", type(error).__name__)
+            logger.info("repeating a call because its replica is gone: %s", type(error).__name__)
             time.sleep(PAUSE_S)
     raise AssertionError("unreachable: the last try returns or raises")
 
 
 def answered(method: Any, *values: Any, timeout_s: float = TIMEOUT_S) -> Any:
-    """Call a method of a handle; what a replica took with it, killed or replaced, is asked of another one."""
+    """Call a method of a handle; if its replica is killed or replaced meanwhile, call another one."""
     claim = current()
 
     def call(left_s: float) -> Any:

@@ -1,4 +1,4 @@
-"""What the server uses of Ray without a public interface, and why; tests/serve/test_compat.py holds the contracts."""
+"""Uses of Ray without a public interface, each with its reason; tests/serve/test_compat.py tests what they rely on."""
 
 from typing import Any
 
@@ -9,27 +9,27 @@ from ray.serve.config import RequestRouterConfig
 TRIED = ("2.60",)
 """Versions on which the contract tests pass; 2.59 lacks `max_surge_percent` and apps that are built in replicas."""
 ROUTER = "ray.serve.experimental.consistent_hash_router:ConsistentHashRouter"
-"""A session comes back to the replica that remembers it. Public routers choose by load, model or prefix: without this
-one sessions are found again all the same, but their images are sent and encoded at nearly every click."""
+"""Sends a session to the replica that has it cached. Public routers choose by load, model or prefix; without this one,
+sessions still work, but their images are sent and encoded again at nearly every click."""
 CONTROLLER = "SERVE_CONTROLLER_ACTOR"
-"""By which Ray Serve's own commands find it: `serve.status` says nothing of a Ray Serve without proxies."""
+"""Actor by which Ray Serve's commands find a running Ray Serve; `serve.status` does not show one without proxies."""
 
 
 def affinity() -> dict[str, Any]:
-    """Options of a deployment whose calls come back to the replica that their session id had before."""
+    """Return options of a deployment that sends all calls of a session id to the same replica."""
     try:
-        router: Any = {"request_router_class": ROUTER}  # typed there as a dict, documented as a path
+        router: Any = {"request_router_class": ROUTER}  # Ray's type says dict, its documentation a path
         return {"request_router_config": RequestRouterConfig(**router)}
     except (ImportError, AttributeError):
         return {}
 
 
 def by_value(handle: Any) -> Any:
-    """A handle whose calls go from process to process (gRPC) and not by Ray's objects, 1 to 2 ms sooner.
+    """Return a handle whose calls go over gRPC instead of Ray's object store, which is 1 to 2 ms faster.
 
-    For what is small: a message of more than 4 MB is refused. Ray Serve's documented switch for it,
-    RAY_SERVE_USE_GRPC_BY_DEFAULT, counts for every call of a process, images and features too, and for the handles that
-    the process gives to others.
+    Only for small values, because messages of more than 4 MB are refused. Ray Serve's documented switch,
+    RAY_SERVE_USE_GRPC_BY_DEFAULT, affects every call of a process, with images and features too, and the handles that
+    the process passes to others.
     """
     try:
         return handle.options(_by_reference=False)
@@ -38,7 +38,7 @@ def by_value(handle: Any) -> Any:
 
 
 def serve_runs() -> bool:
-    """Whether the connected Ray has a Ray Serve already; its proxies stay as they were started, whatever one asks."""
+    """Return whether the connected Ray already runs Ray Serve, whose proxies then keep their settings."""
     try:
         ray.get_actor(CONTROLLER, namespace="serve")
     except ValueError:
@@ -47,12 +47,12 @@ def serve_runs() -> bool:
 
 
 def untried() -> str | None:
-    """A warning where this Ray is newer or older than those that were tried; None where it is not."""
+    """Return a warning if this version of Ray was not tested with the server, else None."""
     if any(ray.__version__.startswith(f"{version}.") for version in TRIED):
         return None
-    return f"Ray {ray.__version__} was not tried with this server; tried: {', '.join(TRIED)}"
+    return f"Ray {ray.__version__} was not tested with this server; tested: {', '.join(TRIED)}"
 
 
 def start_options(metrics_port: int) -> dict[str, Any]:
-    """Options of `ray.init` for the port of metrics (0: a free one), which is public in `ray start` alone."""
+    """Return options of `ray.init` that set the metrics port (0: a free one); only `ray start` has a public one."""
     return {"_metrics_export_port": metrics_port} if metrics_port else {}

@@ -1,7 +1,7 @@
-"""The two halves of a split network in two places, which may hold different versions while a model is replaced. Pure.
+"""Run the two halves of a split network in two processes, whose versions may differ while a model is replaced. Pure.
 
-Features that one version's `encode` made mean nothing to another version's `correct`: so who asks says which version it
-holds, who is asked refuses another one, and then the asker, who has the whole network, does it all itself.
+Features of one version are meaningless to the other. So the caller sends its model version, an encoder with a different
+version refuses, and the caller then runs the whole network locally.
 """
 
 import logging
@@ -16,18 +16,18 @@ logger = logging.getLogger("maskwright.serve")
 
 @dataclass(frozen=True, slots=True)
 class OtherVersion:
-    """The refusal of a heavy half that holds another version than the one that asks."""
+    """The refusal of an encoder whose version differs from the caller's."""
 
     model_version: str
 
 
 Encoded = list[Any] | OtherVersion
 Encoder = Callable[[list[Any], str], Encoded]
-"""Answers requests of the heavy half for an asker of this model_version."""
+"""Answers requests of the heavy half for a caller with the given model_version."""
 
 
 def encoder(answer: Answer, own: str) -> Encoder:
-    """Let `answer`, of the version `own`, serve askers of the same version and refuse others."""
+    """Return an Encoder that runs `answer`, of version `own`, for callers of that version and refuses others."""
 
     def encode(requests: list[Any], model_version: str) -> Encoded:
         return answer(requests) if model_version == own else OtherVersion(own)
@@ -36,14 +36,14 @@ def encoder(answer: Answer, own: str) -> Encoder:
 
 
 def halves(whole: Answer, elsewhere: Encoder, own: str) -> Answer:
-    """Answer corrections here and everything else `elsewhere`; where that holds another version, here too (`whole`)."""
+    """Answer corrections with `whole` and other requests `elsewhere`, or with `whole` if the versions differ."""
 
     def answer(requests: list[Any]) -> list[Any]:
         if isinstance(requests[0], Correct | Prompt):
             return whole(requests)
         encoded = elsewhere(requests, own)
         if isinstance(encoded, OtherVersion):
-            logger.info("the heavy half holds %s, this one %s: encoded here", encoded.model_version, own)
+            logger.info("the heavy half has version %s, this one %s: encoding here", encoded.model_version, own)
             return whole(requests)
         return encoded
 

@@ -1,4 +1,4 @@
-"""Metrics where Ray is: numbers go to its metrics agent on each node, which Prometheus asks."""
+"""Metrics with Ray: values go to the metrics agent of each node, which Prometheus scrapes."""
 
 import threading
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from serve.observing.logs import install_logs
 from serve.observing.metrics import Metric
 
 REFRESH_S = 5.0
-"""Ray forgets a gauge that was not set for two of its reports, which are 10 s apart."""
+"""Seconds between updates of gauges. Ray drops a gauge that was not set for two of its reports, 10 s apart."""
 
 
 class RaySink:
@@ -26,7 +26,7 @@ class RaySink:
         threading.Thread(target=self._refresh, name="gauges", daemon=True).start()
 
     def put(self, metric: Metric, value: float, labels: tuple[str, ...]) -> None:
-        """Take a number."""
+        """Record a value."""
         kept, tags = self._metric(metric), dict(zip(metric.labels, labels, strict=True))
         if isinstance(kept, Histogram):
             kept.observe(value, tags)
@@ -37,7 +37,7 @@ class RaySink:
             kept.set(value, tags)
 
     def _metric(self, metric: Metric) -> Histogram | Counter | Gauge:
-        # Made when it is needed: some names are Ray Serve's, which makes them itself where its proxies answer.
+        # Made on first use, because Ray Serve makes some of these metrics itself when its proxies answer.
         if metric not in self._kept:
             with self._making:
                 if metric not in self._kept:
@@ -60,14 +60,14 @@ def _made(metric: Metric) -> Histogram | Counter | Gauge:
 
 
 def observe_replica(log_format: LogFormat) -> None:
-    """Measure and log in this process of Ray Serve from now on."""
+    """Install metrics and logs in this process of Ray Serve."""
     metrics.install(RaySink())
     install_logs(log_format)
 
 
 @contextmanager
 def observing() -> Iterator[None]:
-    """Measure in this process, which is connected to a Ray, while the block runs."""
+    """Send the metrics of this process, which is connected to Ray, to Ray while the block runs."""
     before = metrics.install(_sink())
     try:
         yield
@@ -77,4 +77,4 @@ def observing() -> Iterator[None]:
 
 @cache
 def _sink() -> RaySink:
-    return RaySink()  # once in a process: Ray knows each name once, and its gauges have a thread
+    return RaySink()  # once per process: Ray accepts each name once, and the gauges need a thread

@@ -1,4 +1,4 @@
-"""What a replica could not use of what it was given, left with a small named actor for the process that waits."""
+"""Pass the InputErrors of replicas that do not start to the process that deploys them, through a small named actor."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -11,10 +11,10 @@ from models.errors import InputError
 
 NAME, NAMESPACE = "maskwright-refusals", "maskwright"
 GONE = (ValueError, RayError)
-"""What Ray raises where an actor is not there."""
+"""Errors that Ray raises if the actor does not exist."""
 
 Newest = Callable[[], InputError | None]
-"""Takes the newest refusal; None where there is none."""
+"""Returns the newest error, or None, and clears all."""
 
 
 class _Refusals:
@@ -31,7 +31,7 @@ class _Refusals:
 
 @contextmanager
 def collecting() -> Iterator[Newest]:
-    """Collect what replicas refuse while the block runs; yields a function that takes the newest refusal."""
+    """Collect the InputErrors of replicas while the block runs; yields a function that returns the newest one."""
     options = {"name": NAME, "namespace": NAMESPACE, "num_cpus": 0, "get_if_exists": True}
     made: Any = ray.remote(_Refusals)
     refusals: Any = made.options(**options).remote()
@@ -50,7 +50,7 @@ def collecting() -> Iterator[Newest]:
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """Leave an InputError of the block for the process that waits; with `serve deploy` there is none."""
+    """Pass an InputError of the block to the deploying process, if one waits (with `serve deploy`, none does)."""
     try:
         yield
     except InputError as error:

@@ -1,9 +1,9 @@
-"""The deployments: FirstClick (the heavy half, or all of a network without halves) and Correction (the light half).
+"""The deployments: FirstClick (the heavy half, or a whole network without halves) and Correction (the light half).
 
-Sessions live where corrections are made: in Correction's replicas if the network has two halves, else in FirstClick's.
-Calls carry the session's id as routing key, so that a session comes back to the replica that remembers it; one that
-does not (after a kill, or with other replicas than before) asks for the image and makes everything again. Of a session
-only encodings cross from one deployment to the other.
+Sessions are cached where corrections are made: in Correction's replicas if the network has two halves, else in
+FirstClick's. Calls carry the session's id as routing key, so that a session returns to the replica that has it cached.
+A replica that does not have it (after a kill, or when the number of replicas changes) requests the image and computes
+everything again. Only encodings pass from one deployment to the other.
 """
 
 import asyncio
@@ -53,23 +53,23 @@ OPTIONS: dict[str, Any] = {
 
 
 class _Owner:
-    """A replica that owns sessions. Ray runs its plain methods in threads; what may be cancelled takes its own."""
+    """A replica with sessions. Ray runs its plain methods in threads; a method that can be cancelled starts one."""
 
     model: LocalModel
     batched: Batched
 
     def stats(self) -> dict[str, int]:
-        """What the network did since this process began."""
+        """Return how many forwards and requests the network has run in this process."""
         return {"forwards": self.batched.num_forwards, "requests": self.batched.num_requests}
 
     def info(self) -> ModelInfo:
-        """Which model answers."""
+        """Return the description and state of the model."""
         return self.model.info()
 
     async def ask(self, kind: str, work: Work, data: bytes | None, request: str | None) -> Any:
-        """What a session has after its clicks, for the request of this id.
+        """Return the result of a session after its clicks, for the HTTP request with this id.
 
-        None where its image file is needed: files do not travel each time.
+        None if the image file is needed, which is not sent with every call.
         """
         work = work if data is None else replace(work, load=lambda: data)
         with worked(counted_as(kind, work), named_by(request), work.session_id):
@@ -79,23 +79,23 @@ class _Owner:
                 return None
 
     def forget(self, session_id: str) -> None:
-        """Drop what is cached of a session."""
+        """Drop the cached data of a session."""
         self.model.forget(session_id)
 
     def check_health(self) -> None:
-        """Ask for a new replica after several failures of the network in a row."""
+        """Raise after several failures in a row, or if clicks do not finish, so that Ray starts a new replica."""
         if not self.model.engine.healthy:
-            raise RuntimeError("the network failed several times in a row")
+            raise RuntimeError("the network failed several times in a row, or its clicks do not finish")
 
 
 def counted_as(kind: str, work: Work) -> str:
-    """What a call is counted as."""
+    """Return the label of a call in the metrics."""
     return kind if work.session_id is not None else "once"
 
 
 @ray_serve.deployment(**OPTIONS)
 class FirstClick(_Owner):
-    """The heavy half: encodes for corrections, in batches across sessions; whole networks live here altogether."""
+    """The heavy half, which encodes images in batches across sessions; or a whole network without halves."""
 
     def __init__(self, options: Options) -> None:
         from serve.loading.build import build_engine
@@ -106,7 +106,7 @@ class FirstClick(_Owner):
         self.batched = Batched(predictor.answer, max_batch_of(predictor))
         predictor.answer = self.batched
         self.kept = Kept(self.batched, options.max_cache_bytes // 4)
-        # What such a network makes of an image is all that its light half needs, at every click: it travels, once.
+        # With such a network, the light half needs all features of the image at every click, so they are sent once.
         self._heavy = self._travelling if predictor.network.traits.prompted else self.kept
         self._version, self._device = predictor.model_version, predictor.device
         with refusing():
@@ -114,13 +114,13 @@ class FirstClick(_Owner):
         self.model = LocalModel(engine, options)
 
     def stats(self) -> dict[str, int]:
-        """Also: tickets of sessions elsewhere that still stood for something."""
+        """Return also how many tickets were found and missed."""
         return super().stats() | {"tickets_found": self.kept.num_found, "tickets_missed": self.kept.num_missed}
 
     def encode(self, requests: list[Any], tickets: list[Ticket], model_version: str, request: str | None) -> Encoded:
-        """Answer requests of the heavy half (or of both, for close-ups), packed by serve/on_ray/travel.py.
+        """Answer requests of the heavy half (for close-ups, of both halves), packed by serve/on_ray/travel.py.
 
-        `tickets` as in serve/on_ray/tickets.py; askers of another version are refused (serve/on_ray/halves.py).
+        `tickets`: see serve/on_ray/tickets.py. Callers of another version are refused (serve/on_ray/halves.py).
         """
 
         def answer(packed: list[Any]) -> list[Any]:
@@ -135,7 +135,7 @@ class FirstClick(_Owner):
 
 @ray_serve.deployment(**OPTIONS)
 class Correction(_Owner):
-    """The light half, with the sessions; what is heavy is asked of FirstClick."""
+    """The light half, with the sessions; it calls FirstClick for the heavy half."""
 
     def __init__(self, options: Options, first_click: Any) -> None:
         from serve.loading.build import build_engine
@@ -148,11 +148,11 @@ class Correction(_Owner):
         def heavy(requests: list[Any], tickets: list[Ticket], route: str | None, model_version: str) -> Encoded:
             replica = first_click if route is None else first_click.options(session_id=route)
             encoded = answered(replica.encode, pack(requests), tickets, model_version, request_id())
-            return unpack(encoded, predictor.device)  # once: they stay where the session is
+            return unpack(encoded, predictor.device)  # once, because the session keeps them
 
         predictor.answer = halves(regardless(light), by_ticket(heavy), predictor.model_version)
         self.batched = light
-        # Its first click waits for FirstClick, which Ray's own thread may not.
+        # In a thread: the first click waits for FirstClick, and Ray's event loop must not be blocked.
         with refusing(), ThreadPoolExecutor(1) as pool:
             engine = pool.submit(build_engine, options, predictor, alone=False).result()
         self.model = LocalModel(engine, options)
@@ -161,18 +161,18 @@ class Correction(_Owner):
 def _predictor(options: Options) -> Any:
     from serve.loading.build import build_predictor
 
-    # Ray sets OMP_NUM_THREADS to the CPUs that a replica reserves, so torch would decide on one thread.
+    # Ray sets OMP_NUM_THREADS to the CPUs that a replica reserves, with which torch would use one thread.
     return build_predictor(replace(options, num_threads=options.num_threads or os.cpu_count() or 1))
 
 
 def max_batch_of(predictor: Any) -> int:
-    """Views in a forward: many on a GPU; on a CPU a batch is no faster than one after the other."""
+    """Return the maximum views in a forward: many on a GPU; one on a CPU, where a batch is no faster."""
     return 32 if predictor.device.type == "cuda" else 1
 
 
 def owner_of(suffix: str, options: Options, share: Share, split: bool) -> Application:
-    """Bind the deployments of one model, with `suffix` in their names; the one that is returned owns its sessions."""
-    # The next version starts beside this one; but GPUs are reserved as a whole, so there it starts after.
+    """Bind the deployments of one model, with `suffix` in their names; return the one with the sessions."""
+    # The next version starts beside the old one, except on GPUs, which are fully reserved: there it starts after it.
     surge = 0 if share.gpus else 100
 
     def bound(deployment: Any, resources: dict[str, float], *more: Any) -> Application:
@@ -188,20 +188,19 @@ def owner_of(suffix: str, options: Options, share: Share, split: bool) -> Applic
 
 
 class RemoteModel:
-    """Masks by deployments: those that own sessions (`owner`), reached by handle from the ingress's threads."""
+    """A Model that calls the deployment with the sessions (`owner`) by handle, from the ingress's threads."""
 
     def __init__(self, owner: Any, timeout_s: float, *, direct: bool = False) -> None:
-        """`timeout_s`: seconds until a call without an answer is given up.
+        """`timeout_s`: seconds after which a call without an answer fails.
 
-        `direct`: clicks and masks, which are small, go from process to process (compat.by_value).
-
-        Not for the ingress's replicas: in a request of its proxy Ray Serve hands such answers on unread.
+        `direct`: send clicks and masks, which are small, over gRPC (compat.by_value). Not for replicas of the ingress:
+        within a request from its proxy, Ray Serve passes such answers on unread.
         """
         self._owner, self._timeout_s, self._direct = owner, timeout_s, direct
         self._info: ModelInfo | None = None
 
     def info(self) -> ModelInfo:
-        """Which model answers; while none does, the one that did."""
+        """Return the description and state of the model; if no replica answers, the last one, not ready."""
         last = self._info
         try:
             self._info = last = self._call(self._owner.info, timeout_s=5.0)
@@ -212,9 +211,9 @@ class RemoteModel:
         return last
 
     def ask(self, kind: Kind[T], work: Work) -> T:
-        """What a session has after its clicks, first without its image file, which only some replicas need."""
+        """Return the result of a session after its clicks; the image file is sent only if the replica needs it."""
         sent, call = replace(work, load=None, image=None), counted_as(kind.name, work)
-        known = work.session_id is not None and kind is not OPEN  # then its file may be where it goes
+        known = work.session_id is not None and kind is not OPEN  # then the replica may have the image
         with metrics.timed(metrics.CALL_MS, call):
             near, data = self._of(work, direct=known and kind is MASK), None if known else _file(work)
             found = self._call(near.ask, kind.name, sent, data, request_id())
@@ -225,11 +224,11 @@ class RemoteModel:
         return found
 
     def forget(self, session_id: str) -> None:
-        """Drop what is cached of a session; if none answers, there is nothing to drop."""
+        """Drop the cached data of a session; if no replica answers, only log it."""
         try:
             self._call(self._owner.options(session_id=session_id).forget, session_id)
         except Problem as problem:
-            logger.warning("session %s is deleted, its cache is not: %s", session_name(session_id), problem)
+            logger.warning("session %s is deleted, but not its cached data: %s", session_name(session_id), problem)
 
     def _of(self, work: Work, *, direct: bool = False) -> Any:
         owner = self._owner if work.session_id is None else self._owner.options(session_id=work.session_id)
@@ -244,10 +243,12 @@ class RemoteModel:
                 raise cause from None
             logger.warning("no answer from the model: %s: %s", type(error).__name__, " ".join(str(error).split())[:300])
             raise Problem(
-                "unavailable", "the process that runs the model ended or is full; send the same again", retry_after_s=1
+                "unavailable",
+                "the process that runs the model ended or is overloaded; send the request again",
+                retry_after_s=1,
             ) from error
 
 
 def _file(work: Work) -> bytes:
-    assert work.load is not None, "the caller can fetch the file"
+    assert work.load is not None, "the caller must be able to fetch the file"
     return work.load()

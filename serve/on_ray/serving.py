@@ -1,6 +1,6 @@
-"""Serving from this process: on the Ray that it is connected to, on that of RAY_ADDRESS, or on one started for it.
+"""Serve from this process on Ray: the one that it is connected to, the one at RAY_ADDRESS, or one that it starts.
 
-Each model is an application of Ray Serve: the unit of upgrade, so that a model is replaced without the others.
+Each model is a separate application of Ray Serve, so that one model can be replaced without the others.
 """
 
 import logging
@@ -39,14 +39,14 @@ logger = logging.getLogger("maskwright.serve")
 
 
 def application_of(name: str) -> str:
-    """Name of the application of a model: each is one, which is upgraded without the others."""
+    """Return the name of the Ray Serve application of a model."""
     return f"{APP_NAME}-{name}"
 
 
 def answers(host: str, port: int, tls: Tls | None) -> bool:
-    """Whether a server that lives answers there, at once or within seconds."""
+    """Return whether a Maskwright server answers at this address within seconds."""
     address = f"http{'s' if tls else ''}://{f'[{host}]' if ':' in host else host}:{port}/v1/health/live"
-    with httpx.Client(timeout=2, trust_env=False, verify=False) as http:  # whether it is ours, its answer tells
+    with httpx.Client(timeout=2, trust_env=False, verify=False) as http:  # the answer itself shows what it is
         for _ in range(10):
             with suppress(httpx.TransportError):
                 if http.get(address).status_code == 200:
@@ -56,15 +56,15 @@ def answers(host: str, port: int, tls: Tls | None) -> bool:
 
 
 def connect(metrics_port: int = 0) -> bool:
-    """Connect to the Ray of RAY_ADDRESS, else start one; returns whether it is our own. Raises InputError.
+    """Connect to the Ray at RAY_ADDRESS, else start one; return whether this call started it. Raises InputError.
 
-    `metrics_port`: of our own, where Prometheus asks it; 0: one that is free.
+    `metrics_port`: port of the metrics for Prometheus if this call starts Ray; 0: a free one.
     """
     address = joined()
     prepare_workers()
     if not address:
         prepare_ray_tmpdir()
-        os.environ[ADDRESS] = LOCAL  # by which all of its processes know that no other machine will come
+        os.environ[ADDRESS] = LOCAL  # tells all of its processes that no other machine will join
     try:
         ray.init(
             address=address or LOCAL,
@@ -74,7 +74,7 @@ def connect(metrics_port: int = 0) -> bool:
             **({} if address else start_options(metrics_port)),
         )
     except ConnectionError as error:
-        raise InputError(f"no Ray answers at RAY_ADDRESS={address}: {error}; start it, or unset RAY_ADDRESS") from error
+        raise InputError(f"no Ray answers at RAY_ADDRESS={address}: {error}; start it or unset RAY_ADDRESS") from error
     return not address
 
 
@@ -82,12 +82,12 @@ def connect(metrics_port: int = 0) -> bool:
 def serving(
     options: Options, host: str, port: int, metrics_port: int = 0, *, proxy: bool = False, tls: Tls | None = None
 ) -> Iterator[Take]:
-    """Serve while the block runs, which begins when requests are answered; raises InputError.
+    """Serve while the block runs, which starts once requests are answered; raises InputError.
 
-    HTTP is answered by a thread of this process, or with `proxy` by Ray Serve's proxies and the ingress's replicas.
-    The block is given what puts another checkpoint in a model's place, by name. All runs on the Ray of this process,
-    else on that of RAY_ADDRESS, else on one started for it. Of a Ray that is not ours only our own application is
-    removed at the end.
+    A thread of this process answers HTTP or, with `proxy`, Ray Serve's proxies and replicas of the ingress. Yields the
+    function that replaces a model's checkpoint, by name. Everything runs on the Ray that this process is connected to,
+    else on the one at RAY_ADDRESS, else on a new one. At the end, a Ray that was already running loses only the
+    applications of this server.
     """
     connected_before, named_before = ray.is_initialized(), os.environ.get(ADDRESS)
     ours = not connected_before and connect(metrics_port)
@@ -98,11 +98,11 @@ def serving(
         if (warning := untried()) is not None:
             logger.warning(warning)
         if ours and options.device == "cuda" and ray.cluster_resources().get("GPU", 0) < 1:
-            raise InputError("device cuda: Ray finds no GPU on this machine; use device auto or cpu")
+            raise InputError("device is cuda, but Ray finds no GPU on this machine: use device auto or cpu")
         if not ours and (taken := applications_of_ours()):
             raise InputError(
                 f"this Ray already serves an application {taken[0]}, which would be replaced and then removed: "
-                "end it (`serve shutdown` ends all that this Ray serves), or unset RAY_ADDRESS for a separate Ray"
+                "end it (`serve shutdown` ends all applications on this Ray), or unset RAY_ADDRESS for a separate Ray"
             )
         served_before = not ours and serve_runs()
         ray_serve.start(
@@ -121,7 +121,7 @@ def serving(
         with collecting() as newest:
 
             def deploy(options: Options, *names: str) -> dict[str, Any]:
-                """Serve these models from now on, returning handles when all of their replicas do."""
+                """Deploy these models, and return their handles when all replicas are running."""
                 bound = owners_of(options, split)
                 deployed.extend(application_of(name) for name in names)
                 targets = [RunTarget(bound[name], name=application_of(name), route_prefix=None) for name in names]
@@ -136,17 +136,17 @@ def serving(
             with answering_http:
                 if proxy and served_before and not answers(host, port, tls):
                     raise InputError(
-                        f"Ray Serve ran on this Ray before, and its proxies do not listen on {host} port {port}: "
-                        "give the --host, --port and TLS that they have, or leave out --proxy"
+                        f"Ray Serve was already running, and its proxies do not listen on {host} port {port}: "
+                        "give the --host, --port and TLS options that they use, or leave out --proxy"
                     )
                 yield take
     finally:
-        # Replicas end when they have answered; a shutdown alone ends the proxy at once.
+        # Deleting lets replicas finish their answers first; a shutdown would end the proxy at once.
         for name in reversed(dict.fromkeys(deployed)):
             ray_serve.delete(name)
-        # Ray prints that calls of processes which it ends itself have failed: no failure of anything else, and no news.
+        # When Ray ends processes, it prints that their calls have failed; this is expected, so the output is dropped.
         with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
-            # One that was started here has no proxies, or ours, and would keep them so for the next deployment.
+            # A Ray Serve that was started here would impose its proxy settings on the next deployment.
             if ours or (started and not served_before and not ray_serve.status().applications):
                 ray_serve.shutdown()
             if not connected_before:
@@ -157,13 +157,13 @@ def serving(
 
 
 def applications_of_ours() -> list[str]:
-    """Names of applications that a server of this kind has on the connected Ray."""
+    """Return the names of this server's applications on the connected Ray."""
     return [name for name in ray_serve.status().applications if name == APP_NAME or name.startswith(application_of(""))]
 
 
 @contextmanager
 def explained(newest: Newest) -> Iterator[None]:
-    """Raise what a replica refused in place of Ray Serve's saying that it did not start."""
+    """Raise the InputError of a replica, if there is one, instead of Ray Serve's error that it did not start."""
     try:
         yield
     except (RuntimeError, RayError) as error:
@@ -172,7 +172,7 @@ def explained(newest: Newest) -> Iterator[None]:
 
 @contextmanager
 def front(options: Options, owners: Mapping[str, Any], host: str, port: int, tls: Tls | None = None) -> Iterator[None]:
-    """Answer HTTP in a thread of this process, with the models that are deployed."""
+    """Answer HTTP in a thread of this process, which calls the deployed models."""
     app = create_app(
         Fleet({name: RemoteModel(owner, options.request_timeout_s, direct=True) for name, owner in owners.items()}),
         options,
@@ -183,7 +183,7 @@ def front(options: Options, owners: Mapping[str, Any], host: str, port: int, tls
 
 @contextmanager
 def through_proxies(options: Options, owners: Mapping[str, Any], deployed: list[str], newest: Newest) -> Iterator[None]:
-    """Answer HTTP by Ray Serve's proxies and the ingress's replicas."""
+    """Answer HTTP with Ray Serve's proxies and replicas of the ingress."""
     deployed.append(APP_NAME)
     with explained(newest):
         ray_serve.run(Maskwright.bind(replace(options, checkpoint=()), owners), name=APP_NAME, route_prefix="/")
@@ -191,5 +191,5 @@ def through_proxies(options: Options, owners: Mapping[str, Any], deployed: list[
 
 
 def try_model(options: Options, name: str) -> None:
-    """Read a model and make a click with it, in no hurry: beside it others serve. Raises InputError."""
+    """Load a model and make a click, on one CPU thread to leave the others for serving; raises InputError."""
     build_engine(replace(options.models()[name], device="cpu", num_threads=1))

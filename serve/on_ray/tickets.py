@@ -1,7 +1,7 @@
-"""What no click changes of a split network stays where its heavy half is; sessions elsewhere hold tickets. No Ray here.
+"""Click-independent features stay on the encoder's replica; sessions on other replicas refer to them by ticket. No Ray.
 
-A ticket that is unknown (another process, or what it stood for had to go) costs time and nothing else: the request
-carries the image, of which everything can be made again.
+An unknown ticket (of another process, or for features that were evicted) costs only time: the request carries the
+image, from which everything can be computed again.
 """
 
 import secrets
@@ -18,14 +18,14 @@ from serve.on_ray.halves import Encoded, Encoder
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """Stands for an answer to `Start`; `route` is the same for those of one call, which are kept in one place."""
+    """Refers to an answer to `Start`; the answers of one call have the same `route` and are kept in one process."""
 
     route: str
     number: int
 
 
 class Kept:
-    """Beside the heavy half: answers to `Start` by their tickets, the newest, in at most `max_bytes`."""
+    """The encoder's side: keeps the most recently used answers to `Start` by ticket, in at most `max_bytes`."""
 
     def __init__(self, answer: Answer, max_bytes: int) -> None:
         self._answer, self._max_bytes = answer, max_bytes
@@ -35,10 +35,10 @@ class Kept:
         self.num_found = self.num_missed = 0
 
     def __call__(self, requests: list[Any], tickets: list[Ticket]) -> list[Any]:
-        """Answer requests of one kind; answers to `Start` stay here, and its `tickets` are handed back for them."""
+        """Answer requests of one kind; answers to `Start` stay here, and their `tickets` are returned instead."""
         if not isinstance(requests[0], Start):
             return self._answer([self._redeemed(requests, request) for request in requests])
-        self._give_back()  # here, where no request waits for a mask
+        self._give_back()  # now, because no request waits for a mask
         answers = self._answer(requests)
         with self._guard:
             self._known.update(zip(tickets, answers, strict=True))
@@ -51,7 +51,7 @@ class Kept:
         if getattr(request, "started", None) is None:
             return request
         with self._guard:
-            # One without makes all run whole: requests of a call are of one kind.
+            # If one is missing, all requests of the call start over, because they must be of one kind.
             found = all(each.started in self._known for each in requests)
             if found:
                 self._known.move_to_end(request.started)
@@ -60,12 +60,12 @@ class Kept:
 
 
 Send = Callable[[list[Any], list[Ticket], str | None, str], Encoded]
-"""Has the heavy half answer requests, with new tickets for `Start`; those of one route should come to one process. The
-last is the asker's version, as in serve/on_ray/halves.py."""
+"""Sends requests, and new tickets for `Start`, to the heavy half. The other arguments are the route, whose calls should
+reach one process, and the caller's version (serve/on_ray/halves.py)."""
 
 
 def by_ticket(send: Send) -> Encoder:
-    """Beside the light half: answer what is heavy by sending it, with tickets instead of what they stand for."""
+    """The light half's side: answer requests of the heavy half by sending them, with tickets instead of features."""
 
     def answer(requests: list[Any], model_version: str) -> Encoded:
         if isinstance(requests[0], Start):
@@ -75,14 +75,14 @@ def by_ticket(send: Send) -> Encoder:
         held = [request.started for request in requests if isinstance(getattr(request, "started", None), Ticket)]
         if len(held) == len(requests):
             return send(requests, [], held[0].route, model_version)
-        # What was made here, while the heavy half was of another version, is not worth its way there.
+        # Features computed here, while the versions differed, are dropped: sending them would cost more.
         return send([_bare(request) for request in requests], [], None, model_version)
 
     return answer
 
 
 def regardless(answer: Answer) -> Answer:
-    """Answer also what has tickets, which stand for nothing here: it runs whole."""
+    """Return an Answer that drops tickets, which are meaningless here, and runs such requests as a whole."""
 
     def whole(requests: list[Any]) -> list[Any]:
         if any(isinstance(getattr(request, "started", None), Ticket) for request in requests):

@@ -1,6 +1,6 @@
-"""Requests and answers as they travel between deployments: tensors as plain arrays, which Ray copies once.
+"""Convert requests and answers between deployments: tensors are sent as NumPy arrays, which Ray copies once.
 
-A pickled tensor brings all of the storage that it is a view of, and is copied twice more.
+A pickled tensor would include the whole storage that it is a view of, and be copied twice more.
 """
 
 from dataclasses import dataclass, fields, is_dataclass, replace
@@ -13,12 +13,12 @@ from torch import Tensor
 from models.device import to_device, to_host
 
 BITS = {torch.bfloat16: torch.int16}
-"""Types that NumPy lacks, and those that hold their bits."""
+"""Types that NumPy lacks, and the types that carry their bits."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sent:
-    """A tensor on its way, its axes in the `order` in which they lie in memory; `dtype` if it holds bits."""
+    """A tensor for sending: its axes in the `order` of its memory layout, and its `dtype` if NumPy lacks it."""
 
     array: np.ndarray
     order: tuple[int, ...]
@@ -26,7 +26,7 @@ class Sent:
 
 
 def pack(value: Any) -> Any:
-    """Replace the tensors in a request or an answer (records, tuples and lists of them) by what travels."""
+    """Replace the tensors in a request or an answer (records, tuples and lists of them) by Sent."""
     if isinstance(value, Tensor):
         order = tuple(sorted(range(value.ndim), key=value.stride, reverse=True))
         plain = value.detach().permute(order).contiguous()
@@ -36,9 +36,9 @@ def pack(value: Any) -> Any:
 
 
 def unpack(value: Any, device: torch.device | str = "cpu") -> Any:
-    """Undo `pack` where a network is. The tensors are copies: what has travelled lies in memory that others read too.
+    """Undo `pack` on the device of a network. The tensors are copies, because other processes read Ray's memory too.
 
-    They lie in memory as they did: with another layout a network may round otherwise.
+    The memory layout is preserved, because a network may round differently with another one.
     """
     if isinstance(value, Sent):
         plain = to_device(value.array.copy(), device)

@@ -1,8 +1,9 @@
-"""What RedisStore does inside the server. A script runs alone and whole: none sees, and no kill leaves, half of it.
+"""The Lua scripts of RedisStore. Redis runs each script atomically, so that no client and no kill sees half of it.
 
-Keys, all behind one prefix (KEYS[1]): `session:ID` a hash of value (JSON), sequence, image (SHA-256) and bytes;
-`image:SHA256` a file; `holders:SHA256` the set of the sessions that have it; `used` their ids by last use; `bytes` the
-sum of what they store; `ended` ids of expired sessions in the order in which they ended, numbered by `num_ended`.
+All keys share one prefix (KEYS[1]). `session:ID` is a hash of value (JSON), sequence, image (SHA-256) and bytes;
+`image:SHA256` is an image file, and `holders:SHA256` the set of the sessions that use it; `used` holds the ids of the
+sessions by last use; `bytes` is the sum of their stored bytes; `ended` holds the ids of expired sessions in the order
+in which they ended, numbered by `num_ended`.
 """
 
 _NAMES = """
@@ -21,7 +22,7 @@ local function drop(id)
   redis.call('DEL', session_key(id))
   redis.call('DECRBY', total, kept[2])
   redis.call('SREM', holders_key(kept[1]), id)
-  -- A set without members is no key any more.
+  -- Redis deletes the key of an empty set.
   if redis.call('EXISTS', holders_key(kept[1])) == 0 then redis.call('UNLINK', image_key(kept[1])) end
 end
 """
@@ -39,10 +40,10 @@ redis.call('INCRBY', total, bytes)
 return 1
 """
 )
-"""id, sha256, value, sequence, used_at, bytes, data -> 1, or 0 if the id is taken."""
+"""id, sha256, value, sequence, used_at, bytes, data -> 1, or 0 if the id exists."""
 
 GET = _NAMES + "return {redis.call('HGET', session_key(ARGV[1]), 'value'), redis.call('ZSCORE', used, ARGV[1])}"
-"""id -> value and time of last use, or nothing and nothing."""
+"""id -> value and time of last use, or nil for both."""
 
 COMMIT = (
     _NAMES
@@ -53,7 +54,7 @@ redis.call('HSET', session_key(id), 'value', value, 'sequence', sequence)
 return 1
 """
 )
-"""id, value, its sequence, the expected sequence -> 1, or 0 if the session is elsewhere or gone."""
+"""id, value, its sequence, the expected sequence -> 1, or 0 if the session has another sequence or is gone."""
 
 DELETE = _NAMES + _DROP + "drop(ARGV[1])"
 """id -> nothing."""

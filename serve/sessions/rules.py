@@ -1,7 +1,7 @@
-"""The rules by which changes turn one value of a session into the next. Pure: no store, no model.
+"""The rules by which a change turns one value of a session into the next. Pure: no store, no model.
 
-An object is made by clicks; finishing puts its mask aside and begins the next one on the same image. Undo and redo are
-of the clicks of the object at hand; a finished object is taken up again with its clicks by editing it.
+Clicks make an object. Finishing it stores its mask and starts the next object on the same image. Undo and redo act on
+the clicks of the current object; editing makes a finished object current again, with its clicks.
 """
 
 from collections.abc import Callable
@@ -18,18 +18,18 @@ from serve.core.problems import Problem
 from serve.core.values import Change, Exemplar, Finished, SessionValue, check_wire_click
 
 SAME = 0.5
-"""A part of which more than this share belongs to a finished object is that object, found again."""
+"""A component that shares more than this fraction of its pixels with a finished object counts as that object."""
 
 
 def after(value: SessionValue, change: Change, options: Options, current: Callable[[], Made]) -> SessionValue:
-    """The value after a change; `current` makes the mask at hand, should it be needed. Raises Problem."""
+    """Return the value after a change; `current` computes the current mask if it is needed. Raises Problem."""
     history, position = value.history, value.position
     match change.kind:
         case "click":
             assert change.click is not None
             check_wire_click(change.click, value.hw)
             if position >= options.max_clicks:
-                raise Problem("bad_click", f"the session has {position} clicks, the most that are allowed")
+                raise Problem("bad_click", f"the object already has {position} clicks, the maximum")
             return value.after(change, history=(*history[:position], change.click), position=position + 1)
         case "undo":
             return value.after(change, position=max(position - 1, 0))
@@ -60,17 +60,17 @@ def after(value: SessionValue, change: Change, options: Options, current: Callab
             chosen = _object(value, change.number)
             exemplar = Exemplar(mask=chosen.mask, clicks=chosen.clicks)
             return value.after(change, basis=replace(value.basis, exemplar=exemplar), history=(), position=0)
-    raise Problem("bad_request", f"no change is named {change.kind!r}")
+    raise Problem("bad_request", f"there is no change {change.kind!r}")
 
 
 def _finished(value: SessionValue, change: Change, options: Options, made: Made) -> SessionValue:
     if made.area == 0:
-        raise Problem("object_empty", "the object at hand has no mask: click on it first")
+        raise Problem("object_empty", "the current object has no mask: click on it first")
     basis = value.basis
     if change.parts:
         taken = [rle.decode(each.mask) for each in value.objects]
         masks = [rle.encode(part) for part in parts_of(made.mask) if not _is_known(part, taken)]
-        # Edited again, a part starts from its mask: the clicks were on all of them together.
+        # A component that is edited later starts from its mask, because the clicks made all components together.
         new = [Finished(number=0, mask=mask, label=change.label, initial_mask=mask) for mask in masks]
     else:
         new = [
@@ -93,7 +93,7 @@ def _added(value: SessionValue, change: Change, added: Finished, options: Option
     if held > options.max_added_bytes:
         raise Problem(
             "too_many_objects",
-            f"the objects' masks would take {held} bytes of run lengths: at most {options.max_added_bytes} are kept",
+            f"the masks of the objects would take {held} bytes of run lengths: at most {options.max_added_bytes} fit",
         )
     return _with(value, change, [added], options)
 
@@ -101,7 +101,8 @@ def _added(value: SessionValue, change: Change, added: Finished, options: Option
 def _with(value: SessionValue, change: Change, new: list[Finished], options: Options, **changed: Any) -> SessionValue:
     if len(value.objects) + len(new) > options.max_objects:
         raise Problem(
-            "too_many_objects", f"a session holds at most {options.max_objects} objects: export them and open another"
+            "too_many_objects",
+            f"a session holds at most {options.max_objects} objects: export them and open another session",
         )
     numbered = [replace(each, number=value.next_number + place) for place, each in enumerate(new)]
     objects = (*value.objects, *numbered)
@@ -115,7 +116,7 @@ def _num_bytes(finished: Finished) -> int:
 
 
 def parts_of(mask: np.ndarray) -> list[np.ndarray]:
-    """The connected components (8 neighbours) of a bool mask (h, w), largest first."""
+    """Return the connected components (8 neighbours) of a bool mask (h, w), largest first."""
     num, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     order = sorted(range(1, num), key=lambda number: (-int(stats[number, cv2.CC_STAT_AREA]), number))
     return [labels == number for number in order]
@@ -128,7 +129,7 @@ def _is_known(part: np.ndarray, taken: list[np.ndarray]) -> bool:
 
 def _expect_free(value: SessionValue) -> None:
     if value.clicks or value.basis.initial_mask is not None:
-        raise Problem("object_open", "the object at hand has clicks: finish it, or clear it, first")
+        raise Problem("object_open", "the current object has clicks or an initial mask: finish or clear it first")
 
 
 def _object(value: SessionValue, number: int | None) -> Finished:

@@ -1,7 +1,7 @@
-"""Sessions: values in a store, masks from what runs the model; what a change does is in rules.py.
+"""The sessions of a server: it keeps their values in a store, and the model computes their masks.
 
-Values are in a store that survives processes. A change counts once its value is committed, and it is committed once its
-mask is there: a failure on the way changes nothing, and may be repeated.
+A change (rules.py) takes effect when its value is committed, and it is committed only after its mask was computed. So a
+failure on the way changes nothing, and the change can be repeated.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ __all__ = ["Change", "Outcome", "Sessions"]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Outcome:
-    """State of a session after a change."""
+    """The mask and the value of a session after a change."""
 
     made: Made
     value: SessionValue
@@ -47,9 +47,9 @@ class Outcome:
 
 
 class Sessions:
-    """All sessions. Methods raise Problem and may take as long as a forward: call them in a thread.
+    """All sessions. Methods raise Problem and may take as long as a forward, so call them in a thread.
 
-    `who`: the name of the caller's token, None where no token is asked for. A session of somebody else is unknown.
+    `who`: name of the caller's token, None if the server requires none. Sessions of other tokens are unknown.
     """
 
     def __init__(
@@ -61,8 +61,7 @@ class Sessions:
     ) -> None:
         self._fleet, self._options, self._clock = fleet, options, clock
         self._values = values if values is not None else open_store(options.sessions)
-        # One change of a session at a time; locks vanish with the last who holds them.
-        self._locks = KeyedLocks()
+        self._locks = KeyedLocks()  # one change of a session at a time
         self._guard = threading.Lock()
 
     def __len__(self) -> int:
@@ -70,21 +69,21 @@ class Sessions:
         return self._totals()[0]
 
     def check_room(self, num_bytes: int) -> int:
-        """Raise at_capacity unless a session with so many bytes to store fits: to be asked before decoding.
+        """Return the number of open sessions; raises at_capacity unless one more with so many bytes fits.
 
-        Returns how many sessions are open.
+        Call it before decoding the image.
         """
         self._drop_expired()
         num, stored = self._totals()
         full = num >= self._options.max_sessions
         if full or (num and stored + num_bytes > self._options.max_stored_bytes):
-            raise Problem("at_capacity", f"{num} sessions are open; try again", retry_after_s=5)
+            raise Problem("at_capacity", f"{num} sessions are open; try again later", retry_after_s=5)
         return num
 
     def create(
         self, data: bytes, image: np.ndarray, basis: Basis | None = None, who: str | None = None
     ) -> SessionValue:
-        """Start a session on an image file and its decoded pixels; raises at_capacity, and as the engine's `open`."""
+        """Open a session on an image file and its decoded pixels; raises at_capacity and what `Engine.open` raises."""
         basis = basis or Basis(bit_depth=self._options.bit_depth)
         basis = replace(basis, model=basis.model or self._fleet.default)
         value = SessionValue(
@@ -104,15 +103,15 @@ class Sessions:
         return value
 
     def get(self, session_id: str, who: str | None = None) -> SessionValue:
-        """Find a session and count this as use; raises session_unknown, session_expired."""
+        """Return a session, which counts as use; raises session_unknown, session_expired."""
         self._drop_expired()
         value = self._values.get(session_id)
         if value is None and self._values.has_ended(session_id):
-            raise Problem("session_expired", f"idle for more than {self._options.idle_timeout_s:g} s")
+            raise Problem("session_expired", f"the session was idle for more than {self._options.idle_timeout_s:g} s")
         if value is None or value.owner != who:
             raise Problem("session_unknown", "no session has this id; open one with POST /v1/sessions")
         now = self._clock()
-        # To the second would do: a session is idle for an hour before it ends.
+        # A resolution of one second is enough for a timeout of many minutes.
         if now - value.used_at >= 1:
             with _put_off():
                 self._values.touch(session_id, now)
@@ -120,27 +119,27 @@ class Sessions:
         return value
 
     def expires_in_s(self, value: SessionValue) -> int:
-        """Whole seconds until a session that `get` or `create` gave ends, unless it is used before."""
+        """Return the whole seconds until a session returned by `get` or `create` ends, unless it is used before."""
         return max(0, int(value.used_at + self._options.idle_timeout_s - self._clock()))
 
     def delete(self, session_id: str, who: str | None = None) -> None:
-        """Forget a session; raises like `get`."""
+        """Delete a session; raises like `get`."""
         value = self.get(session_id, who)
         self._values.delete(session_id)
         self._totals()
         self._fleet.forget(session_id, value.basis.model)
 
     def current(self, session_id: str, who: str | None = None) -> Outcome:
-        """The mask as it stands, recomputed if its cache was evicted."""
+        """Return the current mask, recomputed if it is no longer cached."""
         with self._locks.alone(session_id):
             value = self.get(session_id, who)
             return Outcome(made=self._made(value), value=value)
 
     def change(self, session_id: str, change: Change, sequence: int | None = None, who: str | None = None) -> Outcome:
-        """Make a change; the repetition of the last one, by `sequence` and content, answers the same again.
+        """Make a change. A repetition of the last one, with equal `sequence` and content, returns the same again.
 
-        Raises stale_sequence if `sequence` is not the next number, else as `rules.after`. Undo and redo with nothing to
-        do count as changes that change nothing, so that every client counts the same.
+        Raises stale_sequence if `sequence` is not the next number, and what `rules.after` raises. An undo or redo with
+        nothing to do also counts as a change, so that all clients count the same.
         """
         with self._locks.alone(session_id):
             value = self.get(session_id, who)
@@ -156,24 +155,24 @@ class Sessions:
             return Outcome(made=made, value=after)
 
     def preview(self, session_id: str, click: Click, who: str | None = None) -> Outcome:
-        """The mask that a click would give. Nothing is changed, and making the very click then costs nothing."""
+        """Return the mask that a click would give, without changing the session. The same click then costs nothing."""
         with self._locks.alone(session_id):
             value = self.get(session_id, who)
             would = rules.after(value, Change(kind="click", click=click), self._options, lambda: self._made(value))
             return Outcome(made=self._made(would), value=replace(would, sequence=value.sequence))
 
     def image(self, session_id: str, who: str | None = None) -> bytes:
-        """The image file, as it was sent."""
+        """Return the image file as it was sent."""
         return self._file(self.get(session_id, who))
 
     def probability(self, session_id: str, who: str | None = None) -> np.ndarray:
-        """The probability map of the mask as it stands, uint8 (h, w)."""
+        """Return the probability map of the current mask, uint8 (h, w)."""
         with self._locks.alone(session_id):
             value = self.get(session_id, who)
             return self._fleet.ask(PROBABILITY, self._work(value))
 
     def passes(self, session_id: str, who: str | None = None) -> list[tuple[str, Rle]]:
-        """How the mask as it stands came about: name and mask after each pass."""
+        """Return the name and the mask of each pass of the refinement that led to the current mask."""
         with self._locks.alone(session_id):
             value = self.get(session_id, who)
             return self._fleet.ask(PASSES, self._work(value))
@@ -184,7 +183,7 @@ class Sessions:
     def _file(self, value: SessionValue) -> bytes:
         try:
             return self._values.image(value.image_sha256)
-        except KeyError:  # deleted by another server in the meantime
+        except KeyError:  # another server deleted it meanwhile
             raise Problem("session_unknown", "the session was deleted") from None
 
     def _made(self, value: SessionValue) -> Made:
@@ -202,8 +201,8 @@ class Sessions:
 
 @contextmanager
 def _put_off() -> Iterator[None]:
-    """Leave for later what a store cannot write now: requests that only read are not refused for it."""
+    """Postpone a write that the store refuses, so that requests that only read still succeed."""
     try:
         yield
     except Problem as problem:
-        logger.warning("put off: %s", problem)
+        logger.warning("postponed: %s", problem)

@@ -1,4 +1,4 @@
-"""A server without Ray: engines of this process, one of which may be replaced while it serves."""
+"""A server without Ray: its engines run in this process and can be replaced while it serves."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,14 +15,14 @@ from serve.observing.prometheus import PrometheusSink, add_metrics
 
 
 class LocalFleet:
-    """Reads every model of `options`, or raises InputError."""
+    """The models of a server in one process. Creating it loads every model of `options`, or raises InputError."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
         self.fleet = fleet_of({name: build_engine(each) for name, each in options.models().items()}, options)
 
     def take(self, name: str, place: str) -> None:
-        """Put another checkpoint in the place of a model; one that is of no use changes nothing: raises InputError."""
+        """Replace the checkpoint of a model; raises InputError, and changes nothing, if it cannot be used."""
         moved = self.options.moved(name, place)
         engine = build_engine(moved.models()[name])
         self.fleet.replace(name, LocalModel(engine, self.options, len(self.fleet.names)))
@@ -31,9 +31,9 @@ class LocalFleet:
 
 @contextmanager
 def serving_here(options: Options, host: str, port: int, tls: Tls | None = None) -> Iterator[Take]:
-    """Serve while the block runs, which begins when requests are answered; raises InputError.
+    """Serve while the block runs, which starts once requests are answered; raises InputError.
 
-    The block is given what puts another checkpoint in a model's place, by name.
+    Yields the function that replaces a model's checkpoint, by name.
     """
     sink = PrometheusSink()
     metrics.install(sink)

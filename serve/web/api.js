@@ -1,4 +1,4 @@
-// The calls of /v1. Every failure becomes an ApiError with the server's stable code and its words for people.
+// The calls of /v1. Every failure becomes an ApiError with the server's stable code and its message.
 
 export class ApiError extends Error {
   constructor(code, detail, status) {
@@ -6,7 +6,7 @@ export class ApiError extends Error {
     this.code = code;
     this.status = status;
   }
-  /** Nothing was decided yet: the same call may succeed later. */
+  /** The same call may succeed later. */
   get transient() {
     return this.status === 0 || this.status === 408 || this.status === 429 || this.status === 502 ||
       this.status === 503 || this.status === 504;
@@ -16,26 +16,26 @@ export class ApiError extends Error {
   }
 }
 
-// A server that asks for tokens: ours comes with the address, as #token=..., or is asked for once. It stays in this tab.
-// Below another path of one origin there may be another server, which has nothing of this one's.
+// The token comes with the address, as #token=..., or the user is prompted for it once. It is kept in this tab, under a key
+// with the path, because other paths of the same origin may belong to other servers.
 const folder = new URL(".", location.href).pathname;
 export const HERE = folder === "/" ? "" : folder;
 const KEY = `maskwright${HERE}-token`;
 const brought = /^#token=(.+)$/.exec(location.hash);
 if (brought) {
   sessionStorage.setItem(KEY, decodeURIComponent(brought[1]));
-  history.replaceState(null, "", location.pathname + location.search); // not for bookmarks and shared screens
+  history.replaceState(null, "", location.pathname + location.search); // keep it out of bookmarks and shared screens
 }
 let asked = false;
 
 function askForToken() {
   if (asked) return;
   asked = true;
-  const given = prompt("This server asks for a token:")?.trim();
+  const given = prompt("This server requires a token:")?.trim();
   if (given) sessionStorage.setItem(KEY, given);
 }
 
-/** fetch with the token, for addresses of this server only. What came too fast is sent again: it was not made. */
+/** fetch with the token, only for addresses of this server. A request that was refused as too fast is sent again. */
 export async function send(path, options = {}, tries = 5) {
   const token = sessionStorage.getItem(KEY);
   const headers = token ? { ...options.headers, Authorization: `Bearer ${token}` } : options.headers;
@@ -46,12 +46,12 @@ export async function send(path, options = {}, tries = 5) {
     return send(path, options, tries - 1);
   }
   if (response.status !== 401) return response;
-  // Another call may have asked in the meantime.
+  // Another call may have prompted for the token meanwhile.
   if (sessionStorage.getItem(KEY) === token) askForToken();
   return sessionStorage.getItem(KEY) === token ? response : send(path, options);
 }
 
-/** What an <img> can show, which sends no token by itself. */
+/** An address that an <img> can load although it sends no token. */
 export async function source(path) {
   if (!sessionStorage.getItem(KEY)) return path;
   return URL.createObjectURL(await (await send(path)).blob());
@@ -68,8 +68,8 @@ async function call(path, { read = "json", ...options } = {}) {
   let problem = {};
   try {
     problem = await response.json();
-  } catch { /* a proxy in between may answer in HTML; the status says enough */ }
-  throw new ApiError(problem.code ?? "unknown", problem.detail ?? `The server answered ${response.status}.`, response.status);
+  } catch { /* a proxy may answer in HTML; then the status has to suffice */ }
+  throw new ApiError(problem.code ?? "unknown", problem.detail ?? `The server answered with status ${response.status}.`, response.status);
 }
 
 const json = (body) => ({ method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
@@ -91,7 +91,7 @@ function dataUri(blob) {
 export const health = () => call("v1/health");
 export const examples = () => call("v1/examples");
 
-/** The models of the server, or null where it does not tell. */
+/** The models of the server, or null if it does not list them. */
 export async function models() {
   try {
     return (await call("v1/models")).models;
@@ -101,7 +101,7 @@ export async function models() {
   }
 }
 
-/** settings: model, refinement, mask_threshold, each of which may be missing; given: mask and exemplar, the same. */
+/** settings: model, refinement, mask_threshold; given: mask, exemplar. All are optional. */
 export async function openSession(blob, settings = {}, given = {}) {
   const wanted = Object.fromEntries(Object.entries({ ...settings, ...given }).filter(([, value]) => value !== null && value !== undefined));
   if (given.mask || given.exemplar) return call("v1/sessions", json({ image: await dataUri(blob), ...wanted }));
@@ -111,7 +111,7 @@ export async function openSession(blob, settings = {}, given = {}) {
 
 export const sessionState = (id) => call(`v1/sessions/${id}`);
 export const closeSession = (id) => call(`v1/sessions/${id}`, { method: "DELETE", keepalive: true });
-/** kind: "clicks" (body x, y, positive), "undo", "clear", "settings", or what errands.js names. */
+/** kind: "clicks" (body x, y, positive), "undo", "clear", "settings", or a kind of errands.js. */
 export const change = (id, kind, body, method = "POST") => call(`v1/sessions/${id}/${kind}`, { ...json(body), method });
 export const objects = async (id) => (await call(`v1/sessions/${id}/objects`)).objects;
 export const mask = (id) => call(`v1/sessions/${id}/mask?format=rle`);
@@ -119,7 +119,7 @@ export const image = (id) => call(`v1/sessions/${id}/image`, { read: "blob" });
 export const steps = async (id) => (await call(`v1/sessions/${id}/steps`)).steps;
 export const probability = (id) => call(`v1/sessions/${id}/probability`, { read: "blob" });
 
-/** The socket of a session; a page can send its token as a subprotocol only. */
+/** The socket of a session. A page can send the token only as a subprotocol. */
 export function live(id) {
   const address = new URL(`v1/sessions/${id}/live?mask=bits`, location.href);
   address.protocol = address.protocol.replace("http", "ws");

@@ -1,5 +1,5 @@
-// Puts the page together: clicks to the session, masks to the view, objects to the list. opening.js, making.js, leaving.js
-// and tools.js have the rest.
+// Connects the parts of the page: clicks go to the session, masks to the view, objects to the list. The rest is in
+// opening.js, making.js, leaving.js and tools.js.
 
 import { message, busy, toast, duration, $ } from "./ui.js";
 import { Folder } from "./folder.js";
@@ -16,17 +16,17 @@ import { decode } from "./rle.js";
 import { bindTools } from "./tools.js";
 import { View } from "./view.js";
 
-const DOUBLE_MS = 400; // a second press so soon is a double click, not meant for the dot
+const DOUBLE_MS = 400; // a second press within this time is a double click, and does not delete the first one's dot
 
 const state = {
   image: null, session: null, adding: true, draft: null, decoded: null, loading: 0, finishing: false, quiet: false,
   mask: null,         // of the draft: {key, box, read()}
-  shown: null,        // a step's mask in place of the draft's
-  album: new Map(),   // the folder's images that were worked on: {name, width, height, index, source, objects, id}
-  workId: null,       // of the session under which the browser remembers what is open
-  version: null,      // {model, version} that has answered last
+  shown: null,        // a step's mask, shown instead of the draft's
+  album: new Map(),   // the folder's images with objects: {name, width, height, index, source, objects, id}
+  workId: null,       // id of the session under which the browser remembers the open work
+  version: null,      // {model, version} of the latest answer
 };
-const madeAt = new WeakMap(); // of clicks
+const madeAt = new WeakMap(); // the time of each click
 const view = new View($("stage"));
 const objects = new ObjectList($("objects"), {
   onChange: refresh, onEdit: (object) => page.edit(object), onFind: (object) => page.findRest(object),
@@ -100,8 +100,8 @@ function onSession(session) {
       if (answer.milliseconds !== undefined) $("status-time").textContent = duration(answer.milliseconds);
       const rolled = answered(answer.model_version);
       if (answer.num_clicks > (before?.num_clicks ?? 0)) hover.took(answer.milliseconds, answer.num_clicks);
-      if (answer.honoured === false) message("The mask does not follow the last click: click once more nearby");
-      else if (rolled) message(`The model was updated to ${answer.model_version}; the clicks go on with it`);
+      if (answer.honoured === false) message("The mask does not follow the last click: click again nearby");
+      else if (rolled) message(`The model was updated to ${answer.model_version}; your clicks are kept`);
       else message(session.clicks.length || state.mask ? `Correct with more clicks, then ${FINISH}` : "Click the object to select it");
     } else state.mask = session.wanted.base?.mask ? page.drafted(decode(session.wanted.base.mask)) : null;
     hover.stop();
@@ -111,7 +111,7 @@ function onSession(session) {
   if (state.finishing && session.waiting === 0) page.finish();
 }
 
-/** Which version answers; true if another one of the same model did before. */
+/** Show which version answered; true if another version of the same model answered before. */
 function answered(version) {
   const { model } = state.session.opened.settings, { version: before } = state;
   state.version = { model, version };
@@ -137,7 +137,7 @@ function refresh() {
   $("object-count").textContent = count;
   $("no-objects").hidden = count > 0 || Boolean(mask);
   $("draft").hidden = !mask && !draft.parts;
-  $("draft-name").textContent = draft.parts ? "The rest of its kind" : `${draft.name}, in progress`;
+  $("draft-name").textContent = draft.parts ? "More of the same kind" : `${draft.name}, in progress`;
   $("draft-swatch").style.borderColor = draft.color;
   $("undo").disabled = !session.canUndo;
   $("clear").disabled = clicks.length === 0 && !draft.parts;
@@ -153,10 +153,10 @@ function refresh() {
   $("folder-at").textContent = folder.at >= 0 ? `${folder.at + 1} / ${folder.entries.length}` : "";
   $("status-clicks").textContent = `${clicks.length} ${clicks.length === 1 ? "click" : "clicks"}`;
   $("status-area").textContent = mask ? `${mask.box.area.toLocaleString("en")} px` : "";
-  // Only where it is needed: browsers keep no page in memory that listens to this.
+  // Only while it is needed, because browsers do not cache pages with this listener.
   if (page.unsaved()) window.addEventListener("beforeunload", warn);
   else window.removeEventListener("beforeunload", warn);
-  // A short wait needs no sign; a long one does.
+  // Show the spinner only after a delay.
   clearTimeout(state.waitTimer);
   if (waiting > 0 && !session.held) state.waitTimer = setTimeout(() => busy(`Computing ${waiting > 1 ? `(${waiting} waiting)` : ""}`), 400);
   else busy(null);

@@ -1,9 +1,9 @@
-// Clicks and the keyboard's cursor, painted in CSS pixels over the image.
+// Draws clicks and the keyboard's cursor over the image, in CSS pixels.
 
 const ADD = "#2fbf71", REMOVE = "#f0545b";
 export const DOT_RADIUS = 7;
 
-/** One click; pale until the server has answered for it; `aimed`: a press would delete it. */
+/** One click. settled: the server has answered it, otherwise it is pale; aimed: a press would delete it. */
 export function drawDot(context, { x, y }, positive, { settled = true, aimed = false } = {}) {
   context.globalAlpha = settled ? 1 : 0.6;
   context.beginPath();
@@ -34,7 +34,7 @@ export function drawDot(context, { x, y }, positive, { settled = true, aimed = f
   context.globalAlpha = 1;
 }
 
-/** A cross that leaves its middle open. */
+/** A cross with an open middle. */
 export function drawCross(context, { x, y }, inner = 5, outer = 14) {
   for (const [color, width] of [["rgb(0 0 0 / .7)", 3.5], ["#fff", 1.5]]) {
     context.strokeStyle = color;

@@ -1,4 +1,4 @@
-// Finished objects to files.
+// Exports finished objects to files.
 
 import { rgb } from "./paint.js";
 import { encodePng } from "./png.js";
@@ -6,8 +6,8 @@ import { borders } from "./polygon.js";
 import { zip } from "./zip.js";
 
 /**
- * COCO instances JSON: the images [{name, width, height, objects}], one annotation per object, one category per distinct
- * name. Masks are RLE; with `polygons` those without holes are polygons, which cannot say more.
+ * COCO instances JSON of images [{name, width, height, objects}], with one annotation per object and one category per
+ * distinct name. Masks are RLE; with `polygons`, those without holes are polygons, which cannot represent holes.
  */
 export function cocoJson(images, { polygons = false } = {}) {
   const names = [...new Set(images.flatMap(({ objects }) => objects.map(({ name }) => name)))];
@@ -32,20 +32,20 @@ function asPolygons({ width, height }, object) {
   return holes.length === 0 ? outer : null;
 }
 
-/** One mask: 255 inside, 0 outside. */
+/** A PNG of one mask: 255 inside, 0 outside. */
 export function maskPng(image, mask) {
   return encodePng(mask.map((value) => value * 255), image.width, image.height);
 }
 
-/** All objects: pixel value = number in the list, later objects over earlier ones, 0 = none. */
+/** A PNG of all objects: pixel value = number in the list, later objects over earlier ones, 0 = none. */
 export function indexPng(image, objects) {
-  if (objects.length > 255) throw new Error("an index PNG holds at most 255 objects");
+  if (objects.length > 255) throw new Error("An index PNG holds at most 255 objects: export object PNGs instead.");
   const values = new Uint8Array(image.width * image.height);
   objects.forEach((object, index) => object.read().forEach((inside, i) => { if (inside) values[i] = index + 1; }));
   return encodePng(values, image.width, image.height, [[0, 0, 0], ...objects.map(({ color }) => rgb(color))]);
 }
 
-/** A mask PNG for each object, in one ZIP. */
+/** A ZIP file with a mask PNG of each object. */
 export async function objectsZip(image, stem, objects) {
   const files = [];
   for (const [index, object] of objects.entries()) {

@@ -1,4 +1,4 @@
-// The images of the folder that the server was given: one after the other, the next one fetched ahead.
+// The images of the server's example folder, in order; the next one is fetched ahead.
 
 import * as api from "./api.js";
 
@@ -7,15 +7,15 @@ const MAX_SHOWN = 12; // on the welcome page
 export class Folder {
   constructor() {
     this.entries = [];
-    this.at = -1;       // the open one; -1: the open image is none of them
-    this.ahead = null;  // {url, blob: promise} of the next one
+    this.at = -1;       // index of the open image; -1: it is not in the folder
+    this.ahead = null;  // {url, blob: promise} of the next image
   }
 
   async load() {
     this.entries = (await api.examples()).examples;
   }
 
-  /** The welcome page's pictures; onPick(index). */
+  /** Buttons with pictures for the welcome page; onPick(index). */
   async pictures(onPick) {
     const shown = this.entries.slice(0, MAX_SHOWN);
     const sources = await Promise.all(shown.map(({ url }) => api.source(url)));
@@ -27,7 +27,7 @@ export class Folder {
     });
   }
 
-  /** The place of an address, or -1. */
+  /** The index of an address, or -1. */
   indexOf(source) {
     return this.entries.findIndex(({ url }) => url === source);
   }
@@ -42,16 +42,16 @@ export class Folder {
     return { name, blob: blob ?? await get(url) };
   }
 
-  /** Say which image is open; fetches the one after it. */
+  /** Set the index of the open image, and fetch the next one. */
   opened(index) {
     this.at = index;
     const next = index >= 0 ? this.entries[index + 1] : null;
-    this.ahead = next ? { url: next.url, blob: get(next.url).catch(() => null) } : null; // asked again when it is needed
+    this.ahead = next ? { url: next.url, blob: get(next.url).catch(() => null) } : null; // after a failure, fetched again when needed
   }
 }
 
 async function get(url) {
   const response = await api.send(url);
-  if (!response.ok) throw new Error(`the server answered ${response.status}`);
+  if (!response.ok) throw new Error(`the server answered with status ${response.status}`);
   return response.blob();
 }

@@ -1,4 +1,4 @@
-// Undo and redo of lists of clicks: each entry is a whole list, so that a clear or a deleted click can be undone, too.
+// Undo and redo of lists of clicks. Each entry is a whole list, so that clearing or deleting clicks can be undone too.
 
 export class History {
   constructor(clicks = []) {
@@ -7,7 +7,7 @@ export class History {
     this.future = [];
   }
 
-  /** The history of clicks that were made one after the other. */
+  /** The history of clicks that were made one by one. */
   static of(clicks) {
     const history = new History(clicks);
     history.past = clicks.map((_, place) => clicks.slice(0, place));
@@ -20,7 +20,7 @@ export class History {
     this.future = [];
   }
 
-  /** Both tell whether there was anything to do. */
+  /** Undo and redo return whether there was anything to do. */
   undo() {
     return this.#move(this.past, this.future);
   }
@@ -29,7 +29,7 @@ export class History {
     return this.#move(this.future, this.past);
   }
 
-  /** Forget a click that was refused, as if it had never been made. */
+  /** Remove a click that was refused, as if it had never been made. */
   drop(click) {
     const without = (clicks) => (clicks.includes(click) ? clicks.filter((other) => other !== click) : clicks);
     this.clicks = without(this.clicks);

@@ -1,4 +1,4 @@
-// What one more click would do, shown while the pointer rests: for networks that answer fast, and never in a click's way.
+// Shows what one more click would do while the pointer rests. Only for fast networks, and without delaying clicks.
 
 import { painted, word } from "./paint.js";
 
@@ -6,14 +6,14 @@ const FAST_MS = 150, APART_MS = 100, LATE_MS = 3000;
 const ADDED = word([47, 191, 113], 120), REMOVED = word([240, 84, 91], 140);
 
 export class Hover {
-  /** current() gives the mask that is shown, or null for none. */
+  /** current() returns the mask that is shown, or null. */
   constructor(view, current) {
     Object.assign(this, { view, current });
-    this.allowed = true;   // by the person
-    this.fast = false;     // by the last correction
+    this.allowed = true;   // by the user
+    this.fast = false;     // judged by the last correction
     this.session = null;
     this.wanted = null;
-    this.asked = null;     // {at, place} that the server is busy with
+    this.asked = null;     // {at, place} of the preview in progress
     this.lastAt = 0;
   }
 
@@ -25,12 +25,12 @@ export class Hover {
     this.stop();
   }
 
-  /** A correction took so long; first clicks say nothing, since they encode the image. */
+  /** Record the time of a correction; first clicks do not count, because they encode the image. */
   took(milliseconds, numClicks) {
     if (numClicks > 1) this.fast = milliseconds < FAST_MS;
   }
 
-  /** pixel: where the pointer is, or null. */
+  /** pixel: the one under the pointer, or null. */
   at(pixel, positive) {
     this.view.setPreview(null);
     this.wanted = pixel && this.allowed && this.fast ? { ...pixel, positive } : null;
@@ -47,7 +47,7 @@ export class Hover {
     clearTimeout(this.timer);
     if (!this.wanted) return;
     const now = performance.now();
-    if (this.asked && now - this.asked.at < LATE_MS) return; // goes on when that is answered
+    if (this.asked && now - this.asked.at < LATE_MS) return; // called again after the answer
     const wait = this.lastAt + APART_MS - now;
     if (wait > 0) {
       this.timer = setTimeout(() => this.#ask(), wait);

@@ -1,12 +1,12 @@
-// Pointer on the stage. Says what was meant: click, zoom, pan; knows nothing of sessions.
+// Interprets pointer events on the stage as clicks, zooming and panning. It does not know sessions.
 
-const TAP_SLOP = 6; // a finger that moved farther meant to move the image
+const TAP_SLOP = 6; // beyond this distance, a finger moves the image
 const LONG_PRESS_MS = 500;
 
 export class Input {
   /**
    * onClick(pixel, positive, {hold}), onHover(place or null), onTouch(place or null) while one finger is down;
-   * onDot(click): a press on the dot of a click; mode() tells whether a plain click adds.
+   * onDot(click): a press on the dot of a click; mode() returns whether a plain click adds.
    */
   constructor(view, { onClick, onDot, onHover, onTouch, mode }) {
     Object.assign(this, { view, onClick, onDot, onHover, onTouch, mode });

@@ -1,4 +1,4 @@
-// How the mask came about, on demand: the steps of the newest click as a strip, and the probability over the image.
+// Shows how the mask was made, on demand: the steps of the newest click as a strip, and the probability over the image.
 
 import * as api from "./api.js";
 import { measure, painted, tint, word } from "./paint.js";
@@ -6,7 +6,7 @@ import { decode } from "./rle.js";
 
 const THUMB = { width: 128, height: 92 };
 
-// From nothing over blue and orange to white: dark is sure to be outside, bright is sure to be inside.
+// From black over blue and orange to white: dark is certainly outside, bright is certainly inside.
 const STOPS = [[0, [10, 12, 24], 225], [0.25, [45, 60, 160], 215], [0.5, [150, 70, 170], 205], [0.75, [245, 150, 70], 195], [1, [255, 245, 200], 185]];
 const COLORS = Uint32Array.from({ length: 256 }, (_, value) => {
   const at = value / 255;
@@ -16,7 +16,7 @@ const COLORS = Uint32Array.from({ length: 256 }, (_, value) => {
   return word(low.map((part, i) => mix(part, high[i])), mix(lowAlpha, highAlpha));
 });
 
-/** The grey PNG of the server as a canvas in color. */
+/** The server's grey PNG as a canvas in color. */
 export async function heat(blob) {
   const image = await createImageBitmap(blob);
   const reader = new OffscreenCanvas(image.width, image.height).getContext("2d", { willReadFrequently: true });
@@ -28,16 +28,16 @@ export async function heat(blob) {
 }
 
 export class Inside {
-  /** strip: the element for the steps; onStep(step or null) shows one's mask; onError(error). */
+  /** strip: the element for the steps; onStep(step or null) shows the mask of a step; onError(error). */
   constructor(view, strip, { onStep, onError }) {
     Object.assign(this, { view, strip, onStep, onError });
     this.steps = false;
     this.probability = false;
     this.turn = 0;
-    this.asked = []; // what is shown belongs to this
+    this.asked = []; // the inputs of what is shown
   }
 
-  /** Show what belongs to the session's newest mask; anything else is taken away. */
+  /** Show the steps and the probability of the session's newest mask, and remove those of others. */
   async update(session, color) {
     const asked = [session?.answer, this.steps, this.probability, session?.waiting === 0];
     if (asked.every((value, i) => value === this.asked[i])) return;
@@ -96,7 +96,7 @@ export class Inside {
   }
 }
 
-// A box around all of them, with some room.
+// A box around all boxes, with a margin.
 function union(boxes, width, height) {
   const full = boxes.filter(({ area }) => area > 0);
   if (full.length === 0) return { x: 0, y: 0, width, height };

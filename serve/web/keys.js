@@ -1,11 +1,11 @@
-// The keyboard: which key does what, and when it does not.
+// Binds keys to actions, except while the user types text or a dialog is open.
 
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const PAN_KEY = " ";
 
 /**
- * actions: {key: action(event)}, letters in lower case; control: the same with Ctrl or Cmd held; onArrow(dx, dy);
- * onHold(key, held) for " ", "h" and "Shift", which count while they are held.
+ * actions: {key: action(event)}, letters in lower case; control: the same for keys with Ctrl or Cmd; onArrow(dx, dy);
+ * onHold(key, held) for " ", "h" and "Shift", which act while they are held.
  */
 export function bindKeys({ actions, control, onArrow, onHold }) {
   document.addEventListener("keydown", (event) => {

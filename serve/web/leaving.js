@@ -1,4 +1,4 @@
-// What is made, as it is exported; and who leaves it is asked before.
+// Exports the objects, and asks before unsaved objects are discarded.
 
 import { cocoJson, save } from "./exports.js";
 import { $ } from "./ui.js";
@@ -7,7 +7,7 @@ import * as works from "./works.js";
 export function bindLeaving(page) {
   const { state, objects } = page;
 
-  /** The open image and those of the folder that have objects, as they are exported. */
+  /** The images to export: the open one and those of the folder that have objects. */
   function images() {
     const all = new Map(state.album), { image } = state;
     if (image?.index >= 0) all.set(image.index, { ...image, objects: objects.objects });
@@ -16,12 +16,12 @@ export function bindLeaving(page) {
     return list.length > 1 ? list.filter((image) => image.objects.length > 0) : list;
   }
 
-  /** Whether there are finished objects, or one that is being edited, that no export holds. */
+  /** Whether a finished object, or one that is being edited, has not been exported. */
   function unsaved() {
     return objects.unsaved && (objects.objects.length > 0 || state.album.size > 0 || Boolean(state.draft?.remade));
   }
 
-  /** Ask before another image takes the place of objects that were not exported; true: go on. */
+  /** Ask before another image replaces objects that were not exported; true: continue. */
   function mayLeave() {
     if (!unsaved()) return true;
     const dialog = $("leave");
@@ -36,7 +36,7 @@ export function bindLeaving(page) {
     }, { once: true }));
   }
 
-  /** Return the object that is being edited to the list, as it is now, or as it was while its mask is awaited. */
+  /** Return the edited object to the list, as it is now, or as it was before if its mask is still being computed. */
   function putBack() {
     const { draft, session } = state;
     if (!draft?.remade) return;

@@ -1,4 +1,4 @@
-// The WebSocket of one session: changes go out without waiting, answers come back in their order, masks as patches.
+// The WebSocket of one session: changes are sent without waiting, answers arrive in order, masks are patches.
 
 import * as api from "./api.js";
 
@@ -11,11 +11,11 @@ function apply(pixels, width, [left, top, boxWidth, boxHeight], bytes) {
 }
 
 export class Live {
-  /** onAnswer(answer): with `pixels` where a mask came, with `code` where it was refused; onEnd(code) once. */
+  /** onAnswer(answer): with `pixels` if it brought a mask, with `code` if it is a refusal; onEnd(code) once. */
   constructor(id, width, height, { onReady, onAnswer, onEnd }) {
     Object.assign(this, { width, onAnswer });
-    this.pixels = new Uint8Array(width * height); // the last mask that came: what the next patch changes
-    this.header = null; // of an answer whose bits are on their way
+    this.pixels = new Uint8Array(width * height); // the last mask, to which the next patch is relative
+    this.header = null; // of an answer whose bits have not arrived yet
     this.socket = api.live(id);
     this.socket.binaryType = "arraybuffer";
     this.socket.addEventListener("open", onReady);
@@ -49,9 +49,9 @@ export class Live {
   }
 
   #deliver(header, bytes) {
-    const pixels = this.pixels.slice(); // the one before is being shown
+    const pixels = this.pixels.slice(); // a copy, because the previous mask is being shown
     apply(pixels, this.width, header.patch.bbox_xywh, bytes);
-    if (!header.preview) this.pixels = pixels; // a preview does not count as sent
+    if (!header.preview) this.pixels = pixels; // a preview does not become the reference
     this.onAnswer({ ...header, pixels });
   }
 }

@@ -1,4 +1,4 @@
-// A round glass beside the pointer, the finger or the keyboard's cursor: what is under it, larger, with its mask.
+// A round magnifier beside the pointer, the finger or the keyboard's cursor, which shows image and mask enlarged.
 
 import { drawCross } from "./dots.js";
 
@@ -14,7 +14,7 @@ export class Magnifier {
     this.draw();
   }
 
-  /** place: where to look, in CSS pixels on the stage, or null; a finger shows the glass without asking. */
+  /** place: where to look, in CSS pixels on the stage, or null; touched: show the magnifier even if it is off. */
   look(place, touched = false) {
     Object.assign(this, { place, touched });
     this.draw();
@@ -41,7 +41,7 @@ export class Magnifier {
     drawCross(context, { x: SIZE / 2, y: SIZE / 2 }, 4, 12);
   }
 
-  // Beside the place, on the side with room; above a finger, which hides what is below it.
+  // Beside the place, on the side with more room; above a finger, which hides what is under it.
   #put({ x, y }) {
     const { clientWidth: width, clientHeight: height } = this.view.stage;
     const gap = this.touched ? 2 * GAP : GAP;

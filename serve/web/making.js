@@ -1,4 +1,4 @@
-// The object at hand: finished, taken up again, looked for, begun from a file; each on the server too.
+// The current object: finish it, edit a finished one, find more of a kind, start from a file; all on the server too.
 
 import { isNumbered } from "./objects.js";
 import { measure } from "./paint.js";
@@ -10,13 +10,13 @@ export const FINISH = window.matchMedia("(pointer: coarse)").matches ? "Finish" 
 export function bindMaking(page) {
   const { state, objects } = page;
 
-  /** A mask (Uint8Array) as the view takes it. */
+  /** A mask (Uint8Array) as the view needs it. */
   function drafted(pixels) {
     const box = measure(pixels, state.image.width, state.image.height);
     return box.area > 0 ? { key: pixels, box, read: () => pixels } : null;
   }
 
-  /** Wait until the server has answered for everything; false if another image took the place meanwhile. */
+  /** Wait until the server has answered everything; false if another image was opened meanwhile. */
   async function idle(session) {
     while (session && session === state.session && session.waiting > 0) await new Promise((done) => setTimeout(done, 40));
     return session === state.session;
@@ -44,7 +44,7 @@ export function bindMaking(page) {
     session.finish(object);
   }
 
-  // What was found of a kind: each part that is no object yet is one.
+  // Make an object of each part of the mask that is not one yet.
   function finishParts() {
     const { session, draft: { name } } = state;
     const label = isNumbered(name) ? "" : name;
@@ -62,7 +62,7 @@ export function bindMaking(page) {
     }, () => { state.finishing = false; });
   }
 
-  /** Wait for the server, and finish what is at hand; false if another image took the place meanwhile. */
+  /** Wait for the server, and finish the current object; false if another image was opened meanwhile. */
   async function readied() {
     const { session } = state;
     session.release();
@@ -72,17 +72,17 @@ export function bindMaking(page) {
     return !state.finishing || idle(session);
   }
 
-  /** Look for the others of an object's kind: the next click, on one of them, brings them. */
+  /** Start a search for more objects like this one: the next click, on one of them, finds the rest. */
   async function findRest(object) {
     if (!(await readied()) || !state.session.kept.has(object)) return;
     const next = objects.next();
     Object.assign(state, { mask: null, draft: { ...next, name: isNumbered(object.name) ? next.name : object.name, parts: true } });
     state.session.recall(object, () => { state.draft = objects.next(); });
-    message(`Click one more like ${object.name}: the rest of its kind follows`);
+    message(`Click one more object like ${object.name} to find the rest`);
     $("stage").focus({ preventScroll: true });
   }
 
-  /** Take all clicks back; where there are none, look for no others of a kind any more. */
+  /** Undo all clicks; if there are none, end the search for more objects of a kind. */
   function clear() {
     const { session, draft } = state;
     if (!draft?.parts || session.clicks.length > 0) session?.clear();
@@ -99,14 +99,14 @@ export function bindMaking(page) {
     const at = objects.take(object);
     state.draft = { name: object.name, color: object.color, at, remade: true, original: object };
     state.mask = drafted(object.read());
-    state.quiet = true; // while its clicks are repeated, the mask that is known already stays
+    state.quiet = true; // keep showing the known mask while the clicks are repeated
     message(`Editing ${object.name}`);
     if (session.kept.has(object)) session.edit(object);
     else session.restart(object.clicks, object.base);
     $("stage").focus({ preventScroll: true });
   }
 
-  /** Masks from a file: a single one is opened to be corrected, several are listed. */
+  /** Add masks from a file: a single one becomes the current object, several are listed. */
   async function addMasks(masks) {
     const { session } = state;
     if (!(await readied())) return;
@@ -115,7 +115,7 @@ export function bindMaking(page) {
       const [{ name, rle, base }] = based;
       Object.assign(state.draft, { name: name ?? state.draft.name });
       state.mask = drafted(decode(rle));
-      state.quiet = true; // nothing is asked before the first click
+      state.quiet = true; // the server is not called before the first click
       session.restart([], base);
       message(`Correct the mask with clicks, then ${FINISH}`);
     } else {

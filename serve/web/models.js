@@ -1,10 +1,10 @@
-// Which model answers, how it refines and where it cuts: the choices that the server offers.
+// The choice of model, refinement and threshold among those that the server offers.
 
 import * as api from "./api.js";
 import { $ } from "./ui.js";
 
 export class Models {
-  /** onSet(settings) when the person has chosen: model, refinement, mask_threshold, whichever changed. */
+  /** onSet(settings) after a choice: those of model, refinement and mask_threshold that were chosen. */
   constructor(onSet) {
     this.all = [];
     this.settings = {};
@@ -16,7 +16,7 @@ export class Models {
     $("threshold").addEventListener("input", () => this.#choose({ mask_threshold: Number($("threshold").value) / 100 }));
   }
 
-  /** Ask the server; true if it has the tools that came with this question. */
+  /** Load the models; false if the server is too old to list them and lacks the newer tools. */
   async load() {
     const models = await api.models();
     this.all = models ?? [];
@@ -36,7 +36,7 @@ export class Models {
     this.#choose({ mask_threshold: Math.min(Math.max(value, 5), 95) / 100 });
   }
 
-  /** What a session has after all, say because the server refused the choice. */
+  /** Take over the settings of a session, for example after the server refused a choice. */
   adopt(settings) {
     this.settings = settings;
     this.show();
@@ -51,7 +51,7 @@ export class Models {
     const names = current.refinements;
     const option = (name) => new Option(name.replaceAll("_", " "), name);
     $("refinement").replaceChildren(...names.map(option));
-    // A checkpoint may recommend settings that no name stands for: they are shown, but cannot be asked for.
+    // A checkpoint may recommend settings without a name: they are shown, but cannot be chosen.
     if (!names.includes(current.refinement)) {
       $("refinement").prepend(option(current.refinement));
       $("refinement").firstChild.disabled = true;

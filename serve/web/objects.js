@@ -1,5 +1,5 @@
-// The list of finished objects, and how it is shown. An object is {name, color, visible, key, box, rle, clicks, base}, and
-// has the `number` under which the server keeps it.
+// The list of finished objects and its display. An object is {name, color, visible, key, box, rle, clicks, base, number},
+// with the `number` that the server gave it.
 
 import { decode } from "./rle.js";
 
@@ -14,18 +14,18 @@ const ICONS = {
 
 export const colorOf = (place) => COLORS[place % COLORS.length];
 
-/** Whether a name is one that the list gave. */
+/** Whether a name was given by the list. */
 export const isNumbered = (name) => /^Object \d+$/.test(name);
 
 export class ObjectList {
   /**
-   * onChange() after the list changed; onEdit(object) when one should be worked on again, onDrop(object) when it is gone,
-   * onFind(object) when the others of its kind are looked for, where canFind().
+   * onChange() after the list changed; onEdit(object) to edit one, onDrop(object) after one was deleted, onFind(object) to
+   * find more objects like it, if canFind().
    */
   constructor(element, { onChange, onEdit, onDrop, onFind, canFind }) {
     Object.assign(this, { element, onChange, onEdit, onDrop, onFind, canFind });
-    this.label = "";      // class of new objects; none: they are numbered
-    this.unsaved = false; // something in the list is in no export yet
+    this.label = "";      // class of new objects; if empty, they are numbered
+    this.unsaved = false; // the list has changes that were not exported
     this.reset();
   }
 
@@ -36,7 +36,7 @@ export class ObjectList {
     this.show();
   }
 
-  /** A name and color for an object that is being made. */
+  /** A name and a color for a new object. */
   next() {
     const used = new Set(this.objects.map((object) => object.color));
     const free = COLORS.find((color) => !used.has(color)) ?? COLORS[this.numMade % COLORS.length];
@@ -97,7 +97,7 @@ export class ObjectList {
         this.onDrop(object);
       }),
     );
-    if (this.canFind()) row.children[2].before(button("find", `Find the rest of the kind of ${object.name}`, () => this.onFind(object)));
+    if (this.canFind()) row.children[2].before(button("find", `Find more objects like ${object.name}`, () => this.onFind(object)));
     return row;
   }
 }

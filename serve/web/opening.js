@@ -1,4 +1,4 @@
-// Images come in, and what is made on them is remembered.
+// Opens images, and remembers the work on them.
 
 import * as api from "./api.js";
 import { colorOf } from "./objects.js";
@@ -12,7 +12,7 @@ const ACCEPTED = ["image/jpeg", "image/png", "image/webp"];
 export function bindOpening(page) {
   const { state, view, objects, folder, models, hover } = page;
 
-  /** Open a file; index: its place in the folder, whose objects are kept until they are exported. */
+  /** Open a file; index: its place in the folder, whose objects are kept until they are exported, or -1. */
   async function open(blob, name, index = -1, known = state.album.get(index)) {
     const within = index >= 0 && (folder.at >= 0 || !state.image || !page.unsaved());
     if (document.querySelector("dialog[open]") || !(within || (await page.mayLeave()))) return;
@@ -21,9 +21,9 @@ export function bindOpening(page) {
     let session = null, fresh = true;
     try {
       if (blob.type && !ACCEPTED.includes(blob.type)) throw new Error("This is not a JPEG, PNG or WebP image.");
-      // The server turns the image as its EXIF says; so does this.
+      // Apply the EXIF orientation, as the server does.
       const decoding = createImageBitmap(blob, { imageOrientation: "from-image" });
-      decoding.catch(() => {}); // the server's words are better, if it refuses the image too
+      decoding.catch(() => {}); // if the server refuses the image too, its message is better
       session = new Session(blob, { onChange: page.onSession, onError: page.refused, settings: models.settings });
       fresh = !(known && (await revive(session, known.id, known.objects)));
       if (fresh) {
@@ -46,7 +46,7 @@ export function bindOpening(page) {
     const { width, height } = image;
     const source = folder.entries[index]?.url ?? null, { draft } = works.get(session.id) ?? {};
     Object.assign(state, { session, image: { name, width, height, index, source }, mask: null, shown: null, decoded: null, finishing: false, quiet: false });
-    state.version = { model: session.opened.settings.model, version: session.told.model_version };
+    state.version = { model: session.opened.settings.model, version: session.info.model_version };
     models.adopt(session.wanted.settings);
     view.show(image);
     objects.reset(known?.objects);
@@ -54,7 +54,7 @@ export function bindOpening(page) {
     state.draft = { ...objects.next(), ...draft, parts: Boolean(draft?.parts && session.wanted.base?.exemplar) };
     hover.attach(session);
     clearInterval(state.keeping);
-    state.keeping = keepAlive(() => [state.session.id, ...[...state.album.values()].map(({ id }) => id)].filter(Boolean), Math.min(300, session.told.expires_in_s / 3) * 1000);
+    state.keeping = keepAlive(() => [state.session.id, ...[...state.album.values()].map(({ id }) => id)].filter(Boolean), Math.min(300, session.info.expires_in_s / 3) * 1000);
     folder.opened(index);
     $("welcome").hidden = true;
     document.body.classList.remove("empty");
@@ -77,14 +77,14 @@ export function bindOpening(page) {
     session.close();
   }
 
-  // The folder's image that is left keeps its objects, and the server its session; of anything else, nothing stays.
+  // An image of the folder keeps its objects, and its session on the server; other work is discarded.
   function leaveOpen(within) {
     const { session, image, album } = state;
     if (!within) {
       for (const { id } of album.values()) {
         if (id === session?.id) continue;
         works.forget(id);
-        api.closeSession(id).catch(() => {}); // it would expire by itself
+        api.closeSession(id).catch(() => {}); // if this fails, the session expires
       }
       album.clear();
       objects.unsaved = false;
@@ -97,10 +97,10 @@ export function bindOpening(page) {
     state.workId = null;
   }
 
-  /** What the browser remembers of the open image: to be called after every change. */
+  /** Store the work on the open image in the browser; called after every change. */
   function remember() {
     const { session, image, draft, mask } = state, { source, name } = image, { id } = session;
-    if (!id) return; // it is being made again
+    if (!id) return; // the session is being rebuilt
     if (state.workId && state.workId !== id) works.forget(state.workId);
     state.workId = id;
     works.setOpened({ id, source });
@@ -111,20 +111,20 @@ export function bindOpening(page) {
     works.save({ id, source, name, unsaved: objects.unsaved, clicks: session.clicks, draft: { name: label, color, at, parts }, look });
   }
 
-  /** Whether nothing would be lost with the session. */
+  /** Whether the session can be closed without losing anything. */
   const isIdle = () => Boolean(state.image?.source) && !works.get(state.session?.id);
 
   let recalled;
   const recalling = new Promise((resolve) => { recalled = resolve; });
 
-  /** Take up what the page had before it was reloaded, or offer what another time left. */
+  /** Restore the work from before a reload, or offer the work that an earlier visit left. */
   async function resume(listed) {
     try {
       await listed;
       const { found, lost } = await recall(colorOf);
-      if (lost.length) toast(`The server has forgotten the work on ${lost.join(", ")}: it was unused for too long, or the server was started again. A new session begins.`, "note");
+      if (lost.length) toast(`The server no longer has the work on ${lost.join(", ")}: it was unused for too long, or the server was restarted. A new session starts.`, "note");
       const left = [];
-      for (const { work: { id, source, name, unsaved: open }, told: { width, height }, objects: list } of found) {
+      for (const { work: { id, source, name, unsaved: open }, info: { width, height }, objects: list } of found) {
         const index = folder.indexOf(source);
         if (index >= 0) state.album.set(index, { id, source, name, width, height, index, objects: list });
         left.push({ id, name, index, objects: list, unsaved: open });
@@ -146,7 +146,7 @@ export function bindOpening(page) {
     busy("Opening the image");
     try {
       const blob = await api.image(known.id);
-      state.album.clear(); // the browser remembers it, and offers it another time
+      state.album.clear(); // the browser still remembers it, and offers it at the next visit
       await open(blob, name, -1, known);
     } finally {
       busy(null);
@@ -164,7 +164,7 @@ export function bindOpening(page) {
     $("left-block").hidden = left.length === 0;
   }
 
-  /** Open another image of the folder; what is being made is finished first. */
+  /** Open another image of the folder, after finishing the current object. */
   async function openFrom(index) {
     if (!folder.has(index)) return;
     busy("Opening the image");
@@ -172,7 +172,7 @@ export function bindOpening(page) {
     try {
       await recalling;
       const { name, blob } = await folder.fetch(index);
-      if (session && !(await page.readied())) return; // another one was quicker
+      if (session && !(await page.readied())) return; // another image was opened meanwhile
       if (!(await page.idle(session))) return;
       await open(blob, name, index);
     } catch (error) {

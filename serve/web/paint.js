@@ -1,6 +1,6 @@
-// From a mask (Uint8Array of 0 and 1, row by row) to what can be painted. Work is done in the mask's box only.
+// Turns a mask (Uint8Array of 0 and 1, row by row) into canvases and paths, working only within the mask's box.
 
-/** The smallest box around what is inside, and how many pixels that is; a box of width 0 if nothing is. */
+/** The smallest box around the mask, and its area in pixels; a box of width 0 if the mask is empty. */
 export function measure(mask, width, height) {
   let left = width, right = -1, top = height, bottom = -1, area = 0;
   for (let y = 0; y < height; y++) {
@@ -22,7 +22,7 @@ export function rgb(color) {
   return [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16));
 }
 
-/** One pixel of an ImageData's buffer as a word: little-endian, as every browser's machine is. */
+/** One pixel of an ImageData's buffer as a 32-bit word, little-endian like all machines that run browsers. */
 export function word([red, green, blue], alpha = 255) {
   return ((alpha << 24) | (blue << 16) | (green << 8) | red) >>> 0;
 }
@@ -50,11 +50,11 @@ export function tint(mask, width, box, color) {
   });
 }
 
-/** The border between inside and outside as a path along pixel edges: it stays thin at any zoom. */
+/** The border between inside and outside as a path along pixel edges, which stays thin at any zoom. */
 export function outlineOf(mask, width, height, box) {
   const path = new Path2D();
   const right = box.x + box.width, bottom = box.y + box.height;
-  // Neighbouring edges on a line between two rows (then columns) are joined into one stroke.
+  // Adjacent edges between two rows (then columns) are joined into one stroke.
   for (let y = box.y; y <= bottom; y++) {
     const above = y > 0 ? (y - 1) * width : -1, below = y < height ? y * width : -1;
     let from = -1;

@@ -1,4 +1,4 @@
-// A small PNG writer for masks: one byte per pixel, grey or by palette. A canvas could only write RGBA.
+// A small PNG writer for masks, one byte per pixel, grey or with a palette; a canvas can write only RGBA.
 
 const TABLE = Uint32Array.from({ length: 256 }, (_, n) => {
   for (let k = 0; k < 8; k++) n = n & 1 ? 0xedb88320 ^ (n >>> 1) : n >>> 1;

@@ -1,12 +1,12 @@
-// The borders of a mask as polygons along pixel edges, for formats without run lengths.
+// Traces the borders of a mask as polygons along pixel edges, for formats without run lengths.
 
-// The four ways along the edges; with each, where the pixel on its right side lies: inside is always to the right.
+// The four directions along the edges, each with the offset of the pixel on its right, which is always inside.
 const WAYS = [[1, 0, 0, 0], [0, 1, -1, 0], [-1, 0, -1, -1], [0, -1, 0, -1]];
 
-/** All closed borders as flat lists x, y, x, y...: {outer, holes}. Diagonal neighbours belong to different parts. */
+/** All closed borders as flat lists x, y, x, y...: {outer, holes}. Diagonal neighbours are not connected. */
 export function borders(mask, width, height, box) {
   const inside = (x, y) => x >= 0 && y >= 0 && x < width && y < height && mask[y * width + x] === 1;
-  const seen = new Set(); // upper edges that are part of a border already
+  const seen = new Set(); // upper edges that are already part of a border
   const outer = [], holes = [];
   for (let y = box.y; y < box.y + box.height; y++) {
     for (let x = box.x; x < box.x + box.width; x++) {
@@ -26,7 +26,7 @@ function follow(inside, startX, startY, onUpperEdge) {
     if (way === 0) onUpperEdge(x, y);
     x += dx;
     y += dy;
-    // Turn right where the pixel ahead on the right is outside, left where the one ahead on the left is inside.
+    // Turn right if the pixel ahead on the right is outside, left if the one ahead on the left is inside.
     const right = WAYS[way], left = WAYS[(way + 3) % 4];
     const next = !inside(x + right[2], y + right[3]) ? (way + 1) % 4
       : inside(x + left[2], y + left[3]) ? (way + 3) % 4 : way;

@@ -1,4 +1,4 @@
-// COCO run-length encoding: runs down the columns, zeros first; five bits per character, most runs as differences.
+// COCO run-length encoding: runs along columns, zeros first; five bits per character, most runs as differences.
 
 /** Decode {size: [height, width], counts} to a Uint8Array of 0 and 1, row by row; counts: text, or a list of runs. */
 export function decode({ size: [height, width], counts }) {
@@ -7,7 +7,7 @@ export function decode({ size: [height, width], counts }) {
   let at = 0, x = 0, y = 0;
   runs.forEach((run, index) => {
     at += run;
-    if (!(run >= 0) || at > mask.length) throw new Error("the mask is damaged: its runs do not fit its size");
+    if (!(run >= 0) || at > mask.length) throw new Error("The mask is damaged: its runs do not fit its size.");
     if (index % 2 === 0) {
       x += Math.floor((y + run) / height);
       y = (y + run) % height;
@@ -21,11 +21,11 @@ export function decode({ size: [height, width], counts }) {
       if (y === height) { y = 0; x++; }
     }
   });
-  if (at !== mask.length) throw new Error("the mask is damaged: its runs do not fill its size");
+  if (at !== mask.length) throw new Error("The mask is damaged: its runs do not fill its size.");
   return mask;
 }
 
-/** Encode a mask, of which everything inside lies in the box {x, y, width, height}. */
+/** Encode a mask whose inside is within the box {x, y, width, height}. */
 export function encode(mask, width, height, box) {
   const runs = [];
   let value = 0, run = box.x * height;

@@ -1,4 +1,4 @@
-// One session on the server, seen from here: what the person wants of it. wire.js makes it so.
+// One session as the user wants it; wire.js brings the session on the server to that state.
 
 import * as api from "./api.js";
 import * as errands from "./errands.js";
@@ -13,10 +13,10 @@ export class Session extends Wire {
     const expected = this.errands.findLast(({ clicks }) => clicks)?.clicks ?? this.settled;
     return distance(expected, this.clicks) + this.errands.length + (this.outdated() ? 1 : 0);
   }
-  /** How many of `clicks` are in the mask that the server has answered with. */
+  /** How many of `clicks` are in the server's latest mask. */
   get numSettled() { return this.waiting === 0 ? this.clicks.length : this.errands.length ? 0 : this.settled.length; }
 
-  /** Open it for the first time; fails where the image is refused. */
+  /** Open the session for the first time; throws if the image is refused. */
   async open() {
     for (let attempt = 0; ; attempt++) {
       try {
@@ -30,7 +30,7 @@ export class Session extends Wire {
     }
   }
 
-  /** Add a click; hold: send it with the later ones, when `release` is called. */
+  /** Add a click; hold: send it with later ones when `release` is called. */
   click(x, y, positive, { hold = false } = {}) {
     if (hold) this.held ??= this.clicks;
     this.#change(() => this.history.change([...this.clicks, { x, y, positive }]));
@@ -61,23 +61,23 @@ export class Session extends Wire {
     if (this.clicks.length > 0) this.#change(() => this.history.change([]));
   }
 
-  /** Take up a session that the server still has. told: its state; clicks: those it has; answer: its mask, if any. */
-  adopt(told, { clicks, wanted = clicks, objects, base, answer, settings }) {
+  /** Connect to a session that the server has. info: its state; clicks: its clicks; answer: its mask, if any. */
+  adopt(info, { clicks, wanted = clicks, objects, base, answer, settings }) {
     const opened = { settings, base };
-    Object.assign(this, { id: told.session_id, sequence: told.sequence, width: told.width, height: told.height, told });
+    Object.assign(this, { id: info.session_id, sequence: info.sequence, width: info.width, height: info.height, info });
     Object.assign(this, { opened, wanted: opened, settled: clicks, kept: new Set(objects), answer });
     this.history = History.of(wanted);
     this.connect();
     this.#change(() => {});
   }
 
-  /** The object at hand is finished: it is this one. The next one begins. */
+  /** Finish the current object, which is this one, and start the next. */
   finish(object) {
     this.kept.add(object);
     this.#begin(errands.finish(object));
   }
 
-  /** Each part of the mask at hand is an object; make(objects of the server) returns those that are new here. */
+  /** Make each part of the current mask an object; make(objects of the server) returns those that are new. */
   finishParts(label, make, failed) {
     const taken = this.clicks;
     const done = ({ objects }) => {
@@ -89,13 +89,13 @@ export class Session extends Wire {
     this.#send(errands.finishParts(label, done, failed));
   }
 
-  /** A finished object is the one at hand again. Nothing else may be. */
+  /** Make a finished object the current one again; there must be no other. */
   edit(object) {
     this.kept.delete(object);
     this.#begin(errands.edit(object));
   }
 
-  /** The object at hand will be all others of this one's kind. */
+  /** Search for all other objects of this one's kind. */
   recall(object, failed) {
     this.#begin(errands.recall(object, (error) => {
       this.wanted = { ...this.wanted, base: this.opened.base };
@@ -108,13 +108,13 @@ export class Session extends Wire {
     this.#send(errands.drop(object));
   }
 
-  /** A finished object that was made elsewhere. */
+  /** Add a finished object that was made elsewhere. */
   keep(object) {
     this.kept.add(object);
     this.#send(errands.add(object));
   }
 
-  /** Begin another object on the same image, with these clicks, on this mask. */
+  /** Start another object on the same image, with these clicks and this initial mask. */
   restart(clicks = [], base = null) {
     this.held = null;
     this.answer = null;
@@ -127,14 +127,14 @@ export class Session extends Wire {
     this.#change(() => { this.wanted = { ...this.wanted, settings: { ...this.wanted.settings, ...settings } }; });
   }
 
-  /** Ask what one more click would do; false if nothing can be asked now. The answer comes as `onPreview`. */
+  /** Request a preview of one more click, which arrives in `onPreview`; false if that is impossible now. */
   preview(x, y, positive) {
     if (!this.live?.ready || this.waiting > 0) return false;
     this.live.send({ kind: "preview", x, y, positive, id: "preview" });
     return true;
   }
 
-  /** Look away; the server keeps it. */
+  /** Disconnect; the server keeps the session. */
   leave() {
     this.closed = true;
     this.live?.close();
@@ -143,13 +143,13 @@ export class Session extends Wire {
 
   close() {
     this.leave();
-    if (this.id) api.closeSession(this.id).catch(() => {}); // it would expire by itself
+    if (this.id) api.closeSession(this.id).catch(() => {}); // if this fails, the session expires
   }
 
   #begin(errand) {
     const { clicks, base } = errand;
     Object.assign(this, { held: null, answer: null, wanted: { ...this.wanted, base } });
-    if (this.clicks.length > 0 && errand.rebuild) this.errands.push(errands.clear()); // say one that left no mask
+    if (this.clicks.length > 0 && errand.rebuild) this.errands.push(errands.clear()); // such as a click without a mask
     this.history = new History(clicks);
     this.#send(errand);
   }
@@ -160,7 +160,7 @@ export class Session extends Wire {
   }
 
   #change(apply) {
-    this.closed = false; // used again, say on a page that came back: the server has forgotten it, so it is rebuilt
+    this.closed = false; // used again, for example after the browser restored the page; the session is then rebuilt
     apply();
     this.onChange(this);
     this.push();

@@ -1,4 +1,4 @@
-// A large image in smaller sizes: painting all of a 4K image into a small window for every move of the wheel is slow.
+// Smaller versions of a large image, because painting a whole 4K image at every turn of the wheel is slow.
 
 const SMALLEST = 1200;
 
@@ -10,7 +10,7 @@ export class Sizes {
     this.#add(onMore);
   }
 
-  /** The smallest one that has a pixel for each pixel of the screen, at `zoom` screen pixels per image pixel. */
+  /** The smallest version with at least one pixel per screen pixel, at `zoom` screen pixels per image pixel. */
   at(zoom) {
     const full = this.levels[0].width;
     return this.levels.findLast(({ width }) => width >= full * zoom) ?? this.levels[0];

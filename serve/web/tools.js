@@ -1,4 +1,4 @@
-// Buttons, switches, keys and files of the page, each tied to what it does.
+// Binds the buttons, switches, keys and files of the page to their actions.
 
 import * as api from "./api.js";
 import { indexPng, maskPng, objectsZip, save } from "./exports.js";
@@ -49,7 +49,7 @@ export function bindTools(page) {
   for (const [id, action] of Object.entries(actions)) $(id).addEventListener("click", attempt(action));
 
   const loadMask = attempt(async (file) => {
-    if (!state.image) throw new Error("Open the image first, then its mask.");
+    if (!state.image) throw new Error("Open an image first, then load its mask.");
     await page.addMasks(await readMasks(file, state.image));
   });
   const take = attempt(async (file) => {
@@ -129,8 +129,8 @@ export function bindTools(page) {
       }
     },
   });
-  // A page that the browser keeps in memory may come back, and its session with it.
-  // Any other may be a reload: only a session that holds nothing ends with it.
+  // The browser may restore a page that it caches, so that page keeps its session. Any other may be a reload, after which
+  // only a session without work is closed.
   window.addEventListener("pagehide", ({ persisted }) => { if (!persisted && page.isIdle()) state.session?.close(); });
   document.querySelector(".brand").addEventListener("click", () => works.setOpened(null));
 
@@ -145,7 +145,7 @@ async function start({ state, objects, folder, models, openFrom, refresh, resume
     refresh();
   });
   const resumed = resume(pictures);
-  resumed.catch(() => {}); // said below, after what is worse
+  resumed.catch(() => {}); // awaited below, after the more important errors
   const { network, refinement } = await api.health();
   if (!state.image) $("status-model").textContent = `${network}, ${refinement}`;
   const more = await models.load();

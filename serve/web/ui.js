@@ -1,4 +1,4 @@
-// What the page says, in a few places: a line of status, a sign that it is busy, boxes for what went wrong.
+// The page's messages: the status line, the busy indicator, and toasts for errors.
 
 export const $ = (id) => document.getElementById(id);
 
@@ -11,7 +11,7 @@ export function message(text) {
   $("status-message").textContent = text;
 }
 
-/** kind: "note" for what is no error. */
+/** kind: "note" if it is not an error. */
 export function toast(text, kind = "") {
   const box = Object.assign(document.createElement("div"), { className: `toast ${kind}`.trim() });
   const close = Object.assign(document.createElement("button"), { textContent: "✕" });
@@ -26,7 +26,7 @@ export function duration(ms) {
   return ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
 }
 
-/** An action whose failure is shown, whether it comes at once or later. */
+/** Wrap an action so that its failure is shown, whether it is immediate or asynchronous. */
 export const attempt = (action) => async (...given) => {
   try {
     await action(...given);

@@ -1,4 +1,4 @@
-// Where the image is on the screen: a scale and an offset, and three canvases painted through them.
+// The image on the screen: a scale, an offset, and three canvases that are painted with them.
 
 import { DOT_RADIUS, drawCross, drawDot } from "./dots.js";
 import { outlineOf, tint } from "./paint.js";
@@ -14,9 +14,9 @@ export class View {
     this.scale = 1;
     this.offset = { x: 0, y: 0 };
     this.cursor = null;           // keyboard cursor, image pixels
-    this.shapes = [];             // {key, canvas, outline, box, color}: what lies on the mask layer
-    this.overlay = null;          // a canvas of the image's size in place of the masks, say the probability
-    this.preview = null;          // {canvas, x, y}: what one more click would change
+    this.shapes = [];             // {key, canvas, outline, box, color} of the masks
+    this.overlay = null;          // a canvas of the image's size, shown instead of the masks, such as the probability
+    this.preview = null;          // {canvas, x, y} of what one more click would change
     this.clicks = [];
     this.aimed = null;            // the click under the pointer
     this.numSettled = 0;
@@ -88,7 +88,7 @@ export class View {
     return inside ? { x: column, y: row } : null;
   }
 
-  /** Where the middle of an image pixel is on the stage (CSS pixels). */
+  /** The centre of an image pixel on the stage (CSS pixels). */
   screenAt({ x, y }) {
     return { x: this.offset.x + (x + 0.5) * this.scale, y: this.offset.y + (y + 0.5) * this.scale };
   }
@@ -113,7 +113,7 @@ export class View {
     this.redraw("clicks");
   }
 
-  // The cursor stays in sight.
+  // Pan so that the cursor stays visible.
   #follow() {
     const { x, y } = this.screenAt(this.cursor), { clientWidth: width, clientHeight: height } = this.stage;
     const margin = 40;
@@ -122,7 +122,7 @@ export class View {
     if (dx || dy) this.panBy(dx, dy);
   }
 
-  /** masks: [{key, color, box, read()}], painted in this order. What was prepared for a key and color is kept. */
+  /** masks: [{key, color, box, read()}], painted in this order. Canvas and outline are cached by key and color. */
   setMasks(masks) {
     const { width, height } = this.image;
     this.shapes = masks.map(({ key, color, box, read }) => {
@@ -180,12 +180,12 @@ export class View {
     return context;
   }
 
-  // Transforms the context so that it takes image pixels. `at`: {scale, offset} in CSS pixels.
+  // Transform the context to image pixels. `at`: {scale, offset} in CSS pixels.
   #through(context, { scale, offset }) {
     const zoom = scale * this.density;
     context.setTransform(zoom, 0, 0, zoom, offset.x * this.density, offset.y * this.density);
-    context.imageSmoothingEnabled = scale < 2; // seen from near, pixels should look like pixels
-    context.imageSmoothingQuality = zoom < 0.6 ? "medium" : "low"; // the sizes have done the rest
+    context.imageSmoothingEnabled = scale < 2; // enlarged pixels keep sharp edges
+    context.imageSmoothingQuality = zoom < 0.6 ? "medium" : "low"; // enough, because sizes.js provides smaller versions
   }
 
   paintImage(context, at) {

@@ -1,4 +1,4 @@
-// The way from the clicks that the server has to those that a person wants.
+// The changes that lead from the server's clicks to those that the user wants.
 
 function shared(from, to) {
   let count = 0;
@@ -6,7 +6,7 @@ function shared(from, to) {
   return count;
 }
 
-/** The next change towards `to`, as {kind, click?, clicks: those after it}; null at the goal. Clicks are compared by identity. */
+/** The next change towards `to`, as {kind, click?, clicks: those after it}, or null. Clicks are compared by identity. */
 export function nextStep(from, to) {
   const same = shared(from, to);
   if (same < from.length) {
@@ -17,7 +17,7 @@ export function nextStep(from, to) {
   return null;
 }
 
-/** How many changes there are on the way. */
+/** The number of changes from one to the other. */
 export function distance(from, to) {
   const same = shared(from, to);
   const back = same === 0 && from.length > 1 ? 1 : from.length - same;

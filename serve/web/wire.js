@@ -1,7 +1,6 @@
-// What a session has on the server, and the way from there to what is wanted (clicks, settings, a mask to start from,
-// finished objects): whatever changes lead from one to the other are made over the live socket, many in flight, or one by
-// one over HTTP where there is none. So no click is lost when the socket ends, or the session itself. Finished objects are
-// kept by the server: errands tell it of them, between clicks.
+// Brings the session on the server to the wanted state (clicks, settings, initial mask, finished objects). The changes that
+// lead there are sent over the live socket, many in flight, or one by one over HTTP without it. So no click is lost when the
+// socket or the session ends. Changes of finished objects, the errands, are sent between clicks.
 
 import * as api from "./api.js";
 import * as errands from "./errands.js";
@@ -16,21 +15,21 @@ const GONE = [4404, 4410];
 export const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 export class Wire {
-  /** onChange(session) after every step; onError(error) when a change was refused; settings: model, refinement, mask_threshold. */
+  /** onChange(session) after every step; onError(error) after a refusal; settings: model, refinement, mask_threshold. */
   constructor(blob, { onChange, onError, settings = {} }) {
     Object.assign(this, { blob, onChange, onError });
     this.history = new History();
-    this.wanted = { settings, base: null }; // base: {mask, exemplar}, in RLE, that the session begins with
+    this.wanted = { settings, base: null }; // base: {mask, exemplar} in RLE, with which the session starts
     this.opened = null;   // the same, as the server has it
     this.id = null;
     this.sequence = 0;
     this.kept = new Set(); // finished objects that the server has, or will have
-    this.errands = [];    // changes of these that it is still to make
-    this.settled = [];    // clicks that the server has answered for
+    this.errands = [];    // changes of these that the server has not made yet
+    this.settled = [];    // clicks that the server has answered
     this.flight = [];     // changes on the socket without an answer
-    this.doubt = [];      // changes whose answer will not come: who knows whether they were made
-    this.answer = null;   // the newest one that brought a mask, with `pixels`
-    this.held = null;     // clicks that may go out, while later ones are held back
+    this.doubt = [];      // changes whose answer is lost, so that they may have been made or not
+    this.answer = null;   // the newest answer with a mask, with `pixels`
+    this.held = null;     // clicks that may be sent, while later ones are held back
     this.live = null;
     this.failedSockets = 0;
     this.number = 0;
@@ -44,7 +43,7 @@ export class Wire {
 
   get clicks() { return this.history.clicks; }
 
-  /** Send what is new, now or as soon as it can be. */
+  /** Send new changes, now or as soon as possible. */
   push() {
     if (this.live?.ready && this.flight.length > 0) this.#flush();
     if (!this.running) this.#run();
@@ -55,17 +54,17 @@ export class Wire {
   #reopens() {
     const { settings, base } = this.wanted;
     if (this.id === null || settings.model !== this.opened.settings.model) return true;
-    return this.errands.length === 0 && base !== this.opened.base; // errands may lead there
+    return this.errands.length === 0 && base !== this.opened.base; // errands may set the base
   }
 
-  /** Whether the server's session is another one than is wanted, or set otherwise. */
+  /** Whether the server's session differs from the wanted one in its base or its settings. */
   outdated() {
     if (this.#reopens()) return true;
     const { settings } = this.wanted, { settings: now } = this.opened;
     return settings.refinement !== now.refinement || settings.mask_threshold !== now.mask_threshold;
   }
 
-  // Everything that is sent is sent from here, one thing after the other.
+  // Sends everything, one change after the other.
   async #run() {
     this.running = true;
     let failures = 0;
@@ -77,7 +76,7 @@ export class Wire {
       } catch (error) {
         if (error.lost || error.code === "stale_sequence") this.id = null;
         else if (error.transient) {
-          if (failures++ === 3) this.onError(error); // said once; what was clicked is sent when the server is back
+          if (failures++ === 3) this.onError(error); // shown once; the clicks are sent when the server is back
           await pause(Math.min(150 * 2 ** failures, 8000));
         } else this.#refused(error);
       }
@@ -100,13 +99,13 @@ export class Wire {
       if (!this.live?.ready) return this.#request(nextStep(this.settled, this.#goal()));
       this.#flush();
     }
-    await new Promise((resolve) => { this.wake = resolve; }); // an answer, or the socket's end
+    await new Promise((resolve) => { this.wake = resolve; }); // until an answer arrives or the socket ends
     const failure = this.failure;
     this.failure = null;
     if (failure) throw failure;
   }
 
-  /** Open a session as it is wanted, in place of the one before. */
+  /** Open a session in the wanted state, which replaces the previous one. */
   async begin() {
     const { settings, base } = this.wanted;
     this.asked = { kind: "open" };
@@ -116,11 +115,11 @@ export class Wire {
     this.live = null;
     this.failedSockets = 0;
     Object.assign(this, { id: opened.session_id, sequence: 0, settled: [], doubt: [], opened: { settings, base } });
-    Object.assign(this, { width: opened.width, height: opened.height, told: opened });
+    Object.assign(this, { width: opened.width, height: opened.height, info: opened });
     for (const object of this.kept) object.number = null;
-    this.errands = [...this.kept].map(errands.add); // whatever was to be said of them, this is how it ends
-    if (before) api.closeSession(before).catch(() => {}); // it would expire by itself
-    if (this.#goal().length === 0) this.answer = null; // nothing will be asked that could bring another mask
+    this.errands = [...this.kept].map(errands.add); // replaces all earlier errands, with the same result
+    if (before) api.closeSession(before).catch(() => {}); // if this fails, the session expires
+    if (this.#goal().length === 0) this.answer = null; // no request will bring another mask
     if (this.closed) api.closeSession(this.id).catch(() => {});
     else this.connect();
   }
@@ -148,7 +147,7 @@ export class Wire {
       const answer = await api.change(this.id, step.kind, { ...step.click, ...step.body, sequence }, step.method);
       this.#settle(step, answer);
     } catch (error) {
-      if (error.transient) this.doubt = [{ ...step, sequence }]; // it may have been made
+      if (error.transient) this.doubt = [{ ...step, sequence }]; // the change may have been made
       throw error;
     }
   }
@@ -161,13 +160,13 @@ export class Wire {
     if (errand) {
       this.#done(errand);
       errand.done?.(answer);
-      if (!errand.brings) return; // a mask that is known
+      if (!errand.brings) return; // its mask is known already
     }
     if (answer.mask) answer.pixels = decode(answer.mask);
     if (answer.pixels) this.answer = answer;
   }
 
-  // What was refused for good is taken out of what is wanted.
+  // Remove a change that was refused for good from the wanted state.
   #refused(error) {
     const { kind, click, errand } = this.asked;
     if (errand) {
@@ -184,7 +183,7 @@ export class Wire {
     else if (kind === "open" || kind === "settings") this.wanted = this.opened;
     else if (click) this.history.drop(click);
     else this.history = new History(this.settled);
-    if (kind === "open") this.opened = null; // refused once more, it is over
+    if (kind === "open") this.opened = null; // a second refusal ends the session
     this.onError(error);
   }
 
@@ -206,13 +205,13 @@ export class Wire {
     try {
       live = new Live(this.id, this.width, this.height, listeners);
     } catch {
-      this.failedSockets = MAX_FAILED_SOCKETS; // a token that no subprotocol can carry: HTTP can
+      this.failedSockets = MAX_FAILED_SOCKETS; // the token cannot be a subprotocol, so use HTTP
     }
     this.live = live;
   }
 
   #flush() {
-    if (this.errands.length > 0 || this.outdated()) return; // first comes what is on its way, then the settings
+    if (this.errands.length > 0 || this.outdated()) return; // these go over HTTP once all changes in flight are answered
     let clicks = this.flight.at(-1)?.clicks ?? this.settled;
     for (let step; this.flight.length < MAX_IN_FLIGHT && (step = nextStep(clicks, this.#goal())); clicks = step.clicks) {
       const id = `${++this.number}`;
@@ -230,26 +229,26 @@ export class Wire {
     }
     const [first] = this.flight;
     if (first?.id === answer.id && answer.code) {
-      // Those behind it are refused for their numbers; these answers are not awaited any more.
+      // The changes after it are refused for their numbers; their answers are not awaited.
       Object.assign(this, { flight: [], asked: first });
       this.failure = new api.ApiError(answer.code, answer.detail, answer.status);
     } else if (first?.id === answer.id) {
       this.flight.shift();
       this.#settle(first, answer);
       this.#flush();
-    } else if (answer.pixels && answer.sequence === this.sequence) this.answer = answer; // one that was owed
+    } else if (answer.pixels && answer.sequence === this.sequence) this.answer = answer; // the mask of a superseded answer
     this.wake?.();
   }
 
-  // What was sent and not answered may have been made.
+  // Find out which of the unanswered changes were made.
   async #catchUp() {
     const { sequence } = await api.sessionState(this.id);
     const sent = this.doubt, made = sequence - this.sequence;
     this.doubt = [];
-    if (made < 0 || made > sent.length) this.id = null; // not what we know: begin again
+    if (made < 0 || made > sent.length) this.id = null; // an unknown state: rebuild the session
     else if (made > 0) {
       if (made > 1) this.#settle(sent[made - 2], sent[made - 2]);
-      await this.#request(sent[made - 1]); // with its number: that makes no second one, and brings the mask
+      await this.#request(sent[made - 1]); // with its number, so that it is not made twice and its mask arrives
     }
   }
 }

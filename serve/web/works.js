@@ -1,29 +1,29 @@
-// What the browser remembers of the work on an image, so that a reload or a crash loses nothing: which session has it, and
-// what the server has no place for. A work is {id (of the session), source (address in the folder, or null), name, time,
+// What the browser stores of the work on an image, so that a reload or a crash loses nothing: the id of its session, and
+// what the server does not store. A work is {id (of the session), source (address in the folder, or null), name, time,
 // unsaved, clicks, draft: {name, color, at, parts}, look: [{number, name, color, visible}] in the order of the list}.
 
 import { HERE } from "./api.js";
 
 const PREFIX = `maskwright${HERE}-work-`;
 const OPEN = `maskwright${HERE}-open`;
-const CLAIM_MS = 1500; // a page that is being left may hold its claims for a moment
+const CLAIM_MS = 1500; // a page that is being closed may keep its claims for a moment
 const claims = new Map(); // id -> release()
 
 function read(storage, key) {
   try {
     return JSON.parse(storage.getItem(key));
   } catch {
-    return null; // storage that is switched off, or text of another version: nothing is remembered
+    return null; // storage is disabled, or the text is from another version: treat it as empty
   }
 }
 
 function write(storage, key, value) {
   try {
     storage.setItem(key, JSON.stringify(value));
-  } catch { /* full, or switched off: then a reload begins again, and nothing else is worse */ }
+  } catch { /* storage is full or disabled: then a reload starts over, and everything else works */ }
 }
 
-/** All works, the newest first. */
+/** All works, newest first. */
 export function all() {
   const keys = Object.keys(localStorage).filter((key) => key.startsWith(PREFIX));
   return keys.map((key) => read(localStorage, key)).filter((work) => work?.id).sort((a, b) => b.time - a.time);
@@ -42,7 +42,7 @@ export function forget(id) {
   claims.delete(id);
 }
 
-/** Everything was exported. */
+/** Mark works as exported. */
 export function exported(ids) {
   for (const id of ids) {
     const work = get(id);
@@ -50,9 +50,9 @@ export function exported(ids) {
   }
 }
 
-/** Whether this tab may have the session: no other one of this browser works on it. patient: a page may be just leaving it. */
+/** Claim a session for this tab; false if another tab has it. patient: wait for a page that may be closing. */
 export function claim(id, patient = true) {
-  if (claims.has(id) || !navigator.locks) return Promise.resolve(true); // without locks, the server refuses the slower one
+  if (claims.has(id) || !navigator.locks) return Promise.resolve(true); // without locks, the server refuses one of two changes
   return new Promise((resolve) => {
     const held = () => new Promise((release) => {
       claims.set(id, release);
@@ -60,10 +60,10 @@ export function claim(id, patient = true) {
     });
     const how = patient ? { signal: AbortSignal.timeout(CLAIM_MS) } : { ifAvailable: true };
     const take = (lock) => (lock ? held() : resolve(false));
-    navigator.locks.request(PREFIX + id, how, take).catch(() => resolve(false)); // it took too long
+    navigator.locks.request(PREFIX + id, how, take).catch(() => resolve(false)); // timed out
   });
 }
 
-/** What is open in this tab: {id, source}, or null. */
+/** The open work of this tab, {id, source}, or null. */
 export const opened = () => read(sessionStorage, OPEN);
 export const setOpened = (work) => write(sessionStorage, OPEN, work);

@@ -1,4 +1,4 @@
-// Several files in one download: a ZIP without compression, since PNG files are compressed already.
+// Several files in one download: a ZIP without compression, because PNG files are compressed already.
 
 import { crc } from "./png.js";
 
@@ -9,9 +9,9 @@ export function zip(files) {
   for (const { name, bytes } of files) {
     const encoded = new TextEncoder().encode(name);
     const shared = record(26, (view) => {
-      view.setUint16(0, 20, true);          // version that is needed
+      view.setUint16(0, 20, true);          // required version
       view.setUint16(2, 0x0800, true);      // names are UTF-8
-      view.setUint16(8, 0x21, true);        // 1 January 1980: the files have no time of their own
+      view.setUint16(8, 0x21, true);        // 1 January 1980, because the files have no time
       view.setUint32(10, crc(bytes), true);
       view.setUint32(14, bytes.length, true);
       view.setUint32(18, bytes.length, true);

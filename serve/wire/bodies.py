@@ -1,4 +1,4 @@
-"""Request bodies: read with a limit, parsed strictly, by content type. Nothing past the limit is ever held."""
+"""Read request bodies with a limit, and parse them strictly by content type."""
 
 import json
 from collections.abc import Callable, Coroutine
@@ -19,13 +19,14 @@ M = TypeVar("M", bound=BaseModel)
 MAX_PARTS = 8
 CLICK_FIELDS = {"x", "y", "positive", "clicks"}
 MAX_VALUES = 10_000
-"""Of one JSON body; the longest that means something has 200 clicks. Of base64 and run lengths no byte is a comma."""
+"""Maximum values in a JSON body, counted by its commas, which base64 and run lengths do not contain. Valid bodies have
+at most 200 clicks."""
 LARGE = 64 * 1024  # JSON longer than this is parsed and validated off the event loop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionBody:
-    """An image file and, where given, a mask (PNG bytes or RLE) and other options."""
+    """An image file, and optionally a mask (PNG bytes or RLE) and other options."""
 
     image: bytes
     mask: bytes | MaskRle | None = None
@@ -34,9 +35,9 @@ class SessionBody:
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """Read the whole body; raises body_too_large as soon as it is known to exceed `limit` bytes."""
+    """Read the whole body; raises body_too_large as soon as it exceeds `limit` bytes."""
     if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise Problem("unsupported_body", "compressed bodies are not accepted: send it without Content-Encoding")
+        raise Problem("unsupported_body", "compressed bodies are not accepted: send the body without Content-Encoding")
     declared = request.headers.get("content-length", "")
     too_large = Problem("body_too_large", f"the body exceeds {limit} bytes")
     if declared.isdigit() and int(declared) > limit:
@@ -52,9 +53,9 @@ async def read_body(request: Request, limit: int) -> bytes:
 def json_body(
     model: type[M], limit: int, optional: bool = False, max_values: int | None = MAX_VALUES
 ) -> Callable[[Request], Coroutine[Any, Any, M]]:
-    """Build the dependency that reads a JSON body into `model`; `optional`: an empty body means all defaults.
+    """Return a dependency that reads a JSON body into `model`.
 
-    `max_values`: see load_json.
+    `optional`: an empty body means all defaults. `max_values`: see load_json.
     """
 
     async def read(request: Request) -> M:
@@ -75,7 +76,7 @@ async def parse_json(body: bytes, model: type[M], max_values: int | None = MAX_V
 
 
 def validation_problem(errors: Any) -> Problem:
-    """Turn pydantic's first complaint into a Problem with a JSON pointer."""
+    """Turn the first error of pydantic into a Problem with a JSON pointer."""
     first = errors[0]
     place = [str(part).replace("~", "~0").replace("/", "~1") for part in first["loc"]]
     code = "bad_click" if place and place[0] in CLICK_FIELDS else "bad_request"
@@ -84,7 +85,7 @@ def validation_problem(errors: Any) -> Problem:
 
 
 def validated(plain: object, model: type[M]) -> M:
-    """Make a `model` of parsed JSON; raises bad_click, bad_request."""
+    """Validate parsed JSON as `model`; raises bad_click, bad_request."""
     try:
         return model.model_validate(plain)
     except ValidationError as error:
@@ -92,9 +93,9 @@ def validated(plain: object, model: type[M]) -> M:
 
 
 def load_json(body: bytes, max_values: int | None = MAX_VALUES) -> Any:
-    """Parse JSON strictly; raises bad_json, for more than `max_values` values before anything is made of them."""
+    """Parse JSON strictly; raises bad_json, before parsing if there are more than `max_values` values."""
     if max_values is not None and body.count(b",") > max_values:
-        raise Problem("bad_json", f"the JSON holds more than {max_values} values")
+        raise Problem("bad_json", f"the JSON contains more than {max_values} values")
     try:
         return json.loads(body, object_pairs_hook=_unique)
     except RecursionError:
@@ -104,12 +105,14 @@ def load_json(body: bytes, max_values: int | None = MAX_VALUES) -> Any:
 
 
 async def read_session_body(request: Request, limit: int) -> SessionBody:
-    """Read an image, and a mask where given, from multipart, JSON or a bare image file; raises Problem."""
+    """Read an image, and optionally a mask, from a form, JSON or a bare image file; raises Problem."""
     given = dict(request.query_params)
     body = await read_body(request, limit)
     kind = _media_type(request)
     if given and kind == "application/json":
-        raise Problem("bad_request", "a JSON body has model, refinement and mask_threshold itself, not the address")
+        raise Problem(
+            "bad_request", "with a JSON body, give model, refinement and mask_threshold as its fields, not in the query"
+        )
     options = from_query(given)
     if kind == "multipart/form-data":
         parts = parse_form(body, request.headers["content-type"])
@@ -125,7 +128,7 @@ async def read_session_body(request: Request, limit: int) -> SessionBody:
 
 
 def from_query(given: dict[str, str]) -> SessionRequest:
-    """Read the settings of a session that came with its address; raises bad_request."""
+    """Read the settings of a session from the query parameters; raises bad_request."""
     unknown = sorted(set(given) - {"model", "refinement", "mask_threshold"})
     if unknown:
         raise Problem(
@@ -136,21 +139,21 @@ def from_query(given: dict[str, str]) -> SessionRequest:
         try:
             plain["mask_threshold"] = float(plain["mask_threshold"])
         except ValueError:
-            raise Problem("bad_request", "mask_threshold is no number: expected one between 0 and 1") from None
+            raise Problem("bad_request", "mask_threshold is not a number: expected one between 0 and 1") from None
     return validated(plain, SessionRequest)
 
 
 async def decode_session(body: SessionRequest) -> SessionBody:
-    """Take the image of a JSON request out of its base64; raises image_missing, bad_encoding."""
+    """Decode the base64 image of a JSON request; raises image_missing, bad_encoding."""
     data = await run_in_threadpool(from_base64, body.image or "")
     return SessionBody(image=_present(data), mask=body.mask, options=body)
 
 
 def parse_form(body: bytes, content_type: str) -> dict[str, bytes]:
-    """Split a multipart/form-data body into its named parts; raises bad_form. File names are ignored."""
+    """Split a multipart/form-data body into its named parts, ignoring file names; raises bad_form."""
     boundary = _mime("Content-Type", content_type).get_boundary()
     if not boundary or not boundary.isascii():
-        raise Problem("bad_form", "the content type names no boundary")
+        raise Problem("bad_form", "the content type has no boundary")
     pieces = (b"\r\n" + body).split(b"\r\n--" + boundary.encode(), MAX_PARTS + 2)
     if len(pieces) < 2 or not pieces[-1].startswith(b"--"):
         raise Problem("bad_form", f"the closing boundary is missing, or there are more than {MAX_PARTS} parts")
@@ -181,7 +184,7 @@ def _mime(key: str, value: str) -> MimeMessage:
 
 def _present(data: bytes | None) -> bytes:
     if not data:
-        raise Problem("image_missing", "the request holds no image: expected a JPEG, PNG or WebP file", "/image")
+        raise Problem("image_missing", "the request has no image: expected a JPEG, PNG or WebP file", "/image")
     return data
 
 
@@ -202,5 +205,5 @@ def _parse(body: bytes, model: type[M], max_values: int | None) -> M:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
-        raise ValueError("an object holds the same key twice")
+        raise ValueError("an object has the same key twice")
     return fields

@@ -1,4 +1,4 @@
-"""Finished objects for other programs: a COCO data set, and exemplars. Pure."""
+"""Export finished objects as a COCO data set, or as exemplars. Pure."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ UNNAMED = "object"
 
 
 def coco(value: SessionValue, file_name: str) -> dict[str, Any]:
-    """A COCO data set of one image, as pycocotools reads it: categories by label, segmentations as RLE."""
+    """Return a COCO data set of one image for pycocotools, with a category per label and segmentations as RLE."""
     height, width = value.hw
     labels = sorted({each.label or UNNAMED for each in value.objects})
     annotations: list[dict[str, Any]] = []
@@ -36,7 +36,7 @@ def coco(value: SessionValue, file_name: str) -> dict[str, Any]:
 
 
 def exemplars(value: SessionValue) -> dict[str, Any]:
-    """Each object as `exemplar` of a session on the same image."""
+    """Return each object as `exemplar` for a session on the same image."""
     return {
         "exemplars": [
             {

@@ -1,4 +1,4 @@
-"""Bytes from strangers to arrays: images and masks by Pillow, formats on a short list, limits before decoding."""
+"""Decode untrusted image and mask files with Pillow: only a few formats, and limits checked before decoding."""
 
 import base64
 import binascii
@@ -26,7 +26,7 @@ SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 
 
 def sniff(data: bytes) -> str | None:
-    """Name the format of FORMATS that the first bytes belong to."""
+    """Return the format in FORMATS that the first bytes indicate, or None."""
     if data.startswith(b"\xff\xd8\xff"):
         return "JPEG"
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -39,8 +39,8 @@ def sniff(data: bytes) -> str | None:
 def decode_image(data: bytes, max_pixels: int, bit_depth: int = 0) -> np.ndarray:
     """Decode an image file to uint8 (h, w, 3) RGB, turned as its EXIF says; transparency is dropped.
 
-    `bit_depth`: which bits of a 16-bit image count, see models/decoding.py. Raises Problem: image_missing,
-    unsupported_image, image_too_large (from the header, nothing decoded), bad_image.
+    `bit_depth`: bits that the values of a 16-bit image use, see models/decoding.py. Raises Problem: image_missing,
+    unsupported_image, image_too_large (from the header, before decoding), bad_image.
     """
     with header_of(data, max_pixels, _named(data)) as image:
         try:
@@ -52,19 +52,21 @@ def decode_image(data: bytes, max_pixels: int, bit_depth: int = 0) -> np.ndarray
 
 
 def image_hw(data: bytes, max_pixels: int) -> tuple[int, int]:
-    """Height and width that `decode_image` would give, from the header where the format allows; raises what it does."""
+    """Return height and width of the decoded image, from the header if the format allows; raises like decode_image."""
     with header_of(data, max_pixels, _named(data)) as image:
         try:
             turned = image.getexif().get(ExifTags.Base.Orientation) in SIDEWAYS
-        except Exception as error:  # a PNG may keep its EXIF behind its pixels
+        except Exception as error:  # a PNG may store its EXIF after its pixels
             raise Problem("bad_image", f"the image is damaged: {reason(error)}") from error
         return (image.width, image.height) if turned else (image.height, image.width)
 
 
 def decode_mask_png(data: bytes, hw: tuple[int, int]) -> np.ndarray:
-    """Decode a mask file, PNG of 1 or 8 bits with values 0 and 255, to bool (h, w); raises Problem bad_mask."""
+    """Decode a mask, a PNG of 1 or 8 bits with the values 0 and 255, to bool (h, w); raises Problem bad_mask."""
     if sniff(data) != "PNG":
-        raise Problem("bad_mask", "the mask is not a PNG file: expected grey PNG of 1 or 8 bits, values 0 and 255")
+        raise Problem(
+            "bad_mask", "the mask is not a PNG file: expected a grey PNG of 1 or 8 bits with the values 0 and 255"
+        )
     try:
         with allowing(hw[0] * hw[1]):
             image = Image.open(io.BytesIO(data), formats=["PNG"])
@@ -78,19 +80,19 @@ def decode_mask_png(data: bytes, hw: tuple[int, int]) -> np.ndarray:
     except Exception as error:
         raise Problem("bad_mask", f"the mask is damaged: {reason(error)}") from error
     if not np.isin(values, (0, 255)).all():
-        raise Problem("bad_mask", "the mask holds values other than 0 and 255")
+        raise Problem("bad_mask", "the mask has values other than 0 and 255")
     return values > 0
 
 
 def encode_mask_png(mask: np.ndarray) -> bytes:
-    """Encode a bool mask (h, w) as a PNG of one bit: 0 outside, white inside."""
+    """Encode a bool mask (h, w) as a PNG of one bit: black outside, white inside."""
     stream = io.BytesIO()
     Image.fromarray(mask.astype(np.uint8) * 255).convert("1", dither=Image.Dither.NONE).save(stream, "PNG")
     return stream.getvalue()
 
 
 def decode_mask_rle(body: MaskRle, hw: tuple[int, int]) -> np.ndarray:
-    """Decode an RLE that must have the image's size to bool (h, w); raises Problem bad_rle."""
+    """Decode an RLE of the image's size `hw` to bool (h, w); raises Problem bad_rle."""
     try:
         return rle.decode(body.model_dump(), hw)
     except InputError as error:
@@ -98,7 +100,7 @@ def decode_mask_rle(body: MaskRle, hw: tuple[int, int]) -> np.ndarray:
 
 
 def from_base64(text: str) -> bytes:
-    """Decode base64 text or a data URI; raises Problem bad_encoding, also where a URI's type and bytes disagree."""
+    """Decode base64 text or a data URI; raises Problem bad_encoding, also if the URI's type and its bytes differ."""
     mime = None
     if text[:5].lower() == "data:":
         match = DATA_URI.match(text[:200])
@@ -111,13 +113,13 @@ def from_base64(text: str) -> bytes:
         raise Problem("bad_encoding", f"the base64 text is malformed: {reason(error)}", "/image") from None
     found = sniff(data)
     if mime and found and mime.lower() not in MIME_OF[found]:
-        raise Problem("bad_encoding", f"the data URI says {mime} but holds {found}", "/image")
+        raise Problem("bad_encoding", f"the data URI declares {mime} but contains {found}", "/image")
     return data
 
 
 @contextmanager
 def header_of(data: bytes, max_pixels: int, name: str) -> Iterator[Image.Image]:
-    """Open a file of the format `name`, to decode it in the block; raises image_too_large, bad_image."""
+    """Open a file of the format `name` for decoding in the block; raises image_too_large, bad_image."""
     with ExitStack() as stack:
         try:
             image = stack.enter_context(opened(data, [name], max_pixels))
@@ -133,11 +135,11 @@ def _named(data: bytes) -> str:
         raise Problem("image_missing", "the image is empty: expected a JPEG, PNG or WebP file")
     name = sniff(data)
     if name is None:
-        raise Problem("unsupported_image", "the file is neither JPEG nor PNG nor WebP")
+        raise Problem("unsupported_image", "the file is not JPEG, PNG or WebP: convert it to one of these")
     return name
 
 
 def reason(error: Exception) -> str:
-    """Say in words, and no objects of ours, what a decoder found wrong."""
-    # Pillow's messages may show the address of its stream object; only the words are of use.
+    """Return a decoder's message without Python objects."""
+    # Pillow's messages may contain the repr of a stream object.
     return re.sub(r"<[^>]*>", "the file", str(error))[:200] or type(error).__name__

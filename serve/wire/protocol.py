@@ -1,4 +1,4 @@
-"""What travels: the requests and answers of /v1. Coordinates on the wire are x, y; inside they are y, x."""
+"""The requests and answers of /v1. In them, coordinates are x, y; everywhere else in the code they are y, x."""
 
 from typing import Annotated, Any, Literal
 
@@ -11,9 +11,13 @@ from serve.core.masks import Made
 from serve.core.options import MAX_CLICKS
 from serve.core.values import Exemplar
 
-Coordinate = Annotated[float, Field(strict=True, allow_inf_nan=False, description="pixels; an integer is its centre")]
+Coordinate = Annotated[
+    float, Field(strict=True, allow_inf_nan=False, description="in pixels; an integer is the centre of a pixel")
+]
 Flag = Annotated[bool, Field(strict=True)]
-Sequence = Annotated[int, Field(strict=True, ge=1, description="number of this change in its session: last one + 1")]
+Sequence = Annotated[
+    int, Field(strict=True, ge=1, description="number of this change in its session: the previous number plus 1")
+]
 
 
 Number = Annotated[int, Field(strict=True, ge=1, le=2**31, description="number of a finished object")]
@@ -22,7 +26,7 @@ RefinementName = Annotated[
     str,
     Field(
         pattern=r"^[a-z0-9_+]{1,100}$",
-        description="name of a refinement, or names joined by +: see /v1/models and docs/REFINEMENTS.md",
+        description="name of a refinement, or several names joined by +: see /v1/models and docs/REFINEMENTS.md",
         examples=["cfr_4"],
     ),
 ]
@@ -34,13 +38,13 @@ ModelName = Annotated[str, Field(pattern=r"^[\w.-]{1,64}$", description="name of
 
 
 class Message(BaseModel):
-    """Base of everything on the wire: unknown fields are refused."""
+    """Base of requests and answers: unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class MaskRle(Message):
-    """COCO run-length encoding: size [height, width], counts the compressed text."""
+    """A mask in COCO run-length encoding: `size` is [height, width], `counts` the compressed text."""
 
     size: list[Annotated[int, Field(strict=True)]] = Field(min_length=2, max_length=2, examples=[[4, 6]])
     counts: str = Field(examples=["92204O0"])
@@ -52,50 +56,50 @@ class MaskRle(Message):
 
 
 class ClickBody(Message):
-    """One click."""
+    """A click; `positive`: the pixel belongs to the object."""
 
     x: Coordinate = Field(examples=[412])
     y: Coordinate = Field(examples=[230])
     positive: Flag = True
 
     def click(self) -> Click:
-        """The click in our order of axes."""
+        """Return the click in the code's order of axes."""
         return Click(y=self.y, x=self.x, positive=self.positive)
 
     @classmethod
     def of(cls, click: Click) -> "ClickBody":
-        """The click as it travels."""
+        """Return a click as it is sent."""
         return cls(x=click.x, y=click.y, positive=click.positive)
 
 
 class ClickRequest(ClickBody):
-    """A click on a session; `sequence` makes a retry safe."""
+    """A click in a session; `sequence` makes a retry safe."""
 
     sequence: Sequence | None = None
 
 
 class ChangeRequest(Message):
-    """Undo, redo and clear; the body may be left out."""
+    """Undo, redo or clear; the body may be omitted."""
 
     sequence: Sequence | None = None
 
 
 class SettingsRequest(ChangeRequest):
-    """Another refinement or threshold for the same clicks; what is left out stays."""
+    """Another refinement or threshold for the same clicks; an omitted field does not change."""
 
     refinement: RefinementName | None = None
     mask_threshold: Threshold | None = None
 
 
 class FinishRequest(ChangeRequest):
-    """The object at hand is finished; `parts`: each connected component is an object."""
+    """Finish the current object; `parts`: make each connected component a separate object."""
 
     label: Label = ""
     parts: Flag = False
 
 
 class AddRequest(ChangeRequest):
-    """A finished object that was made elsewhere: its mask, and what it is edited from, should it be edited."""
+    """A finished object that was made elsewhere: its mask, and the clicks and initial mask for editing it later."""
 
     mask: MaskRle
     label: Label = ""
@@ -105,7 +109,7 @@ class AddRequest(ChangeRequest):
 
 
 class NumberRequest(ChangeRequest):
-    """A change that is about a finished object."""
+    """A change that refers to a finished object."""
 
     number: Number
 
@@ -114,7 +118,7 @@ Id = Annotated[int, Field(strict=True)] | Annotated[str, Field(strict=True, max_
 
 
 class LiveClick(ClickRequest):
-    """A click sent over /live; `latest`: leave the mask out of the answer if another change already waits."""
+    """A click over /live; `latest`: omit the mask from the answer if another change is already queued."""
 
     kind: Literal["click"]
     id: Id = None
@@ -122,14 +126,14 @@ class LiveClick(ClickRequest):
 
 
 class LivePreview(ClickBody):
-    """A click that is only looked at, sent over /live."""
+    """A preview of a click over /live."""
 
     kind: Literal["preview"]
     id: Id = None
 
 
 class LiveSettings(SettingsRequest):
-    """Another refinement or threshold, sent over /live."""
+    """Another refinement or threshold over /live."""
 
     kind: Literal["settings"]
     id: Id = None
@@ -137,7 +141,7 @@ class LiveSettings(SettingsRequest):
 
 
 class LiveChange(ChangeRequest):
-    """Undo, redo or clear sent over /live."""
+    """Undo, redo or clear over /live."""
 
     kind: Literal["undo", "redo", "clear"]
     id: Id = None
@@ -145,15 +149,15 @@ class LiveChange(ChangeRequest):
 
 
 class ExemplarBody(Message):
-    """A finished object that shows what to find, for models that take one."""
+    """A finished object that shows what to find, for models that take an exemplar."""
 
     mask: MaskRle
     clicks: list[ClickBody] = Field(default_factory=list, max_length=MAX_CLICKS)
-    label: Label = Field("", description="disregarded: it is there because an export has it")
+    label: Label = Field("", description="ignored; exports contain it")
 
     @classmethod
     def of(cls, exemplar: Exemplar | None) -> "ExemplarBody | None":
-        """The exemplar as it travels."""
+        """Return an exemplar as it is sent."""
         if exemplar is None:
             return None
         clicks = [ClickBody.of(click) for click in exemplar.clicks]
@@ -161,9 +165,9 @@ class ExemplarBody(Message):
 
 
 class SessionRequest(Message):
-    """An image as base64 text or data URI, and where given the mask to start from and other options."""
+    """An image, and optionally a mask to correct and other options."""
 
-    image: str | None = Field(None, description="base64 or data URI of a JPEG, PNG or WebP file")
+    image: str | None = Field(None, description="JPEG, PNG or WebP file, as base64 text or data URI")
     mask: MaskRle | None = None
     model: ModelName | None = None
     refinement: RefinementName | None = None
@@ -172,31 +176,31 @@ class SessionRequest(Message):
 
 
 class PredictRequest(SessionRequest):
-    """An image and all its clicks: an answer without a session."""
+    """An image and all its clicks, for a mask without a session."""
 
     clicks: list[ClickBody] = Field(default_factory=list, max_length=MAX_CLICKS)
 
 
 class SessionOpened(Message):
-    """A new session."""
+    """An open session."""
 
     session_id: str
     width: int
     height: int
     model: str
     model_version: str
-    refinement: str | None = Field(description="null: the model's own")
-    mask_threshold: float | None = Field(description="null: the refinement's own")
-    expires_in_s: int = Field(description="idle seconds after which the session is forgotten")
+    refinement: str | None = Field(description="null: the default of the model")
+    mask_threshold: float | None = Field(description="null: the default of the refinement")
+    expires_in_s: int = Field(description="seconds until the session ends, unless it is used before")
 
 
 class SessionState(SessionOpened):
-    """Everything needed to rebuild the session elsewhere, except the image and the finished objects themselves."""
+    """Everything that is needed to rebuild a session, except its image and its finished objects."""
 
     image_sha256: str
     has_initial_mask: bool
     has_exemplar: bool
-    initial_mask: MaskRle | None = Field(None, description="that the object at hand began with")
+    initial_mask: MaskRle | None = Field(None, description="mask with which the current object started")
     exemplar: ExemplarBody | None = None
     sequence: int
     clicks: list[ClickBody]
@@ -207,16 +211,20 @@ class SessionState(SessionOpened):
 class MaskAnswer(Message):
     """The mask after a change."""
 
-    sequence: int = Field(description="changes made so far in this session; 0 for /v1/predict")
+    sequence: int = Field(description="number of the latest change of this session; 0 for /v1/predict")
     num_clicks: int
-    num_redo: int = Field(description="undone clicks that redo can bring back")
+    num_redo: int = Field(description="number of undone clicks that redo can restore")
     mask: MaskRle
-    area: int = Field(description="pixels")
-    bbox_xywh: list[int] = Field(min_length=4, max_length=4, description="all 0 for an empty mask")
-    honoured: bool | None = Field(description="the mask at the last click has the click's sign; null without clicks")
-    milliseconds: float
+    area: int = Field(description="pixels inside the mask")
+    bbox_xywh: list[int] = Field(
+        min_length=4, max_length=4, description="[x, y, width, height] in pixels; all 0 for an empty mask"
+    )
+    honoured: bool | None = Field(
+        description="whether the mask at the last click agrees with the click's sign; null without clicks"
+    )
+    milliseconds: float = Field(description="time in the server")
     model_version: str
-    num_objects: int = Field(description="finished objects of the session")
+    num_objects: int = Field(description="number of finished objects of the session")
 
 
 class ObjectBody(Message):
@@ -228,7 +236,7 @@ class ObjectBody(Message):
     area: int
     bbox_xywh: list[int] = Field(min_length=4, max_length=4)
     clicks: list[ClickBody]
-    initial_mask: MaskRle | None = Field(None, description="that it began with, before its clicks")
+    initial_mask: MaskRle | None = Field(None, description="mask with which the object started")
     exemplar: ExemplarBody | None = None
 
 
@@ -239,7 +247,7 @@ class ObjectList(Message):
 
 
 class ObjectsAnswer(MaskAnswer):
-    """The mask of the object at hand after a change of the finished ones, and these."""
+    """The mask of the current object, and the finished objects, after a change of the latter."""
 
     objects: list[ObjectBody]
 
@@ -249,17 +257,19 @@ class PassBody(Message):
 
     name: str = Field(examples=["first look", "pass 1"])
     mask: MaskRle
-    num_changed: int = Field(description="pixels that differ from the entry before; of the first, from an empty mask")
+    num_changed: int = Field(
+        description="number of pixels that differ from the previous mask; for the first, from an empty mask"
+    )
 
 
 class Passes(Message):
-    """How the newest click's mask came about."""
+    """The passes of the refinement at the newest click."""
 
     steps: list[PassBody]
 
 
 class ModelBody(Message):
-    """A model of this server; `refinements` and `mask_threshold` are what a session may choose, and what it has."""
+    """A model of this server: its default refinement and threshold, and the `refinements` that a session may choose."""
 
     name: str
     network: str
@@ -278,7 +288,7 @@ class Models(Message):
 
 
 class Health(Message):
-    """What the server runs."""
+    """The default model, and the number of open sessions."""
 
     status: str
     model_version: str
@@ -288,13 +298,13 @@ class Health(Message):
 
 
 class Status(Message):
-    """That something is as it should be."""
+    """The answer of a probe that succeeds."""
 
     status: Literal["ok"] = "ok"
 
 
 class Export(BaseModel):
-    """A COCO data set of one image; or, as `exemplars`, what POST /v1/sessions takes as `exemplar`, for each object."""
+    """A COCO data set of one image; or `exemplars`, each of which POST /v1/sessions takes as `exemplar`."""
 
     info: dict[str, Any] | None = None
     images: list[dict[str, Any]] | None = None
@@ -311,7 +321,7 @@ class Example(Message):
 
 
 class Examples(Message):
-    """Example images that this server offers."""
+    """The example images of this server."""
 
     examples: list[Example]
 
@@ -332,7 +342,7 @@ class ProblemBody(BaseModel):
 def answer(
     made: Made, *, num_clicks: int, num_redo: int, sequence: int, milliseconds: float = 0.0, num_objects: int = 0
 ) -> MaskAnswer:
-    """Describe a mask and its session."""
+    """Return the answer with a mask and the state of its session."""
     return MaskAnswer(
         sequence=sequence,
         num_clicks=num_clicks,

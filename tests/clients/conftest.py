@@ -1,4 +1,4 @@
-"""Real client libraries against a real server; where the libraries are not installed, nothing here is collected."""
+"""Real client libraries against a real server. If the libraries are not installed, nothing here is collected."""
 
 import importlib.util
 import io

@@ -1,4 +1,4 @@
-"""A real Label Studio and a real server of ours, from the project to the export: make test-label-studio.
+"""A real Label Studio and a real Maskwright server, from the project to the export: make test-label-studio.
 
     .venv-label-studio/bin/python -m tests.clients.label_studio_end_to_end [--checkpoint FOLDER] [--image FILE]
 

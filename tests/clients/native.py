@@ -1,4 +1,4 @@
-"""The native interface, which every other is compared with."""
+"""The native interface, with which all others are compared."""
 
 import httpx
 import numpy as np
@@ -7,7 +7,7 @@ from models import rle
 
 
 def native_mask(address: str, image: bytes, *clicks: tuple[float, float, bool]) -> np.ndarray:
-    """The mask, bool (h, w), of clicks (x, y, positive) in a session of their own."""
+    """Return the mask, bool (h, w), of clicks (x, y, positive) in a new session."""
     with httpx.Client(base_url=address, trust_env=False, timeout=60) as client:
         opened = client.post("/v1/sessions", content=image, headers={"Content-Type": "image/png"}).raise_for_status()
         path = f"/v1/sessions/{opened.json()['session_id']}"

@@ -35,7 +35,7 @@ def process(command: Sequence[str], ready: str, log: Path, seconds: float, **var
     """
     environment = os.environ | {"OMP_NUM_THREADS": "1"} | variables
     with log.open("wb") as out:
-        # A group of its own: what it starts itself ends with it.
+        # A separate process group, so that its children end with it.
         running = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
         )

@@ -182,7 +182,7 @@ def test_what_the_driver_refuses(driver: Driver) -> None:
         driver.shapes([[30, 20]], type="annotate")
 
 
-def test_clicks_off_the_image_are_the_servers_to_refuse(driver: Driver, address: str, image_file: bytes) -> None:
+def test_the_server_refuses_clicks_off_the_image(driver: Driver, address: str, image_file: bytes) -> None:
     from serve.client import ServerError
 
     with pytest.raises(ServerError, match="bad_click"):
@@ -203,7 +203,7 @@ def test_the_agents_own_worker_process(address: str, image: np.ndarray, image_fi
 
 
 def test_create_native_over_the_command_line(tmp_path: Path) -> None:
-    """In a folder of its own and without a server of ours: only CVAT, of which this answers what is asked."""
+    """In an empty folder and without a Maskwright server; this stands in for CVAT and answers its requests."""
     with fake_cvat() as cvat:
         tool = str(Path(sys.executable).with_name("cvat-cli"))
         command = [tool, "--server-host", cvat.address, "--auth", "anna:secret", "function", "create-native"]
@@ -225,7 +225,7 @@ def test_create_native_over_the_command_line(tmp_path: Path) -> None:
     ]
 
 
-def test_what_was_created_fits_what_runs(driver: Driver) -> None:
+def test_the_created_function_fits_the_one_that_runs(driver: Driver) -> None:
     created = {"startswith_box": False, "startswith_box_optional": False, "min_pos_points": 1, "min_neg_points": 0}
     driver.validate_function_compatibility(created)
     with pytest.raises(IncompatibleFunctionError, match="bounding boxes"):

@@ -70,7 +70,7 @@ def predict(session: requests.Session, address: str, image: bytes, tag: str) -> 
 
 
 @pytest.mark.check(53)
-def test_a_backend_is_taken_up(session: requests.Session, address: str) -> None:
+def test_label_studio_accepts_the_backend(session: requests.Session, address: str) -> None:
     health = session.get(f"{address}/ls/health", timeout=TIMEOUTS["health"])
     assert (health.status_code, health.json()["status"]) == (200, "UP")
     body = {
@@ -93,7 +93,7 @@ def test_predictions_pass_the_validator(session: requests.Session, address: str,
     assert prediction["result"]
     interface = LabelInterface(CONFIG.format(tag=tag))
     assert interface.validate_prediction(prediction, return_errors=True) == []
-    prediction["result"][0]["from_name"] = "nobody"
+    prediction["result"][0]["from_name"] = "no-such-tag"
     assert interface.validate_prediction(prediction, return_errors=True), "the validator looks at nothing"
 
 

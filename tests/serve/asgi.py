@@ -1,4 +1,4 @@
-"""Requests straight to the app, in its own event loop: for clients that leave before the answer, and many at once."""
+"""Requests directly to the app in its event loop, for clients that leave before the answer, and for many at once."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Certificates that sign themselves, as files."""
+"""Self-signed certificates as files."""
 
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address

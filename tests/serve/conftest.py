@@ -32,7 +32,7 @@ def encoded(image: np.ndarray | Image.Image, format: str = "PNG", **options: Any
 
 @dataclass
 class Server:
-    """The app on a fake predictor, a client, and a clock that only moves when told to."""
+    """The app on a fake predictor, a client, and a clock that a test sets."""
 
     options: Options = field(default_factory=Options)
     secrets: Secrets = field(default_factory=Secrets)

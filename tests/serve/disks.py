@@ -1,4 +1,4 @@
-"""A network without weights, behind the real Predictor: it draws disks around the clicks, and fails when told to."""
+"""A network without weights, behind the real Predictor: it draws disks around the clicks, and fails on request."""
 
 import threading
 from dataclasses import replace

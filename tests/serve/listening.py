@@ -1,4 +1,4 @@
-"""Run a server in a network namespace of its own, and knock at all its doors from the address of "another machine".
+"""Run a server in a separate network namespace, and try all its ports from the address of "another machine".
 
 `unshare -rn python -m tests.serve.listening CHECKPOINT FOLDER`; ends with 0 if the service answers, on loopback alone,
 and of what listens beyond loopback nothing that speaks gRPC (Ray) obeys without Ray's token.
@@ -43,18 +43,18 @@ METHODS = (
 
 
 def obeys(port: int) -> set[str]:
-    """What a Ray process does for a stranger who asks for one thing after the other."""
+    """Return how a Ray process reacts to each call of a client without Ray's token."""
     import grpc
 
-    told: set[str] = set()
+    found: set[str] = set()
     with grpc.insecure_channel(f"{OUTSIDE}:{port}") as channel:
         for method in METHODS:
             try:
                 channel.unary_unary(method, lambda raw: raw, lambda raw: raw)(b"", timeout=5)
-                told.add(f"answered {method}")
+                found.add(f"answered {method}")
             except grpc.RpcError as error:
-                told.add(error.code().name)
-    return told
+                found.add(error.code().name)
+    return found
 
 
 def main(checkpoint: Path, folder: Path) -> int:
@@ -67,12 +67,12 @@ def main(checkpoint: Path, folder: Path) -> int:
         found = listening()
         assert ("loopback", service) in found, found
         beyond = sorted(port for address, port in found if address != "loopback")
-        told = {port: obeys(port) for port in beyond}
+        obeyed = {port: obeys(port) for port in beyond}
     print("on loopback:", sorted(port for address, port in found if address == "loopback"))
-    print("beyond:", told)
+    print("beyond:", obeyed)
     assert service not in beyond
     closed = {"UNAUTHENTICATED", "UNAVAILABLE", "UNIMPLEMENTED"}
-    return 0 if all(what <= closed and what != {"UNIMPLEMENTED"} for what in told.values()) else 1
+    return 0 if all(what <= closed and what != {"UNIMPLEMENTED"} for what in obeyed.values()) else 1
 
 
 if __name__ == "__main__":

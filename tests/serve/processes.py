@@ -1,4 +1,4 @@
-"""`python -m serve` as a process of its own, and many clients of it at once; for tests of what only processes do."""
+"""`python -m serve` as a separate process, with many concurrent clients, for tests that need real processes."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(eq=False)
 class Running:
-    """A server and where it answers; `process` leads a group of its own."""
+    """A server and its address; `process` leads a separate process group."""
 
     process: subprocess.Popen[bytes]
     address: str
@@ -88,7 +88,7 @@ def _wait(running: Running) -> None:
 
 
 def client(running: Running, timeout_s: float = 60, **options: Any) -> httpx.Client:
-    """A client with connections of its own."""
+    """A client with separate connections."""
     return httpx.Client(base_url=running.address, timeout=timeout_s, trust_env=False, **options)
 
 

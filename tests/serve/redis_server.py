@@ -1,4 +1,4 @@
-"""A real redis-server of the test's own: on a socket in a short folder, because the path of a socket is short too."""
+"""A real redis-server for tests, on a socket in a folder with a short path, because socket paths are limited."""
 
 import shutil
 import subprocess

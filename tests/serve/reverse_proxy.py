@@ -1,4 +1,4 @@
-"""A small reverse proxy: it shows a server below a path, over HTTP and WebSockets, and knows nothing but that path."""
+"""A small reverse proxy that publishes a server below a path, over HTTP and WebSockets."""
 
 import asyncio
 import contextlib

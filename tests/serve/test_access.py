@@ -1,4 +1,4 @@
-"""Tokens: who comes in, and what the file of them may hold."""
+"""Tokens: which requests they allow, and what their file may contain."""
 
 import hashlib
 import subprocess
@@ -43,13 +43,13 @@ def closed(make_server: Callable[..., Server]) -> Server:
 
 @pytest.mark.check(24)
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_every_route_asks_for_a_token(closed: Server, method: str, path: str) -> None:
+def test_every_route_requires_a_token(closed: Server, method: str, path: str) -> None:
     answer = closed.client.request(method, path)
     refused(answer, 401, "token_missing")
     assert answer.headers["www-authenticate"] == 'Bearer realm="maskwright"'
     for header in ("Digest YTpi", "Bearer", "Bearer ", "secret-of-anna"):
         refused(closed.client.request(method, path, headers={"Authorization": header}), 401, "token_missing")
-    wrong = closed.client.request(method, path, headers={"Authorization": "Bearer secret-of-nobody"})
+    wrong = closed.client.request(method, path, headers={"Authorization": "Bearer secret-of-eve"})
     refused(wrong, 401, "token_wrong")
     assert "invalid_token" in wrong.headers["www-authenticate"]
     assert "secret-of" not in wrong.text
@@ -57,7 +57,7 @@ def test_every_route_asks_for_a_token(closed: Server, method: str, path: str) ->
 
 
 @pytest.mark.check(24)
-def test_all_routes_of_the_app_but_the_open_ones_are_among_those(closed: Server) -> None:
+def test_all_documented_routes_except_the_probes_require_a_token(closed: Server) -> None:
     document = closed.client.get("/openapi.json").json()
     for path, operations in document["paths"].items():
         for method in operations:
@@ -69,7 +69,7 @@ def test_all_routes_of_the_app_but_the_open_ones_are_among_those(closed: Server)
     )
 
 
-def test_the_page_and_whether_the_process_lives_are_open(closed: Server) -> None:
+def test_the_page_and_the_probes_require_no_token(closed: Server) -> None:
     for path in ("/", "/web/app.js", "/openapi.json", "/v1/health/live"):
         assert closed.client.get(path).status_code == 200
     closed.client.headers |= HEADERS
@@ -78,7 +78,7 @@ def test_the_page_and_whether_the_process_lives_are_open(closed: Server) -> None
     assert closed.client.get("/v1/health/ready").json() == {"status": "ok"}
 
 
-def test_without_tokens_nobody_is_asked(server: Server) -> None:
+def test_a_server_without_tokens_requires_none(server: Server) -> None:
     assert server.client.get("/v1/health").status_code == 200
     assert "security" not in server.client.get("/openapi.json").json()
 
@@ -97,7 +97,7 @@ def test_roles(closed: Server) -> None:
     assert closed.client.get("/v1/health", headers=ada).status_code == 200
 
 
-def test_an_app_below_a_path_is_as_closed() -> None:
+def test_an_app_below_a_path_requires_tokens_too() -> None:
     sent: list[Any] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -132,7 +132,7 @@ def denied(server: Server, **options: Any) -> Any:
 
 
 @pytest.mark.check(24)
-def test_websockets_ask_too(closed: Server) -> None:
+def test_websockets_require_a_token_too(closed: Server) -> None:
     closed.client.headers["Authorization"] = "Bearer secret-of-anna"
     session = closed.open()
     with closed.client.websocket_connect(f"ws://localhost/v1/sessions/{session}/live") as socket:
@@ -181,8 +181,8 @@ def test_the_file_of_tokens(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "holds none"),
-        ("# nobody\n", "holds none"),
+        ("", "is empty"),
+        ("# no one\n", "is empty"),
         ("anna annotator\n", "line 1: expected name, role and SHA-256"),
         (f"anna boss {ANNA.sha256}", "annotator, admin"),
         (f"\nan/na admin {ANNA.sha256}", "line 2"),
@@ -201,7 +201,7 @@ def test_bad_files_of_tokens(tmp_path: Path, text: str, words: str) -> None:
         read_tokens(tmp_path / "nowhere")
 
 
-def test_new_tokens_open_what_they_should(tmp_path: Path) -> None:
+def test_a_new_token_is_found_by_its_secret(tmp_path: Path) -> None:
     secret, line = new_token("anna", "annotator")
     assert len(secret) >= 43, "256 bits"
     assert secret not in line
@@ -231,7 +231,7 @@ def test_the_command_prints_a_secret_and_its_line() -> None:
         assert (done.returncode, done.stdout) == (2, "")
 
 
-def test_label_studio_brings_its_secret_as_a_password_and_cvat_none() -> None:
+def test_label_studio_sends_its_secret_as_a_password_and_cvat_sends_none() -> None:
     secret, _ = new_token("ls", "annotator")
     server = Server(secrets=Secrets(tokens=(Token(name="ls", role="annotator", sha256=digest_of(secret)),)))
     assert server.client.get("/ls/health").status_code == 401

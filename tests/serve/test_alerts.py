@@ -1,4 +1,4 @@
-"""docs/alerts.yml by Prometheus's own tool, by what the server measures, and by docs/OPERATE.md."""
+"""docs/alerts.yml, checked with Prometheus's promtool, the server's metrics and docs/OPERATE.md."""
 
 import re
 import subprocess
@@ -60,7 +60,7 @@ FIRES: dict[str, dict[str, str]] = {
     },
     "RaySpills": {'ray_object_store_memory{Location="SPILLED", instance="a"}': "60000000000x60"},
 }
-"""Series that let each alert fire, and no other one."""
+"""Series with which each alert fires, and no other one."""
 QUIET = {
     'up{job="maskwright", instance="a"}': "1x60",
     'up{job="another", instance="b"}': "0x60",
@@ -84,7 +84,7 @@ def test_prometheus_reads_the_rules(tmp_path: Path) -> None:
     assert promtool("check", "rules", tmp_path / "wrong.yml").returncode != 0
 
 
-def test_each_alert_fires_when_it_should_and_none_without_need(tmp_path: Path) -> None:
+def test_each_alert_fires_for_its_series_and_no_other_alert_does(tmp_path: Path) -> None:
     def case(series: dict[str, str], firing: list[str]) -> dict[str, Any]:
         expected = [{"labels": f'{{alertname="{name}"}}', "value": 1} for name in firing]
         return {
@@ -109,7 +109,7 @@ def test_each_alert_fires_when_it_should_and_none_without_need(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_it_speaks_of_what_is_measured(name: str) -> None:
+def test_each_alert_uses_existing_metrics_labels_and_codes(name: str) -> None:
     expression = RULES[name]["expr"]
     for found, labels in re.findall(r'__name__=~"\(ray_\)\?(\w+)"([^}]*)', expression):
         assert found in EXPORTED, found
@@ -119,7 +119,7 @@ def test_it_speaks_of_what_is_measured(name: str) -> None:
     assert RULES[name]["labels"]["severity"] in ("page", "ticket")
 
 
-def test_what_to_do_is_written_for_each_alert_and_each_problem() -> None:
+def test_operate_documents_each_alert_and_each_problem_code() -> None:
     assert re.findall(r"^### (\w+)$", OPERATE, re.M) == list(RULES)
     rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", OPERATE, re.M)
     documented = [code for row in rows for code in re.findall(r"`(\w+)`", row)]

@@ -20,7 +20,7 @@ def expected(*clicks: tuple[float, float, bool], initial: np.ndarray | None = No
     return session.mask
 
 
-def test_health_says_which_model(server: Server) -> None:
+def test_health_names_the_model(server: Server) -> None:
     server.open()
     assert server.client.get("/v1/health").json() == {
         "status": "ok",
@@ -96,7 +96,7 @@ def test_corners_and_fractions_can_be_clicked(server: Server) -> None:
 
 
 @pytest.mark.check(54)
-def test_a_click_that_was_not_followed_is_told(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_click_that_the_mask_does_not_follow_is_reported(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Session, "runs", property(lambda self: np.array([self.hw[0] * self.hw[1]])))
     session = server.open()
     assert server.click(session, 5, 5)["honoured"] is False

@@ -1,4 +1,4 @@
-"""The commands of docs/OPERATE.md that back up and restore: what was kept is there again."""
+"""The commands of docs/OPERATE.md that back up and restore: everything that was saved is restored."""
 
 import os
 import re
@@ -26,7 +26,7 @@ BACKUP = OPERATE.partition("## Backup and restore")[2].partition("\n## ")[0]
 
 
 def run(title: str, folder: Path, block: int = 0, text: str = BACKUP, **names: str) -> None:
-    """Run the commands of a block after the paragraph that begins so, in a folder, with other names put in."""
+    """Run a block of commands after the paragraph that begins with `title`, in a folder, with names replaced."""
     after = text.partition(title)[2]
     commands = [re.sub(r"^    ", "", each, flags=re.M) for each in re.findall(r"(?:^    .+\n)+", after, re.M)][block]
     for name, value in names.items():
@@ -113,7 +113,7 @@ def test_runs_and_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert Path(fetched).read_text() == "weights"
 
 
-def test_a_wrong_name_is_refused_and_a_backup_is_never_written_over(tmp_path: Path) -> None:
+def test_a_wrong_name_is_refused_and_a_backup_is_never_overwritten(tmp_path: Path) -> None:
     (tmp_path / "is.db").write_bytes(b"no database" * 100)
     for source in ("none.db", "is.db"):
         with pytest.raises(InputError, match=rf"{source} cannot be copied: .*; expected an SQLite file that is there"):

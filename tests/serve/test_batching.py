@@ -1,4 +1,4 @@
-"""Requests of many threads share forwards, and each gets its own answer."""
+"""Requests of many threads share forwards, and each gets its answer."""
 
 import threading
 import time
@@ -22,7 +22,7 @@ def correct(value: float, side: int = 4) -> Correct:
 
 
 class Slow:
-    """Gives back what it was shown, and remembers who shared a forward."""
+    """Returns its inputs, and records which requests shared a forward."""
 
     def __init__(self) -> None:
         self.batches: list[list[float]] = []
@@ -38,7 +38,7 @@ class Slow:
 
 
 @pytest.mark.parametrize("max_batch", [1, 4])
-def test_everybody_gets_their_own_answer(max_batch: int) -> None:
+def test_each_request_gets_its_answer(max_batch: int) -> None:
     slow = Slow()
     batched = Batched(slow, max_batch)
     with ThreadPoolExecutor(12) as pool:
@@ -51,7 +51,7 @@ def test_everybody_gets_their_own_answer(max_batch: int) -> None:
         assert len(slow.batches) < 16
 
 
-def test_an_error_is_told_to_those_who_shared_it_and_nobody_else() -> None:
+def test_an_error_reaches_only_the_request_that_causes_it() -> None:
     def answer(requests: list[Any]) -> list[Any]:
         if any(request.image[0, 0, 0] == 3 for request in requests):
             raise RuntimeError("three")
@@ -64,7 +64,7 @@ def test_an_error_is_told_to_those_who_shared_it_and_nobody_else() -> None:
     assert batched([correct(2)]) == [0]
 
 
-def test_what_is_heavy_goes_elsewhere() -> None:
+def test_heavy_requests_go_to_the_other_process() -> None:
     image = torch.zeros(3, 4, 4)
     answer = halves(lambda requests: ["light"] * len(requests), lambda requests, _: ["heavy"] * len(requests), "v")
     assert answer([correct(0), correct(1)]) == ["light", "light"]

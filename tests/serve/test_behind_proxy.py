@@ -1,4 +1,4 @@
-"""A server below a path of a proxy: page, /v1, sockets and /ls; the proxy takes the path off, or leaves it."""
+"""A server below a path of a proxy, which strips the path or keeps it: page, /v1, sockets and /ls."""
 
 import json
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ def proxy(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ReversePro
             yield proxy
 
 
-def test_programs_work_below_the_path(proxy: ReverseProxy) -> None:
+def test_clients_work_below_the_path(proxy: ReverseProxy) -> None:
     address = f"http://localhost:{proxy.port}{PATH}"
     with Client(address, tries=1) as one, one.open(encoded(picture())) as session:
         mask = session.click(30, 20)
@@ -95,7 +95,7 @@ def test_the_page_works_below_the_path(proxy: ReverseProxy, tmp_path: Path) -> N
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_behind_ray_serves_own_proxies_too(small_checkpoint: Path, tmp_path: Path) -> None:
+def test_a_server_behind_ray_serves_proxies_works_below_the_path(small_checkpoint: Path, tmp_path: Path) -> None:
     options = ("--proxy", "--root-path", PATH, "--opens-per-minute", "1", "--hosts", "m.example")
     with served(small_checkpoint, tmp_path, *options) as running, client(running) as http:
         said = {"X-Forwarded-Host": "m.example", "X-Forwarded-Proto": "https"}

@@ -1,4 +1,4 @@
-"""Images of more than eight bits: shown in full in new sessions, and as before in those that were stored before."""
+"""Images of more than eight bits: shown in full in new sessions, and unchanged in sessions of older servers."""
 
 import base64
 import json
@@ -35,7 +35,7 @@ CLICKS = [(30, 20, True), (12, 9, True), (33, 22, False)]
 
 
 class SeeingDisks(Disks):
-    """Of the disk around a click, marks what is at least as bright as the pixel that was clicked."""
+    """Marks the pixels of the disk around a click that are at least as bright as the clicked pixel."""
 
     def seen(self, image: torch.Tensor, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         return image[0, 0] >= image[0, 0, int(y), int(x)]
@@ -46,7 +46,7 @@ def Seeing() -> DiskPredictor:
 
 
 def upper_eight(pixels: np.ndarray) -> np.ndarray:
-    """How servers decoded 16 bits until now."""
+    """Decode 16 bits as older servers did."""
     eight = (pixels >> 8).astype(np.uint8)
     return np.repeat(eight[..., None], 3, axis=2) if eight.ndim == 2 else eight
 
@@ -78,7 +78,7 @@ def clicked(client: TestClient, session: str, x: int, y: int, positive: bool) ->
 @pytest.mark.check(5)
 @pytest.mark.parametrize("shape", [(20, 30), (20, 30, 3), (20, 30, 4)], ids=str)
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
-def test_the_bits_that_a_file_uses_are_its_picture(bits: int, shape: tuple[int, ...]) -> None:
+def test_a_picture_shows_the_bits_that_its_file_uses(bits: int, shape: tuple[int, ...]) -> None:
     pixels = values(bits, shape)
     image = decode_image(png16(pixels), LIMIT)
     shown = (pixels >> (bits - 8)).astype(np.uint8)
@@ -106,7 +106,7 @@ def test_a_new_session_sees_the_whole_picture(kind: str) -> None:
 
 
 def without_depth(value: SessionValue) -> str:
-    """A value as a server stored it that did not record how images are decoded."""
+    """Return a value as stored by a server that did not record the bit depth."""
     plain = json.loads(value.to_json())
     del plain["basis"]["bit_depth"]
     return json.dumps(plain)
@@ -121,7 +121,7 @@ def where(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
 @pytest.mark.networks
 @pytest.mark.parametrize("kind", PIXELS)
 @pytest.mark.parametrize("cache", [{}, {"max_cache_bytes": 0}], ids=["cached", "not cached"])
-def test_a_session_of_before_keeps_its_masks(
+def test_a_session_of_an_older_server_keeps_its_masks(
     kind: str, cache: dict[str, int], where: Path | str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, before = png16(PIXELS[kind]), upper_eight(PIXELS[kind])
@@ -150,7 +150,7 @@ def test_a_session_of_before_keeps_its_masks(
         assert store.commit(replace(value, history=history, sequence=value.sequence + 1), value.sequence)
 
 
-def test_a_session_keeps_the_depth_that_it_began_with(tmp_path: Path) -> None:
+def test_a_session_keeps_the_depth_with_which_it_was_opened(tmp_path: Path) -> None:
     data, where = png16(DARK), tmp_path / "sessions.db"
     client = client_on(sessions=where, bit_depth=14)
     session = opened(client, data)
@@ -172,7 +172,7 @@ def test_a_finished_object_is_edited_on_the_same_picture() -> None:
     np.testing.assert_array_equal(mask_of(answer.json()), first)
 
 
-def test_what_is_cached_counts_for_its_own_depth_alone() -> None:
+def test_a_cached_session_is_used_only_for_its_bit_depth() -> None:
     predictor, data = Seeing(), png16(DARK)
     masks = LocalModel(Engine(predictor), Options())
     clicks = tuple(Click(y=y, x=x, positive=positive) for x, y, positive in CLICKS)

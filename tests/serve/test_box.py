@@ -23,7 +23,7 @@ __all__ = ["boxed"]
 LITE = Source("default", box.DEFAULT)
 
 
-def test_models_by_name_stand_where_folders_do() -> None:
+def test_models_by_name_are_accepted_in_place_of_folders() -> None:
     assert read_sources([]) == read_sources([box.DEFAULT]) == (LITE,)
     assert read_sources(["a=maskwright:lite_s,b=/x"]) == (Source("a", box.DEFAULT), Source("b", "/x"))
     assert read_sources(["/x", "b=maskwright:lite_s"]) == (Source("default", "/x"), Source("b", box.DEFAULT))

@@ -1,4 +1,4 @@
-"""The page in a real browser, on the fake predictor: what an annotator does, and what is on the canvases then."""
+"""The page in a real browser, on the fake predictor: an annotator's actions, and what the canvases then show."""
 
 import contextlib
 import io
@@ -30,7 +30,7 @@ ALT, CTRL, SHIFT = 1, 2, 8
 
 @contextlib.contextmanager
 def running(options: Options, model: Engine | Fleet | None = None, secrets: Secrets | None = None) -> Iterator[str]:
-    """A server, on the fake predictor where no model is given; gives the page's address."""
+    """Run a server, by default on the fake predictor; yields the page's address."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         app = create_app(model or Engine(DiskPredictor()), options, secrets=secrets)
@@ -65,7 +65,7 @@ def open_example(page: Page) -> None:
 
 
 def place(page: Page, x: int, y: int) -> tuple[float, float]:
-    """Where image pixel (x, y) is in the window: the image is centred at eight times its size."""
+    """Return the place of image pixel (x, y) in the window, in which the image is centred at eight times its size."""
     edges = page.eval("Object.values(document.querySelector('#stage').getBoundingClientRect().toJSON())")
     x0, y0, width, height = edges[:4]
     left, top = x0 + (width - 60 * 8) / 2, y0 + (height - 40 * 8) / 2
@@ -73,7 +73,7 @@ def place(page: Page, x: int, y: int) -> tuple[float, float]:
 
 
 def alpha(page: Page, layer: str, x: int, y: int) -> int:
-    """Opacity (0 to 255) of what is painted on a layer at image pixel (x, y)."""
+    """Return the opacity (0 to 255) of a layer at image pixel (x, y)."""
     across, down = place(page, x, y)
     return page.eval(
         f"(() => {{ const l = document.querySelector('#{layer}'), b = l.getBoundingClientRect();"
@@ -132,7 +132,7 @@ def test_objects_edit_and_export(page: Page) -> None:
     assert page.eval("document.querySelectorAll('#objects li').length") == 1
 
 
-def test_the_keyboard_alone(page: Page) -> None:
+def test_the_page_works_with_the_keyboard_alone(page: Page) -> None:
     open_example(page)
     page.key("a")  # shows the cursor, in the middle
     page.key("a")
@@ -169,7 +169,7 @@ def test_zoom_and_pan_keep_clicks_on_their_pixels(page: Page) -> None:
     assert alpha(page, "click-layer", 10, 10) == 255
 
 
-def test_files_that_are_no_images_are_refused_readably(page: Page, tmp_path: Path) -> None:
+def test_files_that_are_not_images_are_refused_with_a_message(page: Page, tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes(encoded(picture())[:200])
     page.upload("#file", broken)
@@ -184,7 +184,7 @@ def test_files_that_are_no_images_are_refused_readably(page: Page, tmp_path: Pat
     settled(page, 1)
 
 
-def test_a_forgotten_session_comes_back(page: Page) -> None:
+def test_a_session_that_the_server_lost_is_rebuilt(page: Page) -> None:
     page.eval(
         "window.ids = []; const real = window.WebSocket; window.WebSocket = class extends real {"
         "constructor(url, ...rest) { super(url, ...rest);"
@@ -238,7 +238,7 @@ WARNS = (
 NUM_OBJECTS = "document.querySelectorAll('#objects li').length"
 
 
-def test_another_image_asks_for_what_is_not_exported(page: Page, tmp_path: Path) -> None:
+def test_opening_another_image_asks_about_unexported_objects(page: Page, tmp_path: Path) -> None:
     open_example(page)
     page.eval("URL.createObjectURL = (blob) => { window.saved = blob; return 'data:,'; }")
     other = tmp_path / "other.png"
@@ -301,7 +301,7 @@ def test_a_finger_taps_and_drags(page: Page) -> None:
     assert alpha(page, "mask-layer", 26 + 15, 20 + 5) > 0, "a drag moves the image and clicks nothing"
 
 
-def test_a_server_that_asks_for_a_token(tmp_path: Path) -> None:
+def test_the_page_prompts_for_a_token_that_the_server_requires(tmp_path: Path) -> None:
     (tmp_path / "scene.png").write_bytes(encoded(picture(40, 60)))
     token = Token(name="anna", role="annotator", sha256=digest_of("the secret"))
     with running(Options(examples=str(tmp_path)), secrets=Secrets(tokens=(token,))) as address:

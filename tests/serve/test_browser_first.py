@@ -1,4 +1,4 @@
-"""The page's first minute in a real browser: what of the page CI sees; the other browser tests are slow ones."""
+"""The page's first minute in a real browser, as the part of the page that CI tests; other browser tests are slow."""
 
 import pytest
 

@@ -1,6 +1,6 @@
-"""The page's tools that need more of the server than clicks: models, thresholds, steps, probability, preview.
+"""The page's tools that need more than clicks: models, thresholds, steps, probability, preview.
 
-The page is given the answers of these routes; everything else is the real server.
+A script in the page answers these routes; everything else is the real server.
 """
 
 import base64
@@ -31,7 +31,7 @@ def left_of(column: int) -> dict[str, object]:
 
 
 def answers(refinements: list[str]) -> str:
-    """A script that answers the routes in the page, and notes what was asked in window.asked."""
+    """Return a script that answers the routes in the page, and records the requests in window.asked."""
     model = {
         "network": "fake",
         "refinement": "standard",
@@ -142,7 +142,7 @@ def test_steps_and_probability(page: Page) -> None:
     page.wait("document.querySelector('#heat-legend').hidden && document.querySelector('#steps').hidden")
 
 
-def test_a_preview_where_the_pointer_rests(page: Page) -> None:
+def test_a_preview_appears_where_the_pointer_rests(page: Page) -> None:
     page.mouse("mouseMoved", *place(page, 50, 30), "none")
     assert page.eval("window.previews.length") == 0, "the first click does not tell how fast the network is"
     page.click(*place(page, 32, 22))
@@ -166,7 +166,7 @@ def test_a_preview_where_the_pointer_rests(page: Page) -> None:
 
 
 def test_the_tools_on_the_real_routes(tmp_path: Path) -> None:
-    """Nothing stands in: threshold, refinement, steps and probability of a server as it is."""
+    """Threshold, refinement, steps and probability of a real server."""
     (tmp_path / "examples").mkdir()
     (tmp_path / "examples" / "a.png").write_bytes(encoded(picture(40, 60)))
     with (

@@ -1,4 +1,4 @@
-"""The page on the real routes, with nothing in place of them: exemplars, previews, a model that is replaced."""
+"""The page on the real routes: exemplars, previews, and a model that is replaced."""
 
 import time
 from pathlib import Path
@@ -45,7 +45,7 @@ def open_only(page: Page) -> None:
 
 
 def painted(page: Page) -> np.ndarray:
-    """Where something lies on the image, bool (40, 60)."""
+    """Return which pixels of the image are painted, bool (40, 60)."""
     page.eval(TWO_FRAMES)
     left, top = place(page, 0, 0)
     rows = page.eval(
@@ -57,8 +57,8 @@ def painted(page: Page) -> np.ndarray:
     return np.array(rows, bool)
 
 
-def test_the_rest_of_a_kind_on_a_real_network(settings: Options, tmp_path: Path) -> None:
-    """A network of fresh weights finds no kind, but the page must show what it finds, part by part."""
+def test_a_real_network_finds_more_objects_of_a_kind(settings: Options, tmp_path: Path) -> None:
+    """A network with random weights finds no kind, but the page must show the parts that it finds."""
     plain = Predictor(toy("icmformerpp_vit_base", seed=2))
     # Fresh weights answer about the same everywhere: the middle of these values cuts.
     middle = float(np.median(plain.open(picture(40, 60)).click(20, 12)))
@@ -110,7 +110,7 @@ def test_the_rest_of_a_kind_on_a_real_network(settings: Options, tmp_path: Path)
         assert page.problems == []
 
 
-def test_models_without_exemplars_look_for_no_rest(settings: Options, tmp_path: Path) -> None:
+def test_models_without_exemplars_offer_no_search(settings: Options, tmp_path: Path) -> None:
     with running(settings) as address, chromium(tmp_path / "profile", address) as page:
         open_only(page)
         page.click(*place(page, 12, 20))
@@ -120,7 +120,7 @@ def test_models_without_exemplars_look_for_no_rest(settings: Options, tmp_path: 
         assert page.eval(f"document.querySelector({FIND!r})") is None
 
 
-def test_a_preview_is_what_the_click_gives(settings: Options, tmp_path: Path) -> None:
+def test_a_preview_equals_the_mask_of_the_click(settings: Options, tmp_path: Path) -> None:
     predictor = DiskPredictor()
     with running(settings, Engine(predictor)) as address, chromium(tmp_path / "profile", address) as page:
         open_only(page)
@@ -156,7 +156,7 @@ def test_a_preview_is_what_the_click_gives(settings: Options, tmp_path: Path) ->
         assert page.problems == []
 
 
-def test_a_model_that_is_replaced_goes_on_with_the_clicks(settings: Options, tmp_path: Path) -> None:
+def test_clicks_are_kept_when_a_model_is_replaced(settings: Options, tmp_path: Path) -> None:
     fleet = fleet_of(Engine(DiskPredictor()), settings)
     newer: Any = DiskPredictor()
     newer.model_version, newer.radius = "fake-2", 9.0
@@ -171,7 +171,7 @@ def test_a_model_that_is_replaced_goes_on_with_the_clicks(settings: Options, tmp
         settled(page, 2)
         assert "fake-2" in page.eval(MESSAGE)
         assert page.eval("document.querySelector('#status-model').textContent") == "fake-2"
-        assert page.eval("document.querySelectorAll('.toast').length") == 0, "in nobody's way"
+        assert page.eval("document.querySelectorAll('.toast').length") == 0
         assert painted(page)[20, [12, 20, 45]].all(), "the first click's disk is the newer model's, too"
         page.click(*place(page, 30, 8))
         settled(page, 3)

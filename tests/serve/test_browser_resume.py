@@ -1,4 +1,4 @@
-"""Work survives the page: reloads, crashes, a server that forgets; and finished objects are the server's."""
+"""Work survives reloads, crashes and lost sessions, and the server stores finished objects."""
 
 import json
 import time
@@ -59,7 +59,7 @@ def finish(page: Page, *clicks: tuple[int, int]) -> None:
 
 
 def state(page: Page) -> dict[str, Any]:
-    """What the server has of the session that is open."""
+    """Return the server's state of the open session."""
     return page.eval(f"fetch(`v1/sessions/${{{OPEN}.id}}`).then((answer) => answer.json())")
 
 
@@ -69,14 +69,14 @@ def objects(page: Page) -> list[dict[str, Any]]:
 
 
 def has(page: Page, num_clicks: int, num_objects: int) -> None:
-    """Wait until the server has so much, and no errand is on its way."""
+    """Wait until the server has so many objects and clicks, and no errand is in progress."""
     deadline = time.monotonic() + 10
     while [state(page)[name] for name in ("num_objects",)] != [num_objects] or len(state(page)["clicks"]) != num_clicks:
         assert time.monotonic() < deadline, state(page)
         time.sleep(0.05)
 
 
-def test_finished_objects_are_the_servers(page: Page) -> None:
+def test_finished_objects_are_stored_on_the_server(page: Page) -> None:
     finish(page, (12, 20))
     finish(page, (45, 20), (45, 28))
     has(page, 0, 2)
@@ -97,7 +97,7 @@ def test_finished_objects_are_the_servers(page: Page) -> None:
     assert [each["label"] for each in objects(page)] == ["Object 1"]
 
 
-def test_clicks_right_after_finishing_are_the_next_objects(page: Page) -> None:
+def test_clicks_right_after_finishing_belong_to_the_next_object(page: Page) -> None:
     for x in (10, 30, 50):
         page.click(*place(page, x, 20))
         settled(page, 1)
@@ -136,7 +136,7 @@ def test_a_reload_loses_nothing(page: Page) -> None:
     assert all(alpha(page, "mask-layer", 30, y) > 0 for y in (12, 32))
     page.key("z", "KeyZ", CTRL)
     settled(page, 1)
-    assert [alpha(page, "mask-layer", 30, y) > 0 for y in (12, 32)] == [True, False], "undo goes on where it was"
+    assert [alpha(page, "mask-layer", 30, y) > 0 for y in (12, 32)] == [True, False], "undo continues"
     page.click(*place(page, 30, 30))
     settled(page, 2)
     page.key("Enter")
@@ -145,7 +145,7 @@ def test_a_reload_loses_nothing(page: Page) -> None:
     settled(page, 2)
 
 
-def test_what_had_not_reached_the_server_is_made_after_a_reload(page: Page) -> None:
+def test_clicks_that_had_not_reached_the_server_are_made_after_a_reload(page: Page) -> None:
     page.click(*place(page, 12, 20))
     settled(page, 1)
     page.eval("window.fetch = () => Promise.reject(new Error('no network')); WebSocket.prototype.send = () => {}; 0")
@@ -179,7 +179,7 @@ def test_the_whole_folder_is_there_after_a_reload(page: Page) -> None:
     settled(page, 1)
 
 
-def test_a_browser_that_crashed_offers_to_go_on(address: str, tmp_path: Path) -> None:
+def test_a_browser_that_crashed_offers_to_continue(address: str, tmp_path: Path) -> None:
     own = tmp_path / "own photo.png"
     own.write_bytes(encoded(picture(40, 60)))
     with chromium(tmp_path / "profile", address) as page:
@@ -203,7 +203,7 @@ def test_a_browser_that_crashed_offers_to_go_on(address: str, tmp_path: Path) ->
         assert page.problems == []
 
 
-def test_a_server_that_forgot_is_told_kindly_and_a_new_session_begins(page: Page) -> None:
+def test_work_that_the_server_lost_is_reported_and_a_new_session_starts(page: Page) -> None:
     finish(page, (12, 20))
     has(page, 0, 1)
     page.eval(f"fetch(`v1/sessions/${{{OPEN}.id}}`, {{method: 'DELETE'}}).then(() => 0)")
@@ -236,7 +236,7 @@ def test_a_session_that_is_lost_while_the_page_is_open_is_rebuilt_with_its_objec
     page.problems.clear()  # the browser logs the 404 itself
 
 
-def test_what_the_server_does_not_keep_stays_in_the_page(tmp_path: Path) -> None:
+def test_objects_that_the_server_refuses_stay_in_the_page(tmp_path: Path) -> None:
     (tmp_path / "examples").mkdir()
     for name in ("a.png", "b.png"):
         (tmp_path / "examples" / name).write_bytes(encoded(picture(40, 60)))
@@ -259,7 +259,7 @@ def test_what_the_server_does_not_keep_stays_in_the_page(tmp_path: Path) -> None
         assert len(page.problems) == 1, "the browser logs the refusal itself"
 
 
-def test_a_second_tab_leaves_the_first_ones_work_alone(page: Page, address: str, tmp_path: Path) -> None:
+def test_a_second_tab_does_not_touch_the_work_of_the_first(page: Page, address: str, tmp_path: Path) -> None:
     finish(page, (12, 20))
     has(page, 0, 1)
     target = page.send("Target.createTarget", url=address)["targetId"]

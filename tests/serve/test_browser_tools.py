@@ -1,4 +1,4 @@
-"""The page's tools in a real browser, on the fake predictor: what a labeler does beside clicking."""
+"""The page's tools in a real browser, on the fake predictor: what an annotator does besides clicking."""
 
 import io
 import json
@@ -57,7 +57,7 @@ def hold(page: Page, key: str, down: bool, modifiers: int = 0) -> None:
 
 
 def saved(page: Page, button: str) -> bytes:
-    """Press an export's button, and take what it would have saved."""
+    """Press an export's button, and return what it would have saved."""
     page.eval("window.saved = null; URL.createObjectURL = (blob) => { window.saved = blob; return 'data:,'; }; 0")
     page.press(button)
     page.wait("window.saved !== null")
@@ -92,7 +92,7 @@ def test_clicks_go_over_the_socket_and_survive_its_end(page: Page) -> None:
     assert page.eval("[window.sockets.length, window.posts]") == [before, 0], "over the new socket"
 
 
-def test_a_socket_that_ends_with_clicks_on_their_way_loses_none_and_doubles_none(page: Page) -> None:
+def test_clicks_in_flight_when_a_socket_ends_are_made_exactly_once(page: Page) -> None:
     open_first(page)
     for x in (10, 20, 30, 40, 50):
         page.click(*place(page, x, 20))

@@ -1,4 +1,4 @@
-"""The client against a real server process thread: tokens, and live sessions."""
+"""The client against a real server in a thread: tokens, and live sessions."""
 
 import socket
 import threading
@@ -52,7 +52,7 @@ def test_tokens_of_the_client(address: str, client: Client) -> None:
             session.live()
 
 
-def test_live_masks_are_those_of_requests(client: Client) -> None:
+def test_live_masks_equal_those_of_requests(client: Client) -> None:
     with client.open(encoded(picture())) as one, client.open(encoded(picture())) as other, other.live() as live:
         for x, y, positive in [(30, 20, True), (33, 20, False), (10, 10, True)]:
             np.testing.assert_array_equal(live.click(x, y, positive), one.click(x, y, positive))
@@ -62,7 +62,7 @@ def test_live_masks_are_those_of_requests(client: Client) -> None:
         assert live.last["num_redo"] == 3
 
 
-def test_live_and_requests_by_turns(client: Client) -> None:
+def test_live_changes_and_requests_can_alternate(client: Client) -> None:
     with client.open(encoded(picture())) as session:
         session.click(30, 20)
         with session.live() as live:
@@ -82,7 +82,7 @@ def test_many_clicks_without_waiting(client: Client) -> None:
         assert live.last["num_clicks"] == len(clicks)
 
 
-def test_a_bad_click_among_many_stops_there(client: Client) -> None:
+def test_clicks_after_a_bad_one_are_not_made(client: Client) -> None:
     with client.open(encoded(picture())) as one, client.open(encoded(picture())) as other, other.live() as live:
         expected = one.click(5, 5)
         with pytest.raises(ServerError, match="bad_click"):
@@ -92,7 +92,7 @@ def test_a_bad_click_among_many_stops_there(client: Client) -> None:
         np.testing.assert_array_equal(live.click(20, 20), one.click(20, 20))
 
 
-def test_a_deleted_session_is_told(client: Client) -> None:
+def test_a_deleted_session_is_reported(client: Client) -> None:
     session = client.open(encoded(picture()))
     with session.live() as live:
         session.close()
@@ -102,9 +102,9 @@ def test_a_deleted_session_is_told(client: Client) -> None:
             live.click(5, 5)
 
 
-def test_what_a_session_is_opened_with(client: Client) -> None:
+def test_a_session_is_opened_with_the_chosen_settings(client: Client) -> None:
     with client.open(encoded(picture()), mask_threshold=0.25) as session:
         assert client.request("GET", f"/v1/sessions/{session.id}")["mask_threshold"] == 0.25
     with pytest.raises(ServerError) as caught:
-        client.open(encoded(picture()), model="nobody")
+        client.open(encoded(picture()), model="missing")
     assert caught.value.code == "model_unknown"

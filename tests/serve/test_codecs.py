@@ -1,4 +1,4 @@
-"""Empty and whole masks through every encoding, and whether a mask honours its click, told truthfully."""
+"""Empty and whole masks in every encoding, and a correct statement whether a mask honours its click."""
 
 import base64
 import io
@@ -41,7 +41,7 @@ def hw(request: pytest.FixtureRequest) -> tuple[int, int]:
 
 @pytest.fixture(params=[False, True], ids=["empty", "whole"])
 def mask(request: pytest.FixtureRequest, hw: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
-    """What the network answers to whatever is clicked."""
+    """The network's answer to any click."""
     found = np.full(hw, request.param)
     logits = CERTAIN * (2 * torch.from_numpy(found).float()[None, None] - 1)
     monkeypatch.setattr(Disks, "forward", lambda *_: Output(logits))
@@ -82,7 +82,7 @@ def test_http(server: Server, session: str, mask: np.ndarray) -> None:
 
 
 @pytest.mark.check(55)
-def test_it_can_be_the_mask_to_start_from(server: Server, mask: np.ndarray) -> None:
+def test_it_can_be_the_initial_mask(server: Server, mask: np.ndarray) -> None:
     image = encoded(picture(*mask.shape))
     png = encoded(Image.fromarray(mask))
     by_form = server.client.post("/v1/sessions", files={"image": image, "mask": png})
@@ -196,7 +196,7 @@ def real(request: pytest.FixtureRequest) -> TestClient:
 @given(
     st.lists(st.tuples(st.floats(0, 63, width=32), st.floats(0, 47, width=32), st.booleans()), min_size=1, max_size=4)
 )
-def test_an_answer_tells_whether_its_click_was_honoured(
+def test_an_answer_states_whether_its_click_was_honoured(
     real: TestClient, clicks: list[tuple[float, float, bool]]
 ) -> None:
     image = base64.b64encode(encoded(picture(48, 64))).decode()

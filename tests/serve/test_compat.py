@@ -1,4 +1,4 @@
-"""Contracts of serve/on_ray/compat.py: what it takes from Ray without a public interface is there, and does it."""
+"""Contracts of serve/on_ray/compat.py: the parts of Ray without a public interface exist, and work as expected."""
 
 import importlib
 import inspect
@@ -19,13 +19,13 @@ def serving_ray(ray_cluster: None) -> Iterator[None]:
     ray_serve.shutdown()
 
 
-def test_the_router_is_where_it_was() -> None:
+def test_ray_has_the_router() -> None:
     module, name = compat.ROUTER.split(":")
     assert hasattr(importlib.import_module(module), name), "the router by session id has moved: see compat.ROUTER"
     assert compat.affinity(), "deployments take no router by its path any more: see compat.affinity"
 
 
-def test_without_the_router_deployments_are_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deployments_have_default_options_without_the_router(monkeypatch: pytest.MonkeyPatch) -> None:
     def gone(**_: object) -> None:
         raise AttributeError
 
@@ -33,14 +33,14 @@ def test_without_the_router_deployments_are_as_they_come(monkeypatch: pytest.Mon
     assert compat.affinity() == {}
 
 
-def test_ray_still_takes_the_port_of_metrics() -> None:
+def test_ray_accepts_the_port_of_metrics() -> None:
     (option,) = compat.start_options(8080)
     # One of its **kwargs, of which it refuses those that it does not know.
     assert f'"{option}"' in inspect.getsource(ray.init), "ray.init has no port of metrics: see compat.start_options"
     assert compat.start_options(0) == {}
 
 
-def test_calls_by_value_are_there_or_are_not_asked_for() -> None:
+def test_calls_by_value_are_used_only_if_ray_has_them() -> None:
     assert "_by_reference" in inspect.signature(DeploymentHandle.options).parameters, "see compat.by_value"
 
     class Without:
@@ -50,7 +50,7 @@ def test_calls_by_value_are_there_or_are_not_asked_for() -> None:
     assert compat.by_value(handle) is handle
 
 
-def test_a_version_that_was_not_tried_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_version_that_was_not_tested_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     assert compat.untried() is None, "this version of Ray is not in compat.TRIED"
     monkeypatch.setattr(ray, "__version__", "2.99.0")
     assert "2.99.0 was not tried" in str(compat.untried())
@@ -65,7 +65,7 @@ class Process:
 @pytest.mark.ray
 @pytest.mark.timeout(240)
 @pytest.mark.usefixtures("serving_ray")
-def test_a_session_comes_back_to_its_replica() -> None:
+def test_a_session_returns_to_its_replica() -> None:
     assert not compat.serve_runs()
     handle = ray_serve.run(Process.bind(), name="affinity", route_prefix=None)
     assert compat.serve_runs(), "Ray Serve runs and is not found: see compat.CONTROLLER"

@@ -1,4 +1,4 @@
-"""Real networks under several users: bit for bit what one after the other gives, within the bytes that are allowed."""
+"""Real networks with several users: the results equal those of one user after the other, within the cache limit."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -24,7 +24,7 @@ NETWORKS = [
 
 
 def play(engine: Engine, number: int) -> list[bytes]:
-    """The probabilities after each click of a session of its own: bits, of which a mask would show one in 32."""
+    """Return the probabilities after each click of a new session, whose bits show more than a mask would."""
     rng = np.random.default_rng(number)
     session = engine.open(rng.integers(0, 256, (48, 64, 3), dtype=np.uint8), Basis())
     found: list[bytes] = []
@@ -39,7 +39,7 @@ def play(engine: Engine, number: int) -> list[bytes]:
 @pytest.mark.check(33)
 @pytest.mark.parametrize("alone", [True, False])
 @pytest.mark.parametrize("network", NETWORKS)
-def test_streams_at_once_equal_streams_in_turn(network: str, alone: bool) -> None:
+def test_concurrent_streams_equal_sequential_streams(network: str, alone: bool) -> None:
     predictor = Predictor(TOYS[network]())
     if not alone:  # as in a replica on a CPU
         predictor.answer = Batched(predictor.answer)
@@ -52,7 +52,7 @@ def test_streams_at_once_equal_streams_in_turn(network: str, alone: bool) -> Non
 
 @pytest.mark.check(36)
 @pytest.mark.parametrize("network", NETWORKS)
-def test_the_cache_never_holds_more_than_it_may_and_masks_stay_the_same(network: str) -> None:
+def test_the_cache_keeps_to_its_limit_and_masks_stay_the_same(network: str) -> None:
     predictor, data = Predictor(TOYS[network]()), encoded(picture(48, 64))
     roomy = LocalModel(Engine(predictor), Options())
     roomy.ask(MASK, work("a", data, 4))

@@ -1,4 +1,4 @@
-"""The dashboard shows what the server measures, all of it and by labels that exist."""
+"""The dashboard shows all metrics of the server, with labels that exist."""
 
 import json
 import re
@@ -17,7 +17,7 @@ EXPORTED = {metric.name + suffix: metric for metric in METRICS for suffix in SUF
 NAME = re.compile(r"\$\{prefix\}(\w+)")
 
 
-def test_it_names_metrics_of_the_code_and_leaves_none_out() -> None:
+def test_it_shows_all_metrics_of_the_code_and_no_others() -> None:
     named = {name for expression in EXPRESSIONS for name in NAME.findall(expression)}
     assert named <= set(EXPORTED), named - set(EXPORTED)
     assert {EXPORTED[name] for name in named} == set(METRICS)
@@ -28,7 +28,7 @@ def test_it_names_metrics_of_the_code_and_leaves_none_out() -> None:
 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
-def test_its_expressions_fit_the_labels(expression: str) -> None:
+def test_its_expressions_use_existing_labels(expression: str) -> None:
     assert all(expression.count(a) == expression.count(b) for a, b in ("()", "[]", "{}"))
     labels = {label for name in NAME.findall(expression) for label in EXPORTED[name].labels}
     assert "_sum" not in expression, "Ray makes sums of the middles of buckets"
@@ -63,7 +63,7 @@ def source() -> str:
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
-def test_what_is_listed_is_measured(metric: Metric) -> None:
+def test_every_listed_metric_is_measured(metric: Metric) -> None:
     from serve.observing import metrics
 
     (constant,) = [name for name, value in vars(metrics).items() if value is metric]
@@ -72,7 +72,7 @@ def test_what_is_listed_is_measured(metric: Metric) -> None:
     assert bool(metric.bounds) == (metric.kind == "histogram")
 
 
-def test_what_is_measured_is_documented() -> None:
+def test_every_metric_is_documented() -> None:
     rows = [
         line
         for line in (ROOT / "docs/METRICS.md").read_text().splitlines()
@@ -87,7 +87,7 @@ def test_what_is_measured_is_documented() -> None:
     assert documented == {metric.name + suffix.get(metric.kind, ""): metric.labels for metric in METRICS}
 
 
-def test_names_without_ray_are_those_of_the_list() -> None:
+def test_names_without_ray_equal_those_of_the_list() -> None:
     sink = PrometheusSink()
     for metric in METRICS:
         sink.put(metric, 1, tuple("x" for _ in metric.labels))

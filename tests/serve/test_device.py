@@ -1,4 +1,4 @@
-"""What crosses between host and device in a session: an image once, then clicks one way and run lengths the other."""
+"""The transfers between host and device in a session: an image once, then clicks to the device and run lengths back."""
 
 import ast
 import sys
@@ -142,7 +142,7 @@ def test_a_correction_sends_clicks_and_gets_run_lengths(
     assert (crossings.up, crossings.down) == (0, levels.size)
 
 
-def test_runs_are_the_same_wherever_the_mask_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_lengths_do_not_depend_on_the_device_of_the_mask(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     masks = [rng.random((h, w)) < p for h, w in ((1, 1), (1, 9), (7, 1), (13, 17)) for p in (0.0, 0.3, 0.7, 1.0)]
     monkeypatch.setattr(mask_runs, "ON_HOST", ())
@@ -161,7 +161,7 @@ MOVING = {"to", "cpu", "cuda", "numpy"}
     [ROOT / "models/predictor.py", *(ROOT / "models/refinement").glob("*.py"), *(ROOT / "serve").rglob("*.py")],
     ids=lambda path: str(path.relative_to(ROOT)),
 )
-def test_host_and_device_meet_in_two_functions(path: Path) -> None:
+def test_only_two_functions_copy_between_host_and_device(path: Path) -> None:
     calls = {
         node.func.attr: node.lineno
         for node in ast.walk(ast.parse(path.read_text()))

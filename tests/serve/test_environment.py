@@ -1,4 +1,4 @@
-"""A machine that only serves needs the `serve` extra alone: a fresh environment of it answers clicks."""
+"""A machine that only serves needs only the `serve` extra: a new environment with it answers clicks."""
 
 import shutil
 import subprocess
@@ -40,7 +40,7 @@ def registered(folder: Path) -> str:
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(1800)
-def test_an_environment_without_training_serves(tmp_path: Path) -> None:
+def test_an_environment_without_training_can_serve(tmp_path: Path) -> None:
     python = built(tmp_path)
     try:
         listed = subprocess.run([python, "-c", LIST], capture_output=True, text=True, check=True).stdout.split()

@@ -1,4 +1,4 @@
-"""Every refusal: its status, its code, and that it says nothing of our insides."""
+"""Every refusal: its status, its code, and that it reveals no internals."""
 
 import base64
 import gzip
@@ -240,7 +240,7 @@ def test_wrong_addresses_and_methods(server: Server) -> None:
 
 
 @pytest.mark.check(30)
-def test_failures_of_ours_show_nothing(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+def test_internal_errors_reveal_nothing(server: Server, caplog: pytest.LogCaptureFixture) -> None:
     session = server.open()
     server.predictor.fail_with = RuntimeError("CUDA error in /home/somebody/secret.py")
     answer = server.client.post(f"/v1/sessions/{session}/clicks", json={"x": 5, "y": 5})

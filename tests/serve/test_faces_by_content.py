@@ -1,4 +1,4 @@
-"""Sessions found by content: sizes as displayed, one call at a time, and nothing that failed is remembered."""
+"""Sessions identified by content: sizes as displayed, one call at a time, and failed calls are not remembered."""
 
 from concurrent.futures import ThreadPoolExecutor
 

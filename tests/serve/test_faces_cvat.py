@@ -1,4 +1,4 @@
-"""CVAT's three calls: the bodies that its server sends, the answers that it reads, and who may call."""
+"""CVAT's three calls: the bodies that its server sends, the answers that it reads, and the callers allowed."""
 
 import base64
 import io
@@ -118,7 +118,7 @@ def test_other_images_and_other_first_clicks_are_other_sessions(server: Server) 
     assert mask_from(small).shape == (30, 50)
 
 
-def test_a_forgotten_session_is_made_anew(make_server: Callable[..., Server]) -> None:
+def test_a_forgotten_session_is_rebuilt(make_server: Callable[..., Server]) -> None:
     server = make_server(max_cache_bytes=0)
     invoke(server, [[30, 20]])
     invoke(server, [[50, 20]])
@@ -157,7 +157,7 @@ def test_bad_points(server: Server, points: Any) -> None:
 
 
 @pytest.mark.parametrize("point", ["[NaN, 1]", "[1e999, 1]", "[1, -Infinity]", f"[{'9' * 4000}, 1]"])
-def test_points_that_are_no_numbers(server: Server, point: str) -> None:
+def test_points_that_are_not_numbers(server: Server, point: str) -> None:
     content = f'{{"image": "", "pos_points": [{point}]}}'
     headers = HEADERS | {"Content-Type": "application/json"}
     answer = client_of(server).post("/api/function_invocations", content=content, headers=headers)
@@ -200,7 +200,7 @@ ORIGINALS: dict[str, Callable[[], bytes]] = {
 
 @pytest.mark.check(3)
 @pytest.mark.parametrize("kind", ORIGINALS)
-def test_originals_are_segmented_as_what_they_show(kind: str, server: Server) -> None:
+def test_originals_are_segmented_as_displayed(kind: str, server: Server) -> None:
     """CVAT sends files as they were uploaded; the model's side gets a PNG of the first picture."""
     data = ORIGINALS[kind]()
     answer = invoke(server, [[30.7, 20.2]], image=data)
@@ -218,7 +218,7 @@ def test_originals_are_segmented_as_what_they_show(kind: str, server: Server) ->
 @pytest.mark.parametrize("bit_depth", [0, 10, 12, 16])
 @pytest.mark.parametrize("photometric", [0, 1])
 @pytest.mark.parametrize("low", [0, 3900], ids=str)
-def test_an_original_shows_what_jobs_see(photometric: int, bit_depth: int, low: int) -> None:
+def test_an_original_is_decoded_as_in_the_jobs(photometric: int, bit_depth: int, low: int) -> None:
     data = tiff(np.maximum(values(12, (40, 60)), low), photometric=photometric)
     shown = images.decode_image(as_png(data, 10_000, bit_depth), 10_000, bit_depth)
     np.testing.assert_array_equal(shown, read_image(data, decoding=Decoding(bit_depth=bit_depth)))
@@ -243,7 +243,7 @@ def test_a_turned_original_is_clicked_as_displayed(server: Server, orientation: 
 
 
 @pytest.mark.check(2)
-def test_originals_have_the_limits_of_others(make_server: Callable[..., Server]) -> None:
+def test_originals_have_the_limits_of_other_images(make_server: Callable[..., Server]) -> None:
     server = make_server(max_megapixels=1e-4)
     for kind, make in ORIGINALS.items():
         problem = refused(invoke(server, [[1, 1]], image=make()), 422, "image_too_large")
@@ -282,7 +282,7 @@ def test_originals_without_a_known_range(kind: str, server: Server) -> None:
 
 @pytest.mark.check(3)
 @pytest.mark.parametrize("kind", ["tiff", "bmp", "gif"])
-def test_originals_are_for_cvat_alone(kind: str, server: Server) -> None:
+def test_only_cvat_may_send_originals(kind: str, server: Server) -> None:
     data = ORIGINALS[kind]()
     answer = server.client.post("/v1/sessions", content=data, headers={"Content-Type": "image/png"})
     refused(answer, 415, "unsupported_image")
@@ -297,7 +297,7 @@ def test_other_functions_are_not_found(server: Server) -> None:
 
 
 @pytest.mark.parametrize("address", ["10.0.0.7", "::ffff:10.0.0.7", "testclient", "fe80::1%eth0"])
-def test_others_may_not_call(server: Server, address: str) -> None:
+def test_unlisted_addresses_may_not_call(server: Server, address: str) -> None:
     client = client_of(server, address)
     for path in ("/api/functions", "/api/functions/maskwright"):
         refused(client.get(path), 403, "address_refused")
@@ -306,13 +306,13 @@ def test_others_may_not_call(server: Server, address: str) -> None:
 
 
 @pytest.mark.parametrize("address", ["172.18.0.5", "::ffff:172.18.0.5"])
-def test_those_on_the_list_may_call(make_server: Callable[..., Server], address: str) -> None:
+def test_listed_addresses_may_call(make_server: Callable[..., Server], address: str) -> None:
     server = make_server(cvat_clients=("172.16.0.0/12",))
     assert client_of(server, address).get("/api/functions").status_code == 200
     refused(client_of(server).get("/api/functions"), 403, "address_refused")
 
 
-def test_a_list_that_is_none_is_refused(make_server: Callable[..., Server]) -> None:
+def test_an_invalid_list_of_networks_is_refused(make_server: Callable[..., Server]) -> None:
     with pytest.raises(InputError, match="cvat_clients"):
         make_server(cvat_clients=("example.org",))
 
@@ -326,7 +326,7 @@ def test_mask_json(mask: np.ndarray) -> None:
 @pytest.mark.networks
 @settings(deadline=None, max_examples=30)  # an app for each example
 @given(st.lists(st.tuples(st.integers(0, 59), st.integers(0, 39), st.booleans()), min_size=1, max_size=6))
-def test_whatever_was_clicked_the_last_answer_equals_a_session(clicks: list[tuple[int, int, bool]]) -> None:
+def test_the_last_answer_of_any_calls_equals_a_session(clicks: list[tuple[int, int, bool]]) -> None:
     server = Server()
     clicks = [(*clicks[0][:2], True), *clicks[1:]]
     for num in range(1, len(clicks) + 1):

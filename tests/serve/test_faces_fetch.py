@@ -1,4 +1,4 @@
-"""Images by URL: only from where they may come, pinned, limited, and with the token kept to its origin."""
+"""Images by URL: only from allowed hosts, pinned to an address, limited, and the token sent only to its origin."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ Answers = Callable[[httpx.Request], httpx.Response]
 def fetcher(
     answer: Answers, addresses: dict[str, list[str]] | None = None, token: str | None = None, **options: Any
 ) -> Fetcher:
-    """A fetcher of good.org and other.org on a network of our own."""
+    """Return a fetcher of good.org and other.org on a simulated network."""
     names = {"good.org": [PUBLIC], "other.org": [PUBLIC]} | (addresses or {})
 
     def resolve(host: str, port: int) -> list[str]:
@@ -98,7 +98,7 @@ def test_nothing_is_fetched_without_a_list() -> None:
         "http://good.org/\x00",
     ],
 )
-def test_blocked(url: str) -> None:
+def test_unlisted_urls_are_blocked(url: str) -> None:
     if url.startswith("/"):
         assert code_of(fetcher(file), url) == "url_fetch_disabled"
     else:
@@ -119,7 +119,7 @@ def test_names_of_private_addresses_are_blocked(address: str) -> None:
 
 
 @pytest.mark.check(15)
-def test_addresses_wrapped_in_others() -> None:
+def test_addresses_embedded_in_others_are_blocked() -> None:
     for text, public in (
         (PUBLIC, True),
         (f"::ffff:{PUBLIC}", True),
@@ -140,7 +140,7 @@ def test_private_networks_can_be_listed() -> None:
 
 
 @pytest.mark.check(16)
-def test_a_second_look_up_changes_nothing() -> None:
+def test_a_second_look_up_has_no_effect() -> None:
     looked_up: list[str] = []
 
     def resolve(host: str, port: int) -> list[str]:
@@ -213,7 +213,7 @@ def test_hosts_that_do_not_answer() -> None:
 
 
 @pytest.mark.check(16)
-def test_endless_and_slow_files_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endless_and_slow_files_are_abandoned(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[int] = []
 
     def endless() -> Iterator[bytes]:
@@ -229,12 +229,12 @@ def test_endless_and_slow_files_are_left_alone(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("entry", ["", "http://good.org", "good.org/a", "a@good.org", "good.org:x"])
-def test_lists_that_are_none_are_refused(entry: str) -> None:
+def test_invalid_lists_are_refused(entry: str) -> None:
     with pytest.raises(InputError, match="image_hosts"):
         fetcher(file, image_hosts=(entry,))
 
 
-def test_settings_that_cannot_be_read_are_refused() -> None:
+def test_invalid_settings_are_refused() -> None:
     with pytest.raises(InputError, match="image_networks"):
         fetcher(file, image_networks=("10.0.0.1/8",))
     with pytest.raises(InputError, match="label_studio_url"):
@@ -290,7 +290,7 @@ def test_over_a_socket(port: int) -> None:
 
 
 def test_files_of_any_kind_are_accepted() -> None:
-    """Label Studio answers 406 where image/* is all that is accepted; what came is judged by its content anyway."""
+    """Label Studio answers 406 if only image/* is accepted, and files are judged by their content anyway."""
 
     def studio(request: httpx.Request) -> httpx.Response:
         kinds = [kind.split(";")[0].strip() for kind in request.headers["accept"].split(",")]

@@ -1,4 +1,4 @@
-"""Label Studio's ML backend: the bodies that its client sends, and regions that its configuration takes."""
+"""Label Studio's ML backend: the bodies that its client sends, and regions for its configuration."""
 
 import base64
 import io
@@ -73,7 +73,7 @@ def native(server: Server, *clicks: tuple[float, float, bool]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("path", ["/ls/health", "/ls/", "/ls"])
-def test_health_asks_no_model(server: Server, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+def test_health_does_not_call_the_model(server: Server, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
     monkeypatch.setattr("serve.engine.local_model.LocalModel.info", lambda self: 1 / 0)
     answer = server.client.get(path)
     assert (answer.status_code, answer.json()) == (200, {"status": "UP", "model_class": "Maskwright"})
@@ -134,7 +134,7 @@ def test_both_protocols_give_the_same_mask(server: Server) -> None:
     np.testing.assert_array_equal(mask_from(invoke(server, [[30, 20]])), brush_of(predict(server, key_point(30, 20))))
 
 
-def test_a_label_can_stand_for_negative_clicks(make_server: Callable[..., Server]) -> None:
+def test_a_label_can_mark_negative_clicks(make_server: Callable[..., Server]) -> None:
     server = make_server(negative_labels=("not",))
     answer = predict(server, key_point(30, 20), key_point(33, 20, label="not"))
     np.testing.assert_array_equal(brush_of(answer), native(server, (30, 20, True), (33, 20, False)))
@@ -176,7 +176,7 @@ def test_each_part_is_a_polygon(server: Server) -> None:
         ('<BrushLabels name="b" toName="other"><Label value="car"/></BrushLabels>' + POLYGON, "polygonlabels"),
     ],
 )
-def test_the_configuration_decides(server: Server, output: str, kind: str) -> None:
+def test_the_configuration_decides_the_kind_of_region(server: Server, output: str, kind: str) -> None:
     [region] = regions_of(predict(server, key_point(30, 20), output=output))
     assert region["type"] == kind
     assert region["value"].get(kind) == (["car"] if kind.endswith("labels") else None)
@@ -187,7 +187,7 @@ def test_a_click_without_a_label_takes_the_first(server: Server) -> None:
     assert region["value"]["brushlabels"] == ["car"]
 
 
-def test_an_alias_is_what_regions_carry(server: Server) -> None:
+def test_regions_carry_the_alias_of_a_label(server: Server) -> None:
     output = '<BrushLabels name="b" toName="image"><Label value="Automobile" alias="auto"/></BrushLabels>'
     [region] = regions_of(predict(server, key_point(30, 20, label=None), output=output))
     assert region["value"]["brushlabels"] == ["auto"]
@@ -225,7 +225,7 @@ def test_images_as_text(server: Server, prefix: str) -> None:
     assert brush_of(predict(server, key_point(30, 20), image=prefix + IMAGE)).any()
 
 
-def test_base64_of_a_jpeg_is_no_path(server: Server) -> None:
+def test_base64_of_a_jpeg_is_not_taken_for_a_path(server: Server) -> None:
     text = base64.b64encode(encoded(picture(), "JPEG")).decode()
     assert text.startswith("/9j/")
     assert brush_of(predict(server, key_point(30, 20), image=text)).any()

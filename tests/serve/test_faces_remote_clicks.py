@@ -1,4 +1,4 @@
-"""A session at the client's end that is brought to the clicks of each call: what it costs, and what it survives."""
+"""A client that brings its session to the clicks of each call: its cost, and the failures that it survives."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ def native(server: Server, *clicks: tuple[float, float, bool]) -> np.ndarray:
     return mask_of([server.click(session, *click) for click in clicks][-1])
 
 
-def test_only_what_changed_is_sent(server: Server, clicks: RemoteClicks) -> None:
+def test_only_changes_are_sent(server: Server, clicks: RemoteClicks) -> None:
     a, b, c = (30.4, 20.6), (36.0, 20.0), (33.9, 20.0)
     for positive, negative, num_forwards in [
         ([a], [], 1),
@@ -56,20 +56,20 @@ def test_the_order_is_that_of_the_calls(server: Server, clicks: RemoteClicks) ->
     np.testing.assert_array_equal(mask, expected)
 
 
-def test_no_clicks_are_an_empty_mask(clicks: RemoteClicks) -> None:
+def test_no_clicks_give_an_empty_mask(clicks: RemoteClicks) -> None:
     assert not clicks.mask([], []).any()
     assert clicks.mask([(30, 20)], []).any()
     assert not clicks.mask([], []).any()
 
 
-def test_a_session_that_expired_is_opened_anew(server: Server, clicks: RemoteClicks) -> None:
+def test_an_expired_session_is_opened_again(server: Server, clicks: RemoteClicks) -> None:
     clicks.mask([(30, 20)], [])
     server.now += server.options.idle_timeout_s + 1
     mask = clicks.mask([(30, 20)], [(33, 20)])
     np.testing.assert_array_equal(mask, native(server, (30, 20, True), (33, 20, False)))
 
 
-def test_after_a_refusal_a_new_session_begins(server: Server, clicks: RemoteClicks, client: Client) -> None:
+def test_a_new_session_starts_after_a_refusal(server: Server, clicks: RemoteClicks, client: Client) -> None:
     opened: list[bytes] = []
     open_ = client.open
     client.open = lambda image, mask=None: (opened.append(b""), open_(image, mask))[1]  # type: ignore[method-assign]

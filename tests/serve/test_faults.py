@@ -1,4 +1,4 @@
-"""What breaks below the interface: memory of the device, a network that stalls or gives no numbers, a full disk."""
+"""Failures below the interface: too little memory, a network that stalls or gives no numbers, a full disk."""
 
 import threading
 import time
@@ -36,7 +36,7 @@ SHORT = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB. GP
 
 
 @pytest.mark.check(30, 42)
-def test_too_little_memory_concerns_one_request(server: Server) -> None:
+def test_too_little_memory_affects_only_one_request(server: Server) -> None:
     session, other = server.open(), server.open()
     server.click(other, 5, 5)
     for _ in range(5):
@@ -53,7 +53,7 @@ def test_too_little_memory_concerns_one_request(server: Server) -> None:
 
 @pytest.mark.check(42)
 @pytest.mark.networks
-def test_a_thousand_times_too_little_memory_holds_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_freed_after_a_thousand_failures(monkeypatch: pytest.MonkeyPatch) -> None:
     tensors: list[weakref.ref[Any]] = []
 
     def click(self: Session, *_: Any) -> np.ndarray:
@@ -84,8 +84,8 @@ def test_a_thousand_times_too_little_memory_holds_none(monkeypatch: pytest.Monke
 
 
 @pytest.mark.check(42)
-def test_too_little_memory_for_a_batch_is_enough_for_its_parts() -> None:
-    """Requests that share a forward, of which the device can do three at once, and one never."""
+def test_a_batch_that_does_not_fit_into_memory_runs_in_parts() -> None:
+    """The device has memory for three of the requests that share a forward, and one request never fits."""
 
     def answer(requests: list[Any]) -> list[Any]:
         values = [float(request.image[0, 0, 0]) for request in requests]
@@ -113,7 +113,7 @@ def ask(batched: Batched, number: int) -> Any:
         return error
 
 
-def test_an_error_of_another_process_is_told_by_its_cause() -> None:
+def test_an_error_of_another_process_is_recognised_by_its_cause() -> None:
     class Wrapped(Exception):
         cause = SHORT
 
@@ -123,7 +123,7 @@ def test_an_error_of_another_process_is_told_by_its_cause() -> None:
 
 
 @pytest.mark.check(43)
-def test_a_replica_whose_network_gives_no_numbers_asks_for_a_new_one() -> None:
+def test_a_replica_whose_network_gives_no_numbers_requests_a_new_one() -> None:
     predictor = DiskPredictor()
     owner = _Owner()
     owner.model = LocalModel(Engine(predictor), Options())
@@ -176,7 +176,7 @@ def test_a_stalled_network_is_not_ready_but_the_process_lives(monkeypatch: pytes
 
 
 @pytest.mark.check(44)
-def test_a_queue_that_moves_is_no_stall() -> None:
+def test_a_moving_queue_is_not_a_stall() -> None:
     now = 0.0
     progress = Progress(lambda: now)
     with progress.step():
@@ -190,7 +190,7 @@ def test_a_queue_that_moves_is_no_stall() -> None:
 
 
 def fill(store: SqliteStore, how: str) -> Callable[[], None]:
-    """Make the file of sessions one that cannot be written, as SQLite itself sees it; returns what undoes that."""
+    """Make SQLite unable to write the file of sessions; return the function that undoes that."""
     connection = store._connection
     if how == "full":
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
@@ -202,7 +202,7 @@ def fill(store: SqliteStore, how: str) -> Callable[[], None]:
 
 @pytest.mark.check(45)
 @pytest.mark.parametrize("how", ["full", "read-only"])
-def test_a_disk_that_takes_nothing_refuses_changes_and_shows_what_is_there(
+def test_a_disk_that_cannot_be_written_refuses_changes_and_can_be_read(
     how: str, make_server: Callable[..., Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stores: list[SqliteStore] = []

@@ -1,4 +1,4 @@
-"""Several models by name: how they are named, what each reserves, and how one is replaced; no Ray runs here."""
+"""Several models by name: their names, what each reserves, and how one is replaced, without Ray."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -72,17 +72,17 @@ def test_models_are_named(texts: list[str], expected: list[tuple[str, str]]) -> 
         ([""], "no checkpoint for 'default'"),
     ],
 )
-def test_what_cannot_be_named_is_refused(texts: list[str], words: str) -> None:
+def test_invalid_names_are_refused(texts: list[str], words: str) -> None:
     with pytest.raises(InputError, match=words):
         read_sources(texts)
 
 
-def test_a_source_may_have_a_name_that_would_read_as_two() -> None:
+def test_the_folder_of_a_source_is_not_split_at_commas() -> None:
     (folder,) = Options(checkpoint=(Source("a", "/x,b=c"),)).checkpoint
     assert folder == Source("a", "/x,b=c")
 
 
-def test_the_builder_reads_several() -> None:
+def test_the_builder_reads_several_models() -> None:
     args = Options.of({"checkpoint": "a=/x,b=/y", "num_threads": "3"})
     assert {name: (each.place, each.num_threads) for name, each in args.models().items()} == {
         "a": ("/x", 3),
@@ -96,7 +96,7 @@ def test_the_builder_reads_several() -> None:
 @pytest.mark.parametrize("num_models", [1, 2, 3, 5])
 @pytest.mark.parametrize("cpus", [1, 2, 16])
 @pytest.mark.parametrize("gpus", [1, 2, 4])
-def test_models_and_the_next_version_of_one_have_room(num_models: int, cpus: int, gpus: int) -> None:
+def test_shares_leave_room_for_the_next_version_of_a_model(num_models: int, cpus: int, gpus: int) -> None:
     share = share_of(num_models, cpus, gpus, use_gpu=True)
     both = [share.heavy(split=True), share.light()]
     each = {name: sum(half[name] for half in both) for name in ("num_cpus", "num_gpus")}
@@ -110,7 +110,7 @@ def test_models_and_the_next_version_of_one_have_room(num_models: int, cpus: int
 
 
 def chained(owners: Iterable[Any]) -> dict[str, Any]:
-    """Deployments by name: those that own sessions, and what they ask."""
+    """Return the deployments by name: those with the sessions, and those that they call."""
     found = {}
     for owner in owners:
         while owner is not None:
@@ -126,7 +126,7 @@ def deployments_of(application: Any) -> dict[str, Any]:
     return chained(ingress.init_args[1].values()) | {"Maskwright": ingress}
 
 
-def test_each_model_has_deployments_of_its_own(versions: list[Path], whole: Path) -> None:
+def test_each_model_has_separate_deployments(versions: list[Path], whole: Path) -> None:
     first, second = versions
     text = f"{first},b={second},c={whole}"
     found = deployments_of(build_app({"checkpoint": text, "device": "cpu"}))
@@ -139,7 +139,7 @@ def test_each_model_has_deployments_of_its_own(versions: list[Path], whole: Path
 
 
 def test_an_update_keeps_the_deployments_that_a_model_has(versions: list[Path], whole: Path) -> None:
-    """One that vanished would take calls with it: what is split stays two, what is whole stays one."""
+    """A removed deployment would fail its calls, so two deployments stay two and one stays one."""
     first, second = versions
     args = Options(checkpoint=f"a={whole},b={first}", device="cpu", num_threads=1)
     split = halves_of(args)
@@ -155,7 +155,7 @@ def test_an_update_keeps_the_deployments_that_a_model_has(versions: list[Path], 
 
 
 def test_halves_of_two_versions_are_never_mixed(versions: list[Path]) -> None:
-    """Correction of one version beside FirstClick of another: the masks of one process, without its features."""
+    """Correction of one version with FirstClick of another gives the masks of one process, without its features."""
     own, other, local = (Predictor(folder) for folder in (versions[0], versions[1], versions[0]))
     asked: list[object] = []
 
@@ -189,7 +189,7 @@ class Gone(Exception):
     pass
 
 
-def test_a_call_is_made_again_where_its_replica_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_is_repeated_if_its_replica_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calls, "PAUSE_S", 0.0)
     waits: list[float] = []
 
@@ -217,7 +217,7 @@ def test_a_call_is_made_again_where_its_replica_is_gone(monkeypatch: pytest.Monk
     assert len(waits) == 1
 
 
-def test_a_deployment_that_fails_is_taken_back() -> None:
+def test_a_failed_deployment_is_rolled_back() -> None:
     deployed: list[str] = []
 
     def said(args: Options) -> str:
@@ -250,7 +250,7 @@ def local(versions: list[Path], whole: Path) -> LocalFleet:
 
 
 @pytest.mark.networks
-def test_sessions_go_on_with_the_model_that_came(local: LocalFleet, versions: list[Path], whole: Path) -> None:
+def test_sessions_continue_with_the_new_model(local: LocalFleet, versions: list[Path], whole: Path) -> None:
     client, image = TestClient(create_app(local.fleet, local.options), ADDRESS), picture()
 
     def opened(model: str) -> str:
@@ -291,7 +291,7 @@ def test_sessions_go_on_with_the_model_that_came(local: LocalFleet, versions: li
 
 
 @pytest.mark.networks
-def test_a_checkpoint_of_no_use_changes_nothing(local: LocalFleet, versions: list[Path], tmp_path: Path) -> None:
+def test_an_unusable_checkpoint_changes_nothing(local: LocalFleet, versions: list[Path], tmp_path: Path) -> None:
     before = local.fleet.info("split").model_version
     damaged = tmp_path / "damaged"
     damaged.mkdir()

@@ -1,4 +1,4 @@
-"""A model is replaced on Ray Serve while several people click: no answer fails, and every mask is of one version."""
+"""A model is replaced on Ray Serve while several users click: no answer fails, and every mask is of one version."""
 
 import threading
 import time
@@ -36,7 +36,7 @@ def serving_ray(ray_cluster: None) -> Iterator[None]:
 
 @dataclass
 class Annotator:
-    """Clicks through raw HTTP, without any retry, and keeps every answer."""
+    """Clicks over plain HTTP, without retries, and keeps every answer."""
 
     address: str
     model: str
@@ -72,7 +72,7 @@ class Annotator:
 
 
 def wait_until_all_have(people: list[Annotator], num: int) -> None:
-    """Wait until each has so many more answers than now."""
+    """Wait until each annotator has so many more answers than now."""
     wanted = [len(each.answers) + num for each in people]
     end = time.monotonic() + 120
     while any(len(each.answers) < least for each, least in zip(people, wanted, strict=True)):
@@ -81,7 +81,7 @@ def wait_until_all_have(people: list[Annotator], num: int) -> None:
 
 
 def expected_masks(folder: Path, person: Annotator) -> Iterator[dict[str, Any]]:
-    """Masks that one process makes of the same clicks."""
+    """Return the masks that one process makes of the same clicks."""
     session = Predictor(folder).open(person.image)
     for clicks, _ in person.answers:
         while len(session.clicks) and len(session.clicks) >= max(1, len(clicks)):
@@ -159,7 +159,7 @@ def test_a_model_is_replaced_under_load_and_no_click_fails(name: str, proxy: boo
     for each, least, most in zip(people, num_before, num_after, strict=True):
         assert set(each.versions[:least]) == {old}
         assert set(each.versions[most:]) == {new}
-        assert each.versions == sorted(each.versions, key=[old, new].index), "nobody goes back to the old one"
+        assert each.versions == sorted(each.versions, key=[old, new].index), "no annotator returns to the old one"
     slowest = max(answer.elapsed.total_seconds() for answer in answers)
     print(f"replaced in {seconds:.1f} s under {len(answers)} answers, slowest {slowest:.2f} s")
 
@@ -174,7 +174,7 @@ NUM_ROLLS = 3
 @pytest.mark.timeout(400)
 @pytest.mark.usefixtures("serving_ray")
 @pytest.mark.parametrize("proxy", [False, True])
-def test_a_click_every_tenth_of_a_second_over_three_rolls(proxy: bool, tmp_path: Path) -> None:
+def test_clicks_every_tenth_of_a_second_survive_three_updates(proxy: bool, tmp_path: Path) -> None:
     folders = [checkpoint.save(toy("mobile_sam", seed), tmp_path / str(seed)) for seed in (1, 2)]
     whole = checkpoint.save(TOYS["simpleclick"](), tmp_path / "whole")
     options = Options(

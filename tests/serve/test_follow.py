@@ -1,4 +1,4 @@
-"""Aliases that move: what is looked up, what is taken, and what is left alone; once with a real MLflow registry."""
+"""Aliases that move: which versions are looked up, taken and ignored; once with a real MLflow registry."""
 
 import logging
 import threading
@@ -24,7 +24,7 @@ ALIAS = "models:/clicks@champion"
 
 
 class Registry:
-    """A registry by hand: where each alias leads, or why nobody knows."""
+    """A simulated registry: the version of each alias, or the error of its look-up."""
 
     def __init__(self) -> None:
         self.leads: dict[str, str | Exception] = {"models:/x@a": "x/1", "models:/y@a": "y/1"}
@@ -56,7 +56,7 @@ class Registry:
             raise InputError("gives values that are not numbers")
 
 
-def test_only_what_moved_is_taken_once() -> None:
+def test_a_moved_alias_is_taken_once() -> None:
     registry = Registry()
     registry.follower.look()
     assert registry.taken == []
@@ -66,7 +66,7 @@ def test_only_what_moved_is_taken_once() -> None:
     assert registry.taken == [("y", "/copies/y/2")]
 
 
-def test_what_is_of_no_use_is_tried_once_and_what_moves_on_again(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unusable_version_is_tried_once_until_the_alias_moves(caplog: pytest.LogCaptureFixture) -> None:
     registry = Registry()
     registry.leads["models:/y@a"] = "y/2"
     registry.bad = {"/copies/y/2"}
@@ -81,21 +81,21 @@ def test_what_is_of_no_use_is_tried_once_and_what_moves_on_again(caplog: pytest.
     assert registry.taken[1:] == [("y", "/copies/y/3")]
 
 
-def test_a_registry_that_does_not_answer_is_asked_again_and_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_registry_that_does_not_answer_is_tried_again_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     registry = Registry()
-    registry.leads |= {"models:/x@a": InputError("nobody answers"), "models:/y@a": "y/2"}
+    registry.leads |= {"models:/x@a": InputError("no answer"), "models:/y@a": "y/2"}
     registry.lost = {"y/2"}
     registry.follower.look()
     registry.follower.look()
-    told = [record.getMessage() for record in caplog.records]
-    assert told == ["model x stays as it was: nobody answers", "model y stays as it was: the download broke"]
+    logged = [record.getMessage() for record in caplog.records]
+    assert logged == ["model x is unchanged: no answer", "model y is unchanged: the download broke"]
     registry.leads["models:/x@a"] = "x/1"
     registry.lost = set()
     registry.follower.look()
     assert registry.taken == [("y", "/copies/y/2")]
 
 
-def test_looks_go_on_whatever_fails(caplog: pytest.LogCaptureFixture) -> None:
+def test_checks_continue_after_any_failure(caplog: pytest.LogCaptureFixture) -> None:
     registry, looks = Registry(), threading.Semaphore(0)
 
     def pin(place: str) -> str:
@@ -117,7 +117,7 @@ Publish = Callable[[Path], str]
 
 @pytest.fixture
 def mlflow_registry(tmp_path: Path) -> tuple[str, Publish]:
-    """A registry in a file, and what puts a checkpoint there as the champion; gives the version."""
+    """A registry in a file, and a function that registers a checkpoint as the champion and returns the version."""
     import mlflow
 
     uri = f"sqlite:///{tmp_path}/mlflow.db"
@@ -135,7 +135,7 @@ def mlflow_registry(tmp_path: Path) -> tuple[str, Publish]:
     return uri, publish
 
 
-def test_an_alias_of_mlflow_moves_and_the_model_with_it(
+def test_a_model_is_replaced_when_its_mlflow_alias_moves(
     mlflow_registry: tuple[str, Publish], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     uri, publish = mlflow_registry
@@ -147,7 +147,7 @@ def test_an_alias_of_mlflow_moves_and_the_model_with_it(
     pinned = {"default": checkpoints.pin(ALIAS)}
     assert pinned == {"default": "models:/clicks/1"}
     place = checkpoints.load(pinned["default"])
-    assert Path(place).is_relative_to(home), "a copy: the registry's own files are nobody's to drop"
+    assert Path(place).is_relative_to(home), "a copy, because the registry's files must not be deleted"
     local = LocalFleet(Options(checkpoint=place, num_threads=1, device="cpu"))
 
     def take(name: str, place: str) -> None:
@@ -180,17 +180,17 @@ def test_an_alias_of_mlflow_moves_and_the_model_with_it(
 
 
 @pytest.mark.networks
-def test_replicas_are_told_a_version_and_no_alias(
+def test_replicas_get_a_version_instead_of_an_alias(
     mlflow_registry: tuple[str, Publish], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A replica that starts later, when the alias has moved, must serve what those beside it serve."""
+    """A replica that starts after the alias has moved must serve the version of the others."""
     uri, publish = mlflow_registry
     publish(checkpoint.save(toy("emc_segformer_b0", 1), tmp_path / "1"))
     text = f"{ALIAS},b=models:/clicks/1"
     owners = build_app({"checkpoint": text, "tracking_uri": uri, "device": "cpu"})._bound_deployment.init_args[1]
-    told = {name: owner._bound_deployment.init_args[0] for name, owner in owners.items()}
-    assert {name: args.place for name, args in told.items()} == dict.fromkeys(told, "models:/clicks/1")
+    given = {name: owner._bound_deployment.init_args[0] for name, owner in owners.items()}
+    assert {name: args.place for name, args in given.items()} == dict.fromkeys(given, "models:/clicks/1")
     assert pin("models:/clicks/1", uri) == "models:/clicks/1"
     assert pin("/a/folder@home") == "/a/folder@home"
-    with pytest.raises(InputError, match="no model 'models:/clicks@nobody'"):
-        build_app({"checkpoint": "models:/clicks@nobody", "tracking_uri": uri})
+    with pytest.raises(InputError, match="no model 'models:/clicks@missing'"):
+        build_app({"checkpoint": "models:/clicks@missing", "tracking_uri": uri})

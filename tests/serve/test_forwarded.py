@@ -1,4 +1,4 @@
-"""What proxies say of a request, and whom the server believes."""
+"""The forwarding headers of proxies, and which of them the server trusts."""
 
 import time
 from collections.abc import Callable
@@ -86,14 +86,14 @@ def test_the_other_headers() -> None:
         assert said(NEAR, ("X-Forwarded-Prefix", prefix)) == Forwarded(), prefix
 
 
-def test_strangers_are_not_believed() -> None:
+def test_headers_from_untrusted_addresses_are_ignored() -> None:
     headers = [("Forwarded", "for=1.2.3.4;proto=https;host=m.example"), ("X-Forwarded-For", "1.2.3.4")]
     for peer in (CLIENT, "10.0.1.1", "", "testclient", "_hidden"):
         assert said(peer, *headers, ("X-Forwarded-Prefix", "/masks")) == Forwarded()
 
 
-def test_of_two_clients_one_is_made_up() -> None:
-    """A proxy writes one header and lets the other through, as its client wrote it."""
+def test_the_client_is_unknown_if_two_headers_differ() -> None:
+    """A proxy writes one header and passes on the other, as its client wrote it."""
     ours, theirs = ("X-Forwarded-For", CLIENT), ("Forwarded", "for=127.0.0.1;proto=https;host=m.example")
     assert said(NEAR, ours, theirs) == Forwarded(client=(UNKNOWN, 0))
     assert said(NEAR, ("X-Forwarded-For", NEAR), ("Forwarded", f"for={CLIENT}")) == Forwarded(client=(UNKNOWN, 0))
@@ -107,7 +107,7 @@ NAMES = ["forwarded", *(f"x-forwarded-{name}" for name in ("for", "proto", "host
 
 
 @given(st.lists(st.tuples(st.sampled_from(NAMES), st.text(st.characters(max_codepoint=255), max_size=60)), max_size=6))
-def test_nothing_raises(headers: list[tuple[str, str]]) -> None:
+def test_malformed_headers_never_raise(headers: list[tuple[str, str]]) -> None:
     found = said(NEAR, *headers)
     assert found.scheme in (None, "http", "https")
     assert found.client is None or found.client[0]
@@ -139,7 +139,7 @@ def test_root_paths(prefix: str, root: str, path: str, expected: tuple[str, str]
     assert below(prefix, root, path) == expected
 
 
-def test_options_that_mean_nothing() -> None:
+def test_invalid_options_are_refused() -> None:
     for proxies in ("*", "0.0.0.0/0", "10.0.0.0/8,::/0"):
         with pytest.raises(InputError, match="every client could say who it is"):
             Options(proxies=proxies)  # pyright: ignore[reportArgumentType] - options come as text
@@ -195,7 +195,7 @@ def test_cvat_and_metrics_are_for_the_client_that_is_behind_the_proxy(server: Se
     refused(near.get("/api/functions", headers=forged), 403, "address_refused")
 
 
-def test_the_host_that_a_proxy_says_must_be_ours_and_its_own_too(make_server: Callable[..., Server]) -> None:
+def test_the_forwarded_host_and_the_proxys_host_must_both_be_accepted(make_server: Callable[..., Server]) -> None:
     server = make_server(hosts=("masks.example",), proxies=("10.0.0.0/24",))
     proxy, stranger = client_of(server, "10.0.0.9"), client_of(server, CLIENT)
     named = {"X-Forwarded-Host": "masks.example"}
@@ -234,7 +234,7 @@ def test_below_a_path(make_server: Callable[..., Server], taken_off: bool, said_
     assert http.get("/api/functions").status_code == 200, "CVAT takes host and port alone"
 
 
-def test_without_its_last_slash_the_page_is_elsewhere(make_server: Callable[..., Server]) -> None:
+def test_the_page_without_its_last_slash_redirects(make_server: Callable[..., Server]) -> None:
     server = make_server(root_path="/masks")
     moved = client_of(server).get("/masks", follow_redirects=False)
     assert (moved.status_code, moved.headers["location"]) == (307, "http://localhost/masks/")

@@ -1,4 +1,4 @@
-"""The front that answers in a thread: it takes connections at once, lets go of none, and says why it cannot."""
+"""The HTTP thread: it accepts connections at once, answers all of them, and reports why it cannot listen."""
 
 import threading
 import time
@@ -22,7 +22,7 @@ async def slow(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"done"})
 
 
-def test_what_is_under_way_is_answered_and_nothing_after_it() -> None:
+def test_requests_in_flight_are_answered_and_later_ones_are_not() -> None:
     port = free_port()
     found: list[httpx.Response] = []
     with answering(slow, "127.0.0.1", port):
@@ -38,7 +38,7 @@ def test_what_is_under_way_is_answered_and_nothing_after_it() -> None:
         httpx.get(f"http://127.0.0.1:{port}/", trust_env=False)
 
 
-def test_a_port_that_is_taken_is_told() -> None:
+def test_a_port_in_use_is_reported() -> None:
     port = free_port()
     with (
         answering(slow, "127.0.0.1", port),

@@ -1,4 +1,4 @@
-"""What a browser may be tricked into."""
+"""Requests into which a browser may be tricked."""
 
 from collections.abc import Callable
 
@@ -75,14 +75,14 @@ def test_rebound_names_are_refused_everywhere(server: Server) -> None:
     refused(twice, 421, "bad_host")
 
 
-def test_the_setting_adds_hosts(make_server: Callable[..., Server]) -> None:
+def test_the_option_adds_hosts(make_server: Callable[..., Server]) -> None:
     server = make_server(hosts=("Masks.Example",))
     assert server.client.get("/v1/health", headers={"Host": "masks.example:8000"}).status_code == 200
     assert server.client.get("/v1/health", headers={"Host": "localhost"}).status_code == 200
 
 
 @pytest.mark.check(27)
-def test_pages_of_others_change_nothing(make_server: Callable[..., Server]) -> None:
+def test_pages_of_other_sites_change_nothing(make_server: Callable[..., Server]) -> None:
     server = make_server(origins=("https://tools.example:8443/",))
     session = server.open()
     click = {"x": 5, "y": 5}
@@ -97,7 +97,7 @@ def test_pages_of_others_change_nothing(make_server: Callable[..., Server]) -> N
 
 
 @pytest.mark.check(27)
-def test_websockets_of_other_pages_are_refused(server: Server) -> None:
+def test_websockets_of_other_sites_are_refused(server: Server) -> None:
     address = f"ws://localhost/v1/sessions/{server.open()}/live"
     for url, headers, code in (
         (address, {"Origin": "http://evil.example"}, "bad_origin"),

@@ -1,4 +1,4 @@
-"""What somebody may send on purpose: bombs, names that lead out of a folder, ids of others, code in place of data."""
+"""Malicious requests: bombs, names that lead out of a folder, ids of other sessions, code in place of data."""
 
 import ast
 import asyncio
@@ -40,7 +40,7 @@ BOMBS = {
 
 @pytest.mark.check(10)
 @pytest.mark.parametrize("kind", BOMBS)
-def test_bombs_of_json_cost_nothing(server: Server, kind: str) -> None:
+def test_json_bombs_cost_nothing(server: Server, kind: str) -> None:
     body = BOMBS[kind].encode()
     started = time.process_time()
     refused(server.client.post("/v1/sessions", content=body, headers=JSON), 400, "bad_json")
@@ -67,7 +67,7 @@ def webp_bomb() -> bytes:
 
 @pytest.mark.check(2)
 @pytest.mark.parametrize("data", [bomb(60_000, 60_000), jpeg_bomb(), webp_bomb()], ids=["png", "jpeg", "webp"])
-def test_bombs_of_pixels_are_refused_from_their_headers(server: Server, data: bytes) -> None:
+def test_pixel_bombs_are_refused_from_their_headers(server: Server, data: bytes) -> None:
     assert len(data) < 200
     before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
     refused(server.client.post("/v1/sessions", content=data, headers=PNG), 422, "image_too_large")
@@ -96,7 +96,7 @@ def test_bombs_of_pixels_are_refused_from_their_headers(server: Server, data: by
         b"RIFF\0\0\0\0AVI LIST",
     ],
 )
-def test_whatever_it_is_called_only_three_formats_are_opened(
+def test_only_three_formats_are_opened_whatever_the_file_is_called(
     server: Server, head: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(images.Image, "open", lambda *_, **__: pytest.fail("given to a decoder"))
@@ -124,7 +124,7 @@ def test_decoders_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.check(4)
-def test_a_thousand_damaged_images_leave_the_server_as_it_was(make_server: Callable[..., Server]) -> None:
+def test_a_thousand_damaged_images_leave_the_server_unchanged(make_server: Callable[..., Server]) -> None:
     server = make_server(opens_per_minute=0)
     rng, whole = np.random.default_rng(0), [encoded(picture(), format) for format in images.FORMATS]
 
@@ -182,7 +182,7 @@ def test_no_request_brings_a_model_or_an_address(server: Server, field: str) -> 
 
 
 @pytest.mark.check(31)
-def test_what_was_sent_is_never_shown_as_a_page(make_server: Callable[..., Server], tmp_path: Path) -> None:
+def test_uploads_are_never_shown_as_a_page(make_server: Callable[..., Server], tmp_path: Path) -> None:
     for name in ("a.svg", "b.html", "c.png"):
         (tmp_path / name).write_text("<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>")
     server = make_server(examples=str(tmp_path))
@@ -213,7 +213,7 @@ def test_what_was_sent_is_never_shown_as_a_page(make_server: Callable[..., Serve
 
 
 @pytest.mark.check(26)
-def test_a_socket_on_anothers_session_is_told_that_there_is_none() -> None:
+def test_a_socket_on_a_session_of_another_token_finds_none() -> None:
     tokens = tuple(Token(name=name, role="annotator", sha256=digest_of(name)) for name in ("anna", "bert"))
     server = Server(secrets=Secrets(tokens=tokens))
     server.client.headers["Authorization"] = "Bearer anna"
@@ -239,7 +239,7 @@ def test_ids_of_sessions_cannot_be_guessed(server: Server) -> None:
 
 
 @pytest.mark.check(23)
-def test_nothing_of_ours_is_kept_as_pickle() -> None:
+def test_the_server_stores_and_sends_no_pickle() -> None:
     named = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
     for path in (ROOT / "serve").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -285,8 +285,8 @@ def test_no_pickle_is_read_while_clicks_are_made_and_sessions_stored(tmp_path: P
 @pytest.mark.check(2, 12)
 @pytest.mark.networks
 @pytest.mark.parametrize("kind", ["png text", "zip"])
-def test_what_unfolds_beyond_its_size_is_left_folded(server: Server, kind: str) -> None:
-    """A PNG whose text chunk unfolds to 200 MB; an archive in place of an image."""
+def test_compressed_content_is_not_unpacked(server: Server, kind: str) -> None:
+    """A PNG with a text chunk that would expand to 200 MB, and an archive in place of an image."""
     if kind == "zip":
         refused(
             server.client.post("/v1/sessions", content=b"PK\3\4" + b"\0" * 100, headers=PNG), 415, "unsupported_image"

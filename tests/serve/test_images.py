@@ -93,7 +93,7 @@ def test_other_formats_are_refused(format: str) -> None:
 
 
 @pytest.mark.parametrize("data", [b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"%PDF-1.7", b"8BPS", b"x"])
-def test_what_is_no_image_is_refused(data: bytes) -> None:
+def test_files_that_are_not_images_are_refused(data: bytes) -> None:
     assert code_of(data) == "unsupported_image"
 
 
@@ -116,7 +116,7 @@ def test_truncated_images_are_bad(format: str, keep: float) -> None:
 
 
 @pytest.mark.check(4)
-def test_damage_anywhere_is_an_answer_not_a_crash() -> None:
+def test_damage_anywhere_is_answered_without_a_crash() -> None:
     rng = np.random.default_rng(1)
     whole = [encoded(picture(), format) for format in images.FORMATS]
     outcomes = set()
@@ -142,7 +142,7 @@ def bomb(width: int, height: int) -> bytes:
 @pytest.mark.check(2)
 @pytest.mark.parametrize(("width", "height"), [(8001, 8000), (12_000, 12_000), (60_000, 60_000), (2**31 - 1, 2)])
 def test_too_many_pixels_are_refused_from_the_header(width: int, height: int) -> None:
-    # There are no pixels in the file: whoever began to decode would find it damaged.
+    # The file has no pixels, so a decoder would find it damaged.
     assert code_of(bomb(width, height)) == "image_too_large"
     assert code_of(bomb(80, 80)) == "bad_image"
 
@@ -166,7 +166,7 @@ def test_the_limit_may_be_higher_than_pillows(format: str, monkeypatch: pytest.M
 
 
 @pytest.mark.check(30)
-def test_messages_show_no_objects_of_ours() -> None:
+def test_messages_contain_no_python_objects() -> None:
     with pytest.raises(Problem) as caught:
         images.decode_image(b"\x89PNG\r\n\x1a\n" + b"\0" * 40, LIMIT)
     assert "0x" not in caught.value.detail

@@ -24,7 +24,7 @@ CLICKS = [(30, 20, True), (33, 20, False), (10, 10, True), (50, 30, True)]
 
 
 async def allowed(_: Any) -> None:
-    """Nothing comes too fast."""
+    """Allow every message."""
 
 
 def live(server: Server, session: str, query: str = "") -> Any:
@@ -51,7 +51,7 @@ def hold(server: Server, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     return go
 
 
-def test_answers_are_those_of_http(server: Server) -> None:
+def test_answers_equal_those_over_http(server: Server) -> None:
     over_http, over_socket = server.open(), server.open()
     with live(server, over_socket) as socket:
         for number, (x, y, positive) in enumerate(CLICKS, start=1):
@@ -76,7 +76,9 @@ def test_messages_in_flight_are_answered_in_order(server: Server) -> None:
     assert all("mask" in answer for answer in answers)
 
 
-def test_superseded_clicks_are_made_but_their_masks_left_out(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_superseded_clicks_are_made_but_their_masks_are_omitted(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     session, other = server.open(), server.open()
     last: dict[str, Any] = {}
     for number in range(10):
@@ -94,7 +96,7 @@ def test_superseded_clicks_are_made_but_their_masks_left_out(server: Server, mon
     assert answers[-1]["mask"] == last["mask"]
 
 
-def test_the_mask_comes_after_all_when_what_superseded_it_fails(
+def test_a_superseded_mask_is_sent_if_the_change_after_it_fails(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = server.open()
@@ -110,7 +112,7 @@ def test_the_mask_comes_after_all_when_what_superseded_it_fails(
     assert mask_of(third)[20, 30]
 
 
-def test_what_is_no_change_supersedes_nothing(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_messages_that_are_not_changes_supersede_nothing(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     go = hold(server, monkeypatch)
     with live(server, server.open()) as socket:
         send(socket, x=30, y=20, latest=True)
@@ -141,7 +143,7 @@ def test_bits_rebuild_every_mask(server: Server) -> None:
         assert patch == {"bbox_xywh": [0, 0, 0, 0], "num_bytes": 0, "size": [40, 60]}, "nothing changed"
 
 
-def test_patches_hold_no_more_than_what_changed() -> None:
+def test_patches_contain_only_changes() -> None:
     rng = np.random.default_rng(0)
     patches, known = Patches(), np.zeros((37, 53), bool)
     for _ in range(50):
@@ -232,7 +234,7 @@ def test_idle_sockets_are_closed(make_server: Callable[..., Server]) -> None:
         assert closed_with(socket) == 4410
 
 
-def test_there_are_only_so_many_sockets(make_server: Callable[..., Server]) -> None:
+def test_the_number_of_sockets_is_limited(make_server: Callable[..., Server]) -> None:
     server = make_server(max_live=1)
     session = server.open()
     with live(server, session), live(server, session) as second:
@@ -260,12 +262,12 @@ def test_failures_show_nothing_and_change_nothing(server: Server, caplog: pytest
         assert socket.receive_json()["sequence"] == 1
 
 
-def test_what_arrived_is_made_though_the_client_has_left(server: Server) -> None:
+def test_received_changes_are_made_after_the_client_left(server: Server) -> None:
     click = {"type": "websocket.receive", "text": '{"kind": "click", "x": 5, "y": 5}'}
     waiting = [click] * 5 + [{"type": "websocket.disconnect"}]
 
     class Leaving:
-        """A client that sends five clicks and is gone when the first answer comes."""
+        """A client that sends five clicks and leaves when the first answer arrives."""
 
         async def receive(self) -> dict[str, Any]:
             return waiting.pop(0)
@@ -285,7 +287,7 @@ def test_what_arrived_is_made_though_the_client_has_left(server: Server) -> None
     assert made == [1, 2, 3, 4, 5]
 
 
-def test_more_messages_than_may_wait_are_all_made(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_messages_than_the_queue_holds_are_all_made(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     go = hold(server, monkeypatch)
     count = MAX_WAITING + 20
     with live(server, server.open()) as socket:
@@ -298,7 +300,7 @@ def test_more_messages_than_may_wait_are_all_made(server: Server, monkeypatch: p
 
 @pytest.mark.networks
 @given(st.one_of(st.text(), st.binary(), st.recursive(st.none() | st.floats() | st.text(), st.lists).map(json.dumps)))
-def test_anything_is_a_change_or_a_problem(data: str | bytes) -> None:
+def test_any_message_is_a_change_or_a_problem(data: str | bytes) -> None:
     command = read_command(data, 1000)
     assert (command.change is None) != (command.problem is None)
 

@@ -1,4 +1,4 @@
-"""The log: one line per request, ids that lead from an answer to it, and nothing in it that lets anybody in."""
+"""The log: one line per request, ids that lead from an answer to its lines, and no secrets."""
 
 import io
 import json
@@ -28,7 +28,7 @@ Log = Callable[[], list[dict[str, Any]]]
 
 @pytest.fixture
 def stream() -> Iterator[io.StringIO]:
-    """A stream to install the log on; the log of before is back afterwards."""
+    """A stream for the log; afterwards the previous log is restored."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), logs.requests.level
     yield io.StringIO()
@@ -39,7 +39,7 @@ def stream() -> Iterator[io.StringIO]:
 
 @pytest.fixture
 def log(stream: io.StringIO) -> Log:
-    """The lines so far, of a log in JSON."""
+    """Return the lines so far of a log in JSON."""
     install_logs("json", stream)
     return lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
 
@@ -75,7 +75,7 @@ def test_a_line_for_each_request(log: Log, server: Server) -> None:
     assert len({line["request_id"] for line in ours(log())}) == 4
 
 
-def test_live_messages_have_lines_of_their_own(log: Log, server: Server) -> None:
+def test_live_messages_have_separate_lines(log: Log, server: Server) -> None:
     session = server.open()
     with server.client.websocket_connect(
         f"ws://localhost/v1/sessions/{session}/live", headers={"X-Request-ID": "socket-1"}
@@ -101,7 +101,7 @@ def test_a_callers_id_is_kept(log: Log, server: Server, given: str) -> None:
 
 
 @pytest.mark.parametrize("given", ["", " ", "x" * 65, "a b", "a\tb", "ä", '{"a":1}', "a;b", "../x", "<b>"])
-def test_what_is_no_id_is_replaced(log: Log, server: Server, given: str) -> None:
+def test_an_invalid_id_is_replaced(log: Log, server: Server, given: str) -> None:
     answer = server.client.get("/v1/nothing", headers={"X-Request-ID": given.encode("utf-8")})
     made = answer.headers["x-request-id"]
     assert re.fullmatch(r"[0-9a-f]{32}", made)
@@ -120,7 +120,7 @@ def test_answers_and_refusals_of_all_layers_have_ids(server: Server) -> None:
     assert refused(failed, 500, "internal")["request_id"] == failed.headers["x-request-id"] == "mine"
 
 
-def test_a_proxy_that_names_requests_is_not_repeated() -> None:
+def test_the_id_from_ray_serves_proxy_is_not_sent_twice() -> None:
     client = TestClient(create_app(Engine(DiskPredictor()), behind_serve=True), ADDRESS)
     answer = client.get("/v1/nothing", headers={"X-Request-ID": "from-the-proxy"})
     assert "x-request-id" not in answer.headers
@@ -129,7 +129,7 @@ def test_a_proxy_that_names_requests_is_not_repeated() -> None:
 
 @pytest.mark.check(29)
 def test_no_secret_gets_into_the_log(stream: io.StringIO, make_server: Callable[..., Server]) -> None:
-    """Tokens in headers and addresses, presigned URLs, session ids: of requests that succeed, are refused, and fail."""
+    """Tokens in headers and addresses, presigned URLs and session ids of successful, refused and failed requests."""
     install_logs("json", stream)
     secret, line = new_token("anna", "annotator")
     digest = line.split()[2]
@@ -158,7 +158,7 @@ def test_no_secret_gets_into_the_log(stream: io.StringIO, make_server: Callable[
         assert socket.receive_json()["code"] == "internal"
     text = stream.getvalue()
     assert len(text.splitlines()) >= 9
-    assert "RuntimeError" in text, "what went wrong is told"
+    assert "RuntimeError" in text, "the failure is reported"
     assert session_name(session) in text
     hidden = (secret, wrong, digest, "LS-TOKEN-5e1f", "ACCESS-", "SIGNED-", "CRED-", "PASS-", "QUERY-")
     assert [word for word in hidden if word in text] == []
@@ -193,7 +193,7 @@ def test_long_messages_are_cut_and_cost_little() -> None:
     assert time.perf_counter() - started < 2
 
 
-def test_lines_for_people(stream: io.StringIO, server: Server) -> None:
+def test_lines_as_text(stream: io.StringIO, server: Server) -> None:
     install_logs("text", stream)
     session = server.open()
     server.predictor.fail_with = RuntimeError("broken")
@@ -208,7 +208,7 @@ def test_lines_for_people(stream: io.StringIO, server: Server) -> None:
     assert two.endswith("warning one\\nlevel=error two"), "one record is one line"
 
 
-def test_off_means_what_went_wrong(stream: io.StringIO, server: Server) -> None:
+def test_off_logs_only_failures(stream: io.StringIO, server: Server) -> None:
     install_logs("off", stream)
     session = server.open()
     assert stream.getvalue() == ""
@@ -228,7 +228,7 @@ def test_a_second_installation_replaces_the_first(stream: io.StringIO, server: S
         Options(log_format="xml")
 
 
-def test_what_a_replica_does_has_the_requests_id(log: Log) -> None:
+def test_lines_of_a_replica_have_the_id_of_the_request(log: Log) -> None:
     with work("mask", "from-the-ingress", "session-of-somebody"):
         logging.getLogger("maskwright.serve").warning("odd")
     with pytest.raises(RuntimeError), work("encode", "second"):

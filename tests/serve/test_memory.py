@@ -1,11 +1,11 @@
-"""Memory is given back now and then, by who opens sessions, and what is held survives it."""
+"""Unused memory is returned from time to time, when sessions are opened, without affecting used memory."""
 
 import numpy as np
 
 from serve.engine.memory import NowAndThen, give_back
 
 
-def test_it_acts_when_asked_but_not_too_often() -> None:
+def test_it_acts_when_called_but_not_too_often() -> None:
     acted: list[float] = []
     times = iter([0, 1, 59, 60, 61, 119, 121, 500])
     seen: list[float] = []
@@ -50,5 +50,5 @@ def test_unused_pages_are_returned() -> None:
     del blocks
     before = resident_mib()
     give_back()
-    assert before - resident_mib() > 60, "of 120 MiB that nobody uses"
+    assert before - resident_mib() > 60, "of 120 MiB that are unused"
     assert all(block.all() for block in held[::100])

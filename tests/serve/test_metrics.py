@@ -1,4 +1,4 @@
-"""What the server measures, on a fake model, as Prometheus would read it."""
+"""The metrics of the server, on a fake model, as Prometheus would read them."""
 
 import re
 import threading
@@ -28,12 +28,12 @@ CLICKS = "/v1/sessions/{session_id}/clicks"
 
 @dataclass
 class Numbers:
-    """What a sink has, as it would be read."""
+    """The values of a sink, as Prometheus would read them."""
 
     sink: PrometheusSink
 
     def of(self, name: str, **labels: str) -> float:
-        """Sum over all series of this name that have these labels."""
+        """Return the sum over all series of this name with these labels."""
         total = 0.0
         for line in self.sink.text().decode().splitlines():
             found = re.fullmatch(r"(\w+)(?:\{(.*)\})? (\S+)", line)
@@ -51,7 +51,7 @@ def numbers() -> Iterator[Numbers]:
     metrics.install(before)
 
 
-def test_requests_count_by_the_names_of_ray_serve_where_no_proxy_of_it_does(numbers: Numbers) -> None:
+def test_requests_are_counted_under_ray_serves_names_if_no_proxy_counts_them(numbers: Numbers) -> None:
     for behind_serve, expected in ((False, 1), (True, 1)):
         app = create_app(Engine(DiskPredictor()), behind_serve=behind_serve)
         with TestClient(app, ADDRESS) as client:
@@ -144,7 +144,7 @@ def test_failures_and_retries(numbers: Numbers, server: Server) -> None:
     assert numbers.of("maskwright_request_ms_count", route=CLICKS, status="5xx") == 1
 
 
-def test_no_label_tells_who_or_what(numbers: Numbers, make_server: Callable[..., Server]) -> None:
+def test_no_label_identifies_a_user_or_a_file(numbers: Numbers, make_server: Callable[..., Server]) -> None:
     secret, line = new_token("anna", "annotator")
     server = make_server(tokens=(Token(name="anna", role="annotator", sha256=line.split()[2]),))
     server.client.headers["Authorization"] = f"Bearer {secret}"
@@ -167,7 +167,7 @@ class TestAddress:
         return TestClient(server.app, ADDRESS, client=(host, 50_000)).get("/metrics", headers=headers)
 
     @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "127.3.2.1"])
-    def test_it_is_for_this_machine(self, numbers: Numbers, server: Server, host: str) -> None:
+    def test_it_answers_this_machine(self, numbers: Numbers, server: Server, host: str) -> None:
         server.open()
         answer = self.ask(server, numbers, host)
         assert answer.status_code == 200
@@ -176,10 +176,10 @@ class TestAddress:
         assert "maskwright_sessions 1.0" in answer.text
 
     @pytest.mark.parametrize("host", ["192.0.2.7", "10.0.0.1", "fe80::1", "", "testclient"])
-    def test_it_is_for_no_other_machine(self, numbers: Numbers, server: Server, host: str) -> None:
+    def test_it_refuses_other_machines(self, numbers: Numbers, server: Server, host: str) -> None:
         refused(self.ask(server, numbers, host), 403, "address_refused")
 
-    def test_with_tokens_it_is_for_admins(self, numbers: Numbers, make_server: Callable[..., Server]) -> None:
+    def test_with_tokens_it_answers_only_admins(self, numbers: Numbers, make_server: Callable[..., Server]) -> None:
         made = {role: new_token(role, role) for role in ("annotator", "admin")}
         tokens = tuple(Token(name=role, role=role, sha256=line.split()[2]) for role, (_, line) in made.items())  # type: ignore[arg-type]
         server = make_server(tokens=tokens)
@@ -189,7 +189,7 @@ class TestAddress:
             assert answer.status_code == status, answer.text
 
 
-def test_waits_are_those_of_the_lock(numbers: Numbers) -> None:
+def test_waits_for_a_lock_are_measured(numbers: Numbers) -> None:
     waited, inside = metrics.Waited(threading.Lock(), "network"), threading.Event()
 
     def hold() -> None:
@@ -232,7 +232,7 @@ def test_forwards_by_half_and_batches_by_size(numbers: Numbers) -> None:
     assert numbers.of("maskwright_queue_ms_count", at="batch") == len(requests())
 
 
-def test_forwards_on_a_gpu_are_read_when_they_have_ended(numbers: Numbers, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forwards_on_a_gpu_are_measured_after_they_end(numbers: Numbers, monkeypatch: pytest.MonkeyPatch) -> None:
     ended: list[bool] = []
 
     class Mark:
@@ -251,7 +251,7 @@ def test_forwards_on_a_gpu_are_read_when_they_have_ended(numbers: Numbers, monke
     request = requests()[0][1]
     for _ in range(3):
         measured([request])
-    assert numbers.of("maskwright_forward_ms_count") == 0, "nobody waits for them"
+    assert numbers.of("maskwright_forward_ms_count") == 0, "no request waits for them"
     ended.append(True)
     measured([request])
     assert numbers.of("maskwright_forward_ms_count", half="whole") == 4

@@ -1,4 +1,4 @@
-"""On Ray: clicks are found on the endpoint that Prometheus asks, and their ids in the logs of the replicas."""
+"""On Ray, clicks appear on the endpoint for Prometheus, and their ids in the logs of the replicas."""
 
 import json
 import re
@@ -35,7 +35,7 @@ def serving_ray(ray_cluster: None) -> Iterator[None]:
 
 
 def exported(without: frozenset[str] = frozenset()) -> str:
-    """What Ray's agent on this node tells Prometheus, but for what processes of these ids told it."""
+    """Return what Ray's agent on this node exports, without the values of processes with these ids."""
     import ray
 
     (node,) = ray.nodes()
@@ -135,7 +135,7 @@ def test_clicks_are_on_rays_endpoint_and_in_its_logs(tmp_path: Path) -> None:
 @pytest.mark.ray
 @pytest.mark.timeout(240)
 @pytest.mark.usefixtures("serving_ray")
-def test_a_front_outside_of_ray_serve_measures_and_hands_ids_on(tmp_path: Path) -> None:
+def test_a_server_outside_of_ray_serve_measures_and_passes_ids_on(tmp_path: Path) -> None:
     folder = checkpoint.save(TOYS["emc segformer"](), tmp_path / "checkpoint")
     port, route = free_port(), "/v1/sessions/{session_id}/clicks"
     args = Options(

@@ -1,4 +1,4 @@
-"""The model side: where checkpoints come from, what it is told, and the app on a real (untrained) network."""
+"""The model side: where checkpoints come from, its options, and the app on a real (untrained) network."""
 
 import os
 import subprocess
@@ -47,7 +47,7 @@ def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.networks
-def test_a_session_over_http_is_a_session_in_process(small_checkpoint: Path) -> None:
+def test_a_session_over_http_equals_one_in_process(small_checkpoint: Path) -> None:
     client = TestClient(create_app(Engine(Predictor(small_checkpoint))), "http://localhost")
     image = picture()
     opened = client.post("/v1/sessions", content=encoded(image), headers={"Content-Type": "image/png"})
@@ -61,7 +61,7 @@ def test_a_session_over_http_is_a_session_in_process(small_checkpoint: Path) -> 
 
 
 @pytest.mark.networks
-def test_onnxruntime_may_answer_the_sessions_that_there_are(small_checkpoint: Path, tmp_path: Path) -> None:
+def test_existing_sessions_can_continue_on_onnxruntime(small_checkpoint: Path, tmp_path: Path) -> None:
     folder = checkpoint.copy(small_checkpoint, tmp_path / "checkpoint")
     by_torch, by_onnx = (
         build_engine(Options.of({"checkpoint": str(folder), "backend": backend})) for backend in ("torch", "onnx")
@@ -76,7 +76,7 @@ def test_onnxruntime_may_answer_the_sessions_that_there_are(small_checkpoint: Pa
     assert np.abs(expected - got).max() < 1e-3
 
 
-def test_a_backend_that_is_not_known_is_refused() -> None:
+def test_an_unknown_backend_is_refused() -> None:
     with pytest.raises(InputError, match="backend is 'tensorrt': expected torch, onnx"):
         Options.of({"checkpoint": "somewhere", "backend": "tensorrt"})
 
@@ -94,7 +94,7 @@ def test_checkpoints_by_folder(small_checkpoint: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def registry(tmp_path: Path, small_checkpoint: Path) -> str:
-    """A registry that nothing in this process or its environment leads to."""
+    """A registry that is not configured in this process or its environment."""
     import mlflow
 
     uri = f"sqlite:///{tmp_path}/mlflow.db"
@@ -112,7 +112,7 @@ def test_checkpoints_by_registry(registry: str, small_checkpoint: Path) -> None:
     folder = resolve("models:/clicks@champion", registry)
     files = {path.name: path.read_bytes() for path in small_checkpoint.iterdir()}
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
-    for wrong in ("models:/clicks@nobody", "models:/clicks/9", "models:/other@champion", "models:/clicks"):
+    for wrong in ("models:/clicks@missing", "models:/clicks/9", "models:/other@champion", "models:/clicks"):
         with pytest.raises(InputError, match=f"no model '{wrong}'"):
             resolve(wrong, registry)
 
@@ -139,7 +139,7 @@ def test_a_registry_may_not_depend_on_the_folder(tmp_path: Path, monkeypatch: py
     assert args.tracking_uri == "http://localhost:5000", "the builder's environment decides for the replica"
 
 
-def test_the_config_is_one_that_ray_serve_reads() -> None:
+def test_ray_serve_reads_the_config() -> None:
     config = ServeDeploySchema.model_validate(yaml.safe_load((ROOT / "serve/config.yaml").read_text()))
     (application,) = config.applications
     assert application.import_path == "serve.deployments:build_app"
@@ -188,7 +188,7 @@ def test_the_replica_reserves_a_gpu(device: str, num_gpus: int, expected: int, m
     ],
 )
 @pytest.mark.parametrize("address", ["192.0.2.1:6379", None])  # None: a builder that Ray Serve runs in the cluster
-def test_of_a_ray_that_was_joined_it_reserves_what_the_options_say(
+def test_a_model_on_a_running_ray_reserves_what_the_options_say(
     options: dict[str, Any], cpus: float, gpus: float, address: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
@@ -201,7 +201,7 @@ def test_of_a_ray_that_was_joined_it_reserves_what_the_options_say(
 
 
 def reserved(options: dict[str, Any]) -> dict[str, Any]:
-    """What the one model, of a network without halves, asks Ray for."""
+    """Return the resources that the only model, a network without halves, requests from Ray."""
     with mock.patch.object(app, "is_split", return_value=False):
         (owner,) = build_app({"checkpoint": "a"} | options)._bound_deployment.init_args[1].values()
     return owner._bound_deployment.ray_actor_options or {}
@@ -210,7 +210,7 @@ def reserved(options: dict[str, Any]) -> dict[str, Any]:
 def faked_ray(
     monkeypatch: pytest.MonkeyPatch, address: str | None, applications: dict[str, object], *, ran_before: bool
 ) -> list[tuple[object, ...]]:
-    """A Ray that serves these applications; returns what is asked of it, as it is asked."""
+    """Simulate a Ray that serves these applications; return the list of the calls to it."""
     calls: list[tuple[object, ...]] = []
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     if address:
@@ -239,7 +239,7 @@ def faked_ray(
         ("192.0.2.1:6379", False, True, False),
     ],
 )
-def test_other_applications_of_a_cluster_are_left_alone(
+def test_other_applications_of_a_cluster_are_not_touched(
     address: str | None, others: bool, ran_before: bool, ends: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = faked_ray(monkeypatch, address, {"other": None} if others else {}, ran_before=ran_before)
@@ -249,7 +249,7 @@ def test_other_applications_of_a_cluster_are_left_alone(
     assert calls == [("init", address or "local"), ("served",), *ending, ("ray.shutdown",)]
 
 
-def test_what_a_cluster_serves_already_is_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_existing_application_of_a_cluster_is_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = faked_ray(monkeypatch, "192.0.2.1:6379", {"maskwright": None}, ran_before=True)
     with (
         pytest.raises(InputError, match="already serves"),
@@ -259,7 +259,7 @@ def test_what_a_cluster_serves_already_is_not_replaced(monkeypatch: pytest.Monke
     assert calls == [("init", "192.0.2.1:6379"), ("ray.shutdown",)]
 
 
-def test_proxies_that_listen_elsewhere_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxies_that_listen_elsewhere_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     faked_ray(monkeypatch, "192.0.2.1:6379", {}, ran_before=True)
     with (
         pytest.raises(InputError, match="port 8001: give"),
@@ -280,7 +280,7 @@ def test_weights_that_give_no_numbers_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_a_gpu_that_is_not_there_is_refused(small_checkpoint: Path) -> None:
+def test_device_cuda_is_refused_without_a_gpu(small_checkpoint: Path) -> None:
     with pytest.raises(InputError, match="no GPU"):
         build_engine(Options(checkpoint=str(small_checkpoint), device="cuda"))
 
@@ -299,7 +299,7 @@ def test_settings_of_a_deployment(tmp_path: Path) -> None:
 
 
 @pytest.mark.check(28)
-def test_ray_gets_a_token_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ray_gets_a_new_token(monkeypatch: pytest.MonkeyPatch) -> None:
     def cleared() -> None:
         for name in CHOSEN:
             monkeypatch.setenv(name, "x")  # remembered, so that what the function sets is undone

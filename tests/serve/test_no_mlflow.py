@@ -1,4 +1,4 @@
-"""MLflow is for the start: it finds the model. No click waits for it, and none is told to it."""
+"""MLflow is used only at the start, to find the model. No click waits for it or is sent to it."""
 
 import subprocess
 import sys
@@ -36,8 +36,8 @@ print("loaded:", sorted(loaded()))
 
 
 @pytest.mark.networks
-def test_what_answers_requests_cannot_look_for_models() -> None:
-    """Neither routes nor what makes masks import what finds models: only those who start a server do."""
+def test_code_that_answers_requests_does_not_import_mlflow() -> None:
+    """Only code that starts a server imports the module that finds models; routes and engines do not."""
     code = (
         "import sys, serve.http.app, serve.engine.local_model, serve.engine.batching, serve.http.observe\n"
         "source = 'serve.loading.model_source'\n"
@@ -51,7 +51,7 @@ def test_what_answers_requests_cannot_look_for_models() -> None:
 
 @pytest.mark.networks
 @pytest.mark.timeout(120)
-def test_clicks_do_not_load_it(tmp_path: Path) -> None:
+def test_clicks_do_not_import_mlflow(tmp_path: Path) -> None:
     folder = checkpoint.save(TOYS["simpleclick"](), tmp_path / "checkpoint")
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(folder)], cwd=ROOT, capture_output=True, text=True, timeout=110

@@ -62,7 +62,7 @@ def test_objects_are_finished_edited_dropped_and_exported(server: Server) -> Non
     refused(server.client.delete(f"/v1/sessions/{session}/objects/2"), 404, "object_unknown")
 
 
-def test_objects_that_cannot_be(make_server: Callable[..., Server]) -> None:
+def test_empty_and_too_many_objects_are_refused(make_server: Callable[..., Server]) -> None:
     server = make_server(max_objects=1)
     session = server.open()
     refused(post(server, f"{session}/finish"), 422, "object_empty")
@@ -106,7 +106,7 @@ def test_an_exported_exemplar_opens_a_session(server: Server) -> None:
     refused(server.client.post("/v1/sessions", json=body), 422, "no_exemplar")
 
 
-def test_settings_answer_the_same_clicks_anew(server: Server) -> None:
+def test_settings_recompute_the_mask_of_the_same_clicks(server: Server) -> None:
     session = server.open()
     plain = server.click(session, 20, 20)
     larger = server.change(session, "settings", refinement="cfr_1", sequence=2)
@@ -125,7 +125,7 @@ def test_settings_answer_the_same_clicks_anew(server: Server) -> None:
     refused(post(server, f"{session}/settings", refinement="../x.json"), 422, "bad_request")
     refused(post(server, f"{session}/settings", mask_threshold=1), 422, "bad_request")
     assert server.client.get(f"/v1/sessions/{session}").json()["sequence"] == 3
-    assert server.predictor.num_forwards == num, "another threshold alone makes nothing anew"
+    assert server.predictor.num_forwards == num, "another threshold alone needs no forward"
 
 
 def test_a_preview_changes_nothing_and_makes_the_click_free(server: Server) -> None:
@@ -141,7 +141,7 @@ def test_a_preview_changes_nothing_and_makes_the_click_free(server: Server) -> N
     refused(post(server, f"{session}/preview", x=999, y=1), 422, "bad_click")
 
 
-def test_looks_at_a_session(server: Server) -> None:
+def test_views_of_a_session(server: Server) -> None:
     session = server.open()
     mask = mask_of(server.click(session, 20, 20))
     answer = server.client.get(f"/v1/sessions/{session}/probability")
@@ -217,7 +217,7 @@ def test_an_object_made_elsewhere_is_added_as_it_was(server: Server) -> None:
     refused(post(server, f"{other}/objects", **body | {"clicks": [{"x": 999, "y": 1}]}), 422, "bad_click")
 
 
-def test_what_is_added_has_limits(make_server: Callable[..., Server]) -> None:
+def test_added_objects_have_limits(make_server: Callable[..., Server]) -> None:
     server = make_server(max_objects=2, max_added_bytes=60, max_object_body_bytes=2000)
     session = server.open()
     small, ragged = np.zeros((40, 60), bool), np.random.default_rng(0).random((40, 60)) > 0.99
@@ -230,7 +230,7 @@ def test_what_is_added_has_limits(make_server: Callable[..., Server]) -> None:
     refused(post(server, f"{session}/objects", mask=rle.encode(small)), 422, "too_many_objects")
 
 
-def test_a_session_tells_all_that_it_was_opened_with(server: Server) -> None:
+def test_a_session_reports_everything_it_was_opened_with(server: Server) -> None:
     import base64
 
     server.predictor.takes_exemplar = True

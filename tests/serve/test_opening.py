@@ -1,4 +1,4 @@
-"""What needs no click is done once for an image, when a session opens; a failure of that is no failure of opening."""
+"""Click-independent work is done once per image, when a session opens, and its failure does not fail the opening."""
 
 import base64
 import logging
@@ -28,7 +28,7 @@ from tests.serve.conftest import ADDRESS, Server, encoded, mask_of, picture
 from tests.training.toys import TOYS
 
 
-def test_opening_looks_ahead_and_a_click_does_not(server: Server) -> None:
+def test_opening_does_the_click_independent_work_and_clicks_do_not(server: Server) -> None:
     session = server.open()
     assert server.predictor.ahead == [0]
     server.click(session, 30, 20)
@@ -42,7 +42,7 @@ def test_opening_looks_ahead_and_a_click_does_not(server: Server) -> None:
     assert server.predictor.ahead == [0] * 4
 
 
-def test_opening_does_not_fail_with_what_may_be_done_later(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+def test_opening_succeeds_if_the_click_independent_work_fails(server: Server, caplog: pytest.LogCaptureFixture) -> None:
     server.predictor.fail_ahead = True
     with caplog.at_level(logging.ERROR, "maskwright.serve"):
         session = server.open()
@@ -61,7 +61,7 @@ CLICKS = (Click(y=20, x=30), Click(y=9, x=9, positive=False), Click(y=30, x=44))
 
 
 class Counted:
-    """A predictor of a toy network that counts what it is asked."""
+    """A predictor of a toy network that counts its requests."""
 
     def __init__(self, name: str, slow_s: float = 0.0) -> None:
         self.predictor, self.asked = Predictor(TOYS[name]()), Counter[str]()
@@ -89,7 +89,7 @@ def work(name: str, num: int, image: np.ndarray | None = None, basis: Basis | No
 
 @pytest.mark.check(36)
 @pytest.mark.parametrize("name", KEPT)
-def test_what_was_done_counts_as_cache_and_may_vanish(name: str) -> None:
+def test_click_independent_results_count_as_cache_and_may_be_evicted(name: str) -> None:
     counted, others = Counted(name), 255 - picture()
     assert sum(counted.predictor.open(picture()).memory.values()) == 0
     masks = counted.masks(max_cache_bytes=1)
@@ -105,7 +105,7 @@ def test_what_was_done_counts_as_cache_and_may_vanish(name: str) -> None:
 
 @pytest.mark.check(36)
 @pytest.mark.parametrize("name", [*KEPT, "emc segformer"])
-def test_sessions_on_one_image_start_once(name: str) -> None:
+def test_sessions_on_one_image_share_the_click_independent_work(name: str) -> None:
     counted, plain = Counted(name), Counted(name).masks()
     masks = counted.masks()
     for session in "ab":
@@ -129,7 +129,7 @@ def test_sessions_on_one_image_start_once(name: str) -> None:
 
 
 @pytest.mark.check(36)
-def test_cached_bytes_make_room_for_what_is_theirs_alone() -> None:
+def test_shared_bytes_count_once_in_the_cache() -> None:
     masks = Counted("mobile_sam").masks(max_cache_bytes=2 * 40 * 60 * (12 + 4) + KEPT["mobile_sam"])
     for session in "abc":
         masks.ask(OPEN, opening(session))
@@ -138,7 +138,7 @@ def test_cached_bytes_make_room_for_what_is_theirs_alone() -> None:
     assert [session in masks._cached for session in "bcd"] == [False, False, True]
 
 
-def test_other_examples_in_one_image_take_nothing_from_each_other() -> None:
+def test_sessions_with_different_exemplars_share_nothing() -> None:
     counted = Counted("icmformerpp")
     masks = counted.masks()
     bases = []
@@ -156,8 +156,8 @@ def test_other_examples_in_one_image_take_nothing_from_each_other() -> None:
 @pytest.mark.networks
 @pytest.mark.parametrize("alone", [True, False])
 @pytest.mark.parametrize("name", ["mobile_sam", "icmformer"])
-def test_who_comes_while_an_image_is_prepared_waits_and_does_not_prepare_it_again(name: str, alone: bool) -> None:
-    """`alone` False: as in a replica, where sessions are together in the network."""
+def test_sessions_on_an_image_in_preparation_wait_and_reuse_the_result(name: str, alone: bool) -> None:
+    """`alone` False: as in a replica, where several sessions use the network concurrently."""
     counted = Counted(name, slow_s=0.2)
     counted.predictor.answer = Batched(counted.predictor.answer)
     masks, plain = LocalModel(Engine(counted.predictor, alone=alone), Options()), Counted(name).masks()
@@ -201,7 +201,7 @@ def test_over_http_the_first_click_does_not_pay_for_opening(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["mobile_sam", "sam2"])
 def test_cvat_and_label_studio_have_each_image_prepared_once(name: str) -> None:
-    """They send the image with each call; objects in it differ by their first click."""
+    """They send the image with each call, and objects in it differ in their first click."""
     counted, plain = Counted(name), Counted(name).masks()
     fleet = Fleet({"only": counted.masks()})
     for face in ("cvat", "label-studio"):

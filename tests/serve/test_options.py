@@ -1,4 +1,4 @@
-"""The command line of the server: what cannot be served is told in one line, before anything starts."""
+"""The command line of the server: invalid options are reported in one line before anything starts."""
 
 import os
 import re
@@ -99,7 +99,7 @@ def test_a_deployment_is_refused_by_the_name_of_its_option(given: dict[str, Any]
         Options.of(given)
 
 
-def test_options_come_as_text_too() -> None:
+def test_options_can_be_given_as_text() -> None:
     options = Options.of({"checkpoint": "a=/x, b=/y", "max_megapixels": "5", "hosts": "a, b", "idle_minutes": 0})
     assert [each.name for each in options.checkpoint] == ["a", "b"]
     assert (options.max_pixels, options.hosts, options.idle_timeout_s) == (5_000_000, ("a", "b"), 3600)
@@ -116,7 +116,7 @@ def test_loopback(host: str, expected: bool) -> None:
 
 
 @pytest.mark.check(25)
-def test_other_machines_may_come_with_tokens_or_on_request(tmp_path: Path) -> None:
+def test_other_machines_need_tokens_or_insecure(tmp_path: Path) -> None:
     (tmp_path / "tokens").write_text(new_token("anna", "annotator")[1])
     options = command.Serve(checkpoint=("a",), host="0.0.0.0", port=free_port())
     command.check(replace(options, tokens=str(tmp_path / "tokens")))
@@ -125,9 +125,7 @@ def test_other_machines_may_come_with_tokens_or_on_request(tmp_path: Path) -> No
         command.check(options)
 
 
-def test_haproxy_lets_other_machines_in_with_tokens_or_on_request(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_haproxy_needs_tokens_or_insecure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "tokens").write_text(new_token("anna", "annotator")[1])
     options = command.Serve(checkpoint=("a",), port=free_port(), proxy=True)
     monkeypatch.delenv(command.HAPROXY, raising=False)

@@ -1,4 +1,4 @@
-"""More users than there is room for, against real processes: who is refused is told at once, the rest is served."""
+"""More users than the capacity, on real processes: some are refused at once, the others are served."""
 
 import threading
 import time
@@ -18,7 +18,7 @@ LIMIT = Options().max_waiting
 
 
 def annotate(running: Running, session: str, stop: threading.Event, found: list[tuple[int, float]]) -> None:
-    """Look at clicks, one after the other; a refused one is tried again a little sooner than a polite client would."""
+    """Preview one click after the other; a refused one is repeated a little sooner than a polite client would."""
     with client(running) as http:
         while not stop.is_set():
             started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What a server opens to other machines: in a network of its own, where every listening socket is one of its."""
+"""The ports that a server opens to other machines, in a network namespace without any other sockets."""
 
 import os
 import shutil
@@ -23,8 +23,8 @@ def can_unshare() -> bool:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(not can_unshare(), reason="no network namespaces here")
-def test_what_listens_for_other_machines_asks_for_rays_token(small_checkpoint: Path, tmp_path: Path) -> None:
-    """tests/serve/listening.py says what it does inside."""
+def test_ports_open_to_other_machines_require_rays_token(small_checkpoint: Path, tmp_path: Path) -> None:
+    """The checks inside the namespace are in tests/serve/listening.py."""
     assert UNSHARE is not None
     env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
     command = [UNSHARE, "-rn", sys.executable, "-m", "tests.serve.listening", str(small_checkpoint), str(tmp_path)]

@@ -1,4 +1,4 @@
-"""Rates: buckets on a clock that moves when told to, and what a client is told."""
+"""Rates: buckets on a clock that a test sets, and the answers to clients."""
 
 from collections.abc import Callable
 
@@ -43,7 +43,7 @@ def test_no_more_than_the_rate_in_the_long_run() -> None:
     assert taken == pytest.approx(100 + 10 * 50, abs=2)
 
 
-def test_a_clock_set_back_does_not_stop_anybody() -> None:
+def test_a_clock_set_back_blocks_no_client() -> None:
     clock = Clock()
     buckets = Buckets(per_second=1, burst=1, clock=clock)
     assert buckets.take("a") == 0
@@ -53,7 +53,7 @@ def test_a_clock_set_back_does_not_stop_anybody() -> None:
     assert buckets.take("a") == 0
 
 
-def test_clients_are_not_remembered_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_remembered_clients_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rates, "MAX_CLIENTS", 10)
     buckets = Buckets(per_second=1, burst=1, clock=Clock())
     for number in range(100):

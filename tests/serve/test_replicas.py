@@ -1,4 +1,4 @@
-"""Two deployments on Ray Serve: the masks of one process, and no session lost whoever is killed."""
+"""Two deployments on Ray Serve: masks equal those of one process, and no kill loses a session."""
 
 import os
 import re
@@ -41,7 +41,7 @@ def serving_ray(ray_cluster: None) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", HALVES)
-def test_halves_are_told_from_wholes(name: str, split_checkpoints: dict[str, Path], tmp_path: Path) -> None:
+def test_networks_with_two_halves_are_recognised(name: str, split_checkpoints: dict[str, Path], tmp_path: Path) -> None:
     split_checkpoint = split_checkpoints[name]
     whole = checkpoint.save(TOYS["simpleclick"](), tmp_path / "whole")
     for folder, names in ((split_checkpoint, ["Correction", "FirstClick"]), (whole, ["FirstClick"])):
@@ -60,7 +60,7 @@ def test_halves_are_told_from_wholes(name: str, split_checkpoints: dict[str, Pat
 @pytest.mark.timeout(240)
 @pytest.mark.usefixtures("serving_ray")
 @pytest.mark.parametrize("name", HALVES)
-def test_a_session_on_two_deployments_is_a_session_in_process(
+def test_a_session_on_two_deployments_equals_one_in_process(
     name: str, split_checkpoints: dict[str, Path], tmp_path: Path
 ) -> None:
     import ray.serve as ray_serve
@@ -97,7 +97,7 @@ def test_a_session_on_two_deployments_is_a_session_in_process(
 
 
 def pids_of(deployment: str) -> list[int]:
-    """Processes of a deployment's replicas, by the names that Ray gives them; those of this process's Ray alone."""
+    """Return the processes of a deployment's replicas, by the names that Ray gives them, only of this process's Ray."""
     found = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
@@ -113,7 +113,7 @@ def pids_of(deployment: str) -> list[int]:
 
 
 def is_ours(pid: int) -> bool:
-    """Whether a process descends from this one: beside it another test process may have a Ray of its own."""
+    """Return whether a process descends from this one, because another test process may run a separate Ray."""
     while pid > 1 and pid != os.getpid():
         try:
             # The name may hold spaces and brackets; the parent is the second field behind it.
@@ -138,7 +138,7 @@ def is_ours(pid: int) -> bool:
 def test_a_kill_loses_no_session_and_no_click(
     name: str, victim: str, proxy: bool, split_checkpoints: dict[str, Path], tmp_path: Path
 ) -> None:
-    """kill -9 while clicks are under way: clients repeat what had no answer, and end with the masks of one process."""
+    """kill -9 while clicks are in flight: clients repeat unanswered ones, and get the masks of one process."""
     split_checkpoint = split_checkpoints[name]
     port, num_clients, num_rounds = free_port(), 3, 40
     args = Options(checkpoint=str(split_checkpoint), num_threads=1, device="cpu", sessions=str(tmp_path / "s.db"))

@@ -1,4 +1,4 @@
-"""What a server reads from files and the environment stays with the process that uses it."""
+"""Secrets from files and the environment stay in the process that uses them."""
 
 import os
 from pathlib import Path
@@ -17,7 +17,7 @@ HIDDEN = {"LABEL_STUDIO_API_KEY": "LS-KEY-5e1f", "MASKWRIGHT_REDIS_PASSWORD": "R
 
 @pytest.fixture
 def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, str], str, str]:
-    """Arguments of a deployment, and the secret and the digest of its token."""
+    """Return the arguments of a deployment, and the secret and the digest of its token."""
     for name, value in HIDDEN.items():
         monkeypatch.setenv(name, value)
     secret, line = new_token("anna", "annotator")
@@ -28,7 +28,7 @@ def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, str
 
 
 @pytest.mark.check(29)
-def test_a_deployment_carries_none_of_it(said: tuple[dict[str, str], str, str]) -> None:
+def test_a_deployment_carries_no_secret(said: tuple[dict[str, str], str, str]) -> None:
     args, secret, digest = said
     carried = cloudpickle.dumps(build_app(args))
     assert args["tokens"].encode() in carried, "the file's name is said"
@@ -37,7 +37,7 @@ def test_a_deployment_carries_none_of_it(said: tuple[dict[str, str], str, str]) 
 
 
 @pytest.mark.check(29)
-def test_the_process_that_answers_reads_it_and_shows_none(said: tuple[dict[str, str], str, str]) -> None:
+def test_the_process_that_answers_reads_secrets_and_shows_none(said: tuple[dict[str, str], str, str]) -> None:
     args, secret, digest = said
     options = Options.of(args)
     secrets = Secrets.of(options)

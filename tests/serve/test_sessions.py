@@ -1,4 +1,4 @@
-"""Sessions as values: replay, eviction, expiry, idempotency, many at once."""
+"""Sessions as values: replay, eviction, expiry, idempotency, concurrency."""
 
 import base64
 import threading
@@ -65,7 +65,7 @@ def test_idle_sessions_expire(server: Server) -> None:
     refused(server.client.get(f"/v1/sessions/{session}/mask"), 410, "session_expired")
 
 
-def test_asking_for_a_session_keeps_it_and_tells_how_long_it_lasts(make_server: Callable[..., Server]) -> None:
+def test_reading_a_session_extends_it_and_returns_its_remaining_time(make_server: Callable[..., Server]) -> None:
     server = make_server(idle_minutes=10)
     session = server.open()
     for now in (590, 1180, 1770):
@@ -82,7 +82,7 @@ def test_asking_for_a_session_keeps_it_and_tells_how_long_it_lasts(make_server: 
 
 
 @pytest.mark.check(37)
-def test_a_full_store_says_when_to_come_back(make_server: Callable[..., Server]) -> None:
+def test_a_full_store_sends_retry_after(make_server: Callable[..., Server]) -> None:
     size = len(encoded(picture()))
     for server in (make_server(max_sessions=2), make_server(max_stored_bytes=2 * size)):
         first, _ = server.open(), server.open()
@@ -159,7 +159,7 @@ def test_a_late_repetition_of_an_undone_click_is_refused(server: Server) -> None
 
 
 @pytest.mark.check(33)
-def test_many_sessions_at_once_equal_one_after_the_other(server: Server) -> None:
+def test_concurrent_sessions_equal_sequential_sessions(server: Server) -> None:
     streams = [[((x + 7 * i) % 60, (y + 3 * i) % 40, positive) for x, y, positive in CLICKS] for i in range(6)]
     alone = [play(server, server.open(), stream) for stream in streams]
     sessions = [server.open() for _ in streams]

@@ -1,4 +1,4 @@
-"""Rates of several ingresses in one Redis: counted together, by each alone while it is gone, and together again."""
+"""Rates of several ingresses in one Redis: counted together, or separately while it does not answer."""
 
 import asyncio
 import logging
@@ -47,7 +47,7 @@ def test_a_window_lets_as_many_come_at_once_as_a_bucket(
     assert window.amount / window.get_expiry() <= per_second * (1 + 1e-9), "in the long run no more either"
 
 
-def test_images_are_counted_through_whichever_server(redis_url: str) -> None:
+def test_images_are_counted_across_servers(redis_url: str) -> None:
     one, other = (Server(Options(sessions=redis_url, opens_per_minute=3)) for _ in range(2))
     one.open()
     other.open()
@@ -146,7 +146,7 @@ def test_the_server_itself_limits_while_redis_is_gone(mortal: RedisServer) -> No
     assert asyncio.run(opened()) == [True, True, False, False]
 
 
-def test_a_redis_that_hangs_costs_all_who_come_one_wait(mortal: RedisServer) -> None:
+def test_a_hanging_redis_delays_concurrent_requests_only_once(mortal: RedisServer) -> None:
     rates = Rates(Options(sessions=mortal.url))
     process = mortal._process
     assert process is not None

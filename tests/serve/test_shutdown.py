@@ -1,4 +1,4 @@
-"""SIGTERM: what was accepted is answered, nothing new is begun, and the process ends with 0 in time."""
+"""After SIGTERM, accepted requests are answered, new ones are not, and the process exits with 0 in time."""
 
 import signal
 import threading
@@ -29,7 +29,7 @@ class Asked:
 
 
 def click_until(stop: Callable[[], bool], http: httpx.Client, session: str, asked: list[Asked]) -> None:
-    """Click, each time over a new connection, until there is nobody to connect to."""
+    """Click, each time over a new connection, until connections are refused."""
     while not stop():
         sent = time.monotonic()
         try:
@@ -37,11 +37,11 @@ def click_until(stop: Callable[[], bool], http: httpx.Client, session: str, aske
             if outcome == 422:  # as many clicks as a session may have
                 outcome = http.post(f"/v1/sessions/{session}/clear").status_code
         except httpx.ConnectError:
-            outcome = "nobody there"
+            outcome = "refused"
         except httpx.TransportError as error:
             outcome = type(error).__name__
         asked.append(Asked(sent=sent, done=time.monotonic(), outcome=outcome))
-        if outcome == "nobody there":
+        if outcome == "refused":
             return
 
 
@@ -49,7 +49,9 @@ def click_until(stop: Callable[[], bool], http: httpx.Client, session: str, aske
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("mode", ["plain", "ray"])
-def test_a_signal_ends_it_when_all_is_answered(mode: str, small_checkpoint: Path, tmp_path: Path) -> None:
+def test_a_signal_ends_the_server_after_all_requests_are_answered(
+    mode: str, small_checkpoint: Path, tmp_path: Path
+) -> None:
     options = ["--refine", "cfr_4", *(["--plain"] if mode == "plain" else [])]
     with served(small_checkpoint, tmp_path, *options) as running:
         each_new = httpx.Limits(max_keepalive_connections=0)
@@ -63,10 +65,10 @@ def test_a_signal_ends_it_when_all_is_answered(mode: str, small_checkpoint: Path
         for thread in threads:
             thread.start()
         time.sleep(2)
-        told = time.monotonic()
+        signalled = time.monotonic()
         running.process.send_signal(signal.SIGTERM)
         code = running.process.wait(60)
-        took = time.monotonic() - told
+        took = time.monotonic() - signalled
         ended.set()
         for thread in threads:
             thread.join(30)
@@ -74,13 +76,13 @@ def test_a_signal_ends_it_when_all_is_answered(mode: str, small_checkpoint: Path
             http.close()
     rows = [each for rows in asked for each in rows]
     # What is connecting at that very moment may be refused; all else was accepted before.
-    before = [each for each in rows if each.sent < told - 0.1]
-    under_way = [each for each in before if each.done > told]
-    after = {each.outcome for each in rows if each.sent >= told - 0.1}
+    before = [each for each in rows if each.sent < signalled - 0.1]
+    under_way = [each for each in before if each.done > signalled]
+    after = {each.outcome for each in rows if each.sent >= signalled - 0.1}
     print(mode, "exit", code, f"after {took:.1f} s;", len(under_way), "under way; later ones:", after)
     assert {each.outcome for each in before} == {200}, running.said()
     assert under_way, "nothing was under way: this tested nothing"
-    assert after <= {200, 404, 503, "nobody there", "ReadError", "RemoteProtocolError"}
+    assert after <= {200, 404, 503, "refused", "ReadError", "RemoteProtocolError"}
     assert code == 0, running.said()
     assert took <= 30
     assert len(running.said().splitlines()) == 2, f"more than that it starts, and is ready: {running.said()}"

@@ -1,4 +1,4 @@
-"""What is kept of sessions, in memory, a file and Redis: the same answers, and of two changes at once one is made."""
+"""The stores of sessions in memory, a file and Redis: equal results, and one of two simultaneous changes is made."""
 
 import json
 import threading
@@ -35,7 +35,7 @@ Opened = Callable[[], ValueStore]
 
 @pytest.fixture(params=["memory", "sqlite", "redis"])
 def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Opened:
-    """Opens the same store again and again, as the processes of a server do (in memory there is one)."""
+    """Opens the same store several times, as the processes of a server do (in memory there is only one)."""
     if request.param == "memory":
         store = SqliteStore(num_ended=NUM_ENDED)
         return lambda: store
@@ -64,7 +64,7 @@ def test_a_value_survives_json(clicks: list[Click], position: int, mask: np.ndar
     assert SessionValue.from_json(value.to_json(), value.used_at) == value
 
 
-def test_what_is_committed_is_there_for_the_next_process(opened: Opened) -> None:
+def test_committed_sessions_survive_the_process(opened: Opened) -> None:
     store = opened()
     value, image = replace(VALUE, used_at=1764262545.123456789), bytes(range(256)) * 40
     store.add(value, image)
@@ -76,7 +76,7 @@ def test_what_is_committed_is_there_for_the_next_process(opened: Opened) -> None
     assert again.totals() == (1, len(image))
 
 
-def test_a_file_is_for_its_owner_alone(tmp_path: Path) -> None:
+def test_only_the_owner_can_read_the_file(tmp_path: Path) -> None:
     path = tmp_path / "new" / "sessions.db"
     SqliteStore(path).add(VALUE, b"image")
     assert path.stat().st_mode & 0o077 == 0
@@ -91,7 +91,7 @@ def test_an_initial_mask_counts_as_stored(opened: Opened) -> None:
     assert found.basis.initial_mask == mask
 
 
-def test_an_id_is_taken_once(opened: Opened) -> None:
+def test_an_existing_id_is_refused(opened: Opened) -> None:
     store = opened()
     store.add(VALUE, b"image")
     with pytest.raises(ValueError, match="already"):
@@ -100,7 +100,7 @@ def test_an_id_is_taken_once(opened: Opened) -> None:
     assert store.totals() == (1, 5)
 
 
-def test_of_changes_at_once_one_is_made(opened: Opened) -> None:
+def test_one_of_simultaneous_changes_is_made(opened: Opened) -> None:
     stores = [opened() for _ in range(NUM_THREADS)]
     stores[0].add(VALUE, b"image")
     start = threading.Barrier(NUM_THREADS)
@@ -124,7 +124,7 @@ def test_of_changes_at_once_one_is_made(opened: Opened) -> None:
     assert won[int(last.history[0].y)][-1], "what is kept is the winner's"
 
 
-def test_images_are_kept_once_and_go_with_their_last_session(opened: Opened) -> None:
+def test_images_are_stored_once_and_deleted_with_their_last_session(opened: Opened) -> None:
     store = opened()
     store.add(VALUE, b"image")
     store.add(replace(VALUE, id="b", used_at=20.0), b"image")
@@ -141,12 +141,12 @@ def test_images_are_kept_once_and_go_with_their_last_session(opened: Opened) -> 
         store.image(VALUE.image_sha256)
 
 
-def test_use_keeps_a_session_and_an_older_clock_takes_none_back(opened: Opened) -> None:
+def test_use_extends_a_session_and_a_slower_clock_does_not_shorten_it(opened: Opened) -> None:
     store = opened()
     store.add(VALUE, b"image")
     store.touch("a", 50.0)
     store.touch("a", 40.0)
-    store.touch("nobody", 99.0)
+    store.touch("unknown", 99.0)
     store.expire(45.0)
     found = store.get("a")
     assert found is not None
@@ -203,7 +203,7 @@ def everything(store: ValueStore) -> list[object]:
 def test_redis_and_sqlite_answer_the_same(redis_url: str) -> None:
     one = RedisStore(redis_url, num_ended=2)
 
-    @settings(deadline=None)  # a server of its own answers, and the machine may be busy
+    @settings(deadline=None)  # a separate server answers, and the machine may be busy
     @given(st.lists(OPERATIONS, max_size=12))
     def same(operations: list[tuple]) -> None:
         one._redis.flushall()
@@ -218,7 +218,7 @@ def test_redis_and_sqlite_answer_the_same(redis_url: str) -> None:
     same()
 
 
-def test_the_store_is_chosen_by_what_is_said(tmp_path: Path, redis_url: str) -> None:
+def test_the_option_chooses_the_store(tmp_path: Path, redis_url: str) -> None:
     assert isinstance(open_store(redis_url), RedisStore)
     for file in (None, tmp_path / "a.db", str(tmp_path / "b.db")):
         assert isinstance(open_store(file), SqliteStore)
@@ -232,7 +232,7 @@ def test_the_store_is_chosen_by_what_is_said(tmp_path: Path, redis_url: str) -> 
         open_store(tmp_path / "file" / "sessions.db")
 
 
-def test_a_session_goes_on_in_another_server(where: Path | str) -> None:
+def test_a_session_continues_on_another_server(where: Path | str) -> None:
     from fastapi.testclient import TestClient
 
     settings = Options(sessions=where)

@@ -1,4 +1,4 @@
-"""Sessions in a real Redis: several servers over one, kills and restarts, passwords that nobody sees."""
+"""Sessions in a real Redis: several servers on one Redis, kills and restarts, and passwords that stay hidden."""
 
 import logging
 import socket
@@ -75,7 +75,7 @@ class Meeting(DiskPredictor):
 
 
 @pytest.mark.parametrize("numbered", [True, False])
-def test_of_two_clicks_through_two_servers_at_once_one_is_made(redis_url: str, numbered: bool) -> None:
+def test_one_of_two_simultaneous_clicks_through_two_servers_is_made(redis_url: str, numbered: bool) -> None:
     barrier, settings = threading.Barrier(2), Options(sessions=redis_url)
     clients = [TestClient(create_app(Engine(Meeting(barrier)), settings), ADDRESS) for _ in range(2)]
     answer = clients[0].post("/v1/sessions", content=encoded(picture()), headers={"Content-Type": "image/png"})
@@ -113,7 +113,7 @@ def test_a_killed_redis_is_unavailable_and_comes_back_with_its_sessions(durable:
         refused(answer, 503, "unavailable")
         assert answer.headers["retry-after"] == "1"
     assert server.client.get("/v1/health/live").status_code == 200
-    assert server.client.get("/v1/health/ready").status_code == 200, "the model is ready, whoever keeps sessions"
+    assert server.client.get("/v1/health/ready").status_code == 200, "the model does not depend on the store"
     with server.client.websocket_connect(f"ws://localhost/v1/sessions/{session}/live") as live:
         assert live.receive()["code"] == 1013
     durable.start()
@@ -186,7 +186,7 @@ def test_the_password_is_in_no_text(locked: RedisServer, caplog: pytest.LogCaptu
     texts = [repr(store), repr(args), repr(args)]
     wrong = [
         url.replace(SECRET, f"{SECRET}2"),  # not the password
-        f"redis://:{SECRET}@127.0.0.1:{refused_port()}/0",  # nobody there
+        f"redis://:{SECRET}@127.0.0.1:{refused_port()}/0",  # no server there
         f"redis://:{SECRET}/@127.0.0.1:6379/0",  # a slash, so that the password is read as a port
         f"redis://127.0.0.1:6379/0?password={SECRET}",
         f"redis://127.0.0.1:6379/0?{SECRET}=1",
@@ -205,15 +205,17 @@ def test_the_password_is_in_no_text(locked: RedisServer, caplog: pytest.LogCaptu
     assert not [text for text in texts if "hush" in text]
 
 
-def test_what_an_old_redis_repeats_of_a_command_is_not_told(redis_url: str) -> None:
+def test_a_command_repeated_by_an_old_redis_is_not_shown(redis_url: str) -> None:
     store = RedisStore(redis_url)
     store._secrets = [SECRET]
-    told = store._told(redis.ResponseError(f"unknown command `HELLO`, with args beginning with: `3` `AUTH` `{SECRET}`"))
-    assert told.startswith("ResponseError: unknown command")
-    assert SECRET not in told
+    shown = store._text_of(
+        redis.ResponseError(f"unknown command `HELLO`, with args beginning with: `3` `AUTH` `{SECRET}`")
+    )
+    assert shown.startswith("ResponseError: unknown command")
+    assert SECRET not in shown
 
 
-def test_a_redis_that_drops_what_it_likes_is_refused(redis_url: str, running_redis: RedisServer) -> None:
+def test_a_redis_that_may_drop_keys_is_refused(redis_url: str, running_redis: RedisServer) -> None:
     with running_redis.client() as client:
         client.config_set("maxmemory-policy", "allkeys-lru")
         try:
@@ -245,16 +247,16 @@ def test_the_command_line_takes_a_url_as_it_is(redis_url: str, tmp_path: Path, m
     assert settled("redis://host:6379/1") == "redis://host:6379/1"
     assert settled("here.db") == str(tmp_path / "here.db")
     check(Serve(checkpoint=("a",), port=refused_port(), sessions=redis_url))
-    nobody = f"redis://127.0.0.1:{refused_port()}/0"
+    nowhere = f"redis://127.0.0.1:{refused_port()}/0"
     with pytest.raises(InputError, match="start Redis there"):
-        check(Serve(checkpoint=("a",), port=refused_port(), sessions=nobody))
+        check(Serve(checkpoint=("a",), port=refused_port(), sessions=nowhere))
     monkeypatch.setenv("RAY_ADDRESS", "ray://elsewhere:10001")
-    check(Serve(checkpoint=("a",), port=refused_port(), sessions=nobody))  # the ingress will ask, where it runs
-    settings = Options.of({"checkpoint": "a", "sessions": nobody, "idle_minutes": "5"})
-    assert (settings.sessions, settings.idle_timeout_s) == (nobody, 300)
+    check(Serve(checkpoint=("a",), port=refused_port(), sessions=nowhere))  # the ingress will ask, where it runs
+    settings = Options.of({"checkpoint": "a", "sessions": nowhere, "idle_minutes": "5"})
+    assert (settings.sessions, settings.idle_timeout_s) == (nowhere, 300)
 
 
-def test_over_tcp_the_name_tells_host_port_and_database() -> None:
+def test_the_name_over_tcp_contains_host_port_and_database() -> None:
     port = refused_port()
     with RedisServer("--port", str(port), "--bind", "127.0.0.1"):
         store = RedisStore(f"redis://127.0.0.1:{port}/3")

@@ -1,4 +1,4 @@
-"""Redis under Ray Serve: several ingresses over the same sessions."""
+"""Redis with Ray Serve: several ingresses on the same sessions."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -58,8 +58,8 @@ def test_two_ingresses_on_ray_share_sessions(
 @pytest.mark.timeout(240)
 @pytest.mark.usefixtures("serving_ray")
 def test_an_ingress_without_its_redis_is_refused(toy_checkpoint: Path) -> None:
-    nobody = f"redis://:{SECRET}@127.0.0.1:{free_port()}/0"
-    args = Options(checkpoint=str(toy_checkpoint), num_threads=1, device="cpu", sessions=nobody)
+    nowhere = f"redis://:{SECRET}@127.0.0.1:{free_port()}/0"
+    args = Options(checkpoint=str(toy_checkpoint), num_threads=1, device="cpu", sessions=nowhere)
     with (
         pytest.raises(InputError, match="start Redis there") as refusal,
         serving.serving(args, "127.0.0.1", free_port(), proxy=True),

@@ -1,4 +1,4 @@
-"""What no click changes stays with the heavy half, and sessions hold tickets for it."""
+"""Click-independent features stay with the heavy half, and sessions hold tickets for them."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def network() -> Any:
 
 
 class Two:
-    """A process with sessions and one with the heavy half, in this process; what travels is written down."""
+    """A process with sessions and one with the heavy half, simulated in this one; their messages are recorded."""
 
     def __init__(self, network: Any, max_bytes: int = 1 << 24) -> None:
         own = Predictor(network)
@@ -38,7 +38,7 @@ class Two:
         return encoder(lambda asked: self.kept(asked, tickets), self.version_there)(requests, model_version)
 
 
-def test_tickets_travel_and_answers_are_the_same(network: Any) -> None:
+def test_tickets_are_sent_in_place_of_features_and_answers_are_the_same(network: Any) -> None:
     two, image = Two(network), picture()
     plain, session = Predictor(network).open(image), two.predictor.open(image)
     session.look_ahead()
@@ -53,7 +53,7 @@ def test_tickets_travel_and_answers_are_the_same(network: Any) -> None:
     assert (two.kept.num_found, two.kept.num_missed) == (1, 0)
 
 
-def test_a_ticket_that_nobody_knows_costs_no_answer(network: Any) -> None:
+def test_an_unknown_ticket_loses_no_answer(network: Any) -> None:
     two, image = Two(network), picture()
     plain, session = Predictor(network).open(image), two.predictor.open(image)
     session.look_ahead()
@@ -76,7 +76,7 @@ def test_halves_of_two_versions_pass_no_tickets(network: Any, rolls_at_start: bo
     assert started is None if rolls_at_start else isinstance(started, Ticket)
 
 
-def test_mirror_images_have_tickets_of_their_own(network: Any) -> None:
+def test_mirror_images_have_separate_tickets(network: Any) -> None:
     two = Two(network)
     session = two.predictor.refined("flip").open(picture())
     session.look_ahead()
@@ -85,7 +85,7 @@ def test_mirror_images_have_tickets_of_their_own(network: Any) -> None:
     assert two.kept.num_found == 2
 
 
-def test_what_is_kept_is_bounded(network: Any) -> None:
+def test_kept_features_are_bounded(network: Any) -> None:
     image = torch.zeros(3, 64, 64)
     size = sum(part.nbytes for part in Predictor(network).answer([Start(image)])[0])
     kept = Kept(Predictor(network).answer, 2 * size)
@@ -97,7 +97,7 @@ def test_what_is_kept_is_bounded(network: Any) -> None:
     assert (kept.num_found, kept.num_missed) == (2, 1)
 
 
-def test_all_of_a_call_run_whole_where_one_ticket_is_unknown(network: Any) -> None:
+def test_all_requests_of_a_call_start_over_if_one_ticket_is_unknown(network: Any) -> None:
     image, clicks = torch.rand(3, 64, 64), Clicks.of([(3, 3, True)])
     kept = Kept(Predictor(network).answer, 1 << 24)
     kept([Start(image)], [Ticket("a", 0)])

@@ -1,4 +1,4 @@
-"""TLS: what is wrong with files is said before anything starts, and clients find the server over https and wss."""
+"""TLS: unusable files are reported before anything starts, and clients reach the server over https and wss."""
 
 import logging
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ def address(files: Tls) -> Iterator[str]:
         yield f"https://127.0.0.1:{port}"
 
 
-def test_a_client_that_knows_the_certificate_clicks_by_requests_and_by_a_socket(address: str, files: Tls) -> None:
+def test_a_client_with_the_certificate_clicks_by_requests_and_by_a_socket(address: str, files: Tls) -> None:
     with Client(address, ca=files.certificate, tries=1) as client, client.open(encoded(picture())) as session:
         mask = session.click(30, 20)
         assert mask.any()
@@ -49,7 +49,7 @@ def test_a_client_that_knows_the_certificate_clicks_by_requests_and_by_a_socket(
             np.testing.assert_array_equal(live.click(30, 20), mask)
 
 
-def test_a_client_that_does_not_know_it_says_so(address: str, tmp_path: Path) -> None:
+def test_a_client_without_the_certificate_reports_it(address: str, tmp_path: Path) -> None:
     other = certificate(tmp_path, "other")
     for ca in (None, other.certificate):
         with Client(address, ca=ca, tries=1) as client, pytest.raises(ServerError, match="CERTIFICATE_VERIFY_FAILED"):
@@ -58,7 +58,7 @@ def test_a_client_that_does_not_know_it_says_so(address: str, tmp_path: Path) ->
         Client(address, ca=other.key)
 
 
-def test_without_tls_nothing_is_answered(address: str) -> None:
+def test_plain_http_is_not_answered(address: str) -> None:
     with pytest.raises(httpx.TransportError):
         httpx.get(address.replace("https", "http"), trust_env=False)
 
@@ -78,7 +78,7 @@ def test_both_or_neither(tmp_path: Path) -> None:
         check(Serve(port=free_port(), key="a"))
 
 
-def test_files_that_cannot_be_served(files: Tls, tmp_path: Path) -> None:
+def test_unusable_files_are_refused(files: Tls, tmp_path: Path) -> None:
     text, locked = tmp_path / "text", certificate(tmp_path, "locked", password=b"hush!hush")
     text.write_text("no certificate")
     wrong = {
@@ -112,7 +112,7 @@ def test_a_certificate_out_of_time_is_served_with_a_warning(
     assert "early.crt begins later than now" in early
 
 
-def test_haproxy_speaks_none(files: Tls, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_haproxy_with_tls_is_refused(files: Tls, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "1")
     given = {"certificate": files.certificate, "key": files.key, "insecure": True}
     with pytest.raises(InputError, match="speaks no TLS"):
@@ -123,7 +123,9 @@ def test_haproxy_speaks_none(files: Tls, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("options", [("--plain",), (), ("--proxy",)], ids=["plain", "ray", "proxies"])
-def test_the_command_speaks_tls(options: tuple[str, ...], small_checkpoint: Path, files: Tls, tmp_path: Path) -> None:
+def test_the_command_serves_over_tls(
+    options: tuple[str, ...], small_checkpoint: Path, files: Tls, tmp_path: Path
+) -> None:
     with served(small_checkpoint, tmp_path, *options, tls=files) as running:
         assert f"Starting {running.address} " in running.said()
         assert running.address.startswith("https://")

@@ -1,4 +1,4 @@
-"""Tensors come out of serve/on_ray/travel.py as they went in, and no heavier than they are."""
+"""Tensors pass through serve/on_ray/travel.py unchanged, and without data that does not belong to them."""
 
 import pickle
 from typing import Any
@@ -60,7 +60,7 @@ def test_answers_keep_their_type(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_tensors_lie_in_memory_as_they_did(dtype: torch.dtype) -> None:
+def test_tensors_keep_their_memory_layout(dtype: torch.dtype) -> None:
     upright = some(4, 5, 6, dtype=dtype)
     for tensor in (upright, upright.permute(1, 2, 0), upright.permute(2, 0, 1), upright[0, 0, 0]):
         back = unpack(pickle.loads(pickle.dumps(pack(tensor))))
@@ -68,12 +68,12 @@ def test_tensors_lie_in_memory_as_they_did(dtype: torch.dtype) -> None:
         assert back.stride() == tensor.stride()
 
 
-def test_a_view_travels_without_what_it_is_a_view_of() -> None:
+def test_a_view_is_sent_without_its_base() -> None:
     view = torch.zeros(100, 1000)[0]
     assert len(pickle.dumps(pack(view))) < 5000 < len(pickle.dumps(view))
 
 
-def test_what_arrives_may_be_written_to() -> None:
+def test_received_tensors_are_writable() -> None:
     packed = pack(torch.zeros(3))
     assert isinstance(packed, Sent)
     packed.array.flags.writeable = False  # as it is in Ray's memory

@@ -1,4 +1,4 @@
-"""More than the model can do at once: refused on the spot, ended when late, and not begun for those who have left."""
+"""More requests than the model can handle: refused at once, ended when late, and skipped if the client has left."""
 
 import asyncio
 import threading
@@ -23,7 +23,7 @@ READY = "/v1/health/ready"
 
 @contextmanager
 def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Event, list[Session]]]:
-    """A network in which clicks stay until the event is set; the list has those that went in."""
+    """A network in which clicks wait until the event is set; the list contains those that entered it."""
     go, entered = threading.Event(), []
     click = Session.add
 
@@ -41,7 +41,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Event, lis
 
 @pytest.fixture
 def prepared() -> Callable[..., Any]:
-    """A warm server with so many sessions."""
+    """Return a warmed-up server with so many sessions."""
 
     def make(num: int, **settings: Any) -> tuple[Server, list[str]]:
         server = Server(Options(**settings))
@@ -84,7 +84,7 @@ def test_one_too_many_is_refused_at_once_and_the_rest_is_answered(
 
 
 @pytest.mark.check(39)
-def test_who_has_left_costs_no_forward(prepared: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_left_costs_no_forward(prepared: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     server, sessions = prepared(5)
 
     async def run() -> None:
@@ -109,7 +109,7 @@ def test_who_has_left_costs_no_forward(prepared: Callable[..., Any], monkeypatch
 
 
 @pytest.mark.check(39)
-def test_a_click_that_has_begun_is_made_though_the_client_left(
+def test_a_started_click_is_finished_after_the_client_left(
     prepared: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, (session,) = prepared(1)
@@ -127,7 +127,7 @@ def test_a_click_that_has_begun_is_made_though_the_client_left(
 
 
 @pytest.mark.check(40)
-def test_what_takes_too_long_is_ended_and_gives_its_place_back(
+def test_a_request_that_takes_too_long_ends_and_frees_its_place(
     prepared: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, sessions = prepared(3, max_waiting=2, request_timeout_s=0.1)
@@ -154,7 +154,7 @@ def test_what_takes_too_long_is_ended_and_gives_its_place_back(
 
 
 @pytest.mark.check(40)
-def test_a_request_that_the_server_ends_gives_its_turn_up() -> None:
+def test_a_request_that_the_server_cancels_frees_its_turn() -> None:
     async def run() -> None:
         turns, go, begun, made = Turns(2, 10), threading.Event(), threading.Event(), []
         one = asyncio.create_task(turns.run(lambda: (begun.set(), go.wait(10), check(), made.append(1))))
@@ -194,13 +194,13 @@ def test_a_cancelled_call_of_a_replica_ends_its_work() -> None:
     asyncio.run(run())
 
 
-def test_a_claim_tells_when_it_ends() -> None:
-    claim, told = Claim(), threading.Event()
-    claim.on_leave(told.set)
+def test_a_claim_calls_back_when_it_ends() -> None:
+    claim, called = Claim(), threading.Event()
+    claim.on_leave(called.set)
     assert claim.wanted
-    assert not told.is_set()
+    assert not called.is_set()
     claim.leave()
-    assert told.wait(5)
+    assert called.wait(5)
     late = threading.Event()
     claim.on_leave(late.set)
     assert late.is_set()
@@ -208,7 +208,7 @@ def test_a_claim_tells_when_it_ends() -> None:
 
 
 @pytest.mark.check(39)
-def test_batches_leave_out_who_has_left() -> None:
+def test_batches_skip_clients_that_left() -> None:
     seen: list[list[float]] = []
     go, begun = threading.Event(), threading.Event()
 
@@ -244,7 +244,9 @@ def test_batches_leave_out_who_has_left() -> None:
     assert sorted(value for batch in seen for value in batch) == [0.0, 1.0, 3.0]
 
 
-def test_sockets_take_no_place_of_requests(prepared: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sockets_do_not_use_the_places_of_requests(
+    prepared: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     server, (session, other) = prepared(2, max_waiting=1)
     with (
         held(monkeypatch) as (go, entered),

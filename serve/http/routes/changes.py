@@ -1,4 +1,4 @@
-"""Changes of the object at hand: clicks, undo, redo, clear, and other settings for the same clicks."""
+"""Routes that change the current object: clicks, undo, redo, clear, and other settings for the same clicks."""
 
 import time
 from typing import Annotated
@@ -25,7 +25,7 @@ def add_changes(context: Context) -> None:
     async def click(
         request: Request, session_id: str, body: Annotated[ClickRequest, Depends(json_body(ClickRequest, limit))]
     ) -> MaskAnswer:
-        """Add a click; answers with the new mask."""
+        """Add a click and return the new mask."""
         return await context.change(request, session_id, Change(kind="click", click=body.click()), body.sequence)
 
     @app.post(
@@ -36,7 +36,10 @@ def add_changes(context: Context) -> None:
     async def preview(
         request: Request, session_id: str, body: Annotated[ClickBody, Depends(json_body(ClickBody, limit))]
     ) -> MaskAnswer:
-        """The mask that a click would give. Nothing changes, and the very click costs nothing afterwards."""
+        """Return the mask that a click would give.
+
+        The session does not change. If the same click follows, its mask is returned without new computation.
+        """
         started, who = time.perf_counter(), caller(request)
 
         def run() -> MaskAnswer:
@@ -48,17 +51,17 @@ def add_changes(context: Context) -> None:
 
     @app.post("/v1/sessions/{session_id}/undo", responses=problems(*CHANGE_CODES), openapi_extra=extra)
     async def undo(request: Request, session_id: str, body: Annotated[ChangeRequest, change_body]) -> MaskAnswer:
-        """Take the last click back."""
+        """Undo the last click."""
         return await context.change(request, session_id, Change(kind="undo"), body.sequence)
 
     @app.post("/v1/sessions/{session_id}/redo", responses=problems(*CHANGE_CODES), openapi_extra=extra)
     async def redo(request: Request, session_id: str, body: Annotated[ChangeRequest, change_body]) -> MaskAnswer:
-        """Make the click again that was last taken back."""
+        """Make the click again that was undone last."""
         return await context.change(request, session_id, Change(kind="redo"), body.sequence)
 
     @app.post("/v1/sessions/{session_id}/clear", responses=problems(*CHANGE_CODES), openapi_extra=extra)
     async def clear(request: Request, session_id: str, body: Annotated[ChangeRequest, change_body]) -> MaskAnswer:
-        """Take all clicks back; redo brings them back one by one."""
+        """Undo all clicks; redo restores them one by one."""
         return await context.change(request, session_id, Change(kind="clear"), body.sequence)
 
     @app.post(
@@ -69,6 +72,6 @@ def add_changes(context: Context) -> None:
     async def settings(
         request: Request, session_id: str, body: Annotated[SettingsRequest, Depends(json_body(SettingsRequest, limit))]
     ) -> MaskAnswer:
-        """Answer the same clicks with another refinement or mask threshold, from now on."""
+        """Change the refinement or the mask threshold, and return the mask of the same clicks."""
         change = Change(kind="settings", refinement=body.refinement, mask_threshold=body.mask_threshold)
         return await context.change(request, session_id, change, body.sequence)

@@ -1,4 +1,4 @@
-"""What routes need of the server: one record, and the small steps that several of them take."""
+"""The record of the server that routes share, and helpers that several of them use."""
 
 import time
 from contextlib import AbstractContextManager
@@ -30,9 +30,9 @@ CHANGE_CODES = (*MASK_CODES, *BODY_CODES, "stale_sequence")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Context:
-    """The server as routes see it; `decoding` is held while an image is decoded.
+    """The parts of the server that routes use.
 
-    `turns` run what needs the model.
+    Hold `decoding` while decoding an image, and run work that needs the model in `turns`.
     """
 
     app: FastAPI
@@ -43,7 +43,7 @@ class Context:
     turns: Turns
 
     async def change(self, request: Request, session_id: str, change: Change, sequence: int | None) -> MaskAnswer:
-        """Make a change in a thread, and describe the mask."""
+        """Make a change in a thread, and return the answer with its mask."""
         started = time.perf_counter()
         who = caller(request)
 
@@ -53,7 +53,7 @@ class Context:
         return await self.turns.run(run, request)
 
     def arrays(self, body: SessionBody) -> tuple[np.ndarray, Basis]:
-        """Decode an image and what its masks shall rest on; call it in a thread, with `decoding` held."""
+        """Return the decoded image and the basis of its masks; call it in a thread, with `decoding` held."""
         image = decode_image(body.image, self.options.max_pixels, self.options.bit_depth)
         hw, asked = (image.shape[0], image.shape[1]), body.options
         basis = Basis(
@@ -64,17 +64,17 @@ class Context:
             exemplar=exemplar_of(asked.exemplar, hw),
             bit_depth=self.options.bit_depth,
         )
-        self.fleet.of(basis.model)  # before anything is sent to it
+        self.fleet.of(basis.model)  # raises if there is no such model
         return image, basis
 
 
 def caller(request: Request) -> str | None:
-    """Name of the caller's token; None where no token is asked for."""
+    """Return the name of the caller's token; None if the server requires none."""
     return getattr(request.state, "token", None)
 
 
 def answer(outcome: Outcome, started: float) -> MaskAnswer:
-    """Describe the outcome of what began at `started` (time.perf_counter)."""
+    """Return the answer for an outcome; `started`: time.perf_counter() at the start of the request."""
     value = outcome.value
     return protocol.answer(
         outcome.made,

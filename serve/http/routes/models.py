@@ -1,4 +1,4 @@
-"""Which models there are, and whether they answer."""
+"""Routes that list the models and report whether they answer."""
 
 from fastapi.concurrency import run_in_threadpool
 
@@ -14,7 +14,7 @@ def add_models(context: Context) -> None:
 
     @app.get("/v1/models", responses=problems("unavailable"))
     async def models() -> protocol.Models:
-        """The models that a session may name, with the refinements that each allows."""
+        """List the models that a session may use, and the refinements of each."""
 
         def look() -> protocol.Models:
             found: list[protocol.ModelBody] = []
@@ -38,22 +38,22 @@ def add_models(context: Context) -> None:
 
     @app.get("/v1/health/live", responses=problems())
     async def live() -> protocol.Status:
-        """The process answers."""
+        """Return 200 if the process answers."""
         return protocol.Status()
 
     @app.get("/v1/health/ready", responses=problems("not_ready", "unavailable"))
     async def ready() -> protocol.Status:
-        """Every model answers: its first click is made, and the last ones did not all fail."""
+        """Return 200 if every model answers, 503 before its first click and while clicks fail or stall."""
         for name in fleet.names:
             info = await run_in_threadpool(fleet.info, name)
             if not info.ready:
-                reason = "is warming up, or a click stalls" if info.healthy else "fails or does not end"
-                raise Problem("not_ready", f"the network of {name} {reason}", retry_after_s=5)
+                reason = "is warming up, or a click stalls" if info.healthy else "fails, or its clicks do not finish"
+                raise Problem("not_ready", f"the model {name} {reason}", retry_after_s=5)
         return protocol.Status()
 
     @app.get("/v1/health", responses=problems("unavailable"))
     async def health() -> protocol.Health:
-        """Which model runs by default, and how many sessions are open."""
+        """Return the default model, and the number of open sessions."""
 
         def look() -> protocol.Health:
             info = fleet.info()

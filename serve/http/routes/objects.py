@@ -1,4 +1,4 @@
-"""Several objects in one session: finishing, editing, finding more of a kind, and taking them home."""
+"""Routes for several objects in one session: finish, edit, find more of the same kind, and export."""
 
 import time
 from typing import Annotated, Any, Literal
@@ -57,9 +57,9 @@ def add_objects(context: Context) -> None:
         openapi_extra=json_request(FinishRequest, required=False),
     )
     async def finish(request: Request, session_id: str, body: Annotated[FinishRequest, finish_body]) -> ObjectsAnswer:
-        """Put the object at hand aside and begin the next one; with `parts`, each component is an object.
+        """Finish the current object and start the next one; with `parts`, each connected component becomes an object.
 
-        A component that belongs to a finished object for the most part is that one, and left out.
+        Components of which more than half belongs to a finished object are left out.
         """
         return await change(
             request, session_id, Change(kind="finish", label=body.label, parts=body.parts), body.sequence
@@ -73,12 +73,15 @@ def add_objects(context: Context) -> None:
     async def recall(
         request: Request, session_id: str, body: Annotated[NumberRequest, Depends(json_body(NumberRequest, limit))]
     ) -> ObjectsAnswer:
-        """Look for all objects of the kind of a finished one; the next click, on one of them, brings the first mask."""
+        """Start a search for all other objects of a finished object's kind.
+
+        Click on one of them next to get the first mask. Only for models that take an exemplar.
+        """
         return await change(request, session_id, Change(kind="recall", number=body.number), body.sequence)
 
     @app.get("/v1/sessions/{session_id}/objects", responses=problems(*SESSION_CODES))
     async def objects(request: Request, session_id: str) -> ObjectList:
-        """The finished objects."""
+        """List the finished objects."""
 
         def run() -> ObjectList:
             value = context.store.get(session_id, caller(request))
@@ -96,7 +99,10 @@ def add_objects(context: Context) -> None:
         session_id: str,
         body: Annotated[AddRequest, Depends(json_body(AddRequest, context.options.max_object_body_bytes))],
     ) -> ObjectsAnswer:
-        """Add a finished object that was made elsewhere, say in a session that is gone; the one at hand stays."""
+        """Add a finished object that was made elsewhere, for example in an expired session.
+
+        The current object does not change.
+        """
 
         def read() -> Finished:
             hw = context.store.get(session_id, caller(request)).hw
@@ -123,7 +129,7 @@ def add_objects(context: Context) -> None:
     async def edit(
         request: Request, session_id: str, number: int, body: Annotated[ChangeRequest, change_body]
     ) -> ObjectsAnswer:
-        """Take a finished object up again, with its clicks."""
+        """Make a finished object the current one again, with its clicks."""
         return await change(request, session_id, Change(kind="edit", number=number), body.sequence)
 
     @app.delete(
@@ -134,7 +140,7 @@ def add_objects(context: Context) -> None:
     async def drop(
         request: Request, session_id: str, number: int, body: Annotated[ChangeRequest, change_body]
     ) -> ObjectsAnswer:
-        """Drop a finished object."""
+        """Delete a finished object."""
         return await change(request, session_id, Change(kind="drop", number=number), body.sequence)
 
     @app.get(
@@ -146,9 +152,9 @@ def add_objects(context: Context) -> None:
         request: Request,
         session_id: str,
         format: Annotated[Literal["coco", "exemplars"], Query()] = "coco",
-        file_name: Annotated[str, Query(max_length=300, description="of the image, in COCO")] = "image",
+        file_name: Annotated[str, Query(max_length=300, description="name of the image file in COCO")] = "image",
     ) -> JSONResponse:
-        """The finished objects as a COCO data set of one image, or as exemplars that POST /v1/sessions takes."""
+        """Return the finished objects as a COCO data set of one image, or as exemplars for POST /v1/sessions."""
 
         def run() -> Any:
             value: SessionValue = context.store.get(session_id, caller(request))
@@ -158,7 +164,7 @@ def add_objects(context: Context) -> None:
 
 
 def described(finished: Finished) -> ObjectBody:
-    """A finished object as it travels."""
+    """Return a finished object as it is sent."""
     area, box = area_and_box(finished.mask)
     return ObjectBody(
         number=finished.number,

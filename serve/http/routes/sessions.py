@@ -1,4 +1,4 @@
-"""Opening a session, what it holds, and its end; and a mask without a session."""
+"""Routes that open, describe and delete a session, and one that predicts a mask without a session."""
 
 import time
 from typing import Annotated, Any
@@ -44,7 +44,7 @@ def add_sessions(context: Context) -> None:
         openapi_extra=image_request(),
     )
     async def open_session(request: Request) -> protocol.SessionOpened:
-        """Open a session on an image, and on a mask to correct where one is given."""
+        """Open a session on an image, optionally with a mask to correct."""
         body = await read_session_body(request, options.max_body_bytes)
         who = caller(request)
 
@@ -58,7 +58,7 @@ def add_sessions(context: Context) -> None:
 
     @app.get("/v1/sessions/{session_id}", responses=problems(*SESSION_CODES))
     async def session_state(request: Request, session_id: str) -> protocol.SessionState:
-        """What the session holds; with the image this is enough to rebuild it."""
+        """Return the state of a session, which with the image is enough to rebuild it."""
         record = await run_in_threadpool(store.get, session_id, caller(request))
         return protocol.SessionState.model_validate(
             opened(record)
@@ -77,13 +77,13 @@ def add_sessions(context: Context) -> None:
 
     @app.get("/v1/sessions/{session_id}/image", responses=problems(*SESSION_CODES) | FILE, response_class=Response)
     async def image(request: Request, session_id: str) -> Response:
-        """The image file of the session, as it was sent."""
+        """Return the image file of the session as it was sent."""
         data = await run_in_threadpool(store.image, session_id, caller(request))
         return Response(data, media_type=MIME_OF[sniff(data) or "PNG"][0])
 
     @app.delete("/v1/sessions/{session_id}", status_code=204, responses=problems(*SESSION_CODES))
     async def delete_session(request: Request, session_id: str) -> Response:
-        """Forget the session and its image."""
+        """Delete the session and its image."""
         await run_in_threadpool(store.delete, session_id, caller(request))
         return Response(status_code=204)
 
@@ -101,7 +101,7 @@ def add_predict(context: Context) -> None:
         request: Request,
         body: Annotated[PredictRequest, Depends(json_body(PredictRequest, options.max_body_bytes))],
     ) -> MaskAnswer:
-        """Image and clicks in, mask out; the server keeps nothing."""
+        """Return the mask of an image and clicks, without opening a session."""
         started = time.perf_counter()
         if len(body.clicks) > options.max_clicks:
             raise Problem(
@@ -111,7 +111,7 @@ def add_predict(context: Context) -> None:
         files = await decode_session(body)
 
         def run() -> MaskAnswer:
-            with context.decoding:  # to the end: nothing else bounds how many images wait for the network
+            with context.decoding:  # until the end, because nothing else limits how many images wait for the network
                 image, basis = context.arrays(files)
                 for click in clicks:
                     check_wire_click(click, (image.shape[0], image.shape[1]))

@@ -1,4 +1,4 @@
-"""Looks at a session: its mask in several encodings, the probabilities behind it, and how it came about."""
+"""Routes that read a session: its mask in several encodings, its probabilities, and the passes that made it."""
 
 import io
 import json
@@ -20,7 +20,7 @@ from serve.wire.protocol import MaskRle, PassBody, Passes
 BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 PNG = {200: {"content": {"image/png": BINARY}}}
 BITS = "application/x-maskwright-bits"
-"""A line of JSON, then the bits of the mask inside a box: docs/HTTP.md, "Masks as bits"."""
+"""Media type of a line of JSON followed by the bits of the mask inside a box; see "Masks as bits" in docs/HTTP.md."""
 
 
 def add_views(context: Context) -> None:
@@ -35,7 +35,10 @@ def add_views(context: Context) -> None:
     async def mask(
         request: Request, session_id: str, format: Annotated[Literal["rle", "png", "bits"] | None, Query()] = None
     ) -> Response:
-        """The mask as COCO RLE, as a PNG of one bit, or as bits; by `format`, else by the Accept header."""
+        """Return the mask as COCO RLE, as a PNG of one bit, or as bits.
+
+        The query parameter `format` chooses, else the Accept header.
+        """
         outcome = await context.turns.run(lambda: store.current(session_id, caller(request)), request)
         accepted = request.headers.get("accept", "")
         if format is None:
@@ -48,7 +51,7 @@ def add_views(context: Context) -> None:
 
     @app.get("/v1/sessions/{session_id}/probability", responses=problems(*MASK_CODES) | PNG, response_class=Response)
     async def probability(request: Request, session_id: str) -> Response:
-        """The probabilities behind the mask, as a PNG of 8-bit grey: 255 is 1."""
+        """Return the probabilities of the mask as an 8-bit grey PNG, in which 255 is 1."""
 
         def run() -> bytes:
             stream = io.BytesIO()
@@ -60,7 +63,7 @@ def add_views(context: Context) -> None:
 
     @app.get("/v1/sessions/{session_id}/steps", responses=problems(*MASK_CODES))
     async def steps(request: Request, session_id: str) -> Passes:
-        """How the newest click's mask came about: the mask after each pass of the refinement."""
+        """Return the mask after each pass of the refinement at the newest click."""
 
         def run() -> Passes:
             found: list[PassBody] = []
@@ -76,7 +79,7 @@ def add_views(context: Context) -> None:
 
 
 def bits_response(header: dict[str, Any], mask: np.ndarray) -> Response:
-    """A mask, bool (h, w), as bits of the smallest box around it."""
+    """Return an answer with the bits of a mask, bool (h, w), inside the smallest box around it."""
     box, bits = patch_between(None, mask)
     patch = {"bbox_xywh": box, "num_bytes": len(bits), "size": list(mask.shape)}
     line = json.dumps(header | {"patch": patch}).encode()
