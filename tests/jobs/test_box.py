@@ -69,7 +69,7 @@ def test_fine_tuning_starts_from_the_model_of_the_box() -> None:
     named_too = dataclasses.replace(on_scenes("finetune"), network=checked.network)
     assert train.check(named_too).network == checked.network
     fresh = dataclasses.replace(on_scenes("finetune"), network=NetworkChoice(name="", fresh=True))
-    with pytest.raises(InputError, match=r"say of which network with --network\.name"):
+    with pytest.raises(InputError, match=r"--network\.fresh needs a network: give --network\.name"):
         train.check(fresh)
     with pytest.raises(InputError, match=r"give --network\.start-from DIR"):
         train.check(on_scenes("finetune_mobile_sam"))
@@ -89,7 +89,7 @@ def test_sweeps_take_the_model_of_the_box_and_leave_it_as_it_is(tmp_path: Path) 
     assert config.checkpoint == box.DEFAULT
     assert sweep.base_of(config) == named("zoom_in")
     assert train_config(config, {}, tmp_path).network.start_from == box.DEFAULT
-    with pytest.raises(InputError, match="--store changes the checkpoint, and maskwright:lite_s is part"):
+    with pytest.raises(InputError, match="--store changes the checkpoint, but maskwright:lite_s comes with"):
         sweep.check(dataclasses.replace(config, store=True))
 
 
@@ -104,7 +104,7 @@ def test_a_checkpoint_is_exported_in_half_with_all_that_it_says(boxed: Path, tmp
     sizes = [(folder / checkpoints.WEIGHTS).stat().st_size for folder in (out, boxed)]
     assert sizes[0] < 0.6 * sizes[1]
     checkpoints.load(out)
-    with pytest.raises(InputError, match="is taken"):
+    with pytest.raises(InputError, match="exists and is not an empty folder"):
         export.main(argv)
 
 

@@ -51,7 +51,7 @@ def test_the_jobs_read_and_write_a_bucket(
     assert not Storage(run).exists(NAME)
     # It is finished: the same command, and --resume, find that.
     assert train.main(["--resume", run, "--data.root", data]) == 0
-    assert "continuing the run in s3://masks/jobs/run\n" in capsys.readouterr().out
+    assert "resuming the run in s3://masks/jobs/run\n" in capsys.readouterr().out
     with pytest.raises(InputError, match="s3://masks/jobs/run holds a run with another config"):
         train.main([*argv, "--out", run, "--training.steps", "4"])
 
@@ -74,7 +74,7 @@ def test_the_jobs_read_and_write_a_bucket(
     mean = bucket.format(folder="jobs/mean")
     assert average.main([ours[1], ours[1], "--out", mean]) == 0
     assert checkpoints.describe(mean)["info"]["mean_of"]
-    with pytest.raises(InputError, match=re.escape("--out s3://masks/jobs/mean is taken")):
+    with pytest.raises(InputError, match=re.escape("--out s3://masks/jobs/mean exists and is not an empty folder")):
         export.main(["--checkpoint", ours[1], "--as", "half", "--out", mean])
     half = bucket.format(folder="jobs/half")
     assert export.main(["--checkpoint", ours[1], "--as", "half", "--out", half]) == 0

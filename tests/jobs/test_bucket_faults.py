@@ -60,10 +60,10 @@ def test_a_server_that_dies_ends_a_job_and_the_same_command_goes_on(
         ours = str(checkpoint.save(tiny_network(), tmp_path / "ours", refinement="standard"))
         argv = ["jobs.evaluate", "--checkpoint", ours, "--reader", "scenes", "--options", "num_images", "20"]
         argv += ["--protocol.max-clicks", "20", "--scaling.actors", "1", "--out", out.uri]
-        begun, again = "journal.jsonl", "going on: "
+        begun, again = "journal.jsonl", "resuming: "
     else:
         argv = ["jobs.train", *TRAIN, "--training.steps", "60", "--out", out.uri]
-        begun, again = "ray/history.jsonl", "continuing the run in s3://masks/train"
+        begun, again = "ray/history.jsonl", "resuming the run in s3://masks/train"
     process = job(*argv)
     wait_for(process, out, begun)
     server.stop()
@@ -156,7 +156,7 @@ def test_names_with_spaces_and_other_letters(server: Server) -> None:
     [
         ("s3://masks/a//b", "s3://masks/a//b has an empty name between two slashes"),
         ("s3://", "s3:// names no folder"),
-        ("s3:/masks/x", "--out s3:/masks/x: an address has two slashes"),
+        ("s3:/masks/x", "--out s3:/masks/x: expected an address with two slashes"),
     ],
 )
 def test_addresses_that_are_none_are_one_sentence(given: str, said: str) -> None:

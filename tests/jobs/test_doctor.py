@@ -39,7 +39,7 @@ def test_a_probe_ends_in_time_and_its_errors_are_failures() -> None:
     began = time.monotonic()
     assert [(each.level, each.said) for each in look("x", waits, 0.2)] == [
         ("ok", "began"),
-        ("failure", "did not end within 0.2 s"),
+        ("failure", "did not finish within 0.2 s"),
     ]
     assert time.monotonic() - began < 5
     ((level, said),) = [(each.level, each.said) for each in look("x", breaks, 5)]

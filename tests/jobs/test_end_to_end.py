@@ -114,7 +114,7 @@ def test_the_jobs_end_to_end(
     assert "IoU&1" in said
     assert "NoC@95" in said
     assert "5 objects, paired bootstrap" in said
-    with pytest.raises(InputError, match="holds grabcut, standard, cfr_1: say which with --refine-a"):
+    with pytest.raises(InputError, match="holds grabcut, standard, cfr_1: choose one with --refine-a"):
         compare.main(["evaluated", "evaluated"])
     with pytest.raises(InputError, match="holds no 'zoom_in'"):
         compare.main(["evaluated", "evaluated", "--refine-a", "zoom_in", "--refine-b", "cfr_1"])

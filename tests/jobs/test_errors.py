@@ -36,8 +36,8 @@ def folder(tmp_path: Path) -> Path:
 SCENES = ["--data.reader", "scenes", "--data.split", "train"]
 RITM = ["ritm_hrnet18s_cocolvis", *SCENES, "--scaling.workers", "1", "--scaling.no-gpu", "--network.fresh"]
 TRAIN = [
-    ([], "the first argument names a preset.*nothing was given"),
-    (["--out", "x"], "the first argument names a preset.*'--out' came first"),
+    ([], "got nothing: expected one of the presets above as the first argument"),
+    (["--out", "x"], "got '--out': expected one of the presets above as the first argument"),
     (["--resume"], "expected the folder of a run"),
     (["--resume", "absent"], "--resume absent: expected the folder of a run"),
     (["demo", "--training.objective", "emc"], "expected a network with a correction network"),
@@ -70,9 +70,9 @@ TRAIN = [
     (["demo", "--network.start-from", "absent"], "no checkpoint at .*absent: expected a folder with checkpoint.json"),
     (
         ["demo", "--network.name", "simpleclick_vit_base", "--network.start-from", "checkpoint"],
-        "is a checkpoint of simpleclick_vit_xtiny: expected simpleclick_vit_base, or say --network.name",
+        "is a checkpoint of simpleclick_vit_xtiny: give one of simpleclick_vit_base, or --network.name",
     ),
-    (["cfr_icl_vit_base", "--data.reader", "scenes"], "this preset fine-tunes: give --network.start-from DIR"),
+    (["cfr_icl_vit_base", "--data.reader", "scenes"], "this preset fine-tunes a checkpoint: give --network"),
     ([*RITM, "--training.batch-size", "1"], "--training.batch-size 1 .*leaves a forward one sample.*needs at least 2"),
     (
         [*RITM, "--training.batch-size", "6", "--training.accumulate", "6"],
@@ -115,19 +115,19 @@ EVALUATE = [
 
 PREDICT = [
     (["--checkpoint", "absent", "--image", "image.png", "--clicks", "3,3,+"], "no checkpoint at absent"),
-    (["--checkpoint", "checkpoint", "--image", "absent.png", "--clicks", "3,3,+"], "no image at absent.png"),
+    (["--checkpoint", "checkpoint", "--image", "absent.png", "--clicks", "3,3,+"], "--image absent.png: no such file"),
     (
         ["--checkpoint", "checkpoint", "--image", "broken.png", "--clicks", "3,3,+"],
         "broken.png cannot be read",
     ),
-    (["--checkpoint", "checkpoint", "--image", "image.png", "--clicks", "3;3"], "click '3;3': expected Y,X,[+]"),
+    (["--checkpoint", "checkpoint", "--image", "image.png", "--clicks", "3;3"], "--clicks '3;3': expected Y,X,[+]"),
     (
         ["--checkpoint", "checkpoint", "--image", "image.png", "--clicks", "99,3,+"],
         "outside the image: expected 0 <= y",
     ),
     (
         ["--checkpoint", "checkpoint", "--image", "image.png", "--clicks", "3,3,+", "--out", "mask"],
-        "--out mask: expected a name that ends in .png",
+        "--out mask: expected a file name that ends in .png",
     ),
 ]
 
@@ -135,8 +135,8 @@ COMPARE = [(["empty", "checkpoint"], "empty holds no evaluation: expected summar
 
 EXPORT = [
     (["--checkpoint", "absent", "--out", "onnx"], "no checkpoint at absent"),
-    (["--checkpoint", "checkpoint", "--out", "not_coco"], "--out not_coco is taken: expected a new or an empty folder"),
-    (["--checkpoint", "checkpoint", "--out", "image.png"], "--out image.png is taken"),
+    (["--checkpoint", "checkpoint", "--out", "not_coco"], "--out not_coco exists and is not an empty folder"),
+    (["--checkpoint", "checkpoint", "--out", "image.png"], "--out image.png exists and is not an empty folder"),
     (["--checkpoint", "checkpoint", "--out", "onnx", "--input-hw", "30", "30"], r"input_hw \(30, 30\): expected multi"),
 ]
 

@@ -47,7 +47,7 @@ def test_it_writes_the_network_and_what_it_takes(
 
 def test_a_size_of_views_is_refused_where_there_is_none(tmp_path: Path) -> None:
     checkpoints.save(toy("mobile_sam"), tmp_path / "sam")
-    with pytest.raises(InputError, match="--input-hw: mobile_sam has no size of views to choose"):
+    with pytest.raises(InputError, match="--input-hw: mobile_sam has no view size to set"):
         export.main(["--checkpoint", str(tmp_path / "sam"), "--out", str(tmp_path / "out"), "--input-hw", "448", "672"])
 
 
@@ -67,5 +67,5 @@ def test_a_graph_that_answers_otherwise_is_not_kept(
     checks = [Check(sizes=SIZES, difference=difference) for difference in differences]
     monkeypatch.setattr(export.export, "check", lambda graph, path: checks)
     assert export.main(argv) == 1
-    assert "error: network.onnx does not answer as torch does" in capsys.readouterr().err
+    assert "error: the outputs of network.onnx differ from torch's" in capsys.readouterr().err
     assert list((tmp_path / "onnx").iterdir()) == []

@@ -55,7 +55,7 @@ def test_an_authors_file_becomes_a_checkpoint(
         f"SHA-256      {info['source']['sha256']}",
         "network      emc_hrnet18s, 4,308,208 parameters",
         "dead         24 tensors",
-        "aliases      32 tensors that repeat another: verified",
+        "aliases      32 verified copies of other tensors",
         "licence      MIT",
         "refinement   flip",
         f"-> {tmp_path / 'imported'}",
@@ -74,7 +74,7 @@ def test_flags_override_what_is_recorded(xtiny: dict[str, Tensor], capsys: pytes
     assert info["source"]["class"] is None
     assert info["refinement"]["cascade"]["steps"] == 2
     said = capsys.readouterr().out
-    assert "missing      16 dead tensors, which is harmless: head.up_conv1.0.bias" in said
+    assert "missing      16 dead tensors, which are not needed: head.up_conv1.0.bias" in said
     assert "refinement   cfr_2" in said
 
 
@@ -87,7 +87,7 @@ def test_a_backbone_starts_a_network_by_seed(xtiny: dict[str, Tensor], capsys: p
     assert description["info"]["source"]["seed"] == 4
     said = capsys.readouterr().out
     assert "set          99 of 145 tensors, 2,722,720 values" in said
-    assert "fresh        head (12), neck (32), patch_embed_coords (2): by seed 4" in said
+    assert "fresh        head (12), neck (32), patch_embed_coords (2), drawn with seed 4" in said
     loaded = checkpoint.load("imported")[0].state_dict()
     assert torch.equal(loaded["backbone.blocks.7.attn.qkv.weight"], vit["blocks.7.attn.qkv.weight"])
     assert torch.equal(
@@ -166,7 +166,7 @@ ERRORS: list[tuple[str, Any, list[str], str]] = [
         "out full",
         "emc",
         ["--network", "emc_hrnet18s", "--out", "full"],
-        r"--out \S+full holds something else: name a new",
+        r"--out \S+full holds other files: name a new",
     ),
     ("out URL", "emc", ["--network", "emc_hrnet18s", "--out", "s3://k:s@a/b"], "s3://a/b was given with a key"),
 ]

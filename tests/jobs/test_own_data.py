@@ -43,7 +43,7 @@ def test_a_run_goes_on_with_the_floor_that_it_began_with(tmp_path: Path, capsys:
     root, out = own_photos(tmp_path / "own", range(8), (30, 34)), tmp_path / "run"
     checked = train.check(settings(root, out))
     assert (
-        f"objects of fewer than {checked.data.floor} pixels after augmentation are no targets"
+        f"objects of fewer than {checked.data.floor} pixels after augmentation are not used as targets"
         in capsys.readouterr().out
     )
     assert checked.data.max_auto_area == 1000  # what bounded it is forgotten
@@ -128,7 +128,7 @@ def test_a_run_counts_empty_samples_and_knows_its_photos(
     assert [entry["samples"] for entry in history] == [16] * 5
     assert np.mean([entry["without_object"] for entry in history]) == pytest.approx(share)
     assert f"samples     80, {samples['without_object']} of them without an object" in said
-    (warning,) = [line for line in said.splitlines() if "show no object, where 5% are meant to" in line]
+    (warning,) = [line for line in said.splitlines() if "show no object, and 5% are expected" in line]
     assert warning.startswith("warning: ")
     assert "--data.min-object-area" in warning
     lines = [line for line in said.splitlines() if line.startswith("step ")]

@@ -77,7 +77,7 @@ def test_empty_samples_are_told_once_enough_are_counted(tmp_path: Path, capsys: 
     assert "IoU 0.500  without object 50%  lr" in lines[1]
     # 25 % after two entries of 32.
     assert lines[2].startswith(
-        "warning: 25% of the samples show no object, where 5% are meant to: objects of fewer than"
+        "warning: 25% of the samples show no object, and 5% are expected: objects of fewer than"
     )
     assert "300 pixels" in lines[2]
     assert sum(line.startswith("warning") for line in lines) == 1

@@ -41,7 +41,7 @@ class TestChosen:
     def test_auto_is_the_record_and_never_any_ray_that_runs(
         self, record: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        with pytest.raises(InputError, match=r"--ray auto is what `ray start` recorded on .* and it recorded nothing"):
+        with pytest.raises(InputError, match=r"--ray auto means what `ray start` recorded .* there is no record"):
             chosen("auto")
         monkeypatch.setenv("RAY_ADDRESS", "auto")
         record.write_text("192.0.2.1:6379")
@@ -56,11 +56,11 @@ class TestChosen:
             taken.bind(("127.0.0.1", 0))
             record.write_text(f"127.0.0.1:{taken.getsockname()[1]}")  # which nobody listens to
             with (
-                pytest.raises(InputError, match=r"no Ray at 127.* answers \(.*: `ray stop` forgets") as told,
+                pytest.raises(InputError, match=r"no Ray at 127.* answers .*: clear the record with") as told,
                 connected(),
             ):
                 pass
-        assert "say --ray local" in str(told.value)
+        assert "use --ray local" in str(told.value)
 
     def test_another_program_at_the_address_is_known_before_ray_waits_for_it(
         self, monkeypatch: pytest.MonkeyPatch
@@ -81,7 +81,7 @@ class TestChosen:
 def test_a_separate_ray_has_no_nodes_to_choose(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", LOCAL)
     refuse_nodes("--nodes", "")
-    with pytest.raises(InputError, match=r"--nodes augment: this job's separate Ray has this machine alone"):
+    with pytest.raises(InputError, match=r"--nodes augment: a separate Ray is on this machine only"):
         refuse_nodes("--nodes", "augment")
     with pytest.raises(InputError, match=r"--scaling\.nodes augment: "):
         fit_evaluation(EvaluationScaling(nodes="augment"))
@@ -128,11 +128,11 @@ class TestWaits:
             if text := waits.look({"1 CPU + 1 GPU": 4} if now < 700 else {}, now):
                 said.append((now, text.split(";")[0]))
         assert said == [
-            (60, "waiting for resources since 60 s: 4 x 1 CPU + 1 GPU"),
-            (120, "waiting for resources since 120 s: 4 x 1 CPU + 1 GPU"),
-            (240, "waiting for resources since 240 s: 4 x 1 CPU + 1 GPU"),
-            (480, "waiting for resources since 480 s: 4 x 1 CPU + 1 GPU"),
-            (720, "nothing waits for resources any longer"),
+            (60, "waiting for resources for 60 s: 4 x 1 CPU + 1 GPU"),
+            (120, "waiting for resources for 120 s: 4 x 1 CPU + 1 GPU"),
+            (240, "waiting for resources for 240 s: 4 x 1 CPU + 1 GPU"),
+            (480, "waiting for resources for 480 s: 4 x 1 CPU + 1 GPU"),
+            (720, "no longer waiting for resources"),
         ]
 
     def test_a_request_that_is_made_again_still_waits(self) -> None:

@@ -53,7 +53,7 @@ def test_a_run_of_before_lacks_the_newest_fields_and_goes_on(
     name, config = resumed(["--resume", str(tmp_path)])
     assert config.training == PRESETS[name]().training
     assert _resume_or_start(tmp_path, "sqlite:///never", name, config) == "1"
-    assert f"continuing the run in {tmp_path}" in capsys.readouterr().out
+    assert f"resuming the run in {tmp_path}" in capsys.readouterr().out
 
 
 def test_another_config_is_refused_by_the_names_of_what_differs(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_what_it_started_from_is_written_down(begin: Begin, tmp_path: Path) -> N
         (["--validation.hold-out", "0.3"], "hold-out"),
         (["--scaling.workers", "2"], r"scaling\.workers"),
         (["--register", "name"], "--register"),
-        (["--data.coarse", "coco"], "no image's id begins so"),
+        (["--data.coarse", "coco"], "no image's id begins with it"),
         (["--data.min-object-area", "100000"], "none of the first"),
     ],
 )
@@ -75,7 +75,7 @@ def test_what_it_does_not_serve_is_refused_before_anything_is_written(
         ("{", "is damaged"),
         ("[]", "is damaged"),
         ('{"run_id": "x", "config": {}}', r"jobs\.train --resume"),
-        ('{"kind": "alone", "config": {}}', "no config|not the config"),
+        ('{"kind": "alone", "config": {}}', "no config|not a config"),
         (None, "holds no config.json"),
     ],
 )
@@ -90,7 +90,7 @@ def test_without_a_preset_they_are_listed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match="names a preset"):
+    with pytest.raises(InputError, match="expected one of the presets"):
         train_alone.main([])
     assert "lite_s" in capsys.readouterr().out
 

@@ -448,11 +448,11 @@ class TestPrintable:
         from jobs.ray_env import connected
 
         monkeypatch.setattr(sys, "argv", ["evaluate", "--root", BYTES])
-        with pytest.raises(InputError, match=r"caf\\udce9 is no UTF-8: rename the folder"), connected():
+        with pytest.raises(InputError, match=r"caf\\udce9 is not UTF-8: rename the folder"), connected():
             pass
 
     def test_a_folder_to_write_to_is_utf8(self, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match=r"caf\\udce9 is no UTF-8"):
+        with pytest.raises(InputError, match=r"caf\\udce9 is not UTF-8"):
             Storage(str(tmp_path / BYTES))
 
 
