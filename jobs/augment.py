@@ -42,8 +42,7 @@ class AugmentJob(Flagged):
     epoch: Count = 0
     """Epoch to write, counted from 0. Every epoch shows each image once; order, augmentation and pastes differ."""
     preview: Count = 0
-    """Samples of each copy-paste mode in a preview, a contact sheet and a page, written instead of the epoch; 0: write
-    the epoch."""
+    """Write a preview instead, with so many samples of each copy-paste mode; 0: write the epoch."""
     image_format: Literal["png", "jpg"] = "png"
     """Format of stored images: png is exact; jpg (quality 95) needs a third of the space and alters pixels a little."""
     windows_per_shard: Positive = 4

@@ -1,4 +1,8 @@
-"""`python -m jobs.average START RUN ... --out DIR`: average the weights of checkpoints that share a start."""
+"""`python -m jobs.average START RUN ... --out DIR`: average the weights of checkpoints that share a start.
+
+Fine-tuning often improves a model on its data and makes it worse elsewhere. Averaging it with its start often keeps the
+improvement without the loss (Wortsman et al. 2022).
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,11 +20,7 @@ from models.working import whole_place
 
 @dataclass(frozen=True, kw_only=True)
 class AverageConfig:
-    """Average the weights of a start and its fine-tuned models, or of several models fine-tuned from one start.
-
-    Fine-tuning often improves a model on its data and makes it worse elsewhere. Averaging it with its start often keeps
-    the improvement without the loss (Wortsman et al. 2022).
-    """
+    """Average the weights of a start and its fine-tuned models, or of several models fine-tuned from one start."""
 
     checkpoints: Annotated[tuple[str, ...], tyro.conf.Positional]
     """Two or more checkpoints of one network: folders, addresses (s3://BUCKET/FOLDER) or maskwright:NAME."""

@@ -17,10 +17,7 @@ from models.files import whole_file
 
 @dataclass(frozen=True)
 class BackupConfig:
-    """Copy an SQLite database that is in use to a consistent file that only you can read.
-
-    If the copy fails, no file is left behind.
-    """
+    """Copy an SQLite database while it is in use. Only you can read the copy; if copying fails, no file is left."""
 
     source: Annotated[Path, tyro.conf.Positional]
     """SQLite file to copy: the server's sessions, or MLflow's mlflow.db."""

@@ -39,8 +39,7 @@ class CompareConfig(Decoding):
     out: str = ""
     """Folder or address to write compare.html and compare.json to; by default neither is written."""
     reader: str = ""
-    """Format of the data set, one of READERS: compare.html then shows the objects that changed most. Default: no
-    pictures."""
+    """Format of the data set, one of READERS, to show the objects that changed most; by default none are shown."""
     root: str | None = None
     """Folder or address of the data set, for --reader."""
     split: str = ""

@@ -118,8 +118,8 @@ class EvaluateConfig(Decoding):
     """Evaluate a model: a robot user clicks on every object, and clicks and IoU are measured."""
 
     checkpoint: str | None = None
-    """Checkpoint: a folder, an address (s3://BUCKET/FOLDER) or maskwright:NAME. Default: maskwright:lite_s, or with
-    --baseline no checkpoint."""
+    """Checkpoint: a folder, an address (s3://BUCKET/FOLDER) or maskwright:NAME. Default: maskwright:lite_s, or none if
+    --baseline is given."""
     baseline: str | None = None
     """Method without learning to evaluate, alone or beside --checkpoint: grabcut."""
     datasets: tuple[str, ...] = ()
@@ -162,8 +162,7 @@ class SweepConfig(Decoding):
     """Search for the settings of refinement, or of training, that need the fewest clicks."""
 
     checkpoint: str = DEFAULT
-    """Checkpoint: a folder, an address (s3://BUCKET/FOLDER) or maskwright:NAME. With a space of training settings,
-    training starts from it."""
+    """Checkpoint to evaluate, or to train from: a folder, an address (s3://BUCKET/FOLDER) or maskwright:NAME."""
     reader: str = "masks"
     """Format of the data set, one of READERS (docs/DATASETS.md)."""
     root: str | None = None
@@ -175,8 +174,8 @@ class SweepConfig(Decoding):
     hold_out: Annotated[float, AtLeast(0), Below(1)] = 0.0
     """Fraction of the images to play: those that training with this --validation.hold-out does not see; 0: all."""
     objective: str = "noc90"
-    """Measure to optimise: noc85, noc90, ... (clicks to that IoU), spc (seconds per click) or another of MEASURES, such
-    as iou, biou and assd (after the last click)."""
+    """Measure to optimise: noc85, noc90, ... (clicks to that IoU), spc (seconds per click), or iou, biou, assd or another
+    of MEASURES (after the last click)."""
     pareto: bool = False
     """Find the best setting at each time per click: a setting is dropped only if a faster one is better."""
     search: Literal["grid", "random", "optuna"] = "grid"

@@ -49,6 +49,4 @@ def skew(about: str, seconds: float) -> Finding:
     said = f"its clock is {abs(seconds):.0f} s {'ahead of' if seconds > 0 else 'behind'} this one"
     if abs(seconds) < SKEW_S:
         return Finding(about, "ok", said)
-    return Finding(
-        about, "warning", said, "synchronise both by NTP (chrony, systemd-timesyncd): S3 refuses 15 minutes"
-    )
+    return Finding(about, "warning", said, "synchronise both by NTP (chrony, systemd-timesyncd): S3 refuses 15 minutes")

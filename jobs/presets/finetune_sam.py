@@ -29,7 +29,7 @@ GPUS: dict[str, tuple[int, int]] = {
 
 
 def finetune_sam() -> TrainConfig:
-    """Fine-tune only the decoder of lite_s, or of a SAM given by --network.start-from: one to two hours on a CPU."""
+    """Fine-tune the decoder of lite_s, or of a SAM network given as --network.start-from: one to two hours on a CPU."""
     return TrainConfig(
         data=DataConfig(
             reader="coco",
@@ -44,7 +44,7 @@ def finetune_sam() -> TrainConfig:
         training=TrainingConfig(
             objective="icl",
             icl=EVERY_LOOK,
-            # Many masks are polygons, and scoring their borders made later clicks worse (benchmarks/RESULTS.md).
+            # Many masks are polygons; in a trial, scoring their borders made later clicks worse (RESULTS.md).
             ignore_border=0.006,
             freeze_encoder=True,
             steps=300,
@@ -76,7 +76,7 @@ def _everything(name: str) -> Callable[[], TrainConfig]:
         return replace(config, network=network, training=training, scaling=gpus(workers), refine="sam")
 
     preset.__name__ = f"finetune_{name}"
-    preset.__doc__ = f"Fine-tune all of {name}, with layer-wise rates, from --network.start-from: {workers} GPU(s), bf16."
+    preset.__doc__ = f"Fine-tune all of {name} with layer-wise rates, from --network.start-from: {workers} GPUs, bf16."
     return preset
 
 

@@ -1,4 +1,4 @@
-"""FocusCut (Lin et al. 2022): global and focus views on SBD, from ImageNet weights (docs/PAPERS.md, FocusCut: training)."""
+"""FocusCut (Lin et al. 2022): both views on SBD, from ImageNet weights (docs/PAPERS.md, FocusCut: training)."""
 
 from dataclasses import replace
 

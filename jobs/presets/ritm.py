@@ -1,4 +1,4 @@
-"""RITM (Sofiiuk et al. 2022): HRNet with OCR, from ImageNet weights (docs/PAPERS.md, RITM: recipes)."""
+"""RITM (Sofiiuk et al. 2021): HRNet with OCR, from ImageNet weights (docs/PAPERS.md, RITM: recipes)."""
 
 from dataclasses import replace
 
