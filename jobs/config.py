@@ -174,7 +174,7 @@ class SweepConfig(Decoding):
     hold_out: Annotated[float, AtLeast(0), Below(1)] = 0.0
     """Fraction of the images to play: those that training with this --validation.hold-out does not see; 0: all."""
     objective: str = "noc90"
-    """Measure to optimise: noc85, noc90, ... (clicks to that IoU), spc (seconds per click), or iou, biou, assd or another
+    """Measure to optimise: noc85, noc90, ... (clicks to that IoU), spc (seconds per click), iou, biou, assd or another
     of MEASURES (after the last click)."""
     pareto: bool = False
     """Find the best setting at each time per click: a setting is dropped only if a faster one is better."""
