@@ -81,9 +81,9 @@ def measure(root: Path, stream_above: int) -> dict[str, float]:
     code = f"from benchmarks.coco_stream import list_one; list_one({str(root)!r}, {stream_above})"
     environment = {**os.environ, "TMPDIR": str(root)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
-    told = json.loads(done.stdout)
-    start, peak = (kilobytes / 1024 for kilobytes in told["rss"])
-    return {"seconds": told["seconds"], "objects": told["objects"], "start": start, "peak": peak}
+    found = json.loads(done.stdout)
+    start, peak = (kilobytes / 1024 for kilobytes in found["rss"])
+    return {"seconds": found["seconds"], "objects": found["objects"], "start": start, "peak": peak}
 
 
 def main(options: Options) -> None:

@@ -169,7 +169,7 @@ def test_data_workers_never_load_torch() -> None:
 
 
 @pytest.mark.parametrize("module", ["serve.client", "serve.faces.remote_clicks"])
-def test_clients_need_httpx_websockets_and_numpy_alone(module: str) -> None:
+def test_clients_need_only_httpx_websockets_and_numpy(module: str) -> None:
     heavy = ("torch", "ray", "mlflow", "fastapi", "pydantic", "starlette", "cv2", "PIL", "tyro", "scipy")
     assert run_python(f"import sys, {module}; print([m for m in {heavy!r} if m in sys.modules])").strip() == "[]"
 

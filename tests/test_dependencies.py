@@ -42,14 +42,14 @@ def modules(package: str) -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_what_a_package_imports_is_declared_for_it(package: str) -> None:
+def test_imports_of_a_package_are_declared_for_it(package: str) -> None:
     declared = names([*CORE, *EXTRA_OF[package]])
     assert len(modules(package)) >= 5
     missing = {module: by for module, by in modules(package).items() if not by & declared}
     assert not missing, f"{package} imports {missing}, which pyproject.toml does not declare for it"
 
 
-def test_what_is_declared_is_needed_where_it_is_declared() -> None:
+def test_declared_dependencies_are_needed() -> None:
     models, pipeline, jobs, serve = (set().union(*modules(package).values()) for package in PACKAGES)
     training = pipeline | jobs
     assert not names(CORE) - INDIRECT - models - (serve & training), "for one side alone, or for nothing"

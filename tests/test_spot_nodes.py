@@ -15,7 +15,7 @@ import pytest
 @pytest.mark.slow
 @pytest.mark.timeout(660)
 @pytest.mark.parametrize("what", ["train", "evaluate"])
-def test_nodes_that_go_away_change_nothing_in_the_result(what: str, tmp_path: Path) -> None:
+def test_lost_nodes_do_not_change_the_result(what: str, tmp_path: Path) -> None:
     # Short: a socket's path holds 107 bytes at the most.
     temporary = tempfile.mkdtemp(prefix="spot")
     (Path(temporary) / "ray").mkdir()

@@ -58,7 +58,7 @@ def test_its_images_are_ours_and_its_nodes_have_the_token(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_has_the_resources_that_jobs_ask_for(name: str) -> None:
+def test_has_the_resources_that_jobs_request(name: str) -> None:
     cluster = load(name)
     text = json.dumps([cluster.get("available_node_types"), cluster["worker_start_ray_commands"]])
     text += json.dumps(cluster["head_start_ray_commands"])
@@ -66,7 +66,7 @@ def test_has_the_resources_that_jobs_ask_for(name: str) -> None:
         assert re.search(rf"\W{resource}\W", text)
 
 
-def test_the_head_works_not() -> None:
+def test_the_head_has_no_cpus_for_tasks() -> None:
     types = load("cluster.yaml")["available_node_types"]
     assert types["head"]["resources"]["CPU"] == 0
     assert types["gpu_workers"]["resources"]["GPU"] > 0
@@ -76,7 +76,7 @@ def test_the_head_works_not() -> None:
     assert same == types["gpu_workers"]["node_config"]
 
 
-def test_machines_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_your_own_machines_are_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / ".ray").mkdir()
     (tmp_path / ".ray/auth_token").write_text("0" * 64)

@@ -101,7 +101,7 @@ def test_a_presets_data_settings_are_the_defaults(monkeypatch: pytest.MonkeyPatc
         assert seen[-1].data == DataConfig(**{**vars(data), "reader": "scenes", "options": data.options})
 
 
-def test_a_preview_tells_the_floor_and_what_is_empty(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_preview_prints_the_minimum_area_and_the_empty_samples(capsys: pytest.CaptureFixture[str]) -> None:
     scenes = ["--data.reader", "scenes", "--data.options", *OPTIONS, "--data.crop-hw", "32", "32"]
     look = ["--data.window-size", "4", "--preview", "1", "--out", "look"]
     assert augment.main(["cpu_xtiny", *scenes, *look, "--data.augment.scale", "0.5", "0.5"]) == 0
@@ -115,7 +115,7 @@ def test_a_preview_tells_the_floor_and_what_is_empty(capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.networks
-def test_an_epoch_goes_on_with_the_floor_that_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_epoch_keeps_its_minimum_area(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[dict] = []
 
     def stop(storage: Storage, settings: dict) -> bool:
@@ -162,13 +162,13 @@ def test_help_names_the_presets(capsys: pytest.CaptureFixture[str]) -> None:
         ([*DATA, "--out", "x", "--data.copy-paste.recipe", "exclusiv"], "did you mean 'exclusive'"),
     ],
 )
-def test_what_the_user_got_wrong_is_said(argv: list[str], message: str, tmp_path: Path) -> None:
+def test_invalid_flags_are_reported(argv: list[str], message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
         augment.main(argv)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_word_that_is_no_number_ends_with_the_usage(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_value_that_is_not_a_number_is_reported_with_its_flag(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         augment.main([*DATA, "--out", "x", "--epoch", "first"])
     assert ended.value.code == 2
@@ -201,7 +201,7 @@ def test_a_key_in_an_address_stays_out_of_the_settings(tmp_path: Path, monkeypat
     assert all("s3://bucket/set" in json.dumps(settings) for settings in written)
 
 
-def test_a_long_listing_is_told_at_each_doubling(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_long_listing_is_reported_at_each_doubling(capsys: pytest.CaptureFixture[str]) -> None:
     count = CountItems()
     for number in range(1, 5001):
         count(number)

@@ -51,7 +51,7 @@ def test_evaluation_without_a_checkpoint_plays_the_model_of_the_box() -> None:
 
 
 @pytest.mark.usefixtures("boxed")
-def test_prediction_without_a_checkpoint_asks_the_model_of_the_box(capsys: pytest.CaptureFixture[str]) -> None:
+def test_prediction_without_a_checkpoint_uses_the_model_of_the_box(capsys: pytest.CaptureFixture[str]) -> None:
     argv = ["--image", str(save(picture(), Path("image.png"))), "--clicks", "3,3,+"]
     said = []
     for more in ([], ["--checkpoint", box.DEFAULT]):
@@ -84,7 +84,7 @@ def test_a_fine_tuned_lite_s_recommends_what_its_start_does(preset: str, recomme
 
 
 @pytest.mark.usefixtures("boxed")
-def test_sweeps_take_the_model_of_the_box_and_leave_it_as_it_is(tmp_path: Path) -> None:
+def test_a_sweep_uses_the_model_of_the_box_and_cannot_change_it(tmp_path: Path) -> None:
     config = sweep.check(SweepConfig(reader="scenes", options=SCENES, hold_out=0.3))
     assert config.checkpoint == box.DEFAULT
     assert sweep.base_of(config) == named("zoom_in")
@@ -93,7 +93,7 @@ def test_sweeps_take_the_model_of_the_box_and_leave_it_as_it_is(tmp_path: Path) 
         sweep.check(dataclasses.replace(config, store=True))
 
 
-def test_a_checkpoint_is_exported_in_half_with_all_that_it_says(boxed: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_exported_in_half_keeps_its_description(boxed: Path, tmp_path: Path) -> None:
     out = tmp_path / "half"
     argv = ["--checkpoint", box.DEFAULT, "--as", "half", "--out", str(out)]
     assert export.main(argv) == 0

@@ -90,7 +90,7 @@ def test_packages_that_are_missing_or_too_old_are_failures(monkeypatch: pytest.M
         (skew("clock", -600), "warning"),
     ],
 )
-def test_what_a_machine_has(finding: Finding, level: str) -> None:
+def test_each_state_of_a_machine_has_its_level(finding: Finding, level: str) -> None:
     assert finding.level == level
     assert bool(finding.do) == (level != "ok")
 
@@ -112,7 +112,9 @@ def test_a_folder_that_can_be_written_and_one_that_cannot(tmp_path: Path) -> Non
     assert str(tmp_path / "file") in found.said
 
 
-def test_a_bucket(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bucket_is_checked_without_showing_secrets(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     with bucket.Server() as server:
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "verysecret")
         place = server.address.format(folder="runs")
@@ -152,7 +154,7 @@ def answering() -> Iterator[Callable[[dict[str, tuple[int, str]]], str]]:
         each.shutdown()
 
 
-def test_label_studio_that_refuses_the_token_and_may_not_call(
+def test_label_studio_that_refuses_the_token_and_private_addresses_is_reported(
     answering: Callable[[dict[str, tuple[int, str]]], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = answering({"/api/version": (200, '{"release": "1.23.2"}'), "/api/current-user/whoami": (401, "{}")})
@@ -165,7 +167,7 @@ def test_label_studio_that_refuses_the_token_and_may_not_call(
     assert [each.level for each in services.label_studio(url, "")] == ["ok"]
 
 
-def test_cvat_and_a_server(answering: Callable[[dict[str, tuple[int, str]]], str]) -> None:
+def test_cvat_and_a_maskwright_server_are_checked(answering: Callable[[dict[str, tuple[int, str]]], str]) -> None:
     url = answering({"/api/server/about": (200, '{"version": "2.40"}')})
     assert [each.level for each in services.cvat(url, "http://host:8000")] == ["ok"]
     assert [each.level for each in services.cvat(url, "http://host:8000/masks")] == ["ok", "failure"]
@@ -208,7 +210,7 @@ def test_status_and_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(300)
-def test_a_submitted_doctor_looks_at_every_node(tmp_path: Path) -> None:
+def test_a_submitted_doctor_checks_every_node(tmp_path: Path) -> None:
     store, port, dashboard = free_port(), free_port(), free_port()
     with RedisServer("--port", str(store), "--bind", "127.0.0.1"), head(store, port, dashboard):
         node = subprocess.Popen(

@@ -155,7 +155,7 @@ CASES = [
 
 @pytest.mark.networks
 @pytest.mark.parametrize(("main", "argv", "message"), CASES)
-def test_what_the_user_got_wrong_is_said(main: Main, argv: list[str], message: str, folder: Path) -> None:
+def test_user_errors_name_what_was_given_and_expected(main: Main, argv: list[str], message: str, folder: Path) -> None:
     before = sorted(folder.iterdir())
     with pytest.raises(InputError, match=message):
         main(argv)
@@ -216,7 +216,9 @@ def test_help_lists_the_presets_and_succeeds(capsys: pytest.CaptureFixture[str])
         (["jobs.evaluate", "--checkpoint", "absent", "--reader", "scenes"], "no checkpoint at"),
     ],
 )
-def test_on_the_command_line_it_is_one_error_and_code_2(command: list[str], message: str, tmp_path: Path) -> None:
+def test_a_user_error_on_the_command_line_is_one_line_and_code_2(
+    command: list[str], message: str, tmp_path: Path
+) -> None:
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(
         [sys.executable, "-m", *command],
@@ -233,7 +235,7 @@ def test_on_the_command_line_it_is_one_error_and_code_2(command: list[str], mess
     assert "Traceback" not in done.stderr + done.stdout
 
 
-def test_an_error_that_others_were_raised_from_is_told() -> None:
+def test_the_input_error_behind_other_errors_is_found() -> None:
     outer, between = RuntimeError("training failed"), RuntimeError("a worker failed")
     outer.__cause__, between.__cause__ = between, InputError("all 3 items of the window are broken")
     assert str(find_input_error(outer)) == "all 3 items of the window are broken"

@@ -89,7 +89,9 @@ def test_predict(small_disk: SmallDisk, run: Run, checkpoint: str, scene: str) -
 
 
 @pytest.mark.parametrize("what", ["folder", "file above"])
-def test_predict_where_something_else_is(what: str, run: Run, checkpoint: str, scene: str, tmp_path: Path) -> None:
+def test_predict_refuses_an_out_that_cannot_be_a_file(
+    what: str, run: Run, checkpoint: str, scene: str, tmp_path: Path
+) -> None:
     (tmp_path / "m.png").mkdir()
     (tmp_path / "file").write_text("mine")
     out = tmp_path / "m.png" if what == "folder" else tmp_path / "file" / "m.png"
@@ -151,7 +153,7 @@ def test_sweep(ray_cluster: None, small_disk: SmallDisk, run: Run, checkpoint: s
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_sweep_with_room_for_nothing(ray_cluster: None, small_disk: SmallDisk, run: Run, checkpoint: str) -> None:
+def test_sweep_on_a_disk_without_room(ray_cluster: None, small_disk: SmallDisk, run: Run, checkpoint: str) -> None:
     out = small_disk.path / "swept"
     assert 0 in list(until_it_fits(small_disk, [0, 20], lambda: run(sweep, raced(checkpoint, out))))
     assert len(json.loads((out / "sweep.json").read_text())["settings"]) == 2

@@ -32,7 +32,7 @@ def grown(cluster: Growing, nodes: set[str], *command: str) -> str:
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(1200)
-def test_every_job_makes_it_grow(cluster: Growing, tmp_path: Path) -> None:
+def test_every_job_makes_the_cluster_grow(cluster: Growing, tmp_path: Path) -> None:
     data = ("--reader", "scenes", *SMALL)
     ours = tuple(flag.replace("--options", "--data.options") for flag in SMALL)
     training = ("--data.crop-hw", "32", "32", "--data.window-size", "4", "--data.min-object-area", "20")

@@ -57,7 +57,7 @@ def head(store: int, port: int, dashboard: int, num_cpus: int = 2, **environ: st
 @pytest.mark.check(47)
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_job_of_a_head_that_died_is_known_to_the_next_one() -> None:
+def test_the_next_head_knows_the_jobs_of_a_head_that_died() -> None:
     store, port, dashboard = free_port(), free_port(), free_port()
     address = f"http://127.0.0.1:{dashboard}"
     with RedisServer("--port", str(store), "--bind", "127.0.0.1"):

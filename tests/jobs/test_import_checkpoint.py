@@ -173,7 +173,7 @@ ERRORS: list[tuple[str, Any, list[str], str]] = [
 
 
 @pytest.mark.parametrize(("content", "flags", "said"), [row[1:] for row in ERRORS], ids=[row[0] for row in ERRORS])
-def test_what_cannot_be_imported_is_said_and_nothing_is_written(
+def test_a_failed_import_is_one_error_and_writes_nothing(
     content: Any, flags: list[str], said: str, emc: dict[str, Tensor], tmp_path: Path
 ) -> None:
     Path("full").mkdir()

@@ -60,7 +60,7 @@ def expected(checkpoint: Path | str) -> np.ndarray:
     return session.mask
 
 
-def test_a_registered_model_is_a_pyfunc_beside_our_checkpoint(at_registry: str, folder: Path) -> None:
+def test_a_registered_model_is_both_a_pyfunc_and_a_checkpoint(at_registry: str, folder: Path) -> None:
     tracking.register(at_registry, tracking.start_run(at_registry, "register", {}), folder, name="disks")
     model = mlflow.pyfunc.load_model(MODEL)
     answer = model.predict([a_row(), a_row()])
@@ -94,7 +94,7 @@ def test_a_registered_model_is_a_pyfunc_beside_our_checkpoint(at_registry: str, 
             model.predict([a_row() | wrong])
 
 
-def test_what_was_registered_before_is_a_checkpoint_as_it_was(at_registry: str, folder: Path) -> None:
+def test_a_model_registered_by_an_older_version_still_loads(at_registry: str, folder: Path) -> None:
     client = tracking.client(at_registry)
     run_id = tracking.start_run(at_registry, "before", {})
     client.log_artifacts(run_id, str(folder), "checkpoint")
@@ -151,7 +151,9 @@ def serving(where: Path, environment: Mapping[str, str]) -> Iterator[str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_mlflow_serves_it_where_nothing_of_ours_is(at_registry: str, folder: Path, tmp_path: Path) -> None:
+def test_mlflow_serves_a_registered_model_without_this_repository(
+    at_registry: str, folder: Path, tmp_path: Path
+) -> None:
     tracking.register(at_registry, tracking.start_run(at_registry, "register", {}), folder, name="disks")
     with serving(tmp_path / "elsewhere", {"MLFLOW_TRACKING_URI": at_registry}) as address:
         answer = httpx.post(address, json={"dataframe_records": [a_row()]}, timeout=60)
@@ -165,7 +167,9 @@ def test_mlflow_serves_it_where_nothing_of_ours_is(at_registry: str, folder: Pat
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_server_of_mlflow_keeps_it_in_a_bucket(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tracking_server_keeps_a_registered_model_in_a_bucket(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The tracking server hands artifacts on to S3: clients have its address and no key."""
     address = f"http://127.0.0.1:{free_port()}"
     with a_bucket() as bucket:

@@ -39,7 +39,7 @@ def settings(root: Path, out: Path, preset: str = "cpu_xtiny", **data: Any) -> T
     return dataclasses.replace(config, data=changed, out=str(out))
 
 
-def test_a_run_goes_on_with_the_floor_that_it_began_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_resumed_run_keeps_its_minimum_area(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root, out = own_photos(tmp_path / "own", range(8), (30, 34)), tmp_path / "run"
     checked = train.check(settings(root, out))
     assert (
@@ -62,7 +62,7 @@ def test_a_run_goes_on_with_the_floor_that_it_began_with(tmp_path: Path, capsys:
     assert train.check(settings(root, out)).data == dataclasses.replace(checked.data, min_object_area=300)
 
 
-def test_an_explicit_floor_stands(tmp_path: Path) -> None:
+def test_an_explicit_minimum_area_is_kept(tmp_path: Path) -> None:
     root = own_photos(tmp_path / "own", range(4))
     for given in (0, 17, 5000):
         data = train.check(settings(root, tmp_path / "run", min_object_area=given)).data
@@ -70,7 +70,7 @@ def test_an_explicit_floor_stands(tmp_path: Path) -> None:
         assert data.max_auto_area == 1000
 
 
-def test_before_and_after_are_measured_on_objects_as_small_as_the_data_s(tmp_path: Path) -> None:
+def test_the_minimum_area_of_before_and_after_follows_the_data(tmp_path: Path) -> None:
     checkpoints.save(tiny_network(), tmp_path / "start")
     for sides, least in (((7,), 49), ((40,), 300), ((3,), 20)):
         root, out = own_photos(tmp_path / f"{sides}", range(20), sides), tmp_path / f"run {sides}"
@@ -164,7 +164,7 @@ def test_a_run_counts_empty_samples_and_knows_its_photos(
 
 @pytest.mark.ray
 @pytest.mark.timeout(240)
-def test_data_that_shows_training_nothing_ends_before_a_run_begins(ray_cluster: None, tmp_path: Path) -> None:
+def test_data_without_targets_is_refused_before_a_run_starts(ray_cluster: None, tmp_path: Path) -> None:
     own_photos(tmp_path / "own", range(8), (7,))
     with pytest.raises(InputError, match=r"none of the first 64 samples shows an object: .* to 49 pixels"):
         train.main([*ARGUMENTS, "--data.root", "own", "--out", "run"])

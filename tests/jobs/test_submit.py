@@ -92,7 +92,7 @@ def submit(address: str, tmp_path: Path, *argv: str) -> "subprocess.CompletedPro
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(900)
-def test_a_submitted_job_trains_and_tells(cluster: str, tmp_path: Path) -> None:
+def test_a_submitted_job_trains_and_prints_its_results(cluster: str, tmp_path: Path) -> None:
     argv = ["demo", "--data.options", "num_images", "6", "height", "64", "width", "64", "--data.crop-hw", "32", "32"]
     argv += ["--data.window-size", "4", "--data.min-object-area", "20", "--training.steps", "2"]
     argv += ["--training.batch-size", "4", "--training.log-every", "1"]

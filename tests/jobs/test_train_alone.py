@@ -27,7 +27,7 @@ def begin(tmp_path: Path) -> Begin:
 
 
 @pytest.mark.networks
-def test_a_run_is_begun_gone_on_with_and_refused_with_other_flags(begin: Begin, tmp_path: Path) -> None:
+def test_a_run_starts_resumes_and_is_refused_with_other_flags(begin: Begin, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert begin() == 0
     assert checkpoint.describe(run / "checkpoint")["info"]["step"] == 2
@@ -43,7 +43,7 @@ def test_a_run_is_begun_gone_on_with_and_refused_with_other_flags(begin: Begin, 
 
 
 @pytest.mark.networks
-def test_what_it_started_from_is_written_down(begin: Begin, tmp_path: Path) -> None:
+def test_a_checkpoint_records_what_it_started_from(begin: Begin, tmp_path: Path) -> None:
     start = toy("simpleclick_vit_xtiny", depth=12, dim=160, heads=4)
     folder = checkpoint.save(start, tmp_path / "start", licence="MIT")
     assert begin("--network.start-from", str(folder), "--training.steps", "1") == 0
@@ -61,7 +61,7 @@ def test_what_it_started_from_is_written_down(begin: Begin, tmp_path: Path) -> N
         (["--data.min-object-area", "100000"], "none of the first"),
     ],
 )
-def test_what_it_does_not_serve_is_refused_before_anything_is_written(
+def test_unsupported_flags_are_refused_before_anything_is_written(
     flags: list[str], message: str, begin: Begin, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match=message):
@@ -79,14 +79,14 @@ def test_what_it_does_not_serve_is_refused_before_anything_is_written(
         (None, "holds no config.json"),
     ],
 )
-def test_a_folder_that_is_no_such_run_is_refused_by_name(text: str | None, message: str, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_such_a_run_is_refused(text: str | None, message: str, tmp_path: Path) -> None:
     if text is not None:
         (tmp_path / "config.json").write_text(text)
     with pytest.raises(InputError, match=message):
         train_alone.main([str(tmp_path)])
 
 
-def test_without_a_preset_they_are_listed(
+def test_without_a_preset_the_presets_are_listed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -95,6 +95,6 @@ def test_without_a_preset_they_are_listed(
     assert "lite_s" in capsys.readouterr().out
 
 
-def test_a_machine_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_invalid_flags_about_the_machine_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="loaders -1"):
         train_alone.machine(["--loaders", "-1"])

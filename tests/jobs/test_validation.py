@@ -46,7 +46,7 @@ def save(folder: Path, seed: int) -> Path:
     return folder
 
 
-def test_the_best_is_kept_and_patience_ends(tmp_path: Path) -> None:
+def test_the_best_checkpoint_is_kept_and_patience_ends_training(tmp_path: Path) -> None:
     found: list[Any] = []
     ended: list[bool] = []
     watch = validator(tmp_path, [7.0, 5.0, 5.0, 6.0], found, ended, patience=2)
@@ -63,7 +63,7 @@ def test_the_best_is_kept_and_patience_ends(tmp_path: Path) -> None:
     assert [entry["noc"] for entry in read_entries(tmp_path / VALIDATION)] == [7.0, 5.0, 5.0, 6.0]
 
 
-def test_a_run_that_goes_on_remembers(tmp_path: Path) -> None:
+def test_a_resumed_run_remembers_its_validations(tmp_path: Path) -> None:
     (tmp_path / VALIDATION).write_text(json.dumps({"step": 10, "noc": 3.0, "iou_at_1": 0.1}) + "\n" + '{"step": 2')
     found = [(save(tmp_path / "a", 1), 10)]
     watch = validator(tmp_path, [4.0], found)
@@ -74,7 +74,7 @@ def test_a_run_that_goes_on_remembers(tmp_path: Path) -> None:
     assert [entry["step"] for entry in read_entries(tmp_path / VALIDATION)] == [10, 20]
 
 
-def test_a_checkpoint_that_is_gone_is_left_out(tmp_path: Path) -> None:
+def test_a_missing_checkpoint_is_skipped(tmp_path: Path) -> None:
     watch = validator(tmp_path, [], [(tmp_path / "gone", 5)])
     assert watch.look() is None
     assert watch.seen == -1
@@ -101,7 +101,7 @@ def test_training_validates_on_images_it_never_sees(
     assert f"on {len(training)} images" in said
 
 
-def test_settings_that_mean_nothing_are_refused() -> None:
+def test_inconsistent_settings_are_refused() -> None:
     for settings, message in (
         ({"hold_out": 1.0}, "hold_out is 1.0"),
         ({"patience": 2}, "give --validation.hold-out"),
