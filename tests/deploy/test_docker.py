@@ -1,4 +1,4 @@
-"""The Dockerfile by a linter and by what the code expects; compose.yaml by the programs that it starts."""
+"""The Dockerfile passes a linter and fits the code; compose.yaml fits the programs that it starts."""
 
 import re
 import shlex
@@ -59,7 +59,7 @@ def test_an_image_installs_the_lock_and_does_not_run_as_root() -> None:
 
 @pytest.fixture
 def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Serve:
-    """The server's command as it is parsed, with a file of tokens where its secret is."""
+    """Return the parsed command of the server, with a file of tokens in place of its secret."""
     words = shlex.split(SERVICES["server"]["command"])
     assert words[:3] == ["python", "-m", "serve"]
     (secret,) = SERVICES["server"]["secrets"]
@@ -71,7 +71,7 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Serve:
 
 
 def published(service: str) -> set[int]:
-    """Ports of a service that this machine alone reaches, each under its own number."""
+    """Return the ports of a service, and check that only this machine can reach them, under the same numbers."""
     ports = set()
     for text in SERVICES[service].get("ports", ()):
         address, outside, inside = text.split(":")

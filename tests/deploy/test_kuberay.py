@@ -1,4 +1,4 @@
-"""The manifests of deploy/kuberay by KubeRay's schemas, Ray's own of its Serve part, and our command lines."""
+"""The manifests of deploy/kuberay fit KubeRay's schemas, Ray Serve's schema and the command lines of the jobs."""
 
 import json
 import re
@@ -109,7 +109,7 @@ def test_ray_and_the_server_accept_the_service() -> None:
     assert read_sources(application["args"]["checkpoint"])
     redis = {document["metadata"]["name"] for name, document in DOCUMENTS if name == "redis.yaml"}
     assert str(options.sessions).startswith(f"redis://{redis.pop()}:6379/")
-    # The file of tokens is where the Secret is mounted, in every pod that may hold an ingress.
+    # The file of tokens is in the folder where the Secret is mounted, in every pod that can run an ingress.
     cluster = cluster_of(document)
     for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
         pod = group["template"]["spec"]

@@ -1,4 +1,4 @@
-"""cluster.yaml and cluster-local.yaml by Ray's own launcher; what the first asks of AWS, by a simulated EC2 and IAM."""
+"""cluster.yaml and cluster-local.yaml in Ray's launcher, the former against a simulated EC2 and IAM."""
 
 import json
 import re
@@ -88,7 +88,7 @@ def test_your_own_machines_are_prepared(tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.fixture
 def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
-    """cluster.yaml after the launcher looked at an account that has the role of deploy/aws and nothing else."""
+    """cluster.yaml after the launcher has prepared it for an account that has only the role of deploy/aws."""
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
@@ -118,7 +118,7 @@ def test_aws_gives_keys_subnets_and_groups(aws: dict[str, Any], tmp_path: Path) 
         assert set(config["SecurityGroupIds"]) <= groups
         assert config["KeyName"] == key
         assert config["ImageId"].startswith("resolve:ssm:/aws/service/deeplearning/ami/x86_64/")
-    # The role is ours: the launcher made none with all rights.
+    # The role is that of deploy/aws: the launcher created none with all rights.
     assert [role["RoleName"] for role in boto3.client("iam").list_roles()["Roles"]] == ["maskwright"]
 
 

@@ -1,4 +1,4 @@
-"""jobs.augment and jobs.prepare by their command lines, on generated scenes."""
+"""jobs.augment and jobs.prepare from their command lines, on generated scenes."""
 
 import json
 import re
@@ -58,14 +58,14 @@ def test_an_epoch_is_written_as_training_would_see_it(
     written = {path.name for path in (tmp_path / "epoch").iterdir()}
     assert written == {"data", "records", "settings.json", "manifest.json", "refused.txt", "report.html"}
 
-    # the same again: nothing is made; other settings are refused
+    # The same command again makes nothing; other settings are refused.
     shards = {path: path.stat().st_mtime_ns for path in (tmp_path / "epoch" / "data").iterdir()}
     assert augment.main(argv) == 0
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "epoch" / "data").iterdir()} == shards
     with pytest.raises(InputError, match="tells of other settings"):
         augment.main([*argv, "--image-format", "jpg"])
 
-    # and it is a data set for the other jobs
+    # The epoch is a data set for the other jobs.
     capsys.readouterr()
     assert prepare.main(["--reader", "prepared", "--root", "epoch", "--out", "again", *POOL]) == 0
     said = capsys.readouterr().out
@@ -79,7 +79,7 @@ def test_an_epoch_is_written_as_training_would_see_it(
 def test_a_preview_needs_no_ray_and_writes_nothing_else(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.ray_env.connected", lambda: pytest.fail("Ray was asked for"))
+    monkeypatch.setattr("jobs.ray_env.connected", lambda: pytest.fail("Ray was started"))
     recipe = ["--data.copy-paste.recipe", "three_gates"]
     assert augment.main(["demo", *DATA, *recipe, "--preview", "2", "--out", "look"]) == 0
     assert {path.name for path in (tmp_path / "look").iterdir()} == {"preview.jpg", "preview.html"}
@@ -176,7 +176,7 @@ def test_a_value_that_is_not_a_number_is_reported_with_its_flag(capsys: pytest.C
 
 
 def test_a_key_in_an_address_stays_out_of_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A manifest is for everyone who may read the data."""
+    """Everyone who can read the data can read its manifest."""
     written: list[dict] = []
 
     def stop(storage: Storage, settings: dict) -> bool:
@@ -207,6 +207,6 @@ def test_a_long_listing_is_reported_at_each_doubling(capsys: pytest.CaptureFixtu
         count(number)
     count.end()
     count.end()
-    told = [int(line.split()[1]) for line in capsys.readouterr().out.splitlines()]
-    assert told == [1000, 2000, 4000, 5000]
-    assert np.all(np.diff(told) > 0)
+    numbers = [int(line.split()[1]) for line in capsys.readouterr().out.splitlines()]
+    assert numbers == [1000, 2000, 4000, 5000]
+    assert np.all(np.diff(numbers) > 0)

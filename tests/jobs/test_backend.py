@@ -1,4 +1,4 @@
-"""`--backend onnx` of predict and evaluate: the masks of torch, and results that are not mixed with torch's."""
+"""`--backend onnx` of predict and evaluate: the same masks as torch, and no mixing with results of torch."""
 
 from pathlib import Path
 

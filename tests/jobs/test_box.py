@@ -1,4 +1,4 @@
-"""Commands take maskwright:NAME as a checkpoint, and maskwright:lite_s where none is given."""
+"""Commands accept maskwright:NAME as a checkpoint, and use maskwright:lite_s if none is given."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Every job reads and writes a bucket: nothing of a run lies on the disks of the machines that made it."""
+"""Every job reads and writes a bucket, and leaves no files of a run on the machines."""
 
 import json
 import re
@@ -49,7 +49,7 @@ def test_the_jobs_read_and_write_a_bucket(
     for folder in ("checkpoint", "best"):
         assert checkpoints.load(Storage(run).below(folder).uri)[1]["network"] == "simpleclick_vit_xtiny"
     assert not Storage(run).exists(NAME)
-    # It is finished: the same command, and --resume, find that.
+    # The run is finished: --resume finds that, and another config is refused.
     assert train.main(["--resume", run, "--data.root", data]) == 0
     assert "resuming the run in s3://masks/jobs/run\n" in capsys.readouterr().out
     with pytest.raises(InputError, match="s3://masks/jobs/run holds a run with another config"):
@@ -93,7 +93,7 @@ def test_two_jobs_do_not_write_one_folder(bucket: str, tmp_path: Path, monkeypat
         assert not Storage(place).exists(NAME)
         with held(place):
             pass
-    # A holder that was killed renews nothing.
+    # A killed holder no longer renews its lease.
     storage = Storage(bucket.format(folder="left"))
     storage.write_json(NAME, {"host": "another", "pid": 1, "token": "x", "beat": 7})
     with held(storage.uri):

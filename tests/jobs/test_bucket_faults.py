@@ -1,4 +1,4 @@
-"""A bucket whose server goes away, refuses or lacks something: one clear error, and the same command goes on later."""
+"""A bucket whose server dies, refuses or lacks something: one clear error, and the same command resumes later."""
 
 import http.server
 import subprocess
@@ -60,19 +60,19 @@ def test_a_job_whose_bucket_dies_fails_and_resumes_with_the_same_command(
         ours = str(checkpoint.save(tiny_network(), tmp_path / "ours", refinement="standard"))
         argv = ["jobs.evaluate", "--checkpoint", ours, "--reader", "scenes", "--options", "num_images", "20"]
         argv += ["--protocol.max-clicks", "20", "--scaling.actors", "1", "--out", out.uri]
-        begun, again = "journal.jsonl", "resuming: "
+        started, again = "journal.jsonl", "resuming: "
     else:
         argv = ["jobs.train", *TRAIN, "--training.steps", "60", "--out", out.uri]
-        begun, again = "ray/history.jsonl", "resuming the run in s3://masks/train"
+        started, again = "ray/history.jsonl", "resuming the run in s3://masks/train"
     process = job(*argv)
-    wait_for(process, out, begun)
+    wait_for(process, out, started)
     server.stop()
     code, said, error = ends(process)
     assert code == 2, said + error
     assert error.strip().splitlines()[-1].startswith("error: s3://masks/"), error
     assert "secret" not in said + error
     server.start()
-    done = len(lines_at(out.below(begun).uri).texts())
+    done = len(lines_at(out.below(started).uri).texts())
     code, said, error = ends(job(*argv))
     assert code == 0, said + error
     assert again in said
@@ -160,9 +160,9 @@ def test_names_with_spaces_and_other_letters(server: Server) -> None:
     ],
 )
 def test_invalid_addresses_are_one_error(given: str, said: str) -> None:
-    with pytest.raises(InputError) as told:
+    with pytest.raises(InputError) as raised:
         Storage(out_place("--out", given))
-    assert str(told.value).startswith(said)
+    assert str(raised.value).startswith(said)
 
 
 def test_a_scheme_may_be_written_in_capitals(server: Server) -> None:
@@ -179,9 +179,9 @@ def test_the_name_of_a_file_at_an_address_may_be_percent_encoded(server: Server)
 
 
 def test_an_address_that_cannot_be_read_shows_no_key() -> None:
-    with pytest.raises(InputError, match=r"s3://bucket:xx/\[ is no address that can be opened: .*") as told:
+    with pytest.raises(InputError, match=r"s3://bucket:xx/\[ is no address that can be opened: .*") as raised:
         Storage("s3://key:hidden@bucket:xx/[")
-    assert "hidden" not in str(told.value)
+    assert "hidden" not in str(raised.value)
 
 
 def test_a_folder_without_an_evaluation_is_named_by_its_address(server: Server) -> None:
@@ -193,7 +193,7 @@ def test_a_folder_without_an_evaluation_is_named_by_its_address(server: Server) 
 
 def test_a_refused_key_is_one_error_that_does_not_show_it(monkeypatch: pytest.MonkeyPatch) -> None:
     class Refusing(http.server.BaseHTTPRequestHandler):
-        """As S3 answers a request that was signed with another key."""
+        """Answers as S3 does to a request that was signed with another key."""
 
         def answer(self) -> None:
             code = "SignatureDoesNotMatch"
@@ -216,8 +216,8 @@ def test_a_refused_key_is_one_error_that_does_not_show_it(monkeypatch: pytest.Mo
         place = f"s3://masks/runs?endpoint_override=127.0.0.1:{refusing.server_port}&scheme=http&region=us-east-1"
         storage = Storage(place)
         for ask in (lambda: storage.read("a"), lambda: storage.write("a", b"1"), lambda: storage.names("", "")):
-            with pytest.raises(InputError, match=r"^s3://masks/runs.* cannot be (read|written|listed): ") as told:
+            with pytest.raises(InputError, match=r"^s3://masks/runs.* cannot be (read|written|listed): ") as raised:
                 ask()
-            assert "hidden-key" not in str(told.value)
-            assert "same command again" in str(told.value)
+            assert "hidden-key" not in str(raised.value)
+            assert "same command again" in str(raised.value)
         refusing.shutdown()

@@ -1,4 +1,4 @@
-"""The doctor: what it says of what is missing, without a secret, in time; on a real Ray, bucket, MLflow and Redis."""
+"""The doctor reports problems in time and without secrets, on a real Ray, bucket, MLflow and Redis."""
 
 import http.server
 import json
@@ -100,7 +100,7 @@ def test_gpus_that_ray_counts_and_torch_does_not_see(monkeypatch: pytest.MonkeyP
     assert list(gpus(0)) == []
     (found,) = gpus(8)
     assert found.level == "failure"
-    reduce_alone("gloo", torch.device("cpu"))  # as NCCL is tried
+    reduce_alone("gloo", torch.device("cpu"))  # the same check as for NCCL
 
 
 def test_a_folder_that_can_be_written_and_one_that_cannot(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_a_bucket_is_checked_without_showing_secrets(
 
 @pytest.fixture
 def answering() -> Iterator[Callable[[dict[str, tuple[int, str]]], str]]:
-    """Serve answers by path on loopback."""
+    """Serve the given answers by path on loopback."""
     running = []
 
     def serve(answers: dict[str, tuple[int, str]]) -> str:
@@ -243,5 +243,5 @@ def test_a_submitted_doctor_checks_every_node(tmp_path: Path) -> None:
     assert about.count("clock") == about.count("packages") == 2, done.stdout + done.stderr
     assert about.count(f"storage {tmp_path}") == 4
     levels = {(each["about"], each["level"]) for each in found}
-    assert ("Ray", "warning") in levels  # it asks for no token
+    assert ("Ray", "warning") in levels  # this cluster requires no token
     assert done.returncode == 0, found

@@ -1,4 +1,4 @@
-"""What the user got wrong: one message that names what was given and what was expected, before anything starts."""
+"""User errors: one message that names what was given and what was expected, before anything starts."""
 
 import json
 import os
@@ -21,7 +21,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Holds what the cases name: a checkpoint, a JSON that is no COCO, an empty folder, images good and broken."""
+    """A folder with the files of the cases: a checkpoint, JSON that is not COCO, an empty folder, images."""
     checkpoints.save(tiny_network(), tmp_path / "checkpoint")
     (tmp_path / "empty").mkdir()
     (tmp_path / "not_coco").mkdir()

@@ -1,4 +1,4 @@
-"""jobs.export writes what passed its checks, and leaves nothing of what did not."""
+"""jobs.export keeps graphs that pass its checks, and leaves no files of those that do not."""
 
 import json
 from pathlib import Path

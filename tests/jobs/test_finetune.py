@@ -1,4 +1,4 @@
-"""Fine-tuning one's own images by one command: what it takes from the checkpoint, and what it leaves behind."""
+"""Fine-tuning on your own images with one command: settings from the checkpoint, and the files that it writes."""
 
 import dataclasses
 import json

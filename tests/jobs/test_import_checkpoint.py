@@ -34,7 +34,7 @@ def xtiny() -> dict[str, Tensor]:
 
 
 def run(file: Path, network: str, *flags: str, out: str = "imported") -> dict[str, Any]:
-    """Import into ./`out`; returns the description that was written."""
+    """Import into ./`out` and return the description that was written."""
     assert import_checkpoint.main([str(file), "--network", network, "--out", out, *flags]) == 0
     return checkpoint.describe(out)
 
@@ -109,7 +109,7 @@ def test_the_same_import_may_be_repeated_and_another_may_not(xtiny: dict[str, Te
 
 
 def test_an_import_of_an_earlier_version_may_be_repeated(xtiny: dict[str, Tensor]) -> None:
-    """It recorded less of where the file came from."""
+    """An earlier version recorded less about the source of the file."""
     torch.save(xtiny, "a.pth")
     torch.save({"state_dict": xtiny}, "b.pth")
     known = run(Path("a.pth"), "simpleclick_vit_xtiny")
@@ -235,7 +235,9 @@ def test_a_malicious_file_is_one_error_and_runs_nothing(tmp_path: Path) -> None:
     assert done.stdout == ""
     assert [path.name for path in tmp_path.iterdir()] == ["evil.pth"]
     torch.load("evil.pth", weights_only=False)
-    assert Path("canary").exists(), "the canary itself is dead: this test would prove nothing"
+    assert Path("canary").exists(), (
+        "the file does not run its command even when unpickled: this test would prove nothing"
+    )
 
 
 def test_the_description_is_plain_json(xtiny: dict[str, Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""Training on one's own images: samples that show nothing, and photos that a checkpoint was trained on."""
+"""Training on your own images: samples without an object, and photos that a checkpoint was trained on."""
 
 import dataclasses
 import json
@@ -25,7 +25,7 @@ HW = (48, 48)
 
 
 def own_photos(root: Path, numbers: range, sides: tuple[int, ...] = SIDES) -> Path:
-    """Photos of noise, numbered, each with one square whose side its number tells."""
+    """Write numbered photos of noise, each with one square; `sides` are used in turn."""
     for number in numbers:
         side = sides[number % len(sides)]
         save(picture(number, HW), root / "images" / f"photo {number}.png")
@@ -46,7 +46,7 @@ def test_a_resumed_run_keeps_its_minimum_area(tmp_path: Path, capsys: pytest.Cap
         f"objects of fewer than {checked.data.floor} pixels after augmentation are not used as targets"
         in capsys.readouterr().out
     )
-    assert checked.data.max_auto_area == 1000  # what bounded it is forgotten
+    assert checked.data.max_auto_area == 1000  # back to the default
     out.mkdir()
     saved = {"run_id": "1", "preset": "cpu_xtiny", "config": as_dict(checked)}
     (out / "config.json").write_text(json.dumps(saved))
@@ -55,7 +55,7 @@ def test_a_resumed_run_keeps_its_minimum_area(tmp_path: Path, capsys: pytest.Cap
     again = train.check(settings(root, out))
     assert as_dict(again) == as_dict(checked)
     assert train.check(train.resumed(["--resume", str(out)])[1]) == again
-    # A run of before knows no floor but the preset's.
+    # A run of an older version stores the minimum area of its preset.
     saved["config"]["data"]["min_object_area"] = 300
     del saved["config"]["data"]["max_auto_area"]
     (out / "config.json").write_text(json.dumps(saved))
@@ -119,7 +119,7 @@ def test_a_run_counts_empty_samples_and_knows_its_photos(
     said = capsys.readouterr().out
     run = tmp_path / "run"
 
-    # Half of the photos show objects of 25 pixels alone.
+    # Half of the photos show only objects of 25 pixels.
     samples = json.loads((run / "samples.json").read_text())
     assert samples["samples"] == 80
     assert 32 <= samples["without_object"] <= 48
@@ -134,12 +134,12 @@ def test_a_run_counts_empty_samples_and_knows_its_photos(
     lines = [line for line in said.splitlines() if line.startswith("step ")]
     assert any("  without object " in line for line in lines)
 
-    # Its photos are recorded by name in the run, by content in the checkpoint, with those of the start.
+    # Photos are recorded by name in the run, and by content in the checkpoint, which also has those of the start.
     photos = {f"photo {n}": fingerprint(picture(n, HW)) for n in range(8)}
     assert samples["photos"] == {item: f"{number:016x}" for item, number in photos.items()}
     assert trained_on(checkpoints.describe(run / "checkpoint")) == before | set(photos.values())
 
-    # Measured on three of them, whatever their files are called, and on two others.
+    # Evaluate on three of these photos, with other file names, and on two new ones.
     held = own_photos(tmp_path / "held", range(20, 22), (24,))
     for number in (2, 3, 6):
         with Image.open(root / "images" / f"photo {number}.png") as image:

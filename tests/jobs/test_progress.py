@@ -93,7 +93,7 @@ def test_the_expected_share_of_empty_samples_is_not_reported() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_training_that_is_interrupted_says_so(tmp_path: Path) -> None:
-    """Ray Train takes Ctrl-C for itself, and would end the job without a word."""
+    """Ray Train handles Ctrl-C itself and would end the job silently."""
     argv = ["jobs.train", "demo", "--ray", "local", "--training.log-every", "1", "--out", str(tmp_path / "run")]
     environ = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
     with subprocess.Popen(

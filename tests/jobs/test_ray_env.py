@@ -1,4 +1,4 @@
-"""Which Ray a job joins, what it asks of it, and what it says while it waits."""
+"""Which Ray a job joins, which resources it requests, and what it prints while it waits."""
 
 import http.server
 import socket
@@ -17,7 +17,7 @@ from pipeline.training.config import ScalingConfig
 
 @pytest.fixture
 def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where `ray start` would record a Ray; RAY_ADDRESS is not set."""
+    """The file in which `ray start` would record a cluster; RAY_ADDRESS is not set."""
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     (tmp_path / "ray").mkdir()
@@ -52,13 +52,13 @@ class TestChosen:
         monkeypatch.setattr("ray.shutdown", lambda: None)
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
-            record.write_text(f"127.0.0.1:{taken.getsockname()[1]}")  # which nobody listens to
+            record.write_text(f"127.0.0.1:{taken.getsockname()[1]}")  # a port on which no program listens
             with (
-                pytest.raises(InputError, match=r"no Ray at 127.* answers .*: clear the record with") as told,
+                pytest.raises(InputError, match=r"no Ray at 127.* answers .*: clear the record with") as raised,
                 connected(),
             ):
                 pass
-        assert "use --ray local" in str(told.value)
+        assert "use --ray local" in str(raised.value)
 
     def test_another_program_at_the_address_is_detected_before_ray_waits(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("ray.is_initialized", lambda: False)
@@ -89,7 +89,9 @@ class TestSizesOnAJoinedCluster:
     @pytest.fixture(autouse=True)
     def a_ray_that_was_joined(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("RAY_ADDRESS", raising=False)
-        monkeypatch.setattr("ray.cluster_resources", lambda: pytest.fail("a Ray that may grow was asked what it has"))
+        monkeypatch.setattr(
+            "ray.cluster_resources", lambda: pytest.fail("the resources of a cluster that may grow were queried")
+        )
 
     def test_a_pool_is_what_the_flags_say(self) -> None:
         assert fit_actors(40, 4.0, 100) == (40, 4.0)

@@ -1,4 +1,4 @@
-"""`--resume RUN`: the folder of a run says all that is needed to go on with it."""
+"""`--resume RUN`: the folder of a run holds everything that resuming it needs."""
 
 import dataclasses
 import json
@@ -65,6 +65,6 @@ def test_another_config_is_refused_with_the_fields_that_differ(tmp_path: Path) -
     ) as it:
         _resume_or_start(tmp_path, "sqlite:///never", name, longer)
     assert f"--resume {tmp_path}" in str(it.value)
-    # Where it runs may be another place.
+    # Settings of where it runs may differ.
     elsewhere = dataclasses.replace(config, out="other", num_cpus=1)
     assert _resume_or_start(tmp_path, "sqlite:///never", name, elsewhere) == "1"

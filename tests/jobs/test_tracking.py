@@ -76,14 +76,14 @@ def test_on_a_cluster_the_default_database_is_a_warning(
     tracking.default_uri(tmp_path / "run")
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     tracking.default_uri(tmp_path / "run")
-    assert capsys.readouterr().out == "", "on one machine it is no surprise"
+    assert capsys.readouterr().out == "", "on one machine no warning is needed"
     monkeypatch.setenv(variable, "auto")
     assert tracking.default_uri(tmp_path / "run") in (said := capsys.readouterr().out)
     assert said.startswith("warning: MLFLOW_TRACKING_URI is not set")
     assert "http://HOST:5000" in said
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/chosen.db")
     tracking.default_uri(tmp_path / "run")
-    assert capsys.readouterr().out == "", "what was chosen needs no word"
+    assert capsys.readouterr().out == "", "an explicit choice needs no warning"
 
 
 def test_a_run_is_in_the_experiment_that_is_named(mlflow_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:

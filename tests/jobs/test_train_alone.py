@@ -1,4 +1,4 @@
-"""A run without Ray from the command line: begun, gone on with, and refused where it would be another run."""
+"""A run without Ray from the command line: started, resumed, and refused if it would be another run."""
 
 import json
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def test_a_run_starts_resumes_and_is_refused_with_other_flags(begin: Begin, tmp_
     run = tmp_path / "run"
     assert begin() == 0
     assert checkpoint.describe(run / "checkpoint")["info"]["step"] == 2
-    # The crop decides the size that the network takes.
+    # The size of the crop determines the size of the network.
     assert checkpoint.describe(run / "checkpoint")["config"]["input_hw"] == [64, 64]
     assert json.loads((run / "samples.json").read_text())["samples"] == 4
     weights = (run / "checkpoint" / checkpoint.WEIGHTS).read_bytes()

@@ -1,4 +1,4 @@
-"""Validation beside training: what is played, what is kept, and when training is asked to end."""
+"""Validation during training: the images that it plays, the checkpoints that it keeps, and when it ends training."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ HELD = HoldOut(reader=SCENES, fraction=0.3, side="held_out")
 def validator(
     storage: Path, nocs: list[float], found: list[Any], ended: list[bool] | None = None, **config: Any
 ) -> Validator:
-    """One that finds the checkpoints `found`, measures these NoCs, and notes in `ended` that training is to end."""
+    """Return a validator that finds the checkpoints `found` and measures `nocs`, and fills `ended` to end training."""
     ended = [] if ended is None else ended
     made = Validator(
         config=ValidationConfig(hold_out=0.3, **config),
@@ -56,7 +56,7 @@ def test_the_best_checkpoint_is_kept_and_patience_ends_training(tmp_path: Path) 
         entry = watch.look()
         assert entry is not None
         assert entry["step"] == step
-        assert watch.look() is None  # the same one again
+        assert watch.look() is None  # the same checkpoint again
         assert ended == ([True] if step == 40 else [])
     best, expected = checkpoints.load(tmp_path / BEST)[0], checkpoints.load(tmp_path / "20")[0]
     assert all(torch.equal(a, b) for a, b in zip(best.parameters(), expected.parameters(), strict=True))
