@@ -1,7 +1,7 @@
 """A cluster that grows: Ray's autoscaler starts nodes on demand, each of them a raylet on this machine.
 
-It replaces `ray.cluster_utils.AutoscalingCluster`, which cannot be used here: wheels lack its example.yaml, and it stops
-every Ray on the machine when it starts and when it ends.
+It replaces `ray.cluster_utils.AutoscalingCluster`, which cannot be used here: wheels lack its example.yaml, and it
+stops every Ray on the machine when it starts and when it ends.
 """
 
 import json

@@ -1,7 +1,7 @@
 """Run by test_spot_nodes: work on two Ray nodes of one machine, which are removed with or without notice and replaced.
 
-`python -m tests.spot_nodes train|evaluate FOLDER SEED` does the work once undisturbed and once while nodes are removed, in
-an order and at times that the seed determines, and compares the results.
+`python -m tests.spot_nodes train|evaluate FOLDER SEED` does the work once undisturbed and once while nodes are removed,
+in an order and at times that the seed determines, and compares the results.
 """
 
 import dataclasses
