@@ -1,4 +1,4 @@
-# Every target makes the environment it needs: .venv, from constraints.txt; clients of the server have others.
+# Each target creates the environment that it needs: .venv from constraints.txt, or separate ones for client libraries.
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -6,9 +6,9 @@ STAMP := $(VENV)/.installed
 CLIENTS := .venv-clients
 STUDIO := .venv-label-studio
 SERVE ?= 1
-# Threads of a test process: several small ones share the machine.
+# One thread per test process, because several processes share the machine.
 TEST_ENV := OMP_NUM_THREADS=1 NO_ALBUMENTATIONS_UPDATE=1
-# Two processes, which get tests one by one (loadgroup without groups); those of each that need Ray share one cluster.
+# Two processes take tests one by one (loadgroup without groups); in each, the tests that need Ray share one cluster.
 PYTEST := $(TEST_ENV) $(RUN) -m pytest -q -n 2 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help demo test test-quick test-full test-clients test-label-studio check docs format serve bench clean
@@ -23,16 +23,16 @@ $(STAMP): pyproject.toml constraints.txt
 	$(RUN) -m pip install --quiet --constraint constraints.txt ".[serve,train,dev]"
 	touch $(STAMP)
 
-demo: $(STAMP)  ## play, fine-tune, compare, register and serve, in minutes (SERVE=0: stop at the end)
+demo: $(STAMP)  ## evaluate, fine-tune, compare, register and serve in a few minutes (SERVE=0: stop at the end)
 	$(RUN) -m jobs.demo $(if $(filter 0,$(SERVE)),--no-serve)
 
-test: $(STAMP)  ## all tests but the slow ones; what CI runs
+test: $(STAMP)  ## all tests except the slow ones, as in CI
 	$(PYTEST) -m "not slow" --durations=10
 
-test-quick: $(STAMP)  ## without Ray, networks' contracts and parity: two minutes
+test-quick: $(STAMP)  ## tests without Ray, network contracts and parity: two minutes
 	$(PYTEST) -m "not slow and not ray and not networks" --ignore tests/parity --durations=5
 
-test-full: $(STAMP)  ## everything: kills, browser, real clients
+test-full: $(STAMP)  ## all tests, also those that kill processes, use a browser or real clients
 	$(PYTEST) --durations=20
 	$(MAKE) test-clients test-label-studio
 
@@ -46,32 +46,32 @@ $(STUDIO)/.installed: tests/clients/label-studio.txt
 	$(STUDIO)/bin/python -m pip install --quiet --requirement tests/clients/label-studio.txt
 	touch $@
 
-# Their environment has no torch, and no plugins of pytest that tests/conftest.py would need.
-test-clients: $(STAMP) $(CLIENTS)/.installed  ## the client libraries of Label Studio and CVAT against the server
+# --confcutdir: tests/conftest.py needs torch and pytest plugins that the clients' environment does not have.
+test-clients: $(STAMP) $(CLIENTS)/.installed  ## test the client libraries of Label Studio and CVAT against the server
 	$(TEST_ENV) $(CLIENTS)/bin/python -m pytest -q --confcutdir tests/clients tests/clients
 
-test-label-studio: $(STAMP) $(STUDIO)/.installed  ## a real Label Studio, from the project to its exports
+test-label-studio: $(STAMP) $(STUDIO)/.installed  ## test with a real Label Studio, from project to export
 	$(TEST_ENV) $(STUDIO)/bin/python -m tests.clients.label_studio_end_to_end
 
-check: $(STAMP)  ## lint, format, types, words
+check: $(STAMP)  ## check lint, formatting, types and words
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m pyright
 	$(RUN) -m tools.words
 
-docs: $(STAMP)  ## the documentation as a site, build/site/index.html; a dead link is an error
+docs: $(STAMP)  ## build the documentation as a site, build/site/index.html; a dead link is an error
 	$(RUN) -m sphinx --quiet --fresh-env --fail-on-warning --keep-going -c docs . build/site
 
-format: $(STAMP)  ## format and sort imports
+format: $(STAMP)  ## format the code and sort imports
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
-serve: $(STAMP)  ## serve maskwright:lite_s at http://127.0.0.1:8000 (CHECKPOINT=DIR for another)
+serve: $(STAMP)  ## serve maskwright:lite_s at http://127.0.0.1:8000 (CHECKPOINT=DIR: another model)
 	$(RUN) -m serve $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT)) $(if $(wildcard runs/demo/examples),--examples runs/demo/examples)
 
-bench: $(STAMP)  ## the benchmarks; results belong in benchmarks/RESULTS.md
+bench: $(STAMP)  ## measure the training stream (figures are in benchmarks/RESULTS.md)
 	$(RUN) -m benchmarks.data
 
-clean:  ## remove caches, not runs
+clean:  ## remove caches, but not runs
 	rm -rf .pytest_cache .ruff_cache .hypothesis build maskwright.egg-info
 	find . -name __pycache__ -not -path './.venv*' -type d -exec rm -rf {} +

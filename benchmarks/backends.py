@@ -1,8 +1,8 @@
-"""`python -m benchmarks.backends CHECKPOINT...`: opening and clicks, torch against onnxruntime.
+"""`python -m benchmarks.backends CHECKPOINT...`: time to open a session and to click, torch against onnxruntime.
 
-A name of a network stands for a checkpoint of it with weights that follow from the tensors' names. Sessions of the two
-alternate, on one image of random pixels with the refinement `standard`; medians in milliseconds of CPU time, which
-others' work beside it moves little, and the median of the ratio of neighbours.
+The name of a network stands for a checkpoint with weights derived from the names of its tensors. Sessions of the two
+backends alternate on one image of random pixels, with the refinement `standard`. The table shows medians of CPU time,
+which other load on the machine changes little, and the median of the ratios of neighbouring sessions.
 """
 
 import statistics
@@ -29,24 +29,27 @@ STEPS = ("opening", "first click", "click")
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Which checkpoints, how often, on an image of which size."""
+    """Compare the backends torch and onnxruntime."""
 
     sources: Annotated[tuple[str, ...], tyro.conf.Positional]
     """Folders of checkpoints, or names of networks."""
     repeats: int = 7
+    """Sessions per backend, after one to warm up."""
     threads: int = 1
+    """Threads of torch."""
     hw: tuple[int, int] = (480, 640)
+    """Height and width of the image in pixels."""
 
 
 def milliseconds(run: Callable[[], Any]) -> float:
-    """CPU time of a call."""
+    """Return the CPU time of a call."""
     began = time.process_time()
     run()
     return 1e3 * (time.process_time() - began)
 
 
 def session(predictor: Predictor, image: np.ndarray) -> list[float]:
-    """Times of STEPS; the mean of two later clicks."""
+    """Return the times of STEPS in one session; the last one is the mean of two later clicks."""
     height, width = image.shape[:2]
     opened = predictor.open(image)
     opening = milliseconds(opened.look_ahead)
@@ -58,21 +61,21 @@ def session(predictor: Predictor, image: np.ndarray) -> list[float]:
 
 
 def row(source: str, image: np.ndarray, repeats: int) -> str:
-    """Measure one network, a line of the table."""
+    """Measure one network and return its line of the table."""
     with tempfile.TemporaryDirectory() as home:
         folder = Path(source)
         if source in NETWORKS:
             folder = checkpoint.save(seeded(create(source)), Path(home) / "checkpoint")
         predictors = {backend: Predictor(folder, "standard", backend=backend) for backend in BACKENDS}
         times: dict[Backend, list[list[float]]] = {backend: [] for backend in BACKENDS}
-        for number in range(repeats + 1):  # the first is for warming up
+        for number in range(repeats + 1):  # the first one warms up
             for backend in BACKENDS if number % 2 else reversed(BACKENDS):
                 times[backend].append(session(predictors[backend], image))
     cells = [predictors["torch"].network_name]
     for step in range(len(STEPS)):
         by_torch, by_onnx = ([run[step] for run in times[backend][1:]] for backend in BACKENDS)
         medians = [statistics.median(runs) for runs in (by_torch, by_onnx)]
-        if max(medians) < 1:  # nothing is done
+        if max(medians) < 1:  # the network has nothing to do in this step
             cells.append("0")
             continue
         ratio = statistics.median(b / a for a, b in zip(by_torch, by_onnx, strict=True) if a > 0)

@@ -1,4 +1,4 @@
-"""What one request costs in a forward with others: the heavy and the light half of a split network, by batch.
+"""Time per request in a batch, for the heavy and the light half of a split network.
 
 python -m benchmarks.batches --checkpoint DIR [--threads 1] [--sizes 1 2 4 8]
 """
@@ -19,7 +19,7 @@ from models.steps import Correct, Encode
 
 
 def requests_of(predictor: Predictor, image: np.ndarray) -> dict[str, Any]:
-    """One request of each half, as two clicks make them."""
+    """Return one request for each half, recorded from a session with two clicks."""
     real, seen = predictor.answer, {}
 
     def note(requests: list[Any]) -> list[Any]:

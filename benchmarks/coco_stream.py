@@ -1,7 +1,7 @@
-"""`python -m benchmarks.coco_stream`: listing a large COCO file, memory and speed, streamed and read whole.
+"""`python -m benchmarks.coco_stream`: memory and speed of listing a large COCO file, streamed and read as a whole.
 
-Files of short polygons, 20 to an image and in no order, are written to a temporary folder; each is listed in a process
-of its own, whose peak memory is read at its end. Reading whole is measured up to --whole annotations.
+Files of short polygons, 20 per image in random order, are written to a temporary folder. Each is listed in a separate
+process, whose peak memory is read at its end. Reading as a whole is measured up to --whole annotations.
 """
 
 import json
@@ -25,19 +25,20 @@ PER_IMAGE = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """List COCO files of growing size."""
+    """Measure the listing of COCO files of growing size."""
 
     annotations: int = 1_000_000
-    """The largest file; smaller ones by factors of ten, from 100,000 on, come first."""
+    """Annotations in the largest file; before it come files of 100,000 and powers of ten above."""
     whole: int = 1_000_000
-    """Files of at most so many annotations are also read whole."""
+    """Largest number of annotations for which files are also read as a whole."""
     folder: Path | None = None
-    """Where the file and the temporary database lie: some 600 bytes per annotation."""
+    """Folder for the file and the temporary database, some 600 bytes per annotation; default: the system's."""
     json: Path | None = None
+    """File to write the results to."""
 
 
 def write(path: Path, num_annotations: int) -> None:
-    """Write a COCO file whose annotations come in no order and before their images."""
+    """Write a COCO file whose annotations are in random order and precede the images."""
     rng = random.Random(0)
     num_images = max(1, num_annotations // PER_IMAGE)
     with path.open("w") as file:
@@ -63,7 +64,7 @@ def write(path: Path, num_annotations: int) -> None:
 
 
 def list_one(root: str, stream_above: int) -> None:
-    """List one file in this process and print what it took."""
+    """List one file in this process and print the time and memory used."""
     coco_tables.STREAM_ABOVE = stream_above
     started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     clock, num_items, num_objects = time.monotonic(), 0, 0
@@ -80,9 +81,9 @@ def measure(root: Path, stream_above: int) -> dict[str, float]:
     code = f"from benchmarks.coco_stream import list_one; list_one({str(root)!r}, {stream_above})"
     environment = {**os.environ, "TMPDIR": str(root)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
-    told = json.loads(done.stdout)
-    start, peak = (kilobytes / 1024 for kilobytes in told["rss"])
-    return {"seconds": told["seconds"], "objects": told["objects"], "start": start, "peak": peak}
+    found = json.loads(done.stdout)
+    start, peak = (kilobytes / 1024 for kilobytes in found["rss"])
+    return {"seconds": found["seconds"], "objects": found["objects"], "start": start, "peak": peak}
 
 
 def main(options: Options) -> None:

@@ -1,10 +1,9 @@
 """`python -m benchmarks.data --reader coco_panoptic --root DIR`: training samples per second and core, with and
 without Ray.
 
-The plain loop makes windows and stacks them into batches, in this process; Ray Data does the same in actors and hands
-the batches to this process. Both run alternately; a rate leaves out starting up (the first two windows). The images
-come from memory (decoded once), from JPEG files with COCO annotations, and from the shards of jobs.prepare; crops of
-448 pixels.
+The plain loop makes windows and stacks them into batches in this process. Ray Data does the same in actors and hands
+the batches to this process. The two alternate, and rates exclude the start (the first two windows). Images come from
+memory (decoded once), from JPEG files with COCO annotations, and from the shards of jobs.prepare; crops are 448 pixels.
 """
 
 import json
@@ -33,33 +32,42 @@ from pipeline.data.sampling import Order
 from pipeline.data.windows import make_window
 
 PUBLIC = {"three_gates": 63.0, "none": 131.0}
-"""Samples per second and core of the public code, without decoding; measured once, on another machine."""
+"""Samples per second and core of the public code without decoding, measured once on another machine."""
 WARM_UP = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What is measured."""
+    """Measure the training stream."""
 
     reader: str = "scenes"
+    """Format of the data set, one of READERS."""
     root: str | None = None
+    """Folder of the data set."""
     split: str = ""
+    """Split to read."""
     recipes: tuple[str, ...] = ("none", "exclusive", "three_gates")
+    """Recipes of copy-paste."""
     sources: tuple[str, ...] = ("memory", "files", "shards")
+    """Where the images come from."""
     fresh_partners: bool = False
+    """Augment a partner again for each paste, as the public code does."""
     windows: int = 12
     """Windows per measurement, of 64 samples each, after two to warm up."""
     workers: tuple[int, ...] = (1, 2)
-    """Sizes of Ray's pool."""
+    """Sizes of the Ray pool."""
     repeats: int = 3
+    """Measurements per figure, of which the median counts."""
     images: int = 200
-    """Most images to work on."""
+    """Maximum number of images."""
     json: Path | None = None
+    """File to write the results to."""
     options: dict[str, str] = field(default_factory=dict)
+    """Further settings of the reader."""
 
 
 class Memory:
-    """A data set that is decoded already."""
+    """A data set of decoded images in memory."""
 
     def __init__(self, samples: Sequence[Sample]) -> None:
         self.samples = {sample.id: sample for sample in samples}
@@ -69,7 +77,7 @@ class Memory:
         return [Item(id=key, object_ids=tuple(o.id for o in s.objects)) for key, s in sorted(self.samples.items())]
 
     def load(self, item: Item) -> Sample:
-        """Give the sample."""
+        """Return the sample."""
         return self.samples[item.id]
 
 
@@ -90,7 +98,7 @@ def write_files(samples: Sequence[Sample], folder: Path) -> None:
 
 
 def plain(reader: Reader, config: DataConfig, num_windows: int) -> float:
-    """Samples per second of the loop."""
+    """Return the samples per second of the plain loop."""
     items = reader.items()
     order = Order.of(items, config.window_size, config.seed)
     ticks: list[tuple[float, int]] = []
@@ -101,7 +109,7 @@ def plain(reader: Reader, config: DataConfig, num_windows: int) -> float:
 
 
 def with_ray(reader: Reader, config: DataConfig, num_windows: int, workers: int) -> float:
-    """Samples per second that arrive from a pool of Ray actors."""
+    """Return the samples per second that arrive from a pool of Ray actors."""
     from pipeline.data.ray_data import dataset
 
     rows = dataset(reader, config, range((num_windows + WARM_UP) * workers), actors=workers)
@@ -113,7 +121,7 @@ def with_ray(reader: Reader, config: DataConfig, num_windows: int, workers: int)
 
 
 def steady(ticks: Sequence[tuple[float, int]], warm_up: int = WARM_UP) -> float:
-    """Rate between the end of the warm-up and the last batch, given (when it arrived, samples)."""
+    """Return the rate between the end of the warm-up and the last batch; `ticks`: (time of arrival, samples)."""
     (started, _), rest = ticks[warm_up - 1], ticks[warm_up:]
     return sum(count for _, count in rest) / (rest[-1][0] - started)
 
@@ -166,7 +174,7 @@ def main(options: Options) -> None:
                     results[name] |= {"baseline": public, "ratio": loop / public}
                 for workers in options.workers:
                     rate = statistics.median(rates[workers])
-                    # Of pairs measured one after the other: the machine's mood is the same in both.
+                    # The median of pairs measured one after the other, in which the load on the machine is similar.
                     share = 1 - statistics.median(
                         ray / (workers * alone) for ray, alone in zip(rates[workers], rates[0], strict=True)
                     )

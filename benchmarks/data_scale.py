@@ -1,10 +1,10 @@
-"""`python -m benchmarks.data_scale`: does the training stream cost the same at a million rows, and at four workers?
+"""`python -m benchmarks.data_scale`: cost of the training stream for up to a million rows and four workers.
 
-Size: prepared data sets of 10^3 to 10^6 rows (one shard of small images, listed as often as the size asks for), the
-plain stream over them in a fresh process each: CPU time per sample, time to list, to plan an epoch and make its first
-row (or one in its middle, as a resumed run does), peak memory. Workers: Ray's pool of
-1, 2 and 4 over images that take a fixed time to arrive, as from a store far away; the CPUs of a small machine would
-measure nothing else. That is a simulation: it shows what the pool itself costs.
+Size: prepared data sets of 10^3 to 10^6 rows (one shard of small images, listed as often as needed), each read by the
+plain stream in a fresh process: CPU time per sample, time to list, time to plan an epoch and make its first row (or one
+in its middle, as a resumed run does), and peak memory. Workers: a Ray pool of 1, 2 and 4 on images that take a fixed
+time to arrive, as from a distant store. This simulation shows the cost of the pool itself, where real images would only
+measure the CPUs of a small machine.
 """
 
 import json
@@ -33,34 +33,38 @@ HW = (64, 64)
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What is measured."""
+    """Measure the training stream by size of the data set and number of workers."""
 
     sizes: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)
+    """Rows of the data sets."""
     windows: int = 24
     """Windows per measurement, of 64 samples each."""
     repeats: int = 3
+    """Measurements per figure, of which the median counts."""
     workers: tuple[int, ...] = (1, 2, 4)
+    """Sizes of the Ray pool."""
     latency_ms: float = 20.0
-    """How long each image of the simulation takes to arrive."""
+    """Milliseconds that each image of the simulation takes to arrive."""
     child: str = ""
     """Internal: measure this folder and print JSON."""
     json: Path | None = None
+    """File to write the results to."""
 
 
 @dataclass(frozen=True)
 class Small:
-    """Small images with two objects each; `latency` seconds pass before one is there."""
+    """Small images with two objects each, which take `latency` seconds to load."""
 
     num_items: int
     latency: float = 0.0
     names: list[str] = field(default_factory=list)
 
     def items(self) -> list[Item]:
-        """List them."""
+        """List the images."""
         return [Item(id=f"{n:06d}", object_ids=("a", "b"), payload={"n": n}) for n in range(self.num_items)]
 
     def load(self, item: Item) -> Sample:
-        """Make one."""
+        """Generate an image."""
         time.sleep(self.latency)
         rng = np.random.default_rng(item.payload["n"])
         image = rng.integers(0, 256, (*HW, 3), dtype=np.uint8)
@@ -74,14 +78,14 @@ class Small:
 
 
 def config() -> DataConfig:
-    """Crops of the images' own size."""
+    """Return the settings of the stream, with crops of the size of the images."""
     return DataConfig(
         crop_hw=HW, window_size=64, min_object_area=20, copy_paste=CopyPasteConfig(recipe="exclusive"), seed=3
     )
 
 
 def measure(folder: str, windows: int) -> dict[str, float]:
-    """Run in the child: stream some windows of an epoch's start, middle and end."""
+    """Stream windows at the start, the middle and the end of an epoch; runs in the child process."""
     import resource
 
     from pipeline.data.local import stream
@@ -90,26 +94,26 @@ def measure(folder: str, windows: int) -> dict[str, float]:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
     reader = open_reader("prepared", folder)
-    list(islice(stream(reader, config()), 64))  # imports, first use
+    list(islice(stream(reader, config()), 64))  # imports modules and warms up
     before = megabytes()
     started = time.monotonic()
     items = reader.items()
     listed = time.monotonic() - started
     used, count, first = 0.0, 0, []
     for part in (0, 1, 2):
-        begun = time.monotonic()
+        started = time.monotonic()
         rows = stream(reader, config(), part * (len(items) - 64) // 2, items=items)
-        next(rows)  # plans the epoch: its permutation, and where each window begins
-        first.append(time.monotonic() - begun)
-        begun = time.process_time()
+        next(rows)  # plans the epoch: its permutation and the start of each window
+        first.append(time.monotonic() - started)
+        started = time.process_time()
         count += sum(1 for _ in islice(rows, windows * 64 // 3))
-        used += time.process_time() - begun
+        used += time.process_time() - started
     found = {"ms": 1e3 * used / count, "list_s": listed, "base_mb": before, "peak_mb": megabytes()}
     return found | {"start_s": first[0], "middle_s": first[1]}
 
 
 def repeated(source: Path, target: Path, times: int) -> None:
-    """Make a data set that lists the one shard of `source` so many times."""
+    """Write a data set that lists the one shard of `source` `times` times."""
     (target / "data").mkdir(parents=True)
     manifest = json.loads((source / "manifest.json").read_text())
     (shard,) = manifest["shards"]
@@ -123,7 +127,7 @@ def repeated(source: Path, target: Path, times: int) -> None:
 
 
 def by_size(options: Options, folder: Path) -> dict[str, dict[str, float | str]]:
-    """Cost and memory at each size."""
+    """Measure time and memory at each size."""
     results: dict[str, dict[str, float | str]] = {}
     source = folder / "one"
     prepare(Small(SHARD_ROWS), Storage(str(source)), {}, run=run_here(), items_per_part=SHARD_ROWS)
@@ -156,15 +160,15 @@ def by_size(options: Options, folder: Path) -> dict[str, dict[str, float | str]]
 
 
 def by_workers(options: Options) -> dict[str, dict[str, float | str]]:
-    """Samples per second of pools of several sizes, where images arrive slowly."""
+    """Measure the samples per second of pools of several sizes, for images that arrive slowly."""
     from benchmarks.data import steady
     from jobs.ray_env import connected
 
     results: dict[str, dict[str, float | str]] = {}
     reader = Small(256, options.latency_ms / 1e3)
-    print(f"\nimages arrive after {options.latency_ms:.0f} ms each (a simulation)\nworkers  samples/s  efficiency")
+    print(f"\nsimulation: each image arrives after {options.latency_ms:.0f} ms\nworkers  samples/s  efficiency")
     with connected(num_cpus=2 * max(options.workers)):
-        from pipeline.data.ray_data import dataset  # not before: Ray reads its token when it is first imported
+        from pipeline.data.ray_data import dataset  # after connecting: Ray reads its token when first imported
 
         rates: dict[int, list[float]] = {workers: [] for workers in options.workers}
         for _ in range(options.repeats):

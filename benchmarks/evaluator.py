@@ -1,9 +1,10 @@
-"""`python -m benchmarks.evaluator`: objects per second of the evaluator, against a plain loop of one object at a time.
+"""`python -m benchmarks.evaluator`: objects per second of the evaluator against a plain loop over the objects.
 
-The loop is what the public code does: the network eager, contiguous, float32, in the published forms; one object after
-the other, robot user and network taking turns. Ours: prepared network, several objects in flight, workers of Ray. All
-play the same objects for the same number of clicks; the times are those between the first and the last finished piece,
-without starting up. Click lists are compared: rounding may change a pixel at the threshold, and with it a click.
+The loop works as the public code does: the network eager, contiguous and in float32, in its published form; one object
+after another, with robot user and network taking turns. The evaluator prepares the network, keeps several objects in
+flight and runs on Ray workers. Both play the same objects for the same number of clicks, and times run from the first
+to the last finished piece, without the start. Click lists are compared, because rounding can change a pixel at the
+threshold, and with it a click.
 """
 
 import copy
@@ -33,27 +34,38 @@ from pipeline.evaluation.tasks import TASKS, Game
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What is played by whom."""
+    """Measure the evaluator."""
 
     network: str = "emc_segformer_b0"
+    """Network, one of NETWORKS, if no checkpoint is given."""
     checkpoint: Path | None = None
-    """Weights; none: seeded ones, whose masks are no objects but cost the same."""
+    """Folder of a checkpoint; default: seeded weights, whose masks are meaningless but take the same time."""
     refine: str = "standard"
+    """Refinement to evaluate."""
     objects: int = 24
+    """Number of objects."""
     clicks: int = 10
+    """Clicks per object."""
     workers: tuple[int, ...] = (1, 2)
+    """Numbers of Ray workers."""
     gpu: bool = False
+    """Run on a GPU."""
     batch: int = 64
+    """Views per forward on a GPU."""
     reader: str = "scenes"
+    """Format of the data set, one of READERS."""
     root: str | None = None
+    """Folder of the data set."""
     options: dict[str, str] = field(default_factory=lambda: {"num_images": "12", "height": "384", "width": "512"})
+    """Further settings of the reader."""
     json: Path | None = None
+    """File to write the results to."""
 
 
 def plain_loop(
     network: Any, reader: Reader, config: EvaluationConfig, refine: str, device: torch.device
 ) -> tuple[float, dict[str, Any]]:
-    """Objects per second and click lists of one object after the other."""
+    """Return the objects per second and the click lists of the plain loop."""
     from models import steps
 
     network = copy.deepcopy(network).to(device)
@@ -73,7 +85,7 @@ def plain_loop(
 def ours(
     checkpoint: Path, reader: Reader, config: EvaluationConfig, refine: str, scaling: EvaluationScaling
 ) -> tuple[float, dict[str, Any]]:
-    """Objects per second and click lists of the evaluator."""
+    """Return the objects per second and the click lists of the evaluator."""
     from pipeline.evaluation.ray_evaluate import Part, evaluate_on_ray
 
     ends: list[tuple[float, int]] = []
@@ -84,7 +96,7 @@ def ours(
         scaling=scaling,
         progress=lambda part, done, total: ends.append((time.monotonic(), done)),
     )
-    # The first piece of each worker pays for its start.
+    # The first piece of each worker includes the worker's start.
     first = ends[min(2 * (scaling.actors or 1), len(ends)) - 1]
     rows: list[ObjectRow] = result.rows[refine]
     clicks = {f"{row.item} {row.object}": row.clicks for row in rows}

@@ -1,11 +1,11 @@
-"""How large a package is, how its files depend on each other, and what a click passes on its way to the network.
+"""Size of a package, dependencies between its files, and the call stack of a click.
 
     python -m benchmarks.house [--tree ANOTHER_CHECKOUT] [--package serve]
 
-Code lines are those without blank lines, comments and docstrings. An arrow is a file that imports another one of the
-package; between rooms, a folder that imports another. Frames are calls of serve and models that are open when a click,
-sent over HTTP to a server without Ray, reaches the network: in the event loop and in the thread that it hands over to.
-An option's places are its declarations and the lines that copy it from one record into another of the same name.
+Code lines exclude blank lines, comments and docstrings. An arrow is an import between two files of the package, or
+between two of its rooms (folders). The frames of a click are the calls of serve and models on the stack, in the event
+loop and in the thread that runs the network, when a click sent over HTTP to a server without Ray reaches the network.
+The places of an option are its declarations and the lines that copy it between records under the same name.
 """
 
 import argparse
@@ -60,7 +60,7 @@ print(json.dumps(found))
 
 
 def code_lines(text: str) -> int:
-    """Lines of a file that are neither blank, nor comment, nor docstring."""
+    """Count the lines of a file that are neither blank nor a comment nor part of a docstring."""
     tree, lines = ast.parse(text), text.splitlines()
     silent = {number for number, line in enumerate(lines, 1) if not line.strip() or line.strip().startswith("#")}
     for node in ast.walk(tree):
@@ -71,7 +71,7 @@ def code_lines(text: str) -> int:
 
 
 def imports(path: Path, root: Path, package: str) -> set[str]:
-    """Modules of the package that a file imports, anywhere in it."""
+    """Return the modules of the package that a file imports, at any place in it."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -85,7 +85,7 @@ def imports(path: Path, root: Path, package: str) -> set[str]:
 
 
 def functions(text: str) -> list[int]:
-    """Lengths of functions in lines."""
+    """Return the lengths of the functions in lines."""
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
     return [
         (node.end_lineno or node.lineno) - node.lineno + 1
@@ -95,7 +95,7 @@ def functions(text: str) -> list[int]:
 
 
 def places(files: list[Path], options: list[str]) -> Counter[str]:
-    """In how many places each option is declared or copied by its name."""
+    """Count the places where each option is declared or copied by its name."""
     found: Counter[str] = Counter()
     for path in files:
         for node in ast.walk(ast.parse(path.read_text())):
@@ -150,7 +150,7 @@ def main() -> None:
     print(f"files                {len(files)}, at most {max(folders.values())} in a folder")
     print(f"code lines           {sum(map(code_lines, texts))} of {sum(len(text.splitlines()) for text in texts)}")
     print(f"median function      {statistics.median(length for text in texts for length in functions(text)):g} lines")
-    print(f"arrows               {len(arrows)} between files, {len(rooms)} between rooms and what stands at the root")
+    print(f"arrows               {len(arrows)} between files, {len(rooms)} between rooms and files at the root")
     if args.package == "serve":
         counted = places(files, OPTIONS)
         print(f"places of an option  {statistics.mean(counted[name] for name in OPTIONS):.1f} on average")

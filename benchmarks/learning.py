@@ -1,11 +1,11 @@
-"""Does every objective learn? Train the smallest network of its family on real images for some minutes of one core.
+"""Check that every objective learns: train the smallest network of its family on real images for some minutes.
 
     python -m benchmarks.learning emc --root DIR/coco_panoptic200 --minutes 9 --out R/emc
 
-writes R/emc/untrained and R/emc/trained, checkpoints that jobs.evaluate and jobs.compare take. A fifth of the images is
-held out (`--hold-out 0.2` of jobs.evaluate plays these); what is measured on elsewhere is left out too (`--leave-out
-coco_mval=DIR/COCO_MVal_dev`: seven photos). The loop and the stream are those of jobs.train, in one
-process and without Ray, so that several runs share a small machine fairly.
+writes the checkpoints R/emc/untrained and R/emc/trained for jobs.evaluate and jobs.compare. A fifth of the images is
+held out (`--hold-out 0.2` of jobs.evaluate plays them), and `--leave-out coco_mval=DIR/COCO_MVal_dev` excludes the
+seven photos that are also in that evaluation set. Training loop and data stream are those of jobs.train, in one process
+on one core and without Ray, so that several runs share a small machine evenly.
 """
 
 import argparse
@@ -47,7 +47,7 @@ XTINY: dict[str, Any] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A network and how it learns."""
+    """A network and its training."""
 
     network: str
     options: dict[str, Any]
@@ -90,7 +90,7 @@ CASES: dict[str, Case] = {
         options={**{k: v for k, v in XTINY.items() if k != "mimetic_start"}, "input_hw": VIEW},
         data=_exemplar,
     ),
-    # --start: a trained simpleclick_vit_xtiny (case icl), which stays as it is.
+    # Needs --start: a trained simpleclick_vit_xtiny (case icl), which stays frozen.
     "correction_only": _case(
         "emc_vit_base", "correction_only", VIEW, 8, options={**XTINY, "input_hw": VIEW}, emc=FEW, data=_first
     ),
@@ -98,7 +98,7 @@ CASES: dict[str, Case] = {
 
 
 def batches(reader: Any, data: DataConfig, batch_size: int, used: Used) -> Iterator[TrainingBatch]:
-    """Batches of the local stream."""
+    """Yield batches of the local stream."""
     blocks = (collate([row]) for row in stream(reader, data))
     for columns in rebatch(blocks, StreamPosition(), batch_size):
         used.note(columns)
@@ -106,7 +106,7 @@ def batches(reader: Any, data: DataConfig, batch_size: int, used: Used) -> Itera
 
 
 def build(case: Case, start: str | None) -> Network:
-    """Build the network, with fresh weights but for what `start` gives."""
+    """Build the network with fresh weights, except those that `start` provides."""
     torch.manual_seed(0)
     network = create(case.network, **case.options)
     if start is not None:
@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=9.0)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--start")
-    parser.add_argument("--leave-out", nargs="*", default=[], help="READER=ROOT of what will be measured on")
+    parser.add_argument("--leave-out", nargs="*", default=[], help="READER=ROOT of evaluation sets to exclude")
     args = parser.parse_args()
     torch.set_num_threads(1)
     case = CASES[args.case]
@@ -143,7 +143,7 @@ def main() -> None:
     reader = HoldOut(reader=whole, fraction=HELD_OUT, side="training")
     network = build(case, args.start)
     checkpoint.save(network, args.out / "untrained")
-    # How many steps the minutes hold, from some steps of a copy.
+    # A few steps of a copy give the number of steps that fit into the time.
     probe = Trainer(network=build(case, args.start), module=network, config=replace(case.training, steps=1000))
     probe.runner.module = probe.network
     source = batches(reader, data, case.training.batch_size, Used())

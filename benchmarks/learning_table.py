@@ -1,4 +1,4 @@
-"""What `benchmarks.learning` has taught: untrained against trained on the held-out images, paired, without Ray.
+"""Compare untrained and trained checkpoints of `benchmarks.learning` on the held-out images, paired, without Ray.
 
 python -m benchmarks.learning_table R/emc R/ritm --root DIR/coco_panoptic200 --objects 48
 """
@@ -23,7 +23,7 @@ from pipeline.evaluation.object_row import ObjectRow
 
 
 def rows(checkpoint: Path, reader: Reader, config: EvaluationConfig) -> list[ObjectRow]:
-    """Play the objects."""
+    """Evaluate a checkpoint and return a row per object."""
     predictor = Predictor(str(checkpoint))
     method = Method(
         name="standard",
@@ -36,7 +36,7 @@ def rows(checkpoint: Path, reader: Reader, config: EvaluationConfig) -> list[Obj
 
 
 def measure(folder: Path, reader: Reader, objects: int) -> Sequence[Difference]:
-    """Compare a case's two checkpoints; exemplar is asked for all objects of a kind."""
+    """Compare a case's two checkpoints; the case `exemplar` segments all objects of a category."""
     config = EvaluationConfig(
         task="additional_effort" if folder.name == "exemplar" else "single",
         max_clicks=5,

@@ -1,8 +1,8 @@
-"""`python -m benchmarks.networks`: what a click costs on a CPU, network by network.
+"""`python -m benchmarks.networks`: CPU time of a click, for each network.
 
-Each network runs in a process of its own, in three ways that alternate: the published arithmetic (eager, contiguous,
-float32), prepared in float32, and prepared in bfloat16. Weights follow from the tensors' names, so that every run has
-the same. Differences are against the first way, relative to the standard deviation of its logits.
+Each network runs in a separate process in three forms that alternate: as published (eager, contiguous, float32),
+prepared in float32, and prepared in bfloat16. Weights are derived from the names of the tensors, so that they are the
+same in every run. Differences are to the published form, relative to the standard deviation of its logits.
 """
 
 import copy
@@ -34,7 +34,7 @@ from pipeline.data.readers import open_reader
 
 IMAGE_HW = (384, 512)
 WAYS = ("plain", "fp32", "bf16")
-# Milliseconds on one thread (public code, another 2-core machine) and GMACs, as far as they are known.
+# Milliseconds on one thread (public code, another 2-core machine), and GMACs of first click and correction, if known.
 KNOWN = {
     "ritm_hrnet18s": ("365-450 zoomed in, with flip", None, None),
     "simpleclick_vit_base": ("3650-3850 with flip", None, None),
@@ -51,18 +51,22 @@ KNOWN = {
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Which networks, how often."""
+    """Measure the CPU time of a click."""
 
     names: tuple[str, ...] = tuple(name for name in NETWORKS if "huge" not in name)
+    """Networks to measure."""
     repeats: int = 5
+    """Forwards per form; twice as many for a correction."""
     threads: int = 1
+    """Threads of torch."""
     json: Path | None = None
+    """File to write the results to."""
     one: str = ""
-    """Measure this one here and print its JSON (used by the benchmark itself)."""
+    """Internal: measure this network in this process and print JSON."""
 
 
 def seeded(network: Network) -> Network:
-    """Fill a network by its tensors' names: matrices of unit gain, norms near 1, biases near 0."""
+    """Fill a network with weights derived from tensor names: matrices of unit gain, norms near 1, biases near 0."""
     state = {}
     for key, tensor in network.state_dict().items():
         if not tensor.is_floating_point():
@@ -81,7 +85,7 @@ def seeded(network: Network) -> Network:
 
 
 def view_of(network: Network) -> tuple[Tensor, Tensor, Any]:
-    """An image of 384 x 512 pixels as the network takes it whole, an empty previous mask, three clicks."""
+    """Return an image of 384 x 512 pixels resized for the network, an empty previous mask and three clicks."""
     hw = apply_size_rule(network.traits.size, IMAGE_HW)
     reader = open_reader("scenes", None, "test", {"num_images": "1", "height": str(hw[0]), "width": str(hw[1])})
     image = torch.from_numpy(np.ascontiguousarray(reader.load(reader.items()[0]).image))
@@ -90,7 +94,7 @@ def view_of(network: Network) -> tuple[Tensor, Tensor, Any]:
 
 
 def measure(name: str, repeats: int, threads: int) -> dict[str, Any]:
-    """Time one network; its peak memory holds three copies."""
+    """Measure one network; the peak memory includes three copies of it."""
     torch.set_num_threads(threads)
     plain = seeded(create(name))
     result: dict[str, Any] = {"name": name, "parameters": sum(p.numel() for p in plain.parameters())}
@@ -113,7 +117,7 @@ def measure(name: str, repeats: int, threads: int) -> dict[str, Any]:
 
     def correction(way: str) -> Tensor:
         network: Any = networks[way]
-        # Of the same cached features, so that the difference is the correction's own.
+        # The prepared forms share cached features, so that the difference is due to the correction alone.
         cached = encoded["plain" if way == "plain" else "fp32"]
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=way == "bf16"):
             return network.correct(image, cached.features, cached.low_logits, clicks)[0].float()
@@ -126,7 +130,7 @@ def measure(name: str, repeats: int, threads: int) -> dict[str, Any]:
 
 
 def compare(run: Callable[[str], Tensor], repeats: int) -> dict[str, Any]:
-    """Milliseconds of CPU time (median, and the least) and differences of the three ways."""
+    """Return the CPU time in milliseconds (median and minimum) and the differences of the three forms."""
     answers = {way: run(way) for way in WAYS}
     times: dict[str, list[float]] = {way: [] for way in WAYS}
     for _ in range(repeats):
@@ -145,7 +149,7 @@ def compare(run: Callable[[str], Tensor], repeats: int) -> dict[str, Any]:
 
 
 def gmacs(run: Callable[[], Any]) -> float:
-    """Multiplications and additions of matrix products and convolutions, in thousands of millions."""
+    """Count the multiply-adds of matrix products and convolutions, in billions."""
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter:
@@ -154,7 +158,7 @@ def gmacs(run: Callable[[], Any]) -> float:
 
 
 def row(result: dict[str, Any], part: str) -> str:
-    """One line of the table: a network's first click or its correction."""
+    """Return a line of the table, for a network's first click or its correction."""
     values, (known, first_gmacs, correction_gmacs) = result[part], KNOWN.get(result["name"], (None, None, None))
     ms = values["ms"]
     published = first_gmacs if part == "first" else correction_gmacs
@@ -172,7 +176,7 @@ def row(result: dict[str, Any], part: str) -> str:
 
 
 def main(options: Options) -> None:
-    """Measure each network in a process of its own and print a table."""
+    """Measure each network in a separate process and print a table."""
     if options.one:
         print(json.dumps(measure(options.one, options.repeats, options.threads)))
         return

@@ -1,6 +1,6 @@
-"""What metrics and logs cost a click: the same clicks with and without them, in one process, on a model of no size.
+"""Time that metrics and logs add to a click: the same clicks with and without them, in one process, on a trivial model.
 
-python -m benchmarks.observability          # --ray: with Ray's metrics too
+python -m benchmarks.observability          # --ray: also with Ray's metrics
 """
 
 import asyncio
@@ -27,7 +27,7 @@ NUM_CLICKS, NUM_ROUNDS = 150, 14
 
 
 class Counted:
-    """A Sink that counts what it is given."""
+    """A Sink that counts the values it receives."""
 
     num = 0
 
@@ -41,7 +41,7 @@ async def call(app: Any, path: str, body: bytes, kind: str) -> dict[str, Any]:
     bodies = iter([{"type": "http.request", "body": body, "more_body": False}])
 
     async def receive() -> dict[str, Any]:
-        return next(bodies, None) or await asyncio.Future()  # the client stays
+        return next(bodies, None) or await asyncio.Future()  # the client stays connected
 
     async def send(message: Any) -> None:
         sent.append(message)
@@ -56,7 +56,7 @@ async def call(app: Any, path: str, body: bytes, kind: str) -> dict[str, Any]:
 
 
 async def clicks(app: Any, num: int) -> list[float]:
-    """Seconds of each click of a session of its own."""
+    """Return the seconds of each click in a new session."""
     opened = await call(app, "/v1/sessions", encoded(picture()), "image/png")
     took = []
     for number in range(num):
@@ -106,7 +106,7 @@ def main() -> None:
     asyncio.run(clicks(app, 3))
     counted.num = 0
     asyncio.run(clicks(app, 13))
-    print(f"{counted.num / 13:.1f} numbers a click, those of opening a session among them")
+    print(f"{counted.num / 13:.1f} values per click, including those of opening a session")
     found: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(NUM_ROUNDS):
         for name, ready in variants.items():
@@ -115,7 +115,7 @@ def main() -> None:
     base = statistics.median(found["nothing"])
     for name, seconds in found.items():
         middle = statistics.median(seconds)
-        print(f"{name:24} {1e6 * middle:7.0f} us a click, {1e6 * (middle - base):+5.0f}")
+        print(f"{name:24} {1e6 * middle:7.0f} us per click, {1e6 * (middle - base):+5.0f}")
 
 
 if __name__ == "__main__":

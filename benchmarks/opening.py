@@ -1,7 +1,7 @@
-"""`python -m benchmarks.opening`: what is saved at a click by what was done when the session opened.
+"""`python -m benchmarks.opening`: time that a click saves through work done when the session opened.
 
-Sessions that look ahead alternate with sessions that run the whole network at each click. Same weights, same clicks,
-same masks (checked); milliseconds of CPU time, which others' work beside it moves little.
+Sessions that look ahead alternate with sessions that run the whole network at each click, with the same weights and
+clicks; their masks are checked to be equal. Times are milliseconds of CPU time, which other load changes little.
 """
 
 import dataclasses
@@ -35,30 +35,35 @@ FORMS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "icmformer_swin_base": ("icmformer_swin_base", {}, False),
     "simpleclick_vit_xtiny": ("simpleclick_vit_xtiny", {}, False),
 }
-"""A label: network, overrides, with an exemplar. The last does not start; what it saves is resizing the image."""
+"""By label: network, overrides of its config, and whether sessions have an exemplar. The last network has no part that
+runs before a click; it only saves resizing the image."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Which forms, how often, on an image of which size."""
+    """Measure what opening a session saves at its clicks."""
 
     forms: tuple[str, ...] = tuple(FORMS)
+    """Labels of the networks to measure."""
     repeats: int = 15
+    """Sessions per figure, after one to warm up."""
     threads: int = 1
+    """Threads of torch."""
     hw: tuple[int, int] = (480, 640)
+    """Height and width of the image in pixels."""
     previews: bool = False
-    """Instead: what a preview of the first click saves at that click, at the same place and ten pixels beside it."""
+    """Measure instead what a preview saves at the first click, in the same place and ten pixels away."""
 
 
 def milliseconds(run: Callable[[], Any]) -> float:
-    """CPU time of a call."""
+    """Return the CPU time of a call."""
     began = time.process_time()
     run()
     return 1e3 * (time.process_time() - began)
 
 
 def predictors(label: str) -> tuple[Predictor, Predictor]:
-    """The same network, run whole at each click and told what it can do before one."""
+    """Return two predictors of one network: one that runs it whole at each click, and one that looks ahead."""
     name, overrides, _ = FORMS[label]
     network = prepare(seeded(create(name, **overrides)))
     ahead, traits = Predictor(network), network.traits
@@ -69,7 +74,7 @@ def predictors(label: str) -> tuple[Predictor, Predictor]:
 
 
 def opened(predictor: Predictor, image: np.ndarray, exemplar: bool) -> Session:
-    """A session, with a square in a corner as exemplar if one is wanted."""
+    """Open a session, with a rectangle in a corner as exemplar if one is wanted."""
     if not exemplar:
         return predictor.open(image)
     mask = np.zeros(image.shape[:2], bool)
@@ -78,7 +83,7 @@ def opened(predictor: Predictor, image: np.ndarray, exemplar: bool) -> Session:
 
 
 def row(label: str, image: np.ndarray, repeats: int) -> str:
-    """One line of the table."""
+    """Measure one network and return its line of the table."""
     (h, w), (whole, ahead) = image.shape[:2], predictors(label)
     clicks = [(h // 2, w // 2, True), (h // 3, w // 4, False)]
     times: dict[str, list[float]] = {name: [] for name in ("open", "first", "first ahead", "next", "next ahead")}
@@ -100,7 +105,7 @@ def row(label: str, image: np.ndarray, repeats: int) -> str:
 
 
 def preview_row(label: str, image: np.ndarray, repeats: int) -> str:
-    """First clicks after a preview, as serve's `walk` makes them: a preview elsewhere is undone."""
+    """Measure first clicks after a preview; as in `walk` of serve, a preview in another place is undone."""
     (h, w), (_, ahead) = image.shape[:2], predictors(label)
     times: dict[str, list[float]] = {"none": [], "beside": [], "same": []}
     for _ in range(repeats + 1):
@@ -128,7 +133,7 @@ def main(options: Options) -> None:
     image = np.ascontiguousarray(reader.load(reader.items()[0]).image)
     head = ["network", "ms at opening", "MiB kept", "first click, ms", "looked ahead", "next click, ms", "looked ahead"]
     if options.previews:
-        head = ["network", "first click, ms", "after a preview 10 pixels away", "after one at the place"]
+        head = ["network", "first click, ms", "after a preview 10 pixels away", "in the same place"]
     print("| " + " | ".join(head) + " |\n|" + "---|" * len(head))
     for label in options.forms:
         print((preview_row if options.previews else row)(label, image, options.repeats), flush=True)

@@ -1,10 +1,10 @@
-"""What starting, checkpointing and resuming a training run cost: seconds as a user of jobs.train would count them.
+"""Seconds that a user of jobs.train waits for a run to start, to write a checkpoint and to resume.
 
     python -m benchmarks.resume [--json OUT]
 
-First step: from the command to the first line of the run's history. Resumed: the same from `--resume`, after the run's
-last checkpoint; the difference is what resuming costs beside starting. A checkpoint is timed in this process, with
-Adam's moments; while shards are being written (FSDP) training goes on.
+First step: from the command to the first line of the run's history. Resumed: the same with `--resume`, after a kill;
+the difference to the first is the cost of resuming. A checkpoint with Adam's moments is timed in this process; with
+sharded checkpoints (FSDP), training continues while they are written.
 """
 
 import argparse
@@ -45,13 +45,13 @@ FLAGS = [
 
 
 AFTERWARDS_S = 10.0
-"""After a kill: workers, which are in sessions of their own, make another step before they notice."""
+"""Seconds to wait after a kill: workers run in separate sessions and make another step before they notice."""
 
 
 def first_step(command: list[str], history: Path, *, kill_after: int = 0) -> float:
-    """Run a training job; seconds from its start to the next line of its history.
+    """Run a training job and return the seconds from its start to the next line of its history.
 
-    `kill_after` lines it is killed: what is resumed then is a run that was interrupted.
+    With `kill_after`, the job is killed after that many lines, so that an interrupted run is left to resume.
     """
     lines = num_lines(history)
     began, found = time.monotonic(), 0.0
@@ -72,12 +72,12 @@ def first_step(command: list[str], history: Path, *, kill_after: int = 0) -> flo
 
 
 def num_lines(history: Path) -> int:
-    """Steps that a run has logged."""
+    """Count the steps that a run has logged."""
     return len(history.read_text().splitlines()) if history.is_file() else 0
 
 
 def checkpoint_seconds(name: str, folder: Path) -> dict[str, float]:
-    """Seconds to write a network's checkpoint with its optimiser's moments, and to read it again."""
+    """Return the seconds to write a network's checkpoint with the optimiser's moments, and to read it back."""
     network = create(name)
     config = TrainingConfig(optimizer=OptimizerConfig(lr=1e-5))
     trainer = Trainer(network=network, module=network, config=config)
@@ -99,7 +99,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="cpu_xtiny")
-    parser.add_argument("--network", default="simpleclick_vit_base", help="whose checkpoint is timed")
+    parser.add_argument("--network", default="simpleclick_vit_base", help="network whose checkpoint is timed")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()

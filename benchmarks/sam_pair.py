@@ -1,4 +1,4 @@
-"""Does mobile_sam answer as the pair of ONNX files that its weights came from? Random clicks on photos, and times.
+"""Compare mobile_sam with the pair of ONNX files that its weights come from: masks of random clicks, and times.
 
 python -m benchmarks.sam_pair ENCODER.onnx DECODER.onnx CHECKPOINT PHOTO_FOLDER
 """
@@ -19,7 +19,7 @@ PHOTOS, CLICKS, SIDE = 10, 20, 1024
 
 
 class Pair:
-    """The authors' predictor over a pair of files, one thread: a session on an image."""
+    """The authors' predictor on a pair of ONNX files, for one session at a time, on one thread."""
 
     def __init__(self, encoder: Path, decoder: Path) -> None:
         import onnxruntime
@@ -46,7 +46,7 @@ class Pair:
         self.low = np.zeros((1, 1, SIDE // 4, SIDE // 4), np.float32)
 
     def click(self, y: float, x: float, positive: bool) -> np.ndarray:
-        """Add a click; the mask, bool (h, w)."""
+        """Add a click and return the mask, bool (h, w)."""
         fed = np.array([len(self.xy) > 0], np.float32)
         self.xy.append((x * self.inside[1] / self.hw[1], y * self.inside[0] / self.hw[0]))
         self.labels.append(float(positive))
@@ -63,7 +63,7 @@ class Pair:
 
 
 def timed(times: list[float], call: Any, *values: Any) -> Any:
-    """Call, and note how long it took, in ms."""
+    """Call, append the time in milliseconds to `times`, and return the result."""
     start = time.perf_counter()
     result = call(*values)
     times.append(1000 * (time.perf_counter() - start))
@@ -71,7 +71,7 @@ def timed(times: list[float], call: Any, *values: Any) -> Any:
 
 
 def main() -> None:
-    """Play, compare, print."""
+    """Make the clicks, compare the masks and print the results."""
     encoder, decoder, checkpoint, folder = (Path(argument) for argument in sys.argv[1:5])
     torch.set_num_threads(1)
     pair, predictor = Pair(encoder, decoder), Predictor(checkpoint)
@@ -90,7 +90,7 @@ def main() -> None:
             mask = timed(times["pair clicks"], pair.click, y, x, number % 3 == 0)
             shares.append(float((session.mask == mask).mean()))
         worst = min(worst, *shares)
-        print(f"{path.name}: worst of {CLICKS} masks agrees on {min(shares):.5%} of pixels", flush=True)
+        print(f"{path.name}: the worst of {CLICKS} masks agrees on {min(shares):.5%} of the pixels", flush=True)
     medians = ", ".join(f"{name} {statistics.median(runs):.0f}" for name, runs in times.items())
     print(f"worst of all {worst:.5%}; medians in ms: {medians}")
 

@@ -1,12 +1,12 @@
-"""What serving adds to a click, what a correction costs beside a first click, and how many sessions share the server.
+"""Time that serving adds to a click, time of a correction against a first click, and throughput with many sessions.
 
     python -m benchmarks.serve (--checkpoint DIR | --network NAME) [--server ray proxy haproxy plain]
         [--image PHOTO.jpg] [--concurrency 1 2 4 8 16 32 64] [--json OUT]
 
-Servers: `ray` as `python -m serve` starts it, `proxy` behind Ray Serve's own proxies, `haproxy` behind HAProxy, with a
-token, `plain` without Ray. Loopback, one client process, 1920 x 1080 without --image. The same clicks are made on
-Predictor in this process, before and after each server, in turn with nothing else of ours. A network by name has seeded
-weights.
+Servers: `ray` as `python -m serve` starts it, `proxy` behind Ray Serve's proxies, `haproxy` behind HAProxy with a
+token, and `plain` without Ray. The client is one process on the same machine; without --image, images are 1920 x 1080.
+For comparison, the same clicks are made with Predictor in this process, before and after each server. A network given
+by name has seeded weights.
 """
 
 import argparse
@@ -39,7 +39,7 @@ Times = dict[str, list[float]]
 
 
 def picture(path: Path | None) -> bytes:
-    """A JPEG to click on."""
+    """Return a JPEG to click on."""
     if path is not None:
         return path.read_bytes()
     options = {"num_images": "1", "height": str(HW[0]), "width": str(HW[1])}
@@ -50,7 +50,7 @@ def picture(path: Path | None) -> bytes:
 
 
 def seeded(name: str) -> str:
-    """A checkpoint of a network with the weights of a seed."""
+    """Write a checkpoint of a network with seeded weights and return its folder."""
     import torch
 
     torch.manual_seed(0)
@@ -60,14 +60,14 @@ def seeded(name: str) -> str:
 
 
 def clicks_of(num: int, hw: tuple[int, int], seed: int) -> list[tuple[float, float, bool]]:
-    """Clicks (x, y, positive) spread over the middle of the image."""
+    """Return clicks (x, y, positive) spread over the middle of the image."""
     rng = np.random.default_rng(seed)
     xs, ys = rng.uniform(0.25, 0.75, num) * hw[1], rng.uniform(0.25, 0.75, num) * hw[0]
     return [(float(int(x)), float(int(y)), number % 3 != 1) for number, (x, y) in enumerate(zip(xs, ys, strict=True))]
 
 
 def timed(click: Any, clicks: list[tuple[float, float, bool]]) -> Times:
-    """Make the clicks, one after the other."""
+    """Make the clicks one after another and return their times."""
     times: Times = {kind: [] for kind in KINDS}
     for turn, (x, y, positive) in enumerate(clicks):
         began = time.perf_counter()
@@ -77,7 +77,7 @@ def timed(click: Any, clicks: list[tuple[float, float, bool]]) -> Times:
 
 
 def merged(parts: Iterator[Times] | list[Times]) -> Times:
-    """All times of several sessions."""
+    """Join the times of several sessions."""
     found: Times = {kind: [] for kind in KINDS}
     for part in parts:
         for kind in KINDS:
@@ -86,7 +86,7 @@ def merged(parts: Iterator[Times] | list[Times]) -> Times:
 
 
 def in_process(folder: str, data: bytes, sessions: int, clicks: int) -> Times:
-    """The clicks on Predictor; the first session warms up and does not count."""
+    """Time the clicks on Predictor; the first session warms up and does not count."""
     predictor = Predictor(folder)
     image = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
@@ -99,7 +99,7 @@ def in_process(folder: str, data: bytes, sessions: int, clicks: int) -> Times:
 
 
 def over(way: str, client: Client, data: bytes, number: int, clicks: int) -> Times:
-    """The clicks over HTTP or a WebSocket (live), as the client sees them, masks decoded."""
+    """Time the clicks over HTTP or a WebSocket (live) in the client, including decoding of the masks."""
     with client.open(data) as session:
         rows = clicks_of(clicks, session.hw, number)
         if way == "http":
@@ -110,7 +110,7 @@ def over(way: str, client: Client, data: bytes, number: int, clicks: int) -> Tim
 
 @dataclass(eq=False)
 class Row:
-    """One line of a table, milliseconds; `added` to the same click in this process."""
+    """A line of the table, in milliseconds; `added` is the difference to the same click in this process."""
 
     server: str
     way: str
@@ -125,12 +125,12 @@ class Row:
 
 
 def quantile(seconds: list[float], q: float) -> float:
-    """Milliseconds."""
+    """Return a quantile in milliseconds."""
     return 1e3 * float(np.quantile(seconds, q))
 
 
 def latency(name: str, client: Client, folder: str, data: bytes, args: argparse.Namespace) -> list[Row]:
-    """Both ways in turns, between two rounds of the same clicks in this process."""
+    """Measure HTTP and WebSocket in turn, between two rounds of the same clicks in this process."""
     bare = [in_process(folder, data, args.sessions, args.clicks)]
     for way in WAYS:
         over(way, client, data, 0, args.clicks)
@@ -149,7 +149,7 @@ def latency(name: str, client: Client, folder: str, data: bytes, args: argparse.
 
 
 def load(client: Client, data: bytes, num: int, args: argparse.Namespace) -> dict[str, float]:
-    """`num` people at once, each opening one session after the other and clicking without a pause."""
+    """Measure throughput with `num` people at once, who open sessions one after another and click without pause."""
     until = time.monotonic() + args.seconds
 
     def person(first: int) -> list[float]:
@@ -181,7 +181,7 @@ def report(folder: str, rows: list[Row], rates: dict[str, list[dict[str, float]]
         print(f"| {row.server} | {row.way} | {row.click} | {numbers} |")
     for first, correction in zip(rows[::2], rows[1::2], strict=True):
         ratio = first.p50 / correction.p50
-        print(f"{first.server}, {first.way}: a correction is {ratio:.1f} x cheaper than a first click")
+        print(f"{first.server}, {first.way}: a correction is {ratio:.1f} x faster than a first click")
     for name, loads in rates.items():
         print(f"\n{name}\n| sessions at once | clicks/s | p50, ms | p99, ms |\n|---|---|---|---|")
         for each in loads:
@@ -199,7 +199,7 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, default=8)
     parser.add_argument("--clicks", type=int, default=6)
     parser.add_argument("--concurrency", nargs="*", type=int, default=[])
-    parser.add_argument("--seconds", type=float, default=15, help="of each load")
+    parser.add_argument("--seconds", type=float, default=15, help="duration of each measurement with --concurrency")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--port", type=int, default=8765)
     parser.add_argument("--json", type=Path)

@@ -1,4 +1,4 @@
-"""A server in a process of its own, for benchmarks."""
+"""Starts a server in a separate process for benchmarks."""
 
 import contextlib
 import os
@@ -21,9 +21,10 @@ READY_S = 180
 def server(
     checkpoint: str, port: int, kind: str = "ray", threads: int = 1, options: tuple[str, ...] = ()
 ) -> Iterator[tuple[str, str | None, subprocess.Popen[bytes]]]:
-    """Serve while the block runs: its address, the secret of a token where it asks for one, and its process.
+    """Serve while the block runs; yield the address, the secret of a token if one is needed, and the process.
 
-    `kind` is ray, proxy (Ray Serve's own proxies), haproxy (HAProxy, which every machine may reach) or plain (no Ray).
+    `kind` is ray, proxy (Ray Serve's proxies), haproxy (HAProxy, open to other machines, with a token) or plain (no
+    Ray).
     """
     folder, secret = Path(tempfile.mkdtemp()), None
     command = [sys.executable, "-m", "serve", "--checkpoint", checkpoint, "--port", str(port), "--device", "cpu"]
@@ -50,7 +51,7 @@ def server(
 
 
 def wait_until_ready(process: subprocess.Popen[bytes], address: str, secret: str | None) -> None:
-    """Return once the model answers; RuntimeError if the server ends, or takes too long."""
+    """Return once the model answers; raises RuntimeError if the server exits or takes too long."""
     headers = {} if secret is None else {"Authorization": f"Bearer {secret}"}
     deadline = time.monotonic() + READY_S
     while time.monotonic() < deadline:
@@ -59,6 +60,6 @@ def wait_until_ready(process: subprocess.Popen[bytes], address: str, secret: str
             if answer.status_code == 200:
                 return
         if process.poll() is not None:
-            raise RuntimeError(f"the server ended with {process.returncode}")
+            raise RuntimeError(f"the server exited with code {process.returncode}")
         time.sleep(0.3)
     raise RuntimeError(f"the server was not ready within {READY_S} s")

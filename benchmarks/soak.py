@@ -1,10 +1,10 @@
-"""Whether a server that works for long keeps its size: memory and file handles over time.
+"""Check that a server does not grow over time: memory and file handles of a long run.
 
     python -m benchmarks.soak --checkpoint DIR [--minutes 30] [--server ray] [--people 2] [--out FOLDER]
 
-People open images, click, undo, click over a WebSocket, and leave; some without saying so. Every few seconds the memory
-and the open file handles of all processes of the server are noted. The verdict is the slope of a line through the last
-two thirds, in percent of the mean per hour.
+Simulated people open images, click, undo, click over a WebSocket and leave, some without closing the session. Every few
+seconds the memory and the open file handles of all server processes are recorded. The result is the slope of a line
+through the last two thirds, in percent of the mean per hour.
 """
 
 import argparse
@@ -22,12 +22,12 @@ from benchmarks.servers import server
 from serve.client import Client
 
 SETTLED = 1 / 3
-"""Share of the time after which caches and pools are full."""
+"""Fraction of the run after which caches and pools are full."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """All processes of the server together."""
+    """Sums over all processes of the server at one time."""
 
     seconds: float
     megabytes: float
@@ -39,7 +39,7 @@ class Sample:
 
 @dataclass(eq=False)
 class Tally:
-    """What people did so far."""
+    """Counts of clicks and failures so far; thread-safe."""
 
     clicks: int = 0
     failures: int = 0
@@ -48,14 +48,14 @@ class Tally:
         self._lock = threading.Lock()
 
     def add(self, clicks: int = 0, failures: int = 0) -> None:
-        """Count."""
+        """Add to the counts."""
         with self._lock:
             self.clicks += clicks
             self.failures += failures
 
 
 def person(number: int, client: Client, data: bytes, until: float, pause_s: float, tally: Tally) -> None:
-    """Work until the time is over."""
+    """Simulate a person until the time `until`."""
     rng = np.random.default_rng(number)
     turn = 0
     while time.monotonic() < until:
@@ -83,12 +83,12 @@ def person(number: int, client: Client, data: bytes, until: float, pause_s: floa
 
 
 def sample(root: psutil.Process, began: float, clicks: int) -> Sample:
-    """Look at the server's processes now."""
+    """Sum up the memory and handles of the server's processes now."""
     megabytes, handles, threads, processes = 0.0, 0, 0, 0
     for process in [root, *root.children(recursive=True)]:
         try:
             with process.oneshot():
-                # What is Ray's shared memory is counted once, in its own process, not in each that maps it.
+                # Excluding shared memory, so that Ray's object store is not counted in each process that maps it.
                 info = process.memory_info()
                 megabytes += (info.rss - info.shared) / 2**20
                 handles += process.num_fds()
@@ -100,13 +100,13 @@ def sample(root: psutil.Process, began: float, clicks: int) -> Sample:
 
 
 def slope_per_hour(seconds: np.ndarray, values: np.ndarray) -> float:
-    """Percent of the mean per hour of the line through the points."""
+    """Return the slope of a line through the points, in percent of the mean per hour."""
     per_second = float(np.polyfit(seconds, values, 1)[0])
     return 100 * 3600 * per_second / float(values.mean())
 
 
 def draw(samples: list[Sample], path: Path) -> None:
-    """A picture of memory and handles over time."""
+    """Draw memory and handles over time."""
     import matplotlib.pyplot as plt
 
     minutes = [each.seconds / 60 for each in samples]
@@ -127,14 +127,14 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--people", type=int, default=2)
     parser.add_argument("--pause", type=float, default=0.3, help="mean seconds between clicks of one person")
-    parser.add_argument("--every", type=float, default=5, help="seconds between looks at the processes")
+    parser.add_argument("--every", type=float, default=5, help="seconds between samples of the processes")
     parser.add_argument("--port", type=int, default=8766)
     parser.add_argument("--image", type=Path)
     parser.add_argument("--out", type=Path, default=Path("runs/soak"))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     data, tally, samples = picture(args.image), Tally(), []
-    # Sessions that somebody left open end after a minute, so that the time is long beside their life.
+    # Sessions that were left open expire after a minute, so that the run is long compared to their life.
     with (
         server(args.checkpoint, args.port, args.server, options=("--idle-minutes", "1")) as (address, token, process),
         Client(address, token=token) as client,

@@ -1,10 +1,10 @@
-"""Does a race find the winner of the whole grid, and how much of its work does it take? And does --refine repeat it?
+"""Check that a race finds the winner of the whole grid, how much work it saves, and that --refine reproduces the score.
 
     python -m benchmarks.sweep cfr --checkpoint DIR --reader coco_mval --root DIR --objective noc80 --out R \
         --set refine.cascade.steps 0,1,2,4 refine.cascade.adaptive false
 
-The grid is swept twice: raced, and whole (one rung, nothing remembered from setting to setting). Then jobs.evaluate
-plays the winner by --refine R/raced/best.json, on the same objects.
+The grid is swept twice: as a race, and whole (one rung, without sharing network outputs between settings). Then
+jobs.evaluate plays the winner with --refine R/raced/best.json on the same objects.
 """
 
 import argparse
@@ -16,13 +16,13 @@ from typing import Any
 
 
 def run(*command: str) -> None:
-    """Run a job; its output is shown."""
+    """Run a job and show its output."""
     print("$ python -m " + " ".join(command), flush=True)
     subprocess.run([sys.executable, "-m", *command], check=True)
 
 
 def main() -> None:
-    """Run all three and compare."""
+    """Run both sweeps and the evaluation, and compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("space")
     for name in ("checkpoint", "reader", "root", "objective", "out"):
@@ -60,7 +60,7 @@ def main() -> None:
     print(f"\n{len(settings)} settings, {args.objects} objects, {args.clicks} clicks")
     print(f"winner, raced: {best['value']:.3f} {best['values']}")
     print(f"winner, whole: {winner['value']:.3f} {winner['values']}  {'the same' * (best['name'] == winner['name'])}")
-    print(f"worst against the default: {worst['difference']:+.3f} [{worst['low']:+.3f}, {worst['high']:+.3f}]")
+    print(f"worst, compared with the default: {worst['difference']:+.3f} [{worst['low']:+.3f}, {worst['high']:+.3f}]")
     print(f"forwards: {share:.1%} of the whole grid's {found['whole']['forwards']['computed']}")
     print(f"jobs.evaluate of best.json: {noc:.6f}, the sweep's {best['value']:.6f}: {noc == best['value']}")
     if args.json:

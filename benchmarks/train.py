@@ -1,10 +1,10 @@
-"""What our training step costs beside the bare forwards and backwards of the same network.
+"""Overhead of the training step over the bare forward and backward passes of the same network.
 
     python -m benchmarks.train --steps 8 [--json OUT]
 
-Both sides alternate in one run, on the same batches, one thread: ours is `Trainer.train_step` of the iterative click
-loss (the paper's form: a look and three scored forwards); bare is those forwards and backwards with their clicks given,
-the loss, the clipping and the optimiser. What is between them: placing three clicks a sample, and bookkeeping.
+Both alternate in one run, on the same batches and one thread. The training step is `Trainer.train_step` with the
+iterative click loss (the paper's form: a first forward and three scored ones). The bare step has the same passes with
+given clicks, the loss, clipping and the optimiser. The difference is placing three clicks per sample, and bookkeeping.
 """
 
 import argparse
@@ -37,14 +37,14 @@ BETAS = IclConfig().betas
 
 
 def timed(call: Callable[[], object]) -> float:
-    """CPU seconds of a call."""
+    """Return the CPU seconds of a call."""
     began = time.process_time()
     call()
     return time.process_time() - began
 
 
 def bare_step(network: Network, optimizer: torch.optim.Optimizer, batch: TrainingBatch) -> None:
-    """A look, three forwards and backwards, and the optimiser, with the batch's own clicks throughout."""
+    """Make a forward, three forwards with backwards, and an optimiser step, all with the clicks of the batch."""
     network.train()
     optimizer.zero_grad(set_to_none=True)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""`python -m jobs.augment [PRESET] --data.root DIR --out DIR`: an epoch of the training stream, to keep or look at."""
+"""`python -m jobs.augment [PRESET] --data.root DIR --out DIR`: write an epoch of the training stream, or a preview."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -26,10 +26,10 @@ from pipeline.saved import Settings
 DEFAULT = "cfr_icl_vit_base"
 DESCRIPTION = f"""Write one epoch of the training stream as Parquet shards, or a preview of it.
 
-PRESET, the first word, is one of those of jobs.train ({", ".join(PRESETS)}): its --data settings are the defaults here,
-so that the same words give what training would see. Without one they are those of {DEFAULT}."""
+PRESET, the first argument, is a preset of jobs.train; its --data settings become the defaults, so that the same flags
+give the samples that training would see. The default is {DEFAULT}.
 
-"""Settings that older epochs do not record, and what they mean there."""
+Presets: {", ".join(PRESETS)}."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,25 +38,26 @@ class AugmentJob(Flagged):
 
     data: DataConfig = field(default_factory=DataConfig)
     out: str = ""
-    """Folder or address (s3://BUCKET/FOLDER) to write to; one that was interrupted goes on if it is named again."""
+    """Folder or address (s3://BUCKET/FOLDER) to write to. To resume an interrupted job, give the same one again."""
     epoch: Count = 0
-    """Which epoch, counted from 0: each shows every image once, in another order, otherwise augmented and pasted."""
+    """Epoch to write, counted from 0. Every epoch shows each image once; order, augmentation and pastes differ."""
     preview: Count = 0
-    """Write nothing but a contact sheet and a page, with so many samples of each copy-paste mode (0: no preview)."""
+    """Write a preview instead, with so many samples of each copy-paste mode; 0: write the epoch."""
     image_format: Literal["png", "jpg"] = "png"
-    """png keeps every value; jpg (quality 95) takes a third of its room, and its pixels are nearly training's."""
+    """Format of stored images: png is exact; jpg (quality 95) needs a third of the space and alters pixels a little."""
     windows_per_shard: Positive = 4
+    """Windows of the training stream (--data.window-size samples each) per shard."""
     rows_per_group: Positive = 16
-    """Samples that are read as one."""
+    """Samples per Parquet row group, which is read as a unit."""
     actors: Count = 0
-    """Most workers at a time; 0: as many as there are CPUs, on a Ray that was joined 8."""
+    """Maximum number of workers; 0: one per CPU of a separate Ray, 8 on a cluster that was joined."""
     num_cpus: Factor = 1.0
-    """CPUs that a worker reserves."""
+    """CPUs reserved per worker."""
     nodes: str = ""
-    """Nodes that workers run on: those that have a resource (NAME) or a label (KEY=VALUE); "": any."""
+    """Nodes to run workers on: a custom resource (NAME) or a label (KEY=VALUE) that they have; empty: any node."""
     ray: str = ""
-    """Address of the Ray to join; local: a separate one. "": that of RAY_ADDRESS, else the one that `ray start`
-    recorded here, else a separate one."""
+    """Address of the Ray cluster to join, or "local" to start a separate one. By default: RAY_ADDRESS, else the cluster
+    that `ray start` recorded on this machine, else a separate one."""
 
     def __post_init__(self) -> None:
         """Check the fields together."""
@@ -65,7 +66,7 @@ class AugmentJob(Flagged):
 
 
 def main(argv: Sequence[str]) -> int:
-    """Parse, write the epoch or its preview, tell what came out."""
+    """Parse the flags, write the epoch or its preview, and print a summary."""
     named = bool(argv) and not argv[0].startswith("-")
     preset, rest = (argv[0], argv[1:]) if named else (DEFAULT, argv)
     data = for_reader_of(rest, lookup("preset", preset, PRESETS)().data)
@@ -98,10 +99,10 @@ def preview(job: AugmentJob, reader: Reader, storage: Storage) -> int:
         data,
         epoch=job.epoch,
         wanted=job.preview,
-        progress=lambda done, most: print(f"window {done} (of {most} at most) is made", flush=True),
+        progress=lambda done, most: print(f"window {done} of at most {most} done", flush=True),
     )
-    names = write_preview(storage, examples, data, f"{_name(data)}: what training sees in epoch {job.epoch}")
-    print(f"without an object: {examples.num_empty} of {examples.num_rows} samples")
+    names = write_preview(storage, examples, data, f"{_name(data)}: epoch {job.epoch} as training sees it")
+    print(f"samples without an object: {examples.num_empty} of {examples.num_rows}")
     for mode in examples.by_mode:
         print(f"{mode:<10} {examples.caption(mode)}")
     print("\n".join(storage.path(name) for name in names))
@@ -131,7 +132,7 @@ def materialise(job: AugmentJob, reader: Reader, storage: Storage) -> int:
     size = f"{manifest['num_bytes'] / 1e6:.1f} MB in {len(manifest['shards'])} shards"
     print(f"{storage.path()}: {manifest['num_rows']} rows, {size}{counts}")
     if manifest["num_refused"]:
-        print(f"refused {manifest['num_refused']} items or objects, by name in {storage.path('refused.txt')}")
+        print(f"refused {manifest['num_refused']} items or objects; they are listed in {storage.path('refused.txt')}")
     title = f"{_name(job.data)}: epoch {job.epoch} as training sees it"
     name = write_epoch_report(storage, job.data, title, show_counted)
     print(f"report  {storage.path(name)}")
@@ -139,7 +140,7 @@ def materialise(job: AugmentJob, reader: Reader, storage: Storage) -> int:
 
 
 def settings_in(storage: Storage) -> Any:
-    """Read the settings of an epoch that the folder holds, finished or not; None if it holds none."""
+    """Read the settings of the epoch in a folder, finished or not; None if there is none."""
     for name in (MANIFEST, "settings.json"):
         if storage.exists(name):
             found = storage.read_json(name)
@@ -148,7 +149,7 @@ def settings_in(storage: Storage) -> Any:
 
 
 def settings_of(job: AugmentJob) -> Settings:
-    """Everything that decides the rows of an epoch."""
+    """Return every setting that determines the rows of an epoch."""
     return Settings(job, without=("out", "preview", *PLACE), more={"job": "augment"})
 
 

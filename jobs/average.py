@@ -1,4 +1,8 @@
-"""`python -m jobs.average START RUN ... --out DIR`: the mean of checkpoints that have one start."""
+"""`python -m jobs.average START RUN ... --out DIR`: average the weights of checkpoints that share a start.
+
+Fine-tuning often improves a model on its data and makes it worse elsewhere. Averaging it with its start often keeps the
+improvement without the loss (Wortsman et al. 2022).
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,33 +20,29 @@ from models.working import whole_place
 
 @dataclass(frozen=True, kw_only=True)
 class AverageConfig:
-    """Write the mean of checkpoints: a start and its fine-tunings, or several fine-tunings of one start.
-
-    A fine-tuning that gained on its own data and lost elsewhere often keeps the gain without the loss when it is
-    averaged with its start (Wortsman et al. 2022).
-    """
+    """Average the weights of a start and its fine-tuned models, or of several models fine-tuned from one start."""
 
     checkpoints: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """Two or more, folders, addresses or maskwright:NAME, of one network."""
+    """Two or more checkpoints of one network: folders, addresses (s3://BUCKET/FOLDER) or maskwright:NAME."""
     out: str
-    """A new or empty folder, or an address (s3://BUCKET/FOLDER), for the checkpoint."""
+    """New or empty folder, or address (s3://BUCKET/FOLDER), to write the checkpoint to."""
     shares: tuple[float, ...] = ()
-    """How much of each, in their order; none: equal shares."""
+    """Weight of each checkpoint in the mean, in the order given; default: equal weights."""
     licence: str | None = None
-    """Licence to record; none: those that the checkpoints name."""
+    """Licence to record; default: the licences of the checkpoints."""
     refine: str | None = None
-    """Refinement to recommend, by name or JSON file; none: the first checkpoint's."""
+    """Refinement to recommend, a name or a JSON file; default: the one that the first checkpoint recommends."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Parse, average, write."""
+    """Parse the flags, average the checkpoints, and write the result."""
     config = parse(AverageConfig, argv, prog="average")
     out = new_folder("--out", config.out)
     sources = [checkpoint_source("CHECKPOINT", source) for source in config.checkpoints]
     network, photos, parts = average(sources, config.shares or (1.0,) * len(sources))
     infos = [checkpoint.describe(source)["info"] for source in sources]
     refinement = named(config.refine or infos[0].get("refinement"))
-    build(refinement, network.traits)  # refuses what this network cannot do
+    build(refinement, network.traits)  # raises if this network does not support it
     licences = dict.fromkeys(info.get("licence") or "unknown" for info in infos)
     info = {
         "mean_of": parts,

@@ -1,4 +1,4 @@
-"""`python -m jobs.backup FILE.db COPY.db`: copy an SQLite file, of sessions or of MLflow, while others write to it."""
+"""`python -m jobs.backup FILE.db COPY.db`: copy a sessions or MLflow SQLite database while it is in use."""
 
 import contextlib
 import os
@@ -17,30 +17,33 @@ from models.files import whole_file
 
 @dataclass(frozen=True)
 class BackupConfig:
-    """Copy an SQLite file as it is at one moment, for its owner alone; the copy appears whole or not at all."""
+    """Copy an SQLite database while it is in use. Only you can read the copy; if copying fails, no file is left."""
 
     source: Annotated[Path, tyro.conf.Positional]
-    """The server's file of sessions, or MLflow's mlflow.db."""
+    """SQLite file to copy: the server's sessions, or MLflow's mlflow.db."""
     copy: Annotated[Path, tyro.conf.Positional]
-    """New file; one that is there is kept."""
+    """File to write; it must not exist yet."""
 
 
 def main(argv: Sequence[str]) -> None:
-    """Copy, or raise InputError."""
+    """Parse the arguments and copy the database; raise InputError if that fails."""
     config = parse(BackupConfig, argv, prog="backup")
     if config.copy.exists():
-        raise InputError(f"{config.copy} is there already: name a new file, such as sessions-$(date +%F).db")
+        raise InputError(f"{config.copy} already exists: name a new file, such as sessions-$(date +%F).db")
     os.umask(0o077)
     try:
         size = backup(config.source, config.copy)
     except sqlite3.Error as error:
-        raise InputError(f"{config.source} cannot be copied: {error}; expected an SQLite file that is there") from error
+        raise InputError(f"{config.source} cannot be copied: {error}; expected an existing SQLite file") from error
     print(f"{config.copy}  {size / 1e6:.1f} MB")
 
 
 def backup(source: Path, copy: Path) -> int:
-    """Copy a database by SQLite's own backup; returns its bytes. Raises sqlite3.Error, and InputError for the disk."""
-    uri = f"{source.absolute().as_uri()}?mode=ro"  # else SQLite would make a file that is not there
+    """Copy a database with SQLite's backup API and return the size in bytes.
+
+    Raises sqlite3.Error, and InputError if the copy cannot be written.
+    """
+    uri = f"{source.absolute().as_uri()}?mode=ro"  # read-only: otherwise SQLite would create a missing file
     with contextlib.closing(sqlite3.connect(uri, uri=True)) as database, whole_file(copy) as part:
         database.execute("SELECT count(*) FROM sqlite_master")
         with contextlib.closing(sqlite3.connect(part)) as target:

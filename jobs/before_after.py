@@ -1,4 +1,4 @@
-"""What fine-tuning has changed: both checkpoints play the same held-out objects, and a page compares them."""
+"""Measure what fine-tuning changed: evaluate both checkpoints on the same held-out objects and compare them."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -21,8 +21,10 @@ MOST_AREA = 300
 def settle(
     wanted: BeforeAfterConfig, data: DataConfig, reader: Reader, items: Sequence[Item], settings: Any
 ) -> BeforeAfterConfig:
-    """Settle how small an object may be, if that is "auto": as `settings` have it, those of what is going on, else by
-    the data, at the size of its photos."""
+    """Resolve a minimum area of "auto": that of the run being resumed (`settings`), else from the objects' areas.
+
+    Areas are those in the photos as they are, without augmentation.
+    """
     if wanted.min_area != AUTO:
         return wanted
     known = settings.get("before_after", {}).get("min_area") if isinstance(settings, dict) else None
@@ -33,9 +35,9 @@ def settle(
 
 
 def play(config: TrainConfig, checkpoint: str | Path, out: Path, title: str) -> list[dict[str, Any]]:
-    """Evaluate a checkpoint on the images that the run holds out."""
+    """Evaluate a checkpoint on the images that the run holds out; return the summaries."""
     data, wanted = config.data, config.before_after
-    assert isinstance(wanted.min_area, int), "the least area is not settled"
+    assert isinstance(wanted.min_area, int), "min_area is not resolved"
     refine = wanted.refine or label(checkpoints.describe(checkpoint)["info"].get("refinement"))
     return evaluate(
         EvaluateConfig(
@@ -63,7 +65,7 @@ def play(config: TrainConfig, checkpoint: str | Path, out: Path, title: str) -> 
 
 
 def report(config: TrainConfig, before: Path, after: Path, out: Path) -> Path:
-    """Compare the two evaluations and write OUT/compare.html, with the objects that changed most."""
+    """Compare two evaluations and write OUT/compare.html, which shows the objects that changed most."""
     data = config.data
     compare_folders(
         CompareConfig(

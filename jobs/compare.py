@@ -1,4 +1,4 @@
-"""`python -m jobs.compare A B`: is evaluation B better than A on the same objects? Paired bootstrap intervals."""
+"""`python -m jobs.compare A B`: compare two evaluations of the same objects, with paired bootstrap intervals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,52 +18,55 @@ from pipeline.evaluation.object_row import ObjectRow
 
 @dataclass(frozen=True)
 class CompareConfig(Decoding):
-    """Compare two evaluations of the same objects; differences are B - A."""
+    """Compare two evaluations of the same objects. Differences are B - A, with 95 % bootstrap intervals."""
 
     a: Annotated[str, tyro.conf.Positional]
-    """Folder of an evaluation (the --out of jobs.evaluate), or its address (s3://BUCKET/FOLDER)."""
+    """Evaluation A: the --out of jobs.evaluate, a folder or an address (s3://BUCKET/FOLDER)."""
     b: Annotated[str, tyro.conf.Positional]
-    """Folder of the other; may be the same, with other refinements."""
+    """Evaluation B; it can be the same folder with another refinement."""
     refine_a: str = ""
-    """Which refinement or baseline of A, if it holds several."""
+    """Refinement or baseline of A to compare; needed only if A has several."""
     refine_b: str = ""
+    """Refinement or baseline of B to compare; needed only if B has several."""
     dataset: str = ""
-    """Which data set, if a folder holds several."""
+    """Data set to compare on; needed only if an evaluation has several."""
     policy: str = ""
-    """Which robot user, if a folder holds several."""
+    """Robot user to compare with; needed only if an evaluation has several."""
     at_clicks: tuple[int, ...] = (1, 5)
-    """IoU&k, and BIoU&k and ASSD&k where both evaluations measured them, are compared for these k."""
+    """Numbers of clicks k to compare IoU&k after, and BIoU&k and ASSD&k if both evaluations measured them."""
     qualities: tuple[float, ...] = field(default=())
-    """NoC at these IoUs; none: those that both evaluations give."""
+    """IoUs to compare NoC at; default: those that both evaluations have."""
     out: str = ""
-    """Folder, or address, for compare.html and compare.json; none: neither is written."""
+    """Folder or address to write compare.html and compare.json to; by default neither is written."""
     reader: str = ""
-    """Reader of the data set's images, for the page to show what changed most; none: no pictures."""
+    """Format of the data set, one of READERS, to show the objects that changed most; by default none are shown."""
     root: str | None = None
+    """Folder or address of the data set, for --reader."""
     split: str = ""
+    """Split that was evaluated, for --reader; default: the reader's own default."""
     options: dict[str, str] = field(default_factory=dict)
-    """More settings of the reader: --options KEY VALUE ..."""
+    """Further settings of the reader, as --options KEY VALUE ..."""
     num_overlays: int = 4
-    """Objects that gained most and lost most on the page, so many of each."""
+    """Objects to show on the page: so many that gained most, and as many that lost most."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if any(k < 1 for k in self.at_clicks) or not (self.at_clicks or self.qualities):
-            raise InputError(f"--at-clicks {self.at_clicks}: expected numbers of clicks from 1 on")
+            raise InputError(f"--at-clicks {self.at_clicks}: expected numbers of clicks >= 1")
         if self.reader and not self.out:
-            raise InputError(f"--reader {self.reader} is for the pictures of compare.html: give --out DIR too")
+            raise InputError(f"--reader {self.reader} adds pictures to compare.html: give --out DIR as well")
         if not self.reader and (self.root is not None or self.split or self.options):
-            raise InputError("--root, --split and --options say where the images are: give --reader NAME too")
+            raise InputError("--root, --split and --options are settings of a reader: give --reader NAME as well")
 
 
 def main(argv: Sequence[str]) -> int:
-    """Parse and compare."""
+    """Parse the flags and compare."""
     compare_folders(parse(CompareConfig, argv, prog="compare"))
     return 0
 
 
 def compare_folders(config: CompareConfig) -> None:
-    """Print the differences, and write the page and JSON where they are wanted."""
+    """Print the differences; write the page and the JSON file if `config.out` is set."""
     from pipeline.data.readers import open_reader
     from pipeline.pages.compare_report import write_comparison
 
@@ -74,9 +77,9 @@ def compare_folders(config: CompareConfig) -> None:
     qualities = config.qualities or tuple(float(q) for q in summary_a["noc"] if q in summary_b["noc"])
     known = [q for q in qualities if f"{q:.2f}" in summary_a["noc"] and f"{q:.2f}" in summary_b["noc"]]
     if len(known) < len(qualities):
-        # A session ends at its evaluation's target: it says nothing of a quality above it.
+        # Sessions end at the target IoU of their evaluation, so they give no NoC above it.
         both = sorted(set(summary_a["noc"]) & set(summary_b["noc"]))
-        raise InputError(f"--qualities {qualities}: both evaluations give NoC at {', '.join(both) or 'none in common'}")
+        raise InputError(f"--qualities {qualities}: both evaluations have NoC at {', '.join(both) or 'no common IoU'}")
     max_clicks = min(summary_a["max_clicks"], summary_b["max_clicks"])
     differences = compare.compare(
         rows_a, rows_b, at_clicks=config.at_clicks, qualities=qualities, max_clicks=max_clicks
@@ -106,14 +109,17 @@ def compare_folders(config: CompareConfig) -> None:
 def pick(
     folder: str | Path, refinement: str, dataset: str = "", policy: str = ""
 ) -> tuple[list[ObjectRow], dict[str, Any]]:
-    """Read one data set's, robot user's and refinement's rows and summary from an evaluation's folder."""
+    """Read the rows and the summary of one refinement, data set and robot user from an evaluation's folder.
+
+    Raises InputError if the folder has no evaluation, lacks what was named, or has several and none was named.
+    """
     named = _shown(folder)
     try:
         rows, summaries = results.read(fetched(str(folder), results.FILES) if is_address(folder) else Path(folder))
     except InputError:
         raise
     except (OSError, ValueError) as error:
-        reason = error.strerror or error if isinstance(error, OSError) else error  # without the path of a copy
+        reason = error.strerror or error if isinstance(error, OSError) else error  # without the path of the local copy
         raise InputError(
             f"{named} holds no evaluation: expected summary.json and objects.parquet ({reason})"
         ) from error
@@ -124,9 +130,9 @@ def pick(
     ):
         held = list(dict.fromkeys(summary[what] for summary in summaries))
         if not wanted and len(held) > 1:
-            raise InputError(f"{named} holds {', '.join(held)}: say which with {flag}")
+            raise InputError(f"{named} holds {', '.join(held)}: choose one with {flag}")
         if wanted and wanted not in held:
-            raise InputError(f"{named} holds no {wanted!r}: it holds {', '.join(held)}")
+            raise InputError(f"{named} holds no {wanted!r}: choose one of {', '.join(held)} with {flag}")
         summaries = [summary for summary in summaries if summary[what] == (wanted or held[0])]
     (summary,) = summaries
     key = results.key_of(summary)

@@ -1,4 +1,4 @@
-"""Configs of the jobs: what each command takes. Components' own settings are beside the components."""
+"""Configs of the jobs: the flags of each command. The settings of a component are defined beside the component."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -21,30 +21,30 @@ from pipeline.tuning.race import RaceConfig
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkChoice:
-    """Which network, and from which weights."""
+    """The network to train, and the weights it starts from."""
 
     name: str = "simpleclick_vit_base"
-    """One of NETWORKS; "": that of start_from."""
+    """Network, one of NETWORKS; empty: the network of start_from."""
     start_from: str | None = None
-    """Checkpoint to fine-tune: its folder, its address or maskwright:NAME; none: fresh weights, or with a name of ""
-    the model maskwright:lite_s."""
+    """Checkpoint to fine-tune: a folder, an address (s3://BUCKET/FOLDER) or maskwright:NAME. Default: fresh weights, or
+    maskwright:lite_s if name is empty."""
     fresh: bool = True
-    """Whether fresh weights make sense; a fine-tuning recipe says no and needs start_from."""
+    """Allow training from fresh weights. Presets for fine-tuning turn this off, and then need start_from."""
 
     def __post_init__(self) -> None:
         if self.name:
             lookup("network", self.name, NETWORKS)
 
     def options(self, crop_hw: tuple[int, int]) -> dict[str, Any]:
-        """Network options that follow from the training crop: its size, where the network takes one size only."""
+        """Return the network options that follow from the training crop: its size, for networks of a fixed size."""
         return {"input_hw": crop_hw} if hasattr(NETWORKS.get(self.name), "input_hw") else {}
 
 
 def for_reader_of(argv: Sequence[str], data: DataConfig) -> DataConfig:
-    """Drop a preset's reader options, and what it says of ids, if the flags name another reader; options also if they
-    name some of their own.
+    """Drop a preset's reader options, and its ids of coarse masks, where the flags replace them.
 
-    What a preset tells its own reader means nothing to another; and tyro offers KEY VALUE ... for empty ones.
+    Both belong to the preset's reader and mean nothing to another one. Options are also dropped if the flags give
+    options; empty ones let tyro offer KEY VALUE ...
     """
     other_reader = _given(argv, "--data.reader") not in (None, data.reader)
     if other_reader:
@@ -55,7 +55,7 @@ def for_reader_of(argv: Sequence[str], data: DataConfig) -> DataConfig:
 
 
 def _given(argv: Sequence[str], flag: str) -> str | None:
-    """Value of a flag before it is parsed, as "--flag value" or "--flag=value"."""
+    """Return the value of a flag in unparsed arguments ("--flag value" or "--flag=value"); None if it is absent."""
     for place, word in enumerate(argv):
         if word.replace("_", "-") == flag:
             return argv[place + 1] if place + 1 < len(argv) else None
@@ -66,17 +66,18 @@ def _given(argv: Sequence[str], flag: str) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class BeforeAfterConfig(Record):
-    """Evaluate the checkpoint that training starts from and the one it ends with, on the held-out images."""
+    """Evaluation of the first and the final checkpoint of a training on its held-out images."""
 
     called = "before_after"
 
     objects: Count = 0
-    """Held-out objects that both play; 0: neither is evaluated."""
+    """Number of held-out objects to evaluate both checkpoints on; 0: no evaluation."""
     max_clicks: Positive = 10
+    """Maximum number of clicks per object."""
     min_area: Count | Literal["auto"] = 300
-    """Objects of fewer pixels are left out. auto: the 10th percentile of the objects' areas, 20 to 300."""
+    """Area in pixels below which objects are left out. auto: the 10th percentile of the objects' areas, 20 to 300."""
     refine: str = ""
-    """How both are asked; "": as the checkpoint that training starts from recommends."""
+    """Refinement to evaluate both checkpoints with; empty: the one that each recommends."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,63 +89,66 @@ class TrainConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     scaling: ScalingConfig = field(default_factory=ScalingConfig)
     refine: str = "standard"
-    """Refinement that the checkpoint recommends to evaluate, serve and Predictor."""
+    """Refinement that the checkpoint recommends for evaluation, serving and prediction."""
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     before_after: BeforeAfterConfig = field(default_factory=BeforeAfterConfig)
     out: str = ""
-    """Folder of the run; default runs/PRESET-DATE. A run that stopped goes on where it was if it is named again."""
+    """Folder or address of the run; default: runs/PRESET-DATE. To resume a run, give the same one again."""
     register: str | None = None
-    """Name under which MLflow's registry gets the model (alias "champion"); none: not registered."""
+    """Name to register the trained model under in MLflow (alias "champion"); by default it is not registered."""
     experiment: str | None = None
-    """MLflow experiment of the run; none: that of MLFLOW_EXPERIMENT_NAME, else maskwright."""
+    """MLflow experiment of the run; default: MLFLOW_EXPERIMENT_NAME, else maskwright."""
     system_metrics: bool = False
-    """Log CPU, memory, disk, network and GPUs of the workers' machines to MLflow (or set
-    MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING=true)."""
+    """Log CPU, memory, disk, network and GPUs of the workers' machines to MLflow. Setting
+    MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING=true does the same."""
     num_cpus: int | None = None
-    """CPUs of a Ray that this job starts; none: all. Ignored on one that it joins."""
+    """CPUs of a Ray that this job starts; default: all. Ignored on a cluster that was joined."""
     ray: str = ""
-    """Address of the Ray to join; local: a separate one. "": that of RAY_ADDRESS, else the one that `ray start`
-    recorded here, else a separate one."""
+    """Address of the Ray cluster to join, or "local" to start a separate one. By default: RAY_ADDRESS, else the cluster
+    that `ray start` recorded on this machine, else a separate one."""
 
     def __post_init__(self) -> None:
         lookup("objective", self.training.objective, OBJECTIVES)
         if self.before_after.objects and not self.validation.hold_out:
-            raise InputError("before_after plays held-out images: give --validation.hold-out 0.1")
+            raise InputError("--before-after.objects needs held-out images: give --validation.hold-out 0.1 as well")
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig(Decoding):
-    """Measure clicks: a robot user plays every object, NoC and IoU are counted."""
+    """Evaluate a model: a robot user clicks on every object, and clicks and IoU are measured."""
 
     checkpoint: str | None = None
-    """Checkpoint: its folder, its address (s3://BUCKET/FOLDER) or maskwright:NAME; none: maskwright:lite_s, or with
-    --baseline nothing beside it."""
+    """Checkpoint: a folder, an address (s3://BUCKET/FOLDER) or maskwright:NAME. Default: maskwright:lite_s, or none if
+    --baseline is given."""
     baseline: str | None = None
-    """A learning-free predictor to evaluate beside it, or alone: grabcut."""
+    """Method without learning to evaluate, alone or beside --checkpoint: grabcut."""
     datasets: tuple[str, ...] = ()
-    """Data sets, READER=ROOT or READER/SPLIT=ROOT each (sbd/val=/data/SBD); instead of the next three."""
+    """Data sets, each READER=ROOT or READER/SPLIT=ROOT (sbd/val=/data/SBD); replaces --reader, --root and --split."""
     reader: str = "masks"
+    """Format of the data set, one of READERS (docs/DATASETS.md)."""
     root: str | None = None
+    """Folder or address of the data set; readers that generate images take none."""
     split: str = ""
+    """Split to read; default: the reader's own default."""
     options: dict[str, str] = field(default_factory=dict)
-    """More settings of the reader: --options KEY VALUE ..."""
+    """Further settings of the reader, as --options KEY VALUE ..."""
     hold_out: Annotated[float, AtLeast(0), Below(1)] = 0.0
-    """Play only the images that a training with the same --validation.hold-out never sees; 0: all."""
+    """Fraction of the images to play: those that training with this --validation.hold-out does not see; 0: all."""
     policies: tuple[str, ...] = ()
-    """Robot users, each of which plays everything; none: --protocol.policy."""
+    """Robot users to evaluate with, each on all objects; default: --protocol.policy."""
     refine: tuple[str, ...] = ()
-    """Refinements to evaluate, by name or JSON file; none: what the checkpoint recommends."""
+    """Refinements to evaluate, names or JSON files; default: the one that the checkpoint recommends."""
     protocol: EvaluationConfig = field(default_factory=EvaluationConfig)
     scaling: EvaluationScaling = field(default_factory=EvaluationScaling)
     experiment: str | None = None
-    """MLflow experiment of the run; none: that of MLFLOW_EXPERIMENT_NAME, else maskwright."""
+    """MLflow experiment of the run; default: MLFLOW_EXPERIMENT_NAME, else maskwright."""
     out: str = ""
-    """Folder of tables, CSV and report; default runs/evaluate-DATE. If it was interrupted, naming it again goes on."""
+    """Folder or address for tables and report; default: runs/evaluate-DATE. To resume, give the same one again."""
     num_overlays: Count = 4
-    """Best, median and worst objects that the report shows, so many of each."""
+    """Objects to show in the report: so many each of the best, the median and the worst."""
     ray: str = ""
-    """Address of the Ray to join; local: a separate one. "": that of RAY_ADDRESS, else the one that `ray start`
-    recorded here, else a separate one."""
+    """Address of the Ray cluster to join, or "local" to start a separate one. By default: RAY_ADDRESS, else the cluster
+    that `ray start` recorded on this machine, else a separate one."""
 
     def __post_init__(self) -> None:
         """Check the fields together."""
@@ -155,56 +159,60 @@ class EvaluateConfig(Decoding):
 
 @dataclass(frozen=True, kw_only=True)
 class SweepConfig(Decoding):
-    """Look for the settings of refinement (or training) that take the fewest clicks."""
+    """Search for the settings of refinement, or of training, that need the fewest clicks."""
 
     checkpoint: str = DEFAULT
-    """Checkpoint: its folder, its address (s3://BUCKET/FOLDER) or maskwright:NAME; for a space of training settings,
-    what training starts from."""
+    """Checkpoint to evaluate, or to train from: a folder, an address (s3://BUCKET/FOLDER) or maskwright:NAME."""
     reader: str = "masks"
+    """Format of the data set, one of READERS (docs/DATASETS.md)."""
     root: str | None = None
+    """Folder or address of the data set; readers that generate images take none."""
     split: str = ""
+    """Split to read; default: the reader's own default."""
     options: dict[str, str] = field(default_factory=dict)
-    """More settings of the reader: --options KEY VALUE ..."""
+    """Further settings of the reader, as --options KEY VALUE ..."""
     hold_out: Annotated[float, AtLeast(0), Below(1)] = 0.0
-    """Play only the images that a training with the same --validation.hold-out never sees; 0: all."""
+    """Fraction of the images to play: those that training with this --validation.hold-out does not see; 0: all."""
     objective: str = "noc90"
-    """noc85, noc90, ... (clicks to that IoU), spc (seconds a click), or another of MEASURES by name, such as iou, biou
-    and assd (after the last click)."""
+    """Measure to optimise: noc85, noc90, ... (clicks to that IoU), spc (seconds per click), iou, biou, assd or another
+    of MEASURES (after the last click)."""
     pareto: bool = False
-    """Look for the best at each price: a setting is dropped only if a cheaper one is better; optuna minds both."""
+    """Find the best setting at each time per click: a setting is dropped only if a faster one is better."""
     search: Literal["grid", "random", "optuna"] = "grid"
+    """How settings are chosen: the whole grid, at random, or by Optuna, which with --pareto optimises time as well."""
     trials: Count = 0
-    """Most settings; 0: the whole grid."""
+    """Maximum number of settings; 0: the whole grid (random and optuna need a number)."""
     generation: Positive = 8
-    """Settings that race together, each a trial of Ray Tune."""
+    """Settings that are compared at the same time, each a trial of Ray Tune."""
     set: dict[str, str] = field(default_factory=dict)
-    """Narrow or widen the space: --set refine.cascade.steps 0,2,4 refine.mask_threshold 0.3..0.6 data.root /data"""
+    """Change the space: names with values or a range each, as --set refine.cascade.steps 0,2,4
+    refine.mask_threshold 0.3..0.6 data.root /data"""
     refine: str = ""
-    """Refinement that settings change, and that all are compared with; "": what the checkpoint recommends."""
+    """Refinement that settings change and are compared with; empty: the one that the checkpoint recommends."""
     race: RaceConfig = field(default_factory=RaceConfig)
     protocol: EvaluationConfig = field(default_factory=lambda: EvaluationConfig(max_objects=200))
     scaling: EvaluationScaling = field(default_factory=EvaluationScaling)
     memory_mb: Count = 1024
-    """Answers of the network that an evaluator remembers, so that settings share them; 0: each computes its own."""
+    """Megabytes of network outputs that an evaluator keeps, so that settings share them; 0: no sharing."""
     max_failures: Count = 1
-    """Times that a setting whose trial died is tried again, before it is left out and named."""
+    """Times to retry a setting whose trial died before it is left out and reported as failed."""
     train_preset: str = "finetune"
-    """For a space of training settings: what they change, a preset of jobs.train; --set gives more of its flags."""
+    """Preset of jobs.train that a space of training settings changes; --set changes more of its flags."""
     store: bool = False
-    """Let the checkpoint recommend the best setting, if it is shown to beat the one that it recommends now."""
+    """Make the checkpoint recommend the best setting, if it is significantly better than the current one (--refine)."""
     seed: int = 0
-    """Draws settings and the order of objects."""
+    """Random seed of the settings and of the order of objects."""
     experiment: str | None = None
-    """MLflow experiment of the run; none: that of MLFLOW_EXPERIMENT_NAME, else maskwright."""
+    """MLflow experiment of the run; default: MLFLOW_EXPERIMENT_NAME, else maskwright."""
     out: str = ""
-    """Folder of the sweep; default runs/sweep-SPACE-DATE. If it was interrupted, naming it again goes on."""
+    """Folder or address of the sweep; default: runs/sweep-SPACE-DATE. To resume, give the same one again."""
     ray: str = ""
-    """Address of the Ray to join; local: a separate one. "": that of RAY_ADDRESS, else the one that `ray start`
-    recorded here, else a separate one."""
+    """Address of the Ray cluster to join, or "local" to start a separate one. By default: RAY_ADDRESS, else the cluster
+    that `ray start` recorded on this machine, else a separate one."""
 
     def __post_init__(self) -> None:
         """Check the fields together."""
         super().__post_init__()
         objective(self.objective)
         if self.search != "grid" and not self.trials:
-            raise InputError(f"search {self.search} has no end: say how many settings with --trials")
+            raise InputError(f"--search {self.search} needs a number of settings: give --trials")

@@ -1,4 +1,4 @@
-"""`python -m jobs.demo`: the main job, end to end, in minutes: play the model in the box, fine-tune, compare, serve."""
+"""`python -m jobs.demo`: evaluate the model in the package, fine-tune it, compare and serve, all in a few minutes."""
 
 import contextlib
 import dataclasses
@@ -31,29 +31,30 @@ MARKER = ".maskwright-demo"
 
 @dataclass(frozen=True, kw_only=True)
 class DemoConfig:
-    """Play the model in the box on generated scenes, fine-tune it on others, compare, register, serve."""
+    """Evaluate maskwright:lite_s on generated scenes, fine-tune it on others, compare, register and serve it."""
 
     out: str = "runs/demo"
-    """Folder of the demo; an earlier demo in it is moved aside."""
+    """Folder of the demo; an earlier demo there is renamed, not overwritten."""
     serve: bool = True
-    """Keep serving at the end; False: one HTTP session, then stop."""
+    """Keep the server running at the end; --no-serve: make one HTTP session, then stop."""
     steps: int = 0
-    """Training steps; 0: the preset's."""
+    """Training steps; 0: those of the preset demo_scenes."""
     objects: int = 80
     """Objects per evaluation, at least 2."""
     port: int = 8000
+    """Port of the server on 127.0.0.1."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run all of it."""
+    """Run the demo: evaluate, fine-tune, evaluate again, compare, register and serve."""
     config = parse(DemoConfig, argv, prog="demo")
     if config.objects < 2:
-        raise InputError(f"--objects {config.objects}: expected at least 2: the comparison needs an interval")
+        raise InputError(f"--objects {config.objects}: expected at least 2, for the comparison's confidence interval")
     out = absolute_path("--out", config.out)
     refuse_taken_port(config.port)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         if not (out / MARKER).is_file():
-            raise InputError(f"--out {config.out} exists and holds no demo: name another folder")
+            raise InputError(f"--out {config.out} exists and does not hold a demo: name another folder")
         aside = out.with_name(f"{out.name}-{time.strftime('%Y%m%d-%H%M%S')}")
         while aside.exists():
             aside = aside.with_name(f"{aside.name}-again")
@@ -73,14 +74,14 @@ def main(argv: Sequence[str]) -> int:
 
     print(f"\n{results.table(summaries)}\n")
     compare([str(out / "before"), str(out / "after"), "--out", str(out), "--reader", "scenes", "--split", "val"])
-    print(f"report      {report}\ndifference  {out / 'compare.html'}\ncheckpoint  {checkpoint}\nmodel       {model}")
-    print(f"MLflow      {uri}   (look: mlflow ui --backend-store-uri {uri})")
+    print(f"report      {report}\ncomparison  {out / 'compare.html'}\ncheckpoint  {checkpoint}\nmodel       {model}")
+    print(f"MLflow      {uri}   (view it: mlflow ui --backend-store-uri {uri})")
     print(f"took        {(time.monotonic() - started) / 60:.1f} min so far\n", flush=True)
     return serve(config, uri, model, examples)
 
 
 def learn_and_measure(config: DemoConfig, out: Path, uri: str) -> tuple[Path, list[ObjectRow], list[dict[str, Any]]]:
-    """Play the model in the box on scenes, fine-tune it on others, and play the same objects again."""
+    """Evaluate the model in the package on scenes, fine-tune it on others, and evaluate it on the same objects."""
     from jobs.evaluate import RECOMMENDED, evaluate
     from pipeline.evaluation import results
 
@@ -88,7 +89,7 @@ def learn_and_measure(config: DemoConfig, out: Path, uri: str) -> tuple[Path, li
     if config.steps:
         preset = dataclasses.replace(preset, training=dataclasses.replace(preset.training, steps=config.steps))
     preset = dataclasses.replace(preset, out=str(out / "training"))
-    print(f"1/4  {box.DEFAULT}, which learnt from photos alone, plays generated scenes", flush=True)
+    print(f"1/4  evaluating {box.DEFAULT}, which was trained on photos only, on generated scenes", flush=True)
     protocol = EvaluateConfig(
         checkpoint=box.DEFAULT,
         reader="scenes",
@@ -108,7 +109,7 @@ def learn_and_measure(config: DemoConfig, out: Path, uri: str) -> tuple[Path, li
     before = evaluate(protocol, out / "before", dataset="scenes", title="Before training")
     print("2/4  fine-tuning it with the iterative click loss on other scenes", flush=True)
     checkpoint = train(check(preset), out / "training", uri, name="demo_scenes")
-    print("3/4  the fine-tuned model plays the same objects", flush=True)
+    print("3/4  evaluating the fine-tuned model on the same objects", flush=True)
     after = evaluate(
         dataclasses.replace(protocol, checkpoint=str(checkpoint)),
         out / "after",
@@ -125,7 +126,7 @@ def learn_and_measure(config: DemoConfig, out: Path, uri: str) -> tuple[Path, li
 
 
 def write_all(out: Path, rows: list[ObjectRow], summaries: list[dict[str, Any]]) -> Path:
-    """Write the demo's report: everything in one page."""
+    """Write the demo's report, one page with all results, and return its path."""
     from pipeline.data.readers import open_reader
     from pipeline.pages.report import write_report
     from pipeline.training.history import read_history
@@ -136,7 +137,7 @@ def write_all(out: Path, rows: list[ObjectRow], summaries: list[dict[str, Any]])
         out / "report.html",
         title="Maskwright demo",
         subtitle=f"{box.DEFAULT} before and after fine-tuning on generated scenes; {shown['objects']} objects of "
-        "scenes that training never showed, robot user of the RITM protocol",
+        "scenes that are not in the training data, robot user of the RITM protocol",
         rows=rows,
         summaries=summaries,
         readers={"scenes": open_reader("scenes", None, "val")},
@@ -147,7 +148,7 @@ def write_all(out: Path, rows: list[ObjectRow], summaries: list[dict[str, Any]])
 
 
 def write_examples(folder: Path, num: int = 6) -> Path:
-    """Write a few scenes for the page to offer."""
+    """Write a few scenes that the web page offers as examples."""
     from pipeline.data.readers import open_reader
 
     reader = open_reader("scenes", None, "test", {"num_images": str(num), "height": "480", "width": "640"})
@@ -157,7 +158,7 @@ def write_examples(folder: Path, num: int = 6) -> Path:
 
 
 def register(uri: str, out: Path, checkpoint: Path, summaries: list[dict[str, Any]]) -> str:
-    """Log the evaluations to the training's run and register its checkpoint."""
+    """Log the evaluations to the MLflow run of the training and register its checkpoint."""
     from jobs.evaluate import flat_metrics
 
     run_id = json.loads((out / "training" / "config.json").read_text())["run_id"]
@@ -169,7 +170,7 @@ def register(uri: str, out: Path, checkpoint: Path, summaries: list[dict[str, An
 
 
 def serve(config: DemoConfig, uri: str, model: str, examples: Path) -> int:
-    """Serve the registered model in a separate process; make one session, or stay until Ctrl-C."""
+    """Serve the registered model in a separate process and make one session; then keep serving, or stop."""
     address = f"http://127.0.0.1:{config.port}"
     print(f"4/4  serving {model} at {address}", flush=True)
     command = [sys.executable, "-m", "serve", "--checkpoint", model, "--examples", str(examples)]
@@ -178,13 +179,13 @@ def serve(config: DemoConfig, uri: str, model: str, examples: Path) -> int:
         wait_until_ready(address, server)
         session(address, next(examples.glob("*.jpg")))
         if config.serve:
-            print(f"\nclick on it: {address}   (Ctrl-C ends it)", flush=True)
+            print(f"\nopen {address} and click   (Ctrl-C stops the server)", flush=True)
             return server.wait()
         return 0
     except KeyboardInterrupt:
         return 0
     finally:
-        server.send_signal(signal.SIGINT)  # as Ctrl-C: Ray ends in order
+        server.send_signal(signal.SIGINT)  # as Ctrl-C does, so that Ray shuts down properly
         try:
             server.wait(timeout=30)
         except subprocess.TimeoutExpired:
@@ -192,25 +193,25 @@ def serve(config: DemoConfig, uri: str, model: str, examples: Path) -> int:
 
 
 def refuse_taken_port(port: int) -> None:
-    """Raise InputError if something listens there already: the demo would end by talking to it."""
+    """Raise InputError if the port is in use: the demo would otherwise talk to that program at the end."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
             raise InputError(
-                f"--port {port} is taken ({error.strerror}): end what runs there, or name another"
+                f"--port {port} is in use ({error.strerror}): stop the program that uses it, or choose another port"
             ) from None
 
 
 def wait_until_ready(address: str, server: "subprocess.Popen[bytes]", seconds: float = 120) -> None:
-    """Wait for the server's health."""
+    """Wait until the server reports that it is ready; raises RuntimeError if it exits or takes too long."""
     import httpx
 
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if server.poll() is not None:
-            raise RuntimeError(f"the server ended with exit code {server.returncode} before it was ready")
+            raise RuntimeError(f"the server exited with code {server.returncode} before it was ready")
         time.sleep(0.5)
         with contextlib.suppress(httpx.TransportError):  # not listening yet
             if httpx.get(f"{address}/v1/health/ready", timeout=2).status_code == 200:
@@ -219,7 +220,7 @@ def wait_until_ready(address: str, server: "subprocess.Popen[bytes]", seconds: f
 
 
 def session(address: str, image: Path) -> None:
-    """Make one session over HTTP, as any client would: open, two clicks, undo, mask, close."""
+    """Make one session over HTTP, as a client does: open, two clicks, undo, mask, close."""
     import httpx
 
     with httpx.Client(base_url=address, timeout=60) as http:
@@ -234,7 +235,7 @@ def session(address: str, image: Path) -> None:
         mask = http.get(f"{url}/mask", params={"format": "png"}).raise_for_status()
         assert mask.headers["content-type"] == "image/png"
         assert http.delete(url).status_code == 204
-        print(f"  one HTTP session: mask of {len(mask.content)} bytes PNG, session closed", flush=True)
+        print(f"  one HTTP session: got the mask ({len(mask.content)} bytes of PNG) and closed the session", flush=True)
 
 
 if __name__ == "__main__":

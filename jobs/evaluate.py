@@ -1,4 +1,4 @@
-"""`python -m jobs.evaluate [--checkpoint DIR] --reader NAME --root DIR`: how many clicks does it take?"""
+"""`python -m jobs.evaluate [--checkpoint DIR] --reader NAME --root DIR`: measure how many clicks objects need."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -29,11 +29,11 @@ from pipeline.pages.report import write_report
 from pipeline.saved import Settings
 
 RECOMMENDED = "recommended"
-ADVICE = "what it does on them says little about other photos (jobs.train --data.leave-out keeps them out)"
+ADVICE = "results on them say little about other photos (jobs.train --data.leave-out excludes photos from training)"
 
 
 def main(argv: Sequence[str]) -> int:
-    """Parse, evaluate, print the table and where everything is."""
+    """Parse the flags, evaluate, and print the table and the locations of the results."""
     config = check(parse(EvaluateConfig, argv, prog="evaluate"))
     from jobs.ray_env import connected
 
@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def evaluate_and_track(config: EvaluateConfig, out: Path) -> None:
-    """Evaluate inside a connection to Ray, show the table, and keep all of it with MLflow."""
+    """Evaluate inside a connection to Ray, log the results to MLflow and print the table."""
     uri = tracking.answering_uri(out)
     summaries = evaluate(config, out)
     run_id = tracking.start_run(uri, "evaluate", as_dict(config), experiment=config.experiment)
@@ -61,7 +61,7 @@ def evaluate_and_track(config: EvaluateConfig, out: Path) -> None:
 
 
 def check(config: EvaluateConfig) -> EvaluateConfig:
-    """Refuse what cannot work before anything is started, and make paths absolute."""
+    """Check the config before anything is started, and make paths absolute; raises InputError."""
     from models.baselines import BASELINES
 
     if config.checkpoint is not None or config.baseline is None:
@@ -85,7 +85,7 @@ def check(config: EvaluateConfig) -> EvaluateConfig:
 
 
 def open_datasets(config: EvaluateConfig) -> dict[str, Reader]:
-    """Open the data sets of a config, or what is held out of them, by the names that its results have."""
+    """Open the data sets of a config, or their held-out images, by the names that results use."""
     readers = _open_whole(config)
     if not config.hold_out:
         return readers
@@ -93,7 +93,7 @@ def open_datasets(config: EvaluateConfig) -> dict[str, Reader]:
 
 
 def _open_whole(config: EvaluateConfig) -> dict[str, Reader]:
-    """Open the data sets by the last folders of their roots."""
+    """Open the data sets by names, which come from the last folders of their roots."""
     if not config.datasets:
         name = printable(folder_and_name(config.root)[1]) if config.root else config.reader
         return {name: open_reader(config.reader, config.root, config.split, config.options, config)}
@@ -108,9 +108,9 @@ def _open_whole(config: EvaluateConfig) -> dict[str, Reader]:
 
 
 def evaluate(config: EvaluateConfig, out: Path, *, dataset: str = "", title: str = "") -> list[dict[str, Any]]:
-    """Evaluate inside a connection to Ray; writes OUT and returns the summaries.
+    """Evaluate inside a connection to Ray; write the results to `out` and return the summaries.
 
-    One that was interrupted goes on where it was, if its settings are the same.
+    Resumes an interrupted evaluation in `out` if its settings are the same.
     """
     from jobs.ray_env import fit_evaluation
     from pipeline.evaluation.ray_evaluate import Part, evaluate_on_ray, piece_size
@@ -126,7 +126,7 @@ def evaluate(config: EvaluateConfig, out: Path, *, dataset: str = "", title: str
     ]
     journal = Journal(place_of(out / "journal.jsonl"), settings_of(config, piece_size(config.scaling)))
     if journal.done:
-        print(f"going on: {len(journal.done)} pieces of work are done", flush=True)
+        print(f"resuming: {len(journal.done)} pieces of work are done", flush=True)
     with journal.kept():
         found = evaluate_on_ray(
             checkpoint=config.checkpoint,
@@ -150,7 +150,7 @@ def evaluate(config: EvaluateConfig, out: Path, *, dataset: str = "", title: str
     results.write(out, rows, summaries)
     if refused := list(dict.fromkeys(text for result in found for text in result.refused)):
         write(out / "refused.txt", "\n".join(refused) + "\n")
-        print(f"refused {len(refused)} items or objects, by name in {shown(out / 'refused.txt')}")
+        print(f"refused {len(refused)} items or objects; they are listed in {shown(out / 'refused.txt')}")
     notes = list(dict.fromkeys(filter(None, map(results.seen_before, summaries))))
     for note in notes:
         print(f"warning: {note}; {ADVICE}")
@@ -174,7 +174,7 @@ def evaluate(config: EvaluateConfig, out: Path, *, dataset: str = "", title: str
 
 
 def settings_of(config: EvaluateConfig, size: int) -> Settings:
-    """Everything that decides the results of an evaluation."""
+    """Return every setting that determines the results of an evaluation."""
     more = {
         "refinements": _refinements(config),
         "weights": checkpoints.describe(config.checkpoint)["sha256"] if config.checkpoint else None,
@@ -191,7 +191,7 @@ def settings_of(config: EvaluateConfig, size: int) -> Settings:
 
 
 def label(recommended: Any) -> str:
-    """Name of the refinement that a checkpoint recommends: its own if it has one, else "recommended"."""
+    """Return the name of a recommended refinement, or "recommended" if it is not one of REFINEMENTS."""
     refinement = named(recommended)
     return next((name for name, known in REFINEMENTS.items() if known == refinement), RECOMMENDED)
 
@@ -210,12 +210,12 @@ def _refinements(config: EvaluateConfig) -> dict[str, Refinement]:
 
 
 def _name_of(given: str) -> str:
-    """What results call a refinement: its name, or that of its file."""
+    """Return the name of a refinement in results: its own, or the name of its file without the ending."""
     return Path(given).stem if given.endswith(".json") else given
 
 
 def flat_metrics(summary: dict[str, Any]) -> dict[str, float]:
-    """Numbers of a summary by the names that MLflow shows."""
+    """Return the numbers of a summary by their names in MLflow."""
     numbers = {"objects": float(summary["objects"])}
     for measure in MEASURES.values():
         for at, value in measure.read(summary).items() if measure.printed else ():

@@ -1,6 +1,6 @@
-"""`python -m jobs.export --checkpoint DIR --out DIR`: a network as ONNX files, checked in onnxruntime.
+"""`python -m jobs.export --checkpoint DIR --out DIR`: write a network as ONNX files and check them in onnxruntime.
 
-What they take and give: docs/ONNX.md. With `--as half` a checkpoint of half the size.
+docs/ONNX.md describes their inputs and outputs. `--as half` writes a checkpoint of half the size instead.
 """
 
 import dataclasses
@@ -27,26 +27,25 @@ from models.working import whole_place
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig:
-    """Write a network as ONNX and compare it with torch; exit code 1 if the two disagree."""
+    """Export a network to ONNX and compare its outputs with torch. Exit status 1: they differ, and nothing is kept."""
 
     checkpoint: str = DEFAULT
-    """Checkpoint: its folder, its address (s3://BUCKET/FOLDER) or maskwright:NAME."""
+    """Checkpoint: a folder, an address (s3://BUCKET/FOLDER) or maskwright:NAME."""
     out: str
-    """A new folder, or an address (s3://BUCKET/FOLDER), for the .onnx files and export.json, which says what they take
-    and give."""
+    """New or empty folder, or address (s3://BUCKET/FOLDER), for the .onnx files and their description, export.json."""
     kind: Annotated[Literal["onnx", "half"], tyro.conf.arg(name="as")] = "onnx"
-    """half: write a checkpoint in place of ONNX, with weights in half precision and all else as it is."""
+    """What to write: ONNX files, or (half) the same checkpoint with weights in half precision."""
     input_hw: tuple[int, int] | None = None
-    """Height and width, for networks that take views of one size; none: the checkpoint's."""
+    """Height and width of views in pixels, for networks that take one size; default: the checkpoint's."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Parse, write, check, and keep what passed."""
+    """Parse the flags, export, and keep the files if they agree with torch."""
     config = parse(ExportConfig, argv, prog="export")
     out = new_folder("--out", config.out)
     described = checkpoint.describe(config.checkpoint)
     if config.input_hw is not None and "input_hw" not in described["config"]:
-        raise InputError(f"--input-hw: {described['network']} has no size of views to choose; leave it out")
+        raise InputError(f"--input-hw: {described['network']} has no view size to set; leave the flag out")
     options: dict[str, Any] = {} if config.input_hw is None else {"input_hw": config.input_hw}
     network, description = checkpoint.load(config.checkpoint, **options)
     if config.kind == "half":
@@ -65,14 +64,14 @@ def main(argv: Sequence[str]) -> int:
             }
             write_json(folder / "export.json", written)
     except DisagreementError as error:
-        print(f"error: {error}.onnx does not answer as torch does; nothing is kept", file=sys.stderr)
+        print(f"error: the outputs of {error}.onnx differ from torch's; nothing was kept", file=sys.stderr)
         return 1
     print(f"-> {without_key(out)}")
     return 0
 
 
 def write_half(network: Network, description: dict[str, Any], out: str) -> None:
-    """Write the checkpoint with weights in half precision, and say how large they are."""
+    """Write the checkpoint with weights in half precision and print their size."""
     info = description["info"] | {"half_of": description["sha256"]}
     state = checkpoint.in_half(network)
     with whole_place(out) as folder:
@@ -82,18 +81,18 @@ def write_half(network: Network, description: dict[str, Any], out: str) -> None:
 
 
 class DisagreementError(Exception):
-    """The graph of this name answers otherwise than torch."""
+    """The outputs of the graph of this name differ from torch's."""
 
 
 def export_graph(graph: export.Graph, folder: Path) -> dict[str, Any]:
-    """Write, check and time one graph; returns its part of export.json, raises DisagreementError if the checks fail."""
+    """Write, check and time one graph; return its part of export.json. Raises DisagreementError if a check fails."""
     path = folder / f"{graph.name}.onnx"
     used = export.write(graph, path)
     files = {file.name: file.stat().st_size for file in sorted(folder.glob(f"{path.name}*"))}
     print(", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in files.items()), flush=True)
     checks = export.check(graph, path)
     for check in checks:
-        said = "rounding decides, not comparable" if check.difference is None else f"{check.difference:.1e}"
+        said = "not comparable (rounding decides)" if check.difference is None else f"{check.difference:.1e}"
         height, width = check.sizes.hw
         print(
             f"  batch {check.sizes.batch}, clicks {check.sizes.clicks}, {height} x {width}: difference {said} of the "

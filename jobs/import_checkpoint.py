@@ -1,4 +1,4 @@
-"""`python -m jobs.import_checkpoint FILE --network NAME --out DIR`: the authors' weights as a checkpoint of ours."""
+"""`python -m jobs.import_checkpoint FILE --network NAME --out DIR`: convert published weights to a checkpoint."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -20,36 +20,36 @@ from models.working import whole_place, working
 
 @dataclass(frozen=True, kw_only=True)
 class ImportConfig:
-    """Make a checkpoint of a published file, or of fresh weights around a pre-trained backbone."""
+    """Convert a published weights file to a checkpoint, or put a pre-trained backbone into a network to train."""
 
     file: Annotated[str, tyro.conf.Positional]
-    """What to read: .pth or .safetensors; with --as base also a checkpoint folder of ours; or a pair's encoder.onnx."""
+    """File to read: .pth, .safetensors or MobileSAM's encoder.onnx; with --as base also a checkpoint folder."""
     decoder: Annotated[str | None, tyro.conf.Positional] = None
-    """Second file of a pair: MobileSAM's decoder.onnx."""
+    """MobileSAM's decoder.onnx, if the first file is its encoder.onnx."""
     network: str
-    """Which registered network it is for, such as ritm_hrnet18s."""
+    """Network that the weights are for, one of NETWORKS, such as ritm_hrnet18s."""
     out: str
-    """Folder of the checkpoint, or its address (s3://BUCKET/FOLDER)."""
+    """Folder or address (s3://BUCKET/FOLDER) to write the checkpoint to."""
     kind: Annotated[Literal["model", "backbone", "base"], tyro.conf.arg(name="as")] = "model"
-    """What it is: a whole published model; a backbone of timm, MAE, torchvision or the authors' pre-training; or the
-    fine-tuned SimpleClick network under an emc_vit_*, or mobile_sam under lite_s (ours)."""
+    """What the file holds: model, a whole published model; backbone, pre-trained weights of timm, MAE, torchvision or
+    the authors; base, a fine-tuned SimpleClick network for emc_vit_*, or mobile_sam for lite_s."""
     seed: int = 0
-    """Of the weights that stay fresh."""
+    """Random seed of the weights that the file does not set."""
     licence: str | None = None
-    """Licence to record; none: that of the authors' weights where it is known."""
+    """Licence to record; default: that of the published weights, where it is known."""
     refine: str | None = None
-    """Refinement to recommend, by name or JSON file; none: the one that the authors evaluate with."""
+    """Refinement to recommend, a name or a JSON file; default: the one that the authors evaluate with."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Parse, read, check, write, report."""
+    """Parse the flags, convert the file, write the checkpoint and print what it contains."""
     config = parse(ImportConfig, argv, prog="import_checkpoint")
     file, out = absolute_path("FILE", config.file), out_place("--out", config.out)
     lookup("network", config.network, NETWORKS)
     refuse_other_content(out)
     if config.decoder is not None:
         if config.kind != "model":
-            raise InputError(f"--as {config.kind} reads one file; two are a whole model, MobileSAM's")
+            raise InputError(f"--as {config.kind} reads one file; only a whole model (--as model) can have two")
         imported = import_pair(file, absolute_path("DECODER", config.decoder), config.network)
     elif config.kind == "model":
         imported = import_model(file, config.network)
@@ -57,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
         start = import_backbone if config.kind == "backbone" else import_base
         imported = start(file, config.network, config.seed)
     refinement = named(config.refine or imported.refinement)
-    build(refinement, imported.network.traits)  # refuses what this network cannot do
+    build(refinement, imported.network.traits)  # raises if this network does not support it
     source = imported.source
     origin = {"file": source.file, "sha256": source.sha256, "class": source.published_class, "as": config.kind}
     info = {
@@ -73,7 +73,7 @@ def main(argv: Sequence[str]) -> int:
 
 def refuse_other_content(out: str) -> None:
     """Raise InputError unless `out` is new, empty or a checkpoint."""
-    path, other = Path(out), f"--out {without_key(out)} holds something else: name a new folder, or an empty one"
+    path, other = Path(out), f"--out {without_key(out)} holds other files: name a new or an empty folder"
     if is_address(out):
         storage = Storage(out)
         if storage.exists() and not storage.exists(checkpoint.DESCRIPTION):
@@ -89,19 +89,19 @@ def refuse_other_content(out: str) -> None:
 
 
 def write(network: Network, out: str, info: dict[str, Any], photos: Collection[int] = ()) -> None:
-    """Save a checkpoint, whole or not at all; another one at `out` is replaced only by the same import.
+    """Save a checkpoint atomically; one that is already at `out` is replaced only if it comes from the same import.
 
-    `photos`: fingerprints of what it was trained on, where that is known.
+    `photos`: fingerprints of the images that it was trained on, if they are known.
 
-    Raises InputError if `out` holds a checkpoint from elsewhere, or cannot be written.
+    Raises InputError if `out` holds another checkpoint, or cannot be written.
     """
     if Storage(out).exists(checkpoint.DESCRIPTION):
         there = checkpoint.describe(out)
         known = there["info"].get("source") or {"sha256": None}
-        # What an earlier version did not record of a source counts as the same.
+        # Fields that an earlier version did not record count as equal.
         if there["network"] != network.name or info["source"] | known != info["source"]:
-            named_so = without_key(out)
-            raise InputError(f"--out {named_so} holds another checkpoint, of {there['network']}: name a new folder")
+            place = without_key(out)
+            raise InputError(f"--out {place} holds another checkpoint, of {there['network']}: name a new folder")
         with working(out) as folder:
             checkpoint.save(network, folder, photos=photos, **info)
         return
@@ -110,31 +110,31 @@ def write(network: Network, out: str, info: dict[str, Any], photos: Collection[i
 
 
 def describe(imported: Imported, info: dict[str, Any], refinement: str) -> list[str]:
-    """Lines for people: what came in, what of it is used, and what is recorded."""
+    """Return the lines to print: the file, the tensors that are used or left out, and what is recorded."""
     network, source, report = imported.network, imported.source, imported.report
     built = sum(parameter.numel() for parameter in network.parameters())
     lines = [f"file         {source.file}", f"SHA-256      {source.sha256}"]
     lines += [f"class        {source.published_class}"] if source.published_class else []
     lines += [f"weights      in the file's {source.place}"] if source.place else []
-    lines += [f"prefix       {source.prefix} stripped, which all names had"] if source.prefix else []
+    lines += [f"prefix       {source.prefix}, stripped from all names"] if source.prefix else []
     lines += [f"network      {network.name}, {built:,} parameters"]
     if report is not None:
         lines += [
-            f"loaded       {report.num_loaded} tensors: all that the network has",
-            f"dead         {report.num_dead} tensors that are known and used by no forward",
-            *([f"aliases      {report.num_aliases} tensors that repeat another: verified"] * (report.num_aliases > 0)),
-            f"left out     {report.dead_parameters:,} values: those of the dead, the aliases and unused parts",
+            f"loaded       {report.num_loaded} tensors, all that the network has",
+            f"dead         {report.num_dead} known tensors that no forward uses",
+            *([f"aliases      {report.num_aliases} verified copies of other tensors"] * (report.num_aliases > 0)),
+            f"left out     {report.dead_parameters:,} values: dead tensors, aliases and unused parts",
         ]
         if report.missing_dead:
             names = ", ".join(report.missing_dead[:3]) + (", ..." if len(report.missing_dead) > 3 else "")
-            lines += [f"missing      {len(report.missing_dead)} dead tensors, which is harmless: {names}"]
+            lines += [f"missing      {len(report.missing_dead)} dead tensors, which are not needed: {names}"]
     else:
         state = network.state_dict()
         values = sum(state[name].numel() for name in imported.started)
         lines += [f"set          {len(imported.started)} of {len(state)} tensors, {values:,} values"]
         groups = fresh_groups(network, imported.started)
         named_groups = ", ".join(f"{group} ({count})" for group, count in groups.items()) or "nothing"
-        lines += [f"fresh        {named_groups}: by seed {info['source']['seed']}"]
+        lines += [f"fresh        {named_groups}, drawn with seed {info['source']['seed']}"]
     return [*lines, f"licence      {info['licence']}", f"refinement   {refinement}"]
 
 

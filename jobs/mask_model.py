@@ -1,7 +1,7 @@
-"""A registered model as MLflow runs it: an image and clicks in, a mask out, by the names of `POST /v1/predict`.
+"""A registered model as an MLflow pyfunc: image and clicks to mask, with the field names of `POST /v1/predict`.
 
-MLflow copies this file into the entry, beside the checkpoint, and `models/` into `code/`. What loads the entry
-(`mlflow.pyfunc.load_model`, `mlflow models serve`) needs neither this repository nor Ray.
+MLflow copies this file next to the checkpoint of the registered version, and `models/` into its `code/`. Loading the
+version (`mlflow.pyfunc.load_model`, `mlflow models serve`) needs neither this repository nor Ray.
 """
 
 import base64
@@ -35,10 +35,10 @@ from models.predictor import Predictor
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 PACKAGES = ("numpy", "opencv-python-headless", "pillow", "safetensors", "timm", "torch", "torchvision")
-"""What models import to answer clicks, beside what MLflow requires."""
+"""Packages that inference imports, besides those that MLflow requires."""
 CLICK = Object(
     [
-        # MLflow refuses a JSON 64 where a double is declared; `Session.add` checks that these are numbers.
+        # MLflow refuses the JSON number 64 for a double, so any type is declared; `Session.add` checks for numbers.
         Property("x", AnyType()),
         Property("y", AnyType()),
         Property("positive", DataType.boolean, required=False),
@@ -61,19 +61,19 @@ SIGNATURE = ModelSignature(
 
 
 class MaskModel(PythonModel):
-    """Answers each row from its own image and clicks; nothing is kept from one to the next."""
+    """Segments each row from its image and clicks, without state between rows."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Open the checkpoint that lies beside this file."""
+        """Open the checkpoint next to this file."""
         self.predictor = Predictor(Path(__file__).parent, device="cuda" if torch.cuda.is_available() else "cpu")
 
     def predict(  # pyright: ignore[reportIncompatibleMethodOverride]  (MLflow's own has no types)
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Segment an object a row.
+        """Segment one object per row.
 
         `image`: base64 (or a data URI) of a JPEG, PNG or WebP file; `clicks`: a list of {x, y, positive = true}, in
-        pixels of the image as displayed. Raises InputError for what is no image, and for clicks outside it.
+        pixels of the image as displayed. Raises InputError if the image cannot be read or a click is outside it.
         """
         rows = zip(model_input["image"], model_input["clicks"], strict=True)
         return pd.DataFrame([self._answer(decode(image), clicks) for image, clicks in rows])
@@ -96,7 +96,7 @@ class MaskModel(PythonModel):
 
 
 def decode(text: str) -> np.ndarray:
-    """Decode base64 text of an image file to uint8 RGB (h, w, 3), turned as its EXIF says; raises InputError."""
+    """Decode base64 of an image file to uint8 RGB (h, w, 3), upright as its EXIF data says; raises InputError."""
     try:
         data = base64.b64decode(text.partition(",")[2] if text.startswith("data:") else text, validate=True)
         with opened(data, FORMATS, AS_IT_COMES.max_pixels) as image:
@@ -106,14 +106,14 @@ def decode(text: str) -> np.ndarray:
 
 
 def png(mask: np.ndarray) -> str:
-    """Encode a bool mask (h, w) as base64 of a PNG of one bit: black outside, white inside."""
+    """Encode a bool mask (h, w) as base64 of a one-bit PNG: black outside, white inside."""
     stream = io.BytesIO()
     Image.fromarray(mask).save(stream, "PNG")
     return base64.b64encode(stream.getvalue()).decode()
 
 
 def example() -> pd.DataFrame:
-    """A row to try the model with: a disk on a plain ground, clicked in the middle."""
+    """Return a row to try the model with: a disk on a plain background, clicked in the middle."""
     y, x = np.mgrid[:96, :128]
     disk = np.where(((y - 48) ** 2 + (x - 64) ** 2 < 32**2)[..., None], (200, 60, 40), (90, 120, 90)).astype(np.uint8)
     stream = io.BytesIO()
@@ -123,8 +123,8 @@ def example() -> pd.DataFrame:
 
 
 def write(folder: Path, run_id: str) -> None:
-    """Write into a new folder what makes a run's checkpoint an MLflow model, without the checkpoint itself."""
-    logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)  # it narrates
+    """Write the files that make a run's checkpoint an MLflow model, except the checkpoint, into a new folder."""
+    logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)  # logs every step
     with tempfile.TemporaryDirectory() as temporary:
         code = Path(temporary) / "models"
         shutil.copytree(Path(models.__file__).parent, code, ignore=shutil.ignore_patterns("__pycache__", *FILES))

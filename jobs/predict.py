@@ -1,4 +1,4 @@
-"""`python -m jobs.predict [--checkpoint DIR] --image FILE --clicks Y,X,+ Y,X,-`: a mask, without a server."""
+"""`python -m jobs.predict [--checkpoint DIR] --image FILE --clicks Y,X,+ Y,X,-`: segment an object without a server."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,30 +23,30 @@ from pipeline.drawing.overlays import overlay
 
 @dataclass(frozen=True, kw_only=True)
 class PredictConfig(Decoding):
-    """Segment one object of one image."""
+    """Segment one object of an image by clicks."""
 
     checkpoint: str = DEFAULT
-    """Checkpoint: its folder, its address (s3://BUCKET/FOLDER) or maskwright:NAME."""
+    """Checkpoint: a folder, an address (s3://BUCKET/FOLDER) or maskwright:NAME."""
     image: str
-    """Image: a file, or its address (s3://BUCKET/FILE)."""
+    """Image to segment: a file or an address (s3://BUCKET/FILE)."""
     clicks: tuple[str, ...]
-    """Clicks as y,x,+ or y,x,- in pixels, in order."""
+    """Clicks in order, each Y,X,+ (on the object) or Y,X,- (beside it) in pixels."""
     refine: str | None = None
-    """Refinement, by name or JSON file; none: what the checkpoint recommends."""
+    """Refinement, a name or a JSON file; default: the one that the checkpoint recommends."""
     precision: Precision = "fp32"
-    """bf16 is about twice as fast where the processor has instructions for it, and a little off."""
+    """Precision of the network: bf16 is about twice as fast on processors that support it, and slightly less exact."""
     backend: Backend = "torch"
-    """onnx: onnxruntime on the CPU, with files that are made of the checkpoint once (docs/ONNX.md)."""
+    """Runtime of the network: torch, or onnxruntime on the CPU, which exports the checkpoint once (docs/ONNX.md)."""
     out: str = "mask.png"
-    """Where the mask goes (PNG, 0 and 255), a file or an address; an overlay is written beside it as *_overlay.jpg."""
+    """File or address for the mask, a PNG of 0 and 255; an overlay is written next to it as *_overlay.jpg."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Parse, click, write."""
+    """Parse the flags, apply the clicks, and write the mask and the overlay."""
     config = parse(PredictConfig, argv, prog="predict")
     folder, name = split(config.out)
     if Path(name).suffix.lower() != ".png":
-        raise InputError(f"--out {without_key(config.out)}: expected a name that ends in .png")
+        raise InputError(f"--out {without_key(config.out)}: expected a file name that ends in .png")
     image = read(config)
     predictor = Predictor(
         config.checkpoint, refinement=config.refine, precision=config.precision, backend=config.backend
@@ -64,10 +64,10 @@ def main(argv: Sequence[str]) -> int:
 
 
 def read(config: PredictConfig) -> np.ndarray:
-    """Read the image as a page shows it."""
+    """Read the image, by default upright as its EXIF data says; raises InputError."""
     with at_hand(config.image) as path:
         if not path.is_file():
-            raise InputError(f"no image at {config.image}")
+            raise InputError(f"--image {without_key(config.image)}: no such file")
         try:
             return read_image(path, upright=config.exif != "stored", decoding=config)
         except ValueError as error:
@@ -75,13 +75,13 @@ def read(config: PredictConfig) -> np.ndarray:
 
 
 def parse_click(text: str) -> tuple[float, float, bool]:
-    """Read "y,x,+" or "y,x,-"."""
+    """Parse "y,x,+" or "y,x,-" (no sign: positive) into y, x and whether it is positive; raises InputError."""
     parts = text.split(",")
     try:
         y, x = float(parts[0]), float(parts[1])
         positive = {"+": True, "-": False}[parts[2]] if len(parts) > 2 else True
     except (ValueError, IndexError, KeyError):
-        raise InputError(f"click {text!r}: expected Y,X,+ or Y,X,- in pixels, such as 120,80,+") from None
+        raise InputError(f"--clicks {text!r}: expected Y,X,+ or Y,X,- in pixels, such as 120,80,+") from None
     return y, x, positive
 
 

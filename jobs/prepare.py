@@ -1,4 +1,4 @@
-"""`python -m jobs.prepare --reader NAME --root DIR --out DIR`: any data set into Parquet shards, or into a bucket."""
+"""`python -m jobs.prepare --reader NAME --root DIR --out DIR`: write a data set as Parquet shards, on disk or in S3."""
 
 import dataclasses
 import sys
@@ -22,38 +22,40 @@ from pipeline.pages.data_report import write_prepared_report
 from pipeline.saved import Settings
 
 PLACE = ("actors", "num_cpus", "nodes", "ray")
-"""Where it runs, which decides nothing of what is written."""
+"""Flags that say where a job runs; they do not change what is written."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareConfig(Flagged, Decoding):
-    """Write a data set as Parquet shards: encoded images, checked masks, and where they come from."""
+    """Write a data set as Parquet shards with encoded images, checked masks and their origin."""
 
     reader: str
-    """The data set's format, by its name in READERS."""
+    """Format of the data set, one of READERS (docs/DATASETS.md)."""
     root: str | None = None
-    """Where it lies."""
+    """Folder or address of the data set; readers that generate images take none."""
     split: str = ""
+    """Split to read; default: the reader's own default."""
     options: dict[str, str] = field(default_factory=dict)
-    """More settings of the reader: --options KEY VALUE ..."""
+    """Further settings of the reader, as --options KEY VALUE ..."""
     out: str
-    """Folder or address (s3://BUCKET/FOLDER) to write to; one that was interrupted goes on if it is named again."""
+    """Folder or address (s3://BUCKET/FOLDER) to write to. To resume an interrupted job, give the same one again."""
     stage: str = "as_read"
-    """What happens to an image before it is stored: as_read, or mois (iCMFormer++'s COCO-MOIS: a row for each
-    category of which it has several objects, one of them the exemplar)."""
+    """What to store per image: as_read, one row with all its objects; or mois (iCMFormer++'s COCO-MOIS), one row per
+    category with several objects, one of which is the exemplar."""
     mois: MoisConfig = field(default_factory=MoisConfig)
     images_per_shard: Positive = 512
+    """Images per shard, that is per Parquet file."""
     images_per_group: Positive = 16
-    """Images that are read as one: large for a bucket far away, small for a better shuffle."""
+    """Images per Parquet row group, which is read as a unit: large for a distant bucket, small for a better shuffle."""
     actors: Count = 0
-    """Most workers at a time; 0: as many as there are CPUs, on a Ray that was joined 8."""
+    """Maximum number of workers; 0: one per CPU of a separate Ray, 8 on a cluster that was joined."""
     num_cpus: Factor = 1.0
-    """CPUs that a worker reserves."""
+    """CPUs reserved per worker."""
     nodes: str = ""
-    """Nodes that workers run on: those that have a resource (NAME) or a label (KEY=VALUE); "": any."""
+    """Nodes to run workers on: a custom resource (NAME) or a label (KEY=VALUE) that they have; empty: any node."""
     ray: str = ""
-    """Address of the Ray to join; local: a separate one. "": that of RAY_ADDRESS, else the one that `ray start`
-    recorded here, else a separate one."""
+    """Address of the Ray cluster to join, or "local" to start a separate one. By default: RAY_ADDRESS, else the cluster
+    that `ray start` recorded on this machine, else a separate one."""
 
     def __post_init__(self) -> None:
         """Check the fields together."""
@@ -63,11 +65,11 @@ class PrepareConfig(Flagged, Decoding):
 
 
 def main(argv: Sequence[str]) -> int:
-    """Parse, prepare, tell what came out."""
+    """Parse the flags, prepare the data set, and print a summary."""
     config = parse(PrepareConfig, argv, prog="prepare")
     root = data_root("--root", config.root)
     reader = open_reader(config.reader, root, config.split, config.options, config)
-    decoding = getattr(reader, "decoding", config.decoding())  # --options may name its fields, too
+    decoding = getattr(reader, "decoding", config.decoding())  # --options can also set its fields
     storage = Storage(location("--out", config.out))
     listed = CountItems()
 
@@ -92,7 +94,7 @@ def main(argv: Sequence[str]) -> int:
         f"{manifest['num_bytes'] / 1e6:.1f} MB in {len(manifest['shards'])} shards"
     )
     if manifest["num_refused"]:
-        print(f"refused {manifest['num_refused']} items or objects, by name in {storage.path('refused.txt')}")
+        print(f"refused {manifest['num_refused']} items or objects; they are listed in {storage.path('refused.txt')}")
     title = f"{config.reader}{f' {without_key(root)}' if root else ''}{f', {config.split}' if config.split else ''}"
     name = write_prepared_report(storage, title, show_counted)
     print(f"report  {storage.path(name)}")
@@ -100,7 +102,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def settings_of(config: PrepareConfig, root: str | None) -> Settings:
-    """Everything that decides what is prepared; it becomes part of the manifest."""
+    """Return every setting that determines what is prepared; the manifest stores them."""
     return Settings(
         dataclasses.replace(config, root=root and without_key(root)),
         without=("out", *PLACE),
@@ -109,13 +111,13 @@ def settings_of(config: PrepareConfig, root: str | None) -> Settings:
 
 
 class CountItems:
-    """Show how far a long listing is: one line rewritten on a terminal, elsewhere a line whenever it has doubled."""
+    """Prints the progress of a long listing: a line that is overwritten on a terminal, else one at each doubling."""
 
     def __init__(self) -> None:
         self.shown = self.last = 0
 
     def __call__(self, num_items: int) -> None:
-        """Tell the number of items listed so far."""
+        """Report the number of items listed so far."""
         self.last = num_items
         if sys.stdout.isatty() and num_items >= self.shown + 500:
             print(f"\r\033[Klisted {num_items} images", end="", flush=True)
@@ -125,7 +127,7 @@ class CountItems:
             self.shown = num_items
 
     def end(self) -> None:
-        """Tell once how many there are in all; nothing if none were listed."""
+        """Print the total once; nothing if no items were listed."""
         if self.last:
             start = "\r\033[K" if sys.stdout.isatty() else ""
             print(f"{start}listed {self.last} images", flush=True)
@@ -133,7 +135,7 @@ class CountItems:
 
 
 def on_ray(rows_per_group: int, actors: int, num_cpus: float, nodes: str) -> Any:
-    """Run parts by a pool that grows to `actors` (0: as `fit_actors` says) on the nodes that `placed` reads."""
+    """Return a function that runs parts on Ray, in a pool of at most `actors` (0: see `fit_actors`) on `nodes`."""
 
     def run(maker: PartMaker, storage: Storage, parts: Sequence[int]) -> Iterator[dict[str, int]]:
         from pipeline.data.ray_parts import run_parts
@@ -147,13 +149,13 @@ def on_ray(rows_per_group: int, actors: int, num_cpus: float, nodes: str) -> Any
 
 
 def show_parts(done: int, total: int, sums: dict[str, int]) -> None:
-    """Show progress: shards done, and what this run has put into them."""
+    """Print progress: the shards done, and the sums of this run."""
     note = f"{sums['rows']} rows, {sums['objects']} objects, {sums['refused']} refused"
     progress_line("shards", done, total, note)
 
 
 def show_counted(done: int, total: int) -> None:
-    """Show progress of counting what came out."""
+    """Print the progress of counting the written shards."""
     progress_line("counted", done, total, "shards")
 
 

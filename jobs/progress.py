@@ -1,4 +1,4 @@
-"""Show a training run while it runs: follow the history that rank 0 appends to."""
+"""Print the progress of a training run by following the history file that rank 0 appends to."""
 
 import threading
 from collections.abc import Iterator
@@ -13,12 +13,12 @@ from pipeline.data.targets import most_empty
 from pipeline.training.history import entries_of
 
 LEAST_SAMPLES = 64
-"""Before so many are used a share of them means little."""
+"""Samples before which the share of empty ones is too uncertain to warn about."""
 
 
 @dataclass
 class EmptySamples:
-    """Says once of a run that too many of its samples show no object."""
+    """Counts samples without an object, and warns once if there are too many."""
 
     data: DataConfig
     num: float = 0.0
@@ -26,26 +26,27 @@ class EmptySamples:
     said: bool = False
 
     def count(self, num: float, empty: float) -> str | None:
-        """Count further samples, and what to say of all of them if that is due."""
+        """Add samples to the counts; return a warning if one is due, else None."""
         self.num, self.empty = self.num + num, self.empty + empty
         return self.advice(self.num, self.empty) if self.num >= LEAST_SAMPLES else None
 
     def advice(self, num: float, empty: float) -> str | None:
-        """What to do about `empty` of `num` samples; None if that is as it should be, or was said."""
+        """Return advice about `empty` of `num` samples; None if the share is as expected, or after the first time."""
         share, keep = empty / max(1.0, num), self.data.keep_background_prob
         if self.said or share <= most_empty(keep):
             return None
         self.said = True
         return (
-            f"{share:.0%} of the samples show no object, where {keep:.0%} are meant to: objects of fewer than "
-            f"{self.data.min_object_area} pixels after augmentation are no targets; lower --data.min-object-area (auto "
-            "takes it from the data), or let crops show more of them by --data.augment.scale or --data.crop-hw"
+            f"{share:.0%} of the samples show no object, and {keep:.0%} are expected: objects of fewer than "
+            f"{self.data.min_object_area} pixels after augmentation are not used as targets. Lower "
+            "--data.min-object-area (auto derives it from the data), or let crops show more of the objects with "
+            "--data.augment.scale or --data.crop-hw"
         )
 
 
 @contextmanager
 def followed(history: str | Path, num_steps: int, empty: EmptySamples | None = None) -> Iterator[None]:
-    """Print a line for each entry that is appended to `history` while the block runs, and warnings that are due."""
+    """Print a line for each entry appended to `history` while the block runs, and warnings when they are due."""
     stop = threading.Event()
     tail = lines_at(history).tail(skip=True)
     thread = threading.Thread(target=_follow, args=(tail, num_steps, empty, stop), daemon=True)
@@ -58,16 +59,16 @@ def followed(history: str | Path, num_steps: int, empty: EmptySamples | None = N
 
 
 STARVED = 0.2
-"""Share of the time that training may wait for samples before it says so."""
+"""Share of the time that training may wait for samples before a warning is printed."""
 
 
 def starving(entry: dict[str, float], *, first: bool) -> str | None:
-    """Say what to do where data keeps the device waiting; the first entry of a run waits for its workers to start."""
+    """Return advice if the device waits too long for data, else None. The first entry includes the workers' start."""
     if first or entry["data_wait"] <= STARVED:
         return None
     return (
         f"training waits for samples {entry['data_wait']:.0%} of the time: raise --scaling.data-actors (or "
-        "--scaling.max-data-actors), prepare the data set with jobs.prepare, or leave out --data.fresh-partners"
+        "--scaling.max-data-actors), prepare the data set with jobs.prepare, or turn off --data.fresh-partners"
     )
 
 
@@ -77,7 +78,7 @@ def _follow(tail: Tail, num_steps: int, empty: EmptySamples | None, stop: thread
         last_round = stop.wait(0.5)
         try:
             lines, away = tail.new(), False
-        except InputError as error:  # training goes on without its lines here, and so does this
+        except InputError as error:  # the history cannot be read now: training continues, so keep trying
             if not away:
                 print(f"warning: {error}", flush=True)
             lines, away = [], True
@@ -96,7 +97,7 @@ def _follow(tail: Tail, num_steps: int, empty: EmptySamples | None, stop: thread
 
 
 def text(entry: dict[str, float], num_steps: int) -> str:
-    """Lay one entry out as a line."""
+    """Format an entry of the history as a line."""
     left = (num_steps - entry["step"]) * entry["seconds_per_step"]
     empty = entry.get("without_object", 0.0)
     return (

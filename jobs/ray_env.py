@@ -1,4 +1,4 @@
-"""Connect a job to Ray: to the cluster that it is given or that `ray start` recorded here, else to a new one."""
+"""Connect a job to Ray: to the cluster that a flag, RAY_ADDRESS or `ray start` names, else to a new separate one."""
 
 import logging
 import os
@@ -19,23 +19,22 @@ from pipeline.evaluation.config import EvaluationScaling
 ADDRESS, LOCAL = "RAY_ADDRESS", "local"
 RECORD = "what `ray start` recorded on this machine"
 ANSWER_S = 10.0
-"""Until a Ray that runs has answered."""
+"""Seconds that a running Ray has to answer."""
 UNASKED = 8
-"""Actors that a job asks a joined Ray for where its flags give no number."""
+"""Actors that a job requests on a joined cluster if its flags give no number."""
 
 
 @contextmanager
 def connected(given: str = "", *, num_cpus: int | None = None) -> Iterator[None]:
-    """Keep a connection to Ray while the block runs; which one, `chosen` says. Raises InputError.
+    """Stay connected to the Ray that `chosen` selects while the block runs; raises InputError.
 
-    A Ray that is started is reachable from this process alone: its token lives in the environment, so that none is
-    written into the home folder. RAY_ADDRESS names the chosen Ray while the block runs: processes of a Ray that is
-    started here have it too. MASKWRIGHT_VERBOSE=1 shows what Ray and its workers say. `num_cpus`: of a Ray that is
-    started here.
+    A separate Ray accepts this process only: its token is in the environment and is not written to the home folder.
+    RAY_ADDRESS names the selected Ray while the block runs, also in processes of a Ray that is started here.
+    MASKWRIGHT_VERBOSE=1 shows the logs of Ray and its workers. `num_cpus`: CPUs of a Ray that is started here.
     """
-    for text in sys.argv:  # Ray keeps the command line, and takes UTF-8 alone
+    for text in sys.argv:  # Ray stores the command line, which must be UTF-8
         if printable(text) != text:
-            raise InputError(f"{printable(text)} is no UTF-8: rename the folder, or make a link to it whose name is")
+            raise InputError(f"{printable(text)} is not UTF-8: rename the folder, or use a link whose name is UTF-8")
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
@@ -45,7 +44,7 @@ def connected(given: str = "", *, num_cpus: int | None = None) -> Iterator[None]
     if address == LOCAL and not any(
         os.environ.get(name) for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
     ):
-        # Read once, when ray is first imported.
+        # Ray reads these once, when it is first imported.
         os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN"] = "token", secrets.token_hex(32)
     import ray
     from ray import data
@@ -75,10 +74,11 @@ def connected(given: str = "", *, num_cpus: int | None = None) -> Iterator[None]
 
 
 def chosen(given: str = "") -> tuple[str, str]:
-    """Address of the Ray to join, and what names it; LOCAL for one of this process alone.
+    """Return the address of the Ray to join and where it was found; LOCAL for a separate one.
 
-    In this order: `given` (--ray), RAY_ADDRESS, which a submitted job has, and what `ray start` recorded on this
-    machine. "auto" is that record too: any other Ray that happens to run here is left alone. Raises InputError.
+    Looked up in this order: `given` (--ray), RAY_ADDRESS, which is set in submitted jobs, and the record of `ray start`
+    on this machine. "auto" means that record too; a job never joins another Ray that happens to run here. Raises
+    InputError if "auto" is given and there is no record.
     """
     named = next((pair for pair in ((given, "--ray"), (os.environ.get(ADDRESS, ""), ADDRESS)) if pair[0]), ("", ""))
     if named[0] not in ("", "auto"):
@@ -89,37 +89,37 @@ def chosen(given: str = "") -> tuple[str, str]:
         return recorded, RECORD
     if named[0] == "auto":
         raise InputError(
-            f"{named[1]} auto is {RECORD}, and it recorded nothing: give the address, or local for a separate Ray"
+            f"{named[1]} auto means {RECORD}, and there is no record: give an address, or local for a separate Ray"
         )
     return LOCAL, ""
 
 
 def _join(address: str, source: str, level: int, verbose: bool) -> None:
-    """Connect to a Ray that runs, and say so."""
+    """Connect to a running Ray and print which; raises InputError."""
     import ray
     from ray.exceptions import AuthenticationError
 
     where = f"Ray at {address} ({source})"
     host, _, port = address.rpartition(":")
     if "://" not in address and port.isdigit():
-        try:  # Ray itself would look for it for a minute
+        try:  # Ray itself would try for a minute
             socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
             _answers(address)
         except OSError as error:
-            advice = "`ray stop` forgets what was recorded" if source == RECORD else "start it, or name another"
+            advice = "clear the record with `ray stop`" if source == RECORD else "start it, or give another address"
             raise InputError(
-                f"no {where} answers ({error.strerror or error}): {advice}, or say --ray local for a separate Ray"
+                f"no {where} answers ({error.strerror or error}): {advice}, or use --ray local for a separate Ray"
             ) from None
     if source == RECORD:
-        os.environ.pop(ADDRESS, None)  # Ray then reads its record itself, and the token of this machine's user
+        os.environ.pop(ADDRESS, None)  # so that Ray reads its record, and the token of this user
     try:
         with nullcontext() if verbose else _no_warnings():
             ray.init(address=None if source == RECORD else address, logging_level=level, log_to_driver=verbose)
     except (AuthenticationError, ConnectionError, RuntimeError, ValueError) as error:
         if isinstance(error, AuthenticationError) or "InvalidAuthToken" in str(error.__cause__):
             raise InputError(
-                f"{where} refuses the token of this process: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN, or "
-                "RAY_AUTH_TOKEN_PATH, to the token that it was started with"
+                f"{where} refuses the token of this process: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or "
+                "RAY_AUTH_TOKEN_PATH to the token that it was started with"
             ) from error
         raise InputError(f"{where} cannot be joined: {' '.join(str(error).split())}") from error
     os.environ[ADDRESS] = address
@@ -127,7 +127,7 @@ def _join(address: str, source: str, level: int, verbose: bool) -> None:
 
 
 def _answers(address: str) -> None:
-    """Raise OSError where another program listens: Ray itself would wait for it for minutes."""
+    """Raise OSError if another program listens at the address; Ray itself would wait for minutes."""
     import grpc
 
     if os.environ.get("RAY_USE_TLS") == "1":
@@ -141,7 +141,7 @@ def _answers(address: str) -> None:
 
 @contextmanager
 def _no_warnings() -> Iterator[None]:
-    """Drop what is written to standard error by whatever: while it connects, Ray's C++ warns once a second."""
+    """Discard standard error, also that of C++: while it connects, Ray writes a warning there every second."""
     sys.stderr.flush()
     before = os.dup(2)
     try:
@@ -154,24 +154,24 @@ def _no_warnings() -> Iterator[None]:
 
 
 def is_own() -> bool:
-    """Whether Ray is of this job alone, so that its machine is all there will be; asked in any process of it."""
+    """Return whether Ray is a separate one that cannot grow beyond this machine; works in every process of the job."""
     return os.environ.get(ADDRESS) == LOCAL
 
 
 def refuse_nodes(flag: str, nodes: str) -> None:
-    """Raise InputError for a flag that chooses nodes of a Ray of this job alone, which has none to choose."""
+    """Raise InputError for a flag that selects nodes if Ray is a separate one, which has one node."""
     if nodes and is_own():
         raise InputError(
-            f"{flag} {nodes}: this job's separate Ray has this machine alone: leave it out, or join a cluster by --ray"
+            f"{flag} {nodes}: a separate Ray is on this machine only: leave the flag out, or join a cluster with --ray"
         )
 
 
 def fit_actors(wanted: int, num_cpus: float, num_pieces: int) -> tuple[int, float]:
-    """Size a pool: its most actors, and what each reserves.
+    """Return the size of a pool: the maximum number of actors, and the CPUs that each reserves.
 
-    A Ray that was joined is asked for what the flags say (`wanted` 0: UNASKED actors), whatever it has now: it may
-    grow. One that is the job's own is shared out (0: an actor per CPU). There some CPU stays unreserved: a pool that
-    holds all of them starves whatever else the work needs, without a word.
+    On a joined cluster these are the values of the flags (`wanted` 0: UNASKED actors), whatever the cluster has now,
+    because it may grow. On a separate Ray the actors share its CPUs (0: one per CPU), and half a CPU stays unreserved:
+    a pool that reserved all of them would silently block the other tasks of the job.
     """
     if not is_own():
         return max(1, min(wanted or UNASKED, num_pieces)), num_cpus
@@ -181,19 +181,22 @@ def fit_actors(wanted: int, num_cpus: float, num_pieces: int) -> tuple[int, floa
 
 
 def fit_evaluation(scaling: EvaluationScaling) -> EvaluationScaling:
-    """Say how many actors evaluate where the flags do not: one per CPU or GPU of the job's own Ray, else UNASKED."""
+    """Fill in the number of actors if the flags give none: one per CPU or GPU of a separate Ray, else UNASKED.
+
+    Raises InputError for GPUs that a separate Ray does not have.
+    """
     if not is_own():
         return replace(scaling, actors=scaling.actors or UNASKED)
     refuse_nodes("--scaling.nodes", scaling.nodes)
     have = resources()
     if scaling.gpu and not have.get("GPU"):
-        raise InputError("--scaling.gpu: Ray finds no GPU here; leave the flag out to evaluate on CPUs")
+        raise InputError("--scaling.gpu: Ray finds no GPU on this machine; leave the flag out to evaluate on CPUs")
     room = have["GPU"] / scaling.num_gpus if scaling.gpu else have.get("CPU", 1.0) / max(scaling.num_cpus, 1.0)
     return replace(scaling, actors=scaling.actors or max(1, int(room)))
 
 
 def resources() -> dict[str, float]:
-    """What the job's own Ray has: CPU, GPU, ..."""
+    """Return the resources of the connected Ray: CPU, GPU, ..."""
     import ray
 
     return dict(ray.cluster_resources())

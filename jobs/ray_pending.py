@@ -1,4 +1,4 @@
-"""Say which resources a job waits for, on a Ray that may have no room for it yet."""
+"""Report which resources a job waits for on a cluster that has no free ones yet."""
 
 import threading
 import time
@@ -8,16 +8,16 @@ from contextlib import contextmanager
 from typing import Any
 
 PATIENCE_S, LOOK_S = 60.0, 10.0
-"""How long something may wait before that is said, and the time between looks."""
+"""Seconds that a request may wait before it is reported, and seconds between checks."""
 UNPLACED = {"PENDING_CREATION", "RESTARTING", "PENDING", "RESCHEDULING"}
-"""States of actors and placement groups for which Ray looks for room."""
+"""States of actors and placement groups that are not placed on a node yet."""
 
 
 @contextmanager
 def said_while_pending(patience_s: float = PATIENCE_S, look_s: float = LOOK_S) -> Iterator[None]:
-    """While the block runs, say what of the connected job has waited for room for `patience_s`.
+    """While the block runs, print which resources the connected job has waited for longer than `patience_s`.
 
-    It is said again after twice the time that it took before, and once more when nothing waits any longer.
+    The message is repeated each time the wait has doubled, and a last one says that the wait is over.
     """
     ends = threading.Event()
 
@@ -26,8 +26,8 @@ def said_while_pending(patience_s: float = PATIENCE_S, look_s: float = LOOK_S) -
         while not ends.wait(look_s):
             try:
                 found = pending()
-            except Exception as error:  # the state of a cluster is asked of its dashboard, which need not run
-                print(f"Ray does not say what this job waits for: {' '.join(str(error).split())[:200]}", flush=True)
+            except Exception as error:  # the state comes from the dashboard, which need not run
+                print(f"cannot tell what this job waits for: {' '.join(str(error).split())[:200]}", flush=True)
                 return
             if (text := waits.look(found, time.monotonic())) and not ends.is_set():
                 print(text, flush=True)
@@ -42,7 +42,7 @@ def said_while_pending(patience_s: float = PATIENCE_S, look_s: float = LOOK_S) -
 
 
 class Waits:
-    """What waits since when, from looks at it; seconds are of any clock that only goes forward."""
+    """Tracks since when each request has waited; times are seconds of a monotonic clock."""
 
     def __init__(self, patience_s: float, forget_s: float) -> None:
         self.patience_s, self.forget_s = patience_s, forget_s
@@ -52,9 +52,9 @@ class Waits:
         self.said = False
 
     def look(self, found: Mapping[str, int], now: float) -> str:
-        """Take how many wait for each set of resources, and return what is to be said; "" for nothing.
+        """Update with the number of requests per set of resources; return the message to print, "" for none.
 
-        What is gone for less than `forget_s` still counts: Ray Train gives up a request and makes another.
+        A request that disappears for less than `forget_s` still counts: Ray Train cancels one and makes another.
         """
         for shape in found:
             self.since.setdefault(shape, now)
@@ -65,26 +65,26 @@ class Waits:
         long = {shape: waited for shape, waited in waited_for.items() if waited >= self.patience_s}
         if not long:
             said, self.said, self.next_s = self.said, False, self.patience_s
-            return "nothing waits for resources any longer" if said else ""
+            return "no longer waiting for resources" if said else ""
         waited = max(long.values())
         if waited < self.next_s:
             return ""
         self.said, self.next_s = True, 2 * waited
         wanted = ", ".join(f"{found.get(shape, 1)} x {shape}" for shape in sorted(long))
         return (
-            f"waiting for resources since {waited:.0f} s: {wanted}; this Ray has no room for them now. It goes on when "
-            "nodes come or others end; if none can have them, ask for less (--scaling..., --nodes, --actors)"
+            f"waiting for resources for {waited:.0f} s: {wanted}; this cluster has none free. The job continues when "
+            "nodes join or other jobs end. If no node can have them, request less (--scaling..., --nodes, --actors)"
         )
 
 
 def pending() -> Counter[str]:
-    """Count what of this job has no place yet, by the resources that it asks for."""
+    """Count the actors and bundles of this job that are not placed yet, by the resources that they request."""
     import ray
     from ray.util.state import list_actors, list_placement_groups
 
     job = ray.get_runtime_context().get_job_id()
     found: Counter[str] = Counter()
-    actor: Any  # of records that Ray makes by a decorator, which hides their fields
+    actor: Any  # Ray's decorator hides the fields of these records from type checkers
     group: Any
     for actor in list_actors(filters=[("job_id", "=", job)], limit=1000, detail=True):
         if actor.state in UNPLACED and not actor.placement_group_id:
@@ -98,5 +98,5 @@ def pending() -> Counter[str]:
 
 
 def shown(resources: Mapping[str, float]) -> str:
-    """Write resources as people do: 1 CPU + 1 GPU."""
+    """Format resources as "1 CPU + 1 GPU"."""
     return " + ".join(f"{amount:g} {name}" for name, amount in sorted(resources.items())) or "no resources"

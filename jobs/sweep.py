@@ -1,6 +1,6 @@
-"""`python -m jobs.sweep SPACE [--checkpoint DIR] --reader NAME --root DIR`: which settings take the fewest clicks?
+"""`python -m jobs.sweep SPACE [--checkpoint DIR] --reader NAME --root DIR`: find the settings with the fewest clicks.
 
-OUT/best.json is a refinement that jobs.evaluate, jobs.predict, the server and Predictor take (`--refine best.json`).
+OUT/best.json is a refinement that jobs.evaluate, jobs.predict, the server and Predictor accept (`--refine best.json`).
 """
 
 import dataclasses
@@ -50,13 +50,13 @@ from pipeline.tuning.spaces import Space, narrowed, spaces
 BEST, JOURNAL = "best.json", "journal.jsonl"
 ORDER = 0x5EE9  # draws the order of objects
 BESIDE_TRAINING = 0.1
-"""CPUs that an evaluator reserves where settings are trained."""
+"""CPUs that an evaluator reserves in a sweep that trains."""
 NO_SETTINGS = ("out", "scaling", "store", "memory_mb", "max_failures", "checkpoint", "experiment", "ray")
-"""Of a sweep's config: what may change while it is interrupted."""
+"""Fields of a sweep's config that may differ when it is resumed."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Parse, sweep, print the table and where everything is."""
+    """Parse the flags, sweep, and print the table and the locations of the results."""
     space_name, space, rest = take_preset(argv, spaces(), "sweep")
     config = check(parse(SweepConfig, rest, prog=f"sweep {space_name}"))
     space = narrowed(space, {name: parse_parameter(text) for name, text in config.set.items()})
@@ -71,14 +71,14 @@ def main(argv: Sequence[str]) -> int:
 
 
 def check(config: SweepConfig) -> SweepConfig:
-    """Refuse what cannot work before anything is started, and make paths absolute."""
+    """Check the config before anything is started, and make paths absolute; raises InputError."""
     checkpoint = checkpoint_source("--checkpoint", config.checkpoint)
     checkpoints.describe(checkpoint)
     if config.store and (is_name(checkpoint) or is_address(checkpoint)):
-        where = "is part of this program" if is_name(checkpoint) else "lies at an address"
+        why = "comes with Maskwright" if is_name(checkpoint) else "is at an address"
         raise InputError(
-            f"--store changes the checkpoint, and {without_key(checkpoint)} {where}: leave --store out, or copy the "
-            "model's folder and give the copy as --checkpoint"
+            f"--store changes the checkpoint, but {without_key(checkpoint)} {why} and cannot be changed: leave --store "
+            "out, or copy the model to a folder and give that as --checkpoint"
         )
     if config.refine:
         named(config.refine)
@@ -86,7 +86,7 @@ def check(config: SweepConfig) -> SweepConfig:
 
 
 def check_space(config: SweepConfig, space: Space) -> None:
-    """Refuse names that do not exist, and values that nothing can be set to, before anything is started."""
+    """Raise InputError for unknown settings and invalid values of a space, before anything is started."""
     base = base_of(config)
     for name, parameter in space.items():
         for value in parameter.points():
@@ -96,18 +96,18 @@ def check_space(config: SweepConfig, space: Space) -> None:
 
 
 def base_of(config: SweepConfig) -> Refinement:
-    """The refinement that settings change."""
+    """Return the refinement that settings change."""
     return named(config.refine or checkpoints.describe(config.checkpoint)["info"].get("refinement"))
 
 
 def open_data(config: SweepConfig) -> Reader:
-    """Open what is played."""
+    """Open the data set to evaluate on."""
     reader = open_reader(config.reader, config.root, config.split, config.options, config)
     return HoldOut(reader=reader, fraction=config.hold_out, side="held_out") if config.hold_out else reader
 
 
 def protocol_of(config: SweepConfig) -> EvaluationConfig:
-    """The protocol as the objective needs it: no click after it is reached, costly measures only where they count."""
+    """Return the protocol for the objective: sessions end when it is reached, costly measures only if it needs them."""
     objective, protocol = objective_of(config.objective), config.protocol
     target = protocol.target_iou if objective.quality is None else objective.quality
     qualities = (objective.quality,) if objective.quality is not None else (min(0.9, target),)
@@ -117,13 +117,13 @@ def protocol_of(config: SweepConfig) -> EvaluationConfig:
 
 
 def ordered(reader: Reader, protocol: EvaluationConfig, seed: int) -> list[Any]:
-    """Objects to play, one a piece, in an order that the seed draws: each rung is a fair sample."""
+    """Return the objects to evaluate on, one per piece, in random order, so that each rung is a random sample."""
     pairs = [(item, (object_id,)) for item, ids in choose_objects(reader.items(), protocol) for object_id in ids]
     return [pairs[k] for k in rng_for(seed, ORDER).permutation(len(pairs)).tolist()]
 
 
 def sweep(config: SweepConfig, space_name: str, space: Space, out: Path, uri: str) -> list[Any]:
-    """Sweep inside a connection to Ray; writes OUT and returns the standings."""
+    """Sweep inside a connection to Ray; write the results to `out` and return the standings."""
     from jobs.ray_env import fit_actors, refuse_nodes
     from pipeline.tuning.ray_tune import Sweep
     from pipeline.tuning.ray_tune import sweep as sweep_on_ray
@@ -148,7 +148,7 @@ def sweep(config: SweepConfig, space_name: str, space: Space, out: Path, uri: st
     traits = traits_of(config.checkpoint)
     actors, num_cpus = fit_actors(config.scaling.actors, config.scaling.num_cpus, len(pieces))
     if trains and not config.scaling.gpu:
-        # Training needs the CPUs, and settings are trained one after the other: playing them must not hold any.
+        # Settings are trained one after another and need the CPUs, so evaluation must not reserve them.
         actors, num_cpus = 1, BESIDE_TRAINING
     settings = settings_of(config, space, base)
     journal = Journal(place_of(out / JOURNAL), settings)
@@ -169,7 +169,7 @@ def sweep(config: SweepConfig, space_name: str, space: Space, out: Path, uri: st
         print(f"refused     {settings_shown(values)}: {why}", flush=True)
 
     search = "optuna_pareto" if config.pareto and config.search == "optuna" else config.search
-    print(f"{space_name}: {len(pieces)} objects, rungs at {contest.ends} of them -> {shown(out)}", flush=True)
+    print(f"{space_name}: {len(pieces)} objects, rungs at {contest.ends} -> {shown(out)}", flush=True)
     run = functools.partial(
         sweep_on_ray,
         Sweep(
@@ -207,7 +207,7 @@ def sweep(config: SweepConfig, space_name: str, space: Space, out: Path, uri: st
 
 
 def settings_of(config: SweepConfig, space: Space, base: Refinement) -> Settings:
-    """Everything that decides the results of a sweep."""
+    """Return every setting that determines the results of a sweep."""
     more = {
         "space": {name: as_json(parameter) for name, parameter in space.items()},
         "base": base,
@@ -223,7 +223,7 @@ def _ends(parameter: Parameter) -> tuple[Any, ...]:
 
 
 def traits_of(checkpoint: str) -> Any:
-    """What the checkpoint's network can take; its weights are not read."""
+    """Return the traits of the checkpoint's network, without reading its weights."""
     import torch
 
     with torch.device("meta"):
@@ -231,7 +231,7 @@ def traits_of(checkpoint: str) -> Any:
 
 
 def refusals(base: Refinement, traits: Any, values: Mapping[str, Any]) -> list[str]:
-    """Why a network cannot be asked so."""
+    """Return why a network does not support a setting; empty if it does."""
     try:
         return why_not(refinement_of(base, values), traits)
     except InputError as error:
@@ -239,7 +239,7 @@ def refusals(base: Refinement, traits: Any, values: Mapping[str, Any]) -> list[s
 
 
 def log_trial(uri: str, parent: str, contest: Contest, entry: Entry) -> None:
-    """Log a setting as a child run."""
+    """Log a setting to MLflow as a child of the sweep's run."""
     run_id = tracking.start_run(uri, settings_shown(entry.values)[:100], entry.values, parent=parent)
     rows = entry.rows()
     if rows:
@@ -257,11 +257,11 @@ def log_trial(uri: str, parent: str, contest: Contest, entry: Entry) -> None:
 
 
 def conclude(config: SweepConfig, contest: Contest, base: Refinement, out: Path, space_name: str) -> list[Any]:
-    """Write the report, the best setting and all results; print the table."""
+    """Write the report, the best setting and all results, and print the table; raises InputError if none finished."""
     found = standings(contest, config.seed)
     if not found or found[0].entry.status != PLAYED:
         raise InputError(
-            "no setting was played to the end: "
+            "no setting was evaluated on all objects: "
             + "; ".join(f"{settings_shown(e.values)}: {e.reason}" for e in list(contest.entries.values())[:3])
         )
     best = found[0]
@@ -305,7 +305,7 @@ def conclude(config: SweepConfig, contest: Contest, base: Refinement, out: Path,
         lines.append([estimate, difference, interval, price, str(s.objects), contest.title(s.entry)])
     print(f"\n{aligned(lines, '>><>><')}")
     if config.pareto:
-        print("\nbest at each price, cheapest first:")
+        print("\nbest at each time per click, fastest first:")
         for entry in contest.pareto_front():
             score = abs(contest.score(entry))
             print(f"  {entry.seconds_per_click:8.3f} s/click  {label} {score:.3f}  {contest.title(entry)}")
@@ -313,20 +313,20 @@ def conclude(config: SweepConfig, contest: Contest, base: Refinement, out: Path,
     known = {item for s in found for result in s.entry.results.values() for item in result.trained_on}
     if known:
         print(
-            f"warning: the checkpoint was trained on photos that it is played on here ({len(known)} of the images: "
-            f"{', '.join(sorted(known)[:5])}{', ...' if len(known) > 5 else ''}): what is best on them need not be "
-            "best on others\n"
+            f"warning: the checkpoint was trained on {len(known)} of these images "
+            f"({', '.join(sorted(known)[:5])}{', ...' if len(known) > 5 else ''}): the best setting on them may not be "
+            "the best on others\n"
         )
     if config.store:
         if best.difference is not None and best.better(contest.objective):
             checkpoints.recommend(config.checkpoint, to_dict(refinement))
-            print(f"{config.checkpoint} recommends it from now on")
+            print(f"{config.checkpoint} now recommends the best setting")
         else:
-            print(f"{config.checkpoint} stays as it is: nothing was shown to be better")
+            print(f"{config.checkpoint} is unchanged: no setting is significantly better")
     if training_of(best.entry.values):
         print(f"trained     {shown(out / TRAINED / best.entry.name / CHECKPOINT)}")
     print(f"best        {shown(out / BEST)}\nreport      {shown(out / 'report.html')}")
-    print(f"forwards    {computed} computed of {asked} asked")
+    print(f"forwards    {computed} computed of {asked} requested")
     return found
 
 

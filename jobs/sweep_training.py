@@ -1,4 +1,4 @@
-"""A setting of a sweep that is trained before it is played."""
+"""Train the settings of a sweep over training settings, before they are evaluated."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -18,9 +18,9 @@ CHECKPOINT, TRAINED = "checkpoint", "trained"
 
 
 def train_config(config: SweepConfig, values: Mapping[str, Any], out: str) -> TrainConfig:
-    """The preset's run on the sweep's own data, its held-out images left out, with a setting's values.
+    """Return the preset's config with a setting's values, on the sweep's data without the held-out images.
 
-    Raises InputError for a name that is no setting of jobs.train.
+    Raises InputError for a name that is not a setting of jobs.train.
     """
     preset = lookup("preset", config.train_preset, PRESETS)()
     network = checkpoints.describe(config.checkpoint)["network"]
@@ -36,7 +36,7 @@ def train_config(config: SweepConfig, values: Mapping[str, Any], out: str) -> Tr
         preset,
         data=data,
         network=dataclasses.replace(preset.network, name=network, start_from=config.checkpoint, fresh=False),
-        # Held out, and hardly played while training: the sweep plays it.
+        # Validation plays almost nothing, because the sweep evaluates on the held-out images.
         validation=ValidationConfig(hold_out=config.hold_out, objects=1, max_clicks=1),
         before_after=dataclasses.replace(preset.before_after, objects=0),
         register=None,
@@ -50,13 +50,13 @@ def train_config(config: SweepConfig, values: Mapping[str, Any], out: str) -> Tr
         for part in path:
             place = place.get(part) if isinstance(place, dict) else None
         if not isinstance(place, dict) or last not in place:
-            raise InputError(f"{name} is no setting of jobs.train")
+            raise InputError(f"--set {name}: jobs.train has no such setting (python -m jobs.train PRESET --help)")
         place[last] = list(value) if isinstance(value, tuple) else value
     return from_dict(TrainConfig, plain)
 
 
 def train_setting(config: SweepConfig, out: str, uri: str, name: str, values: Mapping[str, Any]) -> str:
-    """Train a setting, unless that is done, and return its checkpoint; the default is the checkpoint as it is."""
+    """Train a setting, unless that is done, and return its checkpoint; the default setting needs no training."""
     from jobs.train import check, train
 
     if not training_of(values):

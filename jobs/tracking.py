@@ -1,7 +1,7 @@
-"""MLflow, in one small file: runs, metrics, data sets, artifacts, and the registry of models.
+"""All uses of MLflow in jobs: runs, metrics, data sets, artifacts and the model registry.
 
-The tracking URI is MLFLOW_TRACKING_URI, or sqlite:///mlflow.db in the folder the user started in. Workers get the URI
-and the run's id; nothing here is global, so that a job may run beside others.
+The tracking URI is MLFLOW_TRACKING_URI, else sqlite:///mlflow.db in the folder where the job was started. Functions
+take the URI and a run's id, and no global state is set, so that several jobs can run in one process.
 """
 
 import contextlib
@@ -29,16 +29,16 @@ from models.working import place_of, shown
 from pipeline.data.sample import Reader, printable
 
 EXPERIMENT = "maskwright"
-"""Experiment of runs for which neither a flag nor MLFLOW_EXPERIMENT_NAME names another."""
+"""Experiment of runs if neither a flag nor MLFLOW_EXPERIMENT_NAME names one."""
 ALIAS = "champion"  # "latest" is reserved by MLflow
 
 
 def default_uri(out: Path) -> str:
-    """Tracking URI, absolute: workers run in other folders.
+    """Return the tracking URI, with an absolute path because workers run in other folders.
 
-    MLFLOW_TRACKING_URI, else a database in the folder the user stands in; for a job that was submitted to a cluster,
-    whose folder is a temporary copy, beside `out`. On a cluster that is said, with what to set. Raises InputError there
-    if `out` belongs at an address.
+    It is MLFLOW_TRACKING_URI, else a database in the current folder, or beside `out` for a submitted job, whose current
+    folder is a temporary copy. On a cluster, using a database prints a warning. Raises InputError for a submitted job
+    that writes to an address and has no MLFLOW_TRACKING_URI.
     """
     given = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
     if given and not given.startswith("sqlite:///"):
@@ -46,45 +46,45 @@ def default_uri(out: Path) -> str:
     submitted = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
     if submitted and not given and is_address(place_of(out)):
         raise InputError(
-            f"--out {shown(out)}: a job on a cluster that writes to an address needs MLFLOW_TRACKING_URI, a server "
-            "that all nodes reach (http://HOST:5000 of `mlflow server`; docs/MLFLOW.md)"
+            f"--out {shown(out)}: a submitted job that writes to an address needs a tracking server: set "
+            "MLFLOW_TRACKING_URI to one that all nodes reach (http://HOST:5000 of `mlflow server`; docs/MLFLOW.md)"
         )
     path = Path(given.removeprefix("sqlite:///")) if given else (out.parent if submitted else Path()) / "mlflow.db"
     path.absolute().parent.mkdir(parents=True, exist_ok=True)
     uri = f"sqlite:///{path.absolute()}"
     if not given and (submitted or os.environ.get("RAY_ADDRESS", "local") != "local"):
         print(
-            f"warning: MLFLOW_TRACKING_URI is not set, so MLflow writes to {uri}: a file in which the workers of other "
-            "nodes may lose metrics, or find nothing. Set it to a server that all nodes reach (http://HOST:5000 of "
-            "`mlflow server`; docs/MLFLOW.md), or to that database if one machine is all there is",
+            f"warning: MLFLOW_TRACKING_URI is not set, so MLflow writes to the file {uri}, where metrics of workers "
+            "on other nodes can be lost. Set it to a server that all nodes reach (http://HOST:5000 of `mlflow server`; "
+            "docs/MLFLOW.md), or to this database if the cluster is one machine",
             flush=True,
         )
     return uri
 
 
 def answering_uri(out: Path) -> str:
-    """The tracking URI of a job that begins; raises InputError, before the work, if nothing answers there."""
+    """Return the tracking URI of a job that starts; raises InputError, before any work, if MLflow cannot be reached."""
     from mlflow.exceptions import MlflowException
 
     uri = default_uri(out)
     try:
         if urlsplit(uri).scheme in ("http", "https"):
-            httpx.get(uri, timeout=10)  # MLflow itself would try for minutes
+            httpx.get(uri, timeout=10)  # MLflow itself would retry for minutes
         client(uri).search_experiments(max_results=1)
     except (httpx.HTTPError, MlflowException) as error:
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise InputError(
             f"MLflow cannot be used at {without_key(uri)} ({reason[:300]}): start it, or set MLFLOW_TRACKING_URI to a "
-            "server or a database that is there (docs/MLFLOW.md)"
+            "running server or a database (docs/MLFLOW.md)"
         ) from error
     return uri
 
 
 def client(uri: str) -> Any:
-    """MLflow client for a tracking URI."""
+    """Return an MLflow client for a tracking URI."""
     import mlflow
 
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # it narrates the creation of the database
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # logs each step of creating the database
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
 
@@ -92,9 +92,9 @@ def client(uri: str) -> Any:
 def start_run(
     uri: str, name: str, params: Mapping[str, Any], *, parent: str | None = None, experiment: str | None = None
 ) -> str:
-    """Open a run and log its parameters (nested ones by dotted names); returns its id.
+    """Start a run, log its parameters (nested ones with dotted names) and return its id.
 
-    `experiment`: None means that of `parent`, else of MLFLOW_EXPERIMENT_NAME, else EXPERIMENT.
+    `experiment`: None means that of `parent`, else MLFLOW_EXPERIMENT_NAME, else EXPERIMENT.
     """
     from mlflow.entities import Param
 
@@ -119,9 +119,9 @@ def _experiment_id(mlflow: Any, uri: str, name: str | None) -> str:
 
 
 def log_dataset(uri: str, run_id: str, name: str, reader: Reader, context: str) -> None:
-    """Log what a run reads as an input of it: where it lies, how many images it lists, and a digest of both.
+    """Log a data set as an input of a run: its location, the number of images, and a digest of its location and ids.
 
-    `context`: what it is for, such as "training".
+    `context`: what it is used for, such as "training".
     """
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
@@ -130,7 +130,7 @@ def log_dataset(uri: str, run_id: str, name: str, reader: Reader, context: str) 
         inner = part_of
     root = printable(without_key(str(getattr(inner, "root", ""))))
     digest, num_images = hashlib.sha256(root.encode()), 0
-    for item in reader.items():  # a loop reads names alone, however large the data set is
+    for item in reader.items():  # a loop, because the list can be too large for memory
         digest.update(f"\0{item.id}".encode())
         num_images += 1
     source = {"uri": root} if root else {"tags": {"reader": type(inner).__name__}}
@@ -145,7 +145,7 @@ def log_dataset(uri: str, run_id: str, name: str, reader: Reader, context: str) 
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted names for nested dicts."""
+    """Flatten nested dicts into one with dotted names."""
     out: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
@@ -165,15 +165,15 @@ def log_metrics(uri: str, run_id: str, step: int, metrics: Mapping[str, float], 
 
 
 def metric_name(name: str) -> str:
-    """Name that MLflow accepts: letters, digits and _-.:/ and spaces."""
+    """Return a name that MLflow accepts, of letters, digits, spaces and _-.:/ only."""
     return re.sub(r"[^\w\-. :/]", "-", name.replace("&", "_at_").replace("@", "_"))
 
 
 @dataclass
 class TrainingLogger:
-    """Logs steps of a training run, for rank 0; picklable.
+    """Logs the steps of a training run on rank 0; picklable.
 
-    Steps that the run has are left out: a run that goes on from a checkpoint makes those after it again, equal.
+    Steps that the run already has are skipped: a run that resumes from a checkpoint repeats the steps after it.
     """
 
     uri: str
@@ -181,7 +181,7 @@ class TrainingLogger:
     _last: int | None = field(default=None, init=False)
 
     def __call__(self, step: int, metrics: dict[str, float]) -> None:
-        """Log numbers at a step; a tracker that is away is a warning."""
+        """Log numbers at a step; if MLflow cannot be reached, warn."""
         with _forgiving(f"step {step}", self.uri):
             if (last := self._last) is None:
                 known = client(self.uri).get_metric_history(self.run_id, metric_name(f"train/{next(iter(metrics))}"))
@@ -192,21 +192,21 @@ class TrainingLogger:
 
 @contextlib.contextmanager
 def _forgiving(what: str, uri: str) -> Iterator[None]:
-    """Warn of a tracker that is away: training of days must not end for it; the history file has every number."""
+    """Turn errors of MLflow into a warning: a long training must not fail for them; the history has every number."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        logging.getLogger(__name__).warning("%s is not in MLflow at %s: %s", what, uri, error)
+        logging.getLogger(__name__).warning("could not log %s to MLflow at %s: %s", what, uri, error)
 
 
 def system_metrics(uri: str, run_id: str, wanted: bool) -> Callable[[str], AbstractContextManager[None]] | None:
-    """Make what logs a worker's machine to a run, under system/, while a block runs; picklable.
+    """Return a context manager that logs metrics of a worker's machine to a run, under system/; picklable.
 
-    It takes a name for the machine, "" where there is one. None: neither `wanted` nor
-    MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING asks for it.
+    Its argument is a name for the machine, "" if there is only one. Returns None unless `wanted` is set or
+    MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING is true or 1.
     """
     asked = os.environ.get("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "").lower() in ("true", "1")
     return functools.partial(_watching, uri, run_id) if wanted or asked else None
@@ -216,19 +216,19 @@ def system_metrics(uri: str, run_id: str, wanted: bool) -> Callable[[str], Abstr
 def _watching(uri: str, run_id: str, machine: str) -> Iterator[None]:
     import mlflow
 
-    with _forgiving("what the machine does", uri):
-        mlflow.set_tracking_uri(uri)  # of this worker's process, which works for this run alone
+    with _forgiving("system metrics", uri):
+        mlflow.set_tracking_uri(uri)  # global, but this worker's process serves this run only
         mlflow.set_system_metrics_node_id(machine or None)
         mlflow.start_run(run_id, log_system_metrics=True)
     try:
         yield
     finally:
-        with _forgiving("what the machine did last", uri):
+        with _forgiving("the last system metrics", uri):
             mlflow.end_run("RUNNING")  # the driver ends the run
 
 
 def file_logger(uri: str, run_id: str, artifact_path: str) -> Callable[[Path], None]:
-    """Logger of single files for rank 0 of a training run; picklable."""
+    """Return a function that logs single files on rank 0 of a training run; picklable."""
     return functools.partial(_log_file, uri, run_id, artifact_path)
 
 
@@ -241,21 +241,21 @@ def log_files(uri: str, run_id: str, folder: Path, artifact_path: str) -> None:
     """Log a file or a folder as artifacts of a run."""
     mlflow = client(uri)
     for path in sorted(folder.rglob("*")) if folder.is_dir() else (folder,):
-        if path.is_file() and not path.name.startswith("."):  # such as the lock of a job that is running
+        if path.is_file() and not path.name.startswith("."):  # such as the lock of a running job
             below = path.parent.relative_to(folder).as_posix() if folder.is_dir() else "."
             mlflow.log_artifact(run_id, str(path), artifact_path if below == "." else f"{artifact_path}/{below}")
 
 
 def end_run(uri: str, run_id: str, status: str = "FINISHED") -> None:
-    """Close a run."""
+    """End a run with a status of MLflow: FINISHED or FAILED."""
     client(uri).set_terminated(run_id, status)
 
 
 def register(uri: str, run_id: str, checkpoint: str | Path, *, name: str = "maskwright", alias: str = ALIAS) -> str:
-    """Register a checkpoint as a new version of a model and point the alias at it; returns its URI.
+    """Register a checkpoint as a new version of a model, point the alias at it and return its URI.
 
-    `checkpoint` is its folder or maskwright:NAME. Beside its files the version holds what makes it a pyfunc of MLflow
-    (jobs/mask_model.py), 0.8 MB; the weights are sent once.
+    `checkpoint` is a folder or maskwright:NAME. Besides the checkpoint, the version holds 0.8 MB of files that make it
+    an MLflow pyfunc (jobs/mask_model.py); the weights are uploaded once.
     """
     from mlflow.exceptions import MlflowException
 

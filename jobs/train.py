@@ -1,6 +1,6 @@
-"""`python -m jobs.train PRESET [--flags]`: fine-tune a network; here, or on a cluster by `ray job submit`.
+"""`python -m jobs.train PRESET [--flags]`: fine-tune a network, on this machine or on a cluster (`ray job submit`).
 
-`python -m jobs.train --resume RUN` goes on with a run that was stopped; its folder says all that is needed.
+`python -m jobs.train --resume RUN` resumes a run that was stopped, with the config in its folder.
 """
 
 import contextlib
@@ -57,11 +57,11 @@ from pipeline.training.runner import rest
 from pipeline.training.validation import BEST, Validator
 
 CONFIG, SAMPLES = "config.json", "samples.json"
-"""In a run's folder; SAMPLES: how many it used, how many of them showed no object, and the photos by item."""
+"""Files in a run's folder. SAMPLES: the number of samples, those without an object, and fingerprints of the photos."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Parse, train, print where everything is."""
+    """Parse the flags, train, and print the locations of the results."""
     if argv and argv[0].split("=")[0] == "--resume":
         preset, config = resumed(argv)
     else:
@@ -75,7 +75,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def read_flags(argv: Sequence[str], job: str) -> tuple[str, TrainConfig]:
-    """Read `PRESET --flags`: the preset's name, and its config with the flags' values."""
+    """Parse `PRESET --flags` into the preset's name and its config with the values of the flags."""
     preset, config, rest = take_preset(argv, PRESETS, job)
     config = dataclasses.replace(config, data=for_reader_of(rest, config.data))
     config = parse(TrainConfig, rest, prog=f"{job} {preset}", default=config)
@@ -83,33 +83,34 @@ def read_flags(argv: Sequence[str], job: str) -> tuple[str, TrainConfig]:
 
 
 def resumed(argv: Sequence[str]) -> tuple[str, TrainConfig]:
-    """Read `--resume RUN`: the preset's name and the config in the run's folder; further flags may change its scaling.
+    """Parse `--resume RUN` into the preset's name and the config in the run's folder, with the values of further flags.
 
-    Where it runs is no part of a run: it may go on with other workers, on another cluster.
+    A run can resume with another number of workers and on another cluster. Raises InputError if RUN is not a run.
     """
     given, rest = (argv[0].split("=", 1)[1], argv[1:]) if "=" in argv[0] else (argv[1] if argv[1:] else "", argv[2:])
     place = location("--resume", given) if given else ""
     saved = saved_config(place)
     if saved is None:
-        raise InputError(f"--resume {without_key(given)}: expected the folder of a run, which jobs.train gave as --out")
+        raise InputError(f"--resume {without_key(given)}: expected the folder of a run, the --out of jobs.train")
     try:
         config = dataclasses.replace(from_dict(TrainConfig, saved["config"]), out=place)
     except (KeyError, TypeError, ValueError) as error:
         path = Storage(place).path(CONFIG)
-        raise InputError(f"{path} is not the config of a run of this version: {error}") from error
+        raise InputError(f"{path} is not a config that this version can read: {error}") from error
     return saved.get("preset", split(place)[1]), parse(TrainConfig, rest, prog="train --resume RUN", default=config)
 
 
 def check(config: TrainConfig) -> TrainConfig:
-    """Refuse what cannot work before anything is started, and make paths absolute: workers run elsewhere."""
+    """Check the config before anything is started, and make paths absolute for workers; raises InputError."""
     config = of_checkpoint(config)
     data, network = config.data, config.network
-    with torch.device("meta"):  # shapes only: refuses a size or a refinement that the network does not take
+    with torch.device("meta"):  # shapes only: enough to refuse a size or a refinement that the network does not support
         shape = create(network.name, **network.options(data.crop_hw))
     build(named(config.refine), shape.traits)
     if network.start_from is None and not network.fresh:
         raise InputError(
-            "this preset fine-tunes: give --network.start-from DIR, or --network.fresh to train fresh weights with it"
+            "this preset fine-tunes a checkpoint: give --network.start-from DIR, or --network.fresh to train fresh "
+            "weights"
         )
     if data.root is not None:
         data = dataclasses.replace(data, root=data_root("--data.root", data.root))
@@ -118,8 +119,8 @@ def check(config: TrainConfig) -> TrainConfig:
         description = checkpoints.describe(start)
         if description["network"] != network.name:
             raise InputError(
-                f"--network.start-from {network.start_from} is a checkpoint of {description['network']}: expected "
-                f"{network.name}, or say --network.name {description['network']}"
+                f"--network.start-from {network.start_from} is a checkpoint of {description['network']}: give one of "
+                f"{network.name}, or --network.name {description['network']}"
             )
         network = dataclasses.replace(network, start_from=start)
     config.scaling.check_batch(config.training)
@@ -129,7 +130,7 @@ def check(config: TrainConfig) -> TrainConfig:
     reader = training_reader(data)
     items = reader.items()
     if not items:
-        raise InputError(f"the data set at {data.root} lists no images")
+        raise InputError(f"--data.root {data.root}: the data set has no images")
     check_coarse(data, items)
     if config.validation.hold_out:
         HoldOut(reader=reader, fraction=config.validation.hold_out, side="held_out").of(items)
@@ -144,32 +145,32 @@ def check(config: TrainConfig) -> TrainConfig:
 
 
 def check_coarse(data: DataConfig, items: Sequence[Item]) -> None:
-    """Refuse a beginning of ids that no id has: all borders would be scored."""
+    """Raise InputError if no image's id begins as --data.coarse says: all borders would be scored."""
     for start in data.coarse:
         if not any(item.id.startswith(start) for item in items):
             raise InputError(
-                f"--data.coarse {start}: no image's id begins so (they are like {items[0].id!r}); give --data.coarse "
-                "with nothing after it where no data set is finer than the others"
+                f"--data.coarse {start}: no image's id begins with it (an id is {items[0].id!r}); give --data.coarse "
+                "without a value to treat all masks as coarse"
             )
 
 
 def check_objective(config: TrainConfig, network: Network) -> None:
-    """Refuse an objective that this network, or this stream, cannot serve."""
+    """Raise InputError for an objective that the network or the data settings do not support."""
     data, objective = config.data, config.training.objective
     frozen_parts(network, config.training)
     for name, enabled in (("focus", data.focus.enabled), ("exemplar", data.exemplar.enabled)):
         if objective == name and not enabled:
-            raise InputError(f"--training.objective {name} needs its columns in the stream: say --data.{name}.enabled")
+            raise InputError(f"--training.objective {name} needs more data columns: give --data.{name}.enabled as well")
     sides = getattr(network.config, "input_hw", None)
     if objective == "focus" and sides is not None and tuple(sides) != (data.focus.size, data.focus.size):
         raise InputError(
-            f"--data.focus.size {data.focus.size}: {config.network.name} takes views of {tuple(sides)} only, so "
-            "close-ups must have that size"
+            f"--data.focus.size {data.focus.size}: close-ups must have the size of the views of "
+            f"{config.network.name}, {tuple(sides)}"
         )
 
 
 def check_forwards(config: TrainConfig, network: Network) -> None:
-    """Refuse forwards of one sample where the network, as the objective trains it, normalises over the batch alone."""
+    """Raise InputError for forwards of one sample if the network normalises pooled values over the batch."""
     training = config.training
     network.train()
     rest(frozen_parts(network, training))
@@ -177,14 +178,14 @@ def check_forwards(config: TrainConfig, network: Network) -> None:
     if alone and pools_views(network):
         raise InputError(
             f"--training.batch-size {training.batch_size} with {alone[0]} workers and --training.accumulate "
-            f"{training.accumulate} leaves a forward one sample: {config.network.name} pools each to one value per "
-            "channel and normalises those over the batch, so in training a forward needs at least 2: raise "
+            f"{training.accumulate} leaves a forward one sample: {config.network.name} pools samples to one value per "
+            "channel and normalises these over the batch, so a forward in training needs at least 2. Raise "
             "--training.batch-size, or lower --training.accumulate or --scaling.workers"
         )
 
 
 def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
-    """Train inside a connection to Ray; returns the folder of the final checkpoint, OUT/checkpoint."""
+    """Train inside a connection to Ray; return the folder of the final checkpoint, OUT/checkpoint."""
     from pipeline.training.ray_train import HISTORY, Job
     from pipeline.training.ray_train import train as train_on_ray
 
@@ -249,7 +250,7 @@ def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
         best = out / BEST if (out / BEST).is_dir() else final
         played = before_after.play(config, best, out / "after", "After training")
         if start is not None and played[0]["objects"] < 2:
-            print("before and after are not compared: one held-out object shows nothing")
+            print("before and after are not compared: that needs at least two held-out objects")
         elif start is not None:
             page = before_after.report(config, out / "before", out / "after", out)
             tracking.log_files(uri, run_id, page, "report")
@@ -257,13 +258,13 @@ def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
         print(f"registered  {tracking.register(uri, run_id, final, name=config.register)}")
     tracking.end_run(uri, run_id)
     if refused:
-        print(f"refused {len(refused)} items or objects, by name in {shown(out / 'refused.json')}")
+        print(f"refused {len(refused)} items or objects; they are listed in {shown(out / 'refused.json')}")
     print(f"MLflow      run {run_id} at {uri}")
     return final
 
 
 def training_side(config: TrainConfig) -> Reader:
-    """Open what training reads: nothing that is held out."""
+    """Open the training data without the held-out images."""
     data, hold_out = config.data, config.validation.hold_out
     reader = training_reader(data)
     return HoldOut(reader=reader, fraction=hold_out, side="training") if hold_out else reader
@@ -272,7 +273,7 @@ def training_side(config: TrainConfig) -> Reader:
 def validator_of(
     config: TrainConfig, storage: str, log: Callable[[int, dict[str, float]], None], mailbox: str
 ) -> Validator | None:
-    """Make the validator that plays the held-out images, if there are any."""
+    """Return the validator on the held-out images; None if there are none."""
     from pipeline.ray_refusals import Refusals
     from pipeline.training.ray_train import newest_checkpoint
 
@@ -295,11 +296,11 @@ def validator_of(
 
 
 def of_checkpoint(config: TrainConfig) -> TrainConfig:
-    """Fill in what a run without a network's name takes from its checkpoint: network, crop size, refinement."""
+    """Fill in network, crop size and refinement from the checkpoint if the config names no network."""
     if config.network.name:
         return config
     if config.network.start_from is None and config.network.fresh:
-        raise InputError("--network.fresh trains fresh weights: say of which network with --network.name")
+        raise InputError("--network.fresh needs a network: give --network.name as well")
     start = checkpoint_source("--network.start-from", config.network.start_from or DEFAULT)
     description = checkpoints.describe(start)
     sides = description["config"].get("input_hw")
@@ -307,7 +308,7 @@ def of_checkpoint(config: TrainConfig) -> TrainConfig:
     if sides and data.crop_hw == DataConfig().crop_hw:
         augment = data.augment
         if augment.scale is None and tuple(sides) != data.crop_hw:
-            # The crop shows as much of a photo as one of the usual size would.
+            # The crop then shows as much of a photo as a crop of the default size would.
             ratio = min(sides) / min(data.crop_hw)
             augment = dataclasses.replace(augment, scale=(round(0.75 * ratio, 3), round(1.4 * ratio, 3)))
         data = dataclasses.replace(data, crop_hw=tuple(sides), augment=augment)
@@ -318,13 +319,13 @@ def of_checkpoint(config: TrainConfig) -> TrainConfig:
 
 
 def count_objects(items: Sequence[Item]) -> int:
-    """Count the objects of a data set; one that was prepared knows without being read."""
+    """Count the objects of a data set; prepared data stores the number, so it is not read."""
     known = getattr(items, "num_objects", None)
     return sum(len(item.object_ids) for item in items) if known is None else known
 
 
 def fit_scaling(scaling: ScalingConfig) -> ScalingConfig:
-    """Fit a run into a Ray of its own; one that was joined may still grow, so there the wish stands."""
+    """Fit a run into a separate Ray; on a joined cluster, which may grow, keep the flags. Raises InputError."""
     from jobs.ray_env import is_own, refuse_nodes, resources
     from pipeline.training.ray_train import with_small_cluster
 
@@ -335,31 +336,31 @@ def fit_scaling(scaling: ScalingConfig) -> ScalingConfig:
     have = resources()
     if scaling.gpu and have.get("GPU", 0) < scaling.workers:
         raise InputError(
-            f"--scaling.gpu with {scaling.workers} workers needs as many GPUs, Ray finds {have.get('GPU', 0):.0f}: "
-            "lower --scaling.workers or say --scaling.no-gpu"
+            f"--scaling.gpu with {scaling.workers} workers needs {scaling.workers} GPUs, but Ray finds "
+            f"{have.get('GPU', 0):.0f}: lower --scaling.workers or give --scaling.no-gpu"
         )
     return with_small_cluster(scaling, have.get("CPU", 1))
 
 
 def settings_of(config: TrainConfig) -> Settings:
-    """Everything that decides the weights of a run; where it runs is no part of it."""
+    """Return every setting that determines the weights of a run, which excludes where it runs."""
     return Settings(config, without=("out", "scaling", "num_cpus", "experiment", "system_metrics", "ray"))
 
 
 def _resume_or_start(out: Path, uri: str, name: str, config: TrainConfig) -> str:
-    """MLflow run of this folder: the one it has, if the folder holds a run of the same config, else a new one."""
+    """Return the MLflow run of this folder, or start one; raises InputError if the folder has another config."""
     saved, named = saved_config(place_of(out)), shown(out)
     if saved is not None:
         if "run_id" not in saved:
             raise InputError(
-                f"{named} holds a run of jobs.train_alone: go on with it by python -m jobs.train_alone {named}"
+                f"{named} holds a run of jobs.train_alone: resume it with python -m jobs.train_alone {named}"
             )
         if other := differences(saved["config"], settings_of(config)):
             raise InputError(
-                f"--out {named} holds a run with another config ({other}; all of it is in {shown(out / CONFIG)}): "
-                f"repeat that run's flags to continue it, say --resume {named}, or name another folder"
+                f"--out {named} holds a run with another config ({other}; see {shown(out / CONFIG)}): give the same "
+                f"flags or --resume {named} to resume that run, or name another folder"
             )
-        print(f"continuing the run in {named}")
+        print(f"resuming the run in {named}")
         return saved["run_id"]
     plain = as_dict(config)
     run_id = tracking.start_run(uri, name, plain, experiment=config.experiment)
@@ -369,7 +370,7 @@ def _resume_or_start(out: Path, uri: str, name: str, config: TrainConfig) -> str
 
 
 def saved_config(place: str) -> dict[str, Any] | None:
-    """What the run at a path or an address has saved of itself; None if there is none."""
+    """Return the stored config of the run at a path or an address; None if there is none."""
     if not place or (not is_address(place) and not Path(place).expanduser().is_dir()):
         return None
     storage = Storage(place)

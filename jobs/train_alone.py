@@ -1,8 +1,8 @@
 """`python -m jobs.train_alone PRESET --out RUN [--flags]`: fine-tune in one process, without Ray.
 
-`python -m jobs.train_alone RUN` goes on with it, here or on another machine: RUN/config.json says all that is needed,
-and neither Ray nor MLflow, albumentations, pycocotools or tyro has to be installed there. `--root` and `--start-from`
-say where data (as jobs.prepare stored it) and checkpoint lie on that machine.
+`python -m jobs.train_alone RUN` resumes a run, on this machine or another one. It needs RUN/config.json only, and no
+Ray, MLflow, albumentations, pycocotools or tyro. `--root` and `--start-from` give the locations of the data (as
+written by jobs.prepare) and of the checkpoint on that machine.
 """
 
 import argparse
@@ -29,11 +29,11 @@ from pipeline.training.record import read_photos, read_progress
 
 CONFIG = "config.json"
 KIND = "alone"
-"""What config.json says of a run of this job."""
+"""Value in config.json that marks runs of this job."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Begin a run by a preset, or go on with one by its folder; prints where the checkpoint is."""
+    """Start a run from a preset, or resume one in its folder; print the location of the checkpoint."""
     first = argv[0] if argv else ""
     if "/" in first or (first and (Path(first) / CONFIG).is_file()):
         run, flags = Path(first), argv[1:]
@@ -49,33 +49,34 @@ def main(argv: Sequence[str]) -> int:
     write_json(run / "samples.json", {**used, "photos": read_photos(last)})
     print(f"samples     {used['samples']}, {used['without_object']} of them without an object")
     if progress["refused"]:
-        print(f"refused     {len(progress['refused'])} items or objects, by name in {run / 'refused.json'}")
+        print(f"refused     {len(progress['refused'])} items or objects; they are listed in {run / 'refused.json'}")
     print(f"checkpoint  {checkpoints.copy(last, run / 'checkpoint')}")
     return 0
 
 
 def machine(flags: Sequence[str]) -> argparse.Namespace:
-    """Read what is said of the machine, and set torch's threads."""
+    """Parse the flags about the machine and set torch's threads; raises InputError."""
     parser = argparse.ArgumentParser(prog="python -m jobs.train_alone RUN", description=__doc__)
-    parser.add_argument("--root", help="where the training data lies, prepared without what leave_out names")
-    parser.add_argument("--start-from", help="where the checkpoint to start from lies")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--loaders", type=int, default=1, help="processes that make samples")
-    parser.add_argument("--threads", type=int, default=0, help="torch threads on a CPU; 0: as many as torch likes")
+    parser.add_argument("--root", help="training data on this machine, written by jobs.prepare")
+    parser.add_argument("--start-from", help="checkpoint to start from, on this machine")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", default=device, help="cuda or cpu; default: cuda if torch finds a GPU")
+    parser.add_argument("--loaders", type=int, default=1, help="processes that make samples; default: 1")
+    parser.add_argument("--threads", type=int, default=0, help="torch threads on a CPU; default: torch's own choice")
     args = parser.parse_args(flags)
     if args.loaders < 0 or args.threads < 0:
         raise InputError(f"--loaders {args.loaders}, --threads {args.threads}: expected numbers >= 0")
     if args.device.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError(f"--device {args.device}: torch finds no GPU here; leave it out")
+        raise InputError(f"--device {args.device}: torch finds no GPU on this machine; leave the flag out")
     if args.threads:
         torch.set_num_threads(args.threads)
     return args
 
 
 def begin(argv: Sequence[str]) -> Path:
-    """Write the config that a preset and flags make; returns the run's folder.
+    """Write the config of a preset with the values of flags, and return the run's folder.
 
-    Raises InputError for flags that this job does not serve, and for the folder of a run with another config.
+    Raises InputError for flags that this job does not support, and for the folder of a run with another config.
     """
     from jobs.train import check, read_flags, settings_of
     from pipeline.data.targets import check_targets
@@ -85,18 +86,18 @@ def begin(argv: Sequence[str]) -> Path:
     for flag, given in (
         ("--validation.hold-out", config.validation.hold_out),
         ("--before-after.objects", config.before_after.objects),
-        ("--scaling.gpu (say --device cuda when going on)", scaling.gpu),
+        ("--scaling.gpu (resume with --device cuda instead)", scaling.gpu),
         ("--scaling.workers", scaling.workers > 1),
         ("--register", config.register),
     ):
         if given:
-            raise InputError(f"{flag}: this job trains in one process and plays no images; leave it out, or jobs.train")
+            raise InputError(f"{flag}: this job is one process without validation; leave it out, or use jobs.train")
     config = check(config)
     run = make_folder(Path(config.out))
     if (run / CONFIG).is_file() and (other := differences(read(run)["config"], settings_of(config))):
         raise InputError(
-            f"--out {run} holds a run with another config ({other}): repeat that run's flags, go on by "
-            f"python -m jobs.train_alone {run}, or name another folder"
+            f"--out {run} holds a run with another config ({other}): give the same flags or use "
+            f"python -m jobs.train_alone {run} to resume that run, or name another folder"
         )
     reader = training_reader(config.data)
     check_targets(reader, reader.items(), config.data)
@@ -106,7 +107,7 @@ def begin(argv: Sequence[str]) -> Path:
 
 
 def read(run: Path) -> dict[str, Any]:
-    """Read a run's config.json; InputError if it is none of this job's."""
+    """Read a run's config.json; raises InputError if the run is not one of this job."""
     path = run / CONFIG
     if not path.is_file():
         raise InputError(f"{run} holds no {CONFIG}: expected the folder of a run of jobs.train_alone")
@@ -116,12 +117,12 @@ def read(run: Path) -> dict[str, Any]:
     except (ValueError, AttributeError) as error:
         raise InputError(f"{path} is damaged: {error}") from error
     if kind != KIND:
-        raise InputError(f"{run} holds a run of jobs.train: go on with it by python -m jobs.train --resume {run}")
+        raise InputError(f"{run} holds a run of jobs.train: resume it with python -m jobs.train --resume {run}")
     return saved
 
 
 def job_of(run: Path, root: str | None, start_from: str | None) -> Job:
-    """Read the job that a run's folder describes; `root` and `start_from` replace its paths."""
+    """Build the job that a run's folder describes; `root` and `start_from` replace its paths. Raises InputError."""
     saved = read(run)
     try:
         config = saved["config"]
@@ -130,7 +131,7 @@ def job_of(run: Path, root: str | None, start_from: str | None) -> Job:
         start = start_from or network["start_from"]
         name, options, preset = network["name"], saved["network_options"], saved["preset"]
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{run / CONFIG} is not the config of a run of this version: {error}") from error
+        raise InputError(f"{run / CONFIG} is not a config that this version can read: {error}") from error
     if root is not None:
         data = dataclasses.replace(data, reader="prepared", root=root, split="", options={}, leave_out=())
     make_folder(run / "alone")
@@ -148,7 +149,7 @@ def job_of(run: Path, root: str | None, start_from: str | None) -> Job:
 
 
 def show(step: int, metrics: dict[str, float]) -> None:
-    """Print a line."""
+    """Print the metrics of a step."""
     shown = {name: metrics[name] for name in ("loss", "iou", "images_per_second", "data_wait")}
     print(f"step {step:6}  " + "  ".join(f"{name} {value:.3f}" for name, value in shown.items()), flush=True)
 

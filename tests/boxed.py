@@ -1,4 +1,4 @@
-"""A fixture: the box with one small model by the name of the real one, in place of what comes with Maskwright."""
+"""A fixture that replaces the models of the package with one small model under the same name."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from tests.training.tiny import tiny_network
 
 @pytest.fixture
 def boxed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of maskwright:lite_s, a network of 32 x 32 pixels that recommends zoom_in."""
+    """The folder of maskwright:lite_s, here a network of 32 x 32 pixels that recommends zoom_in."""
     monkeypatch.setattr(box, "FOLDER", tmp_path / "box")
     refinement = to_dict(named("zoom_in"))
     return checkpoint.save(tiny_network(), tmp_path / "box" / "lite_s", photos=(7, 8), refinement=refinement)

@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Server:
-    """The server; it may go away and come back, with what it holds."""
+    """An S3 server that can be stopped and started again with its contents."""
 
     def __init__(self) -> None:
         self._server: Any = None
@@ -37,7 +37,7 @@ class Server:
         return f"s3://masks/{{folder}}?{settings}"
 
     def start(self) -> None:
-        """Start, at the port that it had."""
+        """Start, on the previous port if there was one."""
         from moto.server import ThreadedMotoServer
 
         self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=self.port, verbose=False)
@@ -45,7 +45,7 @@ class Server:
         _, self.port = self._server.get_host_and_port()
 
     def stop(self) -> None:
-        """Go away."""
+        """Stop the server."""
         if self._server is not None:
             self._server.stop()
             self._server = None
@@ -53,6 +53,6 @@ class Server:
 
 @contextmanager
 def a_bucket() -> Iterator[str]:
-    """Address of a fresh bucket, with the key and the server in it; `.format(folder=...)` makes a folder's address."""
+    """Yield the address of a new bucket, including key and server; `.format(folder=...)` gives that of a folder."""
     with Server() as server:
         yield server.address.replace("s3://", "s3://key:secret@")

@@ -1,16 +1,16 @@
-"""Shared fixtures: one local Ray for all tests that need it, small data, and where real images are."""
+"""Shared fixtures: one local Ray for all tests that need it, a small disk, and the folder of real images."""
 
 import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-# Before anything imports them: Ray reads how it authenticates once, and albumentations asks the network.
-os.environ["RAY_ADDRESS"] = "local"  # a Ray that `ray start` recorded on this machine is left alone
+# Set before these are imported: Ray reads its authentication once, and albumentations checks for updates online.
+os.environ["RAY_ADDRESS"] = "local"  # do not join a cluster that `ray start` recorded on this machine
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_AUTH_TOKEN", "0" * 64)
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-# Of the S3 server that tests start: Ray's processes have the environment in which Ray began.
+# Keys of the S3 server that tests start. Ray's processes inherit the environment in which Ray is started.
 os.environ.setdefault("AWS_ACCESS_KEY_ID", "key")
 os.environ.setdefault("AWS_SECRET_ACCESS_KEY", "secret")
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "1")
@@ -21,7 +21,7 @@ from tests.small_disk import SmallDisk, mounted
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests that need Ray first: they take longest, and processes end together if those begin early."""
+    """Run the tests that need Ray first: they take longest, so the test processes then end at about the same time."""
     items.sort(key=lambda item: item.get_closest_marker("ray") is None)
 
 
@@ -30,7 +30,7 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """One local Ray, overcommitted so that small pools find CPUs on a 2-core machine."""
     import ray
 
-    # Workers have the environment of this moment; MLflow's ten seconds are longer than a test trains.
+    # Workers inherit this environment. MLflow's default interval of ten seconds is longer than a test trains.
     os.environ.setdefault("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.5")
     ray.init(
         address="local",
@@ -46,7 +46,7 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
-    """A disk of 1.5 MB; needs the right to mount one."""
+    """A disk of 1.5 MB; skipped without the permission to mount one."""
     disk = mounted(tmp_path / "disk", 1500 * 1024)
     if disk is None:
         pytest.skip("no right to mount a small disk here")
@@ -56,7 +56,7 @@ def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """Folder of real images with masks; tests that want it are skipped where it is absent."""
+    """Folder of real images with masks; tests that need it are skipped if it is missing."""
     path = Path(os.environ.get("MASKWRIGHT_DATA", Path(__file__).parents[2] / "shared" / "data"))
     if not path.is_dir():
         pytest.skip(f"no real images at {path}; set MASKWRIGHT_DATA")

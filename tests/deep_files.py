@@ -9,7 +9,7 @@ from PIL import Image
 
 
 def values(bits: int, shape: tuple[int, ...] = (20, 30), seed: int = 0) -> np.ndarray:
-    """Values that use so many bits, uint16; the largest is among them. A second or fourth channel is alpha, whole."""
+    """Return uint16 values of `bits` bits, including the largest; a second or fourth channel is opaque alpha."""
     found = np.random.default_rng(seed).integers(0, 1 << bits, shape).astype(np.uint16)
     found.flat[0] = (1 << bits) - 1
     if len(shape) == 3 and shape[2] in (2, 4):
@@ -18,7 +18,7 @@ def values(bits: int, shape: tuple[int, ...] = (20, 30), seed: int = 0) -> np.nd
 
 
 def png16(pixels: np.ndarray) -> bytes:
-    """A PNG of 16 bits: gray (h, w), RGB (h, w, 3) or RGBA (h, w, 4)."""
+    """Encode a 16-bit PNG: gray (h, w), RGB (h, w, 3) or RGBA (h, w, 4)."""
     assert pixels.dtype == np.uint16
     if pixels.ndim == 2:
         stream = io.BytesIO()
@@ -29,7 +29,7 @@ def png16(pixels: np.ndarray) -> bytes:
 
 
 def tiff(pixels: np.ndarray, *, big: bool = False, planes: bool = False, photometric: int | None = None) -> bytes:
-    """An uncompressed TIFF of any whole or floating numbers; `big` endian, or with a plane for each channel."""
+    """Encode an uncompressed TIFF of integers or floats, optionally big-endian or with a plane per channel."""
     order = ">" if big else "<"
     height, width = pixels.shape[:2]
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]
@@ -67,5 +67,5 @@ def tiff(pixels: np.ndarray, *, big: bool = False, planes: bool = False, photome
 
 
 def tiff_of_cmyk(inks: np.ndarray) -> bytes:
-    """A TIFF of cyan, magenta, yellow (h, w, 3) and no black."""
+    """Encode a TIFF of cyan, magenta and yellow (h, w, 3) without black."""
     return tiff(np.dstack([inks, np.zeros_like(inks[..., 0])]), photometric=5)

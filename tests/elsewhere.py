@@ -1,4 +1,4 @@
-"""Fixtures for tests of commands: what commands write goes to a temporary folder, and to one MLflow database.
+"""Fixtures for tests of commands, which write to a temporary folder and to one MLflow database.
 
 A folder's conftest.py imports them. Making MLflow's tables takes seconds, so a folder's tests share one database.
 """

@@ -1,7 +1,7 @@
-"""A cluster that grows: Ray's real autoscaler starts nodes as they are asked for, each a raylet of this machine.
+"""A cluster that grows: Ray's autoscaler starts nodes on demand, each of them a raylet on this machine.
 
-It is what `ray.cluster_utils.AutoscalingCluster` is, which cannot be used here: its example.yaml is missing in wheels,
-and as it starts and ends it stops every Ray of the machine.
+It replaces `ray.cluster_utils.AutoscalingCluster`, which cannot be used here: wheels lack its example.yaml, and it
+stops every Ray on the machine when it starts and when it ends.
 """
 
 import json
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 RAY = Path(sys.executable).with_name("ray")
 MEMORY = 100_000_000
 HEAD, HEAD_TYPE = "f" * 51 + "00000", "ray.head.default"
-"""What the provider of such nodes calls the head."""
+"""Name of the head in the provider of such nodes."""
 LIST = """
 import ray
 ray.init(address="auto", logging_level="ERROR", log_to_driver=False)
@@ -36,7 +36,7 @@ STARTED = re.compile(r"Launched \d+ nodes of type (\w+)")
 
 @dataclass(frozen=True)
 class Growing:
-    """A cluster, and the environment of a process on whose machine `ray start` has recorded it."""
+    """A cluster, and the environment of a process for which `ray start` has recorded it."""
 
     address: str
     environ: dict[str, str]
@@ -44,14 +44,14 @@ class Growing:
     known: list[str] = field(default_factory=list)
 
     def nodes(self) -> list[str]:
-        """Types of the nodes that are up, apart from the head."""
+        """Return the types of the nodes that are up, except the head."""
         listed = subprocess.run(
             [sys.executable, "-c", LIST], env=self.environ, capture_output=True, text=True, check=True, timeout=60
         )
         return sorted(listed.stdout.split())
 
     def started(self) -> list[str]:
-        """Types of the nodes that the autoscaler has started since this was last asked, once for each start."""
+        """Return the types of the nodes that the autoscaler has started since the last call, one entry per start."""
         log = self.folder / "ray" / "session_latest" / "logs" / "monitor.log"
         found = STARTED.findall(log.read_text())
         fresh = found[len(self.known) :]
@@ -59,14 +59,14 @@ class Growing:
         return fresh
 
     def wait_for(self, nodes: list[str], seconds: float) -> None:
-        """Wait until these are the nodes that are up."""
+        """Wait until exactly these nodes are up."""
         deadline = time.monotonic() + seconds
         while (found := self.nodes()) != nodes:
             assert time.monotonic() < deadline, f"{found} are up, expected {nodes}"
             time.sleep(1)
 
     def run(self, *command: str, timeout: float = 400) -> "subprocess.CompletedProcess[str]":
-        """Run `python -m command` as a user of this machine would."""
+        """Run `python -m command` as a user of this machine does."""
         return subprocess.run(
             [sys.executable, "-m", *command],
             cwd=ROOT,
@@ -80,9 +80,9 @@ class Growing:
 
 @contextmanager
 def growing(node_types: Mapping[str, Mapping[str, Any]], *, idle_minutes: float = 0.1) -> Iterator[Growing]:
-    """Run a head without CPUs, and no other node yet, until the block ends.
+    """Run a head without CPUs, and at first without other nodes, until the block ends.
 
-    `node_types`: for each type its resources, and labels; there may be two of each.
+    `node_types`: resources and labels of each type, of which there can be two nodes.
     """
     folder = Path(tempfile.mkdtemp(prefix="mw", dir="/tmp"))  # a long path does not fit into a socket's name
     port, dashboard = free_port(), free_port()
@@ -99,7 +99,7 @@ def growing(node_types: Mapping[str, Mapping[str, Any]], *, idle_minutes: float 
         "upscaling_speed": 1.0,
         "idle_timeout_minutes": idle_minutes,
         "provider": {
-            # By its class: of a provider that it knows by name Ray wants a file of defaults, which wheels lack.
+            # Given as a class: for providers known by name, Ray needs a file of defaults that wheels do not contain.
             "type": "external",
             "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
             "disable_node_updaters": True,

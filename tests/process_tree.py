@@ -1,4 +1,4 @@
-"""Processes that descend from one that a test started."""
+"""Killing a process that a test started, with its descendants."""
 
 import contextlib
 import os
@@ -7,7 +7,7 @@ import subprocess
 
 
 def kill_tree(leader: int) -> None:
-    """Kill a process and all that descend from it, in whatever group."""
+    """Kill a process and all its descendants, in any process group."""
     found, fresh = [leader], [leader]
     while fresh:
         listed = subprocess.run(

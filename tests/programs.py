@@ -1,6 +1,6 @@
-"""Programs of the system that tests drive: a missing one skips its tests, and fails them where CI=true.
+"""System programs that tests need: if one is missing, its tests are skipped, or fail if CI=true.
 
-A green run of CI says something only of what it ran: there nothing is skipped for want of a program.
+Tests are not skipped in CI, because a passing run should mean that all of them ran.
 """
 
 import os
@@ -13,11 +13,11 @@ PROGRAMS = {
     "prometheus": ("promtool",),
     "chromium": ("chromium", "chromium-browser", "google-chrome"),
 }
-"""Debian's package, and the names that its program goes by."""
+"""Debian package, and the names of its program."""
 
 
 def require(package: str) -> str:
-    """Path of the program of a package of PROGRAMS; without it the test is skipped, and fails in CI."""
+    """Return the path of the program of a package in PROGRAMS; without it, skip the test, or fail it in CI."""
     path = next((path for name in PROGRAMS[package] if (path := shutil.which(name))), None)
     if path is not None:
         return path

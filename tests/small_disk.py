@@ -1,4 +1,4 @@
-"""A disk of a test's own, as small as it says: what writes to it really fails for lack of room."""
+"""A small disk for a test: writing to it really fails when it is full."""
 
 import json
 import os
@@ -12,20 +12,20 @@ import pyarrow.parquet as pq
 
 @dataclass(frozen=True)
 class SmallDisk:
-    """A filesystem in memory, mounted at `path`; files take whole pages of 4096 bytes."""
+    """A file system in memory, mounted at `path`; files take whole pages of 4096 bytes."""
 
     path: Path
 
     def leave(self, num_bytes: int) -> None:
-        """Make it so small, or so large, that just so many bytes are free."""
+        """Resize it so that exactly `num_bytes` are free."""
         stat = os.statvfs(self.path)
         size = (stat.f_blocks - stat.f_bfree) * stat.f_frsize + num_bytes
         subprocess.run(["mount", "-o", f"remount,size={max(4096, size)}", str(self.path)], check=True)
 
     def check_whole(self) -> None:
-        """Every file is one that a reader can take; what Ray Tune keeps for itself counts for nothing here."""
+        """Check that every file is complete, except those that only Ray Tune reads."""
         for path in (path for path in self.path.rglob("*") if path.is_file() and "tune" not in path.parts):
-            # A pool of workers is killed when one of them has failed; here Ray lives on, and they die a moment later.
+            # When a worker has failed, its pool is killed; as Ray keeps running here, the others die a moment later.
             assert path.suffix != ".part" or path.parent.name == "data", path
             if path.suffix == ".json":
                 json.loads(path.read_text())
@@ -41,7 +41,7 @@ class SmallDisk:
 
 
 def mounted(folder: Path, size: int) -> SmallDisk | None:
-    """Mount one at a new folder; None where that is not allowed. Its owner unmounts it."""
+    """Mount one at a new folder, which the caller unmounts; return None if mounting is not permitted."""
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
     if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:

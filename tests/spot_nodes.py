@@ -1,7 +1,7 @@
-"""Run by test_spot_nodes: work on two Ray nodes of one machine, taken away with notice or without, and replaced.
+"""Run by test_spot_nodes: work on two Ray nodes of one machine, which are removed with or without notice and replaced.
 
-`python -m tests.spot_nodes train|evaluate FOLDER SEED` does it once calmly and once with the nodes going away, in an
-order and at moments that the seed decides, and compares the results.
+`python -m tests.spot_nodes train|evaluate FOLDER SEED` does the work once undisturbed and once while nodes are removed,
+in an order and at times that the seed determines, and compares the results.
 """
 
 import dataclasses
@@ -40,19 +40,19 @@ MEMORY = 150 * 2**20
 STEPS = 80
 TRAINED = ("drain", "drain", "kill")
 EVALUATED = ("drain", "drain", "drain", "kill")
-"""More than `RESTARTS` of main() on one of two actors, whichever nodes they are."""
+"""More than `RESTARTS` of main() on one of two actors, on any nodes."""
 CALM = "calm"
 
 
 class SpotNodes:
-    """A head without CPUs and two nodes with two each, one of which is taken away at a time."""
+    """A head without CPUs and two nodes with two CPUs each, one of which is removed at a time."""
 
     def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
         self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": MEMORY})
         self.nodes = [self.add(), self.add()]
         self.calm = Path()
-        """A file to make when no node will go away any more."""
+        """File to create once no more nodes will be removed."""
         self.cluster.wait_for_nodes()
         ray.init(address=self.cluster.address, logging_level=logging.ERROR, log_to_driver=False)
 
@@ -60,7 +60,7 @@ class SpotNodes:
         return self.cluster.add_node(num_cpus=2, object_store_memory=MEMORY)
 
     def take_away(self, how: str, notice_s: int) -> None:
-        """Kill one of the nodes, after its notice if it is to be drained, and give another one."""
+        """Kill one of the nodes, after a notice if it is drained, and add another one."""
         node = self.nodes.pop(int(self.rng.integers(2)))
         if how == "drain":
             command = (
@@ -84,12 +84,12 @@ class SpotNodes:
 def disturbed(
     nodes: SpotNodes, work: Callable[[], Any], hows: Sequence[str], notice_s: int, progress: Callable[[int], int]
 ) -> tuple[Any, list[tuple[str, int]]]:
-    """Do the work while nodes go away; return what it gives, and at which progress each of them went.
+    """Do the work while nodes are removed; return its result, and the progress at each removal.
 
-    `progress(n)` counts from where the work has begun again after the n-th node went.
+    `progress(n)` is the progress since the work restarted after the n-th removal.
     """
     happened: list[tuple[str, int]] = []
-    # Nodes are started in the main thread, for signals; so the work is in another one.
+    # Nodes must be started in the main thread, because of signals, so the work runs in another one.
     with ThreadPoolExecutor(1) as pool:
         working: Future[Any] = pool.submit(work)
         for how in nodes.rng.permutation(hows).tolist():
@@ -105,13 +105,13 @@ def disturbed(
 
 
 def pace(storage: str, step: int, metrics: dict[str, float]) -> None:
-    """Log callable of rank 0: slow enough that nodes go away in the middle."""
+    """Log callable of rank 0 that is slow enough for nodes to be removed in the middle."""
     if not (Path(storage) / CALM).exists():
         time.sleep(0.6)
 
 
 def runs_of(storage: Path) -> list[list[dict[str, float]]]:
-    """The lines of a run's history, cut where training began again: there the number of the step falls."""
+    """Return the lines of a run's history, split where training restarted, which is where the step number falls."""
     runs: list[list[dict[str, float]]] = []
     history = storage / HISTORY
     for text in history.read_text().splitlines() if history.is_file() else []:
@@ -123,7 +123,7 @@ def runs_of(storage: Path) -> list[list[dict[str, float]]]:
 
 
 def train(nodes: SpotNodes, folder: Path) -> None:
-    """Train with two workers; as many failures are allowed as there are nodes that die without notice."""
+    """Train with two workers, and allow as many failures as nodes that die without notice."""
     scaling = ScalingConfig(
         workers=2, cpus_per_worker=1.2, threads_per_worker=1, data_actors=1, cpus_per_data_actor=0.3,
         max_failures=TRAINED.count("kill"),
@@ -151,7 +151,7 @@ def train(nodes: SpotNodes, folder: Path) -> None:
     print("steps", *(f"{steps[0]}-{steps[-1]}" for steps in runs), flush=True)
     assert len(runs) == 1 + len(TRAINED)
     for (how, num_steps), steps, begun_again in zip(happened, runs, runs[1:], strict=False):
-        # No other checkpoints are written here: with notice there is one, without it what came after that is lost.
+        # A checkpoint is written only on notice; without notice, the steps after the last one are lost.
         known = steps[0] + num_steps
         assert begun_again[0] >= known if how == "drain" else begun_again[0] <= known, (how, known, runs)
 
@@ -169,7 +169,7 @@ def train(nodes: SpotNodes, folder: Path) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class SlowReader:
-    """A reader that takes its time while nodes go away, and writes what it opens into a file."""
+    """A reader that is slow while nodes are removed, and records what it opens in a file."""
 
     reader: Reader
     log: str
@@ -187,7 +187,7 @@ class SlowReader:
 
 
 def evaluate(nodes: SpotNodes, folder: Path) -> None:
-    """Evaluate on two actors, each of which may die once for reasons of its own."""
+    """Evaluate on two actors, each of which may also die once for another reason."""
     ray_evaluate.RESTARTS = 1
     checkpoint = checkpoints.save(tiny_network(), folder / "checkpoint")
     scenes = open_reader("scenes", options={"num_images": "25", "height": "64", "width": "64"})
@@ -226,7 +226,7 @@ def evaluate(nodes: SpotNodes, folder: Path) -> None:
     assert result == calm
     again = len(log.read_text().split()) - opened
     print("opened", opened, "images, and", again, "again", flush=True)
-    assert 0 <= again <= opened / 2  # what was in flight, if something was
+    assert 0 <= again <= opened / 2  # the items in flight, if any
 
 
 def main(what: str, folder: Path, seed: int) -> None:

@@ -1,4 +1,4 @@
-"""The rules of the building, held: who may import whom, where Ray and MLflow are known, nothing at import time."""
+"""Rules of the architecture: allowed imports, files that may use Ray and MLflow, and no effects at import time."""
 
 import ast
 import subprocess
@@ -46,12 +46,12 @@ NUMPY_ONLY = (
     "pipeline.metrics",
 )
 ROOMS = ("client", "core", "observing", "wire", "engine", "loading", "sessions", "faces", "http", "on_ray", "start")
-"""Of serve, from the bottom up: each may import those before it."""
+"""Rooms of serve, from the bottom up: each may import those before it."""
 ROOMS_OF_PIPELINE = (
     *("metrics", "boundaries", "text_table", "saved", "nodes", "ray_refusals"),
     *("clicks", "data", "drawing", "evaluation", "training", "tuning", "pages"),
 )
-"""Of pipeline, from the bottom up; first what stands on nothing."""
+"""Rooms of pipeline, from the bottom up; the first ones import no other room."""
 ROOT_OF_SERVE = {"__init__.py", "__main__.py", "access.py", "deployments.py", "config.yaml", "web", *ROOMS}
 INTERFACES = {
     "serve/access.py",
@@ -59,9 +59,9 @@ INTERFACES = {
     "serve/deployments.py",
     "serve/faces/registry.py",
 }
-"""Short files of serve: what users name, lists, and networks, which options and requests are about."""
+"""Short files of serve: those that users name, lists, and networks, which options and requests concern."""
 OPEN_OTHERS = ("models.published.icmformer", "pipeline.data.readers.several")
-"""Entries of a registry that look others up in it."""
+"""Entries of a registry that look up other entries."""
 MAX_LINES = 400
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 MODULES = sorted(
@@ -72,7 +72,7 @@ MODULES = sorted(
 
 
 def imported(path: Path) -> set[str]:
-    """Top-level and dotted names that a file imports, anywhere in it."""
+    """Return the top-level and dotted names that a file imports, at any place in it."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -118,7 +118,7 @@ def test_rooms_stand_on_those_below(package: str, room: str) -> None:
 
 
 def test_no_imports_go_in_a_circle() -> None:
-    """Imports in functions and for types alone count too: a circle of ideas is one, however it is written."""
+    """Imports inside functions and for types only count too."""
     left = {
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): imported(path)
         for path in FILES
@@ -169,7 +169,7 @@ def test_data_workers_never_load_torch() -> None:
 
 
 @pytest.mark.parametrize("module", ["serve.client", "serve.faces.remote_clicks"])
-def test_clients_need_httpx_websockets_and_numpy_alone(module: str) -> None:
+def test_clients_need_only_httpx_websockets_and_numpy(module: str) -> None:
     heavy = ("torch", "ray", "mlflow", "fastapi", "pydantic", "starlette", "cv2", "PIL", "tyro", "scipy")
     assert run_python(f"import sys, {module}; print([m for m in {heavy!r} if m in sys.modules])").strip() == "[]"
 
@@ -185,6 +185,6 @@ def test_importing_everything_starts_nothing(tmp_path: Path) -> None:
 
 
 def test_top_level_names_are_ours() -> None:
-    """Generic names can be shadowed by an installed package: then nothing works and nobody knows why."""
+    """An installed package could shadow generic names, and the failure would be hard to explain."""
     code = f"import {', '.join(PACKAGES)}\nprint([m.__path__[0] for m in ({', '.join(PACKAGES)})])"
     assert run_python(code).strip() == str([str(ROOT / package) for package in PACKAGES])

@@ -1,4 +1,4 @@
-"""Dependencies are stated once, in pyproject.toml, where they are needed; all installations take them and the lock."""
+"""Dependencies are declared once, in pyproject.toml, and every installation uses them with the lock."""
 
 import re
 import sys
@@ -20,9 +20,9 @@ EXTRAS = {name: [Requirement(line) for line in lines] for name, lines in PROJECT
 EVERY = [*CORE, *(each for extra in EXTRAS.values() for each in extra)]
 EXTRA_OF = {"models": [], "pipeline": EXTRAS["train"], "jobs": EXTRAS["train"], "serve": EXTRAS["serve"]}
 INDIRECT = {"alembic", "nvidia-ml-py", "onnxscript", "psutil", "sqlalchemy"}
-"""What torch.onnx, and MLflow for its databases and system metrics, import without requiring it."""
+"""Packages that torch.onnx and MLflow (databases, system metrics) import without requiring them."""
 ELSEWHERE = ROOT / "serve/faces/cvat_agent.py"
-"""Run by cvat-cli, in its environment (docs/HTTP.md)."""
+"""Files that cvat-cli runs in its environment (docs/HTTP.md)."""
 INSTALL = re.compile(r'pip install --[a-z-]+ --constraint constraints\.txt.* "\.\[([a-z,]+)\]"')
 
 installed = cache(packages_distributions)
@@ -34,7 +34,7 @@ def names(requirements: Iterable[Requirement]) -> set[str]:
 
 @cache
 def modules(package: str) -> dict[str, set[str]]:
-    """Third-party modules that a package imports, and what each can be installed by; nothing: it is not installed."""
+    """Return the third-party modules that a package imports, with the distributions that provide each (may be none)."""
     files = [path for path in FILES if path.is_relative_to(ROOT / package) and path != ELSEWHERE]
     found = {name.split(".")[0] for path in files for name in imported(path)}
     others = found - {*PACKAGES, *sys.stdlib_module_names}
@@ -42,14 +42,14 @@ def modules(package: str) -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_what_a_package_imports_is_declared_for_it(package: str) -> None:
+def test_imports_of_a_package_are_declared_for_it(package: str) -> None:
     declared = names([*CORE, *EXTRA_OF[package]])
     assert len(modules(package)) >= 5
     missing = {module: by for module, by in modules(package).items() if not by & declared}
     assert not missing, f"{package} imports {missing}, which pyproject.toml does not declare for it"
 
 
-def test_what_is_declared_is_needed_where_it_is_declared() -> None:
+def test_declared_dependencies_are_needed() -> None:
     models, pipeline, jobs, serve = (set().union(*modules(package).values()) for package in PACKAGES)
     training = pipeline | jobs
     assert not names(CORE) - INDIRECT - models - (serve & training), "for one side alone, or for nothing"

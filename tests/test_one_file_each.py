@@ -1,4 +1,4 @@
-"""A part of refinements, a network of timm's, a measure and a face that stand in this file alone are found everywhere.
+"""A refinement part, a timm network, a measure and a face that are defined only in this file work everywhere.
 
 Each is registered by one line; nothing else in the repository knows of them.
 """
@@ -42,7 +42,7 @@ from tests.training.workers import in_two_processes, trainer_of
 
 @dataclass(frozen=True, kw_only=True)
 class Twice(Part):
-    """Looks again `more` times at every click."""
+    """Repeats the step `more` times at every click."""
 
     name = "twice"
     slot = Slot.REPEAT
@@ -68,7 +68,7 @@ class SmallConfig:
 
 
 class Small(Network):
-    """A backbone of timm's on image, previous mask and clicks, and one map of its strides 8."""
+    """A timm backbone on image, previous mask and clicks, and a head on its map of stride 8."""
 
     traits = Traits(size=None, zoom_size=None)
 
@@ -110,7 +110,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def register(put: Callable[[Any, str, Any], None]) -> None:
-    """One line each, as in the registries themselves."""
+    """Register each with one line, as the registries do."""
     put(PARTS, "twice", Twice)
     put(REFINEMENTS, "twice", Refinement((Twice(),)))
     put(NETWORKS, "small_resnet10t", SmallConfig())
@@ -191,7 +191,7 @@ CONFIG = TrainingConfig(
 
 
 def steps_of(rank: int, folder: Path) -> None:
-    """One step under DDP, and one under FSDP: what each worker comes to."""
+    """Make one step under DDP and one under FSDP, and save the resulting weights."""
     from tests.training.test_sharing import state_of
 
     register(lambda registry, name, value: registry.update({name: value}))
@@ -204,7 +204,7 @@ def steps_of(rank: int, folder: Path) -> None:
         if not rank:
             torch.save(state, folder / f"{kind}.pt")
         del trainer
-    # What exchanges gradients has threads, which must end before the group does, in both processes.
+    # The threads that exchange gradients must end before the process group does, in both processes.
     gc.collect()
     dist.barrier()
 

@@ -1,4 +1,4 @@
-"""What a user meets first is true: the README's commands, the references to papers."""
+"""The commands of the README exist, as do the headings of docs/PAPERS.md that the code refers to."""
 
 import re
 import subprocess

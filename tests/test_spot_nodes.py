@@ -1,4 +1,4 @@
-"""Training and evaluation on nodes that are drained and killed, or killed alone: the same samples and results."""
+"""Training and evaluation on nodes that are drained and killed, or just killed: the same samples and results."""
 
 import os
 import shutil
@@ -15,8 +15,8 @@ import pytest
 @pytest.mark.slow
 @pytest.mark.timeout(660)
 @pytest.mark.parametrize("what", ["train", "evaluate"])
-def test_nodes_that_go_away_change_nothing_in_the_result(what: str, tmp_path: Path) -> None:
-    # Short: a socket's path holds 107 bytes at the most.
+def test_lost_nodes_do_not_change_the_result(what: str, tmp_path: Path) -> None:
+    # A short path, because that of a socket has at most 107 bytes.
     temporary = tempfile.mkdtemp(prefix="spot")
     (Path(temporary) / "ray").mkdir()
     env = os.environ | {

@@ -1,4 +1,5 @@
-"""What only a GPU can tell. Each script prints a table, writes JSON and ends within ten minutes; `--device cpu` tries
-it at small sizes. They need torch, timm, numpy, OpenCV, pyarrow and safetensors, and no Ray; those that make training
-samples need albumentations too.
+"""Benchmarks for a GPU. Each script prints a table, writes JSON and ends within ten minutes.
+
+`--device cpu` tries a script at small sizes. They need torch, timm, numpy, OpenCV, pyarrow and safetensors, but not
+Ray; those that make training samples also need albumentations.
 """

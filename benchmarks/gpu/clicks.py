@@ -1,9 +1,9 @@
-"""Distance transform and next click of a batch: on the device, against OpenCV on all cores.
+"""Time of the distance transform and of the next click of a batch, on the device and with OpenCV on all cores.
 
     python -m benchmarks.gpu.clicks --json OUT/clicks.json
 
-The host's share counts as the public loop pays it: probabilities to the host, a sample's two 5x5 transforms each on a
-thread of its own, clicks back. On CUDA the device's click runs with an error for whatever would wait for the device.
+The host version includes what the public loop does: copying probabilities to the host, two 5x5 transforms per sample,
+each on a thread, and copying clicks back. On CUDA, the device version raises an error if it would synchronise.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from pipeline.clicks.training_clicks import error_labels, next_clicks
 
 
 def scene(batch: int, side: int) -> tuple[Tensor, Tensor]:
-    """Smooth probabilities and targets of blobs, float32 (b, 1, side, side)."""
+    """Return smooth probabilities and blob-shaped targets, float32 (b, 1, side, side)."""
     rng = np.random.default_rng(0)
 
     def blobs() -> np.ndarray:
@@ -37,14 +37,14 @@ def scene(batch: int, side: int) -> tuple[Tensor, Tensor]:
 
 
 def no_clicks(batch: int, rows: int = 24) -> ClickBatch:
-    """No click yet, `rows` of each sign free."""
+    """Return an empty batch of clicks with room for `rows` of each sign."""
     positive = (torch.arange(2 * rows) < rows).expand(batch, -1)
     valid = torch.zeros(batch, 2 * rows, dtype=torch.bool)
     return ClickBatch(torch.full((batch, 2 * rows, 2), -1.0), positive, valid, valid)
 
 
 def on_threads(labels: np.ndarray, pool: ThreadPoolExecutor, precise: bool) -> list[np.ndarray]:
-    """Both errors' transforms of each sample, by OpenCV."""
+    """Return the sum of the distance transforms of both errors for each sample, by OpenCV."""
 
     def one(errors: np.ndarray) -> np.ndarray:
         mask = cv2.DIST_MASK_PRECISE if precise else 5

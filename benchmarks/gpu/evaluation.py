@@ -1,4 +1,4 @@
-"""Objects per second of the batched driver against one object at a time, on the same objects; click lists compared.
+"""Objects per second of batched evaluation against one object at a time, with a comparison of the click lists.
 
 python -m benchmarks.gpu.evaluation --checkpoint DIR --root DIR/DAVIS_dev --json OUT/evaluation.json
 """
@@ -28,7 +28,7 @@ from pipeline.evaluation.tasks import TASKS, Game
 
 
 def one_at_a_time(method: Method, reader: Reader, work: Any, config: EvaluationConfig) -> dict[str, Any]:
-    """Click lists, by object; robot and network take turns."""
+    """Return the click lists by object, with robot user and network taking turns."""
     found: dict[str, Any] = {}
     with torch.inference_mode():
         for item, object_ids in work:
@@ -39,16 +39,18 @@ def one_at_a_time(method: Method, reader: Reader, work: Any, config: EvaluationC
 
 
 def batched(method: Method, reader: Reader, work: Any, config: EvaluationConfig) -> dict[str, Any]:
-    """Click lists, by object; many objects share forwards."""
+    """Return the click lists by object, with many objects sharing forwards."""
     rows = evaluate(method, reader, work, config, "bench")
     return {f"{row.item} {row.object}": row.clicks for row in rows if isinstance(row, ObjectRow)}
 
 
 def main() -> None:
-    """Play, and print a table."""
+    """Evaluate and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--network", default="simpleclick_vit_base", help="seeded weights, without --checkpoint")
+    parser.add_argument(
+        "--network", default="simpleclick_vit_base", help="network with seeded weights, if no --checkpoint is given"
+    )
     parser.add_argument("--checkpoint")
     parser.add_argument("--reader", default="davis")
     parser.add_argument("--root")

@@ -1,9 +1,9 @@
-"""Click latency at batch 1 and views per second at larger batches, first click and correction apart.
+"""Latency of a click at batch 1 and views per second at larger batches, for first clicks and corrections.
 
     python -m benchmarks.gpu.latency --json OUT/latency.json
     python -m benchmarks.gpu.latency --device cpu --networks emc_segformer_b0 --batches 1 2 --seconds 1
 
-`gain`: views per second against the same network given one view at a time.
+`gain`: views per second compared with the same network at batch 1.
 """
 
 import argparse
@@ -27,12 +27,12 @@ FORMS = ("fp32", "bf16", "bf16 compiled")
 
 
 def repeated(tensor: Tensor, batch: int) -> Tensor:
-    """The same view `batch` times."""
+    """Repeat a view `batch` times."""
     return tensor.repeat(batch, *[1] * (tensor.ndim - 1))
 
 
 def parts_of(network: Network, form: str, batch: int, device: torch.device) -> dict[str, Callable[[], Tensor]]:
-    """What there is to time: the whole network, or the halves of a split one, on `batch` views."""
+    """Return the calls to time on `batch` views: the whole network, or the two halves of a split one."""
     image, prev_mask, clicks = view_of(network)
     fields = (clicks.yx, clicks.positive, clicks.valid, clicks.first)
     clicks = ClickBatch(*(repeated(field, batch) for field in fields)).to(device)
@@ -62,7 +62,7 @@ def parts_of(network: Network, form: str, batch: int, device: torch.device) -> d
 
 
 def measure(name: str, form: str, batches: list[int], device: torch.device, budget: float) -> Iterator[dict[str, Any]]:
-    """Rows of one network in one form."""
+    """Yield the rows of one network in one form."""
     one: dict[str, float] = {}
     for batch in batches:
         network = prepare(seeded(create(name)), bf16=form != "fp32").to(device)
@@ -85,24 +85,26 @@ def measure(name: str, form: str, batches: list[int], device: torch.device, budg
 
 
 def main() -> None:
-    """Measure what the time holds, the most valuable first."""
+    """Measure as much as the time allows, in order of importance."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--networks", nargs="+", default=NETWORKS)
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=FORMS)
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 32, 128])
-    parser.add_argument("--seconds", type=float, default=3.0, help="for each figure")
-    parser.add_argument("--limit", type=float, default=560.0, help="seconds in all; what does not fit is named")
+    parser.add_argument("--seconds", type=float, default=3.0, help="seconds per figure")
+    parser.add_argument(
+        "--limit", type=float, default=560.0, help="seconds in total; measurements that do not fit are listed"
+    )
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     device, began = torch.device(args.device), time.monotonic()
     rows: list[dict[str, Any]] = []
     for form in args.forms:
-        # Compiled only where latency is wanted: each batch size is minutes of compilation.
+        # Compiled only at batch 1, for latency: compilation takes minutes per batch size.
         batches = args.batches[:1] if form.endswith("compiled") else args.batches
         for name in args.networks:
             if time.monotonic() - began > args.limit:
-                print(f"left out for want of time: {name} {form}", flush=True)
+                print(f"skipped, no time left: {name} {form}", flush=True)
                 continue
             for row in measure(name, form, batches, device, args.seconds):
                 rows.append(row)

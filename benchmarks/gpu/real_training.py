@@ -1,12 +1,12 @@
-"""How clicks fall with training steps on real images: the papers' tables in miniature, within some minutes.
+"""The papers' tables in miniature: number of clicks by training steps on real images, within some minutes.
 
     python -m benchmarks.gpu.real_training --root DIR/coco_panoptic200 --minutes 9 --json OUT/real_training.json
     python -m benchmarks.gpu.real_training --device cpu --root DIR/coco_panoptic200 --minutes 3 --variants icl \
         --network simpleclick_vit_xtiny --side 224 --batch 4 --looks 1 --objects 6 --workers 1
 
-Variants share the minutes: RITM's objective; the iterative click loss; with SUEM copy-paste; FocusCut's two views. Each
-is played on the held-out fifth of the images some times on the way, with the refinements that its table compares.
-Processes of their own make the samples (albumentations is needed).
+The variants share the time: RITM's objective, the iterative click loss, the same with SUEM copy-paste, and FocusCut's
+two views. Each is evaluated a few times during training on the held-out fifth of the images, with the refinements that
+its paper's table compares. Separate processes make the samples and need albumentations.
 """
 
 import argparse
@@ -49,7 +49,7 @@ USUAL = ("standard", "cfr_1", "zoom_in")
 
 @dataclass(frozen=True)
 class Batches(IterableDataset[dict[str, Any]]):
-    """Batches without end; each process has a stream of its own seed."""
+    """Endless batches; each process has a stream with another seed."""
 
     reader: Reader
     data: DataConfig
@@ -63,7 +63,7 @@ class Batches(IterableDataset[dict[str, Any]]):
 
 
 def variant(name: str, data: DataConfig, training: TrainingConfig) -> tuple[DataConfig, TrainingConfig]:
-    """What a variant changes."""
+    """Return the data and training settings of a variant."""
     match name:
         case "ritm":
             return data, replace(training, objective="ritm")
@@ -81,7 +81,7 @@ def variant(name: str, data: DataConfig, training: TrainingConfig) -> tuple[Data
 
 
 def played(network: Any, refinement: str, reader: Reader, config: EvaluationConfig, device: torch.device) -> Any:
-    """IoU after 1 and 5 clicks, and NoC, over the objects."""
+    """Return the means over objects of IoU after 1 and 5 clicks, and NoC."""
     method = Method(
         name=refinement,
         step=build(named(refinement), network.traits),
@@ -98,7 +98,7 @@ def played(network: Any, refinement: str, reader: Reader, config: EvaluationConf
 
 
 def main() -> None:
-    """Train every variant for its share of the time."""
+    """Train each variant for an equal share of the time."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--root", required=True)
@@ -107,7 +107,7 @@ def main() -> None:
     parser.add_argument("--network", default="simpleclick_vit_base")
     parser.add_argument("--side", type=int, default=448)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--looks", type=int, default=3, help="times that a variant is played")
+    parser.add_argument("--looks", type=int, default=3, help="evaluations per variant")
     parser.add_argument("--objects", type=int, default=150)
     parser.add_argument("--workers", type=int, default=14)
     parser.add_argument("--lr", type=float, default=2e-4)

@@ -1,4 +1,4 @@
-"""How the GPU's benchmarks take time, and how they tell what they found."""
+"""Timing and output that the GPU benchmarks share."""
 
 import json
 import statistics
@@ -12,14 +12,14 @@ import torch
 
 
 def settle(device: torch.device) -> None:
-    """Wait for what the device still has to do."""
+    """Wait until the device has finished all work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def seconds_of(run: Callable[[], Any], device: torch.device, *, least: int = 3, most: int = 200, budget: float = 4.0
 ) -> list[float]:  # fmt: skip
-    """Seconds of each call, after two that warm up: at least `least` of them, at most `most`, within `budget`."""
+    """Return the seconds of each call, after two to warm up: `least` to `most` calls, for about `budget` seconds."""
     for _ in range(2):
         run()
     settle(device)
@@ -34,13 +34,13 @@ def seconds_of(run: Callable[[], Any], device: torch.device, *, least: int = 3, 
 
 
 def percentiles(seconds: Sequence[float]) -> tuple[float, float]:
-    """Median and 99th percentile, in milliseconds."""
+    """Return the median and the 99th percentile in milliseconds."""
     ordered = sorted(seconds)
     return 1e3 * statistics.median(ordered), 1e3 * ordered[min(len(ordered) - 1, round(0.99 * (len(ordered) - 1)))]
 
 
 def peak_gib(device: torch.device) -> float:
-    """Most memory that tensors took since the last call; 0 on a CPU."""
+    """Return the peak memory of tensors since the last call in GiB; 0 on a CPU."""
     if device.type != "cuda":
         return 0.0
     peak = torch.cuda.max_memory_allocated(device) / 2**30
@@ -49,14 +49,14 @@ def peak_gib(device: torch.device) -> float:
 
 
 def where(device: torch.device) -> dict[str, str]:
-    """What was measured on, and which commit."""
+    """Return the device, the torch version and the commit of a measurement."""
     card = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     asked = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     return {"device": card, "torch": torch.__version__, "commit": asked.stdout.strip() or "unknown"}
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows as Markdown; columns are those of the first row."""
+    """Format rows as a Markdown table with the columns of the first row."""
     names = list(rows[0])
     lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
     lines += ["| " + " | ".join(_cell(row.get(name, "")) for name in names) + " |" for row in rows]

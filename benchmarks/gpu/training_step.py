@@ -1,12 +1,12 @@
-"""The training step with the iterative click loss: images per second, memory, and what of the device it uses.
+"""Images per second, memory and utilisation of the training step with the iterative click loss.
 
     python -m benchmarks.gpu.training_step --networks simpleclick_vit_base:140 simpleclick_vit_huge:32 \
         --json OUT/training_step.json
     python -m benchmarks.gpu.training_step --device cpu --networks simpleclick_vit_xtiny:4 --side 224 --precision fp32
 
-Ways, alternating on the same batches: ours (`Trainer.train_step`); bare (its forwards, backwards and optimiser with
-the clicks given); public (as bare, each click found on the host and each loss read, as the public loops do).
-Utilisation: floating point operations of the step, counted over every forward and backward, against `--peak-tflops`.
+Three steps alternate on the same batches: ours (`Trainer.train_step`); bare (the same passes and the optimiser, with
+given clicks); public (as bare, but with each click found on the host and each loss read, as in the public loops).
+Utilisation: floating point operations of all forwards and backwards of a step, relative to `--peak-tflops`.
 """
 
 import argparse
@@ -38,7 +38,7 @@ PEAK_TFLOPS = 790.0
 
 
 def batches_of(size: int, side: int, num: int, device: torch.device) -> list[TrainingBatch]:
-    """Batches of generated scenes, cropped at random, with one click in the object; no augmentation."""
+    """Return batches of random crops of generated scenes, with one click in the object and no augmentation."""
     reader = open_reader("scenes", None, "", {"num_images": "24", "height": str(side + 64), "width": str(side + 64)})
     items, rng = reader.items(), np.random.default_rng(0)
     samples = [reader.load(item) for item in items]
@@ -68,7 +68,10 @@ def batches_of(size: int, side: int, num: int, device: torch.device) -> list[Tra
 def plain_step(
     network: Network, optimizer: torch.optim.Optimizer, batch: TrainingBatch, precision: str, on_host: bool
 ) -> float:
-    """A look, three forwards and backwards, the optimiser; clicks as given, or found on the host between them."""
+    """Make a forward, three forwards with backwards, and an optimiser step; return the loss if it is read.
+
+    Clicks are those of the batch, or (`on_host`) found on the host between the forwards.
+    """
     device = batch.image.device
     rng = np.random.default_rng(0)
 
@@ -96,7 +99,7 @@ def plain_step(
 
 
 def measure(name: str, size: int, args: Any, device: torch.device) -> dict[str, Any]:
-    """One row of the table."""
+    """Measure one network and return its row of the table."""
     torch.manual_seed(0)
     network = create(name, input_hw=(args.side, args.side)).to(device)
     config = TrainingConfig(
@@ -142,7 +145,7 @@ def measure(name: str, size: int, args: Any, device: torch.device) -> dict[str, 
 
 
 def seconds_once(run: Callable[[TrainingBatch], Any], batch: TrainingBatch, device: torch.device) -> Sequence[float]:
-    """Seconds of one step, from an idle device to an idle device."""
+    """Return the seconds of one step, from an idle device to an idle device."""
     settle(device)
     began = time.perf_counter()
     run(batch)

@@ -1,1 +1,1 @@
-"""`python -m jobs.doctor`: whether what jobs and the server need is there, with what to do where it is not."""
+"""`python -m jobs.doctor`: check whether what jobs and the server need is there, and say how to fix what is not."""

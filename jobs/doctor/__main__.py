@@ -1,4 +1,4 @@
-"""`python -m jobs.doctor`: look at packages, Ray and its nodes, storage, MLflow, ports, Label Studio and CVAT."""
+"""`python -m jobs.doctor`: check packages, Ray and its nodes, storage, MLflow, ports, Label Studio and CVAT."""
 
 import dataclasses
 import json
@@ -23,28 +23,29 @@ from models.records import Record
 
 @dataclass(frozen=True)
 class DoctorConfig(Record):
-    """Look at what jobs and the server need; each finding says what to do. Exit status 1: something failed."""
+    """Check what jobs and the server need, and say what to do about each problem. Exit status 1: a check failed."""
 
     ray: str = ""
-    """Address of a Ray; by default that of RAY_ADDRESS, or of `ray start` here. All its nodes are looked at."""
+    """Address of a Ray cluster, whose nodes are all checked. By default: RAY_ADDRESS, else the cluster that `ray start`
+    recorded on this machine."""
     storage: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """Folder, or s3://BUCKET/FOLDER, that every node is to write, read, list and delete in (repeatable)."""
+    """Folder or address (s3://BUCKET/FOLDER) to check for writing, reading, listing and deleting on every node."""
     tracking_uri: str = ""
-    """MLflow; by default MLFLOW_TRACKING_URI."""
+    """Tracking URI of MLflow; default: MLFLOW_TRACKING_URI."""
     server: str = ""
-    """Address of a Maskwright server, as Label Studio and CVAT would call it."""
+    """Address of a Maskwright server, as Label Studio and CVAT would call it; default: not checked."""
     label_studio: str = ""
-    """Address of a Label Studio; its token is taken from LABEL_STUDIO_API_KEY."""
+    """Address of a Label Studio, with its token in LABEL_STUDIO_API_KEY; default: not checked."""
     cvat: str = ""
-    """Address of a CVAT."""
+    """Address of a CVAT; default: not checked."""
     seconds: float = 30.0
-    """Time limit of each look."""
+    """Time limit of each check in seconds."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Print the findings as JSON, one object a line."""
+    """Print the findings as JSON, one object per line."""
 
 
 def examine(config: DoctorConfig, stack: ExitStack) -> Iterator[Finding]:
-    """Give the findings as they come."""
+    """Run the checks and yield their findings one by one."""
     yield from look("Ray", lambda: cluster(stack, config.ray), 2 * config.seconds)
     places = [location("--storage", place) for place in config.storage]
     if on_cluster := is_joined():
@@ -66,12 +67,12 @@ def examine(config: DoctorConfig, stack: ExitStack) -> Iterator[Finding]:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print each finding as it comes; 1 if one is a failure."""
+    """Print each finding as it comes; return 1 if one is a failure."""
     config = parse(DoctorConfig, argv, prog="doctor")
     if not config.seconds > 0:
         raise InputError(f"--seconds {config.seconds:g}: expected more than 0")
     levels, out = [], sys.stdout
-    with ExitStack() as stack, redirect_stdout(sys.stderr):  # what Ray and MLflow say is no finding
+    with ExitStack() as stack, redirect_stdout(sys.stderr):  # for output of Ray and MLflow
         for each in examine(config, stack):
             levels.append(each.level)
             print(as_json(each) if config.json else as_text(each), file=out, flush=True)
@@ -81,12 +82,12 @@ def main(argv: Sequence[str]) -> int:
 
 
 def as_json(finding: Finding) -> str:
-    """A finding for programs."""
+    """Format a finding for programs."""
     return json.dumps(dataclasses.asdict(finding))
 
 
 def as_text(finding: Finding) -> str:
-    """A finding for people: one line, and one for what to do."""
+    """Format a finding for people: one line, and a second one for what to do."""
     where = f" on {finding.node}" if finding.node else ""
     line = f"{finding.level:<8} {finding.about}{where}: {finding.said}"
     return f"{line}\n         -> {finding.do}" if finding.do else line

@@ -1,4 +1,4 @@
-"""What a probe found, and probes that end: each has a time limit, and what it says holds no secret."""
+"""Findings of the doctor's checks, and running a check with a time limit and without showing secrets."""
 
 import os
 import re
@@ -11,14 +11,14 @@ from models.errors import InputError
 
 Level = Literal["ok", "warning", "failure"]
 SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
-"""In names of environment variables whose values are never shown."""
+"""Matches names of environment variables whose values must not be shown."""
 SHORTEST = 6
-"""Shorter values are no secrets, and would blot out words."""
+"""Minimum length of a secret: replacing shorter values would garble ordinary words."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     about: str
     level: Level
@@ -26,10 +26,10 @@ class Finding:
     do: str = ""
     """What to do about a warning or a failure."""
     node: str = ""
-    """Address of the machine; empty: the one that asks."""
+    """Address of the node; empty: the machine that the doctor runs on."""
 
     def shown(self) -> "Finding":
-        """The same without secrets."""
+        """Return the finding without secrets."""
         return replace(self, said=without_secrets(self.said), do=without_secrets(self.do))
 
 
@@ -37,7 +37,7 @@ Probe = Callable[[], Iterable[Finding]]
 
 
 def without_secrets(text: str) -> str:
-    """Cut the keys out of addresses, and the values of variables whose names promise a secret."""
+    """Remove keys from addresses, and the values of environment variables that hold secrets."""
     text = re.sub(r"(?<=://)[^/@\s]+@", "", text)
     secrets = {value for name, value in os.environ.items() if SECRET.search(name) and len(value) >= SHORTEST}
     for value in sorted(secrets, key=len, reverse=True):  # one may be part of another
@@ -46,7 +46,7 @@ def without_secrets(text: str) -> str:
 
 
 def look(about: str, probe: Probe, seconds: float) -> list[Finding]:
-    """Run a probe for at most so long; an error, and not having ended, are failures."""
+    """Run a check for at most `seconds`; an error and a timeout are failures."""
     found: list[Finding] = []
     done = threading.Event()
 
@@ -55,13 +55,13 @@ def look(about: str, probe: Probe, seconds: float) -> list[Finding]:
             found.extend(probe())
         except InputError as error:
             found.append(Finding(about, "failure", str(error)))
-        except Exception as error:  # whatever goes wrong is what the doctor is asked for
+        except Exception as error:  # any error is a finding
             found.append(Finding(about, "failure", f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"))
         done.set()
 
     threading.Thread(target=run, name=about, daemon=True).start()
     if done.wait(seconds):
         return [each.shown() for each in found]
-    advice = "see whether it is reachable, or raise --seconds"
-    late = Finding(about, "failure", f"did not end within {seconds:g} s", advice)
+    advice = "check whether it is reachable, or raise --seconds"
+    late = Finding(about, "failure", f"did not finish within {seconds:g} s", advice)
     return [each.shown() for each in [*found, late]]

@@ -1,4 +1,4 @@
-"""What one machine has: packages, shared memory, disk, memory, GPUs. Run on each node of a Ray."""
+"""Checks of one machine: packages, shared memory, disk, memory and GPUs. They run on each node of a cluster."""
 
 import platform
 import re
@@ -19,12 +19,12 @@ ROOT = Path(__file__).parents[2]
 SHOWN = ("ray", "torch", "timm")
 GIB = 2**30
 FULL, LITTLE = 0.95, 10 * GIB
-"""Of a disk: the part at which Ray no longer writes to it, and bytes that are soon used up."""
+"""Usage of a disk above which Ray stops writing to it, and free bytes below which the doctor warns."""
 SHM = Path("/dev/shm")
 
 
 def machine(store_bytes: int = 0, temp: str = "", num_gpus: int = 0) -> Iterator[Finding]:
-    """Look at this machine: `store_bytes` of Ray's object store, its folder `temp`, GPUs that it says are here."""
+    """Check this machine; `store_bytes`, `temp`, `num_gpus`: size of the object store, folder and GPUs of Ray here."""
     yield from packages()
     if store_bytes:
         yield shared_memory(store_bytes, shutil.disk_usage(SHM).total if SHM.exists() else 0)
@@ -36,7 +36,7 @@ def machine(store_bytes: int = 0, temp: str = "", num_gpus: int = 0) -> Iterator
 
 
 def packages() -> Iterator[Finding]:
-    """Compare what is installed with the ranges of pyproject.toml and the versions of constraints.txt."""
+    """Compare the installed packages with the ranges of pyproject.toml and the versions of constraints.txt."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     installed = {name: found for name in names(project, ("serve", "train")) if (found := installed_version(name))}
@@ -52,11 +52,11 @@ def packages() -> Iterator[Finding]:
     for extra in ("serve", "train"):
         of_it = [Requirement(line).name for line in extras[extra]]
         absent = [name for name in of_it if name not in installed]
-        if len(absent) < len(of_it):  # else that part is not wanted here
+        if len(absent) < len(of_it):  # an extra of which nothing is installed is not wanted here
             missing += [f"{name} (for {extra})" for name in absent]
     install = 'pip install --constraint constraints.txt ".[serve,train]"'
     if wrong or missing:
-        said = [f"outside of the range: {', '.join(wrong)}"] if wrong else []
+        said = [f"outside the supported range: {', '.join(wrong)}"] if wrong else []
         said += [f"not installed: {', '.join(missing)}"] if missing else []
         yield Finding("packages", "failure", "; ".join(said), install)
         return
@@ -68,13 +68,13 @@ def packages() -> Iterator[Finding]:
     ]
     said = f"Python {python}, " + ", ".join(f"{name} {installed[name]}" for name in SHOWN)
     if other:
-        yield Finding("packages", "warning", f"{said}; not as in constraints.txt: {', '.join(other)}", install)
+        yield Finding("packages", "warning", f"{said}; differ from constraints.txt: {', '.join(other)}", install)
     else:
-        yield Finding("packages", "ok", f"{said}, all as in constraints.txt")
+        yield Finding("packages", "ok", f"{said}, all versions as in constraints.txt")
 
 
 def names(project: Mapping[str, Any], extras: tuple[str, ...]) -> list[str]:
-    """Names of the packages that the project and some of its extras ask for."""
+    """Return the names of the packages that the project and the given extras require."""
     lines = list(project["dependencies"])
     for extra in extras:
         lines += project["optional-dependencies"][extra]
@@ -82,7 +82,7 @@ def names(project: Mapping[str, Any], extras: tuple[str, ...]) -> list[str]:
 
 
 def installed_version(name: str) -> str | None:
-    """Version of a package; None: it is not installed."""
+    """Return the version of a package, or None if it is not installed."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -90,42 +90,42 @@ def installed_version(name: str) -> str | None:
 
 
 def shared_memory(store_bytes: int, shm_bytes: int) -> Finding:
-    """Compare Ray's object store with the shared memory that it should lie in."""
+    """Check whether Ray's object store fits into shared memory."""
     said = f"/dev/shm has {shm_bytes / GIB:.1f} GiB, Ray's object store {store_bytes / GIB:.1f} GiB"
     if shm_bytes >= store_bytes:
         return Finding("shared memory", "ok", said)
-    do = "docker run --shm-size, or in Kubernetes an emptyDir with medium: Memory at /dev/shm: on a disk it is slow"
+    do = "use docker run --shm-size, or in Kubernetes an emptyDir with medium: Memory at /dev/shm; a disk is slow"
     return Finding("shared memory", "warning", said, do)
 
 
 def disk(folder: str, total: int, free: int) -> Finding:
-    """Look at the disk to which Ray spills, and jobs write what is on its way."""
-    said = f"{folder} has {free / GIB:.1f} of {total / GIB:.1f} GiB left"
-    do = "make room, or a larger disk there (ray start --temp-dir, TMPDIR)"
+    """Check the disk that Ray spills to and jobs use for temporary files."""
+    said = f"{folder} has {free / GIB:.1f} of {total / GIB:.1f} GiB free"
+    do = "free some space, or use a larger disk (ray start --temp-dir, TMPDIR)"
     if free < (1 - FULL) * total:
-        return Finding("disk", "failure", f"{said}: below {1 - FULL:.0%} Ray writes nothing to it", do)
+        return Finding("disk", "failure", f"{said}: Ray does not write to a disk below {1 - FULL:.0%}", do)
     return Finding("disk", "warning", said, do) if free < LITTLE else Finding("disk", "ok", said)
 
 
 def memory(percent: float) -> Finding:
-    """Look at the memory in use, in percent: near the top Ray ends workers."""
+    """Check the memory in use, in percent: near 100 Ray kills workers."""
     total = psutil.virtual_memory().total / GIB
     said = f"{percent:.0f} % of {total:.1f} GiB in use"
     if percent < 100 * FULL:
         return Finding("memory", "ok", said)
-    return Finding("memory", "warning", f"{said}: Ray ends workers", "end other programs, or give fewer actors")
+    return Finding("memory", "warning", f"{said}: Ray kills workers", "stop other programs, or use fewer actors")
 
 
 def gpus(expected: int = 0) -> Iterator[Finding]:
-    """Use each GPU once, and NCCL with one worker; `expected`: how many Ray says are here."""
+    """Compute on each GPU, and run NCCL with one worker; `expected`: the number of GPUs that Ray reports."""
     import torch
     import torch.cuda.nccl
 
     if not torch.cuda.is_available():
         if expected:
             built = f"torch {torch.__version__}"
-            do = "look at `nvidia-smi`, and take the image or the torch that is built for CUDA (deploy/docker)"
-            yield Finding("GPU", "failure", f"Ray counts {expected}, and {built} sees none", do)
+            do = "check `nvidia-smi`, and use the image or the torch that is built for CUDA (deploy/docker)"
+            yield Finding("GPU", "failure", f"Ray reports {expected}, but {built} finds none", do)
         return
     for index in range(torch.cuda.device_count()):
         device = torch.device("cuda", index)
@@ -134,11 +134,11 @@ def gpus(expected: int = 0) -> Iterator[Finding]:
         name = torch.cuda.get_device_name(device)
         yield Finding("GPU", "ok", f"{name}: {free / GIB:.1f} of {total / GIB:.1f} GiB free, CUDA {torch.version.cuda}")
     reduce_alone("nccl", torch.device("cuda", 0))
-    yield Finding("NCCL", "ok", f"version {'.'.join(map(str, torch.cuda.nccl.version()))} adds up")
+    yield Finding("NCCL", "ok", f"version {'.'.join(map(str, torch.cuda.nccl.version()))} works")
 
 
 def reduce_alone(backend: str, device: Any) -> None:
-    """Sum a tensor over one worker: fails where the library of a backend cannot start."""
+    """Sum a tensor over one worker; raises if the backend's library cannot start."""
     import torch
     import torch.distributed as dist
 

@@ -1,4 +1,4 @@
-"""Ray: whether it can be joined, and what each of its nodes has. The doctor's rim to Ray."""
+"""Checks of Ray: that the cluster can be joined, and each of its nodes. The doctor's only file that imports Ray."""
 
 import os
 import time
@@ -16,37 +16,37 @@ TOKEN = "token"
 
 
 class Doctor:
-    """An actor on one node."""
+    """An actor that checks one node."""
 
     def look(self, store_bytes: int, temp: str, num_gpus: int, places: Sequence[str], seconds: float) -> list[Finding]:
-        """Look at the machine, and at places from there."""
+        """Check the machine, and storage places from it."""
         found = look("machine", lambda: machine(store_bytes, temp, num_gpus), seconds)
         for place in places:
             found += look(without_secrets(f"storage {place}"), lambda place=place: storage(place), seconds)
         return found
 
     def now(self) -> float:
-        """Tell the time."""
+        """Return the time of the node's clock."""
         return time.time()
 
 
 def has_token() -> bool:
-    """Whether this process talks to Ray with a token; its cluster then asks for one."""
+    """Return whether this process uses a token for Ray, which its cluster then requires."""
     return os.environ.get("RAY_AUTH_MODE", "") == TOKEN
 
 
 def is_joined() -> bool:
-    """Whether this process is connected to a Ray."""
+    """Return whether this process is connected to Ray."""
     import ray
 
     return ray.is_initialized()
 
 
 def cluster(stack: ExitStack, given: str) -> Iterator[Finding]:
-    """Join the Ray that a job would join, for as long as the stack is open."""
+    """Join the cluster that a job would join, as long as the stack is open, and report on it."""
     address, source = chosen(given)
     if address == LOCAL:
-        yield Finding("Ray", "ok", "none is named or recorded here: jobs start a separate one on this machine")
+        yield Finding("Ray", "ok", "no cluster is named or recorded: jobs start a separate Ray on this machine")
         return
     stack.enter_context(connected(given))
     import ray
@@ -60,12 +60,12 @@ def cluster(stack: ExitStack, given: str) -> Iterator[Finding]:
     shape = ", ".join(f"{value} {key}" for key, value in sorted(total.items()))
     yield Finding("Ray", "ok", f"{address} ({source}), Ray {ray.__version__}, {len(up)} nodes up: {shape or 'no CPU'}")
     if not has_token():
-        do = "start it, and all that talk to it, with RAY_AUTH_MODE=token (docs/CLUSTER.md)"
-        yield Finding("Ray", "warning", "asks for no token: anyone who reaches it may run programs on it", do)
+        do = "set RAY_AUTH_MODE=token for it and for everything that connects to it (docs/CLUSTER.md)"
+        yield Finding("Ray", "warning", "requires no token: anyone who can connect can run programs on it", do)
 
 
 def on_nodes(places: Sequence[str], seconds: float) -> Iterator[Finding]:
-    """Look at every node of the Ray that is joined."""
+    """Check every node of the joined cluster."""
     import ray
     from ray.exceptions import RayError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -73,7 +73,7 @@ def on_nodes(places: Sequence[str], seconds: float) -> Iterator[Finding]:
     asked: list[tuple[dict[str, Any], Any, Any]] = []
     for node in ray.nodes():
         if node["Alive"]:
-            # Without a CPU it runs on the head too; with GPUs to see it takes none from a training.
+            # It reserves no CPU, so it also runs on the head, and sees the GPUs without reserving them.
             actor: Any = ray.remote(Doctor)
             doctor = actor.options(
                 num_cpus=0,
@@ -98,4 +98,4 @@ def on_nodes(places: Sequence[str], seconds: float) -> Iterator[Finding]:
             yield replace(skew("clock", theirs - (before + after) / 2), node=name)
         except RayError as error:
             said = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            yield Finding("node", "failure", said, "look at its logs (`ray logs`), or end the machine", name)
+            yield Finding("node", "failure", said, "check its logs (`ray logs`), or remove the node", name)

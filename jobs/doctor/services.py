@@ -1,4 +1,4 @@
-"""Whether MLflow, Label Studio, CVAT and our server answer, and which ports here answer to other machines."""
+"""Checks of MLflow, Label Studio, CVAT and the Maskwright server, and of ports that other machines can reach."""
 
 import ipaddress
 import os
@@ -20,41 +20,41 @@ TRIED_STUDIO = "1.23"
 WAIT_S = 5.0
 DATABASE = "sqlite:///"
 RAY_PROGRAMS = ("gcs_server", "raylet", "dashboard", "ray-")
-HOSTS = "see that it runs, and that it was started with --allowed-hosts of this name"
+HOSTS = "check that it runs, and that its --allowed-hosts include this name"
 UNBLOCK = "start Label Studio with ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false (docs/HTTP.md)"
 
 
 def ask(url: str, path: str, **headers: str) -> httpx.Response:
-    """GET a path of a service; raises InputError where nothing answers."""
+    """GET a path of a service; raises InputError if it does not answer."""
     try:
         return httpx.get(url.rstrip("/") + path, headers=headers, timeout=WAIT_S, follow_redirects=True)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        advice = "see that it runs and that this machine reaches it"
+        advice = "check that it runs and that this machine can reach it"
         raise InputError(f"{url} does not answer ({error or type(error).__name__}): {advice}") from error
 
 
 def described(url: str, path: str) -> dict[str, Any]:
-    """What a service says of itself; raises InputError where that is no JSON object."""
+    """Return the JSON object that describes a service; raises InputError for any other answer."""
     answer = ask(url, path)
     try:
         found = answer.raise_for_status().json()
     except (httpx.HTTPStatusError, ValueError):
         found = None
     if not isinstance(found, dict):
-        raise InputError(f"{url}{path} does not say what it is ({answer.status_code}): see that this is the address")
+        raise InputError(f"{url}{path} does not describe a service (status {answer.status_code}): check the address")
     return found
 
 
 def mlflow(uri: str, on_cluster: bool) -> Iterator[Finding]:
-    """Ask for the experiments of a tracking server or database; an empty `uri`: none is set."""
+    """Check that experiments can be read from a tracking server or database; an empty `uri`: none is set."""
     if not uri or uri.startswith(DATABASE):
-        said = f"{uri or 'MLFLOW_TRACKING_URI is not set, so it is mlflow.db'}: a file on one machine"
+        said = f"{uri or 'MLFLOW_TRACKING_URI is not set, so jobs use mlflow.db'}: a file on one machine"
         do = "set MLFLOW_TRACKING_URI to a server that all nodes reach (http://HOST:5000 of `mlflow server`)"
         if on_cluster:
             yield Finding("MLflow", "warning", said, do)
             return
         if not Path(uri.removeprefix(DATABASE) or "mlflow.db").is_file():
-            yield Finding("MLflow", "ok", f"{said}, which the first job makes")
+            yield Finding("MLflow", "ok", f"{said}, which the first job creates")
             return
     elif urlsplit(uri).scheme in ("http", "https"):
         answer = ask(uri, "/health")
@@ -66,42 +66,42 @@ def mlflow(uri: str, on_cluster: bool) -> Iterator[Finding]:
 
 
 def server(url: str) -> Iterator[Finding]:
-    """Ask a Maskwright server whether it lives and its models answer."""
+    """Check that a Maskwright server is alive and its models are ready."""
     for path in ("/v1/health/live", "/v1/health/ready"):
         answer = ask(url, path)
         if answer.status_code != 200:
             said = f"{url}{path}: {answer.status_code} {answer.text[:200]}"
-            yield Finding("server", "failure", said, "look at its log (docs/OPERATE.md)")
+            yield Finding("server", "failure", said, "check its log (docs/OPERATE.md)")
             return
     yield Finding("server", "ok", f"{url} is ready")
 
 
 def label_studio(url: str, server_url: str) -> Iterator[Finding]:
-    """Ask Label Studio for its version, whether it takes our token, and whether it may call `server_url`."""
+    """Check Label Studio's version, whether it accepts the token, and whether it may call `server_url`."""
     release = described(url, "/api/version").get("release", "?")
-    yield Finding("Label Studio", "ok", f"{url} is release {release}; {TRIED_STUDIO} is the one that was tried")
+    yield Finding("Label Studio", "ok", f"{url} is release {release}; Maskwright is tested with {TRIED_STUDIO}")
     if token := os.environ.get("LABEL_STUDIO_API_KEY"):
         status = ask(url, "/api/current-user/whoami", Authorization=f"Token {token}").status_code
         if status == 200:
-            yield Finding("Label Studio", "ok", "takes LABEL_STUDIO_API_KEY")
+            yield Finding("Label Studio", "ok", "accepts LABEL_STUDIO_API_KEY")
         else:
-            do = "give the legacy token of a user; Label Studio takes it with --enable-legacy-api-token"
+            do = "use the legacy token of a user, and start Label Studio with --enable-legacy-api-token"
             yield Finding("Label Studio", "failure", f"refuses LABEL_STUDIO_API_KEY ({status})", do)
     if server_url and (private := private_address(server_url)):
-        said = f"{server_url} is {private}, a private address, which Label Studio calls only if it was started so"
+        said = f"{server_url} is {private}, a private address, which Label Studio does not call by default"
         yield Finding("Label Studio", "warning", said, UNBLOCK)
 
 
 def cvat(url: str, server_url: str) -> Iterator[Finding]:
-    """Ask CVAT for its version; it calls our server from an address that `--cvat-clients` must name."""
+    """Check CVAT's version, and that it can call `server_url`, from an address that `--cvat-clients` must include."""
     yield Finding("CVAT", "ok", f"{url} is version {described(url, '/api/server/about').get('version', '?')}")
     if server_url and urlsplit(server_url).path.strip("/"):
-        said = f"{server_url} has a path, and CVAT knows host and port alone"
-        yield Finding("CVAT", "failure", said, "let the three addresses of CVAT through at the root (docs/HTTP.md)")
+        said = f"{server_url} has a path, but CVAT supports only a host and a port"
+        yield Finding("CVAT", "failure", said, "serve the three paths that CVAT calls at the root (docs/HTTP.md)")
 
 
 def private_address(url: str) -> str:
-    """The address of a URL's host where it is none of the public internet; empty: it is public."""
+    """Return the address of a URL's host if it is not a public one, else an empty string."""
     host = urlsplit(url).hostname or ""
     for *_, address in socket.getaddrinfo(host, None):
         if not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_global:
@@ -110,7 +110,7 @@ def private_address(url: str) -> str:
 
 
 def ports(has_token: bool) -> Iterator[Finding]:
-    """List programs of Ray, MLflow, Redis and ours on this machine that other machines can connect to."""
+    """List Ray, MLflow, Redis and Maskwright processes on this machine that other machines can connect to."""
     found: dict[str, set[int]] = {}
     for each in psutil.net_connections("tcp"):
         if each.status != psutil.CONN_LISTEN or not each.laddr or ipaddress.ip_address(each.laddr.ip).is_loopback:
@@ -118,21 +118,21 @@ def ports(has_token: bool) -> Iterator[Finding]:
         if each.pid and (program := program_of(each.pid)):
             found.setdefault(program, set()).add(each.laddr.port)
     for program, numbers in sorted(found.items()):
-        said = f"{program} answers other machines at {', '.join(map(str, sorted(numbers)[:8]))}"
+        said = f"{program} is open to other machines at ports {', '.join(map(str, sorted(numbers)[:8]))}"
         if program == "Ray" and not has_token:
-            do = "start it with RAY_AUTH_MODE=token, or keep it on this machine: anyone who connects can run code here"
+            do = "start it with RAY_AUTH_MODE=token, or bind it to this machine: anyone who connects can run code here"
             yield Finding("ports", "warning", said, do)
         elif program == "Redis":
-            do = "let no other machine reach it, or give it a password (requirepass)"
+            do = "block other machines, or set a password (requirepass)"
             yield Finding("ports", "warning", said, do)
         else:
             yield Finding("ports", "ok", said)
     if not found:
-        yield Finding("ports", "ok", "no program of Ray, MLflow, Redis or ours here answers other machines")
+        yield Finding("ports", "ok", "no Ray, MLflow, Redis or Maskwright process is open to other machines")
 
 
 def program_of(pid: int) -> str:
-    """Which of the programs that we know a process is; empty: another one."""
+    """Return the name of a process's program if it is a known one, else an empty string."""
     try:
         words = psutil.Process(pid).cmdline()
     except psutil.Error:

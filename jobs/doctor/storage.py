@@ -1,4 +1,4 @@
-"""Whether a place can be written, read, listed and deleted from, and how far its clock is from ours."""
+"""Check that a folder or bucket can be written, read, listed and deleted from, and that its clock is right."""
 
 import time
 import uuid
@@ -9,11 +9,11 @@ from models.errors import InputError
 from models.storage import RETRY, Storage, refuse_key, without_key
 
 SKEW_S = 60.0
-"""Beyond it something is wrong; at 15 minutes S3 refuses requests."""
+"""Difference of clocks in seconds above which the doctor warns; S3 refuses requests at 15 minutes."""
 
 
 def storage(place: str) -> Iterator[Finding]:
-    """Write a small file in a new folder there, read it, list it, delete it."""
+    """Write, read, list and delete a small file in a new folder of `place`, and compare clocks."""
     refuse_key(place)
     about, name = f"storage {without_key(place)}", f".maskwright-doctor-{uuid.uuid4().hex}"
     held = Storage(place).below(name)
@@ -22,7 +22,7 @@ def storage(place: str) -> Iterator[Finding]:
         held.write("probe", data)
         wrote = time.time()
         if held.read("probe") != data:
-            raise InputError(f"{held.path('probe')} reads otherwise than it was written")
+            raise InputError(f"{held.path('probe')} does not read back as it was written")
         state = held.state("probe")
         if held.names("", "probe") != ["probe"] or state is None:
             raise InputError(f"{held.path()} does not list what was written to it")
@@ -30,9 +30,9 @@ def storage(place: str) -> Iterator[Finding]:
         if held.state("probe") is not None:
             raise InputError(f"{held.path('probe')} is still there after it was deleted")
     except InputError as error:
-        do = "give the role or key of this machine s3:PutObject, GetObject, DeleteObject and ListBucket (deploy/aws)"
+        do = "give this machine's role or key s3:PutObject, GetObject, DeleteObject and ListBucket (deploy/aws)"
         if held.is_local:
-            do = "let the user that runs jobs write to the folder, on every node"
+            do = "give the user that runs jobs write access to the folder, on every node"
         yield Finding(
             about,
             "failure",
@@ -45,8 +45,8 @@ def storage(place: str) -> Iterator[Finding]:
 
 
 def skew(about: str, seconds: float) -> Finding:
-    """Say how far another clock is ahead of this one."""
+    """Report how far another clock is ahead of this one, in seconds."""
     said = f"its clock is {abs(seconds):.0f} s {'ahead of' if seconds > 0 else 'behind'} this one"
     if abs(seconds) < SKEW_S:
         return Finding(about, "ok", said)
-    return Finding(about, "warning", said, "set both by NTP (chrony, systemd-timesyncd): S3 refuses 15 minutes")
+    return Finding(about, "warning", said, "synchronise both by NTP (chrony, systemd-timesyncd): S3 refuses 15 minutes")

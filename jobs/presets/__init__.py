@@ -1,6 +1,6 @@
-"""Named training runs: functions that return a full config. Flags override single values.
+"""Presets: named training runs, each a function that returns a full config. Flags override single values.
 
-One file per family; to add a run: a function there, and its name in the file's list.
+There is one file per family. To add a run, add a function to a file and its name to the file's PRESETS.
 """
 
 from collections.abc import Callable

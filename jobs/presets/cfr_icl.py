@@ -1,8 +1,8 @@
 """CFR-ICL (Sun et al. 2023): fine-tuning with the iterative click loss and SUEM, from SimpleClick's weights.
 
-`cfr_icl_vit_*`: the paper's recipe (section 4.1: one epoch, lr 5e-6, batch 140 for ViT-B and 32 for ViT-H, its form of
-the loss). `*_code`: what the public configurations do: SUEM's three gates; the iterative loss, in its form there, for
-ViT-H only (docs/PAPERS.md, CFR-ICL: recipes).
+`cfr_icl_vit_*` follow the paper (section 4.1: one epoch, learning rate 5e-6, batch 140 for ViT-B and 32 for ViT-H, its
+form of the loss). `*_code` follow the public configurations: SUEM with three gates, and the iterative loss, in the form
+of the code, for ViT-H only (docs/PAPERS.md, CFR-ICL: recipes).
 """
 
 from dataclasses import replace
@@ -16,7 +16,7 @@ from pipeline.data.copy_paste import CopyPasteConfig
 from pipeline.training.config import TrainingConfig
 
 COCO_IMAGES = 118_287
-"""One epoch of the paper: every training image of COCO."""
+"""Samples of an epoch in the paper: the training images of COCO."""
 THREE_GATES = CopyPasteConfig(recipe="three_gates")
 CFR_SBD = replace(SBD, min_object_area=20)
 RATE = 5e-6
@@ -41,57 +41,57 @@ def _run(size: str, data: DataConfig, training: TrainingConfig, workers: int) ->
 
 
 def cfr_icl_vit_base() -> TrainConfig:
-    """CFR-ICL's fine-tuning of ViT-B (paper, section 4.1) on your COCO file: batch 140, one epoch of COCO's size."""
+    """CFR-ICL, ViT-B, your images in COCO format, the paper's recipe (section 4.1): batch 140, 118,287 samples."""
     return _paper("base", 140, DataConfig(reader="coco"), COCO_IMAGES, 4)
 
 
 def cfr_icl_vit_huge() -> TrainConfig:
-    """CFR-ICL's fine-tuning of ViT-H (paper, section 4.1) on your COCO file: batch 32, one epoch of COCO's size."""
+    """CFR-ICL, ViT-H, your images in COCO format, the paper's recipe (section 4.1): batch 32, 118,287 samples."""
     return _paper("huge", 32, DataConfig(reader="coco"), COCO_IMAGES, 8)
 
 
 def cfr_icl_vit_base_cocolvis() -> TrainConfig:
-    """CFR-ICL, ViT-B, COCO+LVIS, the paper's recipe: batch 140, one epoch, lr 5e-6."""
+    """CFR-ICL, ViT-B, COCO+LVIS, the paper's recipe: batch 140, one epoch, learning rate 5e-6."""
     return _paper("base", 140, COCO_LVIS, COCO_IMAGES, 4)
 
 
 def cfr_icl_vit_huge_cocolvis() -> TrainConfig:
-    """CFR-ICL, ViT-H, COCO+LVIS, the paper's recipe: batch 32, one epoch, lr 5e-6."""
+    """CFR-ICL, ViT-H, COCO+LVIS, the paper's recipe: batch 32, one epoch, learning rate 5e-6."""
     return _paper("huge", 32, COCO_LVIS, COCO_IMAGES, 8)
 
 
 def cfr_icl_vit_base_sbd() -> TrainConfig:
-    """CFR-ICL, ViT-B, SBD, the paper's recipe: batch 140, one epoch, lr 5e-6."""
+    """CFR-ICL, ViT-B, SBD, the paper's recipe: batch 140, one epoch, learning rate 5e-6."""
     return _paper("base", 140, CFR_SBD, SBD_SAMPLES, 4)
 
 
 def cfr_icl_vit_huge_sbd() -> TrainConfig:
-    """CFR-ICL, ViT-H, SBD, the paper's recipe: batch 32, one epoch, lr 5e-6."""
+    """CFR-ICL, ViT-H, SBD, the paper's recipe: batch 32, one epoch, learning rate 5e-6."""
     return _paper("huge", 32, CFR_SBD, SBD_SAMPLES, 8)
 
 
 def cfr_icl_vit_base_cocolvis_code() -> TrainConfig:
-    """CFR-ICL, ViT-B, COCO+LVIS, as the public configuration does it: 5 epochs of RITM's clicks, batch 32."""
+    """CFR-ICL, ViT-B, COCO+LVIS, the public configuration: 5 epochs with RITM's clicks, batch 32."""
     return _code("base", COCO_LVIS, epochs(5, COCO_LVIS_SAMPLES, 32, RATE, objective="ritm"))
 
 
 def cfr_icl_vit_huge_cocolvis_code() -> TrainConfig:
-    """CFR-ICL, ViT-H, COCO+LVIS, as the public configuration does it: 3,000 samples, the code's iterative loss."""
+    """CFR-ICL, ViT-H, COCO+LVIS, the public configuration: 3,000 samples with the code's iterative loss, batch 32."""
     return _code("huge", COCO_LVIS, epochs(1, 3000, 32, RATE, objective="icl_code"), max_clicks=12)
 
 
 def cfr_icl_vit_base_sbd_code() -> TrainConfig:
-    """CFR-ICL, ViT-B, SBD, as the public configuration does it: 20 epochs of RITM's clicks, batch 32."""
+    """CFR-ICL, ViT-B, SBD, the public configuration: 20 epochs with RITM's clicks, batch 32."""
     return _code("base", CFR_SBD, epochs(20, SBD_SAMPLES, 32, RATE, objective="ritm"))
 
 
 def cfr_icl_vit_huge_sbd_code() -> TrainConfig:
-    """CFR-ICL, ViT-H, SBD, as the public configuration does it: 5 epochs of the code's iterative loss, batch 32."""
+    """CFR-ICL, ViT-H, SBD, the public configuration: 5 epochs with the code's iterative loss, batch 32."""
     return _code("huge", CFR_SBD, epochs(5, SBD_SAMPLES, 32, RATE, objective="icl_code"), max_clicks=12)
 
 
 def cfr_icl_hrnet32_cocolvis() -> TrainConfig:
-    """CFR-ICL, HRNet-32, COCO+LVIS: the paper's recipe on RITM's network and crop, batch 32."""
+    """CFR-ICL, HRNet-32, COCO+LVIS: the paper's recipe with RITM's network and crop size, batch 32."""
     return TrainConfig(
         data=replace(COCO_LVIS, crop_hw=CROP, copy_paste=SUEM),
         network=NetworkChoice(name="ritm_hrnet32", fresh=False),

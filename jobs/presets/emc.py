@@ -1,8 +1,8 @@
-"""EMC-Click (Du et al. 2023): base and correction, from ImageNet weights; and ours on plain ViTs.
+"""EMC-Click (Du et al. 2023): base and correction from ImageNet weights, and our variant on plain ViTs.
 
-docs/PAPERS.md, EMC-Click: training; docs/PAPERS.md, EMC-Click: on a plain ViT.
-The published COCO+LVIS runs also take a fifth of their targets from stuff; ours do not.
-The runs on SBD have no public configuration: SBD's data, the same recipe.
+See docs/PAPERS.md, EMC-Click: training, and docs/PAPERS.md, EMC-Click: on a plain ViT. The published COCO+LVIS runs
+also take a fifth of their targets from stuff; these do not. There is no public configuration for SBD: those presets
+apply the COCO+LVIS recipe to SBD's data.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ BATCH = 64
 TARGETS: dict[str, Any] = {"min_piece_area": 900, "max_object_share": 0.85}
 RATES = {"hrnet18s": 1e-3, "hrnet18": 1e-3, "hrnet32": 8e-4, "segformer_b0": 1e-3, "segformer_b3": 2e-3}
 VIT_EPOCHS, VIT_DROPS = 20, (16, 18)
-"""Of the corrections on a plain ViT; ours."""
+"""Schedule of the corrections on a plain ViT (ours)."""
 
 
 def _run(base: str, on_sbd: bool) -> TrainConfig:
@@ -26,7 +26,7 @@ def _run(base: str, on_sbd: bool) -> TrainConfig:
     return TrainConfig(
         data=replace(first_clicks(SBD if on_sbd else COCO_LVIS), crop_hw=CROP, **({} if on_sbd else TARGETS)),
         network=NetworkChoice(name=f"emc_{base}", fresh=False),
-        # SegFormer has no aux head: its aux output is its main one.
+        # SegFormer has no auxiliary head: its auxiliary output is the main one.
         training=replace(training, aux_weight=0.4 if base.startswith("hrnet") else 0.0),
         scaling=gpus(4),
     )
@@ -52,12 +52,12 @@ def _on_vit(size: str, workers: int) -> TrainConfig:
 
 
 def emc_vit_base_cocolvis() -> TrainConfig:
-    """The correction network on a fine-tuned ViT-B that stays as it is (ours); start: import_checkpoint --as base."""
+    """EMC-Click's correction on a frozen, fine-tuned ViT-B (ours), from import_checkpoint --as base: COCO+LVIS."""
     return _on_vit("base", 4)
 
 
 def emc_vit_huge_cocolvis() -> TrainConfig:
-    """The correction network on a fine-tuned ViT-H that stays as it is (ours); start: import_checkpoint --as base."""
+    """EMC-Click's correction on a frozen, fine-tuned ViT-H (ours), from import_checkpoint --as base: COCO+LVIS."""
     return _on_vit("huge", 8)
 
 

@@ -1,4 +1,4 @@
-"""Fine-tune any checkpoint on one's own images."""
+"""Fine-tune any checkpoint on your own images."""
 
 from jobs.config import BeforeAfterConfig, NetworkChoice, TrainConfig
 from jobs.presets.shared import SUEM
@@ -8,7 +8,7 @@ from pipeline.training.validation import ValidationConfig
 
 
 def finetune() -> TrainConfig:
-    """Your own images, from maskwright:lite_s or --network.start-from: a tenth held out, NoC before and after."""
+    """Fine-tune lite_s or --network.start-from on your images, with a tenth held out for NoC before and after."""
     return TrainConfig(
         data=DataConfig(reader="coco", copy_paste=SUEM, window_size=32, min_object_area=AUTO),
         network=NetworkChoice(name="", fresh=False),

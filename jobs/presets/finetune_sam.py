@@ -1,4 +1,4 @@
-"""Fine-tune networks of SAM's family by clicks: the decoder alone on a small machine, or everything on GPUs."""
+"""Fine-tune networks of the SAM family by clicks: only the decoder on a small machine, or all weights on GPUs."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,8 +12,8 @@ from pipeline.training.config import IclConfig, OptimizerConfig, ScalingConfig, 
 from pipeline.training.validation import ValidationConfig
 
 EVERY_LOOK = IclConfig(betas=(1.0, 1.0, 1.0), first_weight=1.0)
-"""A first click, scored by the best of its three masks, and three corrections: passes of a light decoder, for one pass
-of a heavy encoder. All count the same."""
+"""Four scored outputs with equal weights: the first click, by the best of its three masks, and three corrections. They
+are passes of the light decoder on one pass of the heavy encoder."""
 
 GPUS: dict[str, tuple[int, int]] = {
     "mobile_sam": (1, 16),
@@ -25,15 +25,15 @@ GPUS: dict[str, tuple[int, int]] = {
     "sam2_hiera_base_plus": (4, 16),
     "sam2_hiera_large": (8, 8),
 }
-"""Workers and samples of a step, where everything learns."""
+"""Workers and batch size of the runs that train all weights."""
 
 
 def finetune_sam() -> TrainConfig:
-    """Decoder only, of lite_s or another of SAM's family (--network.start-from): an hour or two on a CPU."""
+    """Fine-tune the decoder of lite_s, or of a SAM network given as --network.start-from: one to two hours on a CPU."""
     return TrainConfig(
         data=DataConfig(
             reader="coco",
-            # The network resizes these to its frame: what fills the crop fills the frame, as at use.
+            # The network resizes crops to its frame, so that a photo fills the frame as it does in use.
             crop_hw=(640, 640),
             augment=AugmentConfig(scale=(1.0, 1.25), fit=True),
             window_size=32,
@@ -44,7 +44,7 @@ def finetune_sam() -> TrainConfig:
         training=TrainingConfig(
             objective="icl",
             icl=EVERY_LOOK,
-            # Many masks are polygons: in a trial, scoring their borders made later clicks worse (RESULTS.md).
+            # Many masks are polygons; in a trial, scoring their borders made later clicks worse (RESULTS.md).
             ignore_border=0.006,
             freeze_encoder=True,
             steps=300,
@@ -76,7 +76,7 @@ def _everything(name: str) -> Callable[[], TrainConfig]:
         return replace(config, network=network, training=training, scaling=gpus(workers), refine="sam")
 
     preset.__name__ = f"finetune_{name}"
-    preset.__doc__ = f"All of {name} with rates by layer, from --network.start-from: {workers} GPUs, bf16."
+    preset.__doc__ = f"Fine-tune all of {name} with layer-wise rates, from --network.start-from: {workers} GPUs, bf16."
     return preset
 
 

@@ -1,6 +1,6 @@
-"""iCMFormer and iCMFormer++, from MAE or Swin weights.
+"""iCMFormer and iCMFormer++ (Li et al. 2023, 2024), from MAE or Swin weights.
 
-docs/PAPERS.md, iCMFormer: training and inference; docs/PAPERS.md, iCMFormer++: training.
+See docs/PAPERS.md, iCMFormer: training and inference, and docs/PAPERS.md, iCMFormer++: training.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from pipeline.data.exemplar_columns import ExemplarColumnsConfig
 
 BATCH = 24
 MOIS_SAMPLES = 111_362
-"""Triplets of COCO-MOIS's training part."""
+"""Training samples of COCO-MOIS."""
 CROPS = {"vit_base": (448, 448), "swin_base": (384, 384)}
 
 
@@ -43,7 +43,7 @@ def _preset(network: str, on_sbd: bool) -> Callable[[], TrainConfig]:
 
 
 def icmformerpp_coco_mois() -> TrainConfig:
-    """iCMFormer++ on COCO-MOIS (jobs.prepare --stage mois): batch 24, 105 epochs, exemplars given."""
+    """iCMFormer++, COCO-MOIS (made by jobs.prepare --stage mois): batch 24, 105 epochs, with exemplars."""
     training = epochs(105, MOIS_SAMPLES, BATCH, 5e-5, (50,), objective="exemplar")
     return TrainConfig(
         data=DataConfig(

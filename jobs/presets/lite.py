@@ -1,4 +1,4 @@
-"""Train lite_s, the network in the box, from MobileSAM's weights: its decoder and the end of its encoder."""
+"""Train lite_s, the model that comes with Maskwright, from MobileSAM's weights: decoder and end of the encoder."""
 
 from dataclasses import replace
 
@@ -12,13 +12,13 @@ from pipeline.training.validation import ValidationConfig
 
 
 def lite_s() -> TrainConfig:
-    """The model in the box: lite_s from MobileSAM's weights (--network.start-from), two cores and an hour or two."""
+    """Train lite_s as it comes with Maskwright, from --network.start-from: one to two hours on 2 cores."""
     return TrainConfig(
         data=DataConfig(
             reader="several",
-            # Polygons and superpixels; salient objects (ecssd) are drawn to the pixel.
+            # Masks of polygons (coco) and superpixels (ccp); those of ecssd are exact to the pixel.
             coarse=("coco", "ccp"),
-            # From whole photos to close-ups, as zoom-in shows them.
+            # From whole photos to close-ups, which zoom-in shows.
             crop_hw=(480, 640),
             augment=AugmentConfig(recipe="plain", scale=(0.7, 2.2), fit=True),
             window_size=32,
@@ -33,7 +33,7 @@ def lite_s() -> TrainConfig:
             objective="icl",
             icl=IclConfig(betas=(1.0, 1.0), first_weight=1.0, more_clicks=7, forget_prob=0.2),
             ignore_border=0.006,
-            # The start is where the first click is best: the run is averaged with it (jobs.average; docs/MODEL.md).
+            # The start is best at the first click, so the result is averaged with it (jobs.average; docs/MODEL.md).
             freeze_layers=4,
             steps=600,
             batch_size=16,
@@ -52,7 +52,7 @@ def lite_s() -> TrainConfig:
 
 
 def demo_scenes() -> TrainConfig:
-    """Two minutes on 2 cores: the model in the box learns generated scenes; what `make demo` trains."""
+    """Fine-tune lite_s on generated scenes, as `make demo` does: two minutes on 2 cores."""
     config = lite_s()
     return replace(
         config,
@@ -66,7 +66,7 @@ def demo_scenes() -> TrainConfig:
             min_object_area=300,
         ),
         network=NetworkChoice(name="", fresh=False),
-        refine=TrainConfig().refine,  # what the start recommends
+        refine=TrainConfig().refine,  # the default: the refinement that the start recommends
         training=replace(
             config.training,
             icl=IclConfig(betas=(1.0, 1.0), first_weight=1.0),

@@ -1,4 +1,4 @@
-"""RITM (Sofiiuk et al. 2021): HRNet + OCR, from ImageNet weights (docs/PAPERS.md, RITM: recipes)."""
+"""RITM (Sofiiuk et al. 2021): HRNet with OCR, from ImageNet weights (docs/PAPERS.md, RITM: recipes)."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ from jobs.presets.shared import COCO_LVIS, COCO_LVIS_SAMPLES, SBD, SBD_SAMPLES, 
 
 CROP = (320, 480)
 BACKBONE = 0.1
-"""Part of the rate that HRNet's pre-trained weights learn by."""
+"""Factor of the learning rate for HRNet's pre-trained weights."""
 
 
 def _cocolvis(name: str, batch_size: int) -> TrainConfig:

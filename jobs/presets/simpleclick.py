@@ -1,6 +1,6 @@
-"""SimpleClick (Liu et al. 2023): plain ViTs at 448 pixels, from MAE weights (xTiny: fresh ones).
+"""SimpleClick (Liu et al. 2023): plain ViTs at 448 pixels, from MAE weights (xTiny: from fresh ones).
 
-docs/PAPERS.md, SimpleClick: recipes and files.
+See docs/PAPERS.md, SimpleClick: recipes and files.
 """
 
 from collections.abc import Callable

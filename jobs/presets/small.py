@@ -1,4 +1,4 @@
-"""Runs for a laptop's CPU."""
+"""Small training runs for the CPU of a laptop."""
 
 from jobs.config import NetworkChoice, TrainConfig
 from jobs.presets.shared import CPU, SUEM
@@ -6,13 +6,13 @@ from pipeline.data.augment import AugmentConfig
 from pipeline.data.config import AUTO, DataConfig
 from pipeline.training.config import OptimizerConfig, TrainingConfig
 
-# From fresh weights the output of the first clicks must be scored too, as the public code's form of the loss does: the
-# paper's form, made for fine-tuning, never scores an output without a previous mask.
+# From fresh weights, the output of the first clicks must be scored as well, which the loss of the public code does. The
+# paper's loss, made for fine-tuning, never scores an output without a previous mask.
 FROM_NOTHING = "icl_code"
 
 
 def demo() -> TrainConfig:
-    """Four minutes on 2 cores: generated scenes, ViT-xTiny at 224 pixels."""
+    """Train ViT-xTiny from fresh weights on generated scenes, at 224 pixels: four minutes on 2 cores."""
     return TrainConfig(
         data=DataConfig(
             reader="scenes",
@@ -36,7 +36,7 @@ def demo() -> TrainConfig:
 
 
 def cpu_xtiny() -> TrainConfig:
-    """Half an hour on 2 cores, on your own images: ViT-xTiny from fresh weights at 224 pixels."""
+    """Train ViT-xTiny from fresh weights on your images, at 224 pixels: half an hour on 2 cores."""
     return TrainConfig(
         data=DataConfig(
             reader="coco",

@@ -1,4 +1,4 @@
-"""The manifests of deploy/kuberay as `kubectl apply -k` would send them: the patch of jobs is in each job."""
+"""The manifests of deploy/kuberay as `kubectl apply -k` sends them, with the patch for jobs merged into each job."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,7 +10,7 @@ FOLDER = Path(__file__).parents[2] / "deploy" / "kuberay"
 
 
 def documents() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each document with the name of its file, jobs with their cluster."""
+    """Yield each document with the name of its file; jobs include their cluster."""
     patches = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())["patches"]
     others = {"kustomization.yaml", *(patch["path"] for patch in patches)}
     for path in sorted(path for path in FOLDER.glob("*.yaml") if path.name not in others):
@@ -23,7 +23,7 @@ def documents() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def merged(value: Any, patch: Any) -> Any:
-    """Merge a patch as JSON's merge patches are (RFC 7386); lists are replaced."""
+    """Apply a JSON merge patch (RFC 7386), which replaces lists."""
     if not isinstance(patch, Mapping):
         return patch
     value = dict(value) if isinstance(value, Mapping) else {}

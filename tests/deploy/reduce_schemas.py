@@ -20,7 +20,7 @@ KEPT = ("type", "enum", "minimum", "maximum", "pattern", "required", "maxLength"
 
 
 def reduced(schema: dict[str, Any], values: list[Any]) -> dict[str, Any]:
-    """The part of a schema that speaks of what values hold; a field that it does not know is refused."""
+    """Return the part of a schema that covers the fields of `values`, with other fields forbidden."""
     if schema.get("x-kubernetes-int-or-string"):
         return {"type": ["integer", "string"]}
     out = {key: schema[key] for key in KEPT if key in schema}

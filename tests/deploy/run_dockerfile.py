@@ -1,9 +1,9 @@
-"""Run deploy/docker/Dockerfile without an engine: its stages are folders, its commands run in them by chroot.
+"""Run deploy/docker/Dockerfile without a container engine: stages are folders, in which commands run by chroot.
 
     sudo python -m tests.deploy.run_dockerfile cpu --into FOLDER [--build-arg TORCH_INDEX=...] [--mount /opt/wheels]
 
-A bare Debian comes from `debootstrap`; each stage starts as a copy of the one that it is made from. At the end the
-command of CMD runs, as its user, and has to serve. Not done as an engine does it: layers, ONBUILD, ADD, heredocs.
+A bare Debian comes from `debootstrap`, and each stage starts as a copy of its base. At the end the command of CMD runs
+as its user and must serve. Layers, ONBUILD, ADD and heredocs are not supported.
 """
 
 import json
@@ -26,7 +26,7 @@ import tyro
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "deploy" / "docker" / "Dockerfile"
 PASSED = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "http_proxy", "https_proxy", "no_proxy")
-"""Variables of the caller that commands see beside pip's, as an engine passes a proxy's."""
+"""Variables of the caller, besides those of pip, that commands inherit, as an engine passes those of a proxy."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class State:
 
 
 def instructions(text: str) -> Iterator[tuple[str, str]]:
-    """Each instruction and its value; lines that go on are joined, comments are left out."""
+    """Yield each instruction and its value, with continued lines joined and comments left out."""
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     for line in re.sub(r"\\\n\s*", "", "\n".join(lines)).splitlines():
         name, value = line.split(maxsplit=1)
@@ -49,7 +49,7 @@ def instructions(text: str) -> Iterator[tuple[str, str]]:
 
 
 def stages(text: str) -> dict[str, tuple[str, list[tuple[str, str]]]]:
-    """The stages by name: what each is made from, and its instructions."""
+    """Return the stages by name, each with its base and its instructions."""
     found: dict[str, tuple[str, list[tuple[str, str]]]] = {}
     for name, value in instructions(text):
         if name == "FROM":
@@ -61,7 +61,7 @@ def stages(text: str) -> dict[str, tuple[str, list[tuple[str, str]]]]:
 
 
 class Builder:
-    """Makes stages in a folder, each once."""
+    """Makes each stage once, in a folder."""
 
     def __init__(self, into: Path, build_args: dict[str, str], mounts: list[str]) -> None:
         self.into, self.build_args, self.mounts = into, build_args, mounts
@@ -89,7 +89,7 @@ class Builder:
         return state
 
     def command(self, root: Path, state: State, words: list[str]) -> list[str]:
-        """Give the command that runs the words in a stage; its processes and mounts end with it."""
+        """Return the command that runs `words` in a stage; its processes and mounts end with it."""
         mounts = "".join(f"mkdir -p {root}{m} && mount --bind --options ro {m} {root}{m} && " for m in self.mounts)
         passed = {key: value for key, value in os.environ.items() if key.startswith("PIP_") or key in PASSED}
         env = [f"{key}={value}" for key, value in (passed | state.args | state.env).items()]
@@ -142,7 +142,7 @@ class Builder:
 
 
 def context(root: Path) -> list[Path]:
-    """List what the file of ignored names lets through: `*`, then what is taken again by `!NAME`."""
+    """List the paths that Dockerfile.dockerignore includes: it excludes `*`, then adds `!NAME`."""
     lines = ignored()
     assert lines[0] == "*"
     return [root / line[1:] for line in lines if line.startswith("!")]
@@ -169,7 +169,7 @@ def main(
     mount: Annotated[list[str], tyro.conf.UseAppendAction] = [],  # noqa: B006
     port: int = 8765,
 ) -> None:
-    """Make a target of the Dockerfile in a new folder and let it serve."""
+    """Make a target of the Dockerfile in a new folder and serve from it."""
     builder = Builder(into.absolute(), dict(word.split("=", 1) for word in build_arg), mount)
     into.mkdir(parents=True)
     state = builder.make(target)
@@ -181,7 +181,7 @@ def main(
     (locked,) = re.findall(r"^ray==(.+)$", (ROOT / "constraints.txt").read_text(), re.M)
     assert inside("ray", "--version").split()[-1] == locked
     assert inside("id", "--user").strip() == state.user != "0"
-    # What the launcher and KubeRay start: a login shell, from another folder.
+    # The launcher and KubeRay start a login shell in another folder.
     inside("bash", "-lc", "cd / && python -m jobs.prepare --help")
     inside("rsync", "--version")
     inside("wget", "--version")
@@ -193,7 +193,7 @@ def main(
     try:
         print(wait_for(f"http://127.0.0.1:{port}/v1/health/ready", serving))
     finally:
-        # `unshare` ignores it; its child is process 1, as it is in a container.
+        # `unshare` ignores the signal; its child is process 1, as in a container.
         (child,) = Path(f"/proc/{serving.pid}/task/{serving.pid}/children").read_text().split()
         os.kill(int(child), signal.SIGTERM)
         assert serving.wait(60) == 0

@@ -1,4 +1,4 @@
-"""docs/CLUSTER.md, as a reader would follow it on one machine: each block marked `tested`, in order, on a real Ray."""
+"""docs/CLUSTER.md as a reader follows it on one machine: each block marked `tested`, in order, on a real Ray."""
 
 import os
 import re
@@ -37,7 +37,7 @@ def test_each_block_is_tested_or_says_what_it_needs() -> None:
 
 @pytest.fixture
 def shell() -> Iterator[tuple[Path, dict[str, str]]]:
-    """A home folder and an environment; what was started with its folder ends with the test."""
+    """Yield a home folder and an environment; processes that were started with the folder are killed at the end."""
     folder = Path(tempfile.mkdtemp(prefix="mw", dir="/tmp"))  # a long path does not fit into a socket's name
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MLFLOW_", "AWS_"))}
     environ |= {"HOME": str(folder), "RAY_TMPDIR": str(folder), "OMP_NUM_THREADS": "1", "TMPDIR": str(folder)}
@@ -77,14 +77,14 @@ def test_the_guide_from_two_machines_to_a_served_model(shell: tuple[Path, dict[s
             if name in text:
                 used.add(name)
                 text = text.replace(name, place)
-        # Two raylets of one machine: each needs ports of its agent, and a reader's have them to themselves.
+        # Two raylets on one machine need separate ports for their agents; on a reader's machines they have them.
         text = re.sub(r"ray start", lambda _: f"ray start --dashboard-agent-listen-port={next(agents)}", text)
         script = f"set -euo pipefail; source {variables}; {text}\nexport -p > {variables}"
         for _ in range(20):
             done = subprocess.run(
                 ["bash", "-c", script], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=400
             )
-            # The head answers some seconds before it has an agent to run jobs.
+            # The head answers some seconds before it has an agent that can run jobs.
             if "No available agent to submit job" not in done.stderr and "RAY_API_SERVER" not in done.stderr:
                 break
             time.sleep(3)

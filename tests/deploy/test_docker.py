@@ -1,4 +1,4 @@
-"""The Dockerfile by a linter and by what the code expects; compose.yaml by the programs that it starts."""
+"""The Dockerfile passes a linter and fits the code; compose.yaml fits the programs that it starts."""
 
 import re
 import shlex
@@ -28,7 +28,7 @@ def test_the_linter_finds_nothing() -> None:
         assert done.returncode == status, done.stdout
 
 
-def test_images_are_what_the_manifests_ask_for() -> None:
+def test_the_manifests_use_the_images_that_are_built() -> None:
     (version,) = re.findall(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.M)
     kustomization = yaml.safe_load((ROOT / "deploy/kuberay/kustomization.yaml").read_text())
     tags = {image["name"].removeprefix("maskwright-"): image["newTag"] for image in kustomization["images"]}
@@ -40,7 +40,7 @@ def test_images_are_what_the_manifests_ask_for() -> None:
         assert tag in FILE.read_text()
 
 
-def test_an_image_is_made_of_the_lock_for_somebody_who_is_not_root() -> None:
+def test_an_image_installs_the_lock_and_does_not_run_as_root() -> None:
     for target in ("cpu", "cuda"):
         (install,) = [value for name, value in STAGES[f"packages-{target}"][1] if name == "RUN"]
         assert "--constraint constraints.txt" in install
@@ -59,7 +59,7 @@ def test_an_image_is_made_of_the_lock_for_somebody_who_is_not_root() -> None:
 
 @pytest.fixture
 def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Serve:
-    """The server's command as it is parsed, with a file of tokens where its secret is."""
+    """Return the parsed command of the server, with a file of tokens in place of its secret."""
     words = shlex.split(SERVICES["server"]["command"])
     assert words[:3] == ["python", "-m", "serve"]
     (secret,) = SERVICES["server"]["secrets"]
@@ -71,7 +71,7 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Serve:
 
 
 def published(service: str) -> set[int]:
-    """Ports of a service that this machine alone reaches, each under its own number."""
+    """Return the ports of a service, and check that only this machine can reach them, under the same numbers."""
     ports = set()
     for text in SERVICES[service].get("ports", ()):
         address, outside, inside = text.split(":")
@@ -101,7 +101,7 @@ def test_the_server_starts_with_the_services_that_are_there(serve: Serve) -> Non
     assert used == set(COMPOSE["volumes"])
 
 
-def test_mlflow_takes_its_command_and_answers_by_its_names() -> None:
+def test_mlflow_starts_with_its_command_and_answers_under_its_names() -> None:
     from mlflow.cli import server
 
     words = shlex.split(SERVICES["mlflow"]["command"])
@@ -111,7 +111,7 @@ def test_mlflow_takes_its_command_and_answers_by_its_names() -> None:
     assert options["allowed_hosts"].split(",")[:2] == ["mlflow:5000", "localhost:5000"]
 
 
-def test_label_studio_is_the_one_that_was_tried() -> None:
+def test_label_studio_has_the_tested_version() -> None:
     (tried,) = re.findall(r"^label-studio==(.+)$", (ROOT / "tests/clients/label-studio.txt").read_text(), re.M)
     assert SERVICES["label-studio"]["image"] == f"heartexlabs/label-studio:{tried}"
     documented = (ROOT / "docs/HTTP.md").read_text()

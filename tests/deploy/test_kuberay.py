@@ -1,4 +1,4 @@
-"""The manifests of deploy/kuberay by KubeRay's schemas, Ray's own of its Serve part, and our command lines."""
+"""The manifests of deploy/kuberay fit KubeRay's schemas, Ray Serve's schema and the command lines of the jobs."""
 
 import json
 import re
@@ -75,7 +75,7 @@ def test_clusters_are_as_the_code_expects(name: str, document: dict[str, Any]) -
         assert group["minReplicas"] <= group["maxReplicas"]
 
 
-def test_jobs_begin_with_commands_that_are_understood() -> None:
+def test_the_commands_of_jobs_are_valid() -> None:
     prepare = parse(PrepareConfig, entrypoint("prepare"), prog="prepare")
     _, train = read_flags(entrypoint("train"), "train")
     evaluate = parse(EvaluateConfig, entrypoint("evaluate"), prog="evaluate")
@@ -95,7 +95,7 @@ def test_jobs_begin_with_commands_that_are_understood() -> None:
         assert nodes in offered
 
 
-def test_the_service_is_as_ray_and_the_server_read_it() -> None:
+def test_ray_and_the_server_accept_the_service() -> None:
     from ray.serve.schema import ServeDeploySchema
 
     ((_, document),) = [each for each in OF_RAY if each[0] == "service.yaml"]
@@ -109,7 +109,7 @@ def test_the_service_is_as_ray_and_the_server_read_it() -> None:
     assert read_sources(application["args"]["checkpoint"])
     redis = {document["metadata"]["name"] for name, document in DOCUMENTS if name == "redis.yaml"}
     assert str(options.sessions).startswith(f"redis://{redis.pop()}:6379/")
-    # The file of tokens is where the Secret is mounted, in every pod that may hold an ingress.
+    # The file of tokens is in the folder where the Secret is mounted, in every pod that can run an ingress.
     cluster = cluster_of(document)
     for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
         pod = group["template"]["spec"]
@@ -121,7 +121,7 @@ def test_the_service_is_as_ray_and_the_server_read_it() -> None:
         assert group["template"]["spec"]["terminationGracePeriodSeconds"] > slowest + 15
 
 
-def test_no_two_clusters_get_one_service_and_each_that_jobs_are_submitted_to_has_a_driver() -> None:
+def test_clusters_have_separate_services_and_a_driver_for_submitted_jobs() -> None:
     names = [document["metadata"]["name"] for _, document in OF_RAY]  # KubeRay makes NAME-head-svc of each
     assert len(set(names)) == len(names)
     guide = (ROOT / "docs/CLUSTER.md").read_text()

@@ -1,4 +1,4 @@
-"""cluster.yaml and cluster-local.yaml by Ray's own launcher; what the first asks of AWS, by a simulated EC2 and IAM."""
+"""cluster.yaml and cluster-local.yaml in Ray's launcher, the former against a simulated EC2 and IAM."""
 
 import json
 import re
@@ -58,7 +58,7 @@ def test_its_images_are_ours_and_its_nodes_have_the_token(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_has_the_resources_that_jobs_ask_for(name: str) -> None:
+def test_has_the_resources_that_jobs_request(name: str) -> None:
     cluster = load(name)
     text = json.dumps([cluster.get("available_node_types"), cluster["worker_start_ray_commands"]])
     text += json.dumps(cluster["head_start_ray_commands"])
@@ -66,7 +66,7 @@ def test_has_the_resources_that_jobs_ask_for(name: str) -> None:
         assert re.search(rf"\W{resource}\W", text)
 
 
-def test_the_head_works_not() -> None:
+def test_the_head_has_no_cpus_for_tasks() -> None:
     types = load("cluster.yaml")["available_node_types"]
     assert types["head"]["resources"]["CPU"] == 0
     assert types["gpu_workers"]["resources"]["GPU"] > 0
@@ -76,7 +76,7 @@ def test_the_head_works_not() -> None:
     assert same == types["gpu_workers"]["node_config"]
 
 
-def test_machines_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_your_own_machines_are_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / ".ray").mkdir()
     (tmp_path / ".ray/auth_token").write_text("0" * 64)
@@ -88,7 +88,7 @@ def test_machines_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture
 def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
-    """cluster.yaml after the launcher looked at an account that has the role of deploy/aws and nothing else."""
+    """cluster.yaml after the launcher has prepared it for an account that has only the role of deploy/aws."""
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
@@ -118,7 +118,7 @@ def test_aws_gives_keys_subnets_and_groups(aws: dict[str, Any], tmp_path: Path) 
         assert set(config["SecurityGroupIds"]) <= groups
         assert config["KeyName"] == key
         assert config["ImageId"].startswith("resolve:ssm:/aws/service/deeplearning/ami/x86_64/")
-    # The role is ours: the launcher made none with all rights.
+    # The role is that of deploy/aws: the launcher created none with all rights.
     assert [role["RoleName"] for role in boto3.client("iam").list_roles()["Roles"]] == ["maskwright"]
 
 

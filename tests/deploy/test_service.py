@@ -1,4 +1,4 @@
-"""The Serve part of deploy/kuberay/service.yaml on a real cluster: `serve deploy`, then a click with a token."""
+"""The Serve config of deploy/kuberay/service.yaml on a real cluster: `serve deploy`, then a click with a token."""
 
 import subprocess
 import time
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def the_config(tokens: Path, redis: str, port: int) -> str:
-    """As the manifest has it, but for the places of another machine: file of tokens, Redis, port."""
+    """Return the config of the manifest, with the file of tokens, Redis and port of this test."""
     (document,) = yaml.safe_load_all((FOLDER / "service.yaml").read_text())
     config = yaml.safe_load(document["spec"]["serveConfigV2"])
     config["http_options"]["port"] = port
@@ -41,7 +41,7 @@ def test_the_same_application_is_deployed_and_answers(tmp_path: Path) -> None:
     address = f"http://127.0.0.1:{dashboard}"
     with RedisServer("--port", str(store), "--bind", "127.0.0.1") as redis:
         (tmp_path / "serve.yaml").write_text(the_config(tmp_path / "tokens", redis.url, http))
-        # As in the image: replicas find the code by PYTHONPATH, from whatever folder.
+        # As in the image, replicas find the code by PYTHONPATH from any folder.
         with head(store, port, dashboard, num_cpus=8, PYTHONPATH=str(ROOT)):
             command = [str(RAY.with_name("serve")), "deploy", "--address", address, str(tmp_path / "serve.yaml")]
             subprocess.run(command, env=ENVIRONMENT, check=True, timeout=60)
@@ -62,11 +62,13 @@ def test_the_same_application_is_deployed_and_answers(tmp_path: Path) -> None:
             message = until_it_failed(address)
             assert "/no/such/checkpoint" in message
             assert "'Correction' does not exist" not in message
-            assert httpx.get(f"http://127.0.0.1:{http}/v1/health/ready").status_code == 200  # the old version goes on
+            assert (
+                httpx.get(f"http://127.0.0.1:{http}/v1/health/ready").status_code == 200
+            )  # the old version keeps serving
 
 
 def until_it_failed(address: str) -> str:
-    """Wait until Ray Serve gives up a version, and return what it and its deployments say."""
+    """Wait until Ray Serve marks the application as failed, and return its messages and those of its deployments."""
     deadline = time.monotonic() + 300
     while True:
         (application,) = httpx.get(f"{address}/api/serve/applications/").json()["applications"].values()

@@ -209,18 +209,18 @@ def test_the_job_selects_one_of_several_results(several: Path, capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "several holds grabcut, davis: say which with --dataset"),
-        (["--dataset", "coco"], "several holds no 'coco': it holds grabcut, davis"),
-        (["--dataset", "davis"], "several holds oracle, dios_random: say which with --policy"),
-        (["--dataset", "davis", "--policy", "realistic"], "holds no 'realistic': it holds oracle, dios_random"),
+        ([], "several holds grabcut, davis: choose one with --dataset"),
+        (["--dataset", "coco"], "several holds no 'coco': choose one of grabcut, davis with --dataset"),
+        (["--dataset", "davis"], "several holds oracle, dios_random: choose one with --policy"),
+        (["--dataset", "davis", "--policy", "realistic"], "holds no 'realistic': choose one of oracle, dios_random"),
         (
             ["--dataset", "davis", "--policy", "oracle"],
-            "holds standard, zoom_in: say which with --refine-a / --refine-b",
+            "holds standard, zoom_in: choose one with --refine-a / --refine-b",
         ),
-        (["--reader", "scenes"], "--reader scenes is for the pictures of compare.html: give --out DIR too"),
-        (["--out", "out", "--root", "data"], "give --reader NAME too"),
+        (["--reader", "scenes"], "--reader scenes adds pictures to compare.html: give --out DIR as well"),
+        (["--out", "out", "--root", "data"], "give --reader NAME as well"),
         (["--out", "out", "--reader", "scene"], "unknown reader 'scene'; did you mean 'scenes'"),
-        (["--at-clicks", "0"], "expected numbers of clicks from 1 on"),
+        (["--at-clicks", "0"], "expected numbers of clicks >= 1"),
     ],
 )
 def test_the_job_reports_ambiguous_and_unknown_selections(several: Path, argv: list[str], message: str) -> None:

@@ -56,7 +56,7 @@ def test_a_stopped_run_ends_with_its_weights(
     assert json.loads((middle / "progress.json").read_text())["step"] == 50
     assert train.main(["--resume", str(run)]) == 0
     said = capsys.readouterr().out
-    assert f"continuing the run in {run}" in said
+    assert f"resuming the run in {run}" in said
     assert "step 10/100 " not in said, "what was done is not done again"
     found, known, before = (
         load_file(folder / checkpoints.WEIGHTS) for folder in (run / "checkpoint", golden / "run_final", middle)
@@ -100,7 +100,7 @@ def test_a_stopped_evaluation_ends_with_its_results(
         piece["seconds"] = {name: 1000.0 for name in piece["seconds"]}
     (out / "journal.jsonl").write_text("\n".join([head, *map(json.dumps, marked)]) + "\n")
     assert evaluate.main([*commands.evaluate(golden / "checkpoints" / "name"), "--out", str(out)]) == 0
-    assert "going on: 3 pieces of work are done" in capsys.readouterr().out
+    assert "resuming: 3 pieces of work are done" in capsys.readouterr().out
     rows, summaries = results.read(out)
     known_rows, known_summaries = results.read(golden / "evaluation_final")
     for summary, known in zip(summaries, known_summaries, strict=True):

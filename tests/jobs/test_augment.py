@@ -1,4 +1,4 @@
-"""jobs.augment and jobs.prepare by their command lines, on generated scenes."""
+"""jobs.augment and jobs.prepare from their command lines, on generated scenes."""
 
 import json
 import re
@@ -58,14 +58,14 @@ def test_an_epoch_is_written_as_training_would_see_it(
     written = {path.name for path in (tmp_path / "epoch").iterdir()}
     assert written == {"data", "records", "settings.json", "manifest.json", "refused.txt", "report.html"}
 
-    # the same again: nothing is made; other settings are refused
+    # The same command again makes nothing; other settings are refused.
     shards = {path: path.stat().st_mtime_ns for path in (tmp_path / "epoch" / "data").iterdir()}
     assert augment.main(argv) == 0
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "epoch" / "data").iterdir()} == shards
     with pytest.raises(InputError, match="has other settings"):
         augment.main([*argv, "--image-format", "jpg"])
 
-    # and it is a data set for the other jobs
+    # The epoch is a data set for the other jobs.
     capsys.readouterr()
     assert prepare.main(["--reader", "prepared", "--root", "epoch", "--out", "again", *POOL]) == 0
     said = capsys.readouterr().out
@@ -79,7 +79,7 @@ def test_an_epoch_is_written_as_training_would_see_it(
 def test_a_preview_needs_no_ray_and_writes_nothing_else(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.ray_env.connected", lambda: pytest.fail("Ray was asked for"))
+    monkeypatch.setattr("jobs.ray_env.connected", lambda: pytest.fail("Ray was started"))
     recipe = ["--data.copy-paste.recipe", "three_gates"]
     assert augment.main(["demo", *DATA, *recipe, "--preview", "2", "--out", "look"]) == 0
     assert {path.name for path in (tmp_path / "look").iterdir()} == {"preview.jpg", "preview.html"}
@@ -101,21 +101,21 @@ def test_a_presets_data_settings_are_the_defaults(monkeypatch: pytest.MonkeyPatc
         assert seen[-1].data == DataConfig(**{**vars(data), "reader": "scenes", "options": data.options})
 
 
-def test_a_preview_tells_the_floor_and_what_is_empty(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_preview_prints_the_minimum_area_and_the_empty_samples(capsys: pytest.CaptureFixture[str]) -> None:
     scenes = ["--data.reader", "scenes", "--data.options", *OPTIONS, "--data.crop-hw", "32", "32"]
     look = ["--data.window-size", "4", "--preview", "1", "--out", "look"]
     assert augment.main(["cpu_xtiny", *scenes, *look, "--data.augment.scale", "0.5", "0.5"]) == 0
     said = capsys.readouterr().out
-    assert re.search(r"objects of fewer than \d+ pixels after augmentation are no targets .*in 10 images\)", said)
-    assert re.search(r"without an object: \d of \d+ samples\n", said)
+    assert re.search(r"objects of fewer than \d+ pixels .* are not used as targets .*in 10 images\)", said)
+    assert re.search(r"samples without an object: \d of \d+\n", said)
     assert augment.main(["demo", *scenes, *look, "--data.min-object-area", "9999"]) == 0
     said = capsys.readouterr().out
-    (counts,) = re.findall(r"without an object: (\d+) of (\d+) samples", said)
+    (counts,) = re.findall(r"samples without an object: (\d+) of (\d+)", said)
     assert counts[0] == counts[1]
 
 
 @pytest.mark.networks
-def test_an_epoch_goes_on_with_the_floor_that_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_epoch_keeps_its_minimum_area(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[dict] = []
 
     def stop(storage: Storage, settings: dict) -> bool:
@@ -162,13 +162,13 @@ def test_help_names_the_presets(capsys: pytest.CaptureFixture[str]) -> None:
         ([*DATA, "--out", "x", "--data.copy-paste.recipe", "exclusiv"], "did you mean 'exclusive'"),
     ],
 )
-def test_what_the_user_got_wrong_is_said(argv: list[str], message: str, tmp_path: Path) -> None:
+def test_invalid_flags_are_reported(argv: list[str], message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
         augment.main(argv)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_word_that_is_no_number_ends_with_the_usage(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_value_that_is_not_a_number_is_reported_with_its_flag(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         augment.main([*DATA, "--out", "x", "--epoch", "first"])
     assert ended.value.code == 2
@@ -176,7 +176,7 @@ def test_a_word_that_is_no_number_ends_with_the_usage(capsys: pytest.CaptureFixt
 
 
 def test_a_key_in_an_address_stays_out_of_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A manifest is for everyone who may read the data."""
+    """Everyone who can read the data can read its manifest."""
     written: list[dict] = []
 
     def stop(storage: Storage, settings: dict) -> bool:
@@ -201,12 +201,12 @@ def test_a_key_in_an_address_stays_out_of_the_settings(tmp_path: Path, monkeypat
     assert all("s3://bucket/set" in json.dumps(settings) for settings in written)
 
 
-def test_a_long_listing_is_told_at_each_doubling(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_long_listing_is_reported_at_each_doubling(capsys: pytest.CaptureFixture[str]) -> None:
     count = CountItems()
     for number in range(1, 5001):
         count(number)
     count.end()
     count.end()
-    told = [int(line.split()[1]) for line in capsys.readouterr().out.splitlines()]
-    assert told == [1000, 2000, 4000, 5000]
-    assert np.all(np.diff(told) > 0)
+    numbers = [int(line.split()[1]) for line in capsys.readouterr().out.splitlines()]
+    assert numbers == [1000, 2000, 4000, 5000]
+    assert np.all(np.diff(numbers) > 0)

@@ -1,4 +1,4 @@
-"""`--backend onnx` of predict and evaluate: the masks of torch, and results that are not mixed with torch's."""
+"""`--backend onnx` of predict and evaluate: the same masks as torch, and no mixing with results of torch."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def evaluation(checkpoint: Path, *more: str) -> EvaluateConfig:
     return evaluate.check(parse(EvaluateConfig, argv, prog="evaluate"))
 
 
-def test_predict_and_an_actor_answer_by_the_same_files(checkpoint: Path, tmp_path: Path) -> None:
+def test_predict_and_an_evaluator_use_the_same_onnx_files(checkpoint: Path, tmp_path: Path) -> None:
     Image.fromarray(photo((60, 80))[0]).save(tmp_path / "photo.png")
     argv = ["--checkpoint", str(checkpoint), "--image", str(tmp_path / "photo.png"), "--clicks", "30,40,+", "5,5,-"]
     masks = []
@@ -48,7 +48,7 @@ def test_predict_and_an_actor_answer_by_the_same_files(checkpoint: Path, tmp_pat
     assert [path for path in checkpoint.iterdir() if path.is_dir()] == [made]
 
 
-def test_an_evaluation_goes_on_with_the_backend_it_began_with(checkpoint: Path) -> None:
+def test_an_evaluation_resumes_only_with_the_same_backend(checkpoint: Path) -> None:
     by_torch, by_onnx = (
         evaluate.settings_of(evaluation(checkpoint, "--scaling.backend", backend), 2) for backend in ("torch", "onnx")
     )
@@ -61,6 +61,6 @@ def test_an_evaluation_goes_on_with_the_backend_it_began_with(checkpoint: Path) 
 @pytest.mark.parametrize(
     ("given", "words"), [({"precision": "bf16"}, "precision bf16 was asked for"), ({"gpu": True}, "device cuda")]
 )
-def test_what_onnxruntime_does_not_do_is_refused(given: dict[str, object], words: str) -> None:
+def test_settings_that_onnxruntime_lacks_are_refused(given: dict[str, object], words: str) -> None:
     with pytest.raises(InputError, match=words):
         EvaluationScaling(backend="onnx", **given)  # pyright: ignore[reportArgumentType]

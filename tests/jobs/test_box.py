@@ -1,4 +1,4 @@
-"""Commands take maskwright:NAME as a checkpoint, and maskwright:lite_s where none is given."""
+"""Commands accept maskwright:NAME as a checkpoint, and use maskwright:lite_s if none is given."""
 
 import dataclasses
 import json
@@ -51,7 +51,7 @@ def test_evaluation_without_a_checkpoint_plays_the_model_of_the_box() -> None:
 
 
 @pytest.mark.usefixtures("boxed")
-def test_prediction_without_a_checkpoint_asks_the_model_of_the_box(capsys: pytest.CaptureFixture[str]) -> None:
+def test_prediction_without_a_checkpoint_uses_the_model_of_the_box(capsys: pytest.CaptureFixture[str]) -> None:
     argv = ["--image", str(save(picture(), Path("image.png"))), "--clicks", "3,3,+"]
     said = []
     for more in ([], ["--checkpoint", box.DEFAULT]):
@@ -69,7 +69,7 @@ def test_fine_tuning_starts_from_the_model_of_the_box() -> None:
     named_too = dataclasses.replace(on_scenes("finetune"), network=checked.network)
     assert train.check(named_too).network == checked.network
     fresh = dataclasses.replace(on_scenes("finetune"), network=NetworkChoice(name="", fresh=True))
-    with pytest.raises(InputError, match=r"say of which network with --network\.name"):
+    with pytest.raises(InputError, match=r"--network\.fresh needs a network: give --network\.name"):
         train.check(fresh)
     with pytest.raises(InputError, match=r"give --network\.start-from DIR"):
         train.check(on_scenes("finetune_mobile_sam"))
@@ -84,16 +84,16 @@ def test_a_fine_tuned_lite_s_recommends_what_its_start_does(preset: str, recomme
 
 
 @pytest.mark.usefixtures("boxed")
-def test_sweeps_take_the_model_of_the_box_and_leave_it_as_it_is(tmp_path: Path) -> None:
+def test_a_sweep_uses_the_model_of_the_box_and_cannot_change_it(tmp_path: Path) -> None:
     config = sweep.check(SweepConfig(reader="scenes", options=SCENES, hold_out=0.3))
     assert config.checkpoint == box.DEFAULT
     assert sweep.base_of(config) == named("zoom_in")
     assert train_config(config, {}, tmp_path).network.start_from == box.DEFAULT
-    with pytest.raises(InputError, match="--store changes the checkpoint, and maskwright:lite_s is part"):
+    with pytest.raises(InputError, match="--store changes the checkpoint, but maskwright:lite_s comes with"):
         sweep.check(dataclasses.replace(config, store=True))
 
 
-def test_a_checkpoint_is_exported_in_half_with_all_that_it_says(boxed: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_exported_in_half_keeps_its_description(boxed: Path, tmp_path: Path) -> None:
     out = tmp_path / "half"
     argv = ["--checkpoint", box.DEFAULT, "--as", "half", "--out", str(out)]
     assert export.main(argv) == 0
@@ -104,7 +104,7 @@ def test_a_checkpoint_is_exported_in_half_with_all_that_it_says(boxed: Path, tmp
     sizes = [(folder / checkpoints.WEIGHTS).stat().st_size for folder in (out, boxed)]
     assert sizes[0] < 0.6 * sizes[1]
     checkpoints.load(out)
-    with pytest.raises(InputError, match="is taken"):
+    with pytest.raises(InputError, match="exists and is not an empty folder"):
         export.main(argv)
 
 

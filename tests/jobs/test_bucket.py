@@ -1,4 +1,4 @@
-"""Every job reads and writes a bucket: nothing of a run lies on the disks of the machines that made it."""
+"""Every job reads and writes a bucket, and leaves no files of a run on the machines."""
 
 import json
 import re
@@ -49,9 +49,9 @@ def test_the_jobs_read_and_write_a_bucket(
     for folder in ("checkpoint", "best"):
         assert checkpoints.load(Storage(run).below(folder).uri)[1]["network"] == "simpleclick_vit_xtiny"
     assert not Storage(run).exists(NAME)
-    # It is finished: the same command, and --resume, find that.
+    # The run is finished: --resume finds that, and another config is refused.
     assert train.main(["--resume", run, "--data.root", data]) == 0
-    assert "continuing the run in s3://masks/jobs/run\n" in capsys.readouterr().out
+    assert "resuming the run in s3://masks/jobs/run\n" in capsys.readouterr().out
     with pytest.raises(InputError, match="s3://masks/jobs/run holds a run with another config"):
         train.main([*argv, "--out", run, "--training.steps", "4"])
 
@@ -74,7 +74,7 @@ def test_the_jobs_read_and_write_a_bucket(
     mean = bucket.format(folder="jobs/mean")
     assert average.main([ours[1], ours[1], "--out", mean]) == 0
     assert checkpoints.describe(mean)["info"]["mean_of"]
-    with pytest.raises(InputError, match=re.escape("--out s3://masks/jobs/mean is taken")):
+    with pytest.raises(InputError, match=re.escape("--out s3://masks/jobs/mean exists and is not an empty folder")):
         export.main(["--checkpoint", ours[1], "--as", "half", "--out", mean])
     half = bucket.format(folder="jobs/half")
     assert export.main(["--checkpoint", ours[1], "--as", "half", "--out", half]) == 0
@@ -93,7 +93,7 @@ def test_two_jobs_do_not_write_one_folder(bucket: str, tmp_path: Path, monkeypat
         assert not Storage(place).exists(NAME)
         with held(place):
             pass
-    # A holder that was killed renews nothing.
+    # A killed holder no longer renews its lease.
     storage = Storage(bucket.format(folder="left"))
     storage.write_json(NAME, {"host": "another", "pid": 1, "token": "x", "beat": 7})
     with held(storage.uri):

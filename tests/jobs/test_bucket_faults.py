@@ -1,4 +1,4 @@
-"""A bucket whose server goes away, refuses or lacks something: one clear error, and the same command goes on later."""
+"""A bucket whose server dies, refuses or lacks something: one clear error, and the same command resumes later."""
 
 import http.server
 import subprocess
@@ -51,7 +51,7 @@ def wait_for(process: "subprocess.Popen[str]", storage: Storage, folder: str) ->
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("what", ["evaluate", "train"])
-def test_a_server_that_dies_ends_a_job_and_the_same_command_goes_on(
+def test_a_job_whose_bucket_dies_fails_and_resumes_with_the_same_command(
     what: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
@@ -60,19 +60,19 @@ def test_a_server_that_dies_ends_a_job_and_the_same_command_goes_on(
         ours = str(checkpoint.save(tiny_network(), tmp_path / "ours", refinement="standard"))
         argv = ["jobs.evaluate", "--checkpoint", ours, "--reader", "scenes", "--options", "num_images", "20"]
         argv += ["--protocol.max-clicks", "20", "--scaling.actors", "1", "--out", out.uri]
-        begun, again = "journal.jsonl", "going on: "
+        started, again = "journal.jsonl", "resuming: "
     else:
         argv = ["jobs.train", *TRAIN, "--training.steps", "60", "--out", out.uri]
-        begun, again = "ray/history.jsonl", "continuing the run in s3://masks/train"
+        started, again = "ray/history.jsonl", "resuming the run in s3://masks/train"
     process = job(*argv)
-    wait_for(process, out, begun)
+    wait_for(process, out, started)
     server.stop()
     code, said, error = ends(process)
     assert code == 2, said + error
     assert error.strip().splitlines()[-1].startswith("error: s3://masks/"), error
     assert "secret" not in said + error
     server.start()
-    done = len(lines_at(out.below(begun).uri).texts())
+    done = len(lines_at(out.below(started).uri).texts())
     code, said, error = ends(job(*argv))
     assert code == 0, said + error
     assert again in said
@@ -80,7 +80,7 @@ def test_a_server_that_dies_ends_a_job_and_the_same_command_goes_on(
     assert out.exists("summary.json" if what == "evaluate" else "checkpoint/checkpoint.json")
 
 
-def test_what_is_not_there_and_a_wrong_key_are_one_sentence(
+def test_missing_objects_a_key_in_an_address_and_a_dead_server_are_one_error(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nothing = server.address.format(folder="nothing")
@@ -115,7 +115,7 @@ def _image(folder: Path) -> Path:
     return folder / "image.png"
 
 
-def test_lines_at_an_address_are_there_within_seconds_and_after_the_server_came_back(
+def test_lines_at_an_address_appear_within_seconds_and_survive_a_restart_of_the_server(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("models.lines.SECONDS", 0.2)
@@ -156,13 +156,13 @@ def test_names_with_spaces_and_other_letters(server: Server) -> None:
     [
         ("s3://masks/a//b", "s3://masks/a//b has an empty name between two slashes"),
         ("s3://", "s3:// names no folder"),
-        ("s3:/masks/x", "--out s3:/masks/x: an address has two slashes"),
+        ("s3:/masks/x", "--out s3:/masks/x: expected an address with two slashes"),
     ],
 )
-def test_addresses_that_are_none_are_one_sentence(given: str, said: str) -> None:
-    with pytest.raises(InputError) as told:
+def test_invalid_addresses_are_one_error(given: str, said: str) -> None:
+    with pytest.raises(InputError) as raised:
         Storage(out_place("--out", given))
-    assert str(told.value).startswith(said)
+    assert str(raised.value).startswith(said)
 
 
 def test_a_scheme_may_be_written_in_capitals(server: Server) -> None:
@@ -170,7 +170,7 @@ def test_a_scheme_may_be_written_in_capitals(server: Server) -> None:
     assert Storage(server.address.format(folder="x")).read("a") == b"1"
 
 
-def test_a_file_at_an_address_may_be_percent_encoded_as_its_folder_may(server: Server) -> None:
+def test_the_name_of_a_file_at_an_address_may_be_percent_encoded(server: Server) -> None:
     Storage(server.address.format(folder="in")).write("ph öto.jpg", b"1")
     folder, mark, settings = server.address.format(folder="in").partition("?")
     for name in ("ph öto.jpg", "ph%20%C3%B6to.jpg"):
@@ -179,21 +179,21 @@ def test_a_file_at_an_address_may_be_percent_encoded_as_its_folder_may(server: S
 
 
 def test_an_address_that_cannot_be_read_shows_no_key() -> None:
-    with pytest.raises(InputError, match=r"s3://bucket:xx/\[ cannot be opened: .*") as told:
+    with pytest.raises(InputError, match=r"s3://bucket:xx/\[ cannot be opened: .*") as raised:
         Storage("s3://key:hidden@bucket:xx/[")
-    assert "hidden" not in str(told.value)
+    assert "hidden" not in str(raised.value)
 
 
-def test_a_folder_without_an_evaluation_in_a_bucket_is_named_as_it_was_given(server: Server) -> None:
+def test_a_folder_without_an_evaluation_is_named_by_its_address(server: Server) -> None:
     with pytest.raises(
         InputError, match=r"^s3://masks/none holds no evaluation: expected .*\(No such file or directory\)$"
     ):
         compare.pick(server.address.format(folder="none"), "")
 
 
-def test_a_server_that_refuses_the_key_is_one_sentence_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_key_is_one_error_that_does_not_show_it(monkeypatch: pytest.MonkeyPatch) -> None:
     class Refusing(http.server.BaseHTTPRequestHandler):
-        """As S3 answers a request that was signed with another key."""
+        """Answers as S3 does to a request that was signed with another key."""
 
         def answer(self) -> None:
             code = "SignatureDoesNotMatch"
@@ -216,8 +216,8 @@ def test_a_server_that_refuses_the_key_is_one_sentence_without_it(monkeypatch: p
         place = f"s3://masks/runs?endpoint_override=127.0.0.1:{refusing.server_port}&scheme=http&region=us-east-1"
         storage = Storage(place)
         for ask in (lambda: storage.read("a"), lambda: storage.write("a", b"1"), lambda: storage.names("", "")):
-            with pytest.raises(InputError, match=r"^s3://masks/runs.* cannot be (read|written|listed): ") as told:
+            with pytest.raises(InputError, match=r"^s3://masks/runs.* cannot be (read|written|listed): ") as raised:
                 ask()
-            assert "hidden-key" not in str(told.value)
-            assert "same command again" in str(told.value)
+            assert "hidden-key" not in str(raised.value)
+            assert "same command again" in str(raised.value)
         refusing.shutdown()

@@ -23,7 +23,7 @@ def exit_code(error: BaseException | int | None) -> object:
     return ended.value.code
 
 
-def test_what_the_user_got_wrong_is_one_message_and_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_user_error_is_one_message_and_code_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code(InputError("no data at /x: expected a folder")) == 2
     assert capsys.readouterr().err == "error: no data at /x: expected a folder\n"
     assert exit_code(None) == 0
@@ -31,7 +31,7 @@ def test_what_the_user_got_wrong_is_one_message_and_code_2(capsys: pytest.Captur
     assert exit_code(KeyboardInterrupt()) == 130
 
 
-def test_a_mistake_of_ours_keeps_its_traceback() -> None:
+def test_a_programming_error_keeps_its_traceback() -> None:
     def main(argv: object) -> int:
         raise ZeroDivisionError
 
@@ -52,7 +52,7 @@ def test_relative_paths_are_refused_inside_a_submitted_job(monkeypatch: pytest.M
     assert absolute_path("--out", "/data/a") == Path("/data/a")
 
 
-def test_progress_off_a_terminal_is_a_line_a_tenth(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_without_a_terminal_is_a_line_per_tenth(capsys: pytest.CaptureFixture[str]) -> None:
     for done in range(1, 101):
         progress_line("evaluating", done, 100)
     lines = capsys.readouterr().out.splitlines()
@@ -90,7 +90,7 @@ def test_close_ups_and_laws_of_clicks_are_flags() -> None:
 
 
 @pytest.mark.check(29)
-def test_what_is_recorded_of_a_config_holds_no_key() -> None:
+def test_a_stored_config_contains_no_key() -> None:
     config = TrainConfig(data=DataConfig(reader="prepared", root="s3://key:secret@bucket/set?endpoint_override=x"))
     assert as_dict(config)["data"]["root"] == "s3://bucket/set"
     assert as_dict(TrainConfig(data=DataConfig(root="/data/a@b")))["data"]["root"] == "/data/a@b"

@@ -1,4 +1,4 @@
-"""The doctor: what it says of what is missing, without a secret, in time; on a real Ray, bucket, MLflow and Redis."""
+"""The doctor reports problems in time and without secrets, on a real Ray, bucket, MLflow and Redis."""
 
 import http.server
 import json
@@ -39,7 +39,7 @@ def test_a_probe_ends_in_time_and_its_errors_are_failures() -> None:
     began = time.monotonic()
     assert [(each.level, each.said) for each in look("x", waits, 0.2)] == [
         ("ok", "began"),
-        ("failure", "did not end within 0.2 s"),
+        ("failure", "did not finish within 0.2 s"),
     ]
     assert time.monotonic() - began < 5
     ((level, said),) = [(each.level, each.said) for each in look("x", breaks, 5)]
@@ -90,7 +90,7 @@ def test_packages_that_are_missing_or_too_old_are_failures(monkeypatch: pytest.M
         (skew("clock", -600), "warning"),
     ],
 )
-def test_what_a_machine_has(finding: Finding, level: str) -> None:
+def test_each_state_of_a_machine_has_its_level(finding: Finding, level: str) -> None:
     assert finding.level == level
     assert bool(finding.do) == (level != "ok")
 
@@ -100,7 +100,7 @@ def test_gpus_that_ray_counts_and_torch_does_not_see(monkeypatch: pytest.MonkeyP
     assert list(gpus(0)) == []
     (found,) = gpus(8)
     assert found.level == "failure"
-    reduce_alone("gloo", torch.device("cpu"))  # as NCCL is tried
+    reduce_alone("gloo", torch.device("cpu"))  # the same check as for NCCL
 
 
 def test_a_folder_that_can_be_written_and_one_that_cannot(tmp_path: Path) -> None:
@@ -112,7 +112,9 @@ def test_a_folder_that_can_be_written_and_one_that_cannot(tmp_path: Path) -> Non
     assert str(tmp_path / "file") in found.said
 
 
-def test_a_bucket(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bucket_is_checked_without_showing_secrets(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     with bucket.Server() as server:
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "verysecret")
         place = server.address.format(folder="runs")
@@ -128,7 +130,7 @@ def test_a_bucket(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 
 @pytest.fixture
 def answering() -> Iterator[Callable[[dict[str, tuple[int, str]]], str]]:
-    """Serve answers by path on loopback."""
+    """Serve the given answers by path on loopback."""
     running = []
 
     def serve(answers: dict[str, tuple[int, str]]) -> str:
@@ -152,7 +154,7 @@ def answering() -> Iterator[Callable[[dict[str, tuple[int, str]]], str]]:
         each.shutdown()
 
 
-def test_label_studio_that_refuses_the_token_and_may_not_call(
+def test_label_studio_that_refuses_the_token_and_private_addresses_is_reported(
     answering: Callable[[dict[str, tuple[int, str]]], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = answering({"/api/version": (200, '{"release": "1.23.2"}'), "/api/current-user/whoami": (401, "{}")})
@@ -165,7 +167,7 @@ def test_label_studio_that_refuses_the_token_and_may_not_call(
     assert [each.level for each in services.label_studio(url, "")] == ["ok"]
 
 
-def test_cvat_and_a_server(answering: Callable[[dict[str, tuple[int, str]]], str]) -> None:
+def test_cvat_and_a_maskwright_server_are_checked(answering: Callable[[dict[str, tuple[int, str]]], str]) -> None:
     url = answering({"/api/server/about": (200, '{"version": "2.40"}')})
     assert [each.level for each in services.cvat(url, "http://host:8000")] == ["ok"]
     assert [each.level for each in services.cvat(url, "http://host:8000/masks")] == ["ok", "failure"]
@@ -208,7 +210,7 @@ def test_status_and_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(300)
-def test_a_submitted_doctor_looks_at_every_node(tmp_path: Path) -> None:
+def test_a_submitted_doctor_checks_every_node(tmp_path: Path) -> None:
     store, port, dashboard = free_port(), free_port(), free_port()
     with RedisServer("--port", str(store), "--bind", "127.0.0.1"), head(store, port, dashboard):
         node = subprocess.Popen(
@@ -241,5 +243,5 @@ def test_a_submitted_doctor_looks_at_every_node(tmp_path: Path) -> None:
     assert about.count("clock") == about.count("packages") == 2, done.stdout + done.stderr
     assert about.count(f"storage {tmp_path}") == 4
     levels = {(each["about"], each["level"]) for each in found}
-    assert ("Ray", "warning") in levels  # it asks for no token
+    assert ("Ray", "warning") in levels  # this cluster requires no token
     assert done.returncode == 0, found

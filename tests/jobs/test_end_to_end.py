@@ -1,4 +1,4 @@
-"""Train, evaluate, compare and predict by their command lines on tiny scenes, and what each leaves behind."""
+"""Train, evaluate, compare and predict from their command lines on tiny scenes, and the files that each writes."""
 
 import json
 import re
@@ -57,7 +57,7 @@ def test_the_jobs_end_to_end(
     assert info == {"preset": "demo", "run_id": run_id, "step": 3, "refused": 0}
     assert json.loads((run / "refused.json").read_text()) == {}
 
-    # MLflow has rank 0's metrics, the parameters and the model
+    # MLflow has rank 0's metrics, the parameters and the model.
     client = tracking.client(mlflow_uri)
     tracked = client.get_run(run_id)
     assert tracked.info.status == "FINISHED"
@@ -71,11 +71,11 @@ def test_the_jobs_end_to_end(
     assert [entry.value for entry in losses] == [entry["loss"] for entry in history]
     assert client.get_model_version_by_alias("tiny-scenes", tracking.ALIAS).run_id == run_id
 
-    # another config in the same folder is refused
+    # Another config in the same folder is refused.
     with pytest.raises(InputError, match="holds a run with another config"):
         train.main([*TRAIN, "--out", "run", "--training.steps", "4"])
 
-    # evaluate, two refinements and a baseline
+    # evaluate two refinements and a baseline
     argv = ["--checkpoint", "run/checkpoint", "--reader", "scenes", "--split", "val", "--options", *SMALL]
     argv += ["--refine", "standard", "cfr_1", "--baseline", "grabcut", "--out", "evaluated", "--num-overlays", "1"]
     argv += ["--protocol.max-clicks", "2", "--protocol.max-objects", "5"]
@@ -114,7 +114,7 @@ def test_the_jobs_end_to_end(
     assert "IoU&1" in said
     assert "NoC@95" in said
     assert "5 objects, paired bootstrap" in said
-    with pytest.raises(InputError, match="holds grabcut, standard, cfr_1: say which with --refine-a"):
+    with pytest.raises(InputError, match="holds grabcut, standard, cfr_1: choose one with --refine-a"):
         compare.main(["evaluated", "evaluated"])
     with pytest.raises(InputError, match="holds no 'zoom_in'"):
         compare.main(["evaluated", "evaluated", "--refine-a", "zoom_in", "--refine-b", "cfr_1"])

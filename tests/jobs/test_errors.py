@@ -1,4 +1,4 @@
-"""What the user got wrong: one message that names what was given and what was expected, before anything starts."""
+"""User errors: one message that names what was given and what was expected, before anything starts."""
 
 import json
 import os
@@ -21,7 +21,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Holds what the cases name: a checkpoint, a JSON that is no COCO, an empty folder, images good and broken."""
+    """A folder with the files of the cases: a checkpoint, JSON that is not COCO, an empty folder, images."""
     checkpoints.save(tiny_network(), tmp_path / "checkpoint")
     (tmp_path / "empty").mkdir()
     (tmp_path / "not_coco").mkdir()
@@ -36,8 +36,8 @@ def folder(tmp_path: Path) -> Path:
 SCENES = ["--data.reader", "scenes", "--data.split", "train"]
 RITM = ["ritm_hrnet18s_cocolvis", *SCENES, "--scaling.workers", "1", "--scaling.no-gpu", "--network.fresh"]
 TRAIN = [
-    ([], "the first argument names a preset.*nothing was given"),
-    (["--out", "x"], "the first argument names a preset.*'--out' came first"),
+    ([], "got nothing: expected one of the presets above as the first argument"),
+    (["--out", "x"], "got '--out': expected one of the presets above as the first argument"),
     (["--resume"], "expected the folder of a run"),
     (["--resume", "absent"], "--resume absent: expected the folder of a run"),
     (["demo", "--training.objective", "emc"], "expected a network with a correction network"),
@@ -70,9 +70,9 @@ TRAIN = [
     (["demo", "--network.start-from", "absent"], "no checkpoint at .*absent: expected a folder with checkpoint.json"),
     (
         ["demo", "--network.name", "simpleclick_vit_base", "--network.start-from", "checkpoint"],
-        "is a checkpoint of simpleclick_vit_xtiny: expected simpleclick_vit_base, or say --network.name",
+        "is a checkpoint of simpleclick_vit_xtiny: give one of simpleclick_vit_base, or --network.name",
     ),
-    (["cfr_icl_vit_base", "--data.reader", "scenes"], "this preset fine-tunes: give --network.start-from DIR"),
+    (["cfr_icl_vit_base", "--data.reader", "scenes"], "this preset fine-tunes a checkpoint: give --network"),
     ([*RITM, "--training.batch-size", "1"], "--training.batch-size 1 .*leaves a forward one sample.*needs at least 2"),
     (
         [*RITM, "--training.batch-size", "6", "--training.accumulate", "6"],
@@ -115,19 +115,19 @@ EVALUATE = [
 
 PREDICT = [
     (["--checkpoint", "absent", "--image", "image.png", "--clicks", "3,3,+"], "no checkpoint at absent"),
-    (["--checkpoint", "checkpoint", "--image", "absent.png", "--clicks", "3,3,+"], "no image at absent.png"),
+    (["--checkpoint", "checkpoint", "--image", "absent.png", "--clicks", "3,3,+"], "--image absent.png: no such file"),
     (
         ["--checkpoint", "checkpoint", "--image", "broken.png", "--clicks", "3,3,+"],
         "broken.png cannot be read",
     ),
-    (["--checkpoint", "checkpoint", "--image", "image.png", "--clicks", "3;3"], "click '3;3': expected Y,X,[+]"),
+    (["--checkpoint", "checkpoint", "--image", "image.png", "--clicks", "3;3"], "--clicks '3;3': expected Y,X,[+]"),
     (
         ["--checkpoint", "checkpoint", "--image", "image.png", "--clicks", "99,3,+"],
         "outside the image: expected 0 <= y",
     ),
     (
         ["--checkpoint", "checkpoint", "--image", "image.png", "--clicks", "3,3,+", "--out", "mask"],
-        "--out mask: expected a name that ends in .png",
+        "--out mask: expected a file name that ends in .png",
     ),
 ]
 
@@ -135,8 +135,8 @@ COMPARE = [(["empty", "checkpoint"], "empty holds no evaluation: expected summar
 
 EXPORT = [
     (["--checkpoint", "absent", "--out", "onnx"], "no checkpoint at absent"),
-    (["--checkpoint", "checkpoint", "--out", "not_coco"], "--out not_coco is taken: expected a new or an empty folder"),
-    (["--checkpoint", "checkpoint", "--out", "image.png"], "--out image.png is taken"),
+    (["--checkpoint", "checkpoint", "--out", "not_coco"], "--out not_coco exists and is not an empty folder"),
+    (["--checkpoint", "checkpoint", "--out", "image.png"], "--out image.png exists and is not an empty folder"),
     (["--checkpoint", "checkpoint", "--out", "onnx", "--input-hw", "30", "30"], r"input_hw \(30, 30\): expected multi"),
 ]
 
@@ -155,7 +155,7 @@ CASES = [
 
 @pytest.mark.networks
 @pytest.mark.parametrize(("main", "argv", "message"), CASES)
-def test_what_the_user_got_wrong_is_said(main: Main, argv: list[str], message: str, folder: Path) -> None:
+def test_user_errors_name_what_was_given_and_expected(main: Main, argv: list[str], message: str, folder: Path) -> None:
     before = sorted(folder.iterdir())
     with pytest.raises(InputError, match=message):
         main(argv)
@@ -216,7 +216,9 @@ def test_help_lists_the_presets_and_succeeds(capsys: pytest.CaptureFixture[str])
         (["jobs.evaluate", "--checkpoint", "absent", "--reader", "scenes"], "no checkpoint at"),
     ],
 )
-def test_on_the_command_line_it_is_one_error_and_code_2(command: list[str], message: str, tmp_path: Path) -> None:
+def test_a_user_error_on_the_command_line_is_one_line_and_code_2(
+    command: list[str], message: str, tmp_path: Path
+) -> None:
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(
         [sys.executable, "-m", *command],
@@ -233,7 +235,7 @@ def test_on_the_command_line_it_is_one_error_and_code_2(command: list[str], mess
     assert "Traceback" not in done.stderr + done.stdout
 
 
-def test_an_error_that_others_were_raised_from_is_told() -> None:
+def test_the_input_error_behind_other_errors_is_found() -> None:
     outer, between = RuntimeError("training failed"), RuntimeError("a worker failed")
     outer.__cause__, between.__cause__ = between, InputError("all 3 items of the window are broken")
     assert str(find_input_error(outer)) == "all 3 items of the window are broken"

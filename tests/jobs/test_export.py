@@ -1,4 +1,4 @@
-"""jobs.export writes what passed its checks, and leaves nothing of what did not."""
+"""jobs.export keeps graphs that pass its checks, and leaves no files of those that do not."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ def argv(tmp_path: Path) -> list[str]:
     return ["--checkpoint", str(tmp_path / "checkpoint"), "--out", str(tmp_path / "onnx" / "mine")]
 
 
-def test_it_writes_the_network_and_what_it_takes(
+def test_export_writes_the_network_and_its_description(
     argv: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert export.main(argv) == 0
@@ -45,14 +45,14 @@ def test_it_writes_the_network_and_what_it_takes(
     assert "onnxruntime" in said
 
 
-def test_a_size_of_views_is_refused_where_there_is_none(tmp_path: Path) -> None:
+def test_input_hw_is_refused_for_a_network_without_a_view_size(tmp_path: Path) -> None:
     checkpoints.save(toy("mobile_sam"), tmp_path / "sam")
-    with pytest.raises(InputError, match="--input-hw: mobile_sam has no size of views to choose"):
+    with pytest.raises(InputError, match="--input-hw: mobile_sam has no view size to set"):
         export.main(["--checkpoint", str(tmp_path / "sam"), "--out", str(tmp_path / "out"), "--input-hw", "448", "672"])
 
 
 @pytest.mark.parametrize("differences", [[1e-6, 0.5], [float("nan")], [None, None]])
-def test_a_graph_that_answers_otherwise_is_not_kept(
+def test_a_graph_that_differs_from_torch_is_not_kept(
     differences: list[float | None],
     argv: list[str],
     tmp_path: Path,
@@ -67,5 +67,5 @@ def test_a_graph_that_answers_otherwise_is_not_kept(
     checks = [Check(sizes=SIZES, difference=difference) for difference in differences]
     monkeypatch.setattr(export.export, "check", lambda graph, path: checks)
     assert export.main(argv) == 1
-    assert "error: network.onnx does not answer as torch does" in capsys.readouterr().err
+    assert "error: the outputs of network.onnx differ from torch's" in capsys.readouterr().err
     assert list((tmp_path / "onnx").iterdir()) == []

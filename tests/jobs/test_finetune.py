@@ -1,4 +1,4 @@
-"""Fine-tuning one's own images by one command: what it takes from the checkpoint, and what it leaves behind."""
+"""Fine-tuning on your own images with one command: settings from the checkpoint, and the files that it writes."""
 
 import dataclasses
 import json
@@ -39,7 +39,7 @@ def test_network_size_and_refinement_come_from_the_checkpoint(tmp_path: Path) ->
     assert checked.refine == "zoom_in"
 
 
-def test_evaluation_plays_what_training_left_out(tmp_path: Path) -> None:
+def test_evaluation_plays_the_held_out_images(tmp_path: Path) -> None:
     root = own_data(tmp_path)
     config = EvaluateConfig(baseline="grabcut", reader="coco", root=str(root), hold_out=0.3)
     (reader,) = open_datasets(config).values()
@@ -54,7 +54,7 @@ def test_evaluation_plays_what_training_left_out(tmp_path: Path) -> None:
 
 @pytest.mark.ray
 @pytest.mark.timeout(400)
-def test_one_command_trains_and_tells_what_changed(
+def test_one_command_trains_and_compares_before_and_after(
     ray_cluster: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     checkpoints.save(tiny_network(), tmp_path / "start", refinement="standard")
@@ -74,7 +74,7 @@ def test_one_command_trains_and_tells_what_changed(
     assert "NoC@85" in capsys.readouterr().out
 
 
-def test_settings_that_mean_nothing_are_refused() -> None:
+def test_inconsistent_settings_are_refused() -> None:
     with pytest.raises(InputError, match=r"give --validation\.hold-out"):
         TrainConfig(before_after=BeforeAfterConfig(objects=4))
     with pytest.raises(InputError, match="objects is -1"):

@@ -1,4 +1,4 @@
-"""Jobs on a disk that is full: one sentence, status 2, nothing half-written; with room, the same command finishes."""
+"""Jobs on a full disk end with one error, status 2 and no partial files; with room, the same command finishes."""
 
 import json
 import sys
@@ -25,7 +25,7 @@ Run = Callable[..., tuple[int, str]]
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a job as its command line does; gives the status and what it said to stderr."""
+    """Run a job as its command line does; return the status and standard error."""
 
     def command(job: ModuleType, argv: list[str]) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", [job.__name__, *argv])
@@ -49,7 +49,7 @@ def refused(disk: SmallDisk, status: int, said: str) -> None:
 
 
 def until_it_fits(disk: SmallDisk, rooms: list[int], command: Callable[[], tuple[int, str]]) -> Iterator[int]:
-    """Run again and again with more pages of room, which yields each that was too few; at last with enough."""
+    """Run the command with more and more pages of room, yielding those that were too few, and last with enough."""
     for pages in rooms:
         disk.leave(pages * PAGE)
         status, said = command()
@@ -89,7 +89,9 @@ def test_predict(small_disk: SmallDisk, run: Run, checkpoint: str, scene: str) -
 
 
 @pytest.mark.parametrize("what", ["folder", "file above"])
-def test_predict_where_something_else_is(what: str, run: Run, checkpoint: str, scene: str, tmp_path: Path) -> None:
+def test_predict_refuses_an_out_that_cannot_be_a_file(
+    what: str, run: Run, checkpoint: str, scene: str, tmp_path: Path
+) -> None:
     (tmp_path / "m.png").mkdir()
     (tmp_path / "file").write_text("mine")
     out = tmp_path / "m.png" if what == "folder" else tmp_path / "file" / "m.png"
@@ -114,7 +116,7 @@ def played(checkpoint: str, out: Path) -> list[str]:
 def test_evaluate_and_compare(ray_cluster: None, small_disk: SmallDisk, run: Run, checkpoint: str) -> None:
     out = small_disk.path / "evaluated"
     too_few = list(until_it_fits(small_disk, [0, 1, 4], lambda: run(evaluate, played(checkpoint, out))))
-    assert {0, 1} <= set(too_few)  # before the journal, within it
+    assert {0, 1} <= set(too_few)  # before the journal, and within it
     assert len(json.loads((out / "summary.json").read_text())) == 2
     assert not (out / "journal.jsonl").exists()
 
@@ -135,7 +137,7 @@ def raced(checkpoint: str, out: Path) -> list[str]:
 @pytest.mark.ray
 @pytest.mark.timeout(400)
 def test_sweep(ray_cluster: None, small_disk: SmallDisk, run: Run, checkpoint: str, tmp_path: Path) -> None:
-    # Room for all but the journal, which the referee of the race writes.
+    # There is room for everything except the journal, which the referee of the race writes.
     out = tmp_path / "raced"
     out.mkdir()
     (out / "journal.jsonl").symlink_to(small_disk.path / "journal.jsonl")
@@ -151,7 +153,7 @@ def test_sweep(ray_cluster: None, small_disk: SmallDisk, run: Run, checkpoint: s
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_sweep_with_room_for_nothing(ray_cluster: None, small_disk: SmallDisk, run: Run, checkpoint: str) -> None:
+def test_sweep_on_a_disk_without_room(ray_cluster: None, small_disk: SmallDisk, run: Run, checkpoint: str) -> None:
     out = small_disk.path / "swept"
     assert 0 in list(until_it_fits(small_disk, [0, 20], lambda: run(sweep, raced(checkpoint, out))))
     assert len(json.loads((out / "sweep.json").read_text())["settings"]) == 2
@@ -184,7 +186,7 @@ def test_train(ray_cluster: None, small_disk: SmallDisk, run: Run) -> None:
     out = small_disk.path / "run"
     argv = [*TRAIN, "--out", str(out), "--scaling.max-failures", "0", "--validation.hold-out", "0.3"]
     argv += ["--validation.objects", "1", "--validation.max-clicks", "1"]
-    # Before anything, then in the first checkpoint.
+    # First no room at all, then not enough for the first checkpoint.
     assert list(until_it_fits(small_disk, [0, 2000], lambda: run(train, argv))) == [0, 2000]
     _, description = checkpoints.load(out / "checkpoint")
     assert description["info"]["step"] == 3
@@ -195,7 +197,7 @@ def test_train(ray_cluster: None, small_disk: SmallDisk, run: Run) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_demo(ray_cluster: None, small_disk: SmallDisk, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))  # of the server, a process of its own
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))  # for the server, a separate process
     argv = ["--out", str(small_disk.path / "demo"), "--steps", "1", "--objects", "2", "--no-serve"]
     argv += ["--port", str(free_port())]
     too_few = list(until_it_fits(small_disk, [0, 1, 2000, 4500], lambda: run(demo, argv)))

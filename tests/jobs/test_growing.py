@@ -1,4 +1,4 @@
-"""The jobs on a cluster that has no worker yet: each makes it grow, ends, and leaves it to shrink."""
+"""Jobs on a cluster without workers: each job makes it grow, and the cluster shrinks when the job has ended."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,13 +13,13 @@ PROTOCOL = ("--protocol.max-clicks", "2", "--protocol.min-area", "20", "--protoc
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Growing]:
-    """Nodes for data have a resource, those for networks a label."""
+    """Nodes for data have a custom resource, nodes for networks a label."""
     with growing({"data": {"resources": {"CPU": 2, "augment": 1}}, "network": {"resources": {"CPU": 2}}}) as cluster:
         yield cluster
 
 
 def grown(cluster: Growing, nodes: set[str], *command: str) -> str:
-    """Run a job to its end where no node was; the types that it started must be these."""
+    """Run a job on the empty cluster and check that it started nodes of exactly these types."""
     cluster.wait_for([], 90)
     done = cluster.run(*command)
     said = done.stdout + done.stderr
@@ -32,7 +32,7 @@ def grown(cluster: Growing, nodes: set[str], *command: str) -> str:
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(1200)
-def test_every_job_makes_it_grow(cluster: Growing, tmp_path: Path) -> None:
+def test_every_job_makes_the_cluster_grow(cluster: Growing, tmp_path: Path) -> None:
     data = ("--reader", "scenes", *SMALL)
     ours = tuple(flag.replace("--options", "--data.options") for flag in SMALL)
     training = ("--data.crop-hw", "32", "32", "--data.window-size", "4", "--data.min-object-area", "20")
@@ -49,6 +49,6 @@ def test_every_job_makes_it_grow(cluster: Growing, tmp_path: Path) -> None:
     assert f"checkpoint  {checkpoint}" in said
     play = ("--checkpoint", checkpoint, *data, *PROTOCOL, "--scaling.nodes", "kind=network")
     grown(cluster, {"network"}, "jobs.evaluate", *play, "--scaling.actors", "6", "--out", f"{tmp_path}/evaluation")
-    # More evaluators than there can be: those for which there is no room are not waited for.
+    # More evaluators than the cluster can hold: the sweep does not wait for the rest.
     grown(cluster, {"network"}, "jobs.sweep", "zoom_in", *play, "--scaling.actors", "6", "--out", f"{tmp_path}/sweep")
     cluster.wait_for([], 90)

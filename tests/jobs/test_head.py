@@ -1,4 +1,4 @@
-"""A head that dies with a job on it: the next head, on the same store, knows the job and how it ended."""
+"""A head that dies while a job runs: the next head, on the same store, knows the job and its status."""
 
 import shutil
 import subprocess
@@ -19,7 +19,7 @@ from tests.serve.redis_server import RedisServer
 
 @contextmanager
 def head(store: int, port: int, dashboard: int, num_cpus: int = 2, **environ: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A head node whose tables are in a Redis; it is killed with all that it started, as a machine would go."""
+    """Run a head node whose tables are in Redis; at the end, kill it with all its processes, as if the machine died."""
     folder = tempfile.mkdtemp(prefix="mw", dir="/tmp")  # a long path does not fit into a socket's name
     command = [
         str(RAY),
@@ -31,7 +31,7 @@ def head(store: int, port: int, dashboard: int, num_cpus: int = 2, **environ: st
         f"--temp-dir={folder}",
     ]
     command += ["--include-dashboard=true", f"--dashboard-port={dashboard}"]
-    # Without a port of its own it shares the usual one with any other Ray of this machine, and no job is ever run.
+    # Each Ray on a machine needs a separate port for its agent, or jobs never run.
     command += [f"--dashboard-agent-listen-port={free_port()}", "--object-store-memory=100000000"]
     env = ENVIRONMENT | {"RAY_REDIS_ADDRESS": f"127.0.0.1:{store}"} | environ
     log = Path(folder) / "head.log"
@@ -57,7 +57,7 @@ def head(store: int, port: int, dashboard: int, num_cpus: int = 2, **environ: st
 @pytest.mark.check(47)
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_job_of_a_head_that_died_is_known_to_the_next_one() -> None:
+def test_the_next_head_knows_the_jobs_of_a_head_that_died() -> None:
     store, port, dashboard = free_port(), free_port(), free_port()
     address = f"http://127.0.0.1:{dashboard}"
     with RedisServer("--port", str(store), "--bind", "127.0.0.1"):
@@ -65,7 +65,7 @@ def test_a_job_of_a_head_that_died_is_known_to_the_next_one() -> None:
             submit(address, "kept", "sleep 600")
             wait_for(address, "kept", "RUNNING")
         with head(store, port, dashboard):
-            # Ray looks after the jobs that it knows once one is submitted: until then it goes on to call this RUNNING.
+            # Ray checks the jobs that it knows only once another one is submitted, and reports RUNNING until then.
             assert status_of(address, "kept") == "RUNNING"
             submit(address, "again", "true")
             wait_for(address, "kept", "FAILED")

@@ -34,7 +34,7 @@ def xtiny() -> dict[str, Tensor]:
 
 
 def run(file: Path, network: str, *flags: str, out: str = "imported") -> dict[str, Any]:
-    """Import into ./`out`; returns the description that was written."""
+    """Import into ./`out` and return the description that was written."""
     assert import_checkpoint.main([str(file), "--network", network, "--out", out, *flags]) == 0
     return checkpoint.describe(out)
 
@@ -55,7 +55,7 @@ def test_an_authors_file_becomes_a_checkpoint(
         f"SHA-256      {info['source']['sha256']}",
         "network      emc_hrnet18s, 4,308,208 parameters",
         "dead         24 tensors",
-        "aliases      32 tensors that repeat another: verified",
+        "aliases      32 verified copies of other tensors",
         "licence      MIT",
         "refinement   flip",
         f"-> {tmp_path / 'imported'}",
@@ -74,7 +74,7 @@ def test_flags_override_what_is_recorded(xtiny: dict[str, Tensor], capsys: pytes
     assert info["source"]["class"] is None
     assert info["refinement"]["cascade"]["steps"] == 2
     said = capsys.readouterr().out
-    assert "missing      16 dead tensors, which is harmless: head.up_conv1.0.bias" in said
+    assert "missing      16 dead tensors, which are not needed: head.up_conv1.0.bias" in said
     assert "refinement   cfr_2" in said
 
 
@@ -87,7 +87,7 @@ def test_a_backbone_starts_a_network_by_seed(xtiny: dict[str, Tensor], capsys: p
     assert description["info"]["source"]["seed"] == 4
     said = capsys.readouterr().out
     assert "set          99 of 145 tensors, 2,722,720 values" in said
-    assert "fresh        head (12), neck (32), patch_embed_coords (2): by seed 4" in said
+    assert "fresh        head (12), neck (32), patch_embed_coords (2), drawn with seed 4" in said
     loaded = checkpoint.load("imported")[0].state_dict()
     assert torch.equal(loaded["backbone.blocks.7.attn.qkv.weight"], vit["blocks.7.attn.qkv.weight"])
     assert torch.equal(
@@ -109,7 +109,7 @@ def test_the_same_import_may_be_repeated_and_another_may_not(xtiny: dict[str, Te
 
 
 def test_an_import_of_an_earlier_version_may_be_repeated(xtiny: dict[str, Tensor]) -> None:
-    """It recorded less of where the file came from."""
+    """An earlier version recorded less about the source of the file."""
     torch.save(xtiny, "a.pth")
     torch.save({"state_dict": xtiny}, "b.pth")
     known = run(Path("a.pth"), "simpleclick_vit_xtiny")
@@ -166,14 +166,14 @@ ERRORS: list[tuple[str, Any, list[str], str]] = [
         "out full",
         "emc",
         ["--network", "emc_hrnet18s", "--out", "full"],
-        r"--out \S+full holds something else: name a new",
+        r"--out \S+full holds other files: name a new",
     ),
     ("out URL", "emc", ["--network", "emc_hrnet18s", "--out", "s3://k:s@a/b"], "s3://a/b was given with a key"),
 ]
 
 
 @pytest.mark.parametrize(("content", "flags", "said"), [row[1:] for row in ERRORS], ids=[row[0] for row in ERRORS])
-def test_what_cannot_be_imported_is_said_and_nothing_is_written(
+def test_a_failed_import_is_one_error_and_writes_nothing(
     content: Any, flags: list[str], said: str, emc: dict[str, Tensor], tmp_path: Path
 ) -> None:
     Path("full").mkdir()
@@ -235,7 +235,9 @@ def test_a_malicious_file_is_one_error_and_runs_nothing(tmp_path: Path) -> None:
     assert done.stdout == ""
     assert [path.name for path in tmp_path.iterdir()] == ["evil.pth"]
     torch.load("evil.pth", weights_only=False)
-    assert Path("canary").exists(), "the canary itself is dead: this test would prove nothing"
+    assert Path("canary").exists(), (
+        "the file does not run its command even when unpickled: this test would prove nothing"
+    )
 
 
 def test_the_description_is_plain_json(xtiny: dict[str, Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""What a registered model is to MLflow's own tools: a pyfunc that gives masks, here and where nothing of ours is."""
+"""A registered model in MLflow's tools: a pyfunc that gives masks, with and without this repository."""
 
 import base64
 import contextlib
@@ -34,7 +34,7 @@ CLICKS = [{"x": 64, "y": 48}, {"x": 3, "y": 90.5, "positive": False}]
 
 @pytest.fixture
 def at_registry(mlflow_uri: str) -> Iterator[str]:
-    """MLflow's own functions ask the registry that is set for the process."""
+    """Set the registry for the process, which MLflow's functions use."""
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(mlflow_uri)
     yield mlflow_uri
@@ -50,7 +50,7 @@ def a_row() -> dict[str, Any]:
     return {
         "image": mask_model.example()["image"][0],
         "clicks": copy.deepcopy(CLICKS),
-    }  # MLflow's checks change what they are given
+    }  # MLflow's checks modify their input
 
 
 def expected(checkpoint: Path | str) -> np.ndarray:
@@ -60,7 +60,7 @@ def expected(checkpoint: Path | str) -> np.ndarray:
     return session.mask
 
 
-def test_a_registered_model_is_a_pyfunc_beside_our_checkpoint(at_registry: str, folder: Path) -> None:
+def test_a_registered_model_is_both_a_pyfunc_and_a_checkpoint(at_registry: str, folder: Path) -> None:
     tracking.register(at_registry, tracking.start_run(at_registry, "register", {}), folder, name="disks")
     model = mlflow.pyfunc.load_model(MODEL)
     answer = model.predict([a_row(), a_row()])
@@ -84,7 +84,9 @@ def test_a_registered_model_is_a_pyfunc_beside_our_checkpoint(at_registry: str, 
     }
     for name in box.FILES:
         assert (entry / name).read_bytes() == (folder / name).read_bytes()
-    assert len(list(entry.rglob(checkpoints.WEIGHTS))) == 1, "weights are stored once, those of the box not at all"
+    assert len(list(entry.rglob(checkpoints.WEIGHTS))) == 1, (
+        "weights are stored once, and those in the package not at all"
+    )
     for wrong, words in (
         ({"image": "AAAA"}, "the image cannot be read"),
         ({"clicks": [{"x": 128, "y": 4}]}, "outside the image"),
@@ -94,7 +96,7 @@ def test_a_registered_model_is_a_pyfunc_beside_our_checkpoint(at_registry: str, 
             model.predict([a_row() | wrong])
 
 
-def test_what_was_registered_before_is_a_checkpoint_as_it_was(at_registry: str, folder: Path) -> None:
+def test_a_model_registered_by_an_older_version_still_loads(at_registry: str, folder: Path) -> None:
     client = tracking.client(at_registry)
     run_id = tracking.start_run(at_registry, "before", {})
     client.log_artifacts(run_id, str(folder), "checkpoint")
@@ -109,7 +111,7 @@ def test_what_was_registered_before_is_a_checkpoint_as_it_was(at_registry: str, 
 
 @contextlib.contextmanager
 def running(argv: list[str], where: Path, environment: Mapping[str, str], ready: str) -> Iterator[None]:
-    """A program of MLflow in a folder that has nothing of ours, until its address answers."""
+    """Run an MLflow program in a folder without this repository, and wait until `ready` answers."""
     clean = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "MLFLOW_TRACKING_URI")}
     clean["PATH"] = f"{Path(sys.executable).parent}:{clean['PATH']}"  # `mlflow models serve` looks for uvicorn there
     where.mkdir()
@@ -151,7 +153,9 @@ def serving(where: Path, environment: Mapping[str, str]) -> Iterator[str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_mlflow_serves_it_where_nothing_of_ours_is(at_registry: str, folder: Path, tmp_path: Path) -> None:
+def test_mlflow_serves_a_registered_model_without_this_repository(
+    at_registry: str, folder: Path, tmp_path: Path
+) -> None:
     tracking.register(at_registry, tracking.start_run(at_registry, "register", {}), folder, name="disks")
     with serving(tmp_path / "elsewhere", {"MLFLOW_TRACKING_URI": at_registry}) as address:
         answer = httpx.post(address, json={"dataframe_records": [a_row()]}, timeout=60)
@@ -165,8 +169,10 @@ def test_mlflow_serves_it_where_nothing_of_ours_is(at_registry: str, folder: Pat
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_server_of_mlflow_keeps_it_in_a_bucket(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tracking server hands artifacts on to S3: clients have its address and no key."""
+def test_a_tracking_server_keeps_a_registered_model_in_a_bucket(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tracking server forwards artifacts to S3, so clients need only its address and no key."""
     address = f"http://127.0.0.1:{free_port()}"
     with a_bucket() as bucket:
         place = bucket.partition("endpoint_override=")[2].partition("&")[0]

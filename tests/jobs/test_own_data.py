@@ -1,4 +1,4 @@
-"""Training on one's own images: samples that show nothing, and photos that a checkpoint was trained on."""
+"""Training on your own images: samples without an object, and photos that a checkpoint was trained on."""
 
 import dataclasses
 import json
@@ -25,7 +25,7 @@ HW = (48, 48)
 
 
 def own_photos(root: Path, numbers: range, sides: tuple[int, ...] = SIDES) -> Path:
-    """Photos of noise, numbered, each with one square whose side its number tells."""
+    """Write numbered photos of noise, each with one square; `sides` are used in turn."""
     for number in numbers:
         side = sides[number % len(sides)]
         save(picture(number, HW), root / "images" / f"photo {number}.png")
@@ -39,14 +39,14 @@ def settings(root: Path, out: Path, preset: str = "cpu_xtiny", **data: Any) -> T
     return dataclasses.replace(config, data=changed, out=str(out))
 
 
-def test_a_run_goes_on_with_the_floor_that_it_began_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_resumed_run_keeps_its_minimum_area(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root, out = own_photos(tmp_path / "own", range(8), (30, 34)), tmp_path / "run"
     checked = train.check(settings(root, out))
     assert (
-        f"objects of fewer than {checked.data.floor} pixels after augmentation are no targets"
+        f"objects of fewer than {checked.data.floor} pixels after augmentation are not used as targets"
         in capsys.readouterr().out
     )
-    assert checked.data.max_auto_area == 1000  # what bounded it is forgotten
+    assert checked.data.max_auto_area == 1000  # back to the default
     out.mkdir()
     saved = {"run_id": "1", "preset": "cpu_xtiny", "config": as_dict(checked)}
     (out / "config.json").write_text(json.dumps(saved))
@@ -55,14 +55,14 @@ def test_a_run_goes_on_with_the_floor_that_it_began_with(tmp_path: Path, capsys:
     again = train.check(settings(root, out))
     assert as_dict(again) == as_dict(checked)
     assert train.check(train.resumed(["--resume", str(out)])[1]) == again
-    # A run of before knows no floor but the preset's.
+    # A run of an older version stores the minimum area of its preset.
     saved["config"]["data"]["min_object_area"] = 300
     del saved["config"]["data"]["max_auto_area"]
     (out / "config.json").write_text(json.dumps(saved))
     assert train.check(settings(root, out)).data == dataclasses.replace(checked.data, min_object_area=300)
 
 
-def test_an_explicit_floor_stands(tmp_path: Path) -> None:
+def test_an_explicit_minimum_area_is_kept(tmp_path: Path) -> None:
     root = own_photos(tmp_path / "own", range(4))
     for given in (0, 17, 5000):
         data = train.check(settings(root, tmp_path / "run", min_object_area=given)).data
@@ -70,7 +70,7 @@ def test_an_explicit_floor_stands(tmp_path: Path) -> None:
         assert data.max_auto_area == 1000
 
 
-def test_before_and_after_are_measured_on_objects_as_small_as_the_data_s(tmp_path: Path) -> None:
+def test_the_minimum_area_of_before_and_after_follows_the_data(tmp_path: Path) -> None:
     checkpoints.save(tiny_network(), tmp_path / "start")
     for sides, least in (((7,), 49), ((40,), 300), ((3,), 20)):
         root, out = own_photos(tmp_path / f"{sides}", range(20), sides), tmp_path / f"run {sides}"
@@ -119,7 +119,7 @@ def test_a_run_counts_empty_samples_and_knows_its_photos(
     said = capsys.readouterr().out
     run = tmp_path / "run"
 
-    # Half of the photos show objects of 25 pixels alone.
+    # Half of the photos show only objects of 25 pixels.
     samples = json.loads((run / "samples.json").read_text())
     assert samples["samples"] == 80
     assert 32 <= samples["without_object"] <= 48
@@ -128,18 +128,18 @@ def test_a_run_counts_empty_samples_and_knows_its_photos(
     assert [entry["samples"] for entry in history] == [16] * 5
     assert np.mean([entry["without_object"] for entry in history]) == pytest.approx(share)
     assert f"samples     80, {samples['without_object']} of them without an object" in said
-    (warning,) = [line for line in said.splitlines() if "show no object, where 5% are meant to" in line]
+    (warning,) = [line for line in said.splitlines() if "show no object, and 5% are expected" in line]
     assert warning.startswith("warning: ")
     assert "--data.min-object-area" in warning
     lines = [line for line in said.splitlines() if line.startswith("step ")]
     assert any("  without object " in line for line in lines)
 
-    # Its photos are recorded by name in the run, by content in the checkpoint, with those of the start.
+    # Photos are recorded by name in the run, and by content in the checkpoint, which also has those of the start.
     photos = {f"photo {n}": fingerprint(picture(n, HW)) for n in range(8)}
     assert samples["photos"] == {item: f"{number:016x}" for item, number in photos.items()}
     assert trained_on(checkpoints.describe(run / "checkpoint")) == before | set(photos.values())
 
-    # Measured on three of them, whatever their files are called, and on two others.
+    # Evaluate on three of these photos, with other file names, and on two new ones.
     held = own_photos(tmp_path / "held", range(20, 22), (24,))
     for number in (2, 3, 6):
         with Image.open(root / "images" / f"photo {number}.png") as image:
@@ -164,7 +164,7 @@ def test_a_run_counts_empty_samples_and_knows_its_photos(
 
 @pytest.mark.ray
 @pytest.mark.timeout(240)
-def test_data_that_shows_training_nothing_ends_before_a_run_begins(ray_cluster: None, tmp_path: Path) -> None:
+def test_data_without_targets_is_refused_before_a_run_starts(ray_cluster: None, tmp_path: Path) -> None:
     own_photos(tmp_path / "own", range(8), (7,))
     with pytest.raises(InputError, match=r"none of the first 64 samples shows an object: .* to 49 pixels"):
         train.main([*ARGUMENTS, "--data.root", "own", "--out", "run"])

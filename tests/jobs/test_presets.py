@@ -20,7 +20,7 @@ from tests.training.toys import scene_batches, toy, toy_data
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_builds_and_names_what_is_known(name: str) -> None:
+def test_a_preset_builds_and_names_known_components(name: str) -> None:
     config = PRESETS[name]()
     assert config == PRESETS[name]()
     assert config.network.name in {"", *NETWORKS}
@@ -61,7 +61,7 @@ PUBLISHED = {
 }
 
 
-def test_every_run_of_the_papers_is_there() -> None:
+def test_every_run_of_the_papers_is_a_preset() -> None:
     assert PRESETS.keys() >= PUBLISHED
 
 

@@ -26,7 +26,7 @@ def entry(step: int, loss: float = 1.0) -> dict[str, float]:
     return {"step": step, **metrics}
 
 
-def test_a_run_is_followed_from_where_its_history_stood(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_new_lines_of_a_history_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     history = tmp_path / "history.jsonl"
     history.write_text(json.dumps(entry(1)) + "\n")
     with followed(history, 100), history.open("a") as file:
@@ -36,7 +36,7 @@ def test_a_run_is_followed_from_where_its_history_stood(tmp_path: Path, capsys: 
     assert line == "step 10/100  loss 1.000  IoU 0.500  lr 1.0e-04  4.0 images/s  waiting for data 15%  3 min 00 s left"
 
 
-def test_steps_that_were_made_again_count_once(tmp_path: Path) -> None:
+def test_repeated_steps_count_once(tmp_path: Path) -> None:
     history = tmp_path / "history.jsonl"
     assert read_history(history) == []
     entries = [entry(1), entry(2), entry(3, loss=9.0), entry(3, loss=3.0), entry(4)]
@@ -44,7 +44,7 @@ def test_steps_that_were_made_again_count_once(tmp_path: Path) -> None:
     assert [(e["step"], e["loss"]) for e in read_history(history)] == [(1, 1.0), (2, 1.0), (3, 3.0), (4, 1.0)]
 
 
-def test_half_a_line_of_a_killed_worker_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_incomplete_line_of_a_killed_worker_is_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     history = tmp_path / "history.jsonl"
     assert read_history(history) == []
     history.write_text("")
@@ -64,7 +64,7 @@ def test_training_that_waits_for_data_says_what_to_raise() -> None:
     assert starving({"data_wait": 0.1}, first=False) is None
 
 
-def test_empty_samples_are_told_once_enough_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_empty_samples_are_reported_once_enough_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     history = tmp_path / "history.jsonl"
     history.write_text("")
     empty = EmptySamples(DataConfig(min_object_area=300))
@@ -76,15 +76,13 @@ def test_empty_samples_are_told_once_enough_are_counted(tmp_path: Path, capsys: 
     assert [line for line in lines if "without object" not in line and not line.startswith("warning")] == lines[:1]
     assert "IoU 0.500  without object 50%  lr" in lines[1]
     # 25 % after two entries of 32.
-    assert lines[2].startswith(
-        "warning: 25% of the samples show no object, where 5% are meant to: objects of fewer than"
-    )
+    assert lines[2].startswith("warning: 25% of the samples show no object, and 5% are expected: objects of fewer than")
     assert "300 pixels" in lines[2]
     assert sum(line.startswith("warning") for line in lines) == 1
     assert empty.advice(160, 150) is None
 
 
-def test_as_many_empty_samples_as_are_meant_to_be_are_no_news() -> None:
+def test_the_expected_share_of_empty_samples_is_not_reported() -> None:
     data = DataConfig(keep_background_prob=0.2)
     assert EmptySamples(data).count(640, 0.6 * 640) is None
     assert EmptySamples(data).count(640, 0.7 * 640) is not None
@@ -95,7 +93,7 @@ def test_as_many_empty_samples_as_are_meant_to_be_are_no_news() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_training_that_is_interrupted_says_so(tmp_path: Path) -> None:
-    """Ray Train takes Ctrl-C for itself, and would end the job without a word."""
+    """Ray Train handles Ctrl-C itself and would end the job silently."""
     argv = ["jobs.train", "demo", "--ray", "local", "--training.log-every", "1", "--out", str(tmp_path / "run")]
     environ = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
     with subprocess.Popen(

@@ -1,4 +1,4 @@
-"""`--resume RUN`: the folder of a run says all that is needed to go on with it."""
+"""`--resume RUN`: the folder of a run holds everything that resuming it needs."""
 
 import dataclasses
 import json
@@ -18,7 +18,7 @@ def run_in(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(saved))
 
 
-def test_the_config_is_the_runs_and_the_folder_the_given_one(tmp_path: Path) -> None:
+def test_the_config_is_the_stored_one_with_the_given_folder(tmp_path: Path) -> None:
     run_in(tmp_path)
     for argv in (["--resume", str(tmp_path)], [f"--resume={tmp_path}"]):
         name, config = resumed(argv)
@@ -27,7 +27,7 @@ def test_the_config_is_the_runs_and_the_folder_the_given_one(tmp_path: Path) -> 
         assert config == expected
 
 
-def test_it_may_go_on_with_other_workers(tmp_path: Path) -> None:
+def test_a_run_may_resume_with_other_workers(tmp_path: Path) -> None:
     run_in(tmp_path)
     _, config = resumed(["--resume", str(tmp_path), "--scaling.workers", "2"])
     assert config.scaling.workers == 2
@@ -43,7 +43,7 @@ def test_the_config_of_another_version_is_refused(tmp_path: Path) -> None:
         resumed(["--resume", str(tmp_path)])
 
 
-def test_a_run_of_before_lacks_the_newest_fields_and_goes_on(
+def test_a_run_of_an_older_version_without_new_fields_resumes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_in(tmp_path)
@@ -53,10 +53,10 @@ def test_a_run_of_before_lacks_the_newest_fields_and_goes_on(
     name, config = resumed(["--resume", str(tmp_path)])
     assert config.training == PRESETS[name]().training
     assert _resume_or_start(tmp_path, "sqlite:///never", name, config) == "1"
-    assert f"continuing the run in {tmp_path}" in capsys.readouterr().out
+    assert f"resuming the run in {tmp_path}" in capsys.readouterr().out
 
 
-def test_another_config_is_refused_by_the_names_of_what_differs(tmp_path: Path) -> None:
+def test_another_config_is_refused_with_the_fields_that_differ(tmp_path: Path) -> None:
     run_in(tmp_path)
     name, config = resumed(["--resume", str(tmp_path)])
     longer = dataclasses.replace(config, training=dataclasses.replace(config.training, steps=7, ema=0.5))
@@ -65,6 +65,6 @@ def test_another_config_is_refused_by_the_names_of_what_differs(tmp_path: Path) 
     ) as it:
         _resume_or_start(tmp_path, "sqlite:///never", name, longer)
     assert f"--resume {tmp_path}" in str(it.value)
-    # Where it runs may be another place.
+    # Settings of where it runs may differ.
     elsewhere = dataclasses.replace(config, out="other", num_cpus=1)
     assert _resume_or_start(tmp_path, "sqlite:///never", name, elsewhere) == "1"

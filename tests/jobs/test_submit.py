@@ -1,4 +1,4 @@
-"""`ray job submit` against a cluster of its own, as a user would: what comes back, and where the checkpoint lies."""
+"""`ray job submit` to a separate cluster, as a user runs it: the output, and the location of the checkpoint."""
 
 import os
 import shutil
@@ -26,7 +26,7 @@ ENVIRONMENT = {
 
 
 def free_port() -> int:
-    """A free port outside 10002-19999, which Ray gives to its workers."""
+    """Return a free port outside 10002-19999, which Ray assigns to its workers."""
     for port in range(23_000 + os.getpid() % 1000, 30_000):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) != 0:
@@ -83,7 +83,7 @@ def submit(address: str, tmp_path: Path, *argv: str) -> "subprocess.CompletedPro
             timeout=500,
             check=False,
         )
-        # The head answers some seconds before it has an agent to run jobs.
+        # The head answers some seconds before it has an agent that can run jobs.
         if "No available agent to submit job" not in done.stderr or time.monotonic() > deadline:
             return done
         time.sleep(3)
@@ -92,7 +92,7 @@ def submit(address: str, tmp_path: Path, *argv: str) -> "subprocess.CompletedPro
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(900)
-def test_a_submitted_job_trains_and_tells(cluster: str, tmp_path: Path) -> None:
+def test_a_submitted_job_trains_and_prints_its_results(cluster: str, tmp_path: Path) -> None:
     argv = ["demo", "--data.options", "num_images", "6", "height", "64", "width", "64", "--data.crop-hw", "32", "32"]
     argv += ["--data.window-size", "4", "--data.min-object-area", "20", "--training.steps", "2"]
     argv += ["--training.batch-size", "4", "--training.log-every", "1"]

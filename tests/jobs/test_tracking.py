@@ -56,7 +56,7 @@ def test_a_registered_checkpoint_comes_back_by_alias_byte_for_byte(mlflow_uri: s
         assert (Path(found) / name).read_bytes() == (folder / name).read_bytes()
 
 
-def test_the_default_database_lies_where_the_user_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_database_is_in_the_starting_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     out = tmp_path / "runs" / "a"
     assert tracking.default_uri(out) == f"sqlite:///{tmp_path / 'mlflow.db'}"
@@ -69,21 +69,21 @@ def test_the_default_database_lies_where_the_user_started(tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize("variable", ["RAY_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR"])
-def test_on_a_cluster_the_default_database_is_said_with_what_to_set(
+def test_on_a_cluster_the_default_database_is_a_warning(
     variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     tracking.default_uri(tmp_path / "run")
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     tracking.default_uri(tmp_path / "run")
-    assert capsys.readouterr().out == "", "on one machine it is no surprise"
+    assert capsys.readouterr().out == "", "on one machine no warning is needed"
     monkeypatch.setenv(variable, "auto")
     assert tracking.default_uri(tmp_path / "run") in (said := capsys.readouterr().out)
     assert said.startswith("warning: MLFLOW_TRACKING_URI is not set")
     assert "http://HOST:5000" in said
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/chosen.db")
     tracking.default_uri(tmp_path / "run")
-    assert capsys.readouterr().out == "", "what was chosen needs no word"
+    assert capsys.readouterr().out == "", "an explicit choice needs no warning"
 
 
 def test_a_run_is_in_the_experiment_that_is_named(mlflow_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +142,7 @@ with watch("node_1"):
 
 
 @pytest.mark.networks
-def test_a_worker_watches_its_machine_and_does_not_end_the_run(
+def test_a_worker_logs_system_metrics_and_does_not_end_the_run(
     mlflow_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", raising=False)
@@ -164,7 +164,9 @@ def test_a_worker_watches_its_machine_and_does_not_end_the_run(
     assert run.info.status == "RUNNING", "the driver ends it"
 
 
-def test_training_goes_on_where_no_machine_can_be_watched(mlflow_uri: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_training_continues_if_system_metrics_cannot_be_logged(
+    mlflow_uri: str, caplog: pytest.LogCaptureFixture
+) -> None:
     before = mlflow.get_tracking_uri()
     watch = tracking.system_metrics(mlflow_uri, "0" * 32, True)
     assert watch is not None
@@ -172,7 +174,7 @@ def test_training_goes_on_where_no_machine_can_be_watched(mlflow_uri: str, caplo
         trained = True
     mlflow.set_tracking_uri(before)
     assert trained
-    assert f"what the machine does is not in MLflow at {mlflow_uri}" in caplog.text
+    assert f"could not log system metrics to MLflow at {mlflow_uri}" in caplog.text
 
 
 def test_nested_parameters_get_dotted_names() -> None:
@@ -180,14 +182,14 @@ def test_nested_parameters_get_dotted_names() -> None:
 
 
 @pytest.mark.networks
-def test_what_refinements_are_called_is_accepted_as_a_metric(mlflow_uri: str) -> None:
+def test_names_of_refinements_are_accepted_in_metrics(mlflow_uri: str) -> None:
     run = tracking.start_run(mlflow_uri, "evaluate", {})
     tracking.log_metrics(mlflow_uri, run, 0, {"iou_at_1": 0.5}, prefix="data/zoom_in+cfr_1/")
     assert tracking.client(mlflow_uri).get_run(run).data.metrics == {"data/zoom_in-cfr_1/iou_at_1": 0.5}
 
 
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "foo://bar"])
-def test_where_nothing_answers_a_job_says_so_before_its_work(
+def test_an_unreachable_mlflow_is_reported_before_the_work(
     uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
@@ -195,7 +197,7 @@ def test_where_nothing_answers_a_job_says_so_before_its_work(
         tracking.answering_uri(tmp_path)
 
 
-def test_a_run_that_goes_on_logs_no_step_twice(mlflow_uri: str) -> None:
+def test_a_resumed_run_logs_no_step_twice(mlflow_uri: str) -> None:
     run_id = tracking.start_run(mlflow_uri, "run", {})
     for steps in (range(1, 5), range(3, 7)):  # the second from a checkpoint at step 2
         log = tracking.TrainingLogger(mlflow_uri, run_id)

@@ -1,4 +1,4 @@
-"""A run without Ray from the command line: begun, gone on with, and refused where it would be another run."""
+"""A run without Ray from the command line: started, resumed, and refused if it would be another run."""
 
 import json
 from collections.abc import Callable
@@ -27,11 +27,11 @@ def begin(tmp_path: Path) -> Begin:
 
 
 @pytest.mark.networks
-def test_a_run_is_begun_gone_on_with_and_refused_with_other_flags(begin: Begin, tmp_path: Path) -> None:
+def test_a_run_starts_resumes_and_is_refused_with_other_flags(begin: Begin, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert begin() == 0
     assert checkpoint.describe(run / "checkpoint")["info"]["step"] == 2
-    # The crop decides the size that the network takes.
+    # The size of the crop determines the size of the network.
     assert checkpoint.describe(run / "checkpoint")["config"]["input_hw"] == [64, 64]
     assert json.loads((run / "samples.json").read_text())["samples"] == 4
     weights = (run / "checkpoint" / checkpoint.WEIGHTS).read_bytes()
@@ -43,7 +43,7 @@ def test_a_run_is_begun_gone_on_with_and_refused_with_other_flags(begin: Begin, 
 
 
 @pytest.mark.networks
-def test_what_it_started_from_is_written_down(begin: Begin, tmp_path: Path) -> None:
+def test_a_checkpoint_records_what_it_started_from(begin: Begin, tmp_path: Path) -> None:
     start = toy("simpleclick_vit_xtiny", depth=12, dim=160, heads=4)
     folder = checkpoint.save(start, tmp_path / "start", licence="MIT")
     assert begin("--network.start-from", str(folder), "--training.steps", "1") == 0
@@ -57,11 +57,11 @@ def test_what_it_started_from_is_written_down(begin: Begin, tmp_path: Path) -> N
         (["--validation.hold-out", "0.3"], "hold-out"),
         (["--scaling.workers", "2"], r"scaling\.workers"),
         (["--register", "name"], "--register"),
-        (["--data.coarse", "coco"], "no image's id begins so"),
+        (["--data.coarse", "coco"], "no image's id begins with it"),
         (["--data.min-object-area", "100000"], "none of the first"),
     ],
 )
-def test_what_it_does_not_serve_is_refused_before_anything_is_written(
+def test_unsupported_flags_are_refused_before_anything_is_written(
     flags: list[str], message: str, begin: Begin, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match=message):
@@ -75,26 +75,26 @@ def test_what_it_does_not_serve_is_refused_before_anything_is_written(
         ("{", "is damaged"),
         ("[]", "is damaged"),
         ('{"run_id": "x", "config": {}}', r"jobs\.train --resume"),
-        ('{"kind": "alone", "config": {}}', "no config|not the config"),
+        ('{"kind": "alone", "config": {}}', "no config|not a config"),
         (None, "holds no config.json"),
     ],
 )
-def test_a_folder_that_is_no_such_run_is_refused_by_name(text: str | None, message: str, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_such_a_run_is_refused(text: str | None, message: str, tmp_path: Path) -> None:
     if text is not None:
         (tmp_path / "config.json").write_text(text)
     with pytest.raises(InputError, match=message):
         train_alone.main([str(tmp_path)])
 
 
-def test_without_a_preset_they_are_listed(
+def test_without_a_preset_the_presets_are_listed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match="names a preset"):
+    with pytest.raises(InputError, match="expected one of the presets"):
         train_alone.main([])
     assert "lite_s" in capsys.readouterr().out
 
 
-def test_a_machine_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_invalid_flags_about_the_machine_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="loaders -1"):
         train_alone.machine(["--loaders", "-1"])

@@ -1,4 +1,4 @@
-"""Validation beside training: what is played, what is kept, and when training is asked to end."""
+"""Validation during training: the images that it plays, the checkpoints that it keeps, and when it ends training."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ HELD = HoldOut(reader=SCENES, fraction=0.3, side="held_out")
 def validator(
     storage: Path, nocs: list[float], found: list[Any], ended: list[bool] | None = None, **config: Any
 ) -> Validator:
-    """One that finds the checkpoints `found`, measures these NoCs, and notes in `ended` that training is to end."""
+    """Return a validator that finds the checkpoints `found` and measures `nocs`, and fills `ended` to end training."""
     ended = [] if ended is None else ended
     made = Validator(
         config=ValidationConfig(hold_out=0.3, **config),
@@ -46,7 +46,7 @@ def save(folder: Path, seed: int) -> Path:
     return folder
 
 
-def test_the_best_is_kept_and_patience_ends(tmp_path: Path) -> None:
+def test_the_best_checkpoint_is_kept_and_patience_ends_training(tmp_path: Path) -> None:
     found: list[Any] = []
     ended: list[bool] = []
     watch = validator(tmp_path, [7.0, 5.0, 5.0, 6.0], found, ended, patience=2)
@@ -56,14 +56,14 @@ def test_the_best_is_kept_and_patience_ends(tmp_path: Path) -> None:
         entry = watch.look()
         assert entry is not None
         assert entry["step"] == step
-        assert watch.look() is None  # the same one again
+        assert watch.look() is None  # the same checkpoint again
         assert ended == ([True] if step == 40 else [])
     best, expected = checkpoints.load(tmp_path / BEST)[0], checkpoints.load(tmp_path / "20")[0]
     assert all(torch.equal(a, b) for a, b in zip(best.parameters(), expected.parameters(), strict=True))
     assert [entry["noc"] for entry in read_entries(tmp_path / VALIDATION)] == [7.0, 5.0, 5.0, 6.0]
 
 
-def test_a_run_that_goes_on_remembers(tmp_path: Path) -> None:
+def test_a_resumed_run_remembers_its_validations(tmp_path: Path) -> None:
     (tmp_path / VALIDATION).write_text(json.dumps({"step": 10, "noc": 3.0, "iou_at_1": 0.1}) + "\n" + '{"step": 2')
     found = [(save(tmp_path / "a", 1), 10)]
     watch = validator(tmp_path, [4.0], found)
@@ -74,7 +74,7 @@ def test_a_run_that_goes_on_remembers(tmp_path: Path) -> None:
     assert [entry["step"] for entry in read_entries(tmp_path / VALIDATION)] == [10, 20]
 
 
-def test_a_checkpoint_that_is_gone_is_left_out(tmp_path: Path) -> None:
+def test_a_missing_checkpoint_is_skipped(tmp_path: Path) -> None:
     watch = validator(tmp_path, [], [(tmp_path / "gone", 5)])
     assert watch.look() is None
     assert watch.seen == -1
@@ -101,7 +101,7 @@ def test_training_validates_on_images_it_never_sees(
     assert f"on {len(training)} images" in said
 
 
-def test_settings_that_mean_nothing_are_refused() -> None:
+def test_inconsistent_settings_are_refused() -> None:
     for settings, message in (
         ({"hold_out": 1.0}, "hold_out is 1.0"),
         ({"patience": 2}, "give --validation.hold-out"),

@@ -66,5 +66,5 @@ def test_the_job_writes_a_checkpoint(folders: list[Path], tmp_path: Path, capsys
     assert description["info"]["refinement"]["flip"]
     assert trained_on(description) == {1, 2, 3}
     assert "0.750 of" in capsys.readouterr().out
-    with pytest.raises(InputError, match=r"--out .* is taken"):
+    with pytest.raises(InputError, match=r"--out .* exists and is not an empty folder"):
         job.main([*map(str, folders), "--out", str(out)])

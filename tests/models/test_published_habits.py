@@ -309,7 +309,7 @@ def test_the_import_says_what_it_stripped(tmp_path: Path, capsys: pytest.Capture
     flags = ["--network", "simpleclick_vit_xtiny", "--out", str(tmp_path / "out")]
     assert import_checkpoint.main([str(tmp_path / "x.pth"), *flags]) == 0
     said = capsys.readouterr().out
-    assert "prefix       module._orig_mod. stripped, which all names had" in said
+    assert "prefix       module._orig_mod., stripped from all names" in said
     assert "weights      in the file's model_state_dict" in said
     source = import_model(tmp_path / "x.pth", "simpleclick_vit_xtiny").source
     assert (source.place, source.prefix) == ("model_state_dict", "module._orig_mod.")

@@ -448,7 +448,7 @@ class TestPrintable:
         from jobs.ray_env import connected
 
         monkeypatch.setattr(sys, "argv", ["evaluate", "--root", BYTES])
-        with pytest.raises(InputError, match=r"caf\\udce9 is no UTF-8: rename the folder"), connected():
+        with pytest.raises(InputError, match=r"caf\\udce9 is not UTF-8: rename the folder"), connected():
             pass
 
     def test_output_folders_must_be_utf8(self, tmp_path: Path) -> None:

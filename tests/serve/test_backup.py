@@ -116,9 +116,9 @@ def test_runs_and_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_wrong_name_is_refused_and_a_backup_is_never_overwritten(tmp_path: Path) -> None:
     (tmp_path / "is.db").write_bytes(b"no database" * 100)
     for source in ("none.db", "is.db"):
-        with pytest.raises(InputError, match=rf"{source} cannot be copied: .*; expected an SQLite file that is there"):
+        with pytest.raises(InputError, match=rf"{source} cannot be copied: .*; expected an existing SQLite file"):
             backup.main([str(tmp_path / source), str(tmp_path / "copy.db")])
         assert not (tmp_path / "copy.db").exists()
         assert not (tmp_path / "none.db").exists()
-    with pytest.raises(InputError, match=r"is there already: name a new file"):
+    with pytest.raises(InputError, match=r"already exists: name a new file"):
         backup.main([str(tmp_path / "is.db"), str(tmp_path / "is.db")])

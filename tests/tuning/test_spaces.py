@@ -138,7 +138,7 @@ def test_training_settings_reach_the_training_run(tmp_path: Any) -> None:
     [
         (["refine.cascade.stepz", "1"], "stepz"),
         (["refine.cascade.steps", "-1"], "cascade"),
-        (["training.icl.gammas", "1"], "no setting of jobs.train"),
+        (["training.icl.gammas", "1"], "jobs.train has no such setting"),
         (["steps", "1"], "dotted"),
     ],
 )
