@@ -107,7 +107,7 @@ class Shell:
     """A folder in which the repository appears as in a clone; what blocks write there stays out of the repository."""
     environ: dict[str, str]
 
-    def run(self, block: Block, timeout: float = 400) -> Done:
+    def run(self, block: Block, timeout: float = 900) -> Done:
         """Run a block to its end, in which programs that it started with & go on."""
         text = block.text
         if block.language == "python":

@@ -1,6 +1,6 @@
 """docs/guides, as their readers would follow them: every command is there, and every tested block runs.
 
-A page says in a comment at its top which marks its test has: <!-- marks: ray slow -->. Ports of the tested blocks are
+A page says in a comment below its title which marks its test has: <!-- marks: ray slow -->. Ports of the tested blocks are
 replaced by free ones.
 """
 
@@ -54,7 +54,7 @@ def test_programs_take_the_flags(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", [run_of(path) for path in GUIDES])
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 def test_the_tested_blocks_run(path: Path) -> None:
     tested = [block for block in blocks(path.read_text()) if block.mark == "tested"]
     free = {port: str(free_port()) for port in PORTS}
