@@ -1,7 +1,7 @@
 """docs/guides, as their readers would follow them: every command is there, and every tested block runs.
 
-A page says in a comment below its title which marks its test has: <!-- marks: ray slow -->. Ports of the tested blocks are
-replaced by free ones.
+A page says in a comment below its title which marks its test has: <!-- marks: ray slow -->. Ports of the tested blocks
+are replaced by free ones.
 """
 
 import re
@@ -15,7 +15,7 @@ from tests.docs.command_lines import exists, invocations, refusal
 from tests.ports import free_port
 
 GUIDES = sorted((ROOT / "docs/guides").glob("*.md"))
-PORTS = ("5000", "6379", "8000", "8080", "8265")
+PORTS = ("5000", "6379", "8000", "8001", "8080", "8265")
 MARKS = re.compile(r"<!-- marks:([ \w]*)-->")
 each_guide = pytest.mark.parametrize("path", GUIDES, ids=lambda path: path.name)
 
