@@ -220,7 +220,8 @@ def _reason(error: Exception, said: str) -> str:
         )
     if refused := re.search(r"Can only [^,]*?(append|extend|SETITEM|create|build).*but got (.*)", text, re.IGNORECASE):
         return (
-            f"it holds a collection or object of a type that weights never need ({refused[2].strip()}): save it without that"
+            "it holds a collection or object of a type that weights never need "
+            f"({refused[2].strip()}): save it without that"
         )
     if isinstance(error, RuntimeError | EOFError | OSError):
         line = text.splitlines()[0] if text else type(error).__name__

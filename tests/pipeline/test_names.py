@@ -452,7 +452,7 @@ class TestPrintable:
             pass
 
     def test_output_folders_must_be_utf8(self, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match=r"caf\\udce9 is no UTF-8"):
+        with pytest.raises(InputError, match=r"caf\\udce9 is not valid UTF-8"):
             Storage(str(tmp_path / BYTES))
 
 
