@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from tools.pictures import cascade, failures, focus, page, prices, suem
+from tools.pictures import cascade, failures, focus, noc, page, prices, suem
 from tools.pictures.photos import Photos
 
 PICTURES: dict[str, Callable[[Photos, Path], None]] = {
@@ -15,6 +15,7 @@ PICTURES: dict[str, Callable[[Photos, Path], None]] = {
     "cascade": cascade.draw,
     "focus": focus.draw,
     "prices": prices.draw,
+    "noc": noc.draw,
     "page": page.draw,
     "failures": failures.draw,
 }
