@@ -6,9 +6,9 @@ STAMP := $(VENV)/.installed
 CLIENTS := .venv-clients
 STUDIO := .venv-label-studio
 SERVE ?= 1
-# One thread per test process, because several processes share the machine.
-TEST_ENV := OMP_NUM_THREADS=1 NO_ALBUMENTATIONS_UPDATE=1
-# Two processes take tests one by one (loadgroup without groups); in each, the tests that need Ray share one cluster.
+# One thread per test process, because several processes share the machine; what they all import stays compiled.
+TEST_ENV := OMP_NUM_THREADS=1 NO_ALBUMENTATIONS_UPDATE=1 PYTHONDONTWRITEBYTECODE=
+# Two processes take tests one by one (loadgroup); in each, the tests that need Ray share one cluster.
 PYTEST := $(TEST_ENV) $(RUN) -m pytest -q -n 2 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help demo test test-quick test-full test-clients test-label-studio check docs format serve bench clean

@@ -1,5 +1,6 @@
 """Shared fixtures: one local Ray for all tests that need it, a small disk, and the folder of real images."""
 
+import gc
 import os
 import subprocess
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 # Keys of the S3 server that tests start. Ray's processes inherit the environment in which Ray is started.
 os.environ.setdefault("AWS_ACCESS_KEY_ID", "key")
 os.environ.setdefault("AWS_SECRET_ACCESS_KEY", "secret")
-os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "1")
+os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25")
 
 import pytest
 
@@ -21,8 +22,13 @@ from tests.small_disk import SmallDisk, mounted
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the tests that need Ray first: they take longest, so the test processes then end at about the same time."""
-    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+    """Run the tests that need Ray first, then groups: they take longest, so all processes end together."""
+    items.sort(key=lambda item: [item.get_closest_marker(name) is None for name in ("ray", "xdist_group")])
+
+
+def pytest_collection_finish() -> None:
+    """Exclude what was imported from garbage collection: a full collection would visit a million objects each time."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

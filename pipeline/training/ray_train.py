@@ -53,6 +53,9 @@ def train(job: Job, reader: Reader, items: Sequence[Item], *, mailbox: str = "")
     processes can end the run at its next checkpoint (`Refusals(mailbox).ask_to_end()`).
     """
     job.scaling.check_batch(job.training)
+    newest = newest_checkpoint(job.storage)
+    if newest is not None and newest[1] >= job.training.steps:
+        return newest[0]  # the run is finished
     with collecting(mailbox) as refusals:
         try:
             result = _trainer(job, reader, items, refusals).fit()

@@ -26,6 +26,7 @@ from pipeline.evaluation.journal import Journal
 from pipeline.nodes import placed
 from pipeline.ray_refusals import GONE
 from pipeline.tuning.contest import Contest, Entry
+from pipeline.tuning.ray_trial import trial
 from pipeline.tuning.referee import Referee
 from pipeline.tuning.search import Search
 
@@ -34,8 +35,6 @@ WORST = 1e9
 WAITING, ROOM = 0.0001, 0.01
 """CPUs that a trial reserves (it mostly waits, but Tune does not accept zero), and CPUs that each evaluator leaves to
 trials. Evaluators may take all CPUs of a cluster, but no verdict is possible before all trials of a generation run."""
-PATIENCE_S = 60.0
-"""Seconds to wait for all evaluators before a setting continues with those that have started."""
 Prepare = Callable[[str, Mapping[str, Any]], str]
 """(setting's name, values) -> checkpoint to play, which it trains if the setting varies training. Runs in the trial."""
 
@@ -132,47 +131,6 @@ def _raise_failure(referee: Any) -> None:
         raise failure
 
 
-def _trial(config: dict[str, Any], *, referee: Any, evaluators: dict[Any, Any], sweep: dict[str, Any]) -> None:
-    """Run one setting, rung by rung, until it is dropped or has played everything.
-
-    `evaluators`: actors by a reference that is ready once the actor has started. Actors for which the cluster has no
-    room get nothing to play.
-    """
-    name, values = config["name"], config["values"]
-    checkpoint = sweep["checkpoint"]
-    if sweep["prepare"] is not None:
-        ray.get(referee.take.remote(name))
-        try:
-            checkpoint = sweep["prepare"](name, values)
-        finally:
-            ray.get(referee.give.remote(name))
-    _up(evaluators, PATIENCE_S)
-    for rung in range(sweep["num_rungs"]):
-        waiting = ray.get(referee.missing.remote(name, rung))
-        running: list[Any] = []
-        found = {"objects": 0.0, "iou": 0.0}
-        # A few at a time: settings go through the objects together, so shared answers are still in the cache.
-        while waiting or running:
-            up = _up(evaluators)
-            while waiting and len(running) < 2 * len(up):
-                piece = waiting.pop(0)
-                running.append(up[piece % len(up)].play.remote(name, values, checkpoint, piece))
-            done, running = ray.wait(running, num_returns=1)
-            found = ray.get(done[0])
-        goes_on = ray.get(referee.verdict.remote(name, rung))
-        _, (loss, seconds) = ray.get(referee.state.remote(name))
-        ray.tune.report({"loss": loss, "seconds_per_click": seconds, "rung": rung, "last_iou": found["iou"]})
-        if not goes_on:
-            return
-
-
-def _up(evaluators: dict[Any, Any], patience_s: float = 0.0) -> list[Any]:
-    """Return the evaluators that have started within the given time, but wait for at least one."""
-    refs = list(evaluators)
-    up, _ = ray.wait(refs, num_returns=len(refs), timeout=patience_s)
-    return [evaluators[ref] for ref in up or ray.wait(refs, num_returns=1)[0]]
-
-
 class _Generations(Searcher):
     """Gives settings to Tune by generations: the next one starts when all settings of the last one have ended."""
 
@@ -224,7 +182,7 @@ class _Generations(Searcher):
         for values in self.asked:
             name = self.sweep.name_of(values)
             # A setting that the network cannot use gets the worst loss.
-            losses = (WORST, WORST) if name in self.refused else ray.get(self.referee.state.remote(name))[1]
+            losses = (WORST, WORST) if name in self.refused else ray.get(self.referee.losses.remote(name))
             self.sweep.search.tell(values, [min(loss, WORST) for loss in losses])
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
@@ -249,14 +207,14 @@ class _Follow(ray.tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Report a setting that was dropped or has played everything."""
-        self.on_end(ray.get(self.referee.state.remote(trial.config["name"]))[0], "")
+        self.on_end(ray.get(self.referee.state.remote(trial.config["name"])), "")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Report a setting that failed after all retries."""
         name, error = trial.config["name"], trial.error_file and Path(trial.error_file).read_text()[-2000:]
         last = (error or "the trial died").strip().splitlines()[-1]
         ray.get(self.referee.leave.remote(name, last))
-        self.on_end(ray.get(self.referee.state.remote(name))[0], last)
+        self.on_end(ray.get(self.referee.state.remote(name)), last)
 
 
 def sweep(
@@ -290,7 +248,7 @@ def sweep(
     ]
     params = {"checkpoint": job.checkpoint, "prepare": job.prepare, "num_rungs": len(job.contest.ends)}
     ready = {evaluator.ready.remote(): evaluator for evaluator in evaluators}
-    trainable = ray.tune.with_parameters(_trial, referee=referee, evaluators=ready, sweep=params)
+    trainable = ray.tune.with_parameters(trial, referee=referee, evaluators=ready, sweep=params)
     # Ray checks by itself whether all nodes share a path; addresses may have settings that it does not know.
     filesystem, folder = Storage(job.out).arrow if is_address(job.out) else (None, job.out)
     try:

@@ -78,10 +78,13 @@ class Referee:
                 self.holder = ""
             self.changed.notify_all()
 
-    async def state(self, name: str) -> tuple[Entry, tuple[float, float]]:
-        """Return an entry and the values reported to the search for it."""
-        entry = self.contest.entries[name]
-        return entry, self.contest.estimate(entry)
+    async def state(self, name: str) -> Entry:
+        """Return an entry."""
+        return self.contest.entries[name]
+
+    async def losses(self, name: str) -> tuple[float, float]:
+        """Return a setting's loss and its seconds a click, the values reported to the search."""
+        return self.contest.estimate(self.contest.entries[name])
 
     async def failed(self) -> InputError | None:
         """Return the error if results could not be stored."""

@@ -101,6 +101,7 @@ def test_the_server_starts_with_the_services_that_are_there(serve: Serve) -> Non
     assert used == set(COMPOSE["volumes"])
 
 
+@pytest.mark.networks
 def test_mlflow_starts_with_its_command_and_answers_under_its_names() -> None:
     from mlflow.cli import server
 

@@ -105,6 +105,7 @@ def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, A
         yield _bootstrap_config(load("cluster.yaml"), no_config_cache=True)
 
 
+@pytest.mark.networks
 def test_aws_gives_keys_subnets_and_groups(aws: dict[str, Any], tmp_path: Path) -> None:
     ec2 = boto3.client("ec2", region_name="us-west-2")
     subnets = {subnet["SubnetId"] for subnet in ec2.describe_subnets()["Subnets"]}
@@ -122,14 +123,17 @@ def test_aws_gives_keys_subnets_and_groups(aws: dict[str, Any], tmp_path: Path) 
     assert [role["RoleName"] for role in boto3.client("iam").list_roles()["Roles"]] == ["maskwright"]
 
 
-@pytest.mark.parametrize("name", ["head", "driver", "cpu_workers", "gpu_workers", "gpu_spot_workers"])
-def test_a_node_of_each_kind_starts(aws: dict[str, Any], name: str) -> None:
+@pytest.mark.networks
+def test_a_node_of_each_kind_starts(aws: dict[str, Any]) -> None:
     provider = AWSNodeProvider(aws["provider"], aws["cluster_name"])
-    kind = aws["available_node_types"][name]
-    (instance,) = provider.create_node(kind["node_config"], {"ray-user-node-type": name}, 1).values()
+    kinds = aws["available_node_types"]
+    assert kinds.keys() == {"head", "driver", "cpu_workers", "gpu_workers", "gpu_spot_workers"}
     ec2 = boto3.client("ec2", region_name="us-west-2")
-    ((described,),) = [each["Instances"] for each in ec2.describe_instances()["Reservations"]]
-    assert described["InstanceId"] == instance.id
-    assert described["IamInstanceProfile"]["Arn"].endswith("instance-profile/maskwright")
-    assert (described.get("InstanceLifecycle") == "spot") == (name == "gpu_spot_workers")
-    assert described["InstanceType"] == kind["node_config"]["InstanceType"]
+    for name, kind in kinds.items():
+        (instance,) = provider.create_node(kind["node_config"], {"ray-user-node-type": name}, 1).values()
+        ((described,),) = [
+            each["Instances"] for each in ec2.describe_instances(InstanceIds=[instance.id])["Reservations"]
+        ]
+        assert described["IamInstanceProfile"]["Arn"].endswith("instance-profile/maskwright"), name
+        assert (described.get("InstanceLifecycle") == "spot") == (name == "gpu_spot_workers"), name
+        assert described["InstanceType"] == kind["node_config"]["InstanceType"]

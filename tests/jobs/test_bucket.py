@@ -37,6 +37,7 @@ def test_the_jobs_read_and_write_a_bucket(
 
     flags = ["--data.reader", "prepared", "--data.root", data, "--validation.hold-out", "0.3"]
     flags += ["--validation.objects", "2", "--validation.max-clicks", "1", "--before-after.objects", "0"]
+    flags += ["--training.checkpoint-every", "3"]
     start = TRAIN.index("--data.options")
     argv = [*TRAIN[:start], *TRAIN[start + 1 + len(SMALL) :], *flags]
     capsys.readouterr()
@@ -84,6 +85,7 @@ def test_the_jobs_read_and_write_a_bucket(
     assert "secret" not in said
 
 
+@pytest.mark.networks
 def test_two_jobs_do_not_write_one_folder(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("models.lease.RENEWED", 0.2)
     monkeypatch.setattr("models.lease.PATIENCE", 1.0)

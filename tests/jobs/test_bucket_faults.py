@@ -80,6 +80,7 @@ def test_a_job_whose_bucket_dies_fails_and_resumes_with_the_same_command(
     assert out.exists("summary.json" if what == "evaluate" else "checkpoint/checkpoint.json")
 
 
+@pytest.mark.networks
 def test_missing_objects_a_key_in_an_address_and_a_dead_server_are_one_error(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,6 +116,7 @@ def _image(folder: Path) -> Path:
     return folder / "image.png"
 
 
+@pytest.mark.networks
 def test_lines_at_an_address_appear_within_seconds_and_survive_a_restart_of_the_server(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

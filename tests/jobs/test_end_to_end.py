@@ -133,6 +133,7 @@ def test_the_jobs_end_to_end(
 
 
 @pytest.mark.check(13)
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(240)
 def test_a_data_set_of_broken_images_ends_with_one_message(

@@ -15,6 +15,8 @@ from models.errors import InputError
 from models.refinement import named, to_dict
 from pipeline.data.hold_out import HoldOut
 from pipeline.data.readers import open_reader
+from pipeline.training.history import read_entries
+from pipeline.training.validation import BEST, VALIDATION
 from tests.pipeline.coco_writer import write_coco
 from tests.training.tiny import tiny_network
 
@@ -61,17 +63,30 @@ def test_one_command_trains_and_compares_before_and_after(
     arguments = ["finetune", "--network.start-from", str(tmp_path / "start"), "--out", "run"]
     arguments += ["--data.root", str(own_data(tmp_path / "own")), "--data.min-object-area", "20"]
     arguments += ["--data.augment.scale", "0.5", "1", "--data.window-size", "4", "--validation.hold-out", "0.3"]
-    arguments += ["--training.steps", "2", "--training.batch-size", "4", "--before-after.objects", "4"]
+    arguments += ["--training.steps", "2", "--training.batch-size", "4", "--before-after.objects", "2"]
     arguments += ["--before-after.min-area", "20", "--before-after.max-clicks", "3", "--validation.objects", "2"]
+    arguments += ["--validation.max-clicks", "3"]
     arguments += ["--scaling.cpus-per-worker", "0.5", "--scaling.cpus-per-data-actor", "0.3"]
     arguments += ["--scaling.data-actors", "1"]
     assert train.main(arguments) == 0
     run = tmp_path / "run"
     before, after = (json.loads((run / when / "summary.json").read_text())[0] for when in ("before", "after"))
-    assert before["objects"] == after["objects"] == 4
+    assert before["objects"] == after["objects"] == 2
     assert (run / "compare.html").is_file()
     assert (run / "before" / "report.html").is_file()
-    assert "NoC@85" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "NoC@85" in said
+
+    # The checkpoint was validated on images that training never sees.
+    entries = read_entries(run / "ray" / VALIDATION)
+    assert entries[-1]["step"] == 2
+    assert all(1 <= entry["noc"] <= 3 and 0 <= entry["iou_at_1"] <= 1 for entry in entries)
+    assert "validation: NoC@85" in said
+    assert checkpoints.describe(run / BEST)["network"] == "simpleclick_vit_xtiny"
+    whole = open_reader("coco", str(tmp_path / "own"))
+    training = HoldOut(reader=whole, fraction=0.3, side="training").items()
+    assert 0 < len(training) < 12
+    assert f"on {len(training)} images" in said
 
 
 def test_inconsistent_settings_are_refused() -> None:

@@ -108,14 +108,15 @@ ARGUMENTS = [
 
 @pytest.mark.ray
 @pytest.mark.timeout(400)
-def test_a_run_counts_empty_samples_and_knows_its_photos(
+def test_a_run_counts_empty_samples_leaves_photos_out_and_knows_its_own(
     ray_cluster: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    root = own_photos(tmp_path / "own", range(8))
+    root = own_photos(tmp_path / "own", range(10))
+    own_photos(tmp_path / "measured", range(8, 12), (24,))
     before = {7, 2**64 - 1}
     checkpoints.save(tiny_network(), tmp_path / "start", refinement="standard", photos=before)
-    argv = [*ARGUMENTS, "--data.root", "own", "--network.start-from", "start", "--out", "run"]
-    assert train.main(argv) == 0
+    argv = [*ARGUMENTS, "--data.root", "own", "--data.leave-out", "masks=measured", "--network.start-from", "start"]
+    assert train.main([*argv, "--out", "run"]) == 0
     said = capsys.readouterr().out
     run = tmp_path / "run"
 
@@ -133,6 +134,13 @@ def test_a_run_counts_empty_samples_and_knows_its_photos(
     assert "--data.min-object-area" in warning
     lines = [line for line in said.splitlines() if line.startswith("step ")]
     assert any("  without object " in line for line in lines)
+
+    # Photos to measure on are left out, by content.
+    config = json.loads((run / "config.json").read_text())["config"]
+    assert config["data"]["leave_out"] == [f"masks={tmp_path / 'measured'}"]
+    refused = json.loads((run / "refused.json").read_text())
+    assert {text.split(": ")[0] for text in refused} == {"photo 8", "photo 9"}
+    assert all("left out" in text for text in refused)
 
     # Photos are recorded by name in the run, and by content in the checkpoint, which also has those of the start.
     photos = {f"photo {n}": fingerprint(picture(n, HW)) for n in range(8)}
@@ -169,22 +177,3 @@ def test_data_without_targets_is_refused_before_a_run_starts(ray_cluster: None, 
     with pytest.raises(InputError, match=r"none of the first 64 samples shows an object: .* to 49 pixels"):
         train.main([*ARGUMENTS, "--data.root", "own", "--out", "run"])
     assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.ray
-@pytest.mark.timeout(240)
-def test_photos_to_measure_on_are_left_out_of_training(ray_cluster: None, tmp_path: Path) -> None:
-    own_photos(tmp_path / "own", range(8), (24,))
-    own_photos(tmp_path / "held", range(6, 12), (24,))
-    argv = [*ARGUMENTS, "--data.root", "own", "--data.leave-out", "masks=held", "--training.steps", "2"]
-    assert train.main([*argv, "--out", "run"]) == 0
-    run = tmp_path / "run"
-    assert json.loads((run / "config.json").read_text())["config"]["data"]["leave_out"] == [
-        f"masks={tmp_path / 'held'}"
-    ]
-    used = {f"photo {n}": fingerprint(picture(n, HW)) for n in range(6)}
-    assert json.loads((run / "samples.json").read_text())["photos"].keys() == used.keys()
-    assert trained_on(checkpoints.describe(run / "checkpoint")) == set(used.values())
-    refused = json.loads((run / "refused.json").read_text())
-    assert {text.split(": ")[0] for text in refused} == {"photo 6", "photo 7"}
-    assert all("left out" in text for text in refused)

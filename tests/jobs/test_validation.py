@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 
-from jobs import train
 from jobs.config import TrainConfig
 from models import checkpoint as checkpoints
 from models.errors import InputError
@@ -15,7 +14,6 @@ from pipeline.data.hold_out import HoldOut
 from pipeline.data.readers import open_reader
 from pipeline.training.history import read_entries
 from pipeline.training.validation import BEST, VALIDATION, ValidationConfig, Validator
-from tests.jobs.test_end_to_end import TRAIN
 from tests.training.tiny import tiny_network
 
 SCENES = open_reader("scenes", options={"num_images": "12", "height": "64", "width": "64"})
@@ -78,27 +76,6 @@ def test_a_missing_checkpoint_is_skipped(tmp_path: Path) -> None:
     watch = validator(tmp_path, [], [(tmp_path / "gone", 5)])
     assert watch.look() is None
     assert watch.seen == -1
-
-
-@pytest.mark.ray
-@pytest.mark.timeout(400)
-def test_training_validates_on_images_it_never_sees(
-    ray_cluster: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    more = ["--validation.hold-out", "0.3", "--validation.objects", "4", "--validation.max-clicks", "3"]
-    arguments = [argument for argument in TRAIN if argument not in ("--register", "tiny-scenes")]
-    assert train.main([*arguments, "--out", "run", *more]) == 0
-    run = tmp_path / "run"
-    entries = read_entries(run / "ray" / VALIDATION)
-    assert entries[-1]["step"] == 3
-    assert all(1 <= entry["noc"] <= 3 and 0 <= entry["iou_at_1"] <= 1 for entry in entries)
-    said = capsys.readouterr().out
-    assert "validation: NoC@85" in said
-    assert checkpoints.describe(run / BEST)["network"] == "simpleclick_vit_xtiny"
-    scenes = open_reader("scenes", options={"num_images": "6", "height": "64", "width": "64"})
-    training = HoldOut(reader=scenes, fraction=0.3, side="training").items()
-    assert 0 < len(training) < 6
-    assert f"on {len(training)} images" in said
 
 
 def test_inconsistent_settings_are_refused() -> None:

@@ -47,7 +47,9 @@ def prepared(**environ: str) -> dict[str, str]:
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("code", [JOBS, SERVE], ids=["jobs", "serve"])
+@pytest.mark.parametrize(
+    "code", [pytest.param(JOBS, id="jobs"), pytest.param(SERVE, id="serve", marks=pytest.mark.slow)]
+)
 def test_ray_starts_below_a_long_folder(code: str, tmp_path: Path) -> None:
     folder = tmp_path / LONG
     folder.mkdir(parents=True)

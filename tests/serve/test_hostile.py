@@ -26,7 +26,7 @@ from tests.serve.test_images import bomb
 ROOT = Path(__file__).parents[2]
 JSON = {"Content-Type": "application/json"}
 PNG = {"Content-Type": "image/png"}
-MILLION = "{" + ",".join(f'"{i}":0' for i in range(1_000_000)) + "}"
+MILLION = "{" + ",".join(map('"{}":0'.format, range(1_000_000))) + "}"
 BOMBS = {
     "deep array": "[" * 100_000,
     "deep object": '{"a":' * 100_000,
