@@ -135,8 +135,10 @@ def describe(folder: str | Path) -> dict[str, Any]:
         raise InputError(f"{path} is not a checkpoint description: {error}") from error
     if version != FORMAT_VERSION:
         raise InputError(f"{path} has format {version}: this version reads format {FORMAT_VERSION}")
-    if name not in NETWORKS or not isinstance(config, dict):
+    if name not in NETWORKS:
         raise InputError(f"{path} names network {name!r}, which is unknown; known: {', '.join(NETWORKS)}")
+    if not isinstance(config, dict):
+        raise InputError(f"{path} has config {config!r}: expected an object with its fields")
     return description
 
 

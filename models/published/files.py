@@ -156,7 +156,7 @@ def _none_in(content: Any) -> str:
         shown = ", ".join(places[:5]) + (" and others" if len(places) > 5 else "")
         return f"holds tensors in {shown}, which are not known names of weights (save only the one that you want)"
     if any(name.startswith(OPTIMIZERS) for name in names):
-        return "holds the state of an optimiser but no weights"
+        return "holds no weights, only the state of an optimiser"
     return "holds no weights"
 
 
@@ -219,10 +219,7 @@ def _reason(error: Exception, said: str) -> str:
             "save it with torch.save without pickle_protocol"
         )
     if refused := re.search(r"Can only [^,]*?(append|extend|SETITEM|create|build).*but got (.*)", text, re.IGNORECASE):
-        return (
-            "it holds a collection or object of a type that weights never need "
-            f"({refused[2].strip()}): save it without that"
-        )
+        return f"it holds a collection or object of a type that weights never need ({refused[2].strip()}): remove it"
     if isinstance(error, RuntimeError | EOFError | OSError):
         line = text.splitlines()[0] if text else type(error).__name__
         return f"it is truncated or damaged: {AGAIN} ({line})"

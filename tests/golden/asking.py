@@ -1,4 +1,4 @@
-"""Asking a server, as a client does, what golden sessions answer; and telling answers of two versions apart."""
+"""Query a server for golden sessions as a client does, and compare the answers of two versions."""
 
 import json
 from pathlib import Path
@@ -13,15 +13,15 @@ from serve.start.local import LocalFleet
 
 ADDRESS = "http://localhost"
 OPENED_AT, NOW = 1_700_000_000.0, 1_700_000_060.0
-"""Seconds: sessions were last used a minute before they are asked again."""
+"""Times in seconds: sessions were last used a minute before the test."""
 VOLATILE = {"milliseconds", "expires_in_s", "instance", "request_id", "detail"}
 SPARE = 4
-"""Pixels of a mask that another processor's last bits may move."""
+"""Number of pixels of a mask that another CPU's rounding may change."""
 OF_A_MASK = {"area", "bbox_xywh", "num_changed", "bbox"}
 
 
 def server(checkpoints: Path, sessions: Path | str, *, tokens: Path | None = None, now: float = NOW) -> TestClient:
-    """A server of the two golden models, with the client that asks it; the clock stands still."""
+    """Return a client of a server with the two golden models and a fixed clock."""
     local = LocalFleet(
         Options(
             checkpoint=f"clicks={checkpoints / 'name'},exemplar={checkpoints / 'exemplar'}",
@@ -36,21 +36,21 @@ def server(checkpoints: Path, sessions: Path | str, *, tokens: Path | None = Non
 
 
 def ask(client: TestClient, request: dict[str, Any]) -> tuple[int, Any]:
-    """Status and JSON of {"method", "path", "body"?, "secret"?}."""
+    """Send a request {"method", "path", "body"?, "secret"?}; returns status and JSON."""
     headers = {"Authorization": f"Bearer {request['secret']}"} if "secret" in request else {}
     answer = client.request(request["method"], request["path"], json=request.get("body"), headers=headers)
     return answer.status_code, answer.json() if answer.content else None
 
 
 def kept(answer: Any) -> Any:
-    """An answer without what differs from call to call."""
+    """Return an answer without the fields that differ from call to call."""
     if isinstance(answer, dict):
         return {name: kept(value) for name, value in answer.items() if name not in VOLATILE}
     return [kept(value) for value in answer] if isinstance(answer, list) else answer
 
 
 def lost(golden: Any, found: Any, at: str = "") -> list[str]:
-    """Places where `found` no longer says what `golden` does; it may say more, and masks may differ by SPARE pixels."""
+    """List differences of `found` from `golden`; it may contain more, and masks may differ by SPARE pixels."""
     if isinstance(golden, dict) and isinstance(found, dict):
         if golden.keys() == {"size", "counts"}:
             return _lost_mask(golden, found, at)

@@ -1,4 +1,4 @@
-"""The commands that made golden state, and that go on with what was stopped; and what a prepared folder holds."""
+"""The commands that made golden state and resume stopped jobs; and the contents of a prepared folder."""
 
 import hashlib
 from pathlib import Path
@@ -10,7 +10,7 @@ from models import rle
 from pipeline.data.readers import open_reader
 
 ROOT = "/golden"
-"""Stands for the folder that all of it was made in, where a file has paths."""
+"""Placeholder in paths for the folder in which the golden state was made."""
 SCENES = ["num_images", "8", "height", "80", "width", "112", "num_objects", "2,3"]
 COMPARE = [
     "--refine-a", "standard", "--refine-b", "cfr_2", "--policy", "oracle", "--at-clicks", "1", "3",
@@ -18,7 +18,7 @@ COMPARE = [
 
 
 def train(start_from: Path) -> list[str]:
-    """Steps with Adam and a running average, a checkpoint half way."""
+    """Return a training with Adam, a running average and a checkpoint half way."""
     return [
         "demo",
         *("--network.start-from", str(start_from)),
@@ -42,7 +42,7 @@ def train(start_from: Path) -> list[str]:
 
 
 def evaluate(checkpoint: Path) -> list[str]:
-    """Two refinements and two robot users."""
+    """Return an evaluation of two refinements with two robot users."""
     return [
         *("--checkpoint", str(checkpoint)),
         *("--reader", "scenes", "--options", *SCENES),
@@ -60,7 +60,7 @@ def evaluate(checkpoint: Path) -> list[str]:
 
 
 def sweep(checkpoint: Path) -> list[str]:
-    """Six settings of the cascade on ten objects."""
+    """Return a sweep over six settings of the cascade on ten objects."""
     return [
         "cfr",
         *("--checkpoint", str(checkpoint)),
@@ -77,12 +77,12 @@ def sweep(checkpoint: Path) -> list[str]:
 
 
 def prepare() -> list[str]:
-    """Eight scenes in four shards."""
+    """Return a preparation of eight scenes in four shards."""
     return ["--reader", "scenes", "--options", *SCENES, "--images-per-shard", "2", "--images-per-group", "2"]
 
 
 def augment() -> list[str]:
-    """An epoch of four small samples."""
+    """Return an epoch of four small samples."""
     options = ["num_images", "4", *SCENES[2:]]
     return [
         *("demo", "--data.options", *options, "--data.crop-hw", "32", "32", "--data.window-size", "2"),
@@ -91,7 +91,7 @@ def augment() -> list[str]:
 
 
 def contents(folder: Path) -> list[dict[str, Any]]:
-    """Every item of a prepared data set: its pixels by their SHA-256, its masks as run lengths."""
+    """Return every item of a prepared data set, with the SHA-256 of its pixels and its masks as run lengths."""
     reader = open_reader("prepared", str(folder))
     return [_content(reader.load(item)) for item in reader.items()]
 

@@ -1,4 +1,4 @@
-"""What may grow but not shrink: finds what a newer list or HTTP interface no longer says, and what it newly demands."""
+"""Find incompatible changes in lists and HTTP interfaces: removed items, changed types and new requirements."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ Schema = dict[str, Any]
 
 
 def gone(golden: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Keys or columns that are missing or of another type; of several types, each that comes now must be known."""
+    """List keys or columns that are missing or have a type that the golden ones do not have."""
     found = []
     for name, types in golden.items():
         if name not in now:
@@ -22,12 +22,12 @@ def _listed(types: Any) -> list[str]:
 
 
 def broken(golden: Schema, now: Schema) -> list[str]:
-    """Places where a client of the golden OpenAPI document would fail with the one of now."""
+    """List places where a client of the golden OpenAPI document would fail with the current one."""
     return _Comparison(golden, now).operations()
 
 
 class _Comparison:
-    """Two documents. What a client sends may be of more types and need no more; what it is sent, the other way."""
+    """Compare two documents: requests may accept more types but not require more, and responses the reverse."""
 
     def __init__(self, golden: Schema, now: Schema) -> None:
         self.golden, self.now = golden, now
@@ -102,7 +102,7 @@ class _Comparison:
 
 
 def _by_type(schema: Schema, document: Schema) -> dict[str, Schema]:
-    """The alternatives of a schema, by their types."""
+    """Return the alternatives of a schema by their types."""
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         return _by_type(document["components"]["schemas"].get(name, {"type": f"no schema {name}"}), document)

@@ -1,4 +1,4 @@
-"""What scripts, dashboards and clients know of this program by name, collected from the code as it is."""
+"""Collect from the code the names that scripts, dashboards and clients rely on."""
 
 import contextlib
 import csv
@@ -17,17 +17,17 @@ JOBS = {
     "augment": [], "compare": [], "demo": [], "evaluate": [], "export": [], "import_checkpoint": [], "predict": [],
     "prepare": [], "sweep": ["cfr"], "train": ["cpu_xtiny"],
 }  # fmt: skip
-"""Every job, and the preset whose --help lists its flags."""
+"""Jobs, with the preset whose --help lists the flags."""
 FLAG = re.compile(r"│ (-[-\w.]+(?:, -[-\w.]+)*)(?= )")
 
 
 def lists() -> dict[str, Any]:
-    """All that needs no run."""
+    """Return all lists that need no run."""
     return {"flags": flags(), "codes": codes(), "metrics": metrics(), "words": words()}
 
 
 def flags() -> dict[str, list[str]]:
-    """Names of the flags in every --help."""
+    """Return the names of the flags in every --help."""
     from serve.__main__ import main as serve
 
     helps = {f"jobs.{name}": _help(importlib.import_module(f"jobs.{name}").main, argv) for name, argv in JOBS.items()}

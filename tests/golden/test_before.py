@@ -1,4 +1,4 @@
-"""Sessions that this version stores are read by the version before: while servers are updated they share a store."""
+"""The previous version reads sessions of this version, since both share a store while servers are updated."""
 
 import json
 import subprocess
@@ -14,7 +14,7 @@ from tests.serve.conftest import Server, mask_of
 
 ROOT = Path(__file__).parents[2]
 BEFORE = "e532e93"
-"""The commit whose code reads."""
+"""The commit of the previous version."""
 READ = """
 import json, sys
 from pathlib import Path
@@ -32,7 +32,7 @@ print(json.dumps({"json": json.loads(value.to_json()), "bytes": len(store.image(
 
 @pytest.fixture(scope="module")
 def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The code of the version before."""
+    """Return the folder with the code of the previous version."""
     folder = tmp_path_factory.mktemp("before")
     done = subprocess.run(
         ["git", "archive", "--output", str(folder / "code.tar"), BEFORE, "serve", "models"],
@@ -44,7 +44,7 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_version_before_goes_on_with_a_session(before: Path, tmp_path: Path) -> None:
+def test_previous_version_continues_a_session(before: Path, tmp_path: Path) -> None:
     store = tmp_path / "sessions.db"
     server = Server(Options(sessions=str(store)))
     session = server.open()

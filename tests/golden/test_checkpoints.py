@@ -1,4 +1,4 @@
-"""Checkpoints of before: every form of refinement is read, means what it meant, and gives the same masks."""
+"""Golden checkpoints: every form of refinement is read, has the same meaning, and gives the same masks."""
 
 import json
 from pathlib import Path
@@ -28,14 +28,14 @@ def test_a_checkpoint_gives_its_masks(golden: Path, form: str) -> None:
         assert (session.mask ^ rle.decode(mask)).sum() <= SPARE
 
 
-def test_what_a_sweep_found_is_a_refinement(golden: Path) -> None:
+def test_best_setting_of_a_sweep_is_a_refinement(golden: Path) -> None:
     best = golden / "sweep_final" / "best.json"
     refinement = Predictor(golden / "checkpoints" / "name", str(best)).refinement
     assert lost(json.loads(best.read_text()), to_dict(refinement)) == []
 
 
-def test_the_forms_differ(golden: Path) -> None:
-    """A mask that every form gives would hold nothing."""
+def test_forms_give_different_masks(golden: Path) -> None:
+    """If all forms gave the same masks, the other tests would prove nothing."""
     answers = json.loads((golden / "checkpoints.json").read_text())["answers"]
     assert set(answers) == set(FORMS)
     different = {json.dumps(answer["masks"]) for answer in answers.values()}

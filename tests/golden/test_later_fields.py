@@ -1,4 +1,4 @@
-"""Configs of before that lack a field: it counts as its default; one that was changed, or is unknown, is named."""
+"""Golden configs that lack a field take its default; a changed or unknown field is named."""
 
 import json
 import shutil
@@ -94,7 +94,7 @@ def changed(saved: dict[str, Any], at: tuple[str, ...], change: Callable[[dict[s
 
 @pytest.mark.networks
 @pytest.mark.parametrize("of", ALL)
-def test_any_field_may_be_missing_where_it_has_its_default(golden: Path, of: Callable[[Path], Saved]) -> None:
+def test_fields_with_default_values_may_be_missing(golden: Path, of: Callable[[Path], Saved]) -> None:
     saved, settings = of(golden)
     assert differences(saved, settings) == ""
     missing = {at: differences(changed(saved, at, lambda place, name: place.pop(name)), settings)
@@ -118,7 +118,7 @@ def test_a_changed_or_unknown_field_is_named(golden: Path, of: Callable[[Path], 
 
 
 @pytest.mark.parametrize(("folder", "of"), [("evaluation", of_an_evaluation), ("sweep", of_a_sweep)])
-def test_a_journal_without_a_newer_field_goes_on(
+def test_journal_without_a_newer_field_resumes(
     golden: Path, tmp_path: Path, folder: str, of: Callable[[Path], Saved]
 ) -> None:
     saved, settings = of(golden)
@@ -136,7 +136,7 @@ def test_a_journal_without_a_newer_field_goes_on(
 
 
 @pytest.mark.parametrize(("folder", "of"), [("preparing", of_a_preparation), ("epoch", of_an_epoch)])
-def test_a_prepared_folder_without_a_newer_field_goes_on(
+def test_prepared_folder_without_a_newer_field_resumes(
     golden: Path, tmp_path: Path, folder: str, of: Callable[[Path], Saved]
 ) -> None:
     _, settings = of(golden)
@@ -158,7 +158,7 @@ def test_a_prepared_folder_without_a_newer_field_goes_on(
         finished(storage, settings)
 
 
-def test_a_checkpoint_s_config_and_refinement_may_lack_fields(golden: Path, tmp_path: Path) -> None:
+def test_config_and_refinement_of_a_checkpoint_may_lack_fields(golden: Path, tmp_path: Path) -> None:
     shutil.copytree(golden / "checkpoints" / "dict", tmp_path / "c")
     path = tmp_path / "c" / "checkpoint.json"
     known = json.loads(path.read_text())
@@ -183,7 +183,7 @@ def test_a_checkpoint_s_config_and_refinement_may_lack_fields(golden: Path, tmp_
             named(checkpoints.load(tmp_path / "c")[1]["info"]["refinement"])
 
 
-def test_a_record_of_a_shard_may_lack_what_has_a_default(golden: Path, tmp_path: Path) -> None:
+def test_record_of_a_shard_may_lack_fields_with_defaults(golden: Path, tmp_path: Path) -> None:
     from pipeline.data.prepared.manifest import Shard
 
     record = json.loads((golden / "preparing" / "records" / "part-000000.json").read_text())
@@ -192,10 +192,8 @@ def test_a_record_of_a_shard_may_lack_what_has_a_default(golden: Path, tmp_path:
     assert Shard.of(record) == whole
 
 
-def test_a_later_field_of_a_refinement_leaves_the_names_of_settings(
-    golden: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A sweep's journal goes by these names: pieces that were played are found again."""
+def test_new_field_of_a_refinement_keeps_names_of_settings(golden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep's journal uses these names to find finished pieces."""
     import dataclasses
 
     from models import refinement

@@ -1,4 +1,4 @@
-"""Prepared data sets of before: they hold the same pixels and masks, and an interrupted one goes on."""
+"""Golden prepared data sets: they have the same pixels and masks, and an interrupted preparation resumes."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ from tests.golden.growing import gone
 
 
 @pytest.mark.parametrize("name", ["prepared", "prepared_mois", "epoch"])
-def test_a_prepared_set_holds_what_it_did(golden: Path, name: str) -> None:
+def test_prepared_data_set_reads_as_before(golden: Path, name: str) -> None:
     known = json.loads((golden / "prepared.json").read_text())[name]
     assert len(known) >= 4
     found = commands.contents(golden / name)
@@ -36,7 +36,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 @pytest.mark.ray
 @pytest.mark.timeout(180)
-def test_an_interrupted_preparation_goes_on(
+def test_interrupted_preparation_resumes(
     ray_cluster: None, golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "preparing"
@@ -65,7 +65,7 @@ def options() -> dict[str, str]:
 
 @pytest.mark.ray
 @pytest.mark.timeout(180)
-def test_a_finished_epoch_is_known_by_its_command(
+def test_finished_epoch_is_recognised_by_its_command(
     ray_cluster: None, golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(golden / "epoch", tmp_path / "epoch")

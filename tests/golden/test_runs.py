@@ -1,4 +1,4 @@
-"""Runs of before that were stopped: the same command, or --resume, goes on with them and ends as it would have then."""
+"""Golden runs that were stopped: the same command, or --resume, continues them with the same result."""
 
 import dataclasses
 import json
@@ -24,7 +24,7 @@ from tests.golden.asking import SPARE, lost
 from tests.golden.growing import gone
 
 CLOSE = 0.01
-"""Of a number between 0 and 1, where another processor's last bits may move a pixel."""
+"""Tolerance for numbers between 0 and 1, since another CPU's rounding may move a pixel."""
 
 
 def golden_keys(golden: Path) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def golden_keys(golden: Path) -> dict[str, Any]:
 
 
 def moved(golden: Path, folder: Path, mlflow_uri: str) -> Path:
-    """The stopped run in another place, with a run in this MLflow."""
+    """Copy the stopped run to another folder, with a run in this MLflow."""
     shutil.copytree(golden / "run", folder / "stopped")
     shutil.copytree(golden / "checkpoints" / "name", folder / "checkpoints" / "name")
     path = folder / "stopped" / "config.json"
@@ -43,13 +43,13 @@ def moved(golden: Path, folder: Path, mlflow_uri: str) -> Path:
 
 @pytest.mark.ray
 @pytest.mark.timeout(300)
-def test_a_stopped_run_ends_with_its_weights(
+def test_resumed_run_ends_with_golden_weights(
     ray_cluster: None, golden: Path, tmp_path: Path, mlflow_uri: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """By --resume: Adam's state, the running average and the place in the stream are those of the checkpoint.
+    """--resume restores Adam's state, the running average and the position in the stream from the checkpoint.
 
-    On the machine that made it the weights are equal bit for bit; elsewhere they may differ by a hundredth of what the
-    last steps changed. A run that forgets one of the three differs by a quarter and more.
+    On the machine that made the golden run, the weights are equal bit for bit. Elsewhere they may differ by a hundredth
+    of the last steps' change. A run that loses one of the three differs by a quarter or more.
     """
     run = moved(golden, tmp_path, mlflow_uri)
     (middle,) = (golden / "run" / "ray" / "train").glob("checkpoint_*/")
@@ -76,7 +76,7 @@ def distance(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> fl
     return sum(float((one[name] - other[name]).abs().sum()) for name in one)
 
 
-def test_a_run_of_now_is_described_by_as_much(golden: Path, tmp_path: Path) -> None:
+def test_config_of_a_new_run_has_all_golden_keys(golden: Path, tmp_path: Path) -> None:
     argv = commands.train(tmp_path)[1:]
     preset = PRESETS["demo"]()
     preset = dataclasses.replace(preset, data=for_reader_of(argv, preset.data))
@@ -87,7 +87,7 @@ def test_a_run_of_now_is_described_by_as_much(golden: Path, tmp_path: Path) -> N
 
 @pytest.mark.ray
 @pytest.mark.timeout(300)
-def test_a_stopped_evaluation_ends_with_its_results(
+def test_resumed_evaluation_ends_with_golden_results(
     ray_cluster: None, golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, keys = tmp_path / "evaluation", golden_keys(golden)
@@ -124,7 +124,7 @@ def test_a_stopped_evaluation_ends_with_its_results(
 
 
 def assert_near(known: Any, found: Any, at: str = "") -> None:
-    """Of all but times: what was said is said, and numbers are close."""
+    """Compare everything except times: texts are equal, and numbers are close."""
     if isinstance(known, dict):
         for name, value in known.items():
             if not name.startswith("seconds"):
@@ -137,7 +137,7 @@ def assert_near(known: Any, found: Any, at: str = "") -> None:
 
 @pytest.mark.ray
 @pytest.mark.timeout(300)
-def test_a_stopped_sweep_ends_with_its_results(ray_cluster: None, golden: Path, tmp_path: Path) -> None:
+def test_resumed_sweep_ends_with_golden_results(ray_cluster: None, golden: Path, tmp_path: Path) -> None:
     out, keys = tmp_path / "sweep", golden_keys(golden)
     shutil.copytree(golden / "sweep", out)
     before = (out / "journal.jsonl").read_text()
@@ -156,8 +156,8 @@ def test_a_stopped_sweep_ends_with_its_results(ray_cluster: None, golden: Path, 
         assert gone(keys[name], lists.keys(out / name)[name]) == []
 
 
-def test_settings_of_a_sweep_go_by_the_names_they_had(golden: Path) -> None:
-    """The journal, and folders of trained settings, know a setting by its digest."""
+def test_settings_of_a_sweep_keep_their_names(golden: Path) -> None:
+    """The journal, and folders of trained settings, identify a setting by its digest."""
     settings = json.loads((golden / "sweep_final" / "sweep.json").read_text())["settings"]
     assert {entry["name"]: identity(named("standard"), entry["values"]) for entry in settings} == {
         entry["name"]: entry["name"] for entry in settings

@@ -1,4 +1,4 @@
-"""Sessions of before, in a file and in Redis: each state, each mask, and each change that goes on from there."""
+"""Golden sessions, in a file and in Redis: each state, each mask, and each further change."""
 
 import base64
 import json
@@ -51,7 +51,7 @@ def put(client: redis.Redis, key: str, kind: str, value: Any) -> None:
 
 @pytest.mark.networks
 @pytest.mark.parametrize("kept", [in_a_file, in_redis])
-def test_sessions_answer_as_they_did(
+def test_sessions_give_golden_answers(
     golden: Path, tmp_path: Path, request: pytest.FixtureRequest, kept: Callable[..., str]
 ) -> None:
     where = kept(golden, tmp_path, lambda: request.getfixturevalue("running_redis"))
@@ -70,7 +70,7 @@ def test_sessions_answer_as_they_did(
     assert health["sessions"] == 12
 
 
-def test_a_mask_that_is_not_the_golden_one_is_seen() -> None:
+def test_mask_that_differs_from_golden_is_found() -> None:
     """What is compared can fail: a mask of more pixels, a state that says something else, a key that is gone."""
     shown = np.zeros((4, 6), bool)
     shown[1:3, 1:4] = True

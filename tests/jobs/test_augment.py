@@ -155,7 +155,7 @@ def test_help_names_the_presets(capsys: pytest.CaptureFixture[str]) -> None:
         ([*DATA, "--out", "x", "--preview", "-1"], "--preview is -1"),
         ([*DATA, "--out", "x", "--windows-per-shard", "0"], "--windows-per-shard is 0: expected a whole number >= 1"),
         ([*DATA, "--out", "x", "--num-cpus", "0"], "--num-cpus is 0.0: expected a number > 0"),
-        ([*DATA, "--out", "s3://"], "names no folder|no address"),
+        ([*DATA, "--out", "s3://"], "names no folder|cannot be opened"),
         (["dem", *DATA, "--out", "x"], "unknown preset 'dem'; did you mean 'demo'"),
         (["--out", "x"], "reader 'coco' needs a root folder"),
         (["--data.root", "absent", "--out", "x"], "absent' does not exist"),

@@ -1,4 +1,4 @@
-"""Files as the authors of the networks write them."""
+"""Files in the format of the networks' authors."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from models.networks.base import Network
 
 
 def authors_state(network: Network) -> dict[str, Tensor]:
-    """A network's weights as such a file has them: with a class token's position, unused tensors and aliases."""
+    """Return a network's weights as in such a file: with the class token's position, unused tensors and aliases."""
     state = {key: tensor.clone() for key, tensor in network.state_dict().items()}
     if "backbone.pos_embed" in state:
         position = state["backbone.pos_embed"]
@@ -26,6 +26,6 @@ def authors_state(network: Network) -> dict[str, Tensor]:
 
 
 def authors_config(class_name: str, **params: Any) -> dict[str, Any]:
-    """A config as the authors serialise it."""
+    """Return a config as the authors serialise it."""
     listed = {key: {"type": "builtin", "value": value, "specified": True} for key, value in params.items()}
     return {"class": f"isegm.model.{class_name}", "params": listed}

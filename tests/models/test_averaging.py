@@ -36,14 +36,14 @@ def test_weights_are_averaged_by_their_shares_and_photos_joined(folders: list[Pa
 
 @pytest.mark.networks
 @pytest.mark.parametrize("name", TINY_NETWORKS)
-def test_a_network_is_its_own_mean(name: str, tmp_path: Path) -> None:
+def test_mean_of_equal_networks_is_the_network(name: str, tmp_path: Path) -> None:
     folder = checkpoint.save(TINY_NETWORKS[name](), tmp_path)
     expected = checkpoint.load(folder)[0].state_dict()
     for key, weight in average([folder] * 3, (1, 1, 1))[0].state_dict().items():
         torch.testing.assert_close(weight, expected[key], rtol=0, atol=0, msg=key)
 
 
-def test_what_has_no_mean_is_refused(folders: list[Path], tmp_path: Path) -> None:
+def test_checkpoints_without_a_mean_are_refused(folders: list[Path], tmp_path: Path) -> None:
     other = checkpoint.save(TINY_NETWORKS["ritm"](), tmp_path / "other")
     with pytest.raises(InputError, match=r"other is a checkpoint of network 'ritm_hrnet18s': expected"):
         average([folders[0], other], (1, 1))

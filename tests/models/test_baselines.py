@@ -19,12 +19,12 @@ def two_colours(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return image.astype(np.uint8), mask
 
 
-def nobody(requests: list[object]) -> list[object]:
+def no_network(requests: list[object]) -> list[object]:
     raise AssertionError(f"a baseline asked for a network: {requests}")
 
 
 def clicked(state: State, y: float, x: float, positive: bool) -> State:
-    return steps.run(BASELINES["grabcut"]()(state.with_click(Click(y=y, x=x, positive=positive))), nobody)
+    return steps.run(BASELINES["grabcut"]()(state.with_click(Click(y=y, x=x, positive=positive))), no_network)
 
 
 def mask_of(state: State) -> np.ndarray:
@@ -46,7 +46,7 @@ def test_grabcut_finds_an_object_of_another_colour_by_one_click() -> None:
     assert iou(mask_of(state), truth) > 0.9
 
 
-def test_a_negative_click_takes_its_place_out_of_the_mask() -> None:
+def test_negative_click_removes_its_pixel_from_the_mask() -> None:
     image, _ = two_colours()
     state = clicked(open_state(image), 45, 60, True)
     assert mask_of(state)[45, 80]
@@ -55,7 +55,7 @@ def test_a_negative_click_takes_its_place_out_of_the_mask() -> None:
     assert mask_of(state)[45, 60]
 
 
-def test_equal_clicks_give_equal_masks_and_large_images_are_cut_at_their_own_size() -> None:
+def test_grabcut_repeats_and_masks_large_images_at_full_size() -> None:
     image, truth = two_colours()
     large, large_truth = (np.repeat(np.repeat(a, 4, 0), 4, 1) for a in (image, truth))
     first, again = (clicked(open_state(large), 180, 240, True) for _ in range(2))
@@ -65,6 +65,6 @@ def test_equal_clicks_give_equal_masks_and_large_images_are_cut_at_their_own_siz
 
 
 @pytest.mark.parametrize("positive", [True, False])
-def test_an_image_of_one_colour_and_a_corner_click_are_answered(positive: bool) -> None:
+def test_grabcut_answers_a_corner_click_on_an_image_of_one_colour(positive: bool) -> None:
     state = clicked(open_state(np.full((*HW, 3), 128, np.uint8)), HW[0] - 1, HW[1] - 1, positive)
     assert mask_of(state)[-1, -1] == positive

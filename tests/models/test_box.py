@@ -31,7 +31,7 @@ def test_a_model_by_name_is_the_checkpoint_in_its_folder(boxed: Path, tmp_path: 
     assert checkpoint.describe(boxed)["info"]["refinement"] == {"flip": True}
 
 
-def test_an_unknown_name_is_refused_with_those_that_there_are(boxed: Path) -> None:
+def test_unknown_model_is_refused_with_the_known_names(boxed: Path) -> None:
     checkpoint.copy(boxed, boxed.parent / "other")
     (boxed.parent / "__pycache__").mkdir()
     assert list(box.models()) == ["maskwright:lite_s", "maskwright:other"]
@@ -40,7 +40,7 @@ def test_an_unknown_name_is_refused_with_those_that_there_are(boxed: Path) -> No
             checkpoint.describe(wrong)
 
 
-def test_a_predictor_without_a_source_has_the_model_of_the_box(boxed: Path) -> None:
+def test_predictor_without_source_uses_the_default_model(boxed: Path) -> None:
     image, _ = photo((40, 50))
     masks = [
         Predictor(*source).open(image).click(20, 25) for source in ((), (box.DEFAULT,), (boxed,), (boxed, "zoom_in"))
@@ -79,7 +79,7 @@ def test_weights_beyond_half_precision_are_refused() -> None:
     network = tiny_network()
     with torch.no_grad():
         network.get_parameter("head.conv_seg.weight").mul_(1e9)
-    with pytest.raises(InputError, match=r"^head\.conv_seg\.weight has weights beyond half precision"):
+    with pytest.raises(InputError, match=r"^head\.conv_seg\.weight has weights beyond 65504"):
         checkpoint.in_half(network)
 
 
@@ -89,7 +89,7 @@ SECTIONS = ("Use", "Training data", "Training", "Figures", "Limits", "Licence")
 
 @pytest.mark.skipif(not (SHIPPED / checkpoint.WEIGHTS).is_file(), reason="the box is empty")
 class TestShipped:
-    def test_its_weights_are_small_and_those_that_its_texts_name(self) -> None:
+    def test_weights_are_small_and_match_the_stated_digests(self) -> None:
         content = (SHIPPED / checkpoint.WEIGHTS).read_bytes()
         assert len(content) <= 20_000_000
         digest = hashlib.sha256(content).hexdigest()
@@ -100,7 +100,7 @@ class TestShipped:
         card = (SHIPPED / "README.md").read_text()
         assert [title for title in re.findall(r"^## (.+)$", card, re.M) if title in SECTIONS] == list(SECTIONS)
 
-    def test_it_is_what_in_half_writes_and_recommends_what_it_can_do(self) -> None:
+    def test_weights_are_in_half_precision_and_recommended_refinement_builds(self) -> None:
         network, description = checkpoint.load(box.DEFAULT, expected_network="lite_s")
         stored, written = load_file(SHIPPED / checkpoint.WEIGHTS), checkpoint.in_half(network)
         assert {key: tensor.dtype for key, tensor in stored.items()} == {k: t.dtype for k, t in written.items()}

@@ -24,7 +24,7 @@ def brute_force(clicks: Clicks, radius: float) -> np.ndarray:
     return maps
 
 
-# Quarters are exact in float32, so that the rim of a disk is no matter of rounding.
+# Quarters are exact in float32, so the edge of a disk does not depend on rounding.
 coordinate = st.integers(-40, 120).map(lambda quarters: quarters / 4)
 click_lists = st.lists(st.tuples(coordinate, coordinate, st.booleans()), max_size=6).map(Clicks.of)
 
@@ -38,7 +38,7 @@ def test_disks_against_the_definition(batch: list[Clicks], radius: float) -> Non
         np.testing.assert_array_equal(drawn, brute_force(clicks, radius))
 
 
-def test_no_clicks_is_one_row_of_padding() -> None:
+def test_empty_click_lists_become_one_row_of_padding() -> None:
     batch = collate_clicks([Clicks.none(), Clicks.none()])
     assert batch.yx.shape == (2, 1, 2)
     assert not batch.valid.any()
@@ -87,7 +87,7 @@ def test_a_spot_is_half_as_high_at_half_of_sigma() -> None:
     assert spot[13, 11].item() == pytest.approx(0.5)
 
 
-def test_what_padding_rows_hold_is_not_drawn() -> None:
+def test_values_of_padding_rows_are_not_drawn() -> None:
     batch = collate_clicks([Clicks.of([(5, 6, True)]), Clicks.of([(1, 2, True), (3, 4, False), (9, 9, True)])])
     yx, positive = batch.yx.clone(), batch.positive.clone()
     yx[0, 1:], positive[0, 1:] = 7.0, True

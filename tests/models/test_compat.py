@@ -1,4 +1,4 @@
-"""Contracts of models/compat.py: what it takes from torch without a documented interface is there, and does it."""
+"""Contracts of models/compat.py: the undocumented parts of torch that it uses exist and work."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ KERNELS = [
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("shape", "kernel", "stride", "padding", "dilation", "groups"), KERNELS)
-def test_onednns_convolution_is_where_it_was(
+def test_onednn_convolution_agrees_with_torch(
     shape: tuple[int, ...],
     kernel: tuple[int, ...],
     stride: tuple[int, ...],
@@ -35,7 +35,7 @@ def test_onednns_convolution_is_where_it_was(
 
 
 @pytest.mark.parametrize("broken", ["gone", "wrong"])
-def test_without_it_torchs_own_convolution_answers(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_conv2d_falls_back_to_torch_without_onednn(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if broken == "gone":
         monkeypatch.delattr(torch, "mkldnn_convolution")
     else:
@@ -51,6 +51,6 @@ def test_without_it_torchs_own_convolution_answers(broken: str, monkeypatch: pyt
         compat.works.cache_clear()
 
 
-def test_this_version_of_torch_was_tried() -> None:
+def test_installed_torch_is_a_tried_version() -> None:
     tried = any(torch.__version__.startswith(f"{version}.") for version in compat.TRIED)
     assert tried, "this version of torch is not in compat.TRIED: run this file on it, and add it"

@@ -40,7 +40,7 @@ ABLATIONS = (
 
 @functools.cache
 def emc(kind: str, without: str | None = None) -> SplitNetwork:
-    """A small network, possibly without one of its parts: then with the whole one's weights where these fit."""
+    """Return a small network; without one of its parts, it has the whole network's weights where they fit."""
     name, shape = SHAPES[kind]
     network = seeded(name, **shape, correction_width=8, **({} if without is None else {without: False}))
     if without is not None:
@@ -59,18 +59,18 @@ def network(request: pytest.FixtureRequest) -> SplitNetwork:
 
 @pytest.fixture(params=[(kind, part) for kind in SHAPES for part in ABLATIONS], ids=lambda p: f"{p[0]} without {p[1]}")
 def ablation(request: pytest.FixtureRequest) -> tuple[SplitNetwork, SplitNetwork]:
-    """A network without one part, and the whole one."""
+    """Return a network without one part, and the whole network."""
     kind, part = request.param
     return emc(kind, part), emc(kind)
 
 
 def size(network: SplitNetwork) -> tuple[int, int]:
-    """A view's size that the network takes, small where it may be."""
+    """Return a size of views that the network takes, small if possible."""
     return HW if isinstance(network, EmcVit) else (96, 80)
 
 
 def mixed(num: int) -> list[Clicks]:
-    """Click lists of several lengths; some lack one sign, and the first click of the third is negative."""
+    """Return click lists of several lengths; some lack one sign, and the first click of the third is negative."""
     rows = [
         [(60, 70, 1), (30, 50, 0), (20, 10, 1), (80, 40, 0)],
         [(50, 60, 1), (70, 75, 1), (80, 20, 1), (12, 21, 0), (30, 30, 1)],
@@ -80,7 +80,7 @@ def mixed(num: int) -> list[Clicks]:
     return [Clicks.of(row) for row in rows[:num]]
 
 
-def test_every_part_is_an_ablation() -> None:
+def test_every_optional_part_has_an_ablation() -> None:
     parts = {field.name for field in dataclasses.fields(CorrectionConfig) if field.type in (bool, "bool")}
     assert parts == set(ABLATIONS)
     registered = {type(config) for config in NETWORKS.values() if isinstance(config, CorrectionConfig)}
@@ -105,7 +105,7 @@ class TestAblations:
             network.load_state_dict(state)
             network.eval()
 
-    def test_it_changes_the_answer(self, ablation: tuple[SplitNetwork, SplitNetwork]) -> None:
+    def test_part_changes_the_answer(self, ablation: tuple[SplitNetwork, SplitNetwork]) -> None:
         network, whole = ablation
         image, prev_mask = views(2, size(network))
         clicks = collate_clicks(mixed(2))
@@ -113,11 +113,11 @@ class TestAblations:
             change = (network(image, prev_mask, clicks).mask_logits - whole(image, prev_mask, clicks).mask_logits).abs()
         assert change.amax((1, 2, 3)).min() > 1e-4
 
-    def test_it_adds_no_weights(self, ablation: tuple[SplitNetwork, SplitNetwork]) -> None:
+    def test_part_adds_no_weights(self, ablation: tuple[SplitNetwork, SplitNetwork]) -> None:
         network, whole = ablation
         assert network.state_dict().keys() <= whole.state_dict().keys()
 
-    def test_it_survives_saving(self, ablation: tuple[SplitNetwork, SplitNetwork], tmp_path: Path) -> None:
+    def test_ablation_survives_saving(self, ablation: tuple[SplitNetwork, SplitNetwork], tmp_path: Path) -> None:
         network, _ = ablation
         loaded, _ = checkpoint.load(checkpoint.save(network, tmp_path))
         assert loaded.config == network.config
@@ -132,9 +132,9 @@ class TestAblations:
 
 
 def check_rows_and_neighbours(network: SplitNetwork) -> None:
-    """Samples with different numbers of clicks of either sign, in one batch and one by one.
+    """Compare samples with different numbers of clicks of each sign, in one batch and one by one.
 
-    In float64, where what is not rounding shows.
+    This runs in float64, where differences beyond rounding show.
     """
     lists = mixed(4)
     image, prev_mask = (part.double() for part in views(4, size(network)))
@@ -168,20 +168,20 @@ def same(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> bool:
 
 
 class TestHeavyHalf:
-    def test_it_sees_the_first_click_alone(self, network: SplitNetwork) -> None:
+    def test_heavy_half_sees_only_the_first_click(self, network: SplitNetwork) -> None:
         first = encode(network, Clicks.of([(60, 70, True)]))
         assert same(first, encode(network, Clicks.of([(60, 70, True), (90, 20, False), (70, 15, True)])))
         assert not same(first, encode(network, Clicks.of([(15, 70, True)])))
         assert not same(first, encode(network, Clicks.none()))
 
-    def test_a_negative_first_click_is_blank(self, network: SplitNetwork) -> None:
-        """But to the ViT, which takes the three maps that SimpleClick takes."""
+    def test_negative_first_click_draws_nothing(self, network: SplitNetwork) -> None:
+        """The ViT is an exception, since it takes SimpleClick's three maps."""
         negative = encode(network, Clicks.of([(60, 70, False), (90, 20, True)]))
         assert same(negative, encode(network, Clicks.none())) != isinstance(network, EmcVit)
         assert same(negative, encode(network, Clicks.of([(60, 70, False)])))
 
     def test_first_clicks_of_several_objects_are_seen(self, network: SplitNetwork) -> None:
-        """Objects that are segmented as one have a first click each."""
+        """Objects that form one target have one first click each."""
         image, prev_mask = views(1, size(network))
         clicks = collate_clicks([Clicks.of([(60, 70, True), (70, 15, True)])])
         both = dataclasses.replace(clicks, first=clicks.valid.clone())
@@ -197,7 +197,7 @@ class TestHeavyHalf:
         assert network.traits.prev_mask == ("unused" if unchanged else "probability")
 
     @pytest.mark.parametrize("kind", SHAPES)
-    def test_without_the_first_click_it_sees_none(self, kind: str) -> None:
+    def test_heavy_half_without_first_click_sees_no_click(self, kind: str) -> None:
         network = emc(kind, "first_click")
         blank = encode(network, Clicks.none())
         for clicks in mixed(4):
@@ -236,7 +236,7 @@ class TestLightHalf:
         assert encoded.features.shape[2:] == encoded.low_logits.shape[2:] == low_logits.shape[2:] == quarter
 
     def test_a_correction_builds_on_the_one_before(self, network: SplitNetwork) -> None:
-        """The cached logits matter, are handed back new, and are left as they were (undo)."""
+        """The cached logits matter, new ones are returned, and the old ones do not change (undo)."""
         image, prev_mask = views(1, size(network))
         clicks = collate_clicks(mixed(1))
         with torch.inference_mode():
@@ -250,7 +250,7 @@ class TestLightHalf:
         assert torch.equal(encoded.features, cached[0])
         assert torch.equal(encoded.low_logits, cached[1])
 
-    def test_it_sees_every_click(self, network: SplitNetwork) -> None:
+    def test_correction_sees_every_click(self, network: SplitNetwork) -> None:
         image, prev_mask = views(1, size(network))
         with torch.inference_mode():
             encoded = network.encode(image, prev_mask, collate_clicks([Clicks.of([(60, 70, True)])]))
@@ -267,7 +267,7 @@ class TestLightHalf:
             assert all((answer - other).abs().max() > 1e-4 for other in answers[:i])
 
     def test_a_sign_without_clicks_is_not_attended_to(self) -> None:
-        """Without template selection a sign has the cells of its clicks: none, if there are none."""
+        """Without template selection, a sign has the cells of its clicks, and none without clicks."""
         torch.manual_seed(0)
         parts: dict[str, Any] = {"correction_width": 8, "correlation": False, "template_selection": False}
         both = MaskCorrection(CorrectionConfig(**parts), 4).eval()
@@ -278,8 +278,8 @@ class TestLightHalf:
         with torch.inference_mode():
             chosen = both.templates(x, clicks, squared_distances(clicks, (24, 24)))
             attended, less = both.attend(x, chosen), positive.attend(x, chosen)
-        alike = (attended - less).abs().amax((1, 2, 3)) < 1e-6
-        assert alike.tolist() == [True, False, False, True]
+        equal = (attended - less).abs().amax((1, 2, 3)) < 1e-6
+        assert equal.tolist() == [True, False, False, True]
         assert torch.equal(less[2], x[2])
         assert torch.equal(attended[3], x[3])
 

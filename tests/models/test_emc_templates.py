@@ -19,7 +19,10 @@ signed_clicks = st.lists(st.tuples(coordinate, coordinate, st.booleans()), max_s
 
 
 def cell(y: float, x: float, grid_hw: tuple[int, int]) -> int:
-    """docs/PAPERS.md, EMC-Click: mask-correction network, step 3, for one click; Python rounds half to even too."""
+    """Return the cell of one click (docs/PAPERS.md, EMC-Click: mask-correction network, step 3).
+
+    Python also rounds half to even.
+    """
     row, column = min(round(0.25 * y), grid_hw[0] - 1), min(round(0.25 * x), grid_hw[1] - 1)
     return max(0, row * grid_hw[1] + column)
 
@@ -34,7 +37,7 @@ def test_cells_of_clicks(rows: list[tuple[float, float, bool]], height: int, wid
 
 
 def resized(array: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
-    """Bilinear, align_corners True, one pixel at a time."""
+    """Resize bilinearly with aligned corners, one pixel at a time."""
     result = np.zeros(hw)
     for i, j in np.ndindex(*hw):
         y, x = (n * (size - 1) / max(1, new - 1) for n, size, new in zip((i, j), array.shape, hw, strict=True))
@@ -47,9 +50,9 @@ def resized(array: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
 
 
 def slow_scores(feature: np.ndarray, rows: list[tuple[float, float, bool]]) -> list[np.ndarray]:
-    """Scores of the positive and of the negative sign (h * w) for one sample, as they are written.
+    """Return the scores of the positive and the negative sign (h * w) for one sample, by the formula.
 
-    docs/PAPERS.md, EMC-Click: mask-correction network, step 3.
+    See docs/PAPERS.md, EMC-Click: mask-correction network, step 3.
     """
     _, h, w = feature.shape
     height, width = 4 * h, 4 * w
@@ -78,7 +81,7 @@ one_sample = st.lists(st.tuples(on_view, on_view, st.booleans()), min_size=1, ma
 @settings(deadline=None, max_examples=40)
 @given(st.lists(one_sample, min_size=1, max_size=3), st.integers(2, 6), st.integers(2, 7), st.integers(0, 1000))
 def test_selected_templates(samples: list[list[tuple[float, float, bool]]], h: int, w: int, seed: int) -> None:
-    """In a batch of unequal click lists: the cells of the highest scores, by falling score; ties in any order."""
+    """The cells with the highest scores in descending order, ties in any order, in a batch of unequal click lists."""
     rng = np.random.default_rng(seed)
     feature = rng.normal(size=(len(samples), 3, h, w)).astype(np.float32)
     lists = [[(y * (4 * h - 1), x * (4 * w - 1), sign) for y, x, sign in rows] for rows in samples]
@@ -95,8 +98,8 @@ def test_selected_templates(samples: list[list[tuple[float, float, bool]]], h: i
             np.testing.assert_allclose(scores[chosen], np.sort(scores)[::-1][:num], atol=2e-5)
 
 
-def test_padding_of_a_batch_is_no_padding_of_a_sample() -> None:
-    """With as many clicks of either sign nothing is floored, whatever the neighbours in the batch bring along."""
+def test_padding_of_a_batch_does_not_change_templates() -> None:
+    """With equally many clicks of both signs there is no floor, regardless of the other samples in the batch."""
     feature = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 3, 6, 6)).astype(np.float32))
     even = Clicks.of([(3, 3, True), (20, 20, False)])
     many = Clicks.of([(3, 3, True), (20, 20, False), (8, 8, True), (1, 20, True), (20, 1, True)])
@@ -106,7 +109,7 @@ def test_padding_of_a_batch_is_no_padding_of_a_sample() -> None:
         return [found.positive[0].tolist(), found.negative[0].tolist()]
 
     assert chosen(collate_clicks([even]), 1) == chosen(collate_clicks([even, many]), 2)
-    # One more positive click, far from all others: now the negative sign is floored, and the order changes.
+    # With more positive clicks, far from the others, the negative sign has a floor, and the order changes.
     assert chosen(collate_clicks([even]), 1) != chosen(collate_clicks([many]), 1)
 
 

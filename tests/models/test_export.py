@@ -1,4 +1,4 @@
-"""ONNX files answer as torch does; what a graph cannot ask of its data is computed otherwise, to the same values."""
+"""ONNX files answer as torch does; data-dependent code has another form in a graph, with the same values."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.networks
 
 CLICKS = ["clicks_yx", "clicks_positive", "clicks_valid"]
 LEFT_OUT = {"emc hrnet": {"prev_mask"}, "emc segformer": {"prev_mask"}}
-"""Of the encoder's inputs. All others leave out `clicks_first`, and nothing else."""
+"""Inputs of the encoder that are left out. All other graphs leave out only `clicks_first`."""
 
 
 def assert_answers_like_torch(network: Network, folder: Path) -> dict[str, list[str]]:
@@ -83,7 +83,7 @@ def test_switches_of_the_configs_are_exported(network, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_file_of_other_weights_is_found(tmp_path: Path) -> None:
+def test_file_with_other_weights_fails_the_check(tmp_path: Path) -> None:
     network = tiny_network(input_hw=(32, 32))
     assert assert_answers_like_torch(network, tmp_path) == {"network": ["image", "prev_mask", *CLICKS]}
     with torch.no_grad():
@@ -148,7 +148,7 @@ def test_a_guide_is_the_same_in_a_graph(monkeypatch: pytest.MonkeyPatch) -> None
     torch.testing.assert_close(traced, eager, rtol=1e-4, atol=1e-4)
 
 
-def test_of_equal_cells_the_first_comes_first() -> None:
+def test_equal_scores_are_ordered_by_cell() -> None:
     scores = torch.tensor([[0.5, 2.0, 0.5, 2.0, 0.5, 1.0]]).repeat(1, 2000)
     assert best_cells(scores, 5).tolist() == [[1, 3, 7, 9, 13]]
     generator = torch.Generator().manual_seed(0)
@@ -157,7 +157,7 @@ def test_of_equal_cells_the_first_comes_first() -> None:
     assert torch.equal(best_cells(scores, 96), by_sorting)
 
 
-def test_an_answer_that_differs_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disagreement_with_torch_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     (graph,) = export.graphs(tiny_network(input_hw=(32, 32)))
     monkeypatch.setattr(verify, "open_session", lambda path: None)
     with torch.no_grad():
@@ -169,13 +169,13 @@ def test_an_answer_that_differs_is_found(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 class Ambiguous(torch.nn.Module):
-    """Answers by a difference that float32 cannot see and double can."""
+    """Answers by a difference that exists in double but not in float32."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.where(x + 1e-9 > x, x, -x)
 
 
-def test_inputs_that_rounding_decides_are_not_held_against_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cases_decided_by_rounding_are_not_comparable(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = export.Graph(
         name="network", module=Ambiguous(), inputs=(), outputs=(), multiple=1, hw=(4, 4),
         draw=lambda sizes, generator: (1 + torch.rand(sizes.batch, 8, generator=generator),),
@@ -185,7 +185,7 @@ def test_inputs_that_rounding_decides_are_not_held_against_a_file(monkeypatch: p
     assert [check.difference for check in export.check(graph, Path("unused"))] == [None] * 3
 
 
-def test_what_is_allowed_is_what_fails() -> None:
+def test_check_fails_above_the_allowed_difference() -> None:
     sizes = export.Sizes(batch=1, clicks=1, hw=(4, 4))
     assert not export.Check(sizes=sizes, difference=4e-3, allowed=5e-3).failed
     assert export.Check(sizes=sizes, difference=4e-3).failed

@@ -13,11 +13,11 @@ from models.networks.base import Network
 from tests.models.tiny import HW, TINY_NETWORKS, click_list, more, views
 
 KINDS = ("simpleclick", "ritm", "emc hrnet", "emc segformer", "emc vit")
-"""Networks that have parts with a faster form."""
+"""Networks with parts that have a faster form."""
 
 
 def answered(network: Network) -> tuple[list[Tensor], dict[str, Tensor]]:
-    """Logits, and gradients by name, of a forward in training mode."""
+    """Return the logits, and the gradients by name, of a forward in training mode."""
     image, prev_mask = (view.double() for view in views(2, HW))
     clicks = collate_clicks([click_list(np.random.default_rng(0), num, HW) for num in (1, 4)])
     torch.manual_seed(0)

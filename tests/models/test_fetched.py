@@ -1,4 +1,4 @@
-"""A checkpoint in a bucket is read wherever a checkpoint is read: it is copied once, and again when it has changed."""
+"""A checkpoint in a bucket is accepted everywhere; it is copied once, and again when it has changed."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -40,7 +40,7 @@ def put(uri: str, folder: Path) -> None:
         Storage(uri).write(name, (folder / name).read_bytes())
 
 
-def test_it_answers_as_its_folder_does_and_is_copied_once(
+def test_checkpoint_at_an_address_answers_as_its_folder_and_is_copied_once(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uri, here = bucket.format(folder="made/checkpoint"), checkpoint.save(tiny_network(), tmp_path / "here")
@@ -53,7 +53,7 @@ def test_it_answers_as_its_folder_does_and_is_copied_once(
     assert checkpoint.describe(uri) == checkpoint.describe(here)
 
 
-def test_a_new_one_at_the_address_is_read(bucket: str, tmp_path: Path) -> None:
+def test_changed_checkpoint_at_an_address_is_read_again(bucket: str, tmp_path: Path) -> None:
     uri = bucket.format(folder="renewed")
     put(uri, checkpoint.save(tiny_network(), tmp_path / "one", note="one"))
     assert checkpoint.describe(uri)["info"] == {"note": "one"}
@@ -61,7 +61,7 @@ def test_a_new_one_at_the_address_is_read(bucket: str, tmp_path: Path) -> None:
     assert checkpoint.describe(uri)["info"] == {"note": "another"}
 
 
-def test_jobs_and_server_take_it(bucket: str, tmp_path: Path) -> None:
+def test_jobs_and_server_accept_an_address(bucket: str, tmp_path: Path) -> None:
     from PIL import Image
 
     uri = bucket.format(folder="served")
@@ -74,7 +74,7 @@ def test_jobs_and_server_take_it(bucket: str, tmp_path: Path) -> None:
     assert built.model_version.startswith(built.network_name)
 
 
-def test_a_key_in_an_address_is_refused_before_anything_keeps_it() -> None:
+def test_address_with_a_key_is_refused_before_it_is_stored() -> None:
     uri = "s3://key:secret@masks/served"
     for given in (lambda: Options.of({"checkpoint": uri}), lambda: checkpoint.describe(uri), lambda: Predictor(uri)):
         with pytest.raises(InputError, match="AWS_SECRET_ACCESS_KEY") as caught:
@@ -82,7 +82,7 @@ def test_a_key_in_an_address_is_refused_before_anything_keeps_it() -> None:
         assert "secret@" not in str(caught.value)
 
 
-def test_several_may_copy_at_once(bucket: str, tmp_path: Path) -> None:
+def test_concurrent_copies_give_one_folder(bucket: str, tmp_path: Path) -> None:
     uri = bucket.format(folder="crowd")
     put(uri, checkpoint.save(tiny_network(), tmp_path / "here"))
     with ThreadPoolExecutor(8) as pool:
@@ -91,7 +91,7 @@ def test_several_may_copy_at_once(bucket: str, tmp_path: Path) -> None:
     assert checkpoint.load(folders[0])
 
 
-def test_what_changes_while_it_is_copied_is_not_kept(
+def test_checkpoint_that_changes_during_the_copy_is_refused(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uri, read = bucket.format(folder="moving"), Storage.read
@@ -102,13 +102,13 @@ def test_what_changes_while_it_is_copied_is_not_kept(
         return read(self, name)
 
     monkeypatch.setattr(Storage, "read", changing)
-    with pytest.raises(InputError, match="changed while it was copied"):
+    with pytest.raises(InputError, match="changed while it was being copied"):
         checkpoint.describe(uri)
     assert not any((tmp_path / "home").glob("*/fetched/*"))
 
 
 @pytest.mark.networks
-def test_what_is_not_there_is_said_without_the_key(bucket: str, tmp_path: Path) -> None:
+def test_errors_about_missing_files_hide_the_key(bucket: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no checkpoint at s3://masks/nothing: expected") as missing:
         checkpoint.load(bucket.format(folder="nothing"))
     uri = bucket.format(folder="half")
@@ -127,7 +127,7 @@ def test_what_is_not_there_is_said_without_the_key(bucket: str, tmp_path: Path) 
         assert "secret" not in str(caught.value)
 
 
-def test_addresses_are_known() -> None:
+def test_addresses_are_distinguished_from_paths() -> None:
     assert is_address("s3://a/b")
     assert not is_address("/a/b")
     assert without_key("s3://a:b@c/d?e=f") == "s3://c/d"

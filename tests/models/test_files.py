@@ -1,4 +1,4 @@
-"""Files are whole or what they were, on disks that are full, read-only or not there; each fault is one sentence."""
+"""Files are complete or unchanged on disks that are full, read-only or missing; each error is one sentence."""
 
 import ast
 import errno
@@ -32,7 +32,7 @@ RAW = {
     "tofile",
     "savetxt",
 }
-"""Calls that leave half a file behind, or say nothing of a full disk."""
+"""Calls that may leave half a file behind or do not report a full disk."""
 
 
 def names(folder: Path) -> list[str]:
@@ -82,12 +82,12 @@ def test_a_file_is_written_with_its_folders(data: bytes | str, tmp_path: Path, m
     assert (tmp_path / "relative.txt").read_text() == "x"
 
 
-def test_a_text_that_is_no_unicode_is_written_all_the_same(tmp_path: Path) -> None:
+def test_text_with_surrogates_is_written_escaped(tmp_path: Path) -> None:
     files.write(tmp_path / "x", "caf\udce9")
     assert (tmp_path / "x").read_text() == "caf\\udce9"
 
 
-def test_modes_and_links_stay(tmp_path: Path) -> None:
+def test_write_keeps_file_modes_and_links(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
         files.write(tmp_path / "new", "x")
@@ -120,7 +120,7 @@ FAULTS = [
 
 @pytest.mark.parametrize(("number", "said"), FAULTS, ids=lambda value: str(value)[:12])
 @pytest.mark.parametrize("place", ["fsync", "open"])
-def test_what_the_system_refuses_is_said_and_the_file_stays(
+def test_failed_write_is_reported_and_keeps_the_old_file(
     number: int, said: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "x.json"
@@ -138,7 +138,7 @@ def test_what_the_system_refuses_is_said_and_the_file_stays(
     assert names(tmp_path) == ["lines", "x.json"]
 
 
-def test_folders_and_files_in_the_way_are_named(tmp_path: Path) -> None:
+def test_write_names_a_folder_or_file_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("mine")
     with pytest.raises(InputError, match=r"folder cannot be written: Is a directory; name a file$"):
@@ -153,7 +153,7 @@ def test_folders_and_files_in_the_way_are_named(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_a_fault_of_the_block_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+def test_error_in_the_block_keeps_the_old_file(tmp_path: Path) -> None:
     files.write(tmp_path / "x", "old")
     with pytest.raises(KeyError), files.whole_file(tmp_path / "x") as part:
         raise KeyError(part.write_text("half"))
@@ -161,7 +161,7 @@ def test_a_fault_of_the_block_leaves_the_file_as_it_was(tmp_path: Path) -> None:
     assert names(tmp_path) == ["x"]
 
 
-def test_a_folder_is_whole_or_not_there(tmp_path: Path) -> None:
+def test_whole_folder_appears_complete_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"out/x/y cannot be written"), files.whole_folder(tmp_path / "out") as folder:
         list(map(files.write, (folder / "x", folder / "x" / "y"), "xy"))
     assert names(tmp_path) == []
@@ -175,14 +175,14 @@ def test_a_folder_is_whole_or_not_there(tmp_path: Path) -> None:
     assert names(tmp_path) == ["out"]
 
 
-def test_lines_begin_on_their_own(tmp_path: Path) -> None:
+def test_append_after_half_a_line_starts_a_new_line(tmp_path: Path) -> None:
     path = tmp_path / "lines"
     path.write_text('{"a": 1}\n{"half')
     files.append_line(path, {"b": 2})
     assert path.read_text() == '{"a": 1}\n{"half\n{"b": 2}\n'
 
 
-def test_writers_at_once_leave_one_of_their_files(tmp_path: Path) -> None:
+def test_concurrent_writers_leave_one_complete_file(tmp_path: Path) -> None:
     path, texts = tmp_path / "x", [str(number) * 100_000 for number in range(8)]
     threads = [threading.Thread(target=files.write, args=(path, text)) for text in texts]
     for thread in threads:
@@ -229,7 +229,7 @@ def test_a_full_disk_leaves_the_old_file(room: int, small_disk: SmallDisk) -> No
 
 
 @pytest.mark.parametrize("room", [0, 65536])
-def test_a_checkpoint_on_a_full_disk_stays_the_one_before(room: int, small_disk: SmallDisk) -> None:
+def test_save_on_a_full_disk_keeps_the_old_checkpoint(room: int, small_disk: SmallDisk) -> None:
     old, new = tiny_network(0), tiny_network(1)
     small_disk.leave(2 * 2**20)
     folder = checkpoint.save(old, small_disk.path / "a")
@@ -244,7 +244,7 @@ def test_a_checkpoint_on_a_full_disk_stays_the_one_before(room: int, small_disk:
     assert checkpoint.load(checkpoint.copy(folder, small_disk.path / "b"))[1] == checkpoint.describe(folder)
 
 
-def test_a_disk_that_was_full_for_others_is_one_sentence_too() -> None:
+def test_full_disk_reported_by_a_library_becomes_an_input_error() -> None:
     for text in (
         "[Errno 28] No space left on device: 'x'",
         "(sqlite3.OperationalError) database or disk is full\n[SQL: x]",
@@ -261,6 +261,6 @@ def test_a_disk_that_was_full_for_others_is_one_sentence_too() -> None:
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.JPG"])
-def test_pictures_are_written_without_a_word(name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_write_image_prints_nothing(name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     files.write_image(tmp_path / name, np.zeros((8, 9, 3), np.uint8))
     assert capfd.readouterr() == ("", "")

@@ -1,4 +1,4 @@
-"""Photos by their content, and the list of them that a checkpoint carries."""
+"""Fingerprints of photos, and the list of them in a checkpoint."""
 
 import io
 import json
@@ -21,7 +21,7 @@ def photo(seed: int = 0, hw: tuple[int, int] = (47, 61)) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (*hw, 3), dtype=np.uint8)
 
 
-def test_it_is_of_the_pixels_whatever_file_holds_them() -> None:
+def test_fingerprint_depends_on_pixels_and_not_on_the_file() -> None:
     image = photo()
     assert fingerprint(image) == fingerprint(image.copy())
     assert fingerprint(np.asfortranarray(image)) == fingerprint(image)
@@ -32,7 +32,7 @@ def test_it_is_of_the_pixels_whatever_file_holds_them() -> None:
         assert fingerprint(read_image(buffer.getvalue())) == fingerprint(image)
 
 
-def test_one_value_of_one_pixel_makes_another_photo() -> None:
+def test_one_changed_value_changes_the_fingerprint() -> None:
     image = photo()
     found = {fingerprint(image)}
     for y in range(0, 47, 5):
@@ -44,13 +44,13 @@ def test_one_value_of_one_pixel_makes_another_photo() -> None:
     assert all(0 <= number < 2**64 for number in found)
 
 
-def test_sizes_tell_images_of_one_colour_apart() -> None:
+def test_size_changes_the_fingerprint() -> None:
     sizes = [(20, 30), (30, 20), (60, 10), (1, 600)]
     assert len({fingerprint(np.zeros((*hw, 3), np.uint8)) for hw in sizes}) == len(sizes)
 
 
 @pytest.mark.parametrize("num", [0, 1, 5000])
-def test_a_list_comes_back(num: int) -> None:
+def test_packed_fingerprints_read_back(num: int) -> None:
     numbers = {int(n) for n in np.random.default_rng(0).integers(0, 2**64, num, dtype=np.uint64)} | {2**64 - 1}
     packed = json.loads(json.dumps({KEY: pack(numbers)}))
     assert packed[KEY]["photos"] == len(numbers)
@@ -58,12 +58,12 @@ def test_a_list_comes_back(num: int) -> None:
     assert len(json.dumps(packed)) < 11 * len(numbers) + 100
 
 
-def test_checkpoints_without_one_were_trained_on_nothing_known() -> None:
+def test_checkpoint_without_fingerprints_has_no_training_photos() -> None:
     assert trained_on({}) == trained_on({"info": {}}) == set()
     assert trained_on({KEY: {"version": 2, "fingerprints": "?"}}) == set()
 
 
-def test_a_checkpoint_keeps_its_list_when_it_is_copied_and_when_it_recommends_otherwise(tmp_path: Path) -> None:
+def test_copy_and_recommend_keep_fingerprints(tmp_path: Path) -> None:
     folder = checkpoints.save(tiny_network(), tmp_path / "one", photos={3, 5}, refinement="standard")
     assert checkpoints.describe(folder)["info"] == {"refinement": "standard"}
     shutil.copytree(folder, tmp_path / "two")
@@ -72,7 +72,7 @@ def test_a_checkpoint_keeps_its_list_when_it_is_copied_and_when_it_recommends_ot
     assert KEY not in checkpoints.describe(checkpoints.save(tiny_network(), tmp_path / "none"))
 
 
-def test_a_base_brings_its_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_import_base_keeps_fingerprints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from models.networks import NETWORKS, create
     from tests.models.tiny import TINY
 
@@ -83,7 +83,7 @@ def test_a_base_brings_its_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert import_base(folder, "emc_vit_a").photos == {8, 9}
 
 
-def test_data_workers_need_no_torch_for_it() -> None:
+def test_fingerprints_do_not_import_torch() -> None:
     import subprocess
 
     code = "import sys, models.fingerprints; sys.exit('torch' in sys.modules)"

@@ -1,4 +1,4 @@
-"""Close-ups around clicks, and the square zoom that goes with them."""
+"""Close-ups around clicks, and the square zoom beside them."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -43,7 +43,7 @@ from tests.parity.toy_network import ToyAnswer
 
 ANY_SIZE = Traits(size=None, zoom_size=None)
 EAGER = Focus(min_area_ratio=1.0, size=96)
-"""Takes every click whose change is smaller than the mask for a detail."""
+"""Every click whose change is smaller than the mask corrects a detail."""
 VARIANTS = {
     "standard": Refinement((EAGER,)),
     "fast": Refinement((dataclasses.replace(EAGER, fixed_ratio=FAST_RATIO, iterative=False),)),
@@ -59,7 +59,7 @@ CLICKS = [(60, 70, True), (75, 40, False), (95.5, 80.25, True)]
 
 
 class Recording(ToyAnswer):
-    """The toy network, and every request it got."""
+    """The toy network, which records its requests."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ def test_a_session_is_the_same_each_time_and_its_states_are_values(refinement: R
     assert prob.shape == (1, 130, 150)
     assert prob.dtype == torch.float32
     assert ((prob >= 0) & (prob <= 1)).all()
-    # Undo is an older state: the same click again gives the same again, whatever came in between.
+    # Undo returns to an older state, so the same click gives the same result again.
     again = steps.run(step(states[-2].with_click(Click(y=95.5, x=80.25))), ToyAnswer())
     assert torch.equal(prob_of(again), prob)
     assert again.focus_clicks == states[-1].focus_clicks
@@ -133,7 +133,7 @@ def test_one_session_and_many_give_the_same_states(refinement: Refinement) -> No
 
 @pytest.mark.networks
 @pytest.mark.parametrize("name", list(TINY_NETWORKS))
-def test_networks_of_every_family_look_closely_or_say_why_not(name: str) -> None:
+def test_every_family_takes_close_ups_or_says_why_not(name: str) -> None:
     network = TINY_NETWORKS[name]()
     refinement = Refinement((Flip(), Focus(min_area_ratio=1.0, turns=2)))
     if network.traits.exemplar:
@@ -145,7 +145,7 @@ def test_networks_of_every_family_look_closely_or_say_why_not(name: str) -> None
     assert torch.isfinite(prob_of(whole_loop)).all()
 
     def grown(state: State) -> Steps[State]:
-        """Answer by a known mask with a small change at the click: one for a detail, whatever a fresh network says."""
+        """Answer with a known mask and a small change at the click, so that it corrects a detail."""
         yield from ()
         prob = disk.astype(np.float32)
         prob[55:64, 70:79] = 1 - prob[55:64, 70:79]
@@ -160,10 +160,10 @@ def test_networks_of_every_family_look_closely_or_say_why_not(name: str) -> None
     assert torch.equal(prob_of(after), prob_of(again))
 
 
-def test_close_ups_are_batched_and_the_fast_mode_asks_all_at_once() -> None:
+def test_close_ups_share_forwards_and_fast_mode_needs_one_per_click() -> None:
     _, standard = played(VARIANTS["standard"])
     _, fast = played(VARIANTS["fast"])
-    # Three looks at the whole, and two clicks with close-ups: at most three turns each, or one round.
+    # Three looks at the whole image, and two clicks with close-ups: at most three turns each, or one forward each.
     assert 3 + 2 < standard.num_forwards <= 3 + 2 * 3
     assert fast.num_forwards == 3 + 2
     assert len(fast.close_ups) == 3 * (1 + 2)
@@ -204,7 +204,7 @@ def test_nothing_changes_outside_the_close_ups() -> None:
 
 @pytest.mark.parametrize("place", [(0, 0), (129, 149), (0, 149), (64, 0), (128.9, 148.9)])
 @pytest.mark.parametrize("positive", [True, False])
-def test_clicks_at_the_border_see_black_beyond_it(place: tuple[float, float], positive: bool) -> None:
+def test_close_up_at_the_border_is_black_outside_the_image(place: tuple[float, float], positive: bool) -> None:
     state, answer = played(VARIANTS["standard"], [CLICKS[0], (*place, positive)])
     assert torch.isfinite(prob_of(state)).all()
     for request in answer.close_ups:
@@ -231,12 +231,12 @@ def test_a_session_that_begins_with_a_mask_focuses_from_its_first_click_on() -> 
     assert without.counts.focus_distance == 0
 
 
-def test_counts_of_a_cascade() -> None:
+def test_cascade_counts_its_passes() -> None:
     state, _ = played(VARIANTS["cascade"])
     assert state.counts.cascade_passes == 2 * len(CLICKS)
 
 
-def test_square_zoom_looks_twice_at_the_first_click_alone() -> None:
+def test_square_zoom_runs_twice_only_at_the_first_click() -> None:
     state, answer = played(Refinement((SquareZoom(),)), CLICKS[:2])
     assert answer.num_forwards == 3
     assert state.zoom_box is not None
@@ -292,7 +292,7 @@ def test_focus_range_of_masks_without_a_detail() -> None:
     assert focus_range(empty, diagonal, (3, 3), 0.2) == (5, True), "diagonal neighbours are no neighbours"
 
 
-def test_the_next_ratio_is_of_changes_thick_enough() -> None:
+def test_next_ratio_ignores_thin_changes() -> None:
     before = np.zeros((384, 384), bool)
     thin, thick = before.copy(), before.copy()
     thin[192, 100:300] = True
@@ -329,15 +329,15 @@ def test_settings_survive_json(refinement: Refinement) -> None:
         ({"square_zoom": {}, "limit_longest_side": 300}, "square_zoom and limit_longest_side exclude each other"),
     ],
 )
-def test_what_means_nothing_is_refused(given: dict, message: str) -> None:
+def test_invalid_settings_are_refused(given: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         named(given)
 
 
-def test_what_a_network_cannot_see_is_refused() -> None:
+def test_close_ups_of_unsupported_size_are_refused() -> None:
     fixed, strided = Traits(size=(96, 96), zoom_size=(96, 96)), Traits(size=None, zoom_size=None, multiple=32)
     close = Refinement((Focus(size=100),))
-    assert "exactly" in reasons_against(close, fixed)[0]
+    assert "only views of size" in reasons_against(close, fixed)[0]
     assert "multiples of 32" in reasons_against(close, strided)[0]
     assert reasons_against(Refinement((Focus(),)), fixed) == []
     assert reasons_against(Refinement((Focus(),)), strided) == []

@@ -78,7 +78,7 @@ def test_dilations(reference_size: int, dilations: list[int]) -> None:
 
 
 @pytest.mark.parametrize(("label", "same"), [("focuscut", True), ("focuscut apart", False)])
-def test_both_views_share_one_network_unless_told_otherwise(label: str, same: bool) -> None:
+def test_views_share_one_network_unless_shared_weights_is_false(label: str, same: bool) -> None:
     network = TINY_NETWORKS[label]()
     image, prev_mask = views(1, (64, 64))
     clicks = some_clicks((64, 64))
@@ -112,7 +112,7 @@ def focuscut(**options: Any) -> FocusCut:
 
 @pytest.fixture(scope="module")
 def classifier() -> Any:
-    """A ResNet-50 with statistics like a trained one's."""
+    """Return a ResNet-50 with the statistics of a trained one."""
     from timm import create_model
 
     torch.manual_seed(5)
@@ -129,7 +129,7 @@ def resnet50() -> FocusCut:
     return focuscut(head_dim=8, side_dim=8)
 
 
-def test_a_backbone_starts_as_the_classifier(classifier: Any, resnet50: FocusCut) -> None:
+def test_load_backbone_copies_the_classifier(classifier: Any, resnet50: FocusCut) -> None:
     before = {name: tensor.clone() for name, tensor in resnet50.state_dict().items()}
     names = resnet50.load_backbone(classifier.state_dict())
     after = resnet50.state_dict()
@@ -152,7 +152,7 @@ def without(state: dict[str, Tensor], *ends: str) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in state.items() if not name.endswith(ends)}
 
 
-def test_old_files_that_do_not_count_batches_and_have_no_classifier_fit(classifier: Any, resnet50: FocusCut) -> None:
+def test_load_backbone_accepts_files_without_batch_counts_and_classifier(classifier: Any, resnet50: FocusCut) -> None:
     names = resnet50.load_backbone(without(classifier.state_dict(), "num_batches_tracked", "fc.weight", "fc.bias"))
     assert set(names) == {
         name
@@ -175,7 +175,7 @@ def test_weights_that_do_not_fit_are_named_and_nothing_is_loaded(classifier: Any
     assert all(torch.equal(tensor, before[name]) for name, tensor in resnet50.state_dict().items())
 
 
-def test_both_networks_start_as_the_classifier_where_the_views_do_not_share_theirs(classifier: Any) -> None:
+def test_load_backbone_copies_the_classifier_to_both_separate_networks(classifier: Any) -> None:
     network = focuscut(head_dim=8, side_dim=8, shared_weights=False)
     names = network.load_backbone(classifier.state_dict())
     state = network.state_dict()

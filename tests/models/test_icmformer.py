@@ -30,7 +30,7 @@ def test_built_and_dead_parameters_add_up_to_the_published_count(name: str) -> N
     assert built + class_position + sum(torch.Size(shape).numel() for shape in dead) == PUBLISHED[name]
 
 
-def test_the_image_half_is_run_once_for_many_clicks() -> None:
+def test_encoded_image_serves_many_clicks() -> None:
     network = tiny_network(name="icmformer_vit_base", depth=8)
     image, prev_mask = views(2, HW)
     lists = [collate_clicks([Clicks.of([(9 * k, 80, True)]), Clicks.none()]) for k in (1, 5)]
@@ -45,7 +45,7 @@ def test_windows_hold_at_several_sizes() -> None:
     network = tiny_network(name="icmformer_vit_base", depth=8, input_hw=(224, 448))
     logits = network(*views(1, (224, 448)), collate_clicks([Clicks.of([(9, 80, True)])])).mask_logits
     assert logits.shape == (1, 1, 224, 448)
-    with pytest.raises(InputError, match="multiple of 224"):
+    with pytest.raises(InputError, match="multiples of 224"):
         tiny_network(name="icmformer_vit_base", depth=8, input_hw=(736, 736))
 
 

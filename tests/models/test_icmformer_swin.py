@@ -27,7 +27,7 @@ def test_built_and_dead_parameters_add_up_to_the_published_count() -> None:
 
 
 def test_a_file_of_the_authors_code_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its patch embedding of clicks stands in the backbone, and no forward uses it."""
+    """Its patch embedding of clicks is in the backbone, and no forward uses it."""
     source, path = tiny_swin(1), tmp_path / "swin.pth"
     monkeypatch.setitem(NETWORKS, "icmformer_swin_base", source.config)
     torch.save({"state_dict": authors_state(source)}, path)
@@ -41,7 +41,7 @@ def test_a_file_of_the_authors_code_is_imported(tmp_path: Path, monkeypatch: pyt
 
 
 def reference_attention(block: Block, x: Tensor) -> Tensor:
-    """Shifted-window attention of one image (h, w, c), token by token: what may look at what, and how far it is."""
+    """Compute shifted-window attention of one image (h, w, c), token by token."""
     side, shift = block.window_size[0], block.shift_size[0]
     height, width, dim = x.shape
     full_h, full_w = -(-height // side) * side, -(-width // side) * side
@@ -49,7 +49,7 @@ def reference_attention(block: Block, x: Tensor) -> Tensor:
     padded[:height, :width] = x
 
     def region(y: int, x: int) -> tuple[int, ...]:
-        # Window after the shift, and whether the token wrapped round an edge to get there.
+        # Window after the shift, and whether the token wrapped around an edge.
         return tuple(part for n, full in ((y, full_h), (x, full_w)) for part in ((n - shift) % full // side, n < shift))
 
     heads = block.attn.num_heads
@@ -118,7 +118,7 @@ def test_a_backbone_that_does_not_fit_is_refused() -> None:
 
 
 @pytest.mark.parametrize("hw", [(64, 100), (61, 75), (33, 224)])
-def test_any_size_is_taken_and_the_image_half_is_run_once(hw: tuple[int, int]) -> None:
+def test_views_of_any_size_work_and_encoded_image_serves_many_clicks(hw: tuple[int, int]) -> None:
     network = tiny_swin()
     assert isinstance(network, ICMFormerSwin)
     image, prev_mask = views(2, hw)

@@ -54,7 +54,7 @@ def answer(network: Network, exemplar: ExemplarBatch | None, batch: int = 1) -> 
 
 
 def paper_count(name: str) -> int:
-    """Parameters as the papers count them: without positional embedding and group norms."""
+    """Count parameters as the papers do, without positional embedding and group norms."""
     with torch.device("meta"):
         network = create(name)
     norms = sum(p.numel() for m in network.modules() if isinstance(m, nn.GroupNorm) for p in m.parameters())
@@ -80,7 +80,7 @@ def test_every_ablation_trains_all_that_it_builds(ablation: str) -> None:
 
 
 def changed(part: str, exemplar: ExemplarBatch) -> ExemplarBatch:
-    """Another exemplar in one respect."""
+    """Return the exemplar with one part changed."""
     hw = (exemplar.mask.shape[2], exemplar.mask.shape[3])
     if part == "mask":
         return dataclasses.replace(exemplar, mask=exemplar.mask.roll(64, 2))
@@ -106,7 +106,7 @@ SEES = {
 
 
 @pytest.mark.parametrize("ablation", SEES)
-def test_a_network_sees_just_what_its_config_shows_it_of_the_exemplar(ablation: str) -> None:
+def test_network_sees_the_parts_of_the_exemplar_that_its_config_includes(ablation: str) -> None:
     network, exemplar = tiny(**ABLATIONS[ablation]), example(1, HW)
     base = answer(network, exemplar)
     parts = ["mask", "positive", "later_positive", "true_negative", "pseudo_negative"]
@@ -146,7 +146,7 @@ def test_unknown_switches_are_refused() -> None:
         tiny(exemplar_backbone="resnet19")
 
 
-def test_no_exemplar_is_an_empty_one() -> None:
+def test_no_exemplar_equals_an_empty_exemplar() -> None:
     network = tiny()
     image, _ = views(1, HW)
     assert torch.equal(answer(network, None), answer(network, no_exemplar(image)))
@@ -181,7 +181,7 @@ def test_exemplars_of_a_batch_do_not_mix() -> None:
         assert torch.equal(network(image, prev_mask, clicks, other).mask_logits, together)
 
 
-def test_what_no_click_changes_is_run_once() -> None:
+def test_encoded_image_and_exemplar_serve_many_clicks() -> None:
     network, exemplar = tiny(), example(2, HW)
     image, prev_mask = views(2, HW)
     with torch.inference_mode():
@@ -214,7 +214,7 @@ def test_boxes_of_masks() -> None:
 
 
 @pytest.mark.parametrize("crop_size", [64, 320])
-def test_crops_of_any_size_guide(crop_size: int) -> None:
+def test_crops_of_any_size_give_a_guide(crop_size: int) -> None:
     network, image = tiny(crop_size=crop_size), views(1, HW)[0]
     with torch.inference_mode():
         guide = network.encode_exemplar(image, network.encode_image(image), example(1, HW)).guide
@@ -224,7 +224,7 @@ def test_crops_of_any_size_guide(crop_size: int) -> None:
 
 
 @pytest.mark.parametrize(("backbone", "channels"), [("resnet18", 512), ("resnet50", 2048), ("hrnet_w18", 1024)])
-def test_backbones_of_the_guide(backbone: str, channels: int) -> None:
+def test_guide_backbones_have_expected_channels(backbone: str, channels: int) -> None:
     with torch.device("meta"):
         assert tiny_guide_channels(backbone) == channels
 

@@ -1,4 +1,4 @@
-"""Networks prepared for inference: nothing but faster."""
+"""Networks prepared for inference are only faster."""
 
 import copy
 from pathlib import Path
@@ -26,7 +26,7 @@ def network(request: pytest.FixtureRequest) -> Network:
 def test_a_prepared_network_answers_the_same_without_batch_norms(network: Network) -> None:
     image, prev_mask = (view.double() for view in views(2, HW))
     clicks = collate_clicks([click_list(np.random.default_rng(0), num, HW) for num in (1, 4)])
-    # In double precision: what is left of a difference is one of arithmetic, not of rounding.
+    # In double precision, a remaining difference is one of arithmetic and not of rounding.
     network = copy.deepcopy(network).double()
     ready = prepare(copy.deepcopy(network))
     assert not [name for name, module in ready.named_modules() if isinstance(module, torch.nn.BatchNorm2d)]
@@ -36,8 +36,8 @@ def test_a_prepared_network_answers_the_same_without_batch_norms(network: Networ
     assert (found - exact).abs().max() <= 1e-9 * exact.std()
 
 
-def test_the_calls_made_for_a_cpu_answer_the_same_twice(network: Network) -> None:
-    """In float32, where oneDNN's own calls are used; twice, as they write onto shortcuts and keep packed weights."""
+def test_prepared_network_on_a_cpu_answers_the_same_twice(network: Network) -> None:
+    """In float32, where oneDNN is called directly; twice, since its calls write in place and keep packed weights."""
     image, prev_mask = views(2, HW)
     clicks = collate_clicks([click_list(np.random.default_rng(0), num, HW) for num in (1, 4)])
     single = ClickBatch(*(part[:1] for part in (clicks.yx, clicks.positive, clicks.valid, clicks.first)))
@@ -54,7 +54,7 @@ def test_the_calls_made_for_a_cpu_answer_the_same_twice(network: Network) -> Non
                 assert (ours - theirs[:1]).abs().max() <= 2e-3 * theirs.std()
 
 
-def test_half_precision_holds_its_weights_in_half(network: Network) -> None:
+def test_bf16_network_keeps_matrices_in_bfloat16(network: Network) -> None:
     ready = prepare(copy.deepcopy(network), bf16=True)
     kinds = {parameter.dtype for parameter in ready.parameters()}
     assert kinds == {torch.bfloat16, torch.float32}
@@ -70,7 +70,7 @@ def test_a_prepared_network_is_not_saved(tmp_path: Path) -> None:
         checkpoint.save(prepare(tiny_network()), tmp_path)
 
 
-def test_a_predictor_prepares_what_it_reads_and_leaves_what_it_is_given(tmp_path: Path) -> None:
+def test_predictor_prepares_checkpoints_but_not_given_networks(tmp_path: Path) -> None:
     network = tiny_network()
     folder = checkpoint.save(network, tmp_path)
     image, _ = photo(HW)

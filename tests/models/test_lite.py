@@ -1,4 +1,4 @@
-"""Small networks around timm's backbones: they begin as MobileSAM answers, on frames as large as their views."""
+"""Small networks around timm's backbones: they start with MobileSAM's answers, on frames as large as their views."""
 
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def clicks(*yx: tuple[float, float]) -> Clicks:
     return Clicks(torch.tensor(yx).numpy(), torch.tensor(signs).numpy())
 
 
-def test_the_first_step_answers_as_the_network_whose_weights_it_took(mobile_sam: Sam) -> None:
+def test_lite_with_mobile_sam_weights_answers_as_mobile_sam(mobile_sam: Sam) -> None:
     network = lite(side=SIDE)
     started = network.load_base(mobile_sam.state_dict())
     fresh = network.state_dict().keys() - set(started)
@@ -76,7 +76,7 @@ def test_a_frame_is_padded_to_whole_cells_alone() -> None:
     assert logits.shape == (1, 1, 130, SIDE)
 
 
-def test_a_place_has_the_same_code_in_frames_of_every_size() -> None:
+def test_position_codes_do_not_depend_on_the_frame_size() -> None:
     network = TINY_NETWORKS["lite"]()
     assert isinstance(network, Lite)
     places = network.prompt_encoder.pe_layer
@@ -85,7 +85,7 @@ def test_a_place_has_the_same_code_in_frames_of_every_size() -> None:
     assert network.canvas == CANVAS
 
 
-def test_where_the_encoder_stands_still_the_finer_maps_learn_and_it_runs_once() -> None:
+def test_frozen_encoder_runs_once_while_finer_maps_learn() -> None:
     network = TINY_NETWORKS["lite"]()
     assert isinstance(network, Lite)
     freeze(network.heavy_parts())
@@ -104,7 +104,7 @@ def test_where_the_encoder_stands_still_the_finer_maps_learn_and_it_runs_once() 
     assert all(parameter.grad is None for parameter in network.image_encoder.parameters())
 
 
-def test_a_click_is_drawn_where_it_lies_and_only_where_it_counts() -> None:
+def test_spots_are_drawn_at_valid_clicks_only() -> None:
     network = TINY_NETWORKS["lite"]()
     assert isinstance(network, Lite)
     drawn = spots(
@@ -120,7 +120,7 @@ def test_a_click_is_drawn_where_it_lies_and_only_where_it_counts() -> None:
     assert drawn[1, 2:].amax() == 0
 
 
-def test_what_was_said_near_a_click_changes_there_alone_once_details_have_learnt() -> None:
+def test_trained_details_change_features_only_near_clicks() -> None:
     network = TINY_NETWORKS["lite"]()
     assert isinstance(network, Lite)
     details = network.mask_decoder.details
@@ -142,12 +142,12 @@ def test_what_was_said_near_a_click_changes_there_alone_once_details_have_learnt
 
 
 @pytest.mark.parametrize("backbone", ["no_such_backbone", "vit_tiny_patch16_224"])
-def test_a_backbone_without_such_maps_is_refused_by_name(backbone: str) -> None:
+def test_backbone_without_needed_maps_is_refused(backbone: str) -> None:
     with pytest.raises(InputError, match=backbone):
         create("lite_s", backbone=backbone)
 
 
-def test_the_backbone_of_another_task_is_a_start_too() -> None:
+def test_lite_loads_a_backbone_of_another_task() -> None:
     import timm
 
     torch.manual_seed(2)
@@ -161,7 +161,7 @@ def test_the_backbone_of_another_task_is_a_start_too() -> None:
         lite(backbone="test_efficientnet", side=SIDE).load_backbone({})
 
 
-def test_a_checkpoint_of_mobile_sam_is_its_base_and_tells_its_refinement(tmp_path: Path) -> None:
+def test_lite_imports_mobile_sam_as_base_with_its_refinement(tmp_path: Path) -> None:
     whole = create("mobile_sam")
     folder = checkpoint.save(whole, tmp_path / "mobile_sam", licence="Apache-2.0")
     imported = import_base(folder, "lite_s")
@@ -174,7 +174,7 @@ def test_a_checkpoint_of_mobile_sam_is_its_base_and_tells_its_refinement(tmp_pat
         import_base(other, "lite_s")
 
 
-def test_weights_from_before_there_were_details_answer_as_they_did(tmp_path: Path) -> None:
+def test_weights_without_details_answer_as_before(tmp_path: Path) -> None:
     network = TINY_NETWORKS["lite"]()
     old = {name: value for name, value in network.state_dict().items() if ".details." not in name}
     read, _ = checkpoint.load(checkpoint.save(network, tmp_path / "old", state=old))

@@ -50,7 +50,7 @@ def test_a_sample_that_is_ignored_everywhere_has_loss_zero(loss) -> None:
 
 
 def test_focal_weights_sum_to_the_number_of_pixels() -> None:
-    """With equal errors everywhere the loss is alpha times the plain cross entropy."""
+    """With equal errors everywhere, the loss is alpha times the plain cross entropy."""
     logits = torch.where(hard_target() > 0.5, 1.5, -1.5)
     plain = torch.nn.functional.softplus(torch.tensor(-1.5))
     torch.testing.assert_close(normalized_focal_loss(logits, hard_target()), (0.5 * plain).expand(2))

@@ -37,7 +37,7 @@ PUBLISHED = {
     "icmformer_vit_huge": 819_617_113,
     "icmformer_swin_base": 121_459_833,
 }
-"""Parameters of the published files, those that no forward uses included."""
+"""Parameters of the published files, including those that no forward uses."""
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -68,7 +68,7 @@ def network(request: pytest.FixtureRequest) -> Network:
     return TINY_NETWORKS[request.param]()
 
 
-def test_every_family_is_under_contract() -> None:
+def test_every_family_has_a_tiny_network() -> None:
     assert {type(build().config) for build in TINY_NETWORKS.values()} == {type(config) for config in NETWORKS.values()}
 
 
@@ -86,7 +86,7 @@ def test_forward_and_backward(network: Network) -> None:
                 loss = loss + logits.square().mean()
         if output.candidates is not None and output.quality is not None:
             loss = loss + output.candidates.square().mean() + output.quality.square().mean()
-    if isinstance(network, PromptNetwork):  # what no training step asks: a box, and no mask before it
+    if isinstance(network, PromptNetwork):  # prompts that no training step uses: a box, without a previous mask
         boxes = torch.tensor([[10.0, 20, 90, 80], [0, 0, 50, 60]])
         logits, _ = network.prompt(network.start(image), HW, clicks, boxes=boxes)
         loss = loss + logits.square().mean()
@@ -109,7 +109,7 @@ def test_an_answer_depends_on_neither_padding_nor_row_order_nor_neighbours(netwo
         together = network(image, prev_mask, both).mask_logits
         order = torch.from_numpy(rng.permutation(both.yx.shape[1]))
         reordered = network(image, prev_mask, permuted(both, order)).mask_logits
-        if isinstance(network, PromptNetwork):  # attention adds up its tokens in the order in which they come
+        if isinstance(network, PromptNetwork):  # attention sums its tokens in their order
             torch.testing.assert_close(reordered, together, rtol=1e-4, atol=1e-4)
         else:
             assert torch.equal(reordered, together)
@@ -156,10 +156,10 @@ def test_answers_repeat_and_survive_saving(network: Network, tmp_path: Path) -> 
         assert torch.equal(loaded(image, prev_mask, clicks).mask_logits, first)
 
 
-def test_half_precision_stays_near(network: Network) -> None:
+def test_bfloat16_logits_stay_close(network: Network) -> None:
     network = copy.deepcopy(network)
     for module in network.modules():
-        # Normalised to unit variance, random features of a few channels are noise that any rounding changes.
+        # With unit variance, random features of a few channels are noise that any rounding changes.
         if isinstance(module, torch.nn.BatchNorm2d):
             module.reset_running_stats()
     image, prev_mask = views(1, HW)
@@ -212,7 +212,7 @@ def test_an_input_size_that_is_no_multiple_of_the_patch_is_refused(hw: tuple[int
 
 
 def test_a_grid_that_does_not_divide_into_windows_is_refused() -> None:
-    with pytest.raises(InputError, match="multiple of 224"):
+    with pytest.raises(InputError, match="multiples of 224"):
         tiny_network(input_hw=(736, 736))
 
 

@@ -1,4 +1,4 @@
-"""Sessions answered by onnxruntime are those of torch; the files are made once, wherever there is room for them."""
+"""Sessions with onnxruntime equal those with torch; the files are exported once, to the first writable folder."""
 
 import errno
 import os
@@ -35,7 +35,7 @@ def small(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def no_export(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Let an empty file stand for the network's; lists where it was made."""
+    """Replace the export by an empty file; returns the list of folders in which it was made."""
     made: list[Path] = []
 
     def make(source: Path, folder: Path) -> None:
@@ -53,7 +53,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def forbid_torch(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no request reach the network whole; what is light around the graphs stays allowed."""
+    """Fail if a request reaches the whole network; the light work around the graphs is allowed."""
 
     def refuse(*args: Any, **kwargs: Any) -> Any:
         raise AssertionError("torch was asked")
@@ -64,7 +64,7 @@ def forbid_torch(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def logits(prob: np.ndarray) -> np.ndarray:
-    """Logits as far as float32 tells probabilities apart: fresh networks are sure of what they say."""
+    """Return logits, clamped to the range in which float32 distinguishes probabilities."""
     prob = prob.astype(np.float64).clip(1e-9, 1 - 3e-4)
     return np.log(prob / (1 - prob))
 
@@ -99,7 +99,7 @@ def test_sessions_are_those_of_torch(name: str, tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.slow
-def test_windows_of_attention_take_frames_of_any_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_onnx_encoder_takes_frames_of_any_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = checkpoint.save(seeded("lite_s", side=224), tmp_path / "checkpoint")
     assert_same_sessions(folder, monkeypatch)
 
@@ -112,7 +112,7 @@ def test_files_are_made_once(small: Path, no_export: list[Path]) -> None:
 
 
 def refuse_folders(where: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a disk that is mounted for reading alone: root may not write there either."""
+    """Simulate a disk that is mounted read-only, on which even root cannot write."""
     mkdir = os.mkdir
 
     def refusing(path: Any, *args: Any, **kwargs: Any) -> None:
@@ -134,7 +134,9 @@ def test_a_checkpoint_that_can_only_be_read_has_its_files_in_the_cache(
     assert len(no_export) == 1
 
 
-def test_without_any_place_the_variable_is_named(small: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_names_the_variable_without_writable_folder(
+    small: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     refuse_folders(small, monkeypatch)
     cache.write_text("a file in its place")
     with pytest.raises(InputError, match="MASKWRIGHT_CACHE"):
@@ -162,7 +164,7 @@ def test_two_processes_may_start_at_once(small: Path) -> None:
     assert len([path for path in small.iterdir() if path.is_dir()]) == 1  # nothing half made is left
 
 
-def test_what_another_process_made_meanwhile_is_taken(
+def test_files_exported_by_another_process_meanwhile_are_used(
     small: Path, no_export: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make = onnx_backend._make
@@ -188,7 +190,7 @@ def test_a_network_that_cannot_be_exported_is_named(small: Path, monkeypatch: py
     assert sorted(path.name for path in small.iterdir()) == ["checkpoint.json", "weights.safetensors"]
 
 
-def test_a_file_that_answers_otherwise_is_not_kept(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_that_disagree_with_torch_are_removed(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx_backend.export, "write", lambda graph, path: path.touch())
     sizes = onnx_backend.export.Sizes(batch=1, clicks=1, hw=(32, 32))
     checks = [onnx_backend.export.Check(sizes=sizes, difference=0.5)]
@@ -199,9 +201,7 @@ def test_a_file_that_answers_otherwise_is_not_kept(small: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("spoil", ["unlink", "touch", "list"])
-def test_files_that_are_not_whole_are_refused_by_their_folder(
-    spoil: str, small: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_incomplete_files_are_refused(spoil: str, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx_backend, "_make", lambda source, folder: (folder / "network.onnx").write_bytes(b"graph"))
     made = onnx_backend.onnx_files(small)
     assert onnx_backend.onnx_files(small) == made
@@ -237,7 +237,7 @@ def test_a_small_network_answers_as_torch_and_leaves_other_views_to_it(
     assert answer([Start(image[:, :32, :32])]) == [started]
 
 
-def test_what_onnxruntime_does_not_do_is_refused(small: Path) -> None:
+def test_unsupported_options_of_the_onnx_backend_are_refused(small: Path) -> None:
     with pytest.raises(InputError, match="precision bf16"):
         Predictor(small, backend="onnx", precision="bf16")
     with pytest.raises(InputError, match="device cuda"):

@@ -1,4 +1,4 @@
-"""The passes of a mask, and sessions that are carried over to other refinements."""
+"""The passes of a click, and sessions that switch to other refinements."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ CLICKS = [(20, 30, True), (40, 10, False), (5, 60, True)]
 @pytest.mark.networks
 @pytest.mark.parametrize("name", ["standard", "cfr_4", "cfr_1_all_clicks", "a_cfr_4_all_clicks", "cfr_4+focus"])
 @pytest.mark.parametrize("toy", ["simpleclick", "emc segformer"])
-def test_passes_end_in_the_mask_and_each_is_a_shorter_cascade(name: str, toy: str) -> None:
+def test_each_pass_is_a_shorter_cascade_and_the_last_is_the_mask(name: str, toy: str) -> None:
     predictor = Predictor(TOYS[toy](), name)
     session = predictor.open(IMAGE)
     assert session.passes() == []
@@ -35,7 +35,7 @@ def test_passes_end_in_the_mask_and_each_is_a_shorter_cascade(name: str, toy: st
     np.testing.assert_array_equal(session.passes()[-1][1], session.mask)
 
 
-def test_only_a_threshold_that_decides_at_the_end_keeps_what_was_made() -> None:
+def test_refined_session_keeps_clicks_only_if_the_threshold_is_last() -> None:
     network = TOYS["simpleclick"]()
     for name, kept in (("cfr_1", True), ("focus", False), ("progressive_merge", False)):
         session = Predictor(network, name).open(IMAGE)
@@ -46,22 +46,22 @@ def test_only_a_threshold_that_decides_at_the_end_keeps_what_was_made() -> None:
         assert (len(moved.clicks) == len(CLICKS)) == kept
         for click in CLICKS[len(moved.clicks) :]:
             moved.click(*click)
-        anew = other.open(IMAGE)
+        opened = other.open(IMAGE)
         for click in CLICKS:
-            anew.click(*click)
-        np.testing.assert_array_equal(moved.mask, anew.mask)
+            opened.click(*click)
+        np.testing.assert_array_equal(moved.mask, opened.mask)
 
 
-def test_a_session_reopened_is_a_session_opened() -> None:
+def test_reopened_session_equals_an_opened_one() -> None:
     predictor = Predictor(TOYS["simpleclick"]())
     first = predictor.open(IMAGE)
     first.click(*CLICKS[0])
     start = np.zeros(IMAGE.shape[:2], bool)
     start[10:20, 10:30] = True
     for mask in (None, start):
-        again, anew = predictor.reopen(first, mask), predictor.open(IMAGE, mask)
-        np.testing.assert_array_equal(again.mask, anew.mask)
-        np.testing.assert_array_equal(again.click(*CLICKS[1]), anew.click(*CLICKS[1]))
+        again, opened = predictor.reopen(first, mask), predictor.open(IMAGE, mask)
+        np.testing.assert_array_equal(again.mask, opened.mask)
+        np.testing.assert_array_equal(again.click(*CLICKS[1]), opened.click(*CLICKS[1]))
 
 
 def _settings(name: str) -> dict[str, object]:

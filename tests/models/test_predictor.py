@@ -65,7 +65,7 @@ def test_sessions_do_not_touch_each_other(predictor: Predictor, image: np.ndarra
     assert np.array_equal(one.click(*CLICKS[0]), alone)
 
 
-def test_the_first_mask_to_correct_is_the_first_previous_mask(image: np.ndarray) -> None:
+def test_given_mask_is_the_first_previous_mask(image: np.ndarray) -> None:
     predictor = Predictor(tiny_network(), "standard")
     mask = photo(HW)[1]
     session = predictor.open(image, mask)
@@ -92,7 +92,7 @@ def test_a_click_outside_the_image_is_refused_and_changes_nothing(
     assert len(session.clicks) == 0
 
 
-def test_the_corners_are_inside(predictor: Predictor, image: np.ndarray) -> None:
+def test_clicks_at_the_corners_are_accepted(predictor: Predictor, image: np.ndarray) -> None:
     session = predictor.open(image)
     session.click(0, 0)
     session.click(99, 129, False)
@@ -111,13 +111,13 @@ def test_the_corners_are_inside(predictor: Predictor, image: np.ndarray) -> None
         ("picture.jpg", "str"),
     ],
 )
-def test_what_is_no_rgb_image_is_refused(predictor: Predictor, given: object, message: str) -> None:
+def test_invalid_image_is_refused(predictor: Predictor, given: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
         predictor.open(given)  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize("mask", [np.zeros((5, 5), bool), np.zeros(HW, np.uint8), np.zeros(HW), [[True]]])
-def test_what_is_no_mask_of_the_image_is_refused(predictor: Predictor, image: np.ndarray, mask) -> None:
+def test_invalid_mask_is_refused(predictor: Predictor, image: np.ndarray, mask) -> None:
     with pytest.raises(InputError, match="expected a bool array"):
         predictor.open(image, mask)
 

@@ -21,7 +21,7 @@ PICKLED_IN = "isegm.model.modeling.transformer_helper.cross_entropy_loss"
 
 
 def published_state(seed: int = 3) -> dict[str, Tensor]:
-    """A state dict as the authors' files have it: with a class token and what else no forward uses."""
+    """Return a state dict as in the authors' files, with a class token and other unused tensors."""
     state = {key: tensor.clone() for key, tensor in tiny_network(seed).state_dict().items()}
     position = state["backbone.pos_embed"]
     state["backbone.pos_embed"] = torch.cat([torch.full((1, 1, position.shape[2]), 9.0), position], 1)
@@ -87,9 +87,7 @@ def test_a_file_loads_like_its_state_dict(tmp_path: Path, wrap) -> None:
     assert len(report.sha256) == 64
 
 
-def test_the_pickled_loss_of_published_configs_is_taken_for_an_inert_object(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pickled_loss_of_published_configs_becomes_inert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = PICKLED_IN.split(".")
     names = [".".join(parts[: end + 1]) for end in range(len(parts))]
     with monkeypatch.context() as patch:

@@ -1,4 +1,4 @@
-"""Files that are not what was asked for: each says what it is, and nothing in it runs."""
+"""Files that hold no weights: the error explains each, and no code in it runs."""
 
 import os
 import zipfile
@@ -59,7 +59,7 @@ FILES: list[tuple[str, Callable[[Path], Any], str]] = [
     (
         "optimiser",
         lambda path: torch.save(torch.optim.SGD([torch.zeros(1)]).state_dict(), path),
-        "holds the state of an optimiser but no weights",
+        "holds no weights, only the state of an optimiser",
     ),
     ("trainer", lambda path: torch.save({"optimizer": {"state": {}}, "epoch": 3}, path), "the state of an optimiser"),
     ("nothing", lambda path: torch.save({"state_dict": {}}, path), "holds no weights: expected"),
@@ -69,7 +69,7 @@ FILES: list[tuple[str, Callable[[Path], Any], str]] = [
 
 @pytest.mark.parametrize("importer", [import_model, import_backbone])
 @pytest.mark.parametrize(("make", "said"), [row[1:] for row in FILES], ids=[row[0] for row in FILES])
-def test_files_that_are_something_else_are_told_apart(
+def test_files_that_hold_no_weights_are_explained(
     make: Callable[[Path], Any], said: str, importer: Callable[..., Any], tmp_path: Path
 ) -> None:
     path = tmp_path / "x.pth"

@@ -1,4 +1,4 @@
-"""Files as people save them: what lies beside the weights, where they are, and what wrappers put before their names."""
+"""Common forms of files: other entries beside the weights, places of the weights, and prefixes of their names."""
 
 import argparse
 import datetime
@@ -31,7 +31,7 @@ STATE = {"a.weight": torch.arange(3.0), "a.bias": torch.zeros(1)}
 
 
 def rewritten(path: Path, old: bytes, new: bytes) -> Path:
-    """The same file with other bytes in its pickle."""
+    """Replace bytes in the pickle of a file."""
     with zipfile.ZipFile(path) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
     with zipfile.ZipFile(path, "w") as archive:
@@ -75,7 +75,7 @@ def test_numpy_scalars_are_read(value: Any, numpy_1: bool, zipped: bool, tmp_pat
     ],
     ids=lambda value: type(value).__name__,
 )  # fmt: skip
-def test_what_is_inert_does_not_matter(value: Any, tmp_path: Path) -> None:
+def test_inert_objects_are_ignored(value: Any, tmp_path: Path) -> None:
     path = tmp_path / "x.pth"
     torch.save({"state_dict": STATE, "beside": value, "many": [value, {"again": value}]}, path)
     found = weights_of(read_file(path), path)
@@ -91,7 +91,7 @@ PLAIN = {
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_what_lies_beside_a_plain_state_dict_does_not_matter(name: str, tmp_path: Path) -> None:
+def test_entries_beside_a_plain_state_dict_are_ignored(name: str, tmp_path: Path) -> None:
     path = tmp_path / "x.pth"
     torch.save({**STATE, name: PLAIN[name]}, path)
     found = weights_of(read_file(path), path)
@@ -116,7 +116,7 @@ def test_weights_in_numpy_arrays_are_read(place: str, tmp_path: Path) -> None:
         assert torch.equal(tensor, torch.from_numpy(NUMBERS[name].astype(NUMBERS[name].dtype.newbyteorder("="))))
 
 
-def test_an_array_that_lies_about_its_size_is_not_believed(tmp_path: Path) -> None:
+def test_array_with_a_wrong_size_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "x.pth"
     torch.save({"state_dict": {"a": np.arange(3.0), "b": np.ones((3, 4))}}, path)
     rewritten(path, b"K\x03K\x04", b"K\xffK\x04")
@@ -137,13 +137,13 @@ def test_another_pickle_protocol_is_named(protocol: int, zipped: bool, tmp_path:
 
 def test_tensors_under_other_names_are_shown(tmp_path: Path) -> None:
     torch.save({"student": {"net": STATE}, "teacher": STATE, **OPTIMIZER}, tmp_path / "x.pth")
-    with pytest.raises(InputError, match=r"holds tensors in student\.net, teacher, .*save the one that you want"):
+    with pytest.raises(InputError, match=r"holds tensors in student\.net, teacher, .*save only the one that you want"):
         weights_of(read_file(tmp_path / "x.pth"), tmp_path / "x.pth")
 
 
 @pytest.mark.networks
-def test_a_dtype_that_lies_about_its_size_is_not_believed(tmp_path: Path) -> None:
-    """NumPy's own unpickling ends the process on this one."""
+def test_dtype_with_a_wrong_size_is_ignored(tmp_path: Path) -> None:
+    """NumPy's unpickling crashes the process on this file."""
     path = tmp_path / "x.pth"
     torch.save({"state_dict": STATE, "best": np.str_("ab")}, path)
     honest, lie = b"NNNK\x08K\x04K\x08t", b"NNNJ" + struct.pack("<i", -(2**31)) + b"K\x04K\x08t"
@@ -177,13 +177,13 @@ class Reduced:
     ],
     ids=lambda value: value.made[0].__name__,
 )  # fmt: skip
-def test_what_could_run_is_refused(hostile: Reduced, tmp_path: Path) -> None:
+def test_code_in_a_file_is_refused(hostile: Reduced, tmp_path: Path) -> None:
     torch.save({"state_dict": STATE, "beside": hostile}, tmp_path / "x.pth")
     with pytest.raises(InputError, match=r"it would create or run [\w.]+, which weights never need"):
         read_file(tmp_path / "x.pth")
 
 
-def test_nothing_is_allowed_for_good(tmp_path: Path) -> None:
+def test_safe_globals_are_restored_after_reading(tmp_path: Path) -> None:
     before = set(torch.serialization.get_safe_globals())
     torch.save({"state_dict": STATE, "best": np.float64(1)}, tmp_path / "x.pth")
     read_file(tmp_path / "x.pth")
@@ -227,13 +227,13 @@ def test_weights_are_found(content: dict[str, Any], place: str, tmp_path: Path) 
         {"a": {}},
     ],
 )
-def test_where_there_are_none_that_is_said(content: dict[str, Any], tmp_path: Path) -> None:
+def test_file_without_weights_is_refused(content: dict[str, Any], tmp_path: Path) -> None:
     torch.save(content, tmp_path / "x.pth")
     with pytest.raises(InputError, match="holds no weights"):
         weights_of(read_file(tmp_path / "x.pth"), tmp_path / "x.pth")
 
 
-def test_a_container_in_itself_ends(tmp_path: Path) -> None:
+def test_self_referencing_container_is_refused(tmp_path: Path) -> None:
     content: dict[str, Any] = {}
     content["model"] = content
     with pytest.raises(InputError, match="holds no weights"):
@@ -265,41 +265,45 @@ def test_an_average_of_torch_is_read(tmp_path: Path) -> None:
     assert published.load(tiny_network(0), tmp_path / "x.pth").prefix == "module."
 
 
-def test_a_prefix_of_some_names_stays(tmp_path: Path) -> None:
+def test_prefix_of_some_names_is_kept(tmp_path: Path) -> None:
     state = {(key if "neck" in key else f"module.{key}"): value for key, value in tiny_network().state_dict().items()}
     torch.save(state, tmp_path / "x.pth")
-    with pytest.raises(InputError, match=r"(?s)tensors not used: module\..*behind 'module\.' \(.*, but not neck\."):
+    with pytest.raises(
+        InputError, match=r"(?s)tensors not used: module\..*have the prefix 'module\.' \(.*, but not neck\."
+    ):
         published.load(tiny_network(), tmp_path / "x.pth")
 
 
 @pytest.mark.parametrize("prefix", ["student.", "segmentor.", "ema_model.", "ema_model.module."])
 @pytest.mark.parametrize(("extra", "which"), [((), "all have it"), (("teacher.a", "step"), "but not step, teacher.a")])
-def test_a_prefix_that_stays_is_explained(prefix: str, extra: tuple[str, ...], which: str, tmp_path: Path) -> None:
+def test_unknown_prefix_is_explained(prefix: str, extra: tuple[str, ...], which: str, tmp_path: Path) -> None:
     state = {f"{prefix}{key}": value for key, value in authors_state(tiny_network()).items()}
     torch.save(state | {name: torch.ones(1) for name in extra}, tmp_path / "x.pth")
-    with pytest.raises(InputError, match=rf"(?s)tensors missing.*behind '{prefix}' \(.*{which}\): save the state dict"):
-        published.load(tiny_network(), tmp_path / "x.pth")
-
-
-def test_one_more_name_that_spoils_a_prefix_is_named(tmp_path: Path) -> None:
-    state = {f"module.{key}": value for key, value in authors_state(tiny_network()).items()}
-    torch.save(state | {"class_weights": torch.ones(3)}, tmp_path / "x.pth")
     with pytest.raises(
-        InputError, match=r"behind 'module\.' \(\d+ of \d+ names begin with it, but not class_weights\)"
+        InputError, match=rf"(?s)tensors missing.*have the prefix '{prefix}' \(.*{which}\): save the state dict"
     ):
         published.load(tiny_network(), tmp_path / "x.pth")
 
 
-def test_names_that_do_not_fit_for_another_reason_are_not_said_to_have_a_prefix(tmp_path: Path) -> None:
+def test_explanation_lists_names_without_the_prefix(tmp_path: Path) -> None:
+    state = {f"module.{key}": value for key, value in authors_state(tiny_network()).items()}
+    torch.save(state | {"class_weights": torch.ones(3)}, tmp_path / "x.pth")
+    with pytest.raises(
+        InputError, match=r"have the prefix 'module\.' \(\d+ of \d+ names begin with it, but not class_weights\)"
+    ):
+        published.load(tiny_network(), tmp_path / "x.pth")
+
+
+def test_missing_tensors_are_not_explained_by_a_prefix(tmp_path: Path) -> None:
     state = dict(list(authors_state(tiny_network()).items())[3:])
     torch.save(state, tmp_path / "x.pth")
     with pytest.raises(InputError) as caught:
         published.load(tiny_network(), tmp_path / "x.pth")
-    assert "behind" not in str(caught.value)
+    assert "prefix" not in str(caught.value)
 
 
 @pytest.mark.networks
-def test_the_import_says_what_it_stripped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_import_reports_the_stripped_prefix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from jobs import import_checkpoint
     from models.published.importing import fresh
 

@@ -42,7 +42,7 @@ VIT_CLASS = "is_plainvit_model.PlainVitModel"
 
 @pytest.fixture(autouse=True)
 def _tiny_networks() -> Iterator[None]:
-    """Registered networks are full-size: for these tests, small ones stand in their place."""
+    """Replace the registered networks, which are full-size, by small ones."""
     kept = dict(NETWORKS)
     NETWORKS.clear()
     NETWORKS.update(TINY_REGISTERED)
@@ -53,7 +53,7 @@ def _tiny_networks() -> Iterator[None]:
 
 @functools.cache
 def original(name: str) -> Network:
-    """One network of a name, for tests that only read it."""
+    """Return the network of a name, shared by tests that only read it."""
     return fresh(name, seed=7)
 
 
@@ -73,7 +73,7 @@ def vit_config(dim: int, **params: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", [name for name in TINY_REGISTERED if not name.startswith("emc_vit")])
-def test_a_published_model_comes_in_whole(name: str, tmp_path: Path) -> None:
+def test_published_model_loads_every_tensor(name: str, tmp_path: Path) -> None:
     imported = import_model(save({"state_dict": published_by(name)}, tmp_path / "x.pth"), name)
     loaded = imported.network.state_dict()
     assert all(torch.equal(tensor, loaded[key]) for key, tensor in original(name).state_dict().items())
@@ -86,7 +86,7 @@ def test_a_published_model_comes_in_whole(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.check(20)
-def test_safetensors_and_pth_come_in_alike(tmp_path: Path) -> None:
+def test_safetensors_and_pth_load_equal_weights(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     state = published_by("ritm_hrnet4")
@@ -158,9 +158,9 @@ def test_a_shape_that_no_registered_network_has_is_said(tmp_path: Path) -> None:
         ({"head_params": {"channels": 16, "upsample": "x2"}}, "head_params.upsample = 'x2'"),
     ],
 )
-def test_behaviour_that_ours_does_not_have_is_refused(params: dict[str, Any], said: str, tmp_path: Path) -> None:
+def test_unsupported_behaviour_in_a_config_is_refused(params: dict[str, Any], said: str, tmp_path: Path) -> None:
     content = {"state_dict": published_by("simpleclick_vit_a"), "config": vit_config(32, **params)}
-    with pytest.raises(InputError, match=f"config has {said}: network simpleclick_vit_a does .* only"):
+    with pytest.raises(InputError, match=f"config has {said}: network simpleclick_vit_a supports only"):
         import_model(save(content, tmp_path / "x.pth"), "simpleclick_vit_a")
 
 
@@ -172,7 +172,7 @@ def test_configs_of_other_forms_do_not_matter(config: Any, tmp_path: Path) -> No
     assert import_model(save(content, tmp_path / "x.pth"), "ritm_hrnet4").report is not None
 
 
-def test_what_fits_nothing_names_its_misfits(tmp_path: Path) -> None:
+def test_file_that_fits_no_network_names_wrong_tensors(tmp_path: Path) -> None:
     state = published_by("ritm_hrnet4")
     del state["feature_extractor.cls_head.bias"]
     with pytest.raises(InputError, match=r"x\.pth: this published checkpoint does not fit.*\n.*cls_head\.bias"):
@@ -197,13 +197,13 @@ def test_tensors_that_hold_no_weights_are_named(spoil: Callable[[Tensor], Tensor
         import_model(save(state, tmp_path / "x.pth"), "ritm_hrnet4")
 
 
-def test_half_precision_is_a_kind_of_weights(tmp_path: Path) -> None:
+def test_weights_in_half_precision_are_loaded(tmp_path: Path) -> None:
     state = {key: t.half() if t.is_floating_point() else t for key, t in published_by("ritm_hrnet4").items()}
     loaded = import_model(save(state, tmp_path / "x.pth"), "ritm_hrnet4").network.state_dict()
     assert all(torch.equal(state[key].float(), tensor.float()) for key, tensor in loaded.items())
 
 
-def test_flat_weights_count_before_an_average_beside_them(tmp_path: Path) -> None:
+def test_plain_weights_take_precedence_over_an_average(tmp_path: Path) -> None:
     state = published_by("ritm_hrnet4")
     average = {key: t + 1 for key, t in state.items()}
     imported = import_model(save({**state, "ema": average}, tmp_path / "x.pth"), "ritm_hrnet4")
@@ -220,7 +220,7 @@ def test_a_broken_positional_embedding_is_a_misfit(shape: tuple[int, ...], tmp_p
         import_model(save(state, tmp_path / "x.pth"), "simpleclick_vit_a")
 
 
-def test_ambiguous_classes_are_settled_by_shapes() -> None:
+def test_ambiguous_classes_are_resolved_by_shapes() -> None:
     """SimpleClick's and iCMFormer's plain ViTs may share a class and every parameter."""
     config = config_of({"config": vit_config(32)})
     assert config is not None
@@ -230,7 +230,7 @@ def test_ambiguous_classes_are_settled_by_shapes() -> None:
 
 
 def vit_backbone(dim: int = 32, grid: int = 14) -> dict[str, Tensor]:
-    """A MAE ViT: the tensors of ours under their names, a class token, a final norm."""
+    """Return a MAE ViT: our tensors under its names, a class token, a final norm."""
     part = create("simpleclick_vit_a", dim=dim, input_hw=(16 * grid, 16 * grid)).get_submodule("backbone").state_dict()
     slot = torch.zeros(1, 1, dim)
     part["pos_embed"] = torch.cat([slot, part["pos_embed"]], 1)
@@ -312,7 +312,7 @@ def test_backbones_may_have_a_prefix(
     assert all(torch.equal(plain[key], below[key]) for key in plain)
 
 
-def test_old_hrnet_files_that_count_no_batches_do(tmp_path: Path) -> None:
+def test_hrnet_files_without_batch_counts_load(tmp_path: Path) -> None:
     state = {key: tensor for key, tensor in hrnet_backbone().items() if not key.endswith("num_batches_tracked")}
     imported = import_backbone(save(state, tmp_path / "x.pth"), "ritm_hrnet4")
     assert torch.equal(imported.network.state_dict()["feature_extractor.bn1.weight"], state["bn1.weight"])
@@ -329,7 +329,7 @@ def test_a_backbone_that_lacks_a_tensor_is_refused(
         import_backbone(save(state, tmp_path / "x.pth"), name)
 
 
-def test_a_backbone_of_another_kind_says_what_it_is(tmp_path: Path) -> None:
+def test_backbone_of_another_kind_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"holds a ResNet: these weights do not fit the ViT"):
         import_backbone(save(resnet_backbone(), tmp_path / "x.pth"), "simpleclick_vit_a")
     with pytest.raises(InputError, match=r"holds a ViT: these weights do not fit the HRNet"):
@@ -337,7 +337,7 @@ def test_a_backbone_of_another_kind_says_what_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["ritm_hrnet4", "simpleclick_vit_a"])
-def test_a_model_where_a_backbone_was_expected_is_named(name: str, tmp_path: Path) -> None:
+def test_import_backbone_refuses_a_whole_model(name: str, tmp_path: Path) -> None:
     path = save({"state_dict": published_by(name)}, tmp_path / "x.pth")
     with pytest.raises(InputError, match=rf"whole click-to-mask model \({name}\).*leave out --as backbone"):
         import_backbone(path, name)
@@ -367,7 +367,7 @@ def test_a_fine_tuned_network_becomes_a_base(ours: bool, tmp_path: Path) -> None
                                        "(non-commercial) if it is CFR-ICL's")  # fmt: skip
 
 
-def test_what_is_no_base_is_refused(tmp_path: Path) -> None:
+def test_import_base_refuses_other_networks(tmp_path: Path) -> None:
     path = save(published_by("simpleclick_vit_b"), tmp_path / "x.pth")
     with pytest.raises(InputError, match=r"holds simpleclick_vit_b: the base of emc_vit_a is simpleclick_vit_a$"):
         import_base(path, "emc_vit_a")
@@ -380,14 +380,14 @@ def test_what_is_no_base_is_refused(tmp_path: Path) -> None:
         import_base(folder, "emc_vit_a")
 
 
-def test_a_checkpoint_of_ours_needs_no_import(tmp_path: Path) -> None:
+def test_import_refuses_a_maskwright_checkpoint(tmp_path: Path) -> None:
     folder = checkpoint.save(fresh("ritm_hrnet4"), tmp_path / "ours")
     for path in (folder, folder / checkpoint.WEIGHTS):
         with pytest.raises(InputError, match="ours is a Maskwright checkpoint already: use the folder itself"):
             import_model(path, "ritm_hrnet4")
 
 
-def test_a_seed_makes_the_fresh_weights_and_nothing_else_random() -> None:
+def test_seed_sets_fresh_weights_and_keeps_the_random_state() -> None:
     torch.manual_seed(11)
     expected = torch.rand(3)
     torch.manual_seed(11)

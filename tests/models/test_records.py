@@ -1,4 +1,4 @@
-"""Records check what they hold, say what they expected, and come back from JSON."""
+"""Records check their values, name the expected type, and can be read from JSON."""
 
 import dataclasses
 import json
@@ -58,7 +58,7 @@ class Outer(Record):
         ([1], "Outer is [1]: expected an object with its settings"),
     ],
 )
-def test_what_does_not_fit_is_refused_with_what_was_expected(plain: Any, message: str) -> None:
+def test_invalid_values_are_refused_with_the_expected_type(plain: Any, message: str) -> None:
     with pytest.raises(InputError) as caught:
         read(Outer, plain)
     assert message in str(caught.value)
@@ -81,7 +81,7 @@ def test_a_record_comes_back_from_json(record: Outer) -> None:
     assert read(Outer, json.loads(json.dumps(dataclasses.asdict(record)))) == record
 
 
-def test_what_has_no_default_must_be_there() -> None:
+def test_field_without_default_is_required() -> None:
     @dataclass(frozen=True, kw_only=True)
     class Needy(Record):
         out: str
@@ -91,13 +91,13 @@ def test_what_has_no_default_must_be_there() -> None:
         read(Needy, {"steps": 2})
 
 
-def test_numbers_of_numpy_are_numbers() -> None:
+def test_numpy_numbers_are_accepted() -> None:
     made = Outer(steps=np.int64(2), share=np.float32(0.5), scale=(np.float64(0.5), 1))
     assert made == Outer(steps=2, share=0.5, scale=(0.5, 1))
     assert json.loads(json.dumps(dataclasses.asdict(made)))["steps"] == 2
 
 
-def test_a_bound_lets_none_pass_where_none_is_allowed() -> None:
+def test_bounds_accept_none_only_for_optional_types() -> None:
     assert fits(Annotated[int | None, AtLeast(0)], None)
     assert not fits(Annotated[int, AtLeast(0)], None)
 

@@ -1,4 +1,4 @@
-"""Which refinement goes with which network: docs/REFINEMENTS.md, cell by cell, and in pairs and triples."""
+"""The networks and refinements of docs/REFINEMENTS.md, cell by cell, and in pairs and triples."""
 
 import itertools
 from pathlib import Path
@@ -32,7 +32,7 @@ SMALL = {
 
 
 def documented() -> dict[tuple[str, str], bool]:
-    """(part, family) -> allowed, as the page says."""
+    """Return whether a network is allowed, by (part, family), according to the page."""
     lines = PAGE.read_text().splitlines()
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
     head, *rows = table[: next(i for i, row in enumerate(table) if row[0] == "name")]
@@ -45,7 +45,7 @@ CELLS = documented()
 
 
 def together(names: tuple[str, ...]) -> Refinement | None:
-    """The refinement of several rows; None where two of them set the same or exclude each other."""
+    """Combine the refinements of several rows; None if two set the same field or exclude each other."""
     settings: dict[str, Any] = {}
     for row in (ROWS[name] for name in names):
         settings |= {name: value for name, value in to_dict(row).items() if value != to_dict(Refinement())[name]}
@@ -55,12 +55,12 @@ def together(names: tuple[str, ...]) -> Refinement | None:
     return None if len(set(kinds)) < len(kinds) or places > 1 else from_dict(settings)
 
 
-def test_the_page_holds_the_table_that_the_code_makes() -> None:
+def test_page_contains_the_generated_table() -> None:
     """`python -m models.refinement.matrix` writes it."""
     assert table(columns()) in PAGE.read_text()
 
 
-def test_the_page_speaks_of_every_part_and_every_family() -> None:
+def test_page_covers_every_part_and_every_family() -> None:
     assert {part for part, _ in CELLS} == set(ROWS)
     assert {family for _, family in CELLS} == set(SMALL) == {column_of(name) for name in NETWORKS}
     settings = set(Refinement().named_parts()) - {"mask_threshold"}
@@ -69,7 +69,7 @@ def test_the_page_speaks_of_every_part_and_every_family() -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_every_network_takes_and_refuses_what_the_page_says(name: str) -> None:
+def test_page_agrees_with_every_network(name: str) -> None:
     with torch.device("meta"):
         traits = NETWORKS[name].build().traits
     for part, refinement in ROWS.items():
@@ -83,7 +83,7 @@ def test_every_network_takes_and_refuses_what_the_page_says(name: str) -> None:
 
 @pytest.mark.parametrize("family", SMALL)
 @pytest.mark.parametrize("num", [2, 3])
-def test_what_is_allowed_alone_is_allowed_together(family: str, num: int) -> None:
+def test_parts_allowed_alone_can_be_combined(family: str, num: int) -> None:
     traits = TINY_NETWORKS[SMALL[family]]().traits
     allowed = [part for part in ROWS if CELLS[part, family]]
     built = 0
@@ -107,7 +107,7 @@ def test_every_allowed_pair_and_triple_answers_clicks(family: str) -> None:
 
 
 def answer_clicks(family: str, combinations: list[tuple[str, ...]]) -> None:
-    """From nothing and from a mask: probabilities of the image's size, the same again, other than without it."""
+    """Answer clicks with and without a given mask: probabilities have the image's size, repeat, and differ."""
     network = TINY_NETWORKS[SMALL[family]]()
     image, object_mask = photo((110, 130))
     start = object_mask.copy()
@@ -128,5 +128,5 @@ def answer_clicks(family: str, combinations: list[tuple[str, ...]]) -> None:
             assert prob.max() <= 1, names
             answers.append(first)
         if network.traits.prev_mask != "binary" or "cascade" not in names:
-            # A mask of two values may be forgotten in a pass that finds nothing.
+            # A binary mask may be lost in a pass that finds nothing.
             assert not np.array_equal(*answers), (names, "a given mask must matter")

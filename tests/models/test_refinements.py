@@ -1,4 +1,4 @@
-"""What every refinement promises, whatever it does."""
+"""Properties of all refinements."""
 
 import dataclasses
 import functools
@@ -40,7 +40,7 @@ def network() -> Network:
 
 @functools.cache
 def suited(split: bool) -> Network:
-    """A network that a refinement of this kind is for."""
+    """Return a network that supports a refinement of this kind."""
     return TINY_NETWORKS["emc vit"]() if split else tiny_network()
 
 
@@ -153,7 +153,7 @@ def forwards(refinement: Refinement, num_clicks: int) -> int:
     return answer.num_forwards
 
 
-def test_what_a_refinement_costs() -> None:
+def test_refinements_run_the_expected_number_of_forwards() -> None:
     assert forwards(REFINEMENTS["standard"], 3) == 3
     assert forwards(REFINEMENTS["flip"], 3) == 3, "both halves share a forward"
     assert forwards(REFINEMENTS["cfr_4"], 1) == 5
@@ -178,7 +178,7 @@ def test_only_the_first_clicks_reach_the_network() -> None:
     assert len(state.clicks) == 3
 
 
-def test_zoom_in_looks_at_the_object_and_calls_the_rest_background() -> None:
+def test_zoom_in_views_the_object_and_clears_the_rest() -> None:
     image, _ = photo((300, 400))
     mask = np.zeros((300, 400), bool)
     mask[200:220, 300:330] = True
@@ -195,8 +195,8 @@ def test_zoom_in_looks_at_the_object_and_calls_the_rest_background() -> None:
     assert after.mask_prob[0, 210, 310] > 0
 
 
-def test_without_skipped_clicks_the_first_answer_is_looked_at_again_closely() -> None:
-    """The second look of one click sees the box of the object just found, and the mask from before the click."""
+def test_zoom_in_without_skipped_clicks_views_the_first_object_again() -> None:
+    """The second look at a click sees the box of the object just found, and the mask from before the click."""
     zoom = ZoomIn(skip_clicks=0, min_crop_size=40, size=96)
     step = build(Refinement((zoom,)), ANY_SIZE)
     state = open_state(photo((300, 400))[0]).with_click(Click(y=210, x=310))
@@ -296,6 +296,6 @@ def test_a_file_that_holds_no_object_is_refused(tmp_path: Path) -> None:
         ({"zoom_in": {"expansion": 0}}, "zoom_in.expansion is 0: expected a number > 0"),
     ],
 )
-def test_what_means_nothing_is_refused(given, message: str) -> None:
+def test_invalid_settings_are_refused(given, message: str) -> None:
     with pytest.raises(InputError, match=message):
         named(given)

@@ -1,4 +1,4 @@
-"""SAM's rules: which mask answers, what goes in again, padding, given masks, frames of another size."""
+"""SAM's rules: the mask to show, logits fed back, padding, given masks, frames of another size."""
 
 from dataclasses import replace
 from typing import Any
@@ -87,7 +87,7 @@ def test_neighbours_in_a_batch_that_are_the_same_view_are_encoded_once(network: 
         assert torch.allclose(ours, theirs, atol=1e-5)
 
 
-def test_one_padding_token_more_changes_the_answer_and_rows_that_fill_up_do_not(network: Sam) -> None:
+def test_padding_token_changes_the_answer_but_padding_rows_do_not(network: Sam) -> None:
     image = views(1, HW)[0]
     with torch.inference_mode():
         started, prompts = network.start(image), network.prompts(HW, clicks_of(3))
@@ -117,7 +117,7 @@ def test_lists_of_several_lengths_answer_in_a_batch_as_alone(network: Sam) -> No
             assert (low[row] - alone_low[0]).abs().max() < 5e-5 * alone_low.std()
 
 
-def test_the_order_of_clicks_is_rounding(network: Sam) -> None:
+def test_order_of_clicks_changes_only_rounding(network: Sam) -> None:
     clicks = click_list(np.random.default_rng(1), 5, HW)
     turned = Clicks(clicks.yx[::-1].copy(), clicks.positive[::-1].copy())
     with torch.inference_mode():
@@ -145,7 +145,7 @@ def test_a_given_mask_goes_in_as_certain_logits_over_the_frame() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_session_from_a_mask_tells_the_network_of_it(name: str) -> None:
+def test_given_mask_changes_the_first_answer_and_replays_equal(name: str) -> None:
     image, mask = photo((180, 240))
     predictor = Predictor(network_of(name), "sam")
     given, fresh = predictor.open(image, mask), predictor.open(image)
@@ -183,7 +183,7 @@ def test_the_box_of_a_given_mask_stays_and_grows_with_positive_clicks() -> None:
         assert np.allclose(request.box[:2], np.array(start) * scale, atol=1.5)
 
 
-def test_a_vit_takes_weights_of_another_frame() -> None:
+def test_vit_resizes_weights_of_another_frame_size() -> None:
     small, large = (create("sam_vit_base", **{**TINY_SAM, "side": side}) for side in (160, 224))
     fitted = small.fit_state(large.state_dict())
     small.load_state_dict(fitted)
@@ -193,7 +193,7 @@ def test_a_vit_takes_weights_of_another_frame() -> None:
 
 
 def full_size(network: Sam, started: tuple[Tensor, ...], hw: tuple[int, int], clicks: Clicks) -> Tensor:
-    """Logits at the image's size, as a session makes them."""
+    """Return logits at the image's size, as in a session."""
     view_hw = apply_size_rule(network.traits.size, hw)
     scaled = Clicks(clicks.yx * np.array(view_hw) / np.array(hw), clicks.positive)
     logits, _ = network.prompt(started, view_hw, collate_clicks([scaled]))
@@ -224,7 +224,7 @@ def test_the_exported_decoder_answers_as_a_session_does(network: Sam, hw: tuple[
     assert (masks[0] - expected).abs().max() < 1e-3 * expected.std()
 
 
-def test_a_box_alone_is_one_prompt_and_so_is_a_click() -> None:
+def test_single_box_or_click_is_a_first_prompt() -> None:
     network = network_of("sam")
     nothing = replace(clicks_of(1), valid=torch.tensor([[False]]))
     box = torch.tensor([[1.0, 2.0, 30.0, 40.0]])
@@ -235,6 +235,6 @@ def test_a_box_alone_is_one_prompt_and_so_is_a_click() -> None:
 @pytest.mark.parametrize(
     ("name", "side"), [("sam_vit_base", 500), ("mobile_sam", 16), ("mobile_sam", 0), ("sam2_hiera_tiny", 1008)]
 )
-def test_a_frame_has_a_side_that_its_network_takes(name: str, side: int) -> None:
+def test_unsupported_side_is_refused(name: str, side: int) -> None:
     with torch.device("meta"), pytest.raises(InputError, match=f"side {side}: expected at least 64, a multiple of"):
         create(name, side=side)

@@ -1,4 +1,4 @@
-"""MobileSAM's pair of ONNX files: weights that an exporter left without a name find their modules."""
+"""MobileSAM's pair of ONNX files: weights without names are matched to their modules."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def theirs(name: str) -> str:
-    """A tensor's name in MobileSAM's code: what models/published/sam.py undoes."""
+    """Return a tensor's name in MobileSAM's code, the inverse of models/published/sam.py."""
     if not name.startswith("image_encoder.trunk."):
         return name
     parts = name.removeprefix("image_encoder.trunk.").split(".")
@@ -39,7 +39,7 @@ def theirs(name: str) -> str:
 
 
 def folded() -> dict[str, Tensor]:
-    """A small network's weights whose batch norms do no more than add a bias, under the authors' names."""
+    """Return a small network's weights under the authors' names, with batch norms that only add a bias."""
     state = fresh("mobile_sam", seed=3).state_dict()
     for name, tensor in state.items():
         if name.endswith("running_var"):
@@ -52,7 +52,7 @@ def folded() -> dict[str, Tensor]:
 
 
 class Exporter:
-    """Writes weights into nodes as torch's exporter of old does: named where nothing was done to them, else not."""
+    """Writes weights into nodes as torch's old exporter does: unchanged weights keep their names, others lose them."""
 
     def __init__(self) -> None:
         from onnx import helper, numpy_helper
@@ -64,7 +64,7 @@ class Exporter:
         self.initializers.append(self.numpy_helper.from_array(np.ascontiguousarray(array), name))
 
     def node(self, kind: str, module: str, *arrays: np.ndarray) -> None:
-        """A node with nameless weights; the first input of a convolution or product is not one."""
+        """Add a node with unnamed weights; the first input of a convolution or product is not a weight."""
         names = [f"onnx::{kind}_{len(self.initializers) + number}" for number in range(len(arrays))]
         for name, array in zip(names, arrays, strict=True):
             self.named(name, array)
@@ -135,13 +135,13 @@ def test_a_pair_becomes_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixtu
         (["--network", "mobile_sam", "--as", "backbone"], "reads one file"),
     ],
 )
-def test_two_files_are_a_whole_mobile_sam(flags: list[str], said: str, tmp_path: Path) -> None:
+def test_two_files_with_other_flags_are_refused(flags: list[str], said: str, tmp_path: Path) -> None:
     files = [str(path) for path in pair(folded(), tmp_path)]
     with pytest.raises(InputError, match=said):
         import_checkpoint.main([*files, *flags, "--out", str(tmp_path / "out")])
 
 
-def test_what_is_no_pair_is_refused_by_name(tmp_path: Path) -> None:
+def test_invalid_pair_is_refused(tmp_path: Path) -> None:
     encoder, decoder = pair(folded(), tmp_path)
     with pytest.raises(InputError, match=r"decoder.onnx holds a decoder: pass the encoder first"):
         import_pair(decoder, encoder, "mobile_sam")

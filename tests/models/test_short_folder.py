@@ -1,4 +1,4 @@
-"""A TMPDIR of any length does: Ray's sockets fit, and what it writes stays where TMPDIR says."""
+"""TMPDIR may have any length: Ray's sockets fit, and its files are still written to TMPDIR."""
 
 import os
 import stat
@@ -33,7 +33,7 @@ ray.shutdown()
 
 @pytest.fixture
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where short paths begin, for a test alone; longer paths by far count as long."""
+    """Return a folder for short links, for one test only; only much longer paths count as long."""
     place = tmp_path / "s"
     place.mkdir()
     monkeypatch.setattr(short_folder, "PLACES", (str(place),))
@@ -80,14 +80,14 @@ def test_a_long_folder_is_reached_by_a_short_link(name: str, places: Path, tmp_p
     assert not other.is_symlink(), "what leads nowhere is removed"
 
 
-def test_what_is_short_stays(places: Path) -> None:
+def test_short_folder_is_kept(places: Path) -> None:
     assert prepared(TMPDIR=str(places)) == {"TMPDIR": str(places)}
     both = prepared(RAY_TMPDIR=str(places), TMPDIR=str(places / "x"))
     assert both == {"RAY_TMPDIR": str(places), "TMPDIR": str(places / "x")}
     assert not list(places.iterdir())
 
 
-def test_a_place_that_others_hold_is_passed_over(places: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_of_another_user_is_skipped(places: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     taken, elsewhere = tmp_path / "t", tmp_path / "u"
     taken.mkdir()
     elsewhere.mkdir()
@@ -96,7 +96,7 @@ def test_a_place_that_others_hold_is_passed_over(places: Path, tmp_path: Path, m
     monkeypatch.setattr(short_folder, "PLACES", (str(tmp_path / "absent"), str(taken), str(places)))
     assert Path(prepared(TMPDIR=str(tmp_path / LONG))["RAY_TMPDIR"]).parent == places / mine
     assert not list(elsewhere.iterdir())
-    # What lies in the place of a link, and leads elsewhere, is not followed either.
+    # A foreign link in the place of ours is not followed either.
     (link,) = (places / mine).iterdir()
     link.unlink()
     link.symlink_to(elsewhere)
@@ -110,7 +110,7 @@ def test_a_folder_that_cannot_be_used_is_named(places: Path) -> None:
         prepared(TMPDIR=str(places / "file" / "x"))
 
 
-def test_rays_folder_of_another_user_is_left_alone(places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_private_folder_replaces_rays_folder_of_another_user(places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (places / "ray").mkdir()
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != places / "ray")
     mine = places / f"maskwright-{os.getuid()}"

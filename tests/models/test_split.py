@@ -33,7 +33,7 @@ def halves(request: pytest.FixtureRequest) -> Any:
 
 
 class Recorded:
-    """Answers, and what was asked."""
+    """Answers requests and records them."""
 
     def __init__(self, network: Any) -> None:
         self.answer = answer_with(network)
@@ -57,7 +57,7 @@ def asked(
 
 
 def heavy(network: Any) -> list[str]:
-    """What a first look at a frame asks before it corrects."""
+    """Return the kinds of requests of a first look before the correction."""
     return ["Start", "Encode"] if network.traits.starts else ["Encode"]
 
 
@@ -66,7 +66,7 @@ def test_the_heavy_half_runs_once(halves: Any) -> None:
     assert kinds == [[*heavy(halves), "Correct"], ["Correct"], ["Correct"]]
 
 
-def test_mirror_images_remember_for_themselves(halves: Any) -> None:
+def test_mirror_image_has_a_separate_memory(halves: Any) -> None:
     state, kinds = asked(halves, Refinement((Flip(),)))
     assert [sorted(kind) for kind in kinds] == [
         sorted(2 * [*heavy(halves), "Correct"]),
@@ -97,7 +97,7 @@ def test_zoom_in_encodes_where_the_view_changes(halves: Any) -> None:
         build(Refinement((*zoom.parts, Split(encode="once"))), halves.traits)
 
 
-def test_the_base_is_cascaded_where_it_looks_at_a_previous_mask() -> None:
+def test_base_cascade_needs_a_previous_mask() -> None:
     vit, hrnet = TINY_NETWORKS["emc vit"](), TINY_NETWORKS["emc hrnet"]()
     once, kinds = asked(vit, Refinement((Split(base_steps=2),)))
     assert kinds[0] == ["Encode"] * 3 + ["Correct"]
@@ -107,8 +107,8 @@ def test_the_base_is_cascaded_where_it_looks_at_a_previous_mask() -> None:
         build(Refinement((Split(base_steps=1),)), hrnet.traits)
 
 
-def test_a_vanished_cache_is_made_again_from_the_mask(halves: Any) -> None:
-    """Exactly by replaying all clicks; approximately, as for a given mask, from the last mask alone."""
+def test_lost_memory_is_rebuilt_from_the_mask(halves: Any) -> None:
+    """Replaying all clicks rebuilds it exactly; the last mask alone rebuilds it approximately, as for a given mask."""
     predictor = Predictor(halves)
     image, _ = photo((120, 150))
     session, replayed = predictor.open(image), predictor.open(image)
@@ -121,14 +121,14 @@ def test_a_vanished_cache_is_made_again_from_the_mask(halves: Any) -> None:
     assert np.array_equal(session.click(*CLICKS[2]), replayed.mask_prob)
 
 
-def test_what_is_asked_of_halves_is_refused_elsewhere() -> None:
+def test_split_is_refused_for_networks_without_halves() -> None:
     ritm = TINY_NETWORKS["ritm"]()
     with pytest.raises(InputError, match="no heavy and light half"):
         build(Refinement((Split(),)), ritm.traits)
 
 
 def test_every_network_starts_from_a_given_mask(network: Any) -> None:
-    """It matters to the first answer, and at once for split networks, whose heavy half may not see it."""
+    """The mask changes the first answer, also of split networks whose heavy half may not see it."""
     predictor = Predictor(network)
     image, object_mask = photo((120, 150))
     with_mask, without = predictor.open(image, object_mask), predictor.open(image)
@@ -139,7 +139,7 @@ def test_every_network_starts_from_a_given_mask(network: Any) -> None:
 
 
 def test_a_given_mask_is_where_corrections_start(halves: Any) -> None:
-    """The correction gets the mask itself, its probabilities held away from 0 and 1."""
+    """The correction gets the mask itself, with its probabilities clamped away from 0 and 1."""
     image, object_mask = photo((384, 384))
     step = build(Refinement(), halves.traits)
     running = step(open_state(image, object_mask).with_click(Click(y=190, x=190)))
@@ -156,14 +156,14 @@ def test_a_given_mask_is_where_corrections_start(halves: Any) -> None:
     assert (prob > 0.5).float().mean() == pytest.approx(object_mask.mean(), abs=0.01)
 
 
-def test_a_click_that_the_mask_does_not_follow_is_said() -> None:
+def test_honoured_says_whether_the_mask_follows_the_click() -> None:
     state = State(image=torch.zeros(3, 4, 4), mask_prob=torch.full((1, 4, 4), 0.2))
     assert state.honoured(0.49)
     assert not dataclasses.replace(state, clicks=Clicks.of([(1, 1, True)])).honoured(0.49)
     assert dataclasses.replace(state, clicks=Clicks.of([(1, 1, True), (3.9, 2, False)])).honoured(0.49)
 
 
-def test_a_click_changes_its_own_part_only() -> None:
+def test_progressive_merge_changes_only_the_clicked_part() -> None:
     before, after = torch.zeros(1, 5, 9), torch.zeros(1, 5, 9)
     before[:, 1:4, 1:4] = 1
     after[:, 1:4, 1:5] = 0.8  # grown to the right
@@ -199,7 +199,7 @@ def test_an_exemplar_shows_what_to_find() -> None:
         predictor.open(image[:50], exemplar=(object_mask, made))
 
 
-def test_negatives_of_an_exemplar_are_true_outside_what_is_sought() -> None:
+def test_negative_clicks_are_true_outside_other_objects() -> None:
     mask, others = np.zeros((40, 50), bool), np.zeros((40, 50), bool)
     mask[5:15, 5:15], others[20:30, 20:30] = True, True
     made = Clicks.of([(8, 8, True), (25, 25, False), (35, 45, False)])
@@ -215,7 +215,7 @@ def test_negatives_of_an_exemplar_are_true_outside_what_is_sought() -> None:
         exemplar_of(np.zeros((4, 4), bool), Clicks.none())
 
 
-def test_what_may_share_a_forward() -> None:
+def test_requests_of_one_kind_share_a_forward() -> None:
     image, clicks = torch.zeros(3, 8, 8), Clicks.none()
     plain, close = Segment(image, image[:1], clicks), Segment(image, image[:1], clicks, focus=True)
     assert plain.kind == Segment(image, image[:1], clicks).kind

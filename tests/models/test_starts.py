@@ -1,4 +1,4 @@
-"""What no click changes: computed apart it gives the very same answers, and it is asked for once a view."""
+"""Click-independent features: computed separately they give identical answers, and they are computed once per view."""
 
 import copy
 import dataclasses
@@ -31,7 +31,7 @@ def network(request: pytest.FixtureRequest) -> Any:
 
 
 class Recorded:
-    """Answers, and what was asked."""
+    """Answers requests and records them."""
 
     def __init__(self, answer: Answer) -> None:
         self.answer, self.kinds = answer, []
@@ -52,7 +52,7 @@ def recorded(network: Any, refinement: Refinement) -> tuple[Predictor, Recorded]
 
 
 def at_once(network: Any, refinement: Refinement) -> Predictor:
-    """A predictor that is not told that its network can start without clicks."""
+    """Return a predictor that ignores that its network can start without clicks."""
     traits = network.traits
     try:
         network.traits = dataclasses.replace(traits, starts=False)
@@ -109,7 +109,7 @@ def test_sessions_that_look_ahead_end_with_the_very_same_probabilities(network: 
                 assert "Start" not in asked
 
 
-def test_undo_and_the_next_object_start_from_what_is_kept(network: Any) -> None:
+def test_undo_and_the_next_object_reuse_kept_views(network: Any) -> None:
     predictor, answer = recorded(network, Refinement())
     image, mask = photo((120, 150))
     session = predictor.open(image)
@@ -126,8 +126,8 @@ def test_undo_and_the_next_object_start_from_what_is_kept(network: Any) -> None:
     assert sum(session.states[0].frames.memory.values()) == kept
 
 
-def test_another_example_starts_anew() -> None:
-    """Negatives in the mask so far are pseudo ones: what the network is shown of the exemplar changes with them."""
+def test_another_example_starts_again() -> None:
+    """Negative clicks inside the current mask are pseudo negatives, so the network's view of the exemplar changes."""
     predictor, answer = recorded(TINY_NETWORKS["icmformerpp"](), Refinement())
     image, mask = photo((120, 150))
     session = predictor.open(image, exemplar=(mask, Clicks.of([(60, 75, True), (5, 5, False)])))
@@ -143,7 +143,7 @@ def test_another_example_starts_anew() -> None:
     assert answer.taken() == ["Start"]
 
 
-def test_examples_are_compared_by_what_they_show() -> None:
+def test_examples_are_compared_by_network_input() -> None:
     image, mask = photo((60, 70))
     predictor = Predictor(TINY_NETWORKS["icmformerpp"]())
     one, same, other = (
@@ -172,7 +172,7 @@ def test_the_pixels_of_a_view_are_kept_exactly(box: Box | None) -> None:
             assert again.image.stride() == fresh.image.stride()
 
 
-def test_few_views_are_kept_and_none_that_is_no_smaller() -> None:
+def test_session_keeps_few_views_and_only_smaller_ones() -> None:
     state = Predictor(TINY_NETWORKS["ritm"]()).open(photo((120, 150))[0]).states[0]
     state.view(whole(state.hw), state.hw)
     assert sum(state.frames.memory.values()) == 0
@@ -182,7 +182,7 @@ def test_few_views_are_kept_and_none_that_is_no_smaller() -> None:
     assert SESSION_FRAMES == 2
 
 
-def test_a_start_shares_a_forward_with_its_like(network: Any) -> None:
+def test_starts_of_one_kind_share_a_forward(network: Any) -> None:
     images, _ = views(2, HW)
     requests = [Start(image, None) for image in images]
     assert requests[0].kind == requests[1].kind

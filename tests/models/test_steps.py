@@ -14,7 +14,7 @@ def request(value: float, hw: tuple[int, int] = (2, 2)) -> Segment:
 
 
 class Echo:
-    """Answers a request by its own value and remembers the batches."""
+    """Answers a request with its value and records the batches."""
 
     def __init__(self) -> None:
         self.batches: list[list[float]] = []
@@ -26,7 +26,7 @@ class Echo:
 
 
 def count(start: float, num: int, hw: tuple[int, int] = (2, 2)) -> Steps[list[float]]:
-    """Ask `num` times, each time for the answer before plus one."""
+    """Make `num` requests, each for the last answer plus one."""
     answers = [start]
     for _ in range(num):
         answers.append((yield from ask(request(answers[-1] + 1, hw))))
@@ -69,7 +69,7 @@ def test_run_many_gives_every_task_its_own_answers(pool: Executor, in_flight: in
     assert max(map(len, echo.batches)) <= max_batch
 
 
-def test_what_shares_a_batch_does_not_depend_on_timing() -> None:
+def test_batches_do_not_depend_on_timing() -> None:
     seen = []
     for workers in (1, 4):
         echo = Echo()
@@ -79,7 +79,7 @@ def test_what_shares_a_batch_does_not_depend_on_timing() -> None:
     assert seen[0] == seen[1]
 
 
-def test_a_task_that_fails_is_its_own_result(pool: Executor) -> None:
+def test_failed_task_returns_its_error(pool: Executor) -> None:
     tasks = [count(0, 2), fails(0), count(10, 3), fails(2), count(20, 1)]
     results = dict(steps.run_many(tasks, Echo(), pool, in_flight=4, max_batch=2))
     assert {i: str(result) for i, result in results.items() if isinstance(result, Exception)} == {

@@ -1,4 +1,4 @@
-"""Folders whose files go to an address: there while the job lives, and not for ever after it was killed."""
+"""Working folders for addresses exist while the job lives, and are removed after it was killed."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ with working(sys.argv[1]) as folder:
 ROOT = Path(__file__).parents[2]
 
 
-def test_a_killed_process_leaves_its_folder_to_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_of_a_killed_process_is_removed_by_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with Server() as server:
         place = server.address.format(folder="x")

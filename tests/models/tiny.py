@@ -17,7 +17,7 @@ TINY = {"dim": 32, "depth": 4, "heads": 2, "neck_dims": (8, 8, 16, 16), "head_di
 
 
 def tiny_network(seed: int = 0, name: str = "simpleclick_vit_base", **overrides: object) -> Network:
-    """A plain ViT with all its parts; fresh weights by seed, its answers spread to both sides of the threshold."""
+    """Return a plain ViT with all its parts; fresh weights by seed, with logits on both sides of the threshold."""
     torch.manual_seed(seed)
     network = create(name, **{**TINY, **overrides}).eval()
     with torch.no_grad():
@@ -32,7 +32,7 @@ def tiny_swin(seed: int = 0) -> Network:
     network = create("icmformer_swin_base", **shape, head_dim=16).eval()
     with torch.no_grad():
         for parameter in network.parameters():
-            # Fresh Swin hardly moves its tokens (deviation 0.02): a test would not see what it does.
+            # A fresh Swin hardly changes its tokens (deviation 0.02), so a test would not notice its effect.
             if parameter.dim() == 2:
                 parameter.normal_(std=0.7 / parameter.shape[1] ** 0.5)
         network.get_parameter("head.conv_seg.weight").mul_(20)
@@ -40,9 +40,9 @@ def tiny_swin(seed: int = 0) -> Network:
 
 
 def seeded(name: str, **overrides: object) -> Network:
-    """A network with fresh weights, the same at each call; batch norms know the statistics of random views.
+    """Return a network with fresh weights, the same at each call; batch norms have the statistics of random views.
 
-    Without them a fresh network of many layers answers nearly the same whatever it sees.
+    Without them, the output of a fresh deep network hardly depends on its input.
     """
     torch.manual_seed(0)
     network = create(name, **overrides)
@@ -111,7 +111,7 @@ def example(batch: int, hw: tuple[int, int], seed: int = 0) -> ExemplarBatch:
 
 
 def more(network: Network, batch: int) -> dict[str, Any]:
-    """What a network takes beside image, previous mask and clicks."""
+    """Return the network's inputs beside image, previous mask and clicks."""
     return {"exemplar": example(batch, HW)} if network.traits.exemplar else {}
 
 
@@ -122,5 +122,5 @@ def views(batch: int, hw: tuple[int, int], seed: int = 0) -> tuple[torch.Tensor,
 
 
 def permuted(clicks: ClickBatch, order: torch.Tensor) -> ClickBatch:
-    """The same clicks in other rows."""
+    """Return the same clicks in other rows."""
     return ClickBatch(*(part[:, order] for part in (clicks.yx, clicks.positive, clicks.valid, clicks.first)))

@@ -47,7 +47,7 @@ def _kind(stem: str, *fields: str) -> Kind:
     return Kind(stem=stem, fields=frozenset(fields), replay=lambda case: {})
 
 
-def test_content_decides_and_the_stem_breaks_ties() -> None:
+def test_kind_follows_from_content_and_stem_breaks_ties() -> None:
     kinds = {"a": _kind("a_.*", "x"), "b": _kind("b_.*", "x"), "c": _kind("c_.*", "y")}
     assert kind_of("anything", {"y": 1}, kinds) == "c"
     assert kind_of("b_2", {"cases": [{"x": 1}]}, kinds) == "b"

@@ -162,7 +162,7 @@ def replay_losses(case: Case) -> Deviations:
         assert logits.grad is not None
         rounding = 0.0
         if loss is normalized_focal_loss:
-            # The file's float32 gradients carry the rounding of their own formula: hold ours against it in float64 too.
+            # The file's float32 gradients contain the rounding of its formula, so ours are also compared in float64.
             exact = torch.from_numpy(arrays["in_logits"]).double().requires_grad_()
             published_focal(exact, torch.from_numpy(arrays["in_label"]).double(), {}).mean().backward()
             assert exact.grad is not None
