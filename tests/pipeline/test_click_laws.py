@@ -222,7 +222,7 @@ def test_walks_stay_on_allowed_pixels() -> None:
         (WalkClicksConfig(), {"reach": 0.0}, "reach is 0.0"),
         (DiosClicksConfig(), {"max_positive": 0}, "max_positive is 0"),
         (DiosClicksConfig(), {"spacing": 0.0}, "spacing is 0.0"),
-        (DiosClicksConfig(), {"margin": 50.0}, "margin, 50.0"),
+        (DiosClicksConfig(), {"margin": 50.0}, "margin, which is 50.0"),
     ],
 )
 def test_wrong_settings_say_what_is_wrong(
