@@ -9,8 +9,8 @@ Json = dict[str, Any]
 INTRODUCTION = """\
 # HTTP API
 
-The routes of the server, from its OpenAPI document. A running server has the same document at `/openapi.json` and shows
-it at `/docs`. [HTTP](../HTTP.md) explains sessions, clicks, encodings and problems.
+The routes of the server, from its OpenAPI document. A running server has the same document at `/openapi.json`.
+[HTTP](../HTTP.md) explains sessions, clicks, encodings and problems.
 """
 
 

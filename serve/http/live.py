@@ -164,7 +164,7 @@ class Live:
             message = await asyncio.wait_for(self._socket.receive(), self._options.idle_timeout_s)
         except TimeoutError:
             return None  # the session has expired, or is used over HTTP only
-        except RuntimeError:  # a failed send has already closed the socket
+        except RuntimeError:  # a send has already found that the client is gone
             self._open = False
             return None
         if message["type"] == "websocket.disconnect":

@@ -152,7 +152,7 @@ class Correction(_Owner):
 
         predictor.answer = halves(regardless(light), by_ticket(heavy), predictor.model_version)
         self.batched = light
-        # In a thread: the first click waits for FirstClick, and Ray's event loop must not be blocked.
+        # In a thread: the first click waits for FirstClick, and Ray's thread, which runs this, may not wait.
         with refusing(), ThreadPoolExecutor(1) as pool:
             engine = pool.submit(build_engine, options, predictor, alone=False).result()
         self.model = LocalModel(engine, options)

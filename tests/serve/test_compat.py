@@ -53,7 +53,7 @@ def test_calls_by_value_are_used_only_if_ray_has_them() -> None:
 def test_a_version_that_was_not_tested_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     assert compat.untried() is None, "this version of Ray is not in compat.TRIED"
     monkeypatch.setattr(ray, "__version__", "2.99.0")
-    assert "2.99.0 was not tried" in str(compat.untried())
+    assert "2.99.0 was not tested" in str(compat.untried())
 
 
 @ray_serve.deployment(num_replicas=3, ray_actor_options={"num_cpus": 0}, **compat.affinity())

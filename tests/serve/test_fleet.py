@@ -61,8 +61,8 @@ def test_models_are_named(texts: list[str], expected: list[tuple[str, str]]) -> 
 @pytest.mark.parametrize(
     ("texts", "words"),
     [
-        (["a=/x", "a=/y"], "named 'a', /x and /y"),
-        (["/x", "/y"], "have no name, /x and /y: expected NAME=FOLDER"),
+        (["a=/x", "a=/y"], r"named 'a' \(/x and /y\)"),
+        (["/x", "/y"], r"have no name \(/x and /y\): expected NAME=FOLDER"),
         (["/x", "default=/y"], "have no name"),
         (["b c=/x"], "'b c' cannot name a model"),
         (["a=/x,b c=/y"], "'b c' cannot name"),

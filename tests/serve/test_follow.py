@@ -74,7 +74,7 @@ def test_an_unusable_version_is_tried_once_until_the_alias_moves(caplog: pytest.
     registry.follower.look()
     assert registry.taken == [("y", "/copies/y/2")]
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == [
-        "model y stays as it was: y/2 is not used: gives values that are not numbers"
+        "model y is unchanged: y/2 cannot be used: gives values that are not numbers"
     ]
     registry.leads["models:/y@a"] = "y/3"
     registry.follower.look()
@@ -107,7 +107,7 @@ def test_checks_continue_after_any_failure(caplog: pytest.LogCaptureFixture) -> 
     with following(follower, 0.01):
         assert all(looks.acquire(timeout=10) for _ in range(3))
     assert threading.active_count() == before
-    assert "following aliases failed" in caplog.text
+    assert "checking the aliases failed" in caplog.text
     with following(None, 0.01):
         assert threading.active_count() == before
 
@@ -170,7 +170,7 @@ def test_a_model_is_replaced_when_its_mlflow_alias_moves(
     follower.look()
     assert len(list(home.iterdir())) == num_copies, "it is not fetched again and again"
     assert local.fleet.info().model_version == Predictor(folders[1]).model_version
-    assert "model default stays as it was: models:/clicks/3 is not used: no checkpoint at" in caplog.text
+    assert "model default is unchanged: models:/clicks/3 cannot be used: no checkpoint at" in caplog.text
     with pytest.raises(InputError, match="no checkpoint at models:/clicks/3"):
         checkpoints.load("models:/clicks/3")
     with pytest.raises(InputError, match="no model 'models:/clicks/9'"):

@@ -141,7 +141,7 @@ def test_root_paths(prefix: str, root: str, path: str, expected: tuple[str, str]
 
 def test_invalid_options_are_refused() -> None:
     for proxies in ("*", "0.0.0.0/0", "10.0.0.0/8,::/0"):
-        with pytest.raises(InputError, match="every client could say who it is"):
+        with pytest.raises(InputError, match="every client could claim any address"):
             Options(proxies=proxies)  # pyright: ignore[reportArgumentType] - options come as text
     with pytest.raises(InputError, match=r"proxies: .*expected networks"):
         Options(proxies=("proxy.example",))

@@ -120,7 +120,7 @@ def test_checkpoints_by_registry(registry: str, small_checkpoint: Path) -> None:
 def test_a_registry_may_not_depend_on_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    for uri, words in ((None, "needs to know its registry"), ("sqlite:///mlflow.db", "depends on the current folder")):
+    for uri, words in ((None, "needs an MLflow registry"), ("sqlite:///mlflow.db", "depends on the current folder")):
         with pytest.raises(InputError, match=words):
             resolve("models:/clicks@champion", uri)
         with pytest.raises(InputError, match=words):

@@ -208,7 +208,7 @@ def test_an_object_made_elsewhere_is_added_as_it_was(server: Server) -> None:
     added = post(server, f"{other}/objects", **body, sequence=2)
     assert added.status_code == 200, added.text
     assert added.json()["objects"] == [made]
-    assert mask_of(added.json()).sum() == disk.sum(), "the object at hand stays"
+    assert mask_of(added.json()).sum() == disk.sum(), "the current object stays"
     assert post(server, f"{other}/objects", **body, sequence=2).json()["num_objects"] == 1, "a repetition"
     server.change(other, "clear")
     again = post(server, f"{other}/objects/1/edit").json()

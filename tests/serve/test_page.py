@@ -67,5 +67,5 @@ def test_examples(make_server: Callable[..., Server], tmp_path: Path) -> None:
     assert (answer.headers["content-type"], answer.content) == ("image/png", encoded(picture()))
     refused(server.client.get("/v1/examples/secret.txt"), 404, "not_found")
     assert Server().client.get("/v1/examples").json() == {"examples": []}
-    with pytest.raises(InputError, match="does not exist"):
+    with pytest.raises(InputError, match="is not a folder"):
         make_server(examples=tmp_path / "nowhere")

@@ -118,7 +118,7 @@ def test_without_redis_each_counts_alone_and_then_together_again(
             assert await take(ANNA) == 0
         assert counted == [ANNA] * 3
         assert len(lines()) == 1, "one line, however many come"
-        assert "counted by each process alone: Redis does not answer" in lines()[0]
+        assert "each process counts rates separately: Redis does not answer" in lines()[0]
         now += RETRY_S
         assert await take(BEN) == 0
         assert len(lines()) == 1, "nothing new"
@@ -128,7 +128,7 @@ def test_without_redis_each_counts_alone_and_then_together_again(
         now += RETRY_S
         assert await take(BEN) == 0
         assert len(counted) == 5
-        assert lines()[1:] == ["rates are shared again: Redis answers"]
+        assert lines()[1:] == ["rates are counted together again: Redis answers"]
         assert 0 < await take(BEN) <= 2
         assert 0 < await other(BEN) <= 2, "which had noticed nothing"
 
@@ -176,5 +176,5 @@ def test_passwords_are_in_no_line(monkeypatch: pytest.MonkeyPatch, caplog: pytes
             client.client_kill_filter(_type="normal", skipme=False)
         with caplog.at_level(logging.DEBUG):
             assert asyncio.run(rates.open(ANNA)) is None, "alone"
-    assert "counted by each process alone" in caplog.text
+    assert "each process counts rates separately" in caplog.text
     assert SECRET not in caplog.text

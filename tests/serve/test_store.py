@@ -228,7 +228,7 @@ def test_the_option_chooses_the_store(tmp_path: Path, redis_url: str) -> None:
             open_store(wrong)
         assert "hush" not in str(refusal.value)
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="folder that can be written"):
+    with pytest.raises(InputError, match="writable folder"):
         open_store(tmp_path / "file" / "sessions.db")
 
 
