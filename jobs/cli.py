@@ -73,7 +73,7 @@ def absolute_path(flag: str, given: str | Path) -> Path:
     """Make a path absolute, and refuse a relative one inside a submitted job.
 
     A job submitted with `ray job submit` runs in a temporary copy of the working directory, which is deleted.
-    Raises InputError also for an address and for the name of a model in the package.
+    Raises InputError also for an address and for the name of a model that comes with Maskwright.
     """
     if is_name(given):
         raise InputError(f"{flag} {given}: expected a path, not the name of a model that comes with Maskwright")

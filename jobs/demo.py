@@ -1,4 +1,4 @@
-"""`python -m jobs.demo`: evaluate the model in the package, fine-tune it, compare and serve, all in a few minutes."""
+"""`python -m jobs.demo`: evaluate the model in the box, fine-tune it, compare and serve, all in a few minutes."""
 
 import contextlib
 import dataclasses
@@ -81,7 +81,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def learn_and_measure(config: DemoConfig, out: Path, uri: str) -> tuple[Path, list[ObjectRow], list[dict[str, Any]]]:
-    """Evaluate the model in the package on scenes, fine-tune it on others, and evaluate it on the same objects."""
+    """Evaluate the model in the box on scenes, fine-tune it on others, and evaluate it on the same objects."""
     from jobs.evaluate import RECOMMENDED, evaluate
     from pipeline.evaluation import results
 

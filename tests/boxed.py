@@ -1,4 +1,4 @@
-"""A fixture that replaces the models of the package with one small model under the same name."""
+"""A fixture that replaces the models in the box by one small model under the same name."""
 
 from pathlib import Path
 
