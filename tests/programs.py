@@ -12,6 +12,7 @@ PROGRAMS = {
     "redis-server": ("redis-server",),
     "prometheus": ("promtool",),
     "chromium": ("chromium", "chromium-browser", "google-chrome"),
+    "curl": ("curl",),
 }
 """Debian's package, and the names that its program goes by."""
 
