@@ -12,6 +12,7 @@ PROGRAMS = {
     "redis-server": ("redis-server",),
     "prometheus": ("promtool",),
     "chromium": ("chromium", "chromium-browser", "google-chrome"),
+    "curl": ("curl",),
 }
 """Debian package, and the names of its program."""
 

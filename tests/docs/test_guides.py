@@ -13,6 +13,7 @@ from tests.docs import links
 from tests.docs.blocks import COMMANDS, ROOT, blocks, outside, shell
 from tests.docs.command_lines import exists, invocations, refusal
 from tests.ports import free_port
+from tests.programs import require
 
 GUIDES = sorted((ROOT / "docs/guides").glob("*.md"))
 PORTS = ("5000", "6379", "8000", "8001", "8080", "8265")
@@ -57,11 +58,14 @@ def test_programs_take_the_flags(path: Path) -> None:
 @pytest.mark.timeout(1500)
 def test_the_tested_blocks_run(path: Path) -> None:
     tested = [block for block in blocks(path.read_text()) if block.mark == "tested"]
+    if any("curl" in block.text for block in tested):
+        require("curl")
     free = {port: str(free_port()) for port in PORTS}
     with shell() as reader:
         for block in tested:
             assert block.language in COMMANDS
             text = re.sub(rf"\b({'|'.join(PORTS)})\b", lambda found: free[found[0]], block.text)
+            text = text.replace("--retry 120", "--retry 900")  # a machine that runs other tests too takes longer
             if block.language == "bash":  # where no port is given, the server takes 8000
                 text = re.sub(r"(python -m serve)(?= |$)(?!.*--port)", rf"\1 --port {free['8000']}", text, flags=re.M)
             done = reader.run(block.with_text(text))
