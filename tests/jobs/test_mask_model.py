@@ -84,9 +84,7 @@ def test_a_registered_model_is_both_a_pyfunc_and_a_checkpoint(at_registry: str, 
     }
     for name in box.FILES:
         assert (entry / name).read_bytes() == (folder / name).read_bytes()
-    assert len(list(entry.rglob(checkpoints.WEIGHTS))) == 1, (
-        "weights are stored once, and those in the box not at all"
-    )
+    assert len(list(entry.rglob(checkpoints.WEIGHTS))) == 1, "weights are stored once, and those in the box not at all"
     for wrong, words in (
         ({"image": "AAAA"}, "the image cannot be read"),
         ({"clicks": [{"x": 128, "y": 4}]}, "outside the image"),
