@@ -78,7 +78,7 @@ def test_sessions_that_stopped_keep_their_last_iou() -> None:
 
 def test_different_objects_are_refused_by_name() -> None:
     a = [row(f"i{n}/0", [0.5]) for n in range(3)]
-    with pytest.raises(InputError, match=r"different objects \(2 are in only one of them, such as .*i2/0.*max-objects"):
+    with pytest.raises(InputError, match=r"different objects \(2 are only in one of them, such as .*i2/0.*max-objects"):
         compare(a, [*a[:2], row("i9/0", [0.5])])
     with pytest.raises(InputError, match="at least 2 pairs"):
         compare(a[:1], a[:1])
