@@ -75,7 +75,7 @@ def test_a_real_network_finds_more_objects_of_a_kind(settings: Options, tmp_path
         page.key("Enter")
         has(page, 0, 1)
         page.press(FIND)
-        page.wait(f"{MESSAGE}.startsWith('Click one more like Object 1')")
+        page.wait(f"{MESSAGE}.startsWith('Click one more object like Object 1')")
         page.click(*place(page, 45, 20))
         settled(page, 1)
         assert state(page)["has_exemplar"]
@@ -93,14 +93,14 @@ def test_a_real_network_finds_more_objects_of_a_kind(settings: Options, tmp_path
         page.key("Enter")
         has(page, 0, 1 + len(rest))
         page.press("#objects li:last-child .icon[title^=Find]")
-        page.wait(f"{MESSAGE}.startsWith('Click one more like')")
+        page.wait(f"{MESSAGE}.startsWith('Click one more object like')")
         page.press("#objects li:last-child .icon[title^=Edit]")  # rather not
         page.wait("document.querySelector('#finish').disabled === false")
         assert not state(page)["has_exemplar"]
         page.key("Enter")
         has(page, 0, 1 + len(rest))
         page.press(FIND)
-        page.wait(f"{MESSAGE}.startsWith('Click one more like')")
+        page.wait(f"{MESSAGE}.startsWith('Click one more object like')")
         page.key("Escape")
         page.wait("document.querySelector('#draft').hidden")
         has(page, 0, 1 + len(rest))

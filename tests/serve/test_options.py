@@ -33,7 +33,7 @@ __all__ = ["small_checkpoint"]
         (["--checkpoint", "SMALL", "--port", "0"], "--port"),
         (["--checkpoint", "SMALL", "--plain", "--proxy"], "leave out one of the two"),
         (["--checkpoint", "SMALL", "--backend", "onnx", "--precision", "bf16"], "leave one of the two out"),
-        (["--checkpoint", "SMALL", "--backend", "onnx", "--device", "cuda"], "device cuda was asked for"),
+        (["--checkpoint", "SMALL", "--backend", "onnx", "--device", "cuda"], "got device cuda"),
         (["--checkpoint", "SMALL", "--metrics-port", "70000"], "--metrics-port"),
         (["--checkpoint", "SMALL", "--refine", "zoom_inn"], "did you mean 'zoom_in'"),
         (["--checkpoint", "SMALL", "--examples", "/nowhere"], "--examples"),
