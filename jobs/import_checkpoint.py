@@ -121,7 +121,7 @@ def describe(imported: Imported, info: dict[str, Any], refinement: str) -> list[
     if report is not None:
         lines += [
             f"loaded       {report.num_loaded} tensors, all that the network has",
-            f"dead         {report.num_dead} known tensors that no forward uses",
+            f"dead         {report.num_dead} tensors that no forward uses",
             *([f"aliases      {report.num_aliases} verified copies of other tensors"] * (report.num_aliases > 0)),
             f"left out     {report.dead_parameters:,} values: dead tensors, aliases and unused parts",
         ]

@@ -124,7 +124,7 @@ def example() -> pd.DataFrame:
 
 def write(folder: Path, run_id: str) -> None:
     """Write the files that make a run's checkpoint an MLflow model, except the checkpoint, into a new folder."""
-    logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)  # logs every step
+    logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)  # it logs every step
     with tempfile.TemporaryDirectory() as temporary:
         code = Path(temporary) / "models"
         shutil.copytree(Path(models.__file__).parent, code, ignore=shutil.ignore_patterns("__pycache__", *FILES))

@@ -57,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
 def machine(flags: Sequence[str]) -> argparse.Namespace:
     """Parse the flags about the machine and set torch's threads; raises InputError."""
     parser = argparse.ArgumentParser(prog="python -m jobs.train_alone RUN", description=__doc__)
-    parser.add_argument("--root", help="training data on this machine, written by jobs.prepare")
+    parser.add_argument("--root", help="training data on this machine, prepared without the photos to leave out")
     parser.add_argument("--start-from", help="checkpoint to start from, on this machine")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     parser.add_argument("--device", default=device, help="cuda or cpu; default: cuda if torch finds a GPU")
