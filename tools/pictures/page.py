@@ -83,7 +83,7 @@ def frames(page: Page, folder: Path) -> list[tuple[str, np.ndarray]]:
 
 
 def on_image(page: Page) -> tuple[float, float, float]:
-    """Return where the image's upper left corner is on the page, and the screen pixels of one of its own."""
+    """Return where the image's upper left corner is on the page, and the screen pixels per image pixel."""
     box = page.eval(
         "(() => { const box = document.querySelector('#mask-layer').getBoundingClientRect();"
         "return [box.x, box.y, box.width, box.height]; })()"
