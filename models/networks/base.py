@@ -114,7 +114,7 @@ class Network(nn.Module):
         return ()
 
     def normalise(self, image: Tensor) -> Tensor:
-        """Subtract the ImageNet mean and divide by its deviation: what every network does first with a view.
+        """Subtract the mean of the pixels and divide by their deviation: what every network does first with a view.
 
         Raises InputError for a view whose sides are no multiples of `traits.multiple`.
         """

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from models.errors import InputError
 from models.geometry import LongSide, SizeRule
-from models.networks.base import Started
+from models.networks.base import IMAGE_MEAN, IMAGE_STD, Started
 from models.networks.pretrained import copy_tensors
 from models.networks.sam import Sam
 from models.networks.sam_decoder import MaskDecoder
@@ -35,14 +35,23 @@ LARGEST = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class LiteConfig:
-    """`backbone`: a name of timm's whose maps have strides 4, 8 and 16, at least; `side`: long side of a view."""
+    """`backbone`: a name of timm's whose maps have strides 4, 8 and 16, at least; `side`: long side of a view; `mean`
+    and `std`: of the pixels that the backbone was trained on, RGB in 0..1."""
 
     backbone: str
     side: int = 896
+    mean: tuple[float, ...] = IMAGE_MEAN
+    std: tuple[float, ...] = IMAGE_STD
 
     def build(self) -> "Lite":
         """Build the network with fresh weights."""
         return Lite(self, Pyramid(self.backbone))
+
+
+def around(backbone: str) -> dict[str, Any]:
+    """Return the fields of a config around a backbone of timm, which says what pixels it takes."""
+    known = timm.get_pretrained_cfg(backbone)
+    return {"backbone": backbone} | ({} if known is None else {"mean": known.mean, "std": known.std})
 
 
 class Pyramid(nn.Module):
@@ -155,6 +164,7 @@ class Lite(Sam):
         if config.side > CANVAS:
             raise InputError(f"side {config.side}: expected at most {CANVAS}, the square in which places are coded")
         self.canvas = CANVAS
+        self.image_mean, self.image_std = (torch.tensor(each).view(1, 3, 1, 1) for each in (config.mean, config.std))
 
     def frame_rule(self, side: int) -> tuple[SizeRule, Resampling]:
         """Size of views, and how pixels become one."""
