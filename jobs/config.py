@@ -9,6 +9,7 @@ from models.box import DEFAULT
 from models.decoding import Decoding
 from models.errors import InputError, lookup
 from models.networks import NETWORKS
+from models.networks.lite import LiteConfig, around
 from models.records import AtLeast, Below, Count, Positive, Record
 from pipeline.data.config import DataConfig
 from pipeline.evaluation.config import EvaluationConfig, EvaluationScaling
@@ -30,13 +31,29 @@ class NetworkChoice:
     maskwright:lite_s if name is empty."""
     fresh: bool = True
     """Allow training from fresh weights. Presets for fine-tuning turn this off, and then need start_from."""
+    backbone: str = ""
+    """timm's name of the backbone of a lite_* network, such as tf_efficientnet_lite0; empty: the network's default."""
+    pretrained: bool = False
+    """Start the backbone of a lite_* network from timm's pretrained weights, which timm downloads unless they are in
+    its cache; the other weights are fresh."""
 
     def __post_init__(self) -> None:
         if self.name:
             lookup("network", self.name, NETWORKS)
+        if not (self.backbone or self.pretrained):
+            return
+        flags = "--network.backbone and --network.pretrained"
+        if not isinstance(NETWORKS.get(self.name), LiteConfig):
+            raise InputError(f"{flags} are for networks around a backbone of timm: say --network.name lite_s with them")
+        if self.start_from is not None:
+            raise InputError(
+                f"{flags} are for fresh weights: leave them out, or --network.start-from {self.start_from}"
+            )
 
     def options(self, crop_hw: tuple[int, int]) -> dict[str, Any]:
-        """Return the network options that follow from the training crop: its size, for networks of a fixed size."""
+        """Return the network options of a run: the crop's size, for networks of a fixed size, and the backbone."""
+        if self.backbone:
+            return around(self.backbone)
         return {"input_hw": crop_hw} if hasattr(NETWORKS.get(self.name), "input_hw") else {}
 
 
@@ -88,8 +105,9 @@ class TrainConfig:
     network: NetworkChoice = field(default_factory=NetworkChoice)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     scaling: ScalingConfig = field(default_factory=ScalingConfig)
-    refine: str = "standard"
-    """Refinement that the checkpoint recommends for evaluation, serving and prediction."""
+    refine: str = ""
+    """Refinement that the checkpoint recommends for evaluation, serving and prediction; empty: the one that the
+    starting checkpoint recommends, else the network's default (standard; for SAM's family, sam)."""
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     before_after: BeforeAfterConfig = field(default_factory=BeforeAfterConfig)
     out: str = ""

@@ -33,6 +33,9 @@ class ImportConfig:
     kind: Annotated[Literal["model", "backbone", "base"], tyro.conf.arg(name="as")] = "model"
     """What the file holds: model, a whole published model; backbone, pre-trained weights of timm, MAE, torchvision or
     the authors; base, a fine-tuned SimpleClick network for emc_vit_*, or mobile_sam for lite_s."""
+    backbone: str | None = None
+    """timm's name of the backbone, such as tf_efficientnet_lite0, for --network lite_s with --as backbone; default: the
+    network's own."""
     seed: int = 0
     """Random seed of the weights that the file does not set."""
     licence: str | None = None
@@ -47,15 +50,18 @@ def main(argv: Sequence[str]) -> int:
     file, out = absolute_path("FILE", config.file), out_place("--out", config.out)
     lookup("network", config.network, NETWORKS)
     refuse_other_content(out)
+    if config.backbone is not None and config.kind != "backbone":
+        raise InputError(f"--backbone {config.backbone} goes with --as backbone, not with --as {config.kind}")
     if config.decoder is not None:
         if config.kind != "model":
             raise InputError(f"--as {config.kind} reads one file; only a whole model (--as model) can have two")
         imported = import_pair(file, absolute_path("DECODER", config.decoder), config.network)
     elif config.kind == "model":
         imported = import_model(file, config.network)
+    elif config.kind == "backbone":
+        imported = import_backbone(file, config.network, config.seed, config.backbone)
     else:
-        start = import_backbone if config.kind == "backbone" else import_base
-        imported = start(file, config.network, config.seed)
+        imported = import_base(file, config.network, config.seed)
     refinement = named(config.refine or imported.refinement)
     build(refinement, imported.network.traits)  # raises if this network does not support it
     source = imported.source

@@ -17,7 +17,6 @@ import torch
 from jobs import before_after, tracking
 from jobs.cli import (
     as_dict,
-    checkpoint_source,
     data_root,
     from_dict,
     location,
@@ -29,11 +28,10 @@ from jobs.cli import (
 )
 from jobs.config import TrainConfig, for_reader_of
 from jobs.datasets import absolute, dataset_name, settle_floor
-from jobs.evaluate import RECOMMENDED, label
 from jobs.presets import PRESETS
 from jobs.progress import EmptySamples, followed
+from jobs.start import of_checkpoint, refinement_of, start_of
 from models import checkpoint as checkpoints
-from models.box import DEFAULT
 from models.errors import InputError
 from models.files import make_folder, write_json
 from models.networks import create
@@ -103,26 +101,24 @@ def resumed(argv: Sequence[str]) -> tuple[str, TrainConfig]:
 def check(config: TrainConfig) -> TrainConfig:
     """Check the config before anything is started, and make paths absolute for workers; raises InputError."""
     config = of_checkpoint(config)
-    data, network = config.data, config.network
-    with torch.device("meta"):  # shapes only: enough to refuse a size or a refinement that the network does not support
-        shape = create(network.name, **network.options(data.crop_hw))
-    build(named(config.refine), shape.traits)
-    if network.start_from is None and not network.fresh:
+    data, network, start = config.data, config.network, config.network.start_from
+    if start is None and not (network.fresh or network.pretrained):
         raise InputError(
             "this preset fine-tunes a checkpoint: give --network.start-from DIR, or --network.fresh to train fresh "
             "weights"
         )
+    options = network.options(data.crop_hw)
+    with torch.device("meta"):  # shapes only: refuses a size or a refinement that the network does not take
+        shape = (
+            create(network.name, **options)
+            if start is None
+            else checkpoints.network_of(checkpoints.describe(start), **options)
+        )
+    going_on = (saved_config(config.out) or {}).get("config")
+    refine = config.refine or (going_on or {}).get("refine") or refinement_of(start, shape)
+    build(named(refine), shape.traits)
     if data.root is not None:
         data = dataclasses.replace(data, root=data_root("--data.root", data.root))
-    if network.start_from is not None:
-        start = checkpoint_source("--network.start-from", network.start_from)
-        description = checkpoints.describe(start)
-        if description["network"] != network.name:
-            raise InputError(
-                f"--network.start-from {network.start_from} is a checkpoint of {description['network']}: give one of "
-                f"{network.name}, or --network.name {description['network']}"
-            )
-        network = dataclasses.replace(network, start_from=start)
     config.scaling.check_batch(config.training)
     check_objective(config, shape)
     check_forwards(config, shape)
@@ -135,11 +131,10 @@ def check(config: TrainConfig) -> TrainConfig:
     if config.validation.hold_out:
         HoldOut(reader=reader, fraction=config.validation.hold_out, side="held_out").of(items)
         items = HoldOut(reader=reader, fraction=config.validation.hold_out, side="training").of(items)
-    going_on = (saved_config(config.out) or {}).get("config")
     return dataclasses.replace(
         config,
         data=settle_floor(data, reader, items, going_on),
-        network=network,
+        refine=refine,
         before_after=before_after.settle(config.before_after, data, reader, items, going_on),
     )
 
@@ -193,6 +188,7 @@ def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
     items = reader.items()
     check_targets(reader, items, config.data)
     make_folder(out)
+    weights = start_of(config, out)
     run_id = _resume_or_start(out, uri, name, config)
     data = config.data
     tracking.log_dataset(uri, run_id, dataset_name(data.reader, data.split, data.root), reader, "training")
@@ -203,7 +199,7 @@ def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
     job = Job(
         network=config.network.name,
         network_options=config.network.options(config.data.crop_hw),
-        start_from=config.network.start_from,
+        start_from=weights,
         data=config.data,
         training=config.training,
         scaling=fit_scaling(config.scaling),
@@ -212,7 +208,7 @@ def train(config: TrainConfig, out: Path, uri: str, *, name: str) -> Path:
             "refinement": to_dict(named(config.refine)),
             "preset": name,
             "run_id": run_id,
-            **origin(config.network.start_from),
+            **origin(weights),
         },
         log=tracking.TrainingLogger(uri, run_id),
         log_file=tracking.file_logger(uri, run_id, "training"),
@@ -293,29 +289,6 @@ def validator_of(
         say=say,
         end=Refusals(mailbox).ask_to_end,
     )
-
-
-def of_checkpoint(config: TrainConfig) -> TrainConfig:
-    """Fill in network, crop size and refinement from the checkpoint if the config names no network."""
-    if config.network.name:
-        return config
-    if config.network.start_from is None and config.network.fresh:
-        raise InputError("--network.fresh needs a network: give --network.name as well")
-    start = checkpoint_source("--network.start-from", config.network.start_from or DEFAULT)
-    description = checkpoints.describe(start)
-    sides = description["config"].get("input_hw")
-    data = config.data
-    if sides and data.crop_hw == DataConfig().crop_hw:
-        augment = data.augment
-        if augment.scale is None and tuple(sides) != data.crop_hw:
-            # The crop then shows as much of a photo as a crop of the default size would.
-            ratio = min(sides) / min(data.crop_hw)
-            augment = dataclasses.replace(augment, scale=(round(0.75 * ratio, 3), round(1.4 * ratio, 3)))
-        data = dataclasses.replace(data, crop_hw=tuple(sides), augment=augment)
-    network = dataclasses.replace(config.network, name=description["network"], start_from=start)
-    recommended = label(description["info"].get("refinement"))
-    refine = config.refine if config.refine != TrainConfig().refine or recommended == RECOMMENDED else recommended
-    return dataclasses.replace(config, data=data, network=network, refine=refine)
 
 
 def count_objects(items: Sequence[Item]) -> int:

@@ -24,7 +24,7 @@ from pipeline.data.leave_out import training_reader
 from pipeline.saved import differences
 from pipeline.training import alone
 from pipeline.training.config import ScalingConfig, TrainingConfig
-from pipeline.training.job import Job, origin
+from pipeline.training.job import START, Job, origin
 from pipeline.training.record import read_photos, read_progress
 
 CONFIG = "config.json"
@@ -78,6 +78,7 @@ def begin(argv: Sequence[str]) -> Path:
 
     Raises InputError for flags that this job does not support, and for the folder of a run with another config.
     """
+    from jobs.start import start_of
     from jobs.train import check, read_flags, settings_of
     from pipeline.data.targets import check_targets
 
@@ -102,6 +103,7 @@ def begin(argv: Sequence[str]) -> Path:
     reader = training_reader(config.data)
     check_targets(reader, reader.items(), config.data)
     options = config.network.options(config.data.crop_hw)
+    start_of(config, run)
     write_json(run / CONFIG, {"kind": KIND, "preset": preset, "network_options": options, "config": as_dict(config)})
     return run
 
@@ -128,7 +130,7 @@ def job_of(run: Path, root: str | None, start_from: str | None) -> Job:
         config = saved["config"]
         data, training = from_dict(DataConfig, config["data"]), from_dict(TrainingConfig, config["training"])
         network, refine = config["network"], named(config["refine"])
-        start = start_from or network["start_from"]
+        start = start_from or (str(run / START) if network.get("pretrained") else network["start_from"])
         name, options, preset = network["name"], saved["network_options"], saved["preset"]
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{run / CONFIG} is not a config that this version can read: {error}") from error
@@ -137,7 +139,7 @@ def job_of(run: Path, root: str | None, start_from: str | None) -> Job:
     make_folder(run / "alone")
     return Job(
         network=name,
-        network_options={key: tuple(value) for key, value in options.items()},
+        network_options=options,
         start_from=start,
         data=data,
         training=training,

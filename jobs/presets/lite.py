@@ -66,7 +66,7 @@ def demo_scenes() -> TrainConfig:
             min_object_area=300,
         ),
         network=NetworkChoice(name="", fresh=False),
-        refine=TrainConfig().refine,  # the default: the refinement that the start recommends
+        refine="",  # what the start recommends
         training=replace(
             config.training,
             icl=IclConfig(betas=(1.0, 1.0), first_weight=1.0),

@@ -46,9 +46,13 @@ def prompt_graphs(network: Sam) -> list[Graph]:
         for name, place in zip(names, order, strict=True)
     ]  # fmt: skip
     how = FRAMES["free" if free else network.traits.resampling].format(side=side)
+    mean, deviation = (
+        tuple(round(value, 3) for value in values.flatten().tolist())
+        for values in (network.image_mean, network.image_std)
+    )
     frame = Port(
         name="input", shape=("batch", 3, *(("height", "width") if free else (side, side))),
-        meaning=f"a frame: RGB minus the ImageNet mean, divided by its standard deviation, {how}",
+        meaning=f"a frame: RGB in 0..1 minus {mean}, divided by {deviation}, {how}",
     )  # fmt: skip
     points = (1, "num_points")
     inputs = (

@@ -115,7 +115,7 @@ class Network(nn.Module):
         return ()
 
     def normalise(self, image: Tensor) -> Tensor:
-        """Normalise a view by ImageNet's mean and standard deviation, the first operation of every network.
+        """Normalise a view by the mean and standard deviation of its pixels, the first operation of every network.
 
         Raises InputError for a view whose sides are not multiples of `traits.multiple`.
         """

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from models.errors import InputError
 from models.geometry import LongSide, SizeRule
-from models.networks.base import Started
+from models.networks.base import IMAGE_MEAN, IMAGE_STD, Started
 from models.networks.pretrained import copy_tensors
 from models.networks.sam import Sam
 from models.networks.sam_decoder import MaskDecoder
@@ -42,10 +42,20 @@ class LiteConfig:
     """Name of a timm model with feature maps of strides 4, 8 and 16 at least."""
     side: int = 896
     """Long side of views, in pixels."""
+    mean: tuple[float, ...] = IMAGE_MEAN
+    """Mean of the pixels that the backbone was trained on, RGB in 0..1."""
+    std: tuple[float, ...] = IMAGE_STD
+    """Standard deviation of those pixels."""
 
     def build(self) -> "Lite":
         """Build the network with fresh weights."""
         return Lite(self, Pyramid(self.backbone))
+
+
+def around(backbone: str) -> dict[str, Any]:
+    """Return the fields of a config around a backbone of timm, which says what pixels it takes."""
+    known = timm.get_pretrained_cfg(backbone)
+    return {"backbone": backbone} | ({} if known is None else {"mean": known.mean, "std": known.std})
 
 
 class Pyramid(nn.Module):
@@ -159,6 +169,7 @@ class Lite(Sam):
         if config.side > CANVAS:
             raise InputError(f"side {config.side}: expected at most {CANVAS}, the side in which positions are encoded")
         self.canvas = CANVAS
+        self.image_mean, self.image_std = (torch.tensor(each).view(1, 3, 1, 1) for each in (config.mean, config.std))
 
     def frame_rule(self, side: int) -> tuple[SizeRule, Resampling]:
         """Return the size of views and how pixels are resized to it."""

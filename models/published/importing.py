@@ -13,8 +13,9 @@ from models.fingerprints import trained_on
 from models.networks import NETWORKS, create
 from models.networks.base import Network
 from models.networks.emc import EmcVit
-from models.networks.lite import Lite
+from models.networks.lite import Lite, LiteConfig, around
 from models.published import Report, family, load
+from models.published.efficientnet import by_timm
 from models.published.family import UNKNOWN_LICENCE
 from models.published.files import Weights, read_file, sha256, weights_of
 from models.published.prefixes import prefix_note
@@ -112,10 +113,11 @@ def _published(path: Path, name: str, built_on_it: str | None) -> Imported:
     return Imported(network=network.eval(), source=source, report=report, refinement=known.refinement)
 
 
-def import_backbone(path: Path, name: str, seed: int = 0) -> Imported:
+def import_backbone(path: Path, name: str, seed: int = 0, backbone: str | None = None) -> Imported:
     """Build network `name` with fresh weights by seed, and load its backbone from a file of timm, MAE, torchvision, ...
 
-    Raises InputError if the file does not hold this network's backbone.
+    `backbone` is timm's name of another backbone for a `lite_*` network. Raises InputError if the file does not hold
+    this network's backbone.
     """
     lookup("network", name, NETWORKS)
     weights, config = _read(path)
@@ -124,8 +126,12 @@ def import_backbone(path: Path, name: str, seed: int = 0) -> Imported:
         names = fitting(state)
         which = f" ({names[0]})" if names else ""
         raise InputError(f"{path} holds a whole click-to-mask model{which}, not a backbone: leave out --as backbone")
-    network = fresh(name, seed)
+    if backbone is not None and not isinstance(NETWORKS[name], LiteConfig):
+        raise InputError(f"network {name} has one backbone: --backbone {backbone} is for lite_* only")
+    network = fresh(name, seed, **({} if backbone is None else around(backbone)))
     try:
+        if isinstance(network, Lite):
+            state = by_timm(state, network.config.backbone)
         started = network.load_backbone({key.removeprefix("backbone."): tensor for key, tensor in state.items()})
     except InputError as error:
         kind = backbone_kind(state)
@@ -176,11 +182,11 @@ def base_name(name: str) -> str | None:
     return name.replace("emc_vit", "simpleclick_vit") if name.startswith("emc_vit") else None
 
 
-def fresh(name: str, seed: int = 0) -> Network:
+def fresh(name: str, seed: int = 0, **options: Any) -> Network:
     """Build a registered network with fresh weights by seed; torch's random state does not change."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return create(name)
+        return create(name, **options)
 
 
 def fresh_groups(network: Network, started: tuple[str, ...]) -> dict[str, int]:

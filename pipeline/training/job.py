@@ -16,7 +16,8 @@ from pipeline.data.config import DataConfig
 from pipeline.training.config import ScalingConfig, TrainingConfig
 from pipeline.training.record import Record
 
-HISTORY, PICTURES = "history.jsonl", "pictures"
+HISTORY, PICTURES, START = "history.jsonl", "pictures", "start"
+"""In a run's folder; START: the checkpoint that `--network.pretrained` makes."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -132,6 +132,6 @@ def share_for(options: Options, num_models: int) -> Share:
     if ray.is_initialized() and os.environ.get(ADDRESS) == LOCAL:
         have = ray.cluster_resources()
         gpus = have.get("GPU", 0.0)
-        use_gpu = options.device == "cuda" or (options.device == "auto" and gpus >= 1)
+        use_gpu = options.backend == "torch" and options.device != "cpu" and (options.device == "cuda" or gpus >= 1)
         return share_of(num_models, have.get("CPU", 1.0), gpus, use_gpu)
     return Share(cpus=options.model_cpus, gpus=options.model_gpus if options.device == "cuda" else 0.0)

@@ -83,6 +83,24 @@ def test_a_fine_tuned_lite_s_recommends_what_its_start_does(preset: str, recomme
     assert (checked.network.name, checked.refine) == ("lite_s", recommended)
 
 
+def test_a_network_by_name_recommends_what_its_start_does_else_what_its_kind_is_made_for(tmp_path: Path) -> None:
+    def settled(preset: str, *, refine: str = "", out: str = "", **network: object) -> str:
+        config = dataclasses.replace(on_scenes(preset), network=NetworkChoice(**network), refine=refine, out=out)  # pyright: ignore
+        return train.check(config).refine
+
+    start = str(checkpoints.save(toy("lite_s"), tmp_path / "start", refinement=to_dict(named("zoom_in_late"))))
+    silent = str(checkpoints.save(toy("lite_s"), tmp_path / "silent"))
+    assert settled("finetune_sam", name="lite_s", start_from=start) == "zoom_in_late"
+    assert settled("finetune_sam", name="lite_s", start_from=start, refine="standard") == "standard"
+    assert settled("finetune_sam", name="lite_s", start_from=silent) == "sam"
+    assert settled("finetune_sam", name="mobile_sam", fresh=True) == "sam"
+    assert settled("finetune", name="simpleclick_vit_xtiny", fresh=True) == "standard"
+    # What an earlier version settled stands where its run goes on.
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / train.CONFIG).write_text(json.dumps({"config": {"refine": "standard"}}))
+    assert settled("finetune_sam", name="lite_s", start_from=start, out=str(tmp_path / "run")) == "standard"
+
+
 @pytest.mark.usefixtures("boxed")
 def test_a_sweep_uses_the_model_of_the_box_and_cannot_change_it(tmp_path: Path) -> None:
     config = sweep.check(SweepConfig(reader="scenes", options=SCENES, hold_out=0.3))

@@ -95,6 +95,21 @@ def test_a_backbone_starts_a_network_by_seed(xtiny: dict[str, Tensor], capsys: p
     )
 
 
+def test_a_network_is_built_around_the_backbone_that_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    import timm
+
+    given = timm.create_model("test_efficientnet").state_dict()
+    save_file(given, "timm.safetensors")
+    flags = ("--as", "backbone", "--backbone", "test_efficientnet")
+    description = run(Path("timm.safetensors"), "lite_s", *flags, "--licence", "Apache-2.0")
+    assert description["config"]["backbone"] == "test_efficientnet"
+    assert "fresh        image_encoder.lateral (1), image_encoder.neck (6)" in capsys.readouterr().out
+    loaded = checkpoint.load("imported")[0].state_dict()
+    assert torch.equal(loaded["image_encoder.trunk.conv_stem.weight"], given["conv_stem.weight"])
+    with pytest.raises(InputError, match="test_efficientnet goes with --as backbone, not with --as model"):
+        run(Path("timm.safetensors"), "lite_s", "--backbone", "test_efficientnet", out="other")
+
+
 def test_the_same_import_may_be_repeated_and_another_may_not(xtiny: dict[str, Tensor]) -> None:
     torch.save(xtiny, "a.pth")
     torch.save({"state_dict": xtiny}, "b.pth")

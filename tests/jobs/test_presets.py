@@ -27,7 +27,7 @@ def test_a_preset_builds_and_names_known_components(name: str) -> None:
     assert config.data.reader in READERS
     assert config.training.objective in OBJECTIVES
     assert config.data.copy_paste.recipe in COPY_PASTE_RECIPES
-    named(config.refine)
+    named(config.refine or None)
     assert config.training.batch_size % config.scaling.workers == 0
     assert (PRESETS[name].__doc__ or "").strip()
 

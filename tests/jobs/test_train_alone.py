@@ -1,14 +1,17 @@
 """A run without Ray from the command line: started, resumed, and refused if it would be another run."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from jobs import train_alone
 from models import checkpoint
 from models.errors import InputError
+from tests.hub import cached, offline_hub
 from tests.training.toys import toy
 
 FLAGS = [
@@ -51,9 +54,35 @@ def test_a_checkpoint_records_what_it_started_from(begin: Begin, tmp_path: Path)
     assert (info["licence"], info["started_from"]) == ("MIT", checkpoint.describe(folder)["sha256"])
 
 
+@pytest.mark.networks
+def test_timms_weights_of_a_backbone_are_kept_where_the_run_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, flags = tmp_path / "run", [*FLAGS, "--network.name", "lite_s", "--training.accumulate", "1"]
+    flags += ["--network.pretrained", "--network.backbone", "test_efficientnet", "--data.targets-per-view", "1"]
+    argv = ["lite_s", *flags, "--data.coarse", "--data.window-size", "4", "--out", str(run)]
+    offline_hub(tmp_path / "hub", monkeypatch)
+    with pytest.raises(InputError, match="without internet, bring a file of them here"):
+        train_alone.main(argv)
+    assert not (run / "config.json").exists()
+    given = cached(tmp_path / "hub", "test_efficientnet")
+    assert train_alone.main([*argv, "--training.steps", "1"]) == 0
+    network, description = checkpoint.load(run / "start")
+    assert torch.equal(network.get_parameter("image_encoder.trunk.conv_stem.weight"), given["conv_stem.weight"])
+    info = checkpoint.describe(run / "checkpoint")
+    assert info["config"]["backbone"] == "test_efficientnet"
+    assert (info["info"]["started_from"], info["info"]["licence"]) == (description["sha256"], "apache-2.0")
+    shutil.rmtree(tmp_path / "hub")
+    assert train_alone.main([str(run)]) == 0
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
+        (["--network.pretrained"], r"say --network\.name lite_s"),
+        (["--network.name", "lite_s", "--network.backbone", "no_such"], "backbone 'no_such'"),
+        (
+            ["--network.name", "lite_s", "--network.pretrained", "--network.start-from", "maskwright:lite_s"],
+            "are for fresh weights",
+        ),
         (["--validation.hold-out", "0.3"], "hold-out"),
         (["--scaling.workers", "2"], r"scaling\.workers"),
         (["--register", "name"], "--register"),

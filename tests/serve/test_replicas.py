@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models import checkpoint
+from models import checkpoint, onnx_backend
 from models.predictor import Predictor
 from serve.client import Client, ServerError
 from serve.core.options import Options
 from serve.on_ray import serving
-from serve.on_ray.app import build_app, is_split
+from serve.on_ray.app import build_app, is_split, share_for
+from serve.start.local import serving_here
 from tests.ports import free_port
 from tests.serve.conftest import encoded, picture
-from tests.training.toys import TOYS
+from tests.training.toys import TOYS, toy
 
 HALVES = ["emc segformer", "mobile_sam"]
 """Of the one every first click is encoded, of the other each view once."""
@@ -94,6 +95,42 @@ def test_a_session_on_two_deployments_equals_one_in_process(
         np.testing.assert_array_equal(client.open(encoded(image), start).click(50, 20), given.mask)
         with pytest.raises(ServerError, match="bad_click"):
             client.open(encoded(image)).click(1000, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.networks
+@pytest.mark.ray
+@pytest.mark.timeout(600)
+@pytest.mark.usefixtures("serving_ray")
+@pytest.mark.parametrize("name", ["simpleclick_vit_base", "emc_hrnet18s", "lite_s"])
+def test_onnxruntime_answers_on_deployments_as_in_process(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files are those of other weights, so that a mask shows whether it is theirs or torch's."""
+    folder, other = (checkpoint.save(toy(name, seed), tmp_path / str(seed)) for seed in (1, 3))
+    make = onnx_backend._make
+    monkeypatch.setattr(onnx_backend, "_make", lambda source, part: make(other, part))
+    onnx_backend.onnx_files(folder)
+    image, masks = picture(48, 64), {}
+    for way, serve in (("plain", serving_here), ("ray", serving.serving)):
+        port = free_port()
+        options = Options(checkpoint=str(folder), num_threads=1, backend="onnx", sessions=str(tmp_path / f"{way}.db"))
+        with serve(options, "127.0.0.1", port), Client(f"http://127.0.0.1:{port}") as client:
+            session = client.open(encoded(image))
+            masks[way] = [session.click(*click) for click in CLICKS] + [session.undo()]
+    np.testing.assert_array_equal(masks["ray"], masks["plain"])
+    by_torch = Predictor(folder).open(image)
+    for x, y, positive in CLICKS:
+        by_torch.click(y, x, positive)
+    assert np.mean(masks["ray"][-2] != by_torch.mask) > 0.005
+
+
+def test_a_model_that_onnxruntime_answers_reserves_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serve.on_ray.app.ray.is_initialized", lambda: True)
+    monkeypatch.setattr("serve.on_ray.app.ray.cluster_resources", lambda: {"CPU": 8.0, "GPU": 1.0})
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    shares = [share_for(Options(checkpoint="somewhere", backend=backend), 1) for backend in ("torch", "onnx")]
+    assert [share.gpus for share in shares] == [1.0, 0.0]
 
 
 def pids_of(deployment: str) -> list[int]:
