@@ -15,9 +15,10 @@ ROOT = Path(__file__).parent.parent
 project = "Maskwright"
 author = "the authors of Maskwright"
 project_copyright = "the authors of Maskwright, Apache-2.0"
-root_doc = "docs/index"
+root_doc = "README"
 include_patterns = [
     "docs/**.md",
+    "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
@@ -46,7 +47,14 @@ pygments_style = "friendly"
 pygments_dark_style = "monokai"
 
 
+def with_contents(app: Sphinx, name: str, text: list[str]) -> None:
+    """Append the table of contents to the README, which is the front page."""
+    if name == root_doc:
+        text[0] += "\n" + (ROOT / "docs/site_pages/contents.txt").read_text()
+
+
 def setup(app: Sphinx) -> None:
-    """Write the page of the HTTP API, and read docstrings as this project writes them."""
+    """Write the page of the HTTP API, add the contents, and read docstrings as this project writes them."""
     app.connect("config-inited", lambda app, config: write_http_api(ROOT / "docs/api/http.md"))
+    app.connect("source-read", with_contents)
     app.connect("autodoc-process-docstring", as_restructured_text)

@@ -44,10 +44,10 @@ class NetworkChoice:
             return
         flags = "--network.backbone and --network.pretrained"
         if not isinstance(NETWORKS.get(self.name), LiteConfig):
-            raise InputError(f"{flags} are for networks around a backbone of timm: say --network.name lite_s with them")
+            raise InputError(f"{flags} are for networks around a timm backbone: add --network.name lite_s")
         if self.start_from is not None:
             raise InputError(
-                f"{flags} are for fresh weights: leave them out, or --network.start-from {self.start_from}"
+                f"{flags} are for fresh weights: leave out either them or --network.start-from {self.start_from}"
             )
 
     def options(self, crop_hw: tuple[int, int]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a run of training starts from: a checkpoint, fresh weights, or timm's weights of a backbone in fresh ones."""
+"""The start of a training run: a checkpoint, fresh weights, or a backbone with timm's weights."""
 
 import dataclasses
 from pathlib import Path
@@ -20,27 +20,27 @@ from pipeline.training.job import START
 
 
 def of_checkpoint(config: TrainConfig) -> TrainConfig:
-    """Find the checkpoint of a run, and fill in what a run without a network's name takes from it: network, crop size.
+    """Find the starting checkpoint, and fill in network and crop size from it if the config names no network.
 
-    Raises InputError if it is none of the network that is named.
+    Raises InputError if the checkpoint is of another network than the named one.
     """
     chosen, data = config.network, config.data
     if chosen.start_from is None and (chosen.name or chosen.fresh):
         if not chosen.name:
-            raise InputError("--network.fresh trains fresh weights: say of which network with --network.name")
+            raise InputError("--network.fresh needs a network: give --network.name as well")
         return config
     start = checkpoint_source("--network.start-from", chosen.start_from or DEFAULT)
     description = checkpoints.describe(start)
     if chosen.name not in ("", description["network"]):
         raise InputError(
-            f"--network.start-from {chosen.start_from} is a checkpoint of {description['network']}: expected "
-            f"{chosen.name}, or say --network.name {description['network']}"
+            f"--network.start-from {chosen.start_from} is a checkpoint of {description['network']}: give one of "
+            f"{chosen.name}, or --network.name {description['network']}"
         )
     sides = description["config"].get("input_hw")
     if not chosen.name and sides and data.crop_hw == DataConfig().crop_hw:
         augment = data.augment
         if augment.scale is None and tuple(sides) != data.crop_hw:
-            # The crop shows as much of a photo as one of the usual size would.
+            # The crop then shows as much of a photo as a crop of the default size would.
             ratio = min(sides) / min(data.crop_hw)
             augment = dataclasses.replace(augment, scale=(round(0.75 * ratio, 3), round(1.4 * ratio, 3)))
         data = dataclasses.replace(data, crop_hw=tuple(sides), augment=augment)
@@ -49,17 +49,17 @@ def of_checkpoint(config: TrainConfig) -> TrainConfig:
 
 
 def refinement_of(start: str | None, network: Network) -> str:
-    """Name what a checkpoint recommends, if that has a name; else one look, as the network's kind is made for."""
+    """Return the name of the refinement that a checkpoint recommends, or else of its network's default."""
     recommended = None if start is None else checkpoints.describe(start)["info"].get("refinement")
     name = RECOMMENDED if recommended is None else label(recommended)
     return plain(network) if name == RECOMMENDED else name
 
 
 def start_of(config: TrainConfig, run: Path) -> str | None:
-    """Return the checkpoint that a run starts from; with `--network.pretrained` it is made in the run's folder, once.
+    """Return the starting checkpoint; with `--network.pretrained` it is created in the run's folder, once.
 
-    So workers need no internet, and a run that resumes starts from the same. Raises InputError if timm's weights cannot
-    be loaded.
+    Workers then need no internet, and a resumed run starts from the same weights. Raises InputError if timm's weights
+    cannot be loaded.
     """
     network, place = config.network, joined(place_of(run), START)
     if not network.pretrained:

@@ -77,7 +77,7 @@ def test_timms_weights_of_a_backbone_are_kept_where_the_run_is(tmp_path: Path, m
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--network.pretrained"], r"say --network\.name lite_s"),
+        (["--network.pretrained"], r"add --network\.name lite_s"),
         (["--network.name", "lite_s", "--network.backbone", "no_such"], "backbone 'no_such'"),
         (
             ["--network.name", "lite_s", "--network.pretrained", "--network.start-from", "maskwright:lite_s"],
