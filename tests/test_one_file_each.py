@@ -39,6 +39,8 @@ from pipeline.training.config import OptimizerConfig, TrainingConfig
 from tests.training.toys import scene_batches, toy_data
 from tests.training.workers import in_two_processes, trainer_of
 
+pytestmark = pytest.mark.networks
+
 
 @dataclass(frozen=True, kw_only=True)
 class Twice(Part):

@@ -54,6 +54,7 @@ def test_programs_take_the_flags(path: Path) -> None:
             assert refusal(module, argv) is None, f"line {block.line}: {module} {' '.join(argv)}"
 
 
+@pytest.mark.networks
 @pytest.mark.parametrize("path", [run_of(path) for path in GUIDES])
 @pytest.mark.timeout(1500)
 def test_the_tested_blocks_run(path: Path) -> None:

@@ -60,6 +60,7 @@ def expected(checkpoint: Path | str) -> np.ndarray:
     return session.mask
 
 
+@pytest.mark.networks
 def test_a_registered_model_is_both_a_pyfunc_and_a_checkpoint(at_registry: str, folder: Path) -> None:
     tracking.register(at_registry, tracking.start_run(at_registry, "register", {}), folder, name="disks")
     model = mlflow.pyfunc.load_model(MODEL)
@@ -94,6 +95,7 @@ def test_a_registered_model_is_both_a_pyfunc_and_a_checkpoint(at_registry: str, 
             model.predict([a_row() | wrong])
 
 
+@pytest.mark.networks
 def test_a_model_registered_by_an_older_version_still_loads(at_registry: str, folder: Path) -> None:
     client = tracking.client(at_registry)
     run_id = tracking.start_run(at_registry, "before", {})

@@ -70,6 +70,7 @@ def test_sessions_in_a_file(tmp_path: Path) -> None:
         assert again.client.get("/v1/health").json()["sessions"] == 1
 
 
+@pytest.mark.networks
 def test_sessions_in_redis(tmp_path: Path) -> None:
     require("redis-server")
     port = str(free_port())
@@ -87,6 +88,7 @@ def test_sessions_in_redis(tmp_path: Path) -> None:
             goes_on(again, session)
 
 
+@pytest.mark.networks
 def test_runs_and_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "BACKUP").mkdir()
     uri = f"sqlite:///{tmp_path}/mlflow.db"

@@ -8,6 +8,7 @@ from tests.serve.test_browser import ALT, CTRL, SHIFT, address, alpha, open_exam
 __all__ = ["address", "page"]
 
 
+@pytest.mark.networks
 def test_click_correct_undo_redo(page: Page) -> None:
     open_example(page)
     page.click(*place(page, 30, 20))

@@ -135,6 +135,7 @@ def mlflow_registry(tmp_path: Path) -> tuple[str, Publish]:
     return uri, publish
 
 
+@pytest.mark.networks
 def test_a_model_is_replaced_when_its_mlflow_alias_moves(
     mlflow_registry: tuple[str, Publish], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

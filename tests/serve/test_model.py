@@ -108,6 +108,7 @@ def registry(tmp_path: Path, small_checkpoint: Path) -> str:
     return uri
 
 
+@pytest.mark.networks
 def test_checkpoints_by_registry(registry: str, small_checkpoint: Path) -> None:
     folder = resolve("models:/clicks@champion", registry)
     files = {path.name: path.read_bytes() for path in small_checkpoint.iterdir()}

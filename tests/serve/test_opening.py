@@ -103,6 +103,7 @@ def test_click_independent_results_count_as_cache_and_may_be_evicted(name: str) 
     assert counted.asked["Start"] == 3
 
 
+@pytest.mark.networks
 @pytest.mark.check(36)
 @pytest.mark.parametrize("name", [*KEPT, "emc segformer"])
 def test_sessions_on_one_image_share_the_click_independent_work(name: str) -> None:

@@ -29,6 +29,7 @@ def raced() -> Contest:
     return run(contest_of(RaceConfig()), Grid(SPACE, 0, 0), bench())
 
 
+@pytest.mark.xdist_group("race")
 def test_the_race_finds_the_planted_optimum_with_a_fraction_of_the_work(whole: Contest, raced: Contest) -> None:
     for contest in (whole, raced):
         best = contest.best()
@@ -44,6 +45,7 @@ def test_the_race_finds_the_planted_optimum_with_a_fraction_of_the_work(whole: C
     assert len(raced.entries[raced.default].rows()) == 40
 
 
+@pytest.mark.xdist_group("race")
 def test_a_race_gives_the_rows_of_a_full_run(whole: Contest, raced: Contest) -> None:
     for name, entry in raced.entries.items():
         rows = entry.rows()
