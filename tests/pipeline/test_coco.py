@@ -119,7 +119,7 @@ class TestEncodings:
             ({"size": [30, 20], "counts": [600]}, "size"),
             ({"size": [20, 30], "counts": ""}, "add up to 0"),
             ({"size": [20, 30], "counts": "zzz"}, "character"),
-            ({"size": [20, 30]}, "neither"),
+            ({"size": [20, 30]}, "missing or null"),
         ],
     )
     def test_a_broken_segmentation_is_refused_by_name(self, segmentation: Any, reason: str, tmp_path: Path) -> None:
