@@ -43,7 +43,7 @@ class LiteConfig:
     side: int = 896
     """Long side of views, in pixels."""
     mean: tuple[float, ...] = IMAGE_MEAN
-    """Mean of the pixels that the backbone was trained on, RGB in 0..1."""
+    """Mean of the backbone's training pixels, RGB in 0..1."""
     std: tuple[float, ...] = IMAGE_STD
     """Standard deviation of those pixels."""
 
@@ -53,7 +53,7 @@ class LiteConfig:
 
 
 def around(backbone: str) -> dict[str, Any]:
-    """Return the fields of a config around a backbone of timm, which says what pixels it takes."""
+    """Return the config fields for a timm backbone, with the pixel statistics that timm lists for it."""
     known = timm.get_pretrained_cfg(backbone)
     return {"backbone": backbone} | ({} if known is None else {"mean": known.mean, "std": known.std})
 

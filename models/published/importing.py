@@ -127,7 +127,7 @@ def import_backbone(path: Path, name: str, seed: int = 0, backbone: str | None =
         which = f" ({names[0]})" if names else ""
         raise InputError(f"{path} holds a whole click-to-mask model{which}, not a backbone: leave out --as backbone")
     if backbone is not None and not isinstance(NETWORKS[name], LiteConfig):
-        raise InputError(f"network {name} has one backbone: --backbone {backbone} is for lite_* only")
+        raise InputError(f"network {name} has a fixed backbone: use --backbone only for lite_*")
     network = fresh(name, seed, **({} if backbone is None else around(backbone)))
     try:
         if isinstance(network, Lite):

@@ -1,4 +1,4 @@
-"""timm's own weights of a backbone, by timm's loader: from its cache, else from the internet."""
+"""Load timm's pre-trained weights of a backbone, from timm's cache or the internet."""
 
 from typing import Any
 
@@ -10,9 +10,9 @@ from models.published.family import UNKNOWN_LICENCE
 
 
 def load_pretrained(network: Lite) -> dict[str, Any]:
-    """Give a network timm's weights of its backbone, in place; returns what they are, for a checkpoint's `info`.
+    """Load timm's weights into a network's backbone, in place; returns their source, for a checkpoint's `info`.
 
-    Raises InputError if timm has none, or they cannot be downloaded.
+    Raises InputError if timm has no weights for it, or they cannot be downloaded.
     """
     backbone = network.config.backbone
     try:
@@ -20,9 +20,9 @@ def load_pretrained(network: Lite) -> dict[str, Any]:
     except (OSError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split()).rstrip(".")
         raise InputError(
-            f"timm's weights of {backbone} cannot be loaded ({reason}): without internet, bring a file of them here, "
+            f"timm's weights of {backbone} cannot be loaded ({reason}): without internet, copy a file with them here, "
             f"run `python -m jobs.import_checkpoint FILE --network {network.name} --as backbone --backbone {backbone} "
-            "--out START`, and give --network.start-from START in place of --network.pretrained"
+            "--out START`, and pass --network.start-from START instead of --network.pretrained"
         ) from error
     network.image_encoder.trunk.load_state_dict(trunk.state_dict())
     given = trunk.pretrained_cfg

@@ -16,7 +16,7 @@ CODES: dict[str, tuple[int, str]] = {
     "body_too_large": (413, "The body is too large"),
     "unsupported_image": (415, "The image format is not supported"),
     "unsupported_body": (415, "The content type or encoding of the body is not supported"),
-    "token_missing": (401, "The server requires a token"),
+    "token_missing": (401, "The server asks for a token"),
     "token_wrong": (401, "The server does not know this token"),
     "forbidden": (403, "The token's role does not allow this"),
     "bad_origin": (403, "The request comes from a page of another server"),

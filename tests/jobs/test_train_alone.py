@@ -60,7 +60,7 @@ def test_timms_weights_of_a_backbone_are_kept_where_the_run_is(tmp_path: Path, m
     flags += ["--network.pretrained", "--network.backbone", "test_efficientnet", "--data.targets-per-view", "1"]
     argv = ["lite_s", *flags, "--data.coarse", "--data.window-size", "4", "--out", str(run)]
     offline_hub(tmp_path / "hub", monkeypatch)
-    with pytest.raises(InputError, match="without internet, bring a file of them here"):
+    with pytest.raises(InputError, match="without internet, copy a file with them here"):
         train_alone.main(argv)
     assert not (run / "config.json").exists()
     given = cached(tmp_path / "hub", "test_efficientnet")
