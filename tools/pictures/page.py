@@ -75,7 +75,7 @@ def frames(page: Page, folder: Path) -> list[tuple[str, np.ndarray]]:
     take("3. Right-click where the mask is too large")
     page.key("Enter")
     take("4. Enter finishes the object")
-    click(370, 330)
+    click(160, 330)
     take("5. Click on the next one")
     page.key("Enter")
     take("6. Export masks, polygons or COCO")
