@@ -52,7 +52,7 @@ def section(method: str, path: str, operation: Json) -> str:
             for at in operation["parameters"]
         ]
         lines += table(("Parameter", "In", "Type", "Meaning"), rows)
-    rows = [(status, answer.get("description", "")) for status, answer in operation["responses"].items()]
+    rows = [(status, answer.get("description", "")) for status, answer in sorted(operation["responses"].items())]
     lines += table(("Status", "Answer"), rows)
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""Mean IoU against clicks, of the model in the box and of MobileSAM, from two evaluations' `clicks.csv`.
+"""Mean IoU against clicks, of the model in the box and of MobileSAM, from two evaluations' `objects.parquet`.
 
 The figures are committed as `noc.json`; `python -m tools.pictures.noc LITE SAM` writes that file from the folders.
 """

@@ -1,6 +1,5 @@
 """A labelling session in the page, frame by frame: open, click, correct, finish, the next object."""
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,6 @@ from tools.pictures.panels import row
 from tools.pictures.photos import Photos
 
 WIDTH, HEIGHT = 1280, 800
-SETTLED = "document.querySelector('#objects') && !document.body.classList.contains('busy')"
 
 
 def draw(photos: Photos, path: Path) -> None:
@@ -28,7 +26,7 @@ def draw(photos: Photos, path: Path) -> None:
         cv2.imwrite(str(Path(folder) / "examples/coffee.png"), picture)
         port = free_port()
         command = [sys.executable, "-m", "serve", "--plain", "--port", str(port), "--examples", f"{folder}/examples"]
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ) as server:
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
             try:
                 address = f"http://127.0.0.1:{port}"
                 wait(address)
